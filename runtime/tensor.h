@@ -1,0 +1,122 @@
+#pragma once
+// A tensor view: where elements lie, of what type, in what shape. Row-major, dense, never owning.
+//
+// Glossary of dims, used by every shape comment of the project:
+//   B rows of a microbatch, T tokens of a row, N = B·T, C hidden_size, V vocab_size, L layers,
+//   NH query heads, NKV key/value heads, HS head_dim, F intermediate_size, D MTP depths.
+// A gradient takes a `d`: dout is the gradient of the loss with respect to out.
+
+#include <array>
+#include <cstddef>
+#include <cstdint>
+#include <initializer_list>
+#include <span>
+#include <string>
+
+#include "runtime/error.h"
+
+namespace foretoken {
+
+enum class DType : std::uint8_t { f32, f64, bf16, i32, i64, u8, u16, u32 };
+
+std::size_t size_of(DType dtype);
+const char* name_of(DType dtype);
+
+template <class T>
+constexpr DType dtype_of();
+template <>
+constexpr DType dtype_of<float>() {
+  return DType::f32;
+}
+template <>
+constexpr DType dtype_of<double>() {
+  return DType::f64;
+}
+template <>
+constexpr DType dtype_of<std::int32_t>() {
+  return DType::i32;
+}
+template <>
+constexpr DType dtype_of<std::int64_t>() {
+  return DType::i64;
+}
+template <>
+constexpr DType dtype_of<std::uint8_t>() {
+  return DType::u8;
+}
+template <>
+constexpr DType dtype_of<std::uint16_t>() {
+  return DType::u16;
+}
+template <>
+constexpr DType dtype_of<std::uint32_t>() {
+  return DType::u32;
+}
+
+enum class DeviceKind : std::uint8_t { cpu, cuda };
+
+/// Up to four dims, outermost first.
+class Shape {
+ public:
+  static constexpr int max_rank = 4;
+
+  Shape() = default;
+  Shape(std::initializer_list<std::int64_t> dims);
+  explicit Shape(std::span<const std::int64_t> dims);
+
+  int rank() const { return rank_; }
+  std::int64_t operator[](int dim) const { return dims_[static_cast<std::size_t>(dim)]; }
+  std::int64_t elements() const;
+  std::span<const std::int64_t> dims() const { return {dims_.data(), static_cast<std::size_t>(rank_)}; }
+  friend bool operator==(const Shape&, const Shape&) = default;
+
+ private:
+  std::array<std::int64_t, max_rank> dims_{};
+  int rank_ = 0;
+};
+
+/// "[4, 128, 64]"
+std::string to_string(const Shape& shape);
+
+struct Tensor {
+  void* data = nullptr;
+  DType dtype = DType::f32;
+  DeviceKind device = DeviceKind::cpu;
+  Shape shape;
+
+  bool defined() const { return data != nullptr; }
+  std::int64_t elements() const { return shape.elements(); }
+  std::size_t bytes() const { return static_cast<std::size_t>(elements()) * size_of(dtype); }
+
+  /// The elements as T. A DefectError where the dtype is another.
+  template <class T>
+  T* as() const {
+    if (dtype != dtype_of<T>())
+      throw DefectError("tensor {} holds {}, not {}", to_string(shape), name_of(dtype),
+                        name_of(dtype_of<T>()));
+    return static_cast<T*>(data);
+  }
+
+  template <class T>
+  std::span<T> span() const {
+    return {as<T>(), static_cast<std::size_t>(elements())};
+  }
+
+  /// The same elements in another shape of as many elements.
+  Tensor view(const Shape& other) const;
+  /// Entries [begin, begin + count) of the outermost dim.
+  Tensor rows(std::int64_t begin, std::int64_t count) const;
+  /// Elements [begin, begin + count) in memory order, as a rank-1 tensor.
+  Tensor flat(std::int64_t begin, std::int64_t count) const;
+};
+
+/// A view of elements that somebody else owns, on the CPU.
+template <class T>
+Tensor tensor_over(std::span<T> elements, const Shape& shape) {
+  if (shape.elements() != static_cast<std::int64_t>(elements.size()))
+    throw DefectError("tensor: shape {} needs {} elements, but there are {}", to_string(shape),
+                      shape.elements(), elements.size());
+  return {elements.data(), dtype_of<T>(), DeviceKind::cpu, shape};
+}
+
+}  // namespace foretoken
