@@ -33,6 +33,18 @@ Tensor Parameters::view(const Tensor& flat, const ParameterSpec& spec) {
   return flat.flat(spec.offset, spec.shape.elements()).view(spec.shape);
 }
 
+Tensor Parameters::fused(const Tensor& flat, std::span<const std::string> names) const {
+  const ParameterSpec& first = spec(names.front());
+  std::int64_t rows = 0;
+  for (const std::string& name : names) {
+    const ParameterSpec& part = spec(name);
+    if (part.shape[1] != first.shape[1] || part.offset != first.offset + rows * first.shape[1])
+      throw DefectError("parameters: {} does not follow {} in one matrix", name, first.name);
+    rows += part.shape[0];
+  }
+  return flat.flat(first.offset, rows * first.shape[1]).view({rows, first.shape[1]});
+}
+
 namespace {
 
 template <class T>

@@ -9,6 +9,7 @@
 // zero.
 
 #include <cstdint>
+#include <span>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -55,6 +56,8 @@ class Parameters {
   Tensor value(std::string_view name) const { return view(values_, spec(name)); }
   Tensor gradient(std::string_view name) const { return view(gradients_, spec(name)); }
   static Tensor view(const Tensor& flat, const ParameterSpec& spec);
+  /// Matrices that lie one after another in `flat` (values or gradients), as one matrix of all their rows.
+  Tensor fused(const Tensor& flat, std::span<const std::string> names) const;
 
   /// Draws every value from (seed, name, element): the same whatever the layout.
   void initialize(std::uint64_t seed);

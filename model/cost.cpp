@@ -1,0 +1,38 @@
+#include "model/cost.h"
+
+#include "model/layout.h"
+
+namespace foretoken {
+
+ModelCost cost_of(const ModelConfig& model, std::int64_t sequence_length) {
+  const auto c = static_cast<double>(model.hidden_size);
+  const auto attention = static_cast<double>(model.num_attention_heads * model.head_dim);
+  const auto key_value = static_cast<double>(model.num_key_value_heads * model.head_dim);
+  const double weights =
+      c * (attention + 2 * key_value) + attention * c + 3 * c * double(model.intermediate_size);
+  const double block = 2 * weights + 2 * attention * static_cast<double>(sequence_length);
+  return {
+      .block = block, .mtp_module = block + 4 * c * c, .head = 2 * c * static_cast<double>(model.vocab_size)};
+}
+
+double predictor_cost(const ModelConfig& model, const MtpConfig& mtp, std::int64_t sequence_length) {
+  const ModelCost cost = cost_of(model, sequence_length);
+  const auto depths = static_cast<double>(mtp.depths);
+  return depths * cost.mtp_module + (1 + depths) * cost.head;
+}
+
+double training_flops_per_token(const ModelConfig& model, const MtpConfig& mtp,
+                                std::int64_t sequence_length) {
+  return 3 * (static_cast<double>(model.num_hidden_layers) * cost_of(model, sequence_length).block +
+              predictor_cost(model, mtp, sequence_length));
+}
+
+std::int64_t parameter_count(const ModelConfig& model, const MtpConfig& mtp) {
+  const ModelLayout serial{.blocks_per_stage = {static_cast<int>(model.num_hidden_layers)}};
+  std::int64_t count = 0;
+  for (const ParameterUnit& unit : units_of(model, mtp, serial, 0))
+    for (const ParameterSpec& spec : unit.specs) count += spec.shape.elements();
+  return count;
+}
+
+}  // namespace foretoken

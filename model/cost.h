@@ -1,0 +1,33 @@
+#pragma once
+// What the model costs: matrix FLOPs and parameters, for the partition, the start-up table and MFU.
+//
+// A matrix that a token passes through costs 2 FLOPs per weight forward and 4 backward. Causal attention
+// costs, per token and layer, 2 products over on average T/2 keys: 2·T·NH·HS forward, twice that backward. So
+// a training step's model FLOPs per token are 6 · (weights passed, the head once per predicted depth) + 6 ·
+// (L + D) · NH·HS · T.
+
+#include <cstdint>
+
+#include "model/config.h"
+
+namespace foretoken {
+
+/// Forward FLOPs per token; backward is twice that.
+struct ModelCost {
+  double block = 0;       // one decoder block
+  double mtp_module = 0;  // one MTP module: its projection and its block
+  double head = 0;        // the output head, once per predicted depth
+};
+
+ModelCost cost_of(const ModelConfig& model, std::int64_t sequence_length);
+
+/// Forward FLOPs per token of what the last stage holds beside blocks.
+double predictor_cost(const ModelConfig& model, const MtpConfig& mtp, std::int64_t sequence_length);
+
+/// Model FLOPs per token of a training step.
+double training_flops_per_token(const ModelConfig& model, const MtpConfig& mtp, std::int64_t sequence_length);
+
+/// All parameters, each once.
+std::int64_t parameter_count(const ModelConfig& model, const MtpConfig& mtp);
+
+}  // namespace foretoken

@@ -1,0 +1,46 @@
+#pragma once
+// Which stage and which rank holds what: blocks, embedding, MTP modules, head; and the names of it all.
+
+#include <string>
+#include <vector>
+
+#include "model/config.h"
+#include "parallel/grid.h"
+#include "runtime/parameters.h"
+
+namespace foretoken {
+
+/// Blocks of the trunk dealt to the stages in order. The first stage also embeds; the last also holds the
+/// final norm, the MTP modules and the head.
+struct ModelLayout {
+  Grid grid;
+  std::vector<int> blocks_per_stage;  // size grid.stages()
+
+  int stages() const { return static_cast<int>(blocks_per_stage.size()); }
+  int first_block(int stage) const;
+  bool is_first(int stage) const { return stage == 0; }
+  bool is_last(int stage) const { return stage == stages() - 1; }
+  /// The stages of a pipeline rank, ascending.
+  std::vector<int> stages_of(int pp_rank) const;
+};
+
+/// "model.layers.7"; MTP module k of an L-layer model is layer L + k − 1.
+std::string block_prefix(std::int64_t layer);
+std::string mtp_prefix(const ModelConfig& model, std::int64_t depth);
+
+inline constexpr const char* embedding_name = "model.embed_tokens.weight";
+inline constexpr const char* final_norm_name = "model.norm.weight";
+inline constexpr const char* head_name = "lm_head.weight";
+/// The matrix that the output head multiplies with: the head's own, or the embedding table where they are
+/// tied.
+const char* output_matrix_name(const ModelConfig& model);
+
+/// Whether the last stage reads the embedding table: MTP modules embed, a tied head is the table.
+bool last_stage_embeds(const ModelConfig& model, const MtpConfig& mtp);
+
+/// What a pipeline rank holds, in forward order. The embedding is shared where first and last stage are on
+/// two ranks and both need it; the first stage's copy is the canonical one.
+std::vector<ParameterUnit> units_of(const ModelConfig& model, const MtpConfig& mtp, const ModelLayout& layout,
+                                    int pp_rank);
+
+}  // namespace foretoken

@@ -1,0 +1,119 @@
+#include "model/mtp_module.h"
+
+#include "runtime/operators/embedding.h"
+#include "runtime/operators/linear.h"
+#include "runtime/operators/rms_norm.h"
+
+namespace foretoken {
+
+std::vector<ParameterSpec> MtpModule::parameters(const ModelConfig& config, const std::string& prefix) {
+  const std::int64_t c = config.hidden_size;
+  std::vector<ParameterSpec> specs{
+      {.name = prefix + ".enorm.weight", .shape = {c}, .decay = false, .init = Init::ones},
+      {.name = prefix + ".hnorm.weight", .shape = {c}, .decay = false, .init = Init::ones},
+      {.name = prefix + ".eh_proj.weight", .shape = {c, 2 * c}, .std = config.initializer_range}};
+  for (ParameterSpec& spec : Block::parameters(config, prefix)) specs.push_back(std::move(spec));
+  specs.push_back(
+      {.name = prefix + ".shared_head.norm.weight", .shape = {c}, .decay = false, .init = Init::ones});
+  return specs;
+}
+
+MtpModule::MtpModule(const ModelConfig& config, const MtpConfig& mtp, const Parameters& parameters,
+                     const std::string& prefix, int depth)
+    : depth_(depth),
+      eps_(config.rms_norm_eps),
+      embedded_column_(mtp.concat == MtpConfig::Concat::embedding_first ? 0 : config.hidden_size),
+      hidden_column_(config.hidden_size - embedded_column_),
+      value_(weights(parameters, parameters.values(), prefix)),
+      gradient_(weights(parameters, parameters.gradients(), prefix)),
+      block_(config, parameters, prefix) {}
+
+MtpModule::Weights MtpModule::weights(const Parameters& parameters, const Tensor& flat,
+                                      const std::string& prefix) const {
+  const auto single = [&](const char* name) {
+    return Parameters::view(flat, parameters.spec(prefix + name));
+  };
+  return {.enorm = single(".enorm.weight"),
+          .hnorm = single(".hnorm.weight"),
+          .eh_proj = single(".eh_proj.weight")};
+}
+
+MtpModule::Saved MtpModule::plan_saved(Arena& arena, const ModelConfig& config, const MicrobatchShape& shape,
+                                       DType dtype) {
+  const std::int64_t n = shape.tokens(), c = config.hidden_size;
+  return {.embedded = arena.tensor(dtype, {shape.rows, shape.length, c}),
+          .rstd_embedded = arena.tensor(dtype, {n}),
+          .rstd_hidden = arena.tensor(dtype, {n}),
+          .joined = arena.tensor(dtype, {n, 2 * c}),
+          .projected = arena.tensor(dtype, {n, c}),
+          .block = Block::plan_saved(arena, config, shape, dtype)};
+}
+
+MtpModule::Gradients MtpModule::plan_gradients(Arena& arena, const ModelConfig& config,
+                                               const MicrobatchShape& shape, DType dtype) {
+  const std::int64_t n = shape.tokens(), c = config.hidden_size;
+  return {.dprojected = arena.tensor(dtype, {n, c}),
+          .djoined = arena.tensor(dtype, {n, 2 * c}),
+          .dembedded = arena.tensor(dtype, {shape.rows, shape.length, c}),
+          .block = Block::plan_gradients(arena, config, shape, dtype)};
+}
+
+void MtpModule::forward(const LayerContext& context, const Tensor& tokens, const Tensor& table,
+                        const Tensor& hidden, const Tensor& out, const Saved& saved) const {
+  Stream& stream = context.stream;
+  embedding_forward(stream, {.tokens = tokens, .first = depth_, .table = table, .out = saved.embedded});
+  rms_norm_forward(stream, {.x = saved.embedded,
+                            .weight = value_.enorm,
+                            .eps = eps_,
+                            .out = {saved.joined, embedded_column_},
+                            .rstd = saved.rstd_embedded});
+  rms_norm_forward(stream, {.x = hidden,
+                            .weight = value_.hnorm,
+                            .eps = eps_,
+                            .out = {saved.joined, hidden_column_},
+                            .rstd = saved.rstd_hidden});
+  linear_forward(stream, {.x = saved.joined, .weight = value_.eh_proj, .out = saved.projected});
+  block_.forward(context, saved.projected, out, saved.block);
+}
+
+void MtpModule::backward_input(const LayerContext& context, const Tensor& dout, const Tensor& hidden,
+                               const Tensor& dhidden, bool accumulate, const Saved& saved,
+                               const Gradients& gradients, const Block::Scratch& scratch) const {
+  Stream& stream = context.stream;
+  block_.backward_input(context, dout, saved.projected, gradients.dprojected, saved.block, gradients.block,
+                        scratch);
+  linear_backward_input(stream,
+                        {.dout = gradients.dprojected, .weight = value_.eh_proj, .dx = gradients.djoined});
+  rms_norm_backward_input(stream, {.dout = {gradients.djoined, embedded_column_},
+                                   .x = saved.embedded,
+                                   .weight = value_.enorm,
+                                   .rstd = saved.rstd_embedded,
+                                   .dx = gradients.dembedded});
+  rms_norm_backward_input(stream, {.dout = {gradients.djoined, hidden_column_},
+                                   .x = hidden,
+                                   .weight = value_.hnorm,
+                                   .rstd = saved.rstd_hidden,
+                                   .dx = dhidden,
+                                   .accumulate = accumulate});
+}
+
+void MtpModule::backward_weight(const LayerContext& context, const Tensor& dout, const Tensor& tokens,
+                                const Tensor& dtable, const Tensor& hidden, const Saved& saved,
+                                const Gradients& gradients) const {
+  Stream& stream = context.stream;
+  block_.backward_weight(context, dout, saved.projected, saved.block, gradients.block);
+  linear_backward_weight(stream,
+                         {.dout = gradients.dprojected, .x = saved.joined, .dweight = gradient_.eh_proj});
+  rms_norm_backward_weight(stream, {.dout = {gradients.djoined, embedded_column_},
+                                    .x = saved.embedded,
+                                    .rstd = saved.rstd_embedded,
+                                    .dweight = gradient_.enorm});
+  rms_norm_backward_weight(stream, {.dout = {gradients.djoined, hidden_column_},
+                                    .x = hidden,
+                                    .rstd = saved.rstd_hidden,
+                                    .dweight = gradient_.hnorm});
+  embedding_backward_weight(
+      stream, {.dout = gradients.dembedded, .tokens = tokens, .first = depth_, .dtable = dtable});
+}
+
+}  // namespace foretoken

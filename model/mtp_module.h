@@ -1,0 +1,70 @@
+#pragma once
+// One sequential MTP module, depth k (DeepSeek-V3, arXiv 2412.19437, section 2.2; switches in
+// model/config.h):
+//
+//   joined = [ RMSNorm(Emb(t_{i+k}); enorm) ; RMSNorm(hᵏ⁻¹ᵢ; hnorm) ]    or hidden first
+//   out    = Blockₖ( eh_proj · joined )
+//
+// The module's final norm and the head are the last stage's: it has the same pair for every depth.
+
+#include <string>
+#include <vector>
+
+#include "model/block.h"
+
+namespace foretoken {
+
+class MtpModule {
+ public:
+  static std::vector<ParameterSpec> parameters(const ModelConfig& config, const std::string& prefix);
+
+  MtpModule(const ModelConfig& config, const MtpConfig& mtp, const Parameters& parameters,
+            const std::string& prefix, int depth);
+
+  struct Saved {
+    Tensor embedded;                    // [B, T, C]
+    Tensor rstd_embedded, rstd_hidden;  // [N]
+    Tensor joined;                      // [N, 2C]
+    Tensor projected;                   // [N, C]
+    Block::Saved block;
+  };
+  struct Gradients {
+    Tensor dprojected;  // [N, C]
+    Tensor djoined;     // [N, 2C]
+    Tensor dembedded;   // [B, T, C]
+    Block::Gradients block;
+  };
+  static Saved plan_saved(Arena& arena, const ModelConfig& config, const MicrobatchShape& shape, DType dtype);
+  static Gradients plan_gradients(Arena& arena, const ModelConfig& config, const MicrobatchShape& shape,
+                                  DType dtype);
+
+  /// tokens [B, S] i32, table [V, C], hidden hᵏ⁻¹ [N, C] → out [N, C]
+  void forward(const LayerContext& context, const Tensor& tokens, const Tensor& table, const Tensor& hidden,
+               const Tensor& out, const Saved& saved) const;
+  /// dout [N, C] → dhidden [N, C] =, or += where accumulate
+  void backward_input(const LayerContext& context, const Tensor& dout, const Tensor& hidden,
+                      const Tensor& dhidden, bool accumulate, const Saved& saved, const Gradients& gradients,
+                      const Block::Scratch& scratch) const;
+  /// += into the parameters' gradients and into dtable [V, C]
+  void backward_weight(const LayerContext& context, const Tensor& dout, const Tensor& tokens,
+                       const Tensor& dtable, const Tensor& hidden, const Saved& saved,
+                       const Gradients& gradients) const;
+
+ private:
+  struct Weights {
+    Tensor enorm;    // [C]
+    Tensor hnorm;    // [C]
+    Tensor eh_proj;  // [C, 2C]
+  };
+  Weights weights(const Parameters& parameters, const Tensor& flat, const std::string& prefix) const;
+
+  int depth_;
+  double eps_;
+  std::int64_t embedded_column_;  // where each half begins in a row of `joined`
+  std::int64_t hidden_column_;
+  Weights value_;
+  Weights gradient_;
+  Block block_;
+};
+
+}  // namespace foretoken

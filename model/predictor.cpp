@@ -1,0 +1,149 @@
+#include "model/predictor.h"
+
+#include <algorithm>
+
+#include "model/layout.h"
+#include "runtime/operators/rms_norm.h"
+
+namespace foretoken {
+
+namespace {
+
+/// Rows of logits at a time: a few megabytes, which a CPU's caches and a GPU's bandwidth both like, and never
+/// more than the microbatch has.
+std::int64_t logit_rows(const ModelConfig& config, const MicrobatchShape& shape) {
+  constexpr std::int64_t elements = 1 << 20;
+  return std::clamp<std::int64_t>(elements / config.vocab_size, std::min<std::int64_t>(64, shape.tokens()),
+                                  shape.tokens());
+}
+
+}  // namespace
+
+Predictor::Predictor(const ModelConfig& config, const MtpConfig& mtp, const Parameters& parameters,
+                     Arena& arena, const MicrobatchShape& shape, DType dtype)
+    : config_(config), mtp_(mtp), shape_(shape), dtype_(dtype) {
+  norm_.push_back(parameters.value(final_norm_name));
+  dnorm_.push_back(parameters.gradient(final_norm_name));
+  for (int depth = 1; depth <= mtp.depths; ++depth) {
+    const std::string prefix = mtp_prefix(config, depth);
+    modules_.emplace_back(config, mtp, parameters, prefix, depth);
+    norm_.push_back(parameters.value(prefix + ".shared_head.norm.weight"));
+    dnorm_.push_back(parameters.gradient(prefix + ".shared_head.norm.weight"));
+  }
+  if (mtp.depths > 0) {
+    table_ = parameters.value(embedding_name);
+    dtable_ = parameters.gradient(embedding_name);
+  }
+  head_ = parameters.value(output_matrix_name(config));
+  dhead_ = parameters.gradient(output_matrix_name(config));
+  logits_ = arena.tensor(dtype, {logit_rows(config, shape), config.vocab_size});
+}
+
+Predictor::Saved Predictor::plan_saved(Arena& arena, const Tensor& trunk_output) const {
+  const Shape flat{shape_.tokens(), config_.hidden_size},
+      rows{shape_.rows, shape_.length, config_.hidden_size};
+  Saved saved;
+  for (int depth = 0; depth < depths(); ++depth) {
+    saved.raw.push_back(depth == 0 ? trunk_output.view(flat) : arena.tensor(dtype_, flat));
+    saved.rstd.push_back(arena.tensor(dtype_, {shape_.tokens()}));
+    saved.normed.push_back(arena.tensor(dtype_, rows));
+    if (depth > 0) saved.modules.push_back(MtpModule::plan_saved(arena, config_, shape_, dtype_));
+  }
+  return saved;
+}
+
+Predictor::Gradients Predictor::plan_gradients(Arena& arena, const Tensor& dtrunk_output) const {
+  const Shape flat{shape_.tokens(), config_.hidden_size},
+      rows{shape_.rows, shape_.length, config_.hidden_size};
+  Gradients gradients;
+  for (int depth = 0; depth < depths(); ++depth) {
+    gradients.draw.push_back(depth == 0 ? dtrunk_output.view(flat) : arena.tensor(dtype_, flat));
+    gradients.dnormed.push_back(arena.tensor(dtype_, rows));
+    if (depth > 0) gradients.modules.push_back(MtpModule::plan_gradients(arena, config_, shape_, dtype_));
+  }
+  return gradients;
+}
+
+bool Predictor::takes_normed(int depth) const {
+  return (depth == 1 ? mtp_.trunk_hidden : mtp_.recycled_hidden) == MtpConfig::Hidden::normed;
+}
+
+const Tensor& Predictor::hidden_for(int depth, const Saved& saved) const {
+  const auto previous = static_cast<std::size_t>(depth - 1);
+  return takes_normed(depth) ? saved.normed[previous] : saved.raw[previous];
+}
+
+void Predictor::forward(const LayerContext& context, const MicrobatchInput& input, const Saved& saved) const {
+  for (int depth = 0; depth < depths(); ++depth) {
+    const auto k = static_cast<std::size_t>(depth);
+    if (depth > 0)
+      modules_[k - 1].forward(context, input.tokens, table_, hidden_for(depth, saved), saved.raw[k],
+                              saved.modules[k - 1]);
+    rms_norm_forward(context.stream, {.x = saved.raw[k],
+                                      .weight = norm_[k],
+                                      .eps = config_.rms_norm_eps,
+                                      .out = {saved.normed[k]},
+                                      .rstd = saved.rstd[k]});
+  }
+}
+
+double Predictor::head_loss(const LayerContext& context, const MicrobatchInput& input, const Tensor& normed,
+                            int depth, double gradient_scale, const Tensor& dnormed) const {
+  return cross_entropy_head(
+      context.stream,
+      {.x = normed,
+       .weight = head_,
+       .targets = {.tokens = input.tokens, .document_start = input.document_start, .ahead = depth + 1},
+       .gradient_scale = gradient_scale,
+       .logits = logits_,
+       .dx = dnormed,
+       .dweight = dnormed.defined() ? dhead_ : Tensor{}});
+}
+
+void Predictor::backward_input(const LayerContext& context, const MicrobatchInput& input, const Saved& saved,
+                               const Gradients& gradients, const Block::Scratch& scratch,
+                               std::span<const double> gradient_scales, std::span<double> losses) const {
+  for (int depth = 0; depth < depths(); ++depth) {
+    const auto k = static_cast<std::size_t>(depth);
+    losses[k] += head_loss(context, input, saved.normed[k], depth, gradient_scales[k], gradients.dnormed[k]);
+  }
+  for (int depth = depths() - 1; depth >= 0; --depth) {
+    const auto k = static_cast<std::size_t>(depth);
+    // nᵏ = RMSNorm(hᵏ); where module k + 1 took hᵏ raw, its gradient is in draw already.
+    const bool raw_was_taken = depth + 1 < depths() && !takes_normed(depth + 1);
+    rms_norm_backward_input(context.stream, {.dout = {gradients.dnormed[k]},
+                                             .x = saved.raw[k],
+                                             .weight = norm_[k],
+                                             .rstd = saved.rstd[k],
+                                             .dx = gradients.draw[k],
+                                             .accumulate = raw_was_taken});
+    if (depth == 0) break;
+    const bool normed = takes_normed(depth);
+    modules_[k - 1].backward_input(context, gradients.draw[k], hidden_for(depth, saved),
+                                   normed ? gradients.dnormed[k - 1] : gradients.draw[k - 1], normed,
+                                   saved.modules[k - 1], gradients.modules[k - 1], scratch);
+  }
+}
+
+void Predictor::backward_weight(const LayerContext& context, const MicrobatchInput& input, const Saved& saved,
+                                const Gradients& gradients) const {
+  for (int depth = depths() - 1; depth >= 0; --depth) {
+    const auto k = static_cast<std::size_t>(depth);
+    rms_norm_backward_weight(
+        context.stream,
+        {.dout = {gradients.dnormed[k]}, .x = saved.raw[k], .rstd = saved.rstd[k], .dweight = dnorm_[k]});
+    if (depth > 0)
+      modules_[k - 1].backward_weight(context, gradients.draw[k], input.tokens, dtable_,
+                                      hidden_for(depth, saved), saved.modules[k - 1],
+                                      gradients.modules[k - 1]);
+  }
+}
+
+void Predictor::evaluate(const LayerContext& context, const MicrobatchInput& input, const Saved& saved,
+                         std::span<double> losses) const {
+  for (int depth = 0; depth < depths(); ++depth)
+    losses[static_cast<std::size_t>(depth)] +=
+        head_loss(context, input, saved.normed[static_cast<std::size_t>(depth)], depth, 0, {});
+}
+
+}  // namespace foretoken

@@ -1,0 +1,78 @@
+#pragma once
+// The part of the model that one rank computes: its virtual stages, their parameters and all memory of a
+// step, behind the interface that the pipeline executor drives.
+
+#include <functional>
+#include <memory>
+#include <span>
+#include <vector>
+
+#include "model/pipeline_stage.h"
+#include "parallel/stage_work.h"
+
+namespace foretoken {
+
+struct RankModelOptions {
+  ModelConfig model;
+  MtpConfig mtp;
+  ModelLayout layout;
+  int pp_rank = 0;
+  MicrobatchShape shape;
+  DType dtype = DType::f32;
+  std::vector<int> slots;       // per stage of the model: microbatches in flight, from the program
+  bool split_backward = false;  // the program has I and W actions
+  bool attention_across_documents = false;
+};
+
+class RankModel : public StageWork {
+ public:
+  RankModel(Stream& stream, const RankModelOptions& options);
+
+  Parameters& parameters() { return *parameters_; }
+  std::size_t bytes() const { return arena_.bytes(); }
+  bool has_last_stage() const { return last_stage_ >= 0; }
+
+  enum class Mode { train, evaluate };
+  struct Step {
+    Mode mode = Mode::train;
+    std::span<const MicrobatchInput> microbatches;
+    std::vector<double> gradient_scales;  // [D + 1] weightₖ / valid targets of depth k in the global batch
+    /// Called when a parameter unit's gradient on this rank is final, with its index in parameters().units().
+    std::function<void(int unit)> unit_final = [](int) {};
+  };
+  /// Before the program of a step runs. Gradients are not zeroed here.
+  void begin_step(Step step);
+  /// [D + 1] sums of the losses over this rank's valid targets; zeros but on the last stage's rank.
+  std::span<const double> losses() const { return losses_; }
+
+  Tensor activation_in(int stage, int slot) override { return at(stage).activation_in(slot); }
+  Tensor activation_out(int stage, int slot) override { return at(stage).activation_out(slot); }
+  Tensor gradient_in(int stage, int slot) override { return at(stage).gradient_in(slot); }
+  Tensor gradient_out(int stage, int slot) override { return at(stage).gradient_out(slot); }
+  void forward(int stage, int microbatch, int slot) override;
+  void backward(int stage, int microbatch, int slot) override;
+  void backward_input(int stage, int microbatch, int slot) override;
+  void backward_weight(int stage, int microbatch, int slot) override;
+
+ private:
+  PipelineStage& at(int stage);
+  LayerContext context(const MicrobatchInput& input) const;
+  void run_backward(int stage, int microbatch, int slot, PipelineStage::Halves halves);
+  void unit_done(const std::string& name);
+
+  Stream& stream_;
+  RankModelOptions options_;
+  Arena arena_;
+  std::unique_ptr<Parameters> parameters_;
+  Tensor rope_cos_, rope_sin_;
+  std::vector<int> stages_;  // ascending
+  std::vector<PipelineStage> compute_;
+  int last_stage_ = -1;
+  Step step_;
+  std::vector<double> losses_;
+  std::vector<int>
+      contributions_;  // per unit: how many (stage, microbatch) pairs add to it in a step, per microbatch
+  std::vector<int> remaining_;  // per unit: how many are still to come
+};
+
+}  // namespace foretoken

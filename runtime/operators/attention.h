@@ -1,0 +1,42 @@
+#pragma once
+// Causal grouped-query attention over a fused qkv matrix; no T × T matrix is ever held.
+//
+//   scores[t, u] = (q_t · k_u) / √HS   for first(t) ≤ u ≤ t,  −∞ elsewhere
+//   out_t = Σᵤ softmax(scores)[t, u] · v_u          lse_t = log Σᵤ exp(scores[t, u])
+//   P = exp(scores − lse),  dV = Pᵀ dO,  dP = dO Vᵀ,  dS = P ∘ (dP − rowsum(dO ∘ O)) / √HS,  dQ = dS K,  dK =
+//   dSᵀ Q (Dao et al., "FlashAttention", 2022, algorithms 1 and 4)
+//
+// first(t) is 0, or the position where t's document begins if document_start is given. Query head h reads
+// key/value head h / (NH/NKV).
+
+#include "runtime/stream.h"
+
+namespace foretoken {
+
+struct AttentionHeads {
+  std::int64_t query = 0;      // NH
+  std::int64_t key_value = 0;  // NKV
+  std::int64_t dim = 0;        // HS
+};
+
+struct AttentionForward {
+  AttentionHeads heads;
+  Tensor qkv;             // [B, T, (NH + 2·NKV)·HS]: query heads, key heads, value heads
+  Tensor document_start;  // [B, S ≥ T] i32, optional; below 0 counts as 0
+  Tensor out;             // [B, T, NH·HS] =
+  Tensor lse;             // [B, NH, T] =, saved for backward
+};
+void attention_forward(Stream& stream, const AttentionForward& op);
+
+struct AttentionBackward {
+  AttentionHeads heads;
+  Tensor dout;            // [B, T, NH·HS]
+  Tensor qkv;             // [B, T, (NH + 2·NKV)·HS]
+  Tensor document_start;  // as in forward
+  Tensor out;             // [B, T, NH·HS]
+  Tensor lse;             // [B, NH, T]
+  Tensor dqkv;            // [B, T, (NH + 2·NKV)·HS] =
+};
+void attention_backward(Stream& stream, const AttentionBackward& op);
+
+}  // namespace foretoken

@@ -1,0 +1,39 @@
+#pragma once
+// The output head and its cross-entropy in one: rows go through in chunks, so the logits of all rows never
+// exist at once, and a chunk's gradient is taken while its logits are there.
+//
+//   logits = x · Wᵀ                      row n = (b, t) has the target tokens[b, t + ahead]
+//   loss_sum = Σ over valid rows of ( log Σᵥ exp(logitsᵥ) − logits_target )
+//   dlogits = gradient_scale · ( softmax(logits) − onehot(target) ), 0 in rows without a valid target
+//   dx = dlogits · W   (overwritten)     dW += dlogitsᵀ · x   (accumulated)
+//
+// A target is valid where its token is of the same document as the row's own: document_start[b, t + ahead] =
+// document_start[b, t] ≥ 0.
+
+#include "runtime/stream.h"
+
+namespace foretoken {
+
+struct Targets {
+  Tensor tokens;           // [B, S] i32
+  Tensor document_start;   // [B, S] i32
+  std::int64_t ahead = 1;  // k + 1 at MTP depth k
+};
+
+/// How many of the first T positions of each row have a valid target.
+std::int64_t count_targets(const Targets& targets, std::int64_t t);
+
+struct CrossEntropyHead {
+  Tensor x;       // [B, T, C]
+  Tensor weight;  // [V, C]
+  Targets targets;
+  double gradient_scale = 0;  // weight of this loss / number of valid targets in the whole global batch
+  Tensor logits;              // [chunk, V] scratch; its first dim is the chunk's size
+  Tensor dx;                  // [B, T, C] =; undefined: the loss alone
+  Tensor dweight;             // [V, C] +=; undefined together with dx
+};
+
+/// Returns loss_sum in fp64.
+double cross_entropy_head(Stream& stream, const CrossEntropyHead& op);
+
+}  // namespace foretoken

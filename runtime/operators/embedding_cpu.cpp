@@ -1,0 +1,54 @@
+#include <cstring>
+
+#include "runtime/operators/dispatch.h"
+#include "runtime/operators/embedding.h"
+
+namespace foretoken {
+
+namespace {
+
+struct Dims {
+  std::int64_t b, t, c, s;
+};
+
+Dims dims_of(const char* who, const Tensor& tokens, std::int64_t first, const Tensor& table,
+             const Tensor& out) {
+  const std::int64_t b = out.shape[0], t = out.shape[1], c = out.shape[2], s = tokens.shape[1];
+  if (tokens.shape[0] != b || first < 0 || first + t > s || table.shape[1] != c)
+    throw DefectError("{}: tokens {} from {}, table {}, out {} do not fit", who, to_string(tokens.shape),
+                      first, to_string(table.shape), to_string(out.shape));
+  return {b, t, c, s};
+}
+
+}  // namespace
+
+void embedding_forward(Stream& stream, const EmbeddingForward& op) {
+  const auto [b, t, c, s] = dims_of("embedding_forward", op.tokens, op.first, op.table, op.out);
+  with_floating("embedding_forward", op.out.dtype, [&, b = b, t = t, c = c, s = s]<class T>() {
+    stream.threads().parallel_for(b * t, 64, [&](std::int64_t begin, std::int64_t end) {
+      for (std::int64_t n = begin; n < end; ++n) {
+        const std::int64_t token = op.tokens.as<std::int32_t>()[n / t * s + op.first + n % t];
+        std::memcpy(op.out.as<T>() + n * c, op.table.as<T>() + token * c,
+                    static_cast<std::size_t>(c) * sizeof(T));
+      }
+    });
+  });
+}
+
+void embedding_backward_weight(Stream& stream, const EmbeddingBackwardWeight& op) {
+  const auto [b, t, c, s] = dims_of("embedding_backward_weight", op.tokens, op.first, op.dtable, op.dout);
+  with_floating("embedding_backward_weight", op.dout.dtype, [&, b = b, t = t, c = c, s = s]<class T>() {
+    // Threads own columns: two positions with one token never race, and the order of the sum is that of
+    // positions.
+    stream.threads().parallel_for(c, 32, [&](std::int64_t begin, std::int64_t end) {
+      for (std::int64_t n = 0; n < b * t; ++n) {
+        const std::int64_t token = op.tokens.as<std::int32_t>()[n / t * s + op.first + n % t];
+        const T* dout = op.dout.as<T>() + n * c;
+        T* dtable = op.dtable.as<T>() + token * c;
+        for (std::int64_t i = begin; i < end; ++i) dtable[i] += dout[i];
+      }
+    });
+  });
+}
+
+}  // namespace foretoken

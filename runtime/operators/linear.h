@@ -1,0 +1,34 @@
+#pragma once
+// A linear layer without bias. W is [O, I], as PyTorch and Hugging Face store it.
+//
+//   out[N, O] = x[N, I] · Wᵀ (+ residual[N, O])
+//   dx [N, I] = dout · W          (overwritten)
+//   dW [O, I] += doutᵀ · x        (accumulated)
+
+#include "runtime/stream.h"
+
+namespace foretoken {
+
+struct LinearForward {
+  Tensor x;         // [N, I]
+  Tensor weight;    // [O, I]
+  Tensor residual;  // [N, O], optional; may be out itself
+  Tensor out;       // [N, O]
+};
+void linear_forward(Stream& stream, const LinearForward& op);
+
+struct LinearBackwardInput {
+  Tensor dout;    // [N, O]
+  Tensor weight;  // [O, I]
+  Tensor dx;      // [N, I] =
+};
+void linear_backward_input(Stream& stream, const LinearBackwardInput& op);
+
+struct LinearBackwardWeight {
+  Tensor dout;     // [N, O]
+  Tensor x;        // [N, I]
+  Tensor dweight;  // [O, I] +=
+};
+void linear_backward_weight(Stream& stream, const LinearBackwardWeight& op);
+
+}  // namespace foretoken
