@@ -1,0 +1,101 @@
+// The whole model's gradients against central differences of its loss, in fp64.
+
+#include "model/objective.h"
+#include "tests/support/catch.h"
+#include "tests/support/tiny_model.h"
+
+using namespace foretoken;
+using namespace foretoken::testing;
+
+namespace {
+
+/// One rank, two microbatches.
+struct Serial {
+  static constexpr MicrobatchShape shape{.rows = 2, .length = 5};
+  TestStream stream;
+  MtpConfig mtp;
+  RankModel model;
+  TinyBatch first, second;
+  std::vector<MicrobatchInput> microbatches;
+  std::vector<std::int64_t> counts;
+
+  Serial(const ModelConfig& config, const MtpConfig& mtp_config, bool split_backward)
+      : mtp(mtp_config),
+        model(stream, {.model = config,
+                       .mtp = mtp_config,
+                       .layout = {.blocks_per_stage = {2}},
+                       .shape = shape,
+                       .dtype = DType::f64,
+                       .slots = {2},
+                       .split_backward = split_backward}),
+        first(shape, mtp.depths, config.vocab_size, 1),
+        second(shape, mtp.depths, config.vocab_size, 2),
+        microbatches{first.input(), second.input()},
+        counts(target_counts(microbatches, mtp.depths, shape.length)) {
+    model.parameters().initialize(7);
+    // Norm weights that are not all one.
+    for (const ParameterUnit& unit : model.parameters().units())
+      for (const ParameterSpec& spec : unit.specs)
+        if (spec.init == Init::ones) fill_normal(model.parameters().value(spec.name), spec.name);
+  }
+
+  double loss() {
+    model.begin_step({.mode = RankModel::Mode::evaluate, .microbatches = microbatches});
+    for (int m = 0; m < 2; ++m) model.forward(0, m, m);
+    return Objective(mtp).losses(model.losses(), counts).total;
+  }
+
+  void check_gradients(bool split_backward) {
+    int finals = 0;
+    model.begin_step({.microbatches = microbatches,
+                      .gradient_scales = gradient_scales(mtp, counts),
+                      .unit_final = [&](int) { ++finals; }});
+    for (int m = 0; m < 2; ++m) model.forward(0, m, m);
+    for (int m = 0; m < 2; ++m) {
+      CHECK(finals == 0);
+      if (split_backward) {
+        model.backward_input(0, m, m);
+      } else {
+        model.backward(0, m, m);
+      }
+    }
+    if (split_backward)
+      for (int m = 0; m < 2; ++m) model.backward_weight(0, m, m);
+    CHECK(finals == static_cast<int>(model.parameters().units().size()));
+
+    for (const ParameterUnit& unit : model.parameters().units())
+      for (const ParameterSpec& spec : unit.specs) {
+        INFO(spec.name);
+        // Every element of the norms, a seventh of the matrices.
+        const std::int64_t stride = spec.shape.rank() == 1 ? 1 : 7;
+        CHECK(gradient_mismatch([&] { return loss(); }, model.parameters().value(spec.name),
+                                model.parameters().gradient(spec.name), stride) == "");
+      }
+  }
+};
+
+using Concat = MtpConfig::Concat;
+using Hidden = MtpConfig::Hidden;
+
+}  // namespace
+
+TEST_CASE("the model's gradients match finite differences for D = 0, 1, 3, tied and untied") {
+  const std::int64_t depths = GENERATE(0, 1, 3);
+  const bool tied = GENERATE(false, true);
+  const bool split_backward = GENERATE(false, true);
+  CAPTURE(depths, tied, split_backward);
+  ModelConfig config = tiny_model();
+  config.tie_word_embeddings = tied;
+  Serial(config, {.depths = depths, .loss_weight = 0.6}, split_backward).check_gradients(split_backward);
+}
+
+TEST_CASE("the model's gradients match finite differences under each convention switch") {
+  const auto concat = GENERATE(Concat::embedding_first, Concat::hidden_first);
+  const auto trunk_hidden = GENERATE(Hidden::normed, Hidden::raw);
+  const auto recycled_hidden = GENERATE(Hidden::normed, Hidden::raw);
+  CAPTURE(static_cast<int>(concat), static_cast<int>(trunk_hidden), static_cast<int>(recycled_hidden));
+  Serial(tiny_model(),
+         {.depths = 2, .concat = concat, .trunk_hidden = trunk_hidden, .recycled_hidden = recycled_hidden},
+         false)
+      .check_gradients(false);
+}

@@ -1,0 +1,295 @@
+// Every operator's backward against central differences of its forward, in fp64.
+
+#include <cmath>
+
+#include "runtime/operators/adamw.h"
+#include "runtime/operators/attention.h"
+#include "runtime/operators/cross_entropy_head.h"
+#include "runtime/operators/embedding.h"
+#include "runtime/operators/linear.h"
+#include "runtime/operators/reductions.h"
+#include "runtime/operators/rms_norm.h"
+#include "runtime/operators/rope.h"
+#include "runtime/operators/swiglu.h"
+#include "runtime/operators/vector_math.h"
+#include "tests/support/catch.h"
+#include "tests/support/numeric.h"
+
+using namespace foretoken;
+using namespace foretoken::testing;
+
+namespace {
+
+struct Bench {
+  Arena arena{DeviceKind::cpu};
+  TestStream stream{2};
+
+  Tensor normal(const std::string& name, const Shape& shape, double std = 1.0) {
+    const Tensor tensor = arena.tensor(DType::f64, shape);
+    fill_normal(tensor, name, std);
+    return tensor;
+  }
+  Tensor poisoned(const Shape& shape) {
+    const Tensor tensor = arena.tensor(DType::f64, shape);
+    poison(tensor);
+    return tensor;
+  }
+  Tensor zeros(const Shape& shape) { return arena.tensor(DType::f64, shape); }
+  Tensor integers(const Shape& shape, std::initializer_list<std::int32_t> values) {
+    const Tensor tensor = arena.tensor(DType::i32, shape);
+    std::copy(values.begin(), values.end(), tensor.as<std::int32_t>());
+    return tensor;
+  }
+};
+
+}  // namespace
+
+TEST_CASE("linear backward matches finite differences, with and without a residual") {
+  const bool with_residual = GENERATE(false, true);
+  Bench bench;
+  const Tensor x = bench.normal("x", {5, 3}), w = bench.normal("w", {4, 3}),
+               dout = bench.normal("dout", {5, 4});
+  const Tensor residual = with_residual ? bench.normal("residual", {5, 4}) : Tensor{};
+  const Tensor out = bench.poisoned({5, 4}), dx = bench.poisoned({5, 3}), dw = bench.zeros({4, 3});
+  const auto loss = [&] {
+    linear_forward(bench.stream, {.x = x, .weight = w, .residual = residual, .out = out});
+    return dot(out, dout);
+  };
+  linear_backward_input(bench.stream, {.dout = dout, .weight = w, .dx = dx});
+  linear_backward_weight(bench.stream, {.dout = dout, .x = x, .dweight = dw});
+  CHECK(gradient_mismatch(loss, x, dx) == "");
+  CHECK(gradient_mismatch(loss, w, dw) == "");
+}
+
+TEST_CASE("a linear layer's weight gradient accumulates") {
+  Bench bench;
+  const Tensor x = bench.normal("x", {5, 3}), dout = bench.normal("dout", {5, 4});
+  const Tensor once = bench.zeros({4, 3}), twice = bench.zeros({4, 3});
+  linear_backward_weight(bench.stream, {.dout = dout, .x = x, .dweight = once});
+  for (int i = 0; i < 2; ++i) linear_backward_weight(bench.stream, {.dout = dout, .x = x, .dweight = twice});
+  for (double& value : once.span<double>()) value *= 2;
+  CHECK(mismatch(twice, once, 1e-14, 0) == "");
+}
+
+TEST_CASE("a linear layer refuses tensors that do not fit and names them") {
+  Bench bench;
+  const Tensor x = bench.normal("x", {5, 3}), w = bench.normal("w", {4, 2}), out = bench.zeros({5, 4});
+  CHECK_THROWS_WITH(linear_forward(bench.stream, {.x = x, .weight = w, .out = out}),
+                    contains("x [5, 3], weight [4, 2], out [5, 4]"));
+}
+
+TEST_CASE("rms_norm backward matches finite differences, whole and as a column block") {
+  const std::int64_t first = GENERATE(0, 7), stride = 14;
+  const bool accumulate = GENERATE(false, true);
+  Bench bench;
+  const Tensor x = bench.normal("x", {5, 7}), w = bench.normal("w", {7});
+  const Tensor rstd = bench.poisoned({5}), out = bench.zeros({5, stride}), dout = bench.zeros({5, stride});
+  for (std::int64_t n = 0; n < 5; ++n)
+    for (std::int64_t i = 0; i < 7; ++i)
+      dout.as<double>()[n * stride + first + i] = std::sin(static_cast<double>(n * 7 + i));
+  const auto loss = [&] {
+    rms_norm_forward(bench.stream, {.x = x, .weight = w, .eps = 0.1, .out = {out, first}, .rstd = rstd});
+    return dot(out, dout);
+  };
+  loss();
+  const Tensor dx = accumulate ? bench.zeros({5, 7}) : bench.poisoned({5, 7}), dw = bench.zeros({7});
+  rms_norm_backward_input(
+      bench.stream,
+      {.dout = {dout, first}, .x = x, .weight = w, .rstd = rstd, .dx = dx, .accumulate = accumulate});
+  rms_norm_backward_weight(bench.stream, {.dout = {dout, first}, .x = x, .rstd = rstd, .dweight = dw});
+  CHECK(gradient_mismatch(loss, x, dx) == "");
+  CHECK(gradient_mismatch(loss, w, dw) == "");
+}
+
+TEST_CASE("rope turns each pair by its angle and backward turns it back") {
+  Bench bench;
+  const Tensor cos = bench.zeros({6, 2}), sin = bench.zeros({6, 2});
+  rope_table(cos, sin, 100.0);
+  const Tensor qkv = bench.normal("qkv", {2, 6, 12}), original = bench.normal("qkv", {2, 6, 12});
+  rope(bench.stream, {.qkv = qkv, .cos = cos, .sin = sin, .heads = 2});
+  // Position 3, head 1, pair 1: angle 3 · 100^(−1/2) = 0.3.
+  const std::int64_t at = 3 * 12 + 4;
+  const double a = original.as<double>()[at + 1], b = original.as<double>()[at + 3];
+  CHECK(qkv.as<double>()[at + 1] == Approx(a * std::cos(0.3) - b * std::sin(0.3)));
+  CHECK(qkv.as<double>()[at + 3] == Approx(b * std::cos(0.3) + a * std::sin(0.3)));
+  CHECK(qkv.as<double>()[at + 4] == original.as<double>()[at + 4]);  // the value head stays
+  rope(bench.stream, {.qkv = qkv, .cos = cos, .sin = sin, .heads = 2, .direction = RopeDirection::backward});
+  CHECK(mismatch(qkv, original, 1e-12, 1e-12) == "");
+}
+
+TEST_CASE("swiglu backward matches finite differences") {
+  Bench bench;
+  const Tensor gate_up = bench.normal("gate_up", {5, 14}, 2.0), dout = bench.normal("dout", {5, 7});
+  const Tensor out = bench.poisoned({5, 7}), dgate_up = bench.poisoned({5, 14});
+  const auto loss = [&] {
+    swiglu_forward(bench.stream, {.gate_up = gate_up, .out = out});
+    return dot(out, dout);
+  };
+  swiglu_backward(bench.stream, {.dout = dout, .gate_up = gate_up, .dgate_up = dgate_up});
+  CHECK(gradient_mismatch(loss, gate_up, dgate_up) == "");
+}
+
+TEST_CASE("embedding looks a window up and its backward adds repeated tokens") {
+  Bench bench;
+  const Tensor tokens = bench.integers({2, 4}, {1, 3, 3, 0, 2, 1, 3, 3});
+  const Tensor table = bench.normal("table", {4, 3}), dout = bench.normal("dout", {2, 3, 3});
+  const Tensor out = bench.poisoned({2, 3, 3}), dtable = bench.zeros({4, 3});
+  const auto loss = [&] {
+    embedding_forward(bench.stream, {.tokens = tokens, .first = 1, .table = table, .out = out});
+    return dot(out, dout);
+  };
+  embedding_backward_weight(bench.stream, {.dout = dout, .tokens = tokens, .first = 1, .dtable = dtable});
+  CHECK(gradient_mismatch(loss, table, dtable) == "");
+}
+
+TEST_CASE("attention backward matches finite differences, grouped and across documents or not") {
+  const auto [query, key_value] = GENERATE(std::pair{2, 2}, std::pair{4, 2}, std::pair{3, 1});
+  const bool documents = GENERATE(false, true);
+  const AttentionHeads heads{.query = query, .key_value = key_value, .dim = 3};
+  Bench bench;
+  const Shape qkv_shape{2, 5, (query + 2 * key_value) * 3}, out_shape{2, 5, query * 3};
+  const Tensor starts =
+      documents ? bench.integers({2, 6}, {0, 0, 2, 2, 2, 5, -1, -1, -1, -1, 4, 4}) : Tensor{};
+  const Tensor qkv = bench.normal("qkv", qkv_shape), dout = bench.normal("dout", out_shape);
+  const Tensor out = bench.poisoned(out_shape), lse = bench.poisoned({2, query, 5}),
+               dqkv = bench.poisoned(qkv_shape);
+  const auto loss = [&] {
+    attention_forward(bench.stream,
+                      {.heads = heads, .qkv = qkv, .document_start = starts, .out = out, .lse = lse});
+    return dot(out, dout);
+  };
+  loss();
+  attention_backward(bench.stream, {.heads = heads,
+                                    .dout = dout,
+                                    .qkv = qkv,
+                                    .document_start = starts,
+                                    .out = out,
+                                    .lse = lse,
+                                    .dqkv = dqkv});
+  CHECK(gradient_mismatch(loss, qkv, dqkv) == "");
+}
+
+TEST_CASE("attention over more than one block of queries equals the definition") {
+  const std::int64_t t = GENERATE(63, 64, 65, 150);
+  Bench bench;
+  const Tensor qkv = bench.normal("qkv", {1, t, 12}), out = bench.poisoned({1, t, 4}),
+               lse = bench.poisoned({1, 1, t});
+  const Tensor starts = bench.arena.tensor(DType::i32, {1, t});
+  for (std::int64_t i = 0; i < t; ++i) starts.as<std::int32_t>()[i] = static_cast<std::int32_t>(i / 40 * 40);
+  attention_forward(bench.stream, {.heads = {.query = 1, .key_value = 1, .dim = 4},
+                                   .qkv = qkv,
+                                   .document_start = starts,
+                                   .out = out,
+                                   .lse = lse});
+  const Tensor expected = bench.zeros({1, t, 4});
+  for (std::int64_t i = 0; i < t; ++i) {
+    const double* x = qkv.as<double>();
+    std::vector<double> weight(static_cast<std::size_t>(t), 0.0);
+    double sum = 0;
+    for (std::int64_t u = i / 40 * 40; u <= i; ++u) {
+      double score = 0;
+      for (std::int64_t c = 0; c < 4; ++c) score += x[i * 12 + c] * x[u * 12 + 4 + c] / 2;
+      sum += weight[static_cast<std::size_t>(u)] = std::exp(score);
+    }
+    for (std::int64_t u = 0; u <= i; ++u)
+      for (std::int64_t c = 0; c < 4; ++c)
+        expected.as<double>()[i * 4 + c] += weight[static_cast<std::size_t>(u)] / sum * x[u * 12 + 8 + c];
+    REQUIRE(lse.as<double>()[i] == Approx(std::log(sum)));
+  }
+  CHECK(mismatch(out, expected, 1e-10, 1e-12) == "");
+}
+
+TEST_CASE("the cross-entropy head's gradients match finite differences whatever the chunk") {
+  const std::int64_t chunk = GENERATE(1, 3, 10);
+  Bench bench;
+  const Tensor tokens = bench.integers({2, 7}, {1, 3, 3, 0, 2, 1, 4, 3, 3, 0, 2, 1, 3, 0});
+  // A document border in row 0, a row 1 that does not count from its third position on.
+  const Tensor starts = bench.integers({2, 7}, {0, 0, 0, 3, 3, 3, 3, 0, 0, -1, -1, -1, -1, -1});
+  const Targets targets{.tokens = tokens, .document_start = starts, .ahead = 2};
+  const Tensor x = bench.normal("x", {2, 5, 3}), w = bench.normal("w", {5, 3}),
+               logits = bench.poisoned({chunk, 5});
+  const Tensor dx = bench.poisoned({2, 5, 3}), dw = bench.zeros({5, 3});
+  const auto loss = [&] {
+    return 0.25 *
+           cross_entropy_head(bench.stream, {.x = x, .weight = w, .targets = targets, .logits = logits});
+  };
+  // Row 0: 0→2 and 3→5, 4→6 stay in their documents. Row 1: none.
+  CHECK(count_targets(targets, 5) == 3);
+  const double with_gradient = cross_entropy_head(bench.stream, {.x = x,
+                                                                 .weight = w,
+                                                                 .targets = targets,
+                                                                 .gradient_scale = 0.25,
+                                                                 .logits = logits,
+                                                                 .dx = dx,
+                                                                 .dweight = dw});
+  CHECK(0.25 * with_gradient == Approx(loss()).epsilon(1e-12));
+  CHECK(gradient_mismatch(loss, x, dx) == "");
+  CHECK(gradient_mismatch(loss, w, dw) == "");
+}
+
+TEST_CASE("AdamW follows its formula") {
+  Bench bench;
+  const Tensor p = bench.normal("p", {3}), g = bench.normal("g", {3}), m = bench.zeros({3}),
+               v = bench.zeros({3});
+  double expected = p.as<double>()[1], em = 0, ev = 0;
+  for (std::int64_t t = 1; t <= 3; ++t) {
+    const double gradient = 0.5 * g.as<double>()[1];
+    em = 0.9 * em + 0.1 * gradient;
+    ev = 0.95 * ev + 0.05 * gradient * gradient;
+    const double corrected = em / (1 - std::pow(0.9, t)) / (std::sqrt(ev / (1 - std::pow(0.95, t))) + 1e-8);
+    expected -= 0.01 * (corrected + 0.1 * expected);
+    adamw(bench.stream, {.values = p,
+                         .gradients = g,
+                         .exp_avg = m,
+                         .exp_avg_sq = v,
+                         .lr = 0.01,
+                         .weight_decay = 0.1,
+                         .gradient_scale = 0.5,
+                         .step = t});
+    CHECK(p.as<double>()[1] == Approx(expected).epsilon(1e-12));
+  }
+}
+
+TEST_CASE("checksum sees a changed, a moved and a negated element") {
+  Bench bench;
+  const Tensor x = bench.normal("x", {1000});
+  const std::uint64_t before = checksum(bench.stream, x);
+  CHECK(checksum(bench.stream, bench.normal("x", {1000})) == before);
+  std::swap(x.as<double>()[3], x.as<double>()[700]);
+  CHECK(checksum(bench.stream, x) != before);
+  std::swap(x.as<double>()[3], x.as<double>()[700]);
+  x.as<double>()[5] = -x.as<double>()[5];
+  CHECK(checksum(bench.stream, x) != before);
+}
+
+TEST_CASE("sum_of_squares does not depend on the number of threads") {
+  Bench bench;
+  const Tensor x = bench.normal("x", {100003});
+  TestStream one{1}, three{3};
+  CHECK(sum_of_squares(one, x) == sum_of_squares(three, x));
+  CHECK(sum_of_squares(one, x) == Approx(dot(x, x)));
+}
+
+TEST_CASE("the vectorised exp is exact to 2e-7 relative over its range") {
+  for (float x = -87.0F; x < 88.0F; x += 0.0137F)
+    REQUIRE(std::abs(cpu::exp(x) / std::exp(static_cast<double>(x)) - 1) < 2e-7);
+  CHECK(cpu::exp(-1000.0F) < 1e-37F);
+  CHECK(std::isfinite(cpu::exp(1000.0F)));
+}
+
+TEST_CASE("an operator in f32 agrees with itself in f64") {
+  Arena arena{DeviceKind::cpu};
+  TestStream stream{2};
+  const auto run = [&](DType dtype) {
+    const Tensor qkv = arena.tensor(dtype, {2, 70, 48}), out = arena.tensor(dtype, {2, 70, 16});
+    const Tensor lse = arena.tensor(dtype, {2, 2, 70}), dqkv = arena.tensor(dtype, {2, 70, 48});
+    fill_normal(qkv, "qkv");
+    attention_forward(stream, {.heads = {2, 2, 8}, .qkv = qkv, .out = out, .lse = lse});
+    attention_backward(stream,
+                       {.heads = {2, 2, 8}, .dout = out, .qkv = qkv, .out = out, .lse = lse, .dqkv = dqkv});
+    const Tensor gated = arena.tensor(dtype, {140, 24});
+    swiglu_forward(stream, {.gate_up = dqkv.view({140, 48}), .out = gated});
+    return gated;
+  };
+  CHECK(mismatch(run(DType::f32), run(DType::f64), 1e-4, 1e-5) == "");
+}
