@@ -1,0 +1,129 @@
+#pragma once
+// A thin layer over the HDF5 C API: owned identifiers, checked calls, typed errors. HDF5 prints nothing
+// itself; its own message becomes part of ours, which names file, object and what was tried. A full disk is
+// said in plain words.
+//
+// Files are written with the earliest format that holds what is in them, contiguous data, objects of 64 KiB
+// and more aligned to 1 MiB, no fill values. Data is read without chunk cache and without file locks: who
+// publishes by rename needs none. Values are stored little-endian and never converted: the dtype of a tensor
+// and that of its dataset must agree. bf16 is stored as a two-byte float that HDF5 and h5py read as such.
+//
+// HDF5 must be built thread-safe (Debian's and Ubuntu's serial library is); calls from any thread then work.
+
+#include <cstdint>
+#include <filesystem>
+#include <string>
+#include <string_view>
+
+#include "runtime/tensor.h"
+
+namespace foretoken {
+
+/// Owner of one HDF5 identifier (a hid_t) of any kind. Move-only; the destructor closes and never throws.
+class Hdf5Id {
+ public:
+  using Close = int (*)(std::int64_t);
+
+  Hdf5Id() = default;
+  Hdf5Id(std::int64_t id, Close close) : id_(id), close_(close) {}
+  Hdf5Id(Hdf5Id&& other) noexcept : id_(std::exchange(other.id_, -1)), close_(other.close_) {}
+  Hdf5Id& operator=(Hdf5Id&& other) noexcept;
+  ~Hdf5Id() { reset(); }
+
+  std::int64_t get() const { return id_; }
+  /// Closes; false where HDF5 reports a failure.
+  bool reset() noexcept;
+
+ private:
+  std::int64_t id_ = -1;
+  Close close_ = nullptr;
+};
+
+/// Throws what HDF5 last reported on this thread as a DataError: "{file}: {object}: {what}: {HDF5's
+/// message}".
+[[noreturn]] void throw_hdf5_error(const std::filesystem::path& file, std::string_view object,
+                                   std::string_view what);
+
+/// The identifier of a memory and file type for `dtype`.
+Hdf5Id hdf5_type(DType dtype);
+
+/// What carries attributes: a file (its root group) or a dataset. Reading one that is absent or of another
+/// kind is a DataError; so is a string of more than 16 MiB.
+class Hdf5Object {
+ public:
+  const std::filesystem::path& file_path() const { return file_path_; }
+  const std::string& name() const { return name_; }
+  std::int64_t id() const { return id_.get(); }
+
+  void write_attribute(const std::string& attribute, const std::string& value);
+  void write_attribute(const std::string& attribute, std::int64_t value);
+  void write_attribute(const std::string& attribute, double value);
+  bool has_attribute(const std::string& attribute) const;
+  std::string string_attribute(const std::string& attribute) const;
+  std::int64_t i64_attribute(const std::string& attribute) const;
+  double f64_attribute(const std::string& attribute) const;
+
+ protected:
+  Hdf5Object(std::filesystem::path file_path, std::string name, Hdf5Id id)
+      : file_path_(std::move(file_path)), name_(std::move(name)), id_(std::move(id)) {}
+
+  std::filesystem::path file_path_;
+  std::string name_;
+  Hdf5Id id_;
+};
+
+class Hdf5Dataset : public Hdf5Object {
+ public:
+  DType dtype() const { return dtype_; }
+  const Shape& shape() const { return shape_; }
+
+  /// The whole dataset; the tensor has its dtype and shape. DefectError for a tensor of another dtype or
+  /// shape, DataError where HDF5 fails.
+  void read(const Tensor& out) const;
+  void write(const Tensor& values);
+  /// Elements [begin, begin + out.elements()) of a one-dim dataset; the range must lie inside it.
+  void read(std::int64_t begin, const Tensor& out) const;
+  void write(std::int64_t begin, const Tensor& values);
+  /// Grows a dataset of create_growing_dataset by `values` and writes them there.
+  void append(const Tensor& values);
+
+ private:
+  friend class Hdf5File;
+  Hdf5Dataset(std::filesystem::path file_path, std::string name, Hdf5Id id);
+  void check_stored(std::uint64_t file_bytes) const;
+  void check_tensor(const Tensor& tensor, std::int64_t begin) const;
+  void transfer_range(bool writing, std::int64_t begin, const Tensor& tensor) const;
+
+  DType dtype_ = DType::f32;
+  Shape shape_;
+};
+
+class Hdf5File : public Hdf5Object {
+ public:
+  /// A new file to write to; an existing one is emptied.
+  static Hdf5File create(const std::filesystem::path& path);
+  /// For reading. DataError where the path is missing, not an HDF5 file or truncated.
+  static Hdf5File open(const std::filesystem::path& path);
+
+  /// Writes everything out, closes and fsyncs. Without it the destructor closes, and errors are lost.
+  /// Datasets of the file are closed with it.
+  void close();
+
+  bool has(const std::string& object) const;
+  /// A contiguous dataset; groups on its path ("/model/…") are made as needed.
+  Hdf5Dataset create_dataset(const std::string& name, DType dtype, const Shape& shape);
+  /// A one-dim dataset of no elements yet, in uncompressed chunks of 1 MiB: append whole chunks where you
+  /// can.
+  Hdf5Dataset create_growing_dataset(const std::string& name, DType dtype);
+  /// DataError where it is missing, of a dtype or rank that we do not know, or where the file holds fewer
+  /// bytes than its shape says (so that a caller may allocate by shape()). Compressed datasets are refused.
+  Hdf5Dataset dataset(const std::string& name) const;
+
+ private:
+  using Hdf5Object::Hdf5Object;
+};
+
+/// fsyncs a file, or a directory after a rename in it. DataError where that fails.
+void sync_to_disk(const std::filesystem::path& path);
+
+}  // namespace foretoken

@@ -1,0 +1,24 @@
+#pragma once
+// What the HDF5 layer's own files share. Not for others: io/hdf5.h is the interface.
+
+#include <string>
+#include <string_view>
+
+#include <hdf5.h>
+
+#include "io/hdf5.h"
+
+namespace foretoken::detail {
+
+/// Turns off HDF5's printing on the calling thread; every public call begins with it.
+void silence_thread();
+/// The innermost message of HDF5's error stack, the one that tells what happened; clears the stack.
+std::string last_message();
+/// A DefectError with HDF5's message unless `done`.
+void must(bool done, const char* what);
+/// Takes an identifier that HDF5 returned for `object`; an error "{file}: {object}: {what}" where it failed.
+Hdf5Id own(std::int64_t id, Hdf5Id::Close close, const Hdf5Object& object, std::string_view what);
+Hdf5Id property_list(std::int64_t list_class);
+Hdf5Id dataspace(const Shape& shape);
+
+}  // namespace foretoken::detail

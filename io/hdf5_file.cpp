@@ -1,0 +1,136 @@
+#include <cerrno>
+#include <cstring>
+#include <fcntl.h>
+#include <system_error>
+#include <unistd.h>
+
+#include "io/hdf5_detail.h"
+
+namespace foretoken {
+
+using detail::dataspace;
+using detail::must;
+using detail::property_list;
+using detail::silence_thread;
+
+namespace {
+
+constexpr std::uint64_t alignment_threshold = 64 << 10;
+constexpr std::uint64_t alignment = 1 << 20;
+constexpr std::uint64_t chunk_bytes = 1 << 20;
+
+Hdf5Id file_access() {
+  Hdf5Id list = property_list(H5P_FILE_ACCESS);
+  must(H5Pset_fclose_degree(list.get(), H5F_CLOSE_STRONG) >= 0, "cannot set the close degree");
+  must(H5Pset_alignment(list.get(), alignment_threshold, alignment) >= 0, "cannot set the alignment");
+  must(H5Pset_file_locking(list.get(), false, true) >= 0, "cannot turn file locks off");
+  return list;
+}
+
+Hdf5Id dataset_access() {
+  Hdf5Id list = property_list(H5P_DATASET_ACCESS);
+  must(H5Pset_chunk_cache(list.get(), 0, 0, 0.0) >= 0, "cannot turn the chunk cache off");
+  return list;
+}
+
+void require_thread_safety() {
+  hbool_t safe = false;
+  if (H5is_library_threadsafe(&safe) < 0 || !safe)
+    throw UsageError(
+        "this HDF5 library is not thread-safe: build with the serial libhdf5 of Debian or Ubuntu, "
+        "or one configured with --enable-threadsafe");
+}
+
+}  // namespace
+
+Hdf5File Hdf5File::create(const std::filesystem::path& path) {
+  silence_thread();
+  require_thread_safety();
+  const Hdf5Id access = file_access();
+  const hid_t id = H5Fcreate(path.c_str(), H5F_ACC_TRUNC, H5P_DEFAULT, access.get());
+  if (id < 0) throw_hdf5_error(path, "/", "cannot be created");
+  return {path, "/", Hdf5Id(id, H5Fclose)};
+}
+
+Hdf5File Hdf5File::open(const std::filesystem::path& path) {
+  silence_thread();
+  require_thread_safety();
+  std::error_code error;
+  const auto status = std::filesystem::status(path, error);
+  if (!std::filesystem::is_regular_file(status))
+    throw DataError("{}: {}", path.string(),
+                    std::filesystem::exists(status) ? "is not a file" : "there is no such file");
+  const Hdf5Id access = file_access();
+  const hid_t id = H5Fopen(path.c_str(), H5F_ACC_RDONLY, access.get());
+  if (id < 0) throw_hdf5_error(path, "/", "cannot be opened as an HDF5 file");
+  return {path, "/", Hdf5Id(id, H5Fclose)};
+}
+
+void Hdf5File::close() {
+  silence_thread();
+  if (H5Fflush(id(), H5F_SCOPE_LOCAL) < 0) throw_hdf5_error(file_path_, "/", "cannot be written out");
+  if (!id_.reset()) throw_hdf5_error(file_path_, "/", "cannot be closed");
+  sync_to_disk(file_path_);
+}
+
+bool Hdf5File::has(const std::string& object) const {
+  silence_thread();
+  // H5Lexists wants every group on the way to exist.
+  for (std::size_t slash = object.find('/', 1); slash != std::string::npos;
+       slash = object.find('/', slash + 1))
+    if (H5Lexists(id(), object.substr(0, slash).c_str(), H5P_DEFAULT) <= 0) return false;
+  return H5Lexists(id(), object.c_str(), H5P_DEFAULT) > 0;
+}
+
+Hdf5Dataset Hdf5File::create_dataset(const std::string& name, DType dtype, const Shape& shape) {
+  silence_thread();
+  const Hdf5Id groups = property_list(H5P_LINK_CREATE);
+  must(H5Pset_create_intermediate_group(groups.get(), 1) >= 0, "cannot ask for groups");
+  const Hdf5Id creation = property_list(H5P_DATASET_CREATE);
+  must(H5Pset_layout(creation.get(), H5D_CONTIGUOUS) >= 0, "cannot ask for contiguous data");
+  must(H5Pset_fill_time(creation.get(), H5D_FILL_TIME_NEVER) >= 0, "cannot turn fill values off");
+  const hid_t dataset = H5Dcreate2(id(), name.c_str(), hdf5_type(dtype).get(), dataspace(shape).get(),
+                                   groups.get(), creation.get(), H5P_DEFAULT);
+  if (dataset < 0) throw_hdf5_error(file_path_, name, "cannot be created");
+  return {file_path_, name, Hdf5Id(dataset, H5Dclose)};
+}
+
+Hdf5Dataset Hdf5File::create_growing_dataset(const std::string& name, DType dtype) {
+  silence_thread();
+  const Hdf5Id creation = property_list(H5P_DATASET_CREATE);
+  const hsize_t chunk = chunk_bytes / size_of(dtype);
+  must(H5Pset_chunk(creation.get(), 1, &chunk) >= 0, "cannot ask for chunks");
+  must(H5Pset_fill_time(creation.get(), H5D_FILL_TIME_NEVER) >= 0, "cannot turn fill values off");
+  const hsize_t none = 0;
+  const hsize_t unlimited = H5S_UNLIMITED;
+  const hid_t space = H5Screate_simple(1, &none, &unlimited);
+  must(space >= 0, "cannot make a dataspace");
+  const Hdf5Id owned(space, H5Sclose);
+  const hid_t dataset = H5Dcreate2(id(), name.c_str(), hdf5_type(dtype).get(), space, H5P_DEFAULT,
+                                   creation.get(), dataset_access().get());
+  if (dataset < 0) throw_hdf5_error(file_path_, name, "cannot be created");
+  return {file_path_, name, Hdf5Id(dataset, H5Dclose)};
+}
+
+Hdf5Dataset Hdf5File::dataset(const std::string& name) const {
+  silence_thread();
+  if (!has(name)) throw DataError("{}: {}: there is no such dataset", file_path_.string(), name);
+  const hid_t dataset = H5Dopen2(id(), name.c_str(), dataset_access().get());
+  if (dataset < 0) throw_hdf5_error(file_path_, name, "cannot be opened");
+  Hdf5Dataset opened(file_path_, name, Hdf5Id(dataset, H5Dclose));
+  hsize_t file_bytes = 0;
+  if (H5Fget_filesize(id(), &file_bytes) < 0)
+    throw_hdf5_error(file_path_, name, "cannot read the file's size");
+  opened.check_stored(file_bytes);
+  return opened;
+}
+
+void sync_to_disk(const std::filesystem::path& path) {
+  const int descriptor = ::open(path.c_str(), O_RDONLY | O_CLOEXEC);
+  const bool done = descriptor >= 0 && ::fsync(descriptor) == 0;
+  const int error = errno;
+  if (descriptor >= 0) ::close(descriptor);
+  if (!done) throw DataError("{}: cannot be synced to disk: {}", path.string(), std::strerror(error));
+}
+
+}  // namespace foretoken

@@ -1,0 +1,218 @@
+#include "io/hdf5.h"
+
+#include <csignal>
+#include <cstring>
+#include <functional>
+#include <numeric>
+#include <sys/resource.h>
+#include <sys/wait.h>
+#include <thread>
+#include <unistd.h>
+#include <vector>
+
+#include "tests/support/catch.h"
+#include "tests/support/temporary_folder.h"
+
+namespace foretoken {
+namespace {
+
+template <class T>
+std::vector<T> counted(std::size_t count) {
+  std::vector<T> values(count);
+  std::iota(values.begin(), values.end(), T{1});
+  return values;
+}
+
+template <class T>
+Tensor vector_tensor(std::vector<T>& values) {
+  return tensor_over(std::span<T>(values), {static_cast<std::int64_t>(values.size())});
+}
+
+std::string message_of(const std::function<void()>& call) {
+  try {
+    call();
+  } catch (const DataError& error) {
+    return error.what();
+  }
+  return "no DataError";
+}
+
+TEST_CASE("hdf5 datasets come back whole and in ranges") {
+  const TemporaryFolder folder;
+  std::vector<float> values = counted<float>(6);
+  std::vector<std::int64_t> ids = counted<std::int64_t>(10);
+  {
+    Hdf5File file = Hdf5File::create(folder / "a.h5");
+    file.create_dataset("/model/model.norm.weight", DType::f32, {2, 3})
+        .write(tensor_over(std::span<float>(values), {2, 3}));
+    Hdf5Dataset flat = file.create_dataset("/ids", DType::i64, {10});
+    flat.write(4, vector_tensor(ids).flat(4, 6));
+    flat.write(0, vector_tensor(ids).flat(0, 4));
+    file.close();
+  }
+  const Hdf5File file = Hdf5File::open(folder / "a.h5");
+  REQUIRE(file.has("/model/model.norm.weight"));
+  REQUIRE_FALSE(file.has("/moments/model.norm.weight"));
+  const Hdf5Dataset matrix = file.dataset("/model/model.norm.weight");
+  REQUIRE(matrix.shape() == Shape{2, 3});
+  std::vector<float> back(6);
+  matrix.read(tensor_over(std::span<float>(back), {2, 3}));
+  REQUIRE(back == values);
+  std::vector<std::int64_t> middle(3);
+  file.dataset("/ids").read(5, vector_tensor(middle));
+  REQUIRE(middle == std::vector<std::int64_t>{6, 7, 8});
+}
+
+TEST_CASE("hdf5 keeps every dtype, and bf16 as a two-byte float") {
+  const TemporaryFolder folder;
+  const std::vector<DType> dtypes{DType::f32, DType::f64, DType::bf16, DType::i32,
+                                  DType::i64, DType::u8,  DType::u16,  DType::u32};
+  std::vector<std::uint64_t> memory{0x3f80'4000'c0a0'0001, 0x0102'0304'0506'0708};
+  {
+    Hdf5File file = Hdf5File::create(folder / "a.h5");
+    for (DType dtype : dtypes)
+      file.create_dataset(name_of(dtype), dtype, {2})
+          .write(Tensor{memory.data(), dtype, DeviceKind::cpu, {2}});
+    file.close();
+  }
+  const Hdf5File file = Hdf5File::open(folder / "a.h5");
+  for (DType dtype : dtypes) {
+    const Hdf5Dataset dataset = file.dataset(name_of(dtype));
+    REQUIRE(dataset.dtype() == dtype);
+    std::vector<std::uint64_t> back(2);
+    const Tensor out{back.data(), dtype, DeviceKind::cpu, {2}};
+    dataset.read(out);
+    REQUIRE(std::memcmp(back.data(), memory.data(), out.bytes()) == 0);
+  }
+}
+
+TEST_CASE("hdf5 attributes come back, and an absent or wrong one is named") {
+  const TemporaryFolder folder;
+  {
+    Hdf5File file = Hdf5File::create(folder / "a.h5");
+    file.write_attribute("tokenizer", std::string("bytes – ü"));
+    file.write_attribute("empty", std::string());
+    file.write_attribute("version", std::int64_t{-7});
+    file.write_attribute("rate", 0.125);
+    Hdf5Dataset dataset = file.create_dataset("x", DType::u8, {0});
+    dataset.write_attribute("offset", std::int64_t{1} << 60);
+    file.close();
+  }
+  const Hdf5File file = Hdf5File::open(folder / "a.h5");
+  REQUIRE(file.string_attribute("tokenizer") == "bytes – ü");
+  REQUIRE(file.string_attribute("empty").empty());
+  REQUIRE(file.i64_attribute("version") == -7);
+  REQUIRE(file.f64_attribute("rate") == 0.125);
+  REQUIRE(file.dataset("x").i64_attribute("offset") == std::int64_t{1} << 60);
+  REQUIRE_FALSE(file.has_attribute("digest"));
+  REQUIRE_THAT(message_of([&] { file.i64_attribute("digest"); }),
+               Catch::Matchers::Contains("digest is missing"));
+  REQUIRE_THAT(message_of([&] { file.i64_attribute("tokenizer"); }),
+               Catch::Matchers::Contains("one integer"));
+  REQUIRE_THAT(message_of([&] { file.string_attribute("rate"); }), Catch::Matchers::Contains("one string"));
+}
+
+TEST_CASE("a growing hdf5 dataset takes appends of any size") {
+  const TemporaryFolder folder;
+  std::vector<std::uint16_t> values = counted<std::uint16_t>(700'000);
+  {
+    Hdf5File file = Hdf5File::create(folder / "a.h5");
+    Hdf5Dataset growing = file.create_growing_dataset("tokens", DType::u16);
+    for (std::int64_t count : {1, 0, 299'999, 400'000})
+      growing.append(vector_tensor(values).flat(growing.shape()[0], count));
+    file.close();
+  }
+  const Hdf5File file = Hdf5File::open(folder / "a.h5");
+  const Hdf5Dataset dataset = file.dataset("tokens");
+  std::vector<std::uint16_t> back(values.size());
+  dataset.read(vector_tensor(back));
+  REQUIRE(back == values);
+  std::vector<std::uint16_t> across(5);
+  dataset.read((1 << 19) - 2, vector_tensor(across));
+  REQUIRE(std::equal(across.begin(), across.end(), values.begin() + (1 << 19) - 2));
+  REQUIRE_THROWS_AS(dataset.read(699'996, vector_tensor(across)), DefectError);
+  REQUIRE_THROWS_AS(dataset.read(-1, vector_tensor(across)), DefectError);
+}
+
+TEST_CASE("hdf5 files that are missing, foreign or cut short are data errors that name the file") {
+  const TemporaryFolder folder;
+  REQUIRE_THAT(message_of([&] { Hdf5File::open(folder / "none.h5"); }),
+               Catch::Matchers::Contains("none.h5: there is no such file"));
+  REQUIRE_THAT(message_of([&] { Hdf5File::open(folder.path()); }),
+               Catch::Matchers::Contains("is not a file"));
+  REQUIRE_THAT(message_of([&] { Hdf5File::open(folder.write("text.h5", "not HDF5 at all")); }),
+               Catch::Matchers::Contains("text.h5"));
+  {
+    std::vector<double> values = counted<double>(40'000);
+    Hdf5File file = Hdf5File::create(folder / "a.h5");
+    file.create_dataset("x", DType::f64, {40'000}).write(vector_tensor(values));
+    file.close();
+    REQUIRE_THROWS_AS(Hdf5File::open(folder / "a.h5").dataset("y"), DataError);
+  }
+  std::filesystem::resize_file(folder / "a.h5", std::filesystem::file_size(folder / "a.h5") - 1000);
+  REQUIRE_THROWS_AS(Hdf5File::open(folder / "a.h5"), DataError);
+}
+
+TEST_CASE("an hdf5 dataset that was never written is refused, not read as zeros") {
+  const TemporaryFolder folder;
+  {
+    Hdf5File file = Hdf5File::create(folder / "a.h5");
+    file.create_dataset("x", DType::f64, {1'000'000'000'000});
+    file.close();
+  }
+  const Hdf5File file = Hdf5File::open(folder / "a.h5");
+  REQUIRE_THROWS_AS(file.dataset("x"), DataError);
+}
+
+TEST_CASE("hdf5 says plainly that there is no space, and survives it") {
+  const TemporaryFolder folder;
+  const pid_t child = fork();
+  if (child == 0) {
+    std::signal(SIGXFSZ, SIG_IGN);
+    const rlimit limit{3 << 20, 3 << 20};
+    setrlimit(RLIMIT_FSIZE, &limit);
+    std::string message;
+    try {
+      Hdf5File file = Hdf5File::create(folder / "a.h5");
+      Hdf5Dataset growing = file.create_growing_dataset("tokens", DType::u16);
+      std::vector<std::uint16_t> values(1 << 19);
+      for (int i = 0; i < 8; ++i) growing.append(vector_tensor(values));
+      file.close();
+    } catch (const DataError& error) {
+      message = error.what();
+    }
+    if (message.find("a.h5: tokens: ") == std::string::npos || message.find("no space") == std::string::npos)
+      _exit(2);
+    Hdf5File small = Hdf5File::create(folder / "b.h5");
+    small.write_attribute("fits", std::int64_t{1});
+    small.close();
+    std::exit(0);  // HDF5's own clean-up at exit runs too
+  }
+  int status = 0;
+  REQUIRE(waitpid(child, &status, 0) == child);
+  REQUIRE(WIFEXITED(status));
+  REQUIRE(WEXITSTATUS(status) == 0);
+  REQUIRE(Hdf5File::open(folder / "b.h5").i64_attribute("fits") == 1);
+}
+
+TEST_CASE("hdf5 files are written and read by several threads at once") {
+  const TemporaryFolder folder;
+  std::vector<int> wrong(4, 1);
+  std::vector<std::thread> threads;
+  for (int t = 0; t < 4; ++t)
+    threads.emplace_back([&folder, &wrong, t] {
+      const std::filesystem::path path = folder / fmt::format("{}.h5", t);
+      std::vector<std::int32_t> values(50'000, t);
+      Hdf5File file = Hdf5File::create(path);
+      file.create_dataset("x", DType::i32, {50'000}).write(vector_tensor(values));
+      file.close();
+      std::vector<std::int32_t> back(50'000, -1);
+      Hdf5File::open(path).dataset("x").read(vector_tensor(back));
+      wrong[static_cast<std::size_t>(t)] = back != values;
+    });
+  for (std::thread& thread : threads) thread.join();
+  REQUIRE(wrong == std::vector<int>(4, 0));
+}
+
+}  // namespace
+}  // namespace foretoken
