@@ -10,7 +10,7 @@
 
 namespace foretoken::detail {
 
-/// Turns off HDF5's printing on the calling thread; every public call begins with it.
+/// Turns off HDF5's printing on the calling thread, and its exit handler; every public call begins with it.
 void silence_thread();
 /// The innermost message of HDF5's error stack, the one that tells what happened; clears the stack.
 std::string last_message();

@@ -2,7 +2,6 @@
 
 #include <csignal>
 #include <cstring>
-#include <functional>
 #include <numeric>
 #include <sys/resource.h>
 #include <sys/wait.h>
@@ -11,6 +10,7 @@
 #include <vector>
 
 #include "tests/support/catch.h"
+#include "tests/support/expect_error.h"
 #include "tests/support/temporary_folder.h"
 
 namespace foretoken {
@@ -26,15 +26,6 @@ std::vector<T> counted(std::size_t count) {
 template <class T>
 Tensor vector_tensor(std::vector<T>& values) {
   return tensor_over(std::span<T>(values), {static_cast<std::int64_t>(values.size())});
-}
-
-std::string message_of(const std::function<void()>& call) {
-  try {
-    call();
-  } catch (const DataError& error) {
-    return error.what();
-  }
-  return "no DataError";
 }
 
 TEST_CASE("hdf5 datasets come back whole and in ranges") {
@@ -105,11 +96,9 @@ TEST_CASE("hdf5 attributes come back, and an absent or wrong one is named") {
   REQUIRE(file.f64_attribute("rate") == 0.125);
   REQUIRE(file.dataset("x").i64_attribute("offset") == std::int64_t{1} << 60);
   REQUIRE_FALSE(file.has_attribute("digest"));
-  REQUIRE_THAT(message_of([&] { file.i64_attribute("digest"); }),
-               Catch::Matchers::Contains("digest is missing"));
-  REQUIRE_THAT(message_of([&] { file.i64_attribute("tokenizer"); }),
-               Catch::Matchers::Contains("one integer"));
-  REQUIRE_THAT(message_of([&] { file.string_attribute("rate"); }), Catch::Matchers::Contains("one string"));
+  expect_error<DataError>("digest is missing", [&] { file.i64_attribute("digest"); });
+  expect_error<DataError>("one integer", [&] { file.i64_attribute("tokenizer"); });
+  expect_error<DataError>("one string", [&] { file.string_attribute("rate"); });
 }
 
 TEST_CASE("a growing hdf5 dataset takes appends of any size") {
@@ -136,12 +125,9 @@ TEST_CASE("a growing hdf5 dataset takes appends of any size") {
 
 TEST_CASE("hdf5 files that are missing, foreign or cut short are data errors that name the file") {
   const TemporaryFolder folder;
-  REQUIRE_THAT(message_of([&] { Hdf5File::open(folder / "none.h5"); }),
-               Catch::Matchers::Contains("none.h5: there is no such file"));
-  REQUIRE_THAT(message_of([&] { Hdf5File::open(folder.path()); }),
-               Catch::Matchers::Contains("is not a file"));
-  REQUIRE_THAT(message_of([&] { Hdf5File::open(folder.write("text.h5", "not HDF5 at all")); }),
-               Catch::Matchers::Contains("text.h5"));
+  expect_error<DataError>("none.h5: there is no such file", [&] { Hdf5File::open(folder / "none.h5"); });
+  expect_error<DataError>("is not a file", [&] { Hdf5File::open(folder.path()); });
+  expect_error<DataError>("text.h5", [&] { Hdf5File::open(folder.write("text.h5", "not HDF5 at all")); });
   {
     std::vector<double> values = counted<double>(40'000);
     Hdf5File file = Hdf5File::create(folder / "a.h5");
@@ -164,35 +150,45 @@ TEST_CASE("an hdf5 dataset that was never written is refused, not read as zeros"
   REQUIRE_THROWS_AS(file.dataset("x"), DataError);
 }
 
-TEST_CASE("hdf5 says plainly that there is no space, and survives it") {
-  const TemporaryFolder folder;
-  const pid_t child = fork();
-  if (child == 0) {
-    std::signal(SIGXFSZ, SIG_IGN);
-    const rlimit limit{3 << 20, 3 << 20};
-    setrlimit(RLIMIT_FSIZE, &limit);
-    std::string message;
-    try {
-      Hdf5File file = Hdf5File::create(folder / "a.h5");
-      Hdf5Dataset growing = file.create_growing_dataset("tokens", DType::u16);
-      std::vector<std::uint16_t> values(1 << 19);
-      for (int i = 0; i < 8; ++i) growing.append(vector_tensor(values));
-      file.close();
-    } catch (const DataError& error) {
-      message = error.what();
-    }
-    if (message.find("a.h5: tokens: ") == std::string::npos || message.find("no space") == std::string::npos)
-      _exit(2);
-    Hdf5File small = Hdf5File::create(folder / "b.h5");
-    small.write_attribute("fits", std::int64_t{1});
-    small.close();
-    std::exit(0);  // HDF5's own clean-up at exit runs too
+/// Writes a dataset of 8 MiB and an attribute; the message of the DataError, or "".
+std::string write_eight_megabytes(const std::filesystem::path& path) {
+  try {
+    Hdf5File file = Hdf5File::create(path);
+    Hdf5Dataset growing = file.create_growing_dataset("tokens", DType::u16);
+    std::vector<std::uint16_t> values(1 << 19);
+    for (int i = 0; i < 8; ++i) growing.append(vector_tensor(values));
+    file.write_attribute("complete", std::int64_t{1});
+    file.close();
+    return {};
+  } catch (const DataError& error) {
+    return error.what();
   }
-  int status = 0;
-  REQUIRE(waitpid(child, &status, 0) == child);
-  REQUIRE(WIFEXITED(status));
-  REQUIRE(WEXITSTATUS(status) == 0);
-  REQUIRE(Hdf5File::open(folder / "b.h5").i64_attribute("fits") == 1);
+}
+
+TEST_CASE("hdf5 says plainly that there is no space, wherever it ran out, and lives on") {
+  const TemporaryFolder folder;
+  for (const rlim_t bytes : {0, 100, 1000, 5000, 3 << 20, (8 << 20) + 100}) {
+    const pid_t child = fork();
+    if (child == 0) {
+      std::signal(SIGXFSZ, SIG_IGN);
+      rlimit limit{};
+      getrlimit(RLIMIT_FSIZE, &limit);
+      limit.rlim_cur = bytes;
+      setrlimit(RLIMIT_FSIZE, &limit);
+      const std::string message = write_eight_megabytes(folder / "a.h5");
+      if (message.find("a.h5: ") == std::string::npos || message.find("no space") == std::string::npos)
+        _exit(2);
+      limit.rlim_cur = limit.rlim_max;
+      setrlimit(RLIMIT_FSIZE, &limit);
+      if (!write_eight_megabytes(folder / "a.h5").empty()) _exit(3);
+      std::exit(0);  // with every exit handler
+    }
+    int status = 0;
+    CAPTURE(bytes);
+    REQUIRE(waitpid(child, &status, 0) == child);
+    REQUIRE(status == 0);
+    REQUIRE(Hdf5File::open(folder / "a.h5").i64_attribute("complete") == 1);
+  }
 }
 
 TEST_CASE("hdf5 files are written and read by several threads at once") {
