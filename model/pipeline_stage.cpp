@@ -79,6 +79,10 @@ void PipelineStage::evaluate(const LayerContext& context, const MicrobatchInput&
   predictor_->evaluate(context, input, slots_[index(slot)].predictor, losses);
 }
 
+void PipelineStage::logits(const LayerContext& context, int slot, int depth, const Tensor& out) const {
+  predictor_->logits(context, slots_[index(slot)].predictor, depth, out);
+}
+
 void PipelineStage::backward(const LayerContext& context, const MicrobatchInput& input, int slot_index,
                              Halves halves, std::span<const double> gradient_scales, std::span<double> losses,
                              const UnitDone& done) const {

@@ -51,6 +51,8 @@ class PipelineStage {
   /// Last stage: the losses of a forward alone.
   void evaluate(const LayerContext& context, const MicrobatchInput& input, int slot,
                 std::span<double> losses) const;
+  /// Last stage: Predictor::logits of the microbatch in the slot.
+  void logits(const LayerContext& context, int slot, int depth, const Tensor& out) const;
 
  private:
   struct Slot {

@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "model/layout.h"
+#include "runtime/operators/linear.h"
 #include "runtime/operators/rms_norm.h"
 
 namespace foretoken {
@@ -137,6 +138,11 @@ void Predictor::backward_weight(const LayerContext& context, const MicrobatchInp
                                       hidden_for(depth, saved), saved.modules[k - 1],
                                       gradients.modules[k - 1]);
   }
+}
+
+void Predictor::logits(const LayerContext& context, const Saved& saved, int depth, const Tensor& out) const {
+  linear_forward(context.stream,
+                 {.x = saved.normed[static_cast<std::size_t>(depth)], .weight = head_, .out = out});
 }
 
 void Predictor::evaluate(const LayerContext& context, const MicrobatchInput& input, const Saved& saved,

@@ -56,6 +56,8 @@ class Predictor {
                       std::span<const double> gradient_scales, std::span<double> losses) const;
   void backward_weight(const LayerContext& context, const MicrobatchInput& input, const Saved& saved,
                        const Gradients& gradients) const;
+  /// Of the microbatch last forwarded into `saved`: out [N, V] = n of that depth · headᵀ.
+  void logits(const LayerContext& context, const Saved& saved, int depth, const Tensor& out) const;
   /// The losses alone.
   void evaluate(const LayerContext& context, const MicrobatchInput& input, const Saved& saved,
                 std::span<double> losses) const;

@@ -90,6 +90,10 @@ void RankModel::backward_weight(int stage, int microbatch, int slot) {
   run_backward(stage, microbatch, slot, {.input = false});
 }
 
+void RankModel::logits(int slot, int depth, const Tensor& out) {
+  at(last_stage_).logits(context({}), slot, depth, out);
+}
+
 void RankModel::unit_done(const std::string& name) {
   const auto& units = parameters_->units();
   for (std::size_t i = 0; i < units.size(); ++i)

@@ -44,6 +44,8 @@ class RankModel : public StageWork {
   void begin_step(Step step);
   /// [D + 1] sums of the losses over this rank's valid targets; zeros but on the last stage's rank.
   std::span<const double> losses() const { return losses_; }
+  /// Last stage's rank: the logits [N, V] of one depth for the microbatch last forwarded into the slot.
+  void logits(int slot, int depth, const Tensor& out);
 
   Tensor activation_in(int stage, int slot) override { return at(stage).activation_in(slot); }
   Tensor activation_out(int stage, int slot) override { return at(stage).activation_out(slot); }

@@ -21,13 +21,7 @@ struct Serial {
 
   Serial(const ModelConfig& config, const MtpConfig& mtp_config, bool split_backward)
       : mtp(mtp_config),
-        model(stream, {.model = config,
-                       .mtp = mtp_config,
-                       .layout = {.blocks_per_stage = {2}},
-                       .shape = shape,
-                       .dtype = DType::f64,
-                       .slots = {2},
-                       .split_backward = split_backward}),
+        model(stream, serial_options(config, mtp_config, shape, DType::f64, 2, split_backward)),
         first(shape, mtp.depths, config.vocab_size, 1),
         second(shape, mtp.depths, config.vocab_size, 2),
         microbatches{first.input(), second.input()},

@@ -16,6 +16,19 @@ ModelConfig tiny_model() {
           .initializer_range = 0.3};
 }
 
+RankModelOptions serial_options(const ModelConfig& model, const MtpConfig& mtp, const MicrobatchShape& shape,
+                                DType dtype, int slots, bool split_backward) {
+  RankModelOptions options;
+  options.model = model;
+  options.mtp = mtp;
+  options.layout.blocks_per_stage.push_back(static_cast<int>(model.num_hidden_layers));
+  options.shape = shape;
+  options.dtype = dtype;
+  options.slots.push_back(slots);
+  options.split_backward = split_backward;
+  return options;
+}
+
 TinyBatch::TinyBatch(const MicrobatchShape& shape, std::int64_t depths, std::int64_t vocab_size,
                      std::uint64_t seed, bool documents) {
   const std::int64_t width = shape.length + 1 + depths;

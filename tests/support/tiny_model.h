@@ -11,6 +11,10 @@ namespace foretoken::testing {
 /// C 8, L 2, NH 4, NKV 2, HS 4, F 12, V 11.
 ModelConfig tiny_model();
 
+/// The whole model on one rank, one stage.
+RankModelOptions serial_options(const ModelConfig& model, const MtpConfig& mtp, const MicrobatchShape& shape,
+                                DType dtype, int slots, bool split_backward = false);
+
 /// Rows of tokens in [0, vocab), with a document border in some.
 class TinyBatch {
  public:
