@@ -7,6 +7,8 @@
 
 namespace foretoken {
 
+class Profile;
+
 class Stream {
  public:
   explicit Stream(ThreadPool& threads) : threads_(&threads) {}
@@ -16,7 +18,12 @@ class Stream {
   /// Returns when all that was enqueued has run.
   void synchronize() {}
 
+  /// Operators add their times to it while it is set.
+  void set_profile(Profile* profile) { profile_ = profile; }
+  Profile* profile() const { return profile_; }
+
  private:
+  Profile* profile_ = nullptr;
   ThreadPool* threads_;
 };
 

@@ -7,6 +7,7 @@
 #include "runtime/operators/dispatch.h"
 #include "runtime/operators/gemm_cpu.h"
 #include "runtime/operators/vector_math.h"
+#include "runtime/profile.h"
 
 namespace foretoken {
 
@@ -221,6 +222,7 @@ void backward_group(const Layout& at, const AttentionBackward& op, std::int64_t 
 }  // namespace
 
 void attention_forward(Stream& stream, const AttentionForward& op) {
+  const ProfileScope scope(stream, "attention_forward");
   const Layout at("attention_forward", op.heads, op.qkv, op.out, op.document_start);
   with_floating("attention_forward", op.qkv.dtype, [&]<class T>() {
     stream.threads().parallel_for(at.b * op.heads.query, 1, [&](std::int64_t begin, std::int64_t end) {
@@ -231,6 +233,7 @@ void attention_forward(Stream& stream, const AttentionForward& op) {
 }
 
 void attention_backward(Stream& stream, const AttentionBackward& op) {
+  const ProfileScope scope(stream, "attention_backward");
   const Layout at("attention_backward", op.heads, op.qkv, op.out, op.document_start);
   with_floating("attention_backward", op.qkv.dtype, [&]<class T>() {
     stream.threads().parallel_for(at.b * op.heads.key_value, 1, [&](std::int64_t begin, std::int64_t end) {

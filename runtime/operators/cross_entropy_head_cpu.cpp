@@ -7,6 +7,7 @@
 #include "runtime/operators/dispatch.h"
 #include "runtime/operators/linear.h"
 #include "runtime/operators/vector_math.h"
+#include "runtime/profile.h"
 
 namespace foretoken {
 
@@ -57,6 +58,7 @@ std::int64_t count_targets(const Targets& targets, std::int64_t t) {
 }
 
 double cross_entropy_head(Stream& stream, const CrossEntropyHead& op) {
+  const ProfileScope scope(stream, "cross_entropy_head");
   const std::int64_t b = op.x.shape[0], t = op.x.shape[1], c = op.x.shape[2], v = op.weight.shape[0];
   if (op.weight.shape != Shape{v, c} || op.targets.tokens.shape[0] != b ||
       op.targets.tokens.shape[1] < t + op.targets.ahead ||

@@ -2,6 +2,7 @@
 
 #include "runtime/operators/dispatch.h"
 #include "runtime/operators/elementwise.h"
+#include "runtime/profile.h"
 
 namespace foretoken {
 
@@ -17,16 +18,19 @@ void require_equal(const char* who, const Tensor& x, const Tensor& out) {
 
 }  // namespace
 
-void set_zero(Stream&, const Tensor& out) {
+void set_zero(Stream& stream, const Tensor& out) {
+  const ProfileScope scope(stream, "set_zero");
   std::memset(out.data, 0, out.bytes());
 }
 
-void copy(Stream&, const Tensor& x, const Tensor& out) {
+void copy(Stream& stream, const Tensor& x, const Tensor& out) {
+  const ProfileScope scope(stream, "copy");
   require_equal("copy", x, out);
   std::memcpy(out.data, x.data, x.bytes());
 }
 
 void add(Stream& stream, const Tensor& x, const Tensor& out) {
+  const ProfileScope scope(stream, "add");
   require_equal("add", x, out);
   with_floating("add", x.dtype, [&]<class T>() {
     const T* in = x.as<T>();

@@ -2,6 +2,7 @@
 
 #include "runtime/operators/dispatch.h"
 #include "runtime/operators/embedding.h"
+#include "runtime/profile.h"
 
 namespace foretoken {
 
@@ -23,6 +24,7 @@ Dims dims_of(const char* who, const Tensor& tokens, std::int64_t first, const Te
 }  // namespace
 
 void embedding_forward(Stream& stream, const EmbeddingForward& op) {
+  const ProfileScope scope(stream, "embedding_forward");
   const auto [b, t, c, s] = dims_of("embedding_forward", op.tokens, op.first, op.table, op.out);
   with_floating("embedding_forward", op.out.dtype, [&, b = b, t = t, c = c, s = s]<class T>() {
     stream.threads().parallel_for(b * t, 64, [&](std::int64_t begin, std::int64_t end) {
@@ -36,6 +38,7 @@ void embedding_forward(Stream& stream, const EmbeddingForward& op) {
 }
 
 void embedding_backward_weight(Stream& stream, const EmbeddingBackwardWeight& op) {
+  const ProfileScope scope(stream, "embedding_backward_weight");
   const auto [b, t, c, s] = dims_of("embedding_backward_weight", op.tokens, op.first, op.dtable, op.dout);
   with_floating("embedding_backward_weight", op.dout.dtype, [&, b = b, t = t, c = c, s = s]<class T>() {
     // Threads own columns: two positions with one token never race, and the order of the sum is that of

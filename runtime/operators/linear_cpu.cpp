@@ -2,6 +2,7 @@
 #include "runtime/operators/elementwise.h"
 #include "runtime/operators/gemm_cpu.h"
 #include "runtime/operators/linear.h"
+#include "runtime/profile.h"
 
 namespace foretoken {
 
@@ -26,6 +27,7 @@ Dims dims_of(const char* who, const Tensor& x, const Tensor& weight, const Tenso
 }  // namespace
 
 void linear_forward(Stream& stream, const LinearForward& op) {
+  const ProfileScope scope(stream, "linear_forward");
   const auto [n, i, o] = dims_of("linear_forward", op.x, op.weight, op.out);
   const bool residual = op.residual.defined();
   if (residual && op.residual.data != op.out.data) copy(stream, op.residual, op.out);
@@ -45,6 +47,7 @@ void linear_forward(Stream& stream, const LinearForward& op) {
 }
 
 void linear_backward_input(Stream& stream, const LinearBackwardInput& op) {
+  const ProfileScope scope(stream, "linear_backward_input");
   const auto [n, i, o] = dims_of("linear_backward_input", op.dx, op.weight, op.dout);
   with_floating("linear_backward_input", op.dout.dtype, [&, n = n, i = i, o = o]<class T>() {
     cpu::gemm<T>(stream, {.m = n,
@@ -60,6 +63,7 @@ void linear_backward_input(Stream& stream, const LinearBackwardInput& op) {
 }
 
 void linear_backward_weight(Stream& stream, const LinearBackwardWeight& op) {
+  const ProfileScope scope(stream, "linear_backward_weight");
   const auto [n, i, o] = dims_of("linear_backward_weight", op.x, op.dweight, op.dout);
   with_floating("linear_backward_weight", op.dout.dtype, [&, n = n, i = i, o = o]<class T>() {
     cpu::gemm<T>(stream, {.transpose_a = Transpose::yes,

@@ -3,6 +3,7 @@
 
 #include "runtime/operators/dispatch.h"
 #include "runtime/operators/reductions.h"
+#include "runtime/profile.h"
 #include "runtime/random.h"
 
 namespace foretoken {
@@ -37,6 +38,7 @@ std::uint64_t checksum_of(Stream& stream, const Word* words, std::int64_t count)
 }  // namespace
 
 double sum_of_squares(Stream& stream, const Tensor& x) {
+  const ProfileScope scope(stream, "sum_of_squares");
   return with_floating("sum_of_squares", x.dtype, [&]<class T>() {
     const T* in = x.as<T>();
     return sum_of_blocks<double>(stream, x.elements(), [&](std::int64_t begin, std::int64_t end) {
@@ -50,6 +52,7 @@ double sum_of_squares(Stream& stream, const Tensor& x) {
 }
 
 std::uint64_t checksum(Stream& stream, const Tensor& x) {
+  const ProfileScope scope(stream, "checksum");
   switch (size_of(x.dtype)) {
     case 8:
       return checksum_of(stream, static_cast<const std::uint64_t*>(x.data), x.elements());

@@ -2,6 +2,7 @@
 
 #include "runtime/operators/dispatch.h"
 #include "runtime/operators/rms_norm.h"
+#include "runtime/profile.h"
 
 namespace foretoken {
 
@@ -24,6 +25,7 @@ Dims dims_of(const char* who, const Tensor& x, const Tensor& rstd, const Tensor&
 }  // namespace
 
 void rms_norm_forward(Stream& stream, const RmsNormForward& op) {
+  const ProfileScope scope(stream, "rms_norm_forward");
   const auto [n, c, stride] = dims_of("rms_norm_forward", op.x, op.rstd, op.weight, op.out);
   with_floating("rms_norm_forward", op.x.dtype, [&, c = c, stride = stride, n = n]<class T>() {
     const T* w = op.weight.as<T>();
@@ -44,6 +46,7 @@ void rms_norm_forward(Stream& stream, const RmsNormForward& op) {
 }
 
 void rms_norm_backward_input(Stream& stream, const RmsNormBackwardInput& op) {
+  const ProfileScope scope(stream, "rms_norm_backward_input");
   const auto [n, c, stride] = dims_of("rms_norm_backward_input", op.x, op.rstd, op.weight, op.dout);
   with_floating("rms_norm_backward_input", op.x.dtype, [&, c = c, stride = stride, n = n]<class T>() {
     const T* w = op.weight.as<T>();
@@ -68,6 +71,7 @@ void rms_norm_backward_input(Stream& stream, const RmsNormBackwardInput& op) {
 }
 
 void rms_norm_backward_weight(Stream& stream, const RmsNormBackwardWeight& op) {
+  const ProfileScope scope(stream, "rms_norm_backward_weight");
   const auto [n, c, stride] = dims_of("rms_norm_backward_weight", op.x, op.rstd, op.dweight, op.dout);
   with_floating("rms_norm_backward_weight", op.x.dtype, [&, c = c, stride = stride, n = n]<class T>() {
     // Threads own columns, so the order of every sum is that of the rows.

@@ -2,6 +2,7 @@
 
 #include "runtime/operators/dispatch.h"
 #include "runtime/operators/rope.h"
+#include "runtime/profile.h"
 
 namespace foretoken {
 
@@ -19,6 +20,7 @@ void rope_table(const Tensor& cos, const Tensor& sin, double rope_theta) {
 }
 
 void rope(Stream& stream, const Rope& op) {
+  const ProfileScope scope(stream, "rope");
   const std::int64_t b = op.qkv.shape[0], t = op.qkv.shape[1], width = op.qkv.shape[2],
                      half = op.cos.shape[1];
   if (op.cos.shape[0] < t || op.sin.shape != op.cos.shape || op.heads * 2 * half > width)

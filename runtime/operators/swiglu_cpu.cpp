@@ -1,6 +1,7 @@
 #include "runtime/operators/dispatch.h"
 #include "runtime/operators/swiglu.h"
 #include "runtime/operators/vector_math.h"
+#include "runtime/profile.h"
 
 namespace foretoken {
 
@@ -21,6 +22,7 @@ Dims dims_of(const char* who, const Tensor& gate_up, const Tensor& out) {
 }  // namespace
 
 void swiglu_forward(Stream& stream, const SwigluForward& op) {
+  const ProfileScope scope(stream, "swiglu_forward");
   const auto [n, f] = dims_of("swiglu_forward", op.gate_up, op.out);
   with_floating("swiglu_forward", op.out.dtype, [&, n = n, f = f]<class T>() {
     stream.threads().parallel_for(n, 8, [&](std::int64_t begin, std::int64_t end) {
@@ -36,6 +38,7 @@ void swiglu_forward(Stream& stream, const SwigluForward& op) {
 }
 
 void swiglu_backward(Stream& stream, const SwigluBackward& op) {
+  const ProfileScope scope(stream, "swiglu_backward");
   const auto [n, f] = dims_of("swiglu_backward", op.gate_up, op.dout);
   with_floating("swiglu_backward", op.dout.dtype, [&, n = n, f = f]<class T>() {
     stream.threads().parallel_for(n, 8, [&](std::int64_t begin, std::int64_t end) {
