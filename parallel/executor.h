@@ -1,0 +1,74 @@
+#pragma once
+// Runs one rank's part of a lowered pipeline program: the impure end of the schedules.
+
+#include <chrono>
+#include <vector>
+
+#include "parallel/communicator.h"
+#include "parallel/program.h"
+#include "parallel/stage_work.h"
+#include "parallel/validate_program.h"
+#include "runtime/stream.h"
+
+namespace foretoken {
+
+/// Told of every action as it runs: tracing, and work that follows an action, such as the gradient reduction
+/// after a stage's last backward. Times are taken after the action's waits, so what lies between one action's
+/// end and the next one's start is waiting.
+class ActionObserver {
+ public:
+  using Time = std::chrono::steady_clock::time_point;
+
+  virtual ~ActionObserver() = default;
+  virtual void on_action_start(const Action&, Time /*start*/) {}
+  virtual void on_action_done(const Action&, Time /*start*/, Time /*end*/) {}
+};
+
+/// A microbatch m of stage s lives in slot m mod slots[s]. Messages are posted where the program says and
+/// waited for where something needs them: an input before the compute action that reads it, a send before its
+/// buffer is written again. Between actions every message under way is progressed. Between two stages on this
+/// rank the boundary tensors are copied.
+class Executor {
+ public:
+  /// `pipeline` is the group of the program's ranks, in pipeline order, and carries nothing else while run()
+  /// runs. The program must have passed validate_program(), which gave the footprint; work, communicator,
+  /// stream and observer must outlive the executor. A DefectError where the group is of another size, a
+  /// UsageError where there are more stages than message tags.
+  Executor(const Program& lowered, const ProgramFootprint& footprint, StageWork& work, Communicator& pipeline,
+           Stream& stream, ActionObserver* observer = nullptr);
+
+  /// One step: all actions of this rank. Returns when its sends are complete. Allocates nothing. Where it
+  /// throws, messages may be left under way, and the pipeline's communicator is of no more use.
+  void run();
+
+ private:
+  // Messages under way of one stage, by slot.
+  struct StageRequests {
+    std::vector<Request> send_activation;
+    std::vector<Request> receive_activation;
+    std::vector<Request> send_gradient;
+    std::vector<Request> receive_gradient;
+  };
+
+  void wait_for_inputs(const Action& action, int slot);
+  void perform(const Action& action, int slot);
+  void forward(int stage, int microbatch, int slot);
+  void hand_down_gradient(int stage, int microbatch, int slot);
+  void progress();
+
+  int slot_of(int stage, int microbatch) const;
+  int tag_of(ActionKind kind, int sending_stage, int microbatch) const;
+  StageRequests& requests_of(int stage);
+
+  PipelineShape shape_;
+  std::vector<Action> actions_;
+  std::vector<int> slots_;               // per stage of the model
+  std::vector<StageRequests> requests_;  // per stage of this rank
+  int microbatch_tags_;
+  StageWork& work_;
+  Communicator& pipeline_;
+  Stream& stream_;
+  ActionObserver* observer_;
+};
+
+}  // namespace foretoken

@@ -1,0 +1,20 @@
+#pragma once
+// From compute actions to a program that ranks can run: adds the sends and receives.
+
+#include "parallel/program.h"
+
+namespace foretoken {
+
+/// Adds a message for every prerequisite that lies on another rank. A send follows the action whose result
+/// it carries. A receive is posted ahead of the compute action before the one that needs it, so that the
+/// transfer runs under compute; its wait is implicit, before the action that needs it. Stages on one rank
+/// exchange no message.
+///
+/// For each ordered pair of ranks and each direction (activations, gradients), receives are posted in the
+/// order of the sends, as ordered channels such as NCCL's demand: where the two orders of use differ, a
+/// receive is posted earlier.
+///
+/// A UsageError where the program has messages already, or nothing gives what an action waits for.
+Program lower_program(const Program& compute);
+
+}  // namespace foretoken

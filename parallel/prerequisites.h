@@ -1,0 +1,27 @@
+#pragma once
+// The one statement of what a pipeline action waits for. Lowering inserts what it names and is missing, the
+// validator replays it, the simulator times it.
+
+#include <vector>
+
+#include "parallel/program.h"
+
+namespace foretoken {
+
+/// Of a compute action: what must have run or arrived before it starts, messages where the neighbour stage
+/// is on another rank. Of a send: the action whose result it carries. Of a receive: the send that completes
+/// it (posting a receive waits for nothing).
+///
+///   F(s,m)   waits for  RF(s,m), or F(s−1,m) on the same rank; at the first stage for nothing
+///   B, I     wait for   F(s,m) and RB(s,m), or I(s+1,m) on the same rank; at the last stage for F(s,m) alone
+///   W(s,m)   waits for  I(s,m)
+///   SF(s,m)  waits for  F(s,m)         RF(s,m)  waits for  SF(s−1,m)
+///   SB(s,m)  waits for  I(s,m)         RB(s,m)  waits for  SB(s+1,m)
+///
+/// I stands for the input gradient; a whole backward gives it too (see fulfils()).
+std::vector<Action> prerequisites(const Action& action, const PipelineShape& shape);
+
+/// Whether running `done` gives what `needed` names: the same action, or the whole backward for its halves.
+bool fulfils(const Action& done, const Action& needed);
+
+}  // namespace foretoken

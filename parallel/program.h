@@ -1,0 +1,78 @@
+#pragma once
+// A pipeline schedule as data: per pipeline rank the actions of one training step, in order.
+//
+// A generator (schedules.h) writes compute actions only; lowering (lower_program.h) adds the messages between
+// ranks; the validator, the simulator and the executor take the lowered program.
+//
+// As text an action is its stage, its letters and its microbatch, and a rank is a line:
+//   0F0 0SF0 0F1 0SF1 0RB0 0B0 0RB1 0B1
+//   1RF0 1F0 1B0 1SB0 1RF1 1F1 1B1 1SB1
+
+#include <cstddef>
+#include <cstdint>
+#include <string>
+#include <string_view>
+#include <vector>
+
+namespace foretoken {
+
+enum class ActionKind : std::uint8_t {
+  forward,             // F
+  backward,            // B, both halves
+  backward_input,      // I, the gradient of the stage's input
+  backward_weight,     // W, the gradients of its weights
+  send_activation,     // SF, output to the next stage
+  receive_activation,  // RF, input from the previous stage
+  send_gradient,       // SB, input gradient to the previous stage
+  receive_gradient,    // RB, output gradient from the next stage
+};
+
+struct Action {
+  ActionKind kind = ActionKind::forward;
+  int stage = 0;  // virtual stage, numbered over the whole model
+  int microbatch = 0;
+
+  friend auto operator<=>(const Action&, const Action&) = default;
+};
+
+constexpr bool is_compute(ActionKind kind) {
+  return kind <= ActionKind::backward_weight;
+}
+constexpr bool is_send(ActionKind kind) {
+  return kind == ActionKind::send_activation || kind == ActionKind::send_gradient;
+}
+constexpr bool is_receive(ActionKind kind) {
+  return kind == ActionKind::receive_activation || kind == ActionKind::receive_gradient;
+}
+
+/// What a program is made for. Virtual stage s of pp·v lives on pipeline rank s mod pp (looped placement).
+struct PipelineShape {
+  int pp = 1;              // pipeline ranks
+  int virtual_stages = 1;  // stages per rank (v)
+  int microbatches = 1;
+
+  int stages() const { return pp * virtual_stages; }
+  int rank_of(int stage) const { return stage % pp; }
+  friend bool operator==(const PipelineShape&, const PipelineShape&) = default;
+};
+
+struct Program {
+  PipelineShape shape;
+  std::vector<std::vector<Action>> ranks;  // [pp], each in the order that the rank runs
+
+  friend bool operator==(const Program&, const Program&) = default;
+};
+
+/// "2F0", "2SB0"
+std::string to_string(const Action& action);
+/// "pp 4 × v 2, 8 microbatches"
+std::string to_string(const PipelineShape& shape);
+/// One line per rank, actions apart by one space.
+std::string to_string(const Program& program);
+
+/// The inverse. The shape is the smallest that holds every action: as many ranks as lines, and the highest
+/// stage and microbatch. A UsageError names line and column of what is no action, or of a stage that does not
+/// live on that line's rank.
+Program parse_program(std::string_view text);
+
+}  // namespace foretoken

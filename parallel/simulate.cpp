@@ -1,0 +1,109 @@
+#include "parallel/simulate.h"
+
+#include <algorithm>
+#include <cmath>
+
+#include <fmt/format.h>
+
+#include "parallel/replay.h"
+#include "runtime/error.h"
+
+namespace foretoken {
+
+namespace {
+
+double duration_of(const Action& action, const Durations& durations) {
+  const StageDurations& stage = durations.stages[static_cast<std::size_t>(action.stage)];
+  switch (action.kind) {
+    case ActionKind::forward:
+      return stage.forward;
+    case ActionKind::backward:
+      return stage.backward;
+    case ActionKind::backward_input:
+      return stage.backward_input;
+    case ActionKind::backward_weight:
+      return stage.backward_weight;
+    default:
+      return 0;  // messages are started, not waited for
+  }
+}
+
+}  // namespace
+
+Durations uniform_durations(const PipelineShape& shape, double forward, double backward_input,
+                            double backward_weight, double message) {
+  const StageDurations stage{forward, backward_input + backward_weight, backward_input, backward_weight};
+  return {std::vector<StageDurations>(static_cast<std::size_t>(shape.stages()), stage), message};
+}
+
+double Timeline::makespan() const {
+  double end = 0;
+  for (const std::vector<Span>& spans : ranks)
+    if (!spans.empty()) end = std::max(end, spans.back().end);
+  return end;
+}
+
+double Timeline::idle(int rank) const {
+  double busy = 0;
+  for (const Span& span : ranks[static_cast<std::size_t>(rank)]) busy += span.end - span.start;
+  return makespan() - busy;
+}
+
+double Timeline::bubble() const {
+  const double total = makespan() * static_cast<double>(ranks.size());
+  double idle_total = 0;
+  for (int rank = 0; rank < static_cast<int>(ranks.size()); ++rank) idle_total += idle(rank);
+  return total > 0 ? idle_total / total : 0;
+}
+
+Timeline simulate(const Program& lowered, const ProgramFootprint& footprint, const Durations& durations) {
+  if (durations.stages.size() != static_cast<std::size_t>(lowered.shape.stages()))
+    throw DefectError("simulate: durations of {} stages, but the program has {}", durations.stages.size(),
+                      lowered.shape.stages());
+  Timeline timeline{std::vector<std::vector<Span>>(lowered.ranks.size())};
+  std::vector<double> now(lowered.ranks.size());  // when each rank is done with what it has run
+  std::vector<std::vector<double>> reached(lowered.ranks.size());  // when each action was, by position
+  const auto time_of = [&](const Position& position) {
+    return reached[static_cast<std::size_t>(position.rank)][static_cast<std::size_t>(position.index)];
+  };
+  replay(lowered, footprint.slots, [&](const Position& position, const std::vector<Message>& awaited) {
+    const auto rank = static_cast<std::size_t>(position.rank);
+    const Action& action = lowered.ranks[rank][static_cast<std::size_t>(position.index)];
+    double start = now[rank];
+    for (const Message& message : awaited)
+      start = std::max(start, std::max(time_of(message.send), time_of(message.receive)) + durations.message);
+    now[rank] = start + duration_of(action, durations);
+    reached[rank].push_back(now[rank]);
+    if (is_compute(action.kind)) timeline.ranks[rank].push_back({action, start, now[rank]});
+  });
+  return timeline;
+}
+
+std::string render(const Timeline& timeline, int columns) {
+  bool several_stages = false;
+  for (const std::vector<Span>& spans : timeline.ranks)
+    for (const Span& span : spans) several_stages |= span.action.stage != spans.front().action.stage;
+
+  const double makespan = timeline.makespan();
+  const double scale = makespan > 0 ? columns / makespan : 0;
+  const int width = static_cast<int>(std::to_string(timeline.ranks.size() - 1).size());
+  std::string text;
+  for (std::size_t rank = 0; rank < timeline.ranks.size(); ++rank) {
+    std::string line(static_cast<std::size_t>(columns), '.');
+    for (const Span& span : timeline.ranks[rank]) {
+      const auto begin = static_cast<std::size_t>(std::lround(span.start * scale));
+      const auto end = static_cast<std::size_t>(std::lround(span.end * scale));
+      const std::string full = to_string(span.action);
+      const std::size_t letter = full.find_first_not_of("0123456789");
+      std::string label = several_stages ? full : full.substr(letter);
+      if (label.size() >= end - begin) label = full.substr(letter, 1);
+      label.resize(end - begin, ' ');
+      line.replace(begin, end - begin, label);
+    }
+    text += fmt::format("rank {:>{}} |{}| idle {:.0f} %\n", rank, width, line,
+                        makespan > 0 ? 100 * timeline.idle(static_cast<int>(rank)) / makespan : 0.0);
+  }
+  return text;
+}
+
+}  // namespace foretoken

@@ -1,0 +1,141 @@
+#include <string>
+
+#include "parallel/lower_program.h"
+#include "parallel/schedules.h"
+#include "parallel/validate_program.h"
+#include "runtime/error.h"
+#include "tests/support/catch.h"
+
+using namespace foretoken;
+using Catch::Matchers::Contains;
+
+namespace {
+
+std::string validation_error(const std::string& text) {
+  try {
+    validate_program(parse_program(text));
+  } catch (const UsageError& error) {
+    return error.what();
+  }
+  return "valid";
+}
+
+std::string replaced(std::string text, const std::string& from, const std::string& to) {
+  const std::size_t at = text.find(from);
+  REQUIRE(at != std::string::npos);
+  return text.replace(at, from.size(), to);
+}
+
+const std::string one_f_one_b_of_two =
+    "0F0 0SF0 0RB0 0F1 0SF1 0B0 0RB1 0F2 0SF2 0RB2 0B1 0B2\n"
+    "1RF0 1F0 1RF1 1B0 1SB0 1F1 1RF2 1B1 1SB1 1F2 1B2 1SB2\n";
+
+std::string broken(const std::string& from, const std::string& to) {
+  return validation_error(replaced(one_f_one_b_of_two, from, to));
+}
+
+}  // namespace
+
+TEST_CASE("sends follow their action, receives are posted one compute action ahead of the one that waits") {
+  CHECK(to_string(lower_program(one_f_one_b({2, 1, 3}))) == one_f_one_b_of_two);
+  CHECK(to_string(lower_program(zero_bubble_h1({2, 1, 2}))) ==
+        "0F0 0SF0 0RB0 0F1 0SF1 0I0 0RB1 0W0 0I1 0W1\n"
+        "1RF0 1F0 1RF1 1I0 1SB0 1F1 1I1 1SB1 1W0 1W1\n");
+}
+
+TEST_CASE("stages on one rank exchange no messages") {
+  const Program program = interleaved_1f1b({1, 3, 4});
+  CHECK(lower_program(program) == program);
+}
+
+TEST_CASE("receives are posted in the order of the sends where they are used in another order") {
+  const Program lowered =
+      lower_program(parse_program("0F0 0F1 0F2 0B0 0B1 0B2\n"
+                                  "1F2 1F0 1F1 1B0 1B1 1B2\n"));
+  CHECK(to_string(lowered).substr(to_string(lowered).find('\n') + 1) ==
+        "1RF0 1RF1 1RF2 1F2 1F0 1F1 1B0 1SB0 1B1 1SB1 1B2 1SB2\n");
+  CHECK(validate_program(lowered).slots == std::vector<int>{3, 3});
+}
+
+TEST_CASE("lowering refuses messages and inputs that nothing gives") {
+  CHECK_THROWS_WITH(lower_program(parse_program(one_f_one_b_of_two)),
+                    Contains("0SF0") && Contains("lowering"));
+  CHECK_THROWS_AS(lower_program(parse_program("0F0 0B0\n1F0 1B0 1F1 1B1\n")), UsageError);
+  CHECK_THROWS_WITH(lower_program(parse_program("0F0 0B0\n1F0 1B0 1F1 1B1\n")),
+                    Contains("1RF1") && Contains("nothing gives 0SF1"));
+}
+
+TEST_CASE("validation takes the program that the other cases break") {
+  CHECK(validation_error(one_f_one_b_of_two) == "valid");
+}
+
+TEST_CASE("validation names what is missing, twice or in the wrong place") {
+  CHECK_THAT(broken("0F2 0SF2 0RB2 0B1 0B2", "0B1"), Contains("rank 0 lacks 0F2"));
+  CHECK_THAT(broken("1F2 1B2 1SB2", "1F2"), Contains("rank 1 lacks 1I2"));
+  CHECK_THAT(broken("1B2", "1I2"), Contains("rank 1 lacks 1W2"));
+  CHECK_THAT(broken("0F1", "0F1 0F1"), Contains("rank 0, action 4 (0F1): stands at action 3 already"));
+  CHECK_THAT(broken("1B1", "1B1 1W1"), Contains("(1W1): the whole 1B1 is there too"));
+  CHECK_THAT(broken("1F0 1RF1 1B0", "1B0 1RF1 1F0"),
+             Contains("rank 1, action 1 (1B0): stands before rank 1, action 3 (1F0)"));
+  CHECK_THAT(broken("1B2 1SB2", "1W2 1I2 1SB2"), Contains("(1W2): stands before"));
+  CHECK_THAT(validation_error("0F0 0B0 0F999999"), Contains("rank 0 lacks 0F1"));
+  CHECK_THAT(validation_error("0F0 999999F999999"), Contains("rank 0 lacks"));
+
+  Program program = lower_program(one_f_one_b({2, 1, 2}));
+  program.ranks[1].push_back({ActionKind::forward, 0, 0});
+  CHECK_THROWS_WITH(validate_program(program), Contains("stage 0 lives on rank 0"));
+  program.ranks[1].back() = {ActionKind::forward, 1, 2};
+  CHECK_THROWS_WITH(validate_program(program), Contains("(1F2): outside of pp 2 × v 1, 2 microbatches"));
+  program.ranks.pop_back();
+  CHECK_THROWS_WITH(validate_program(program), Contains("actions of 1 ranks"));
+}
+
+TEST_CASE("validation wants both ends of every message, and no message that nothing needs") {
+  CHECK_THAT(broken(" 0SF1", ""), Contains("(1RF1): waits for 0SF1, which is nowhere"));
+  CHECK_THAT(broken(" 1RF1", ""), Contains("(1F1): waits for 1RF1, which is nowhere"));
+  CHECK_THAT(broken(" 1SB0", ""), Contains("(0RB0): waits for 1SB0, which is nowhere"));
+  CHECK_THAT(broken("0F0 0SF0", "0SF0 0F0"), Contains("rank 0, action 0 (0SF0): stands before"));
+  CHECK_THAT(broken("0RB0 0F1 0SF1 0B0", "0F1 0SF1 0B0 0RB0"), Contains("(0B0): stands before"));
+  CHECK_THAT(broken("1RF0", "1RF0 1RB0"), Contains("rank 1, action 1 (1RB0): a message that nothing needs"));
+  CHECK_THAT(broken("1F0", "1F0 1SF0"), Contains("(1SF0): a message that nothing needs"));
+  CHECK_THAT(validation_error("0F0 1F0 1B0 1SB0 0B0"), Contains("(1SB0): a message that nothing needs"));
+}
+
+TEST_CASE("validation wants receives in the order of the sends on each channel") {
+  CHECK_THAT(broken("1RF0 1F0 1RF1", "1RF1 1RF0 1F0"),
+             Contains("rank 1, action 1 (1RF0): is posted after that of rank 0, action 4 (0SF1)"));
+}
+
+TEST_CASE("ranks that wait for each other are a deadlock, with where each stands") {
+  // Each rank runs all of one microbatch before the other: rank 0 begins with 0, rank 1 with 1.
+  const Program crossed =
+      lower_program(parse_program("0F0 0B0 0F1 0B1\n"
+                                  "1F1 1B1 1F0 1B0\n"));
+  try {
+    validate_program(crossed);
+    FAIL("valid");
+  } catch (const UsageError& error) {
+    CHECK_THAT(error.what(), Contains("deadlock") && Contains("(0B0) waits for rank 1, action") &&
+                                 Contains("(1F1) waits for rank 0, action"));
+  }
+}
+
+TEST_CASE("1F1B holds pp − rank microbatches, and a slot more where a receive is posted ahead") {
+  const ProgramFootprint footprint = validate_program(lower_program(one_f_one_b({4, 1, 12})));
+  CHECK(footprint.in_flight == std::vector<int>{4, 3, 2, 1});
+  CHECK(footprint.slots == std::vector<int>{4, 4, 3, 2});
+}
+
+TEST_CASE("GPipe holds all microbatches, zero bubble H1 pp on every rank") {
+  CHECK(validate_program(lower_program(gpipe({2, 1, 9}))).slots == std::vector<int>{9, 9});
+  const ProgramFootprint footprint = validate_program(lower_program(zero_bubble_h1({4, 1, 12})));
+  CHECK(footprint.in_flight == std::vector<int>{4, 4, 4, 4});
+  CHECK(footprint.slots == std::vector<int>{4, 5, 5, 5});
+}
+
+TEST_CASE("interleaved 1F1B's memory does not grow with the microbatches") {
+  const ProgramFootprint few = validate_program(lower_program(interleaved_1f1b({4, 2, 16})));
+  const ProgramFootprint many = validate_program(lower_program(interleaved_1f1b({4, 2, 64})));
+  CHECK(few.slots == many.slots);
+  CHECK(few.in_flight == many.in_flight);
+}
