@@ -37,8 +37,9 @@ class Executor {
   Executor(const Program& lowered, const ProgramFootprint& footprint, StageWork& work, Communicator& pipeline,
            Stream& stream, ActionObserver* observer = nullptr);
 
-  /// One step: all actions of this rank. Returns when its sends are complete. Allocates nothing. Where it
-  /// throws, messages may be left under way, and the pipeline's communicator is of no more use.
+  /// One step: all actions of this rank. Returns when its sends are complete. It allocates nothing
+  /// itself. Where it throws, messages may be left under way, and the pipeline's communicator is of no more
+  /// use.
   void run();
 
  private:

@@ -7,7 +7,7 @@
 #include "tests/support/catch.h"
 
 using namespace foretoken;
-using Catch::Matchers::Contains;
+using foretoken::testing::contains;
 
 namespace {
 
@@ -59,10 +59,10 @@ TEST_CASE("receives are posted in the order of the sends where they are used in 
 
 TEST_CASE("lowering refuses messages and inputs that nothing gives") {
   CHECK_THROWS_WITH(lower_program(parse_program(one_f_one_b_of_two)),
-                    Contains("0SF0") && Contains("lowering"));
+                    contains("0SF0") && contains("lowering"));
   CHECK_THROWS_AS(lower_program(parse_program("0F0 0B0\n1F0 1B0 1F1 1B1\n")), UsageError);
   CHECK_THROWS_WITH(lower_program(parse_program("0F0 0B0\n1F0 1B0 1F1 1B1\n")),
-                    Contains("1RF1") && Contains("nothing gives 0SF1"));
+                    contains("1RF1") && contains("nothing gives 0SF1"));
 }
 
 TEST_CASE("validation takes the program that the other cases break") {
@@ -70,40 +70,40 @@ TEST_CASE("validation takes the program that the other cases break") {
 }
 
 TEST_CASE("validation names what is missing, twice or in the wrong place") {
-  CHECK_THAT(broken("0F2 0SF2 0RB2 0B1 0B2", "0B1"), Contains("rank 0 lacks 0F2"));
-  CHECK_THAT(broken("1F2 1B2 1SB2", "1F2"), Contains("rank 1 lacks 1I2"));
-  CHECK_THAT(broken("1B2", "1I2"), Contains("rank 1 lacks 1W2"));
-  CHECK_THAT(broken("0F1", "0F1 0F1"), Contains("rank 0, action 4 (0F1): stands at action 3 already"));
-  CHECK_THAT(broken("1B1", "1B1 1W1"), Contains("(1W1): the whole 1B1 is there too"));
+  CHECK_THAT(broken("0F2 0SF2 0RB2 0B1 0B2", "0B1"), contains("rank 0 lacks 0F2"));
+  CHECK_THAT(broken("1F2 1B2 1SB2", "1F2"), contains("rank 1 lacks 1I2"));
+  CHECK_THAT(broken("1B2", "1I2"), contains("rank 1 lacks 1W2"));
+  CHECK_THAT(broken("0F1", "0F1 0F1"), contains("rank 0, action 4 (0F1): stands at action 3 already"));
+  CHECK_THAT(broken("1B1", "1B1 1W1"), contains("(1W1): the whole 1B1 is there too"));
   CHECK_THAT(broken("1F0 1RF1 1B0", "1B0 1RF1 1F0"),
-             Contains("rank 1, action 1 (1B0): stands before rank 1, action 3 (1F0)"));
-  CHECK_THAT(broken("1B2 1SB2", "1W2 1I2 1SB2"), Contains("(1W2): stands before"));
-  CHECK_THAT(validation_error("0F0 0B0 0F999999"), Contains("rank 0 lacks 0F1"));
-  CHECK_THAT(validation_error("0F0 999999F999999"), Contains("rank 0 lacks"));
+             contains("rank 1, action 1 (1B0): stands before rank 1, action 3 (1F0)"));
+  CHECK_THAT(broken("1B2 1SB2", "1W2 1I2 1SB2"), contains("(1W2): stands before"));
+  CHECK_THAT(validation_error("0F0 0B0 0F999999"), contains("rank 0 lacks 0F1"));
+  CHECK_THAT(validation_error("0F0 999999F999999"), contains("rank 0 lacks"));
 
   Program program = lower_program(one_f_one_b({2, 1, 2}));
   program.ranks[1].push_back({ActionKind::forward, 0, 0});
-  CHECK_THROWS_WITH(validate_program(program), Contains("stage 0 lives on rank 0"));
+  CHECK_THROWS_WITH(validate_program(program), contains("stage 0 lives on rank 0"));
   program.ranks[1].back() = {ActionKind::forward, 1, 2};
-  CHECK_THROWS_WITH(validate_program(program), Contains("(1F2): outside of pp 2 × v 1, 2 microbatches"));
+  CHECK_THROWS_WITH(validate_program(program), contains("(1F2): outside of pp 2 × v 1, 2 microbatches"));
   program.ranks.pop_back();
-  CHECK_THROWS_WITH(validate_program(program), Contains("actions of 1 ranks"));
+  CHECK_THROWS_WITH(validate_program(program), contains("actions of 1 ranks"));
 }
 
 TEST_CASE("validation wants both ends of every message, and no message that nothing needs") {
-  CHECK_THAT(broken(" 0SF1", ""), Contains("(1RF1): waits for 0SF1, which is nowhere"));
-  CHECK_THAT(broken(" 1RF1", ""), Contains("(1F1): waits for 1RF1, which is nowhere"));
-  CHECK_THAT(broken(" 1SB0", ""), Contains("(0RB0): waits for 1SB0, which is nowhere"));
-  CHECK_THAT(broken("0F0 0SF0", "0SF0 0F0"), Contains("rank 0, action 0 (0SF0): stands before"));
-  CHECK_THAT(broken("0RB0 0F1 0SF1 0B0", "0F1 0SF1 0B0 0RB0"), Contains("(0B0): stands before"));
-  CHECK_THAT(broken("1RF0", "1RF0 1RB0"), Contains("rank 1, action 1 (1RB0): a message that nothing needs"));
-  CHECK_THAT(broken("1F0", "1F0 1SF0"), Contains("(1SF0): a message that nothing needs"));
-  CHECK_THAT(validation_error("0F0 1F0 1B0 1SB0 0B0"), Contains("(1SB0): a message that nothing needs"));
+  CHECK_THAT(broken(" 0SF1", ""), contains("(1RF1): waits for 0SF1, which is nowhere"));
+  CHECK_THAT(broken(" 1RF1", ""), contains("(1F1): waits for 1RF1, which is nowhere"));
+  CHECK_THAT(broken(" 1SB0", ""), contains("(0RB0): waits for 1SB0, which is nowhere"));
+  CHECK_THAT(broken("0F0 0SF0", "0SF0 0F0"), contains("rank 0, action 0 (0SF0): stands before"));
+  CHECK_THAT(broken("0RB0 0F1 0SF1 0B0", "0F1 0SF1 0B0 0RB0"), contains("(0B0): stands before"));
+  CHECK_THAT(broken("1RF0", "1RF0 1RB0"), contains("rank 1, action 1 (1RB0): a message that nothing needs"));
+  CHECK_THAT(broken("1F0", "1F0 1SF0"), contains("(1SF0): a message that nothing needs"));
+  CHECK_THAT(validation_error("0F0 1F0 1B0 1SB0 0B0"), contains("(1SB0): a message that nothing needs"));
 }
 
 TEST_CASE("validation wants receives in the order of the sends on each channel") {
   CHECK_THAT(broken("1RF0 1F0 1RF1", "1RF1 1RF0 1F0"),
-             Contains("rank 1, action 1 (1RF0): is posted after that of rank 0, action 4 (0SF1)"));
+             contains("rank 1, action 1 (1RF0): is posted after that of rank 0, action 4 (0SF1)"));
 }
 
 TEST_CASE("ranks that wait for each other are a deadlock, with where each stands") {
@@ -115,8 +115,8 @@ TEST_CASE("ranks that wait for each other are a deadlock, with where each stands
     validate_program(crossed);
     FAIL("valid");
   } catch (const UsageError& error) {
-    CHECK_THAT(error.what(), Contains("deadlock") && Contains("(0B0) waits for rank 1, action") &&
-                                 Contains("(1F1) waits for rank 0, action"));
+    CHECK_THAT(error.what(), contains("deadlock") && contains("(0B0) waits for rank 1, action") &&
+                                 contains("(1F1) waits for rank 0, action"));
   }
 }
 

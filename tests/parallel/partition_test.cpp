@@ -10,7 +10,7 @@
 #include "tests/support/catch.h"
 
 using namespace foretoken;
-using Catch::Matchers::Contains;
+using foretoken::testing::contains;
 
 namespace {
 
@@ -84,9 +84,9 @@ TEST_CASE("stage costs hold the fixed costs of the ends") {
 
 TEST_CASE("too few layers are a usage error with the figures") {
   CHECK_THROWS_WITH(partition_layers(equal_costs(4, 1, 1), grid_of(8)),
-                    Contains("pp 8 × v 1 = 8 stages need at least 7 layers, the model has 4"));
+                    contains("pp 8 × v 1 = 8 stages need at least 7 layers, the model has 4"));
   CHECK_THROWS_AS(partition_layers(equal_costs(4, 1, 1), grid_of(8)), UsageError);
-  CHECK_THROWS_WITH(partition_layers(equal_costs(4, 1, 1), grid_of(3, 2)), Contains("pp 3 × v 2 = 6 stages"));
+  CHECK_THROWS_WITH(partition_layers(equal_costs(4, 1, 1), grid_of(3, 2)), contains("pp 3 × v 2 = 6 stages"));
   CHECK(partition_layers(equal_costs(7, 0, 9), grid_of(8)).back() == 0);
 }
 
@@ -100,9 +100,9 @@ TEST_CASE("a partition written by hand is checked") {
   CHECK_NOTHROW(validate_partition({3, 4, 1}, 8, grid_of(3)));
   CHECK_NOTHROW(validate_partition({4, 4, 0}, 8, grid_of(3)));
   CHECK_THROWS_WITH(validate_partition({4, 4}, 8, grid_of(3)),
-                    Contains("[4, 4]: 2 entries, expected pp 3 × v 1 = 3 stages"));
-  CHECK_THROWS_WITH(validate_partition({0, 4, 4}, 8, grid_of(3)), Contains("stage 0 has 0 blocks"));
-  CHECK_THROWS_WITH(validate_partition({5, 4, -1}, 8, grid_of(3)), Contains("stage 2 has -1 blocks"));
-  CHECK_THROWS_WITH(validate_partition({3, 3, 3}, 8, grid_of(3)), Contains("9 blocks, but the model has 8"));
+                    contains("[4, 4]: 2 entries, expected pp 3 × v 1 = 3 stages"));
+  CHECK_THROWS_WITH(validate_partition({0, 4, 4}, 8, grid_of(3)), contains("stage 0 has 0 blocks"));
+  CHECK_THROWS_WITH(validate_partition({5, 4, -1}, 8, grid_of(3)), contains("stage 2 has -1 blocks"));
+  CHECK_THROWS_WITH(validate_partition({3, 3, 3}, 8, grid_of(3)), contains("9 blocks, but the model has 8"));
   CHECK_THROWS_AS(validate_partition({1, 1, 1}, 1, grid_of(3)), UsageError);
 }

@@ -9,7 +9,7 @@
 #include "tests/support/catch.h"
 
 using namespace foretoken;
-using Catch::Matchers::Contains;
+using foretoken::testing::contains;
 
 TEST_CASE("actions print as stage, letters and microbatch") {
   CHECK(to_string(Action{ActionKind::forward, 2, 0}) == "2F0");
@@ -51,18 +51,18 @@ TEST_CASE("what is no action is an error with line and column") {
     }
     return "parsed";
   };
-  CHECK_THAT(parse_error(""), Contains("empty"));
-  CHECK_THAT(parse_error("0F0\n1F0 1X0"), Contains("line 2, column 5: \"1X0\""));
-  CHECK_THAT(parse_error("0F0 F1"), Contains("column 5: \"F1\""));
-  CHECK_THAT(parse_error("0F"), Contains("\"0F\""));
-  CHECK_THAT(parse_error("0F0x"), Contains("\"0F0x\""));
-  CHECK_THAT(parse_error("0F-1"), Contains("\"0F-1\""));
-  CHECK_THAT(parse_error("-1F0"), Contains("\"-1F0\""));
-  CHECK_THAT(parse_error("0f0"), Contains("\"0f0\""));
-  CHECK_THAT(parse_error("0F1000000"), Contains("up to 999999"));
-  CHECK_THAT(parse_error("0F99999999999999999999"), Contains("up to 999999"));
+  CHECK_THAT(parse_error(""), contains("empty"));
+  CHECK_THAT(parse_error("0F0\n1F0 1X0"), contains("line 2, column 5: \"1X0\""));
+  CHECK_THAT(parse_error("0F0 F1"), contains("column 5: \"F1\""));
+  CHECK_THAT(parse_error("0F"), contains("\"0F\""));
+  CHECK_THAT(parse_error("0F0x"), contains("\"0F0x\""));
+  CHECK_THAT(parse_error("0F-1"), contains("\"0F-1\""));
+  CHECK_THAT(parse_error("-1F0"), contains("\"-1F0\""));
+  CHECK_THAT(parse_error("0f0"), contains("\"0f0\""));
+  CHECK_THAT(parse_error("0F1000000"), contains("up to 999999"));
+  CHECK_THAT(parse_error("0F99999999999999999999"), contains("up to 999999"));
   CHECK_THAT(parse_error("0F0\n0F1"),
-             Contains("line 2, column 1: 0F1: stage 0 lives on rank 0 of 2, not on 1"));
+             contains("line 2, column 1: 0F1: stage 0 lives on rank 0 of 2, not on 1"));
 }
 
 TEST_CASE("an action waits for its neighbour stage by message on another rank and directly on its own") {

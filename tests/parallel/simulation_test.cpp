@@ -7,7 +7,7 @@
 #include "tests/support/catch.h"
 
 using namespace foretoken;
-using Catch::Matchers::Contains;
+using foretoken::testing::contains;
 
 namespace {
 
@@ -123,7 +123,7 @@ TEST_CASE("a timeline renders as one line per rank with idle time as dots") {
         "rank 0 |F0 F1 ......B0    ...B1    | idle 33 %\n"
         "rank 1 |...F0 B0    F1 B1    ......| idle 33 %\n");
   CHECK_THAT(render(timeline_of("interleaved_1f1b", {2, 2, 2}, {2, 2, 2}), 60),
-             Contains("|0F0 0F1 2F0 2F1 "));
+             contains("|0F0 0F1 2F0 2F1 "));
   // Too narrow for the label: the letter alone.
-  CHECK_THAT(render(timeline_of("1f1b", {2, 1, 2}, {1, 1, 1}), 18), Contains("|F F ....B0  ..B1  |"));
+  CHECK_THAT(render(timeline_of("1f1b", {2, 1, 2}, {1, 1, 1}), 18), contains("|F F ....B0  ..B1  |"));
 }
