@@ -138,6 +138,17 @@ Program zero_bubble_h1(const PipelineShape& shape) {
   });
 }
 
+Program forward_only(const PipelineShape& shape) {
+  require_shape("forward_only", shape);
+  const std::vector<Visit> order = interleaved_order(shape, false);
+  return build(shape, [&](int rank) {
+    std::vector<Action> actions;
+    for (const Visit& visit : order)
+      actions.push_back({forward, visit.chunk * shape.pp + rank, visit.microbatch});
+    return actions;
+  });
+}
+
 namespace {
 
 struct Generator {

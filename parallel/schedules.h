@@ -36,7 +36,11 @@ Program interleaved_1f1b(const PipelineShape& shape);
 /// v must be 1. Qi et al., "Zero bubble pipeline parallelism", ICLR 2024, schedule ZB-H1.
 Program zero_bubble_h1(const PipelineShape& shape);
 
-/// "gpipe", "1f1b", "interleaved_1f1b", "zero_bubble_h1"
+/// Forwards alone, for evaluation: on every rank in the order of interleaved_1f1b. Bubble (pp−1)·F/v where v
+/// is 1 or pp divides M; else larger groups may wait for a buffer.
+Program forward_only(const PipelineShape& shape);
+
+/// The schedules of training: "gpipe", "1f1b", "interleaved_1f1b", "zero_bubble_h1"
 std::vector<std::string> schedule_names();
 
 /// The program of that name. A UsageError lists the schedules where there is none of that name, and says

@@ -25,6 +25,14 @@ void for_each_action(const Program& program, Visit visit) {
   }
 }
 
+bool has_backward(const Program& program) {
+  bool found = false;
+  for_each_action(program, [&](const Action& action, const Position&) {
+    found |= is_compute(action.kind) && action.kind != forward;
+  });
+  return found;
+}
+
 void check_shape(const Program& program) {
   const PipelineShape& shape = program.shape;
   if (shape.pp < 1 || shape.virtual_stages < 1 || shape.microbatches < 1)
@@ -57,9 +65,11 @@ void check_each_action(const Program& program) {
 }
 
 void check_complete(const Program& program, const ProgramIndex& index) {
+  std::vector<ActionKind> kinds = {forward};
+  if (has_backward(program)) kinds.insert(kinds.end(), {backward_input, backward_weight});
   for (int stage = 0; stage < program.shape.stages(); ++stage)
     for (int m = 0; m < program.shape.microbatches; ++m)
-      for (const ActionKind kind : {forward, backward_input, backward_weight})
+      for (const ActionKind kind : kinds)
         if (!index.find({kind, stage, m}))
           throw UsageError("pipeline program: rank {} lacks {} ({})", program.shape.rank_of(stage),
                            to_string(Action{kind, stage, m}), to_string(program.shape));
@@ -138,12 +148,13 @@ ProgramFootprint footprint_of(const Program& program) {
   std::vector<std::vector<Life>> lives(stages, std::vector<Life>(microbatches, Life{-1, -1}));
   ProgramFootprint footprint{std::vector<int>(stages), std::vector<int>(stages)};
   std::vector<int> in_flight(stages);
+  const bool training = has_backward(program);
   for_each_action(program, [&](const Action& action, const Position& position) {
     const auto stage = static_cast<std::size_t>(action.stage);
     Life& life = lives[stage][static_cast<std::size_t>(action.microbatch)];
     if (life.begin < 0) life.begin = position.index;
     if (is_compute(action.kind)) life.end = position.index;
-    if (action.kind == forward)
+    if (training && action.kind == forward)
       footprint.in_flight[stage] = std::max(footprint.in_flight[stage], ++in_flight[stage]);
     if (action.kind == backward || action.kind == backward_weight) --in_flight[stage];
   });

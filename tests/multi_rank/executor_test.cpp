@@ -83,6 +83,7 @@ class IntegerStages final : public StageWork {
   }
 
   std::map<int, Word> gradients;  // by stage
+  std::map<int, Words> outputs;   // of the last stage, by microbatch
 
   Tensor activation_in(int stage, int slot) override { return tensor(at(stage, slot).in); }
   Tensor activation_out(int stage, int slot) override { return tensor(at(stage, slot).out); }
@@ -94,7 +95,7 @@ class IntegerStages final : public StageWork {
     Slot& s = at(stage, slot);
     if (stage == 0) s.in = input_of(microbatch, s.in.size());
     apply_forward(stage, microbatch, s.in, s.out);
-    if (stage == shape_.stages() - 1) s.dout = s.out;
+    if (stage == shape_.stages() - 1) outputs[microbatch] = s.dout = s.out;
   }
   void backward(int stage, int microbatch, int slot) override {
     backward_input(stage, microbatch, slot);
@@ -199,6 +200,25 @@ TEST_CASE("every schedule gives the serial evaluation's gradients", "[ranks1][ra
                                                                {"zero_bubble_h1", 1}}));
   const int microbatches = GENERATE(1, 3, 8);
   check_against_serial(schedule, v, microbatches, {2, 3, 4});
+}
+
+TEST_CASE("an evaluation gives the serial evaluation's outputs", "[ranks1][ranks2][ranks4]") {
+  MpiCommunicator& world = multi_rank::world();
+  const PipelineShape shape{world.size(), GENERATE(1, 2), GENERATE(1, 5, 9)};
+  const Program lowered = lower_program(forward_only(shape));
+  const ProgramFootprint footprint = validate_program(lowered);
+  IntegerStages stages(shape, footprint, world.rank(), {2, 2});
+  ThreadPool threads(1);
+  Stream stream(threads);
+  Executor(lowered, footprint, stages, world, stream).run();
+
+  const bool is_last = world.rank() == world.size() - 1;
+  CHECK(stages.outputs.size() == (is_last ? static_cast<std::size_t>(shape.microbatches) : 0));
+  for (const auto& [microbatch, output] : stages.outputs) {
+    Words expected = input_of(microbatch, 4);
+    for (int stage = 0; stage < shape.stages(); ++stage) apply_forward(stage, microbatch, expected, expected);
+    CHECK(output == expected);
+  }
 }
 
 TEST_CASE("boundaries beyond a transport's eager limit arrive whole", "[ranks1][ranks2][ranks4]") {

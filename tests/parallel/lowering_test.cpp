@@ -73,6 +73,7 @@ TEST_CASE("validation names what is missing, twice or in the wrong place") {
   CHECK_THAT(broken("0F2 0SF2 0RB2 0B1 0B2", "0B1"), contains("rank 0 lacks 0F2"));
   CHECK_THAT(broken("1F2 1B2 1SB2", "1F2"), contains("rank 1 lacks 1I2"));
   CHECK_THAT(broken("1B2", "1I2"), contains("rank 1 lacks 1W2"));
+  CHECK_THAT(validation_error("0F0 0F1 0F3"), contains("rank 0 lacks 0F2"));
   CHECK_THAT(broken("0F1", "0F1 0F1"), contains("rank 0, action 4 (0F1): stands at action 3 already"));
   CHECK_THAT(broken("1B1", "1B1 1W1"), contains("(1W1): the whole 1B1 is there too"));
   CHECK_THAT(broken("1F0 1RF1 1B0", "1B0 1RF1 1F0"),
@@ -138,4 +139,10 @@ TEST_CASE("interleaved 1F1B's memory does not grow with the microbatches") {
   const ProgramFootprint many = validate_program(lower_program(interleaved_1f1b({4, 2, 64})));
   CHECK(few.slots == many.slots);
   CHECK(few.in_flight == many.in_flight);
+}
+
+TEST_CASE("an evaluation holds nothing but the microbatch under way and the one that arrives") {
+  const ProgramFootprint footprint = validate_program(lower_program(forward_only({4, 1, 12})));
+  CHECK(footprint.in_flight == std::vector<int>{0, 0, 0, 0});
+  CHECK(footprint.slots == std::vector<int>{1, 2, 2, 2});
 }

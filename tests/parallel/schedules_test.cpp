@@ -57,6 +57,18 @@ TEST_CASE("every schedule is valid for any ranks, stages per rank and microbatch
       }
 }
 
+TEST_CASE("an evaluation is valid for any ranks, stages per rank and microbatches") {
+  for (int pp = 1; pp <= 5; ++pp)
+    for (int v = 1; v <= 3; ++v)
+      for (int microbatches = 1; microbatches <= 2 * pp + 1; ++microbatches) {
+        INFO("pp " << pp << " v " << v << " microbatches " << microbatches);
+        CHECK_NOTHROW(validate_program(lower_program(forward_only({pp, v, microbatches}))));
+      }
+  CHECK(to_string(forward_only({2, 2, 3})) ==
+        "0F0 0F1 0F2 2F0 2F1 2F2\n"
+        "1F0 1F1 1F2 3F0 3F1 3F2\n");
+}
+
 TEST_CASE("a stage runs its backwards in the order of the microbatches") {
   for (const std::string& name : schedule_names()) {
     const int v = name == "interleaved_1f1b" ? 3 : 1;

@@ -68,6 +68,16 @@ TEST_CASE("zero bubble H1 idles (pp−1)(F+I−W) a step from pp microbatches on
     }
 }
 
+TEST_CASE("an evaluation idles (pp−1)F/v") {
+  for (const int v : {1, 2, 3})
+    for (int microbatches = 4; microbatches <= 16; microbatches += v == 1 ? 1 : 4) {
+      const Program lowered = lower_program(forward_only({4, v, microbatches}));
+      const Timeline timeline =
+          simulate(lowered, validate_program(lowered), uniform_durations(lowered.shape, 1, 0, 0));
+      CHECK(timeline.makespan() == Approx(microbatches * v + 3));
+    }
+}
+
 TEST_CASE("the bubble fraction is the idle share of all ranks") {
   const Timeline timeline = timeline_of("1f1b", {4, 1, 12}, {1, 1, 1});
   CHECK(timeline.makespan() == Approx(45));
