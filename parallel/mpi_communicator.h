@@ -1,0 +1,66 @@
+#pragma once
+// Communicator over MPI, for tensors of CPU ranks.
+//
+// Waiting polls and sleeps instead of spinning, because ranks may share cores. A wait ends with a PeerError
+// after MpiLimits::wait; so does every error that MPI reports. Tensors of more elements than an int counts
+// are fine. Reductions take f32, f64 and integers (sums must fit: Open MPI saturates some); bf16 is only
+// moved.
+//
+// Every communication is started from the thread that made the world. A Request must be waited for before its
+// communicator is destroyed.
+
+#include <memory>
+#include <string>
+#include <vector>
+
+#include <mpi.h>
+
+#include "parallel/communicator.h"
+#include "parallel/mpi_world.h"
+
+namespace foretoken {
+
+class MpiCommunicator final : public Communicator {
+ public:
+  /// All ranks of the job. Collective.
+  explicit MpiCommunicator(MpiWorld& world, std::string name = "world");
+  ~MpiCommunicator() override;
+  MpiCommunicator(const MpiCommunicator&) = delete;
+  MpiCommunicator& operator=(const MpiCommunicator&) = delete;
+
+  /// Ranks that give the same color form a group, in the order of their keys. Collective over this one;
+  /// nothing for a rank whose color is negative.
+  std::unique_ptr<MpiCommunicator> split(int color, int key, std::string name);
+
+  MpiWorld& world() { return world_; }
+  /// Rank in the job of a rank of this group.
+  int world_rank_of(int rank) const { return world_ranks_.at(static_cast<std::size_t>(rank)); }
+
+  int rank() const override { return rank_; }
+  int size() const override { return size_; }
+  const std::string& name() const override { return name_; }
+
+  Request start_send(const Tensor& tensor, int to, int tag) override;
+  Request start_receive(const Tensor& tensor, int from, int tag) override;
+  Request start_all_reduce(const Tensor& tensor, ReduceOp op) override;
+  Request start_reduce_scatter(const Tensor& full, const Tensor& part) override;
+  Request start_all_gather(const Tensor& part, const Tensor& full) override;
+  Request start_broadcast(const Tensor& tensor, int root) override;
+  void barrier() override;
+
+ private:
+  class Operation;
+  MpiCommunicator(MpiWorld& world, std::string name, MPI_Comm comm);
+
+  void require_peer(const char* operation, int peer) const;
+  void require_tag(const char* operation, int tag) const;
+
+  MpiWorld& world_;
+  std::string name_;
+  MPI_Comm comm_ = MPI_COMM_NULL;
+  int rank_ = 0;
+  int size_ = 1;
+  std::vector<int> world_ranks_;
+};
+
+}  // namespace foretoken

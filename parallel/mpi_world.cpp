@@ -1,0 +1,57 @@
+#include "parallel/mpi_world.h"
+
+#include <cstdio>
+#include <cstdlib>
+#include <exception>
+#include <iostream>
+
+#include <mpi.h>
+#ifdef __linux__
+#include <sys/prctl.h>
+#endif
+
+namespace foretoken {
+
+MpiWorld::MpiWorld(const MpiLimits& limits) : limits_(limits) {
+  int started = 0;
+  MPI_Initialized(&started);
+  if (started) throw DefectError("mpi: started twice in one process");
+  int provided = MPI_THREAD_SINGLE;
+  if (MPI_Init_thread(nullptr, nullptr, MPI_THREAD_FUNNELED, &provided) != MPI_SUCCESS)
+    throw PeerError("mpi: MPI_Init_thread failed");
+  if (provided < MPI_THREAD_FUNNELED)
+    throw PeerError("mpi: thread support {} is too low, MPI_THREAD_FUNNELED = {} expected", provided,
+                    static_cast<int>(MPI_THREAD_FUNNELED));
+  MPI_Comm_set_errhandler(MPI_COMM_WORLD, MPI_ERRORS_RETURN);
+  MPI_Comm_rank(MPI_COMM_WORLD, &rank_);
+  MPI_Comm_size(MPI_COMM_WORLD, &size_);
+#ifdef __linux__
+  prctl(PR_SET_TIMERSLACK, 1000UL);  // ns; the default of 50 µs would be most of a polling pause
+#endif
+}
+
+MpiWorld::~MpiWorld() {
+  if (std::uncaught_exceptions() > 0) abort(ExitCode::defect);
+  MPI_Request request = MPI_REQUEST_NULL;
+  int rc = MPI_Ibarrier(MPI_COMM_WORLD, &request);
+  const bool together = rc == MPI_SUCCESS && poll_until(limits_.wait, [&] {
+                          int done = 0;
+                          rc = MPI_Test(&request, &done, MPI_STATUS_IGNORE);
+                          return done != 0 || rc != MPI_SUCCESS;
+                        });
+  if (!together || rc != MPI_SUCCESS) {
+    std::fprintf(stderr, "[rank %d] mpi: not all %d ranks came to the end within %g s\n", rank_, size_,
+                 limits_.wait.count());
+    abort(ExitCode::peer);
+  }
+  MPI_Finalize();
+}
+
+void MpiWorld::abort(ExitCode code) {
+  std::cout.flush();
+  std::fflush(nullptr);
+  MPI_Abort(MPI_COMM_WORLD, static_cast<int>(code));
+  std::_Exit(static_cast<int>(code));
+}
+
+}  // namespace foretoken

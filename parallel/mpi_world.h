@@ -1,0 +1,50 @@
+#pragma once
+// The MPI job that this process is a rank of: started by the constructor, ended by the destructor, one per
+// process. It holds what all communicators share: time limits and the flight recorder.
+//
+// A rank that fails must not leave its peers waiting: catch errors while the world lives and call abort().
+// A world that is destroyed by an exception on its way up aborts the job.
+
+#include <cstdint>
+#include <filesystem>
+
+#include "parallel/flight_recorder.h"
+#include "parallel/polling.h"
+#include "runtime/error.h"
+
+namespace foretoken {
+
+struct MpiLimits {
+  /// Of one wait. Generous at start-up, when ranks read files of different sizes; shorter once steps run.
+  Seconds wait{600};
+  /// MPI counts are int: a longer tensor goes as one derived type, or is reduced in pieces. The same on all
+  /// ranks.
+  std::int64_t elements_per_call = std::int64_t{1} << 30;
+};
+
+class MpiWorld {
+ public:
+  /// A PeerError where MPI does not start, a DefectError where it was started before.
+  explicit MpiWorld(const MpiLimits& limits = {});
+  /// Waits for all ranks; aborts the job where one does not come within the time limit.
+  ~MpiWorld();
+  MpiWorld(const MpiWorld&) = delete;
+  MpiWorld& operator=(const MpiWorld&) = delete;
+
+  int rank() const { return rank_; }
+  int size() const { return size_; }
+
+  MpiLimits& limits() { return limits_; }
+  FlightRecorder& recorder() { return recorder_; }
+
+  /// Ends all ranks; mpirun returns the code.
+  [[noreturn]] void abort(ExitCode code);
+
+ private:
+  int rank_ = 0;
+  int size_ = 1;
+  MpiLimits limits_;
+  FlightRecorder recorder_;
+};
+
+}  // namespace foretoken
