@@ -1,0 +1,165 @@
+#include "parallel/optimizer.h"
+
+#include <algorithm>
+#include <cmath>
+
+#include "runtime/operators/adamw.h"
+#include "runtime/operators/reductions.h"
+
+namespace foretoken {
+
+namespace {
+
+/// Calls body(spec, range) for what each tensor of a bucket has in common with a range of the flat buffer.
+template <class Body>
+void for_each_spec_in(const Parameters& parameters, const Bucket& bucket, const Range& range,
+                      const Body& body) {
+  for (int u = bucket.first_unit; u < bucket.end_unit; ++u)
+    for (const ParameterSpec& spec : parameters.units()[static_cast<std::size_t>(u)].specs) {
+      const Range common = intersection({spec.offset, spec.offset + spec.shape.elements()}, range);
+      if (!common.empty()) body(spec, common);
+    }
+}
+
+Range within(const ParameterSpec& spec, const Range& range) {
+  return {range.begin - spec.offset, range.end - spec.offset};
+}
+
+Tensor slice(const Tensor& flat, const Range& range) {
+  return flat.flat(range.begin, range.size());
+}
+
+}  // namespace
+
+void validate(const OptimizerConfig& config) {
+  for (const auto& [name, beta] : {std::pair{"beta1", config.beta1}, std::pair{"beta2", config.beta2}})
+    if (!(beta >= 0 && beta < 1))
+      throw UsageError("optimizer: {} is {}, expected 0 ≤ {} < 1", name, beta, name);
+  if (!(config.eps > 0)) throw UsageError("optimizer: eps is {}, expected more than 0", config.eps);
+  if (!(config.weight_decay >= 0))
+    throw UsageError("optimizer: weight_decay is {}, expected 0 or more", config.weight_decay);
+  if (!(config.clip_norm >= 0))
+    throw UsageError("optimizer: clip_norm is {}, expected 0 (no clipping) or more", config.clip_norm);
+}
+
+Optimizer::Optimizer(Arena& arena, const Parameters& parameters, const ShardPlan& plan,
+                     const OptimizerConfig& config, Communicator& dp, Communicator& world)
+    : parameters_(parameters),
+      plan_(plan),
+      config_(config),
+      dp_(dp),
+      world_(world),
+      segments_(plan.buckets.size()),
+      gathers_(plan.buckets.size()) {
+  validate(config);
+  std::int64_t owned = 0;
+  for (std::size_t b = 0; b < plan.buckets.size(); ++b) {
+    const Bucket& bucket = plan.buckets[b];
+    state_begin_.push_back(owned);
+    owned += plan.owned(bucket).size();
+    for_each_spec_in(parameters, bucket, plan.owned(bucket),
+                     [&](const ParameterSpec& spec, const Range& range) {
+                       std::vector<Segment>& segments = segments_[b];
+                       if (!segments.empty() && segments.back().range.end == range.begin &&
+                           segments.back().decay == spec.decay)
+                         segments.back().range.end = range.end;
+                       else
+                         segments.push_back({range, spec.decay});
+                     });
+  }
+  exp_avg_ = arena.tensor(parameters.values().dtype, {owned});
+  exp_avg_sq_ = arena.tensor(parameters.values().dtype, {owned});
+}
+
+double Optimizer::global_norm(Stream& stream) const {
+  double sum = 0;
+  for (const Bucket& bucket : plan_.buckets)
+    if (bucket.canonical) sum += sum_of_squares(stream, slice(parameters_.gradients(), plan_.part(bucket)));
+  world_.all_reduce(tensor_over(std::span(&sum, 1), {1}));
+  return std::sqrt(sum);
+}
+
+void Optimizer::throw_not_finite(Stream& stream, double norm, std::int64_t step) const {
+  std::string where = "from another rank";
+  for (auto bucket = plan_.buckets.rbegin(); bucket != plan_.buckets.rend(); ++bucket)
+    for_each_spec_in(parameters_, *bucket, plan_.part(*bucket),
+                     [&](const ParameterSpec& spec, const Range& range) {
+                       if (!std::isfinite(sum_of_squares(stream, slice(parameters_.gradients(), range))))
+                         where = "here from " + spec.name;
+                     });
+  throw NumericalError("optimizer: step {}: the gradient norm is {}, {}", step, norm, where);
+}
+
+double Optimizer::step(Stream& stream, double lr, std::int64_t step) {
+  const double norm = global_norm(stream);
+  if (!std::isfinite(norm)) throw_not_finite(stream, norm, step);
+  const double clip = config_.clip_norm > 0 ? std::min(1.0, config_.clip_norm / (norm + 1e-6)) : 1;
+
+  const bool gathers = plan_.sharded && plan_.dp > 1;
+  for (std::size_t b = 0; b < plan_.buckets.size(); ++b) {
+    for (const Segment& segment : segments_[b]) {
+      const Range state = state_of(b, segment.range);
+      adamw(stream, {.values = slice(parameters_.values(), segment.range),
+                     .gradients = slice(parameters_.gradients(), segment.range),
+                     .exp_avg = slice(exp_avg_, state),
+                     .exp_avg_sq = slice(exp_avg_sq_, state),
+                     .lr = lr,
+                     .beta1 = config_.beta1,
+                     .beta2 = config_.beta2,
+                     .eps = config_.eps,
+                     .weight_decay = segment.decay ? config_.weight_decay : 0,
+                     .gradient_scale = clip,
+                     .step = step});
+    }
+    if (!gathers) continue;
+    const Bucket& bucket = plan_.buckets[b];
+    stream.synchronize();
+    gathers_[b] = dp_.start_all_gather(slice(parameters_.values(), plan_.part(bucket)),
+                                       slice(parameters_.values(), bucket.range));
+    for (std::size_t before = 0; before < b; ++before) gathers_[before].test();
+  }
+  for (Request& gather : gathers_) gather.wait();
+  return norm;
+}
+
+Range Optimizer::state_of(std::size_t bucket, const Range& range) const {
+  const std::int64_t shift = state_begin_[bucket] - plan_.owned(plan_.buckets[bucket]).begin;
+  return {range.begin + shift, range.end + shift};
+}
+
+void Optimizer::append_moments(std::vector<StatePiece>& pieces, std::size_t bucket, const ParameterSpec& spec,
+                               const Range& range) const {
+  const Range state = state_of(bucket, range);
+  pieces.push_back({"exp_avg", &spec, within(spec, range), slice(exp_avg_, state)});
+  pieces.push_back({"exp_avg_sq", &spec, within(spec, range), slice(exp_avg_sq_, state)});
+}
+
+std::vector<StatePiece> Optimizer::pieces_to_save() const {
+  std::vector<StatePiece> pieces;
+  for (std::size_t b = 0; b < plan_.buckets.size(); ++b) {
+    const Bucket& bucket = plan_.buckets[b];
+    if (!bucket.canonical) continue;
+    for_each_spec_in(
+        parameters_, bucket, plan_.part(bucket), [&](const ParameterSpec& spec, const Range& range) {
+          pieces.push_back({"model", &spec, within(spec, range), slice(parameters_.values(), range)});
+          append_moments(pieces, b, spec, range);
+        });
+  }
+  return pieces;
+}
+
+std::vector<StatePiece> Optimizer::pieces_to_load() const {
+  std::vector<StatePiece> pieces;
+  for (std::size_t b = 0; b < plan_.buckets.size(); ++b) {
+    const Bucket& bucket = plan_.buckets[b];
+    for_each_spec_in(parameters_, bucket, bucket.range, [&](const ParameterSpec& spec, const Range& range) {
+      pieces.push_back({"model", &spec, within(spec, range), slice(parameters_.values(), range)});
+    });
+    for_each_spec_in(
+        parameters_, bucket, plan_.owned(bucket),
+        [&](const ParameterSpec& spec, const Range& range) { append_moments(pieces, b, spec, range); });
+  }
+  return pieces;
+}
+
+}  // namespace foretoken

@@ -1,0 +1,40 @@
+#pragma once
+// How the flat parameter buffer of one pipeline rank is cut into buckets, and these over its data-parallel
+// ranks. Gradient reduction, optimizer, shared weights and checkpoints work by the same plan.
+
+#include <cstdint>
+#include <vector>
+
+#include "parallel/shard.h"
+#include "runtime/parameters.h"
+
+namespace foretoken {
+
+/// Consecutive units whose gradients are reduced in one collective.
+struct Bucket {
+  Range range;  // of the flat buffer
+  int first_unit = 0;
+  int end_unit = 0;  // one past the last
+  bool shared = false;
+  bool canonical = true;
+};
+
+struct ShardPlan {
+  std::vector<Bucket> buckets;
+  int dp = 1;
+  int dp_rank = 0;
+  bool sharded = false;  // optimizer state is cut over the data-parallel ranks (ZeRO stage 1)
+
+  /// What this rank counts in norms and writes to checkpoints, so that the dp ranks split the work.
+  Range part(const Bucket& bucket) const { return part_of(bucket.range, dp, dp_rank); }
+  /// What this rank has the reduced gradient and the moments of, and updates.
+  Range owned(const Bucket& bucket) const { return sharded ? part(bucket) : bucket.range; }
+};
+
+/// Fills each bucket with consecutive units up to bucket_bytes of gradient, one unit at least; a shared unit
+/// is a bucket of its own. The same on all dp ranks of a stage. A DefectError where a unit does not split
+/// evenly.
+ShardPlan plan_shards(const Parameters& parameters, std::int64_t bucket_bytes, bool sharded, int dp,
+                      int dp_rank);
+
+}  // namespace foretoken

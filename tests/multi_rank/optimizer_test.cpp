@@ -1,0 +1,135 @@
+#include <limits>
+
+#include "tests/multi_rank/toy_model.h"
+
+using namespace foretoken;
+
+namespace {
+
+const OptimizerConfig clipping{.weight_decay = 0.1, .clip_norm = 25};
+
+std::string unlike_serial(const ToyRank& toy, const SerialToy& serial) {
+  for (const ParameterUnit& unit : toy.parameters.units())
+    for (const ParameterSpec& spec : unit.specs) {
+      const auto found = difference(toy.parameters.value(spec.name).span<float>(),
+                                    serial.states.at(spec.name).value, spec.name);
+      if (!found.empty()) return found;
+    }
+  return "";
+}
+
+std::span<const float> expected_of(const SerialToy& serial, const StatePiece& piece) {
+  return std::span(serial.states.at(piece.spec->name).of(piece.kind))
+      .subspan(static_cast<std::size_t>(piece.range.begin), static_cast<std::size_t>(piece.range.size()));
+}
+
+}  // namespace
+
+TEST_CASE("every layout updates the same bits as serial AdamW on the summed gradient",
+          "[ranks1][ranks2][ranks3][ranks4]") {
+  const bool clips = GENERATE(true, false);
+  const OptimizerConfig config{.weight_decay = 0.1, .clip_norm = clips ? 25.0 : 0.0};
+  for (const Layout& layout : layouts_of(multi_rank::world().size())) {
+    INFO(to_string(layout));
+    ToyRank toy(layout, config);
+    SerialToy serial(layout.grid, config);
+    for (int step = 1; step <= 3; ++step) {
+      const double norm = serial.train(step, 0.01);
+      REQUIRE(norm > 25);  // so that clipping clips
+      CHECK(toy.train(step, 0.01) == norm);
+      CHECK(unlike_serial(toy, serial) == "");
+    }
+    CHECK_NOTHROW(check_replicas(toy.stream, toy.parameters, toy.groups));
+  }
+}
+
+TEST_CASE("the pieces to save hold every element of the model once", "[ranks1][ranks2][ranks3][ranks4]") {
+  for (const Layout& layout : layouts_of(multi_rank::world().size())) {
+    INFO(to_string(layout));
+    ToyRank toy(layout, clipping);
+    SerialToy serial(layout.grid, clipping);
+    toy.train(1, 0.01);
+    serial.train(1, 0.01);
+
+    std::map<std::string, std::vector<std::int32_t>> times;  // by kind and name
+    for (const std::string kind : {"model", "exp_avg", "exp_avg_sq"})
+      for (const auto& [name, state] : serial.states) times[kind + " " + name].resize(state.value.size());
+    for (const StatePiece& piece : toy.optimizer.pieces_to_save()) {
+      CHECK(difference(piece.data.span<float>(), expected_of(serial, piece), piece.spec->name) == "");
+      auto& counts = times.at(piece.kind + " " + piece.spec->name);
+      for (std::int64_t i = piece.range.begin; i < piece.range.end; ++i)
+        ++counts.at(static_cast<std::size_t>(i));
+    }
+    for (auto& [tensor, counts] : times) {
+      multi_rank::world().all_reduce(
+          tensor_over(std::span(counts), {static_cast<std::int64_t>(counts.size())}));
+      CHECK(std::count(counts.begin(), counts.end(), 1) == static_cast<std::ptrdiff_t>(counts.size()));
+    }
+  }
+}
+
+TEST_CASE("a run that is resumed from its pieces goes on with the same bits",
+          "[ranks1][ranks2][ranks3][ranks4]") {
+  for (const Layout& layout : layouts_of(multi_rank::world().size())) {
+    INFO(to_string(layout));
+    SerialToy serial(layout.grid, clipping);
+    for (int step = 1; step <= 2; ++step) serial.train(step, 0.01);
+
+    ToyRank toy(layout, clipping);
+    for (const StatePiece& piece : toy.optimizer.pieces_to_load()) {
+      const auto saved = expected_of(serial, piece);
+      REQUIRE(piece.data.elements() == piece.range.size());
+      std::copy(saved.begin(), saved.end(), piece.data.as<float>());
+    }
+    CHECK(unlike_serial(toy, serial) == "");
+    CHECK(toy.train(3, 0.01) == serial.train(3, 0.01));
+    CHECK(unlike_serial(toy, serial) == "");
+  }
+}
+
+TEST_CASE("a sharded optimizer keeps its part of the moments alone", "[ranks2][ranks4]") {
+  const int dp = multi_rank::world().size();
+  const auto moments = [&](bool sharded) {
+    ToyRank toy({.grid = {.pp = 1, .dp = dp}, .sharded = sharded}, clipping);
+    return toy.arena.bytes();
+  };
+  const std::int64_t elements = [] {
+    Arena arena(DeviceKind::cpu);
+    return Parameters(arena, DType::f32, toy_units(1, 0), multi_rank::world().size()).values().elements();
+  }();
+  CHECK(moments(false) - moments(true) == static_cast<std::size_t>(2 * 4 * (elements - elements / dp)));
+}
+
+TEST_CASE("a gradient that is not finite stops every rank before any update",
+          "[ranks1][ranks2][ranks3][ranks4]") {
+  const float bad = GENERATE(std::numeric_limits<float>::quiet_NaN(), std::numeric_limits<float>::infinity());
+  for (const Layout& layout : layouts_of(multi_rank::world().size())) {
+    INFO(to_string(layout));
+    ToyRank toy(layout, clipping);
+    const SerialToy untouched(layout.grid, clipping);
+    toy.make_gradients(1);
+    if (multi_rank::world().rank() == 0) toy.parameters.gradient("layers.0.weight").as<float>()[7] = bad;
+    toy.reduce();
+    std::string message;
+    try {
+      toy.optimizer.step(toy.stream, 0.01, 12);
+    } catch (const NumericalError& error) {
+      message = error.what();
+    }
+    CHECK_THAT(message, Catch::StartsWith("optimizer: step 12: the gradient norm is"));
+    CHECK(unlike_serial(toy, untouched) == "");
+    std::int32_t named = message.find("layers.0.weight") != std::string::npos ? 1 : 0;
+    multi_rank::world().all_reduce(tensor_over(std::span(&named, 1), {1}));
+    CHECK(named >= 1);
+  }
+}
+
+TEST_CASE("optimizer settings that make no sense are refused", "[ranks1]") {
+  CHECK_NOTHROW(validate(OptimizerConfig{}));
+  CHECK_THROWS_AS(validate(OptimizerConfig{.beta1 = 1}), UsageError);
+  CHECK_THROWS_AS(validate(OptimizerConfig{.beta2 = -0.1}), UsageError);
+  CHECK_THROWS_AS(validate(OptimizerConfig{.eps = 0}), UsageError);
+  CHECK_THROWS_AS(validate(OptimizerConfig{.weight_decay = std::numeric_limits<double>::quiet_NaN()}),
+                  UsageError);
+  CHECK_THROWS_AS(validate(OptimizerConfig{.clip_norm = -1}), UsageError);
+}

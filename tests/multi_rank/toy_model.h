@@ -1,0 +1,212 @@
+#pragma once
+// A model of a few small tensors, cut over ranks, and the same model in one piece. Its gradients are made up:
+// multiples of 1/16, so that sums and norms are exact in any order and layouts can be compared bit by bit.
+
+#include <cmath>
+#include <map>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "parallel/gradient_reducer.h"
+#include "parallel/groups.h"
+#include "parallel/optimizer.h"
+#include "parallel/shared_weights.h"
+#include "runtime/operators/adamw.h"
+#include "runtime/random.h"
+#include "tests/support/multi_rank.h"
+
+namespace foretoken {
+
+struct Layout {
+  Grid grid;
+  bool sharded = false;
+  std::int64_t bucket_bytes = 1 << 20;
+};
+
+inline std::string to_string(const Layout& layout) {
+  return fmt::format("{}, {}, buckets of {} bytes", to_string(layout.grid),
+                     layout.sharded ? "sharded" : "unsharded", layout.bucket_bytes);
+}
+
+/// Every grid of this many ranks, both kinds of optimizer, a few bucket sizes.
+inline std::vector<Layout> layouts_of(int ranks) {
+  std::vector<Layout> layouts;
+  for (int pp = 1; pp <= ranks; ++pp) {
+    if (ranks % pp != 0) continue;
+    for (const bool sharded : {false, true})
+      for (const std::int64_t bytes : {1, 400, 1 << 20})
+        layouts.push_back({.grid = {.pp = pp, .dp = ranks / pp}, .sharded = sharded, .bucket_bytes = bytes});
+  }
+  return layouts;
+}
+
+inline constexpr int toy_layers = 6;
+
+/// The units of one pipeline rank; odd sizes, so that units need padding.
+inline std::vector<ParameterUnit> toy_units(int pp, int pp_rank) {
+  const auto embedding = [&](bool canonical) {
+    return ParameterUnit{.name = "embedding",
+                         .shared = pp > 1,
+                         .canonical = canonical,
+                         .specs = {{.name = "embed", .shape = {7, 5}}, {.name = "scale", .shape = {3}}}};
+  };
+  std::vector<ParameterUnit> units;
+  if (pp_rank == 0) units.push_back(embedding(true));
+  for (int k = 0; k < toy_layers; ++k)
+    if (k * pp / toy_layers == pp_rank)
+      units.push_back(
+          {.name = fmt::format("layer {}", k),
+           .specs = {
+               {.name = fmt::format("layers.{}.norm", k), .shape = {5}, .decay = false, .init = Init::ones},
+               {.name = fmt::format("layers.{}.weight", k), .shape = {5, 11}}}});
+  if (pp_rank == pp - 1) {
+    if (pp > 1) units.push_back(embedding(false));
+    units.push_back({.name = "head",
+                     .specs = {{.name = "norm", .shape = {5}, .decay = false, .init = Init::ones},
+                               {.name = "head", .shape = {7, 5}}}});
+  }
+  return units;
+}
+
+/// What one data-parallel rank contributes; `side` is 1 for the replica of a shared unit.
+inline float toy_gradient(const std::string& name, int dp_rank, int side, int step, std::int64_t element) {
+  const CounterRng rng(static_cast<std::uint64_t>(step),
+                       fmt::format("{} of dp{} side {}", name, dp_rank, side));
+  return (static_cast<float>(rng.u64(static_cast<std::uint64_t>(element)) % 257) - 128) / 16;
+}
+
+/// One rank of the cut model.
+struct ToyRank {
+  ToyRank(const Layout& layout, const OptimizerConfig& config)
+      : groups(make_groups(multi_rank::world(), layout.grid)),
+        parameters(arena, DType::f32, toy_units(layout.grid.pp, groups.pp_rank), layout.grid.dp),
+        plan(plan_shards(parameters, layout.bucket_bytes, layout.sharded, layout.grid.dp, groups.dp_rank)),
+        reducer(parameters, plan, *groups.dp),
+        shared(arena, parameters, plan, reducer, groups.ends.get()),
+        optimizer(arena, parameters, plan, config, *groups.dp, groups.world) {
+    parameters.initialize(5);
+    arena.seal();
+  }
+
+  void make_gradients(int step) {
+    for (const ParameterUnit& unit : parameters.units())
+      for (const ParameterSpec& spec : unit.specs) {
+        const auto gradient = Parameters::view(parameters.gradients(), spec).span<float>();
+        for (std::size_t i = 0; i < gradient.size(); ++i)
+          gradient[i] = toy_gradient(spec.name, groups.dp_rank, unit.shared && !unit.canonical ? 1 : 0, step,
+                                     static_cast<std::int64_t>(i));
+      }
+  }
+
+  /// Backward makes units final from the last to the first.
+  void reduce() {
+    shared.progress();
+    for (int unit = static_cast<int>(parameters.units().size()) - 1; unit >= 0; --unit) {
+      reducer.unit_ready(unit);
+      reducer.progress();
+      shared.progress();
+    }
+    reducer.finish();
+    shared.finish(stream);
+  }
+
+  double train(int step, double lr) {
+    make_gradients(step);
+    reduce();
+    return optimizer.step(stream, lr, step);
+  }
+
+  ThreadPool threads{1};
+  Stream stream{threads};
+  Arena arena{DeviceKind::cpu};
+  Groups groups;
+  Parameters parameters;
+  ShardPlan plan;
+  GradientReducer reducer;
+  SharedWeights shared;
+  Optimizer optimizer;
+};
+
+/// The model in one piece, on every rank.
+struct SerialToy {
+  struct State {
+    ParameterSpec spec;
+    int sides = 1;
+    std::vector<float> value, gradient, exp_avg, exp_avg_sq;
+
+    const std::vector<float>& of(const std::string& kind) const {
+      return kind == "model" ? value : kind == "exp_avg" ? exp_avg : exp_avg_sq;
+    }
+  };
+
+  SerialToy(const Grid& layout, const OptimizerConfig& settings)
+      : grid(layout), config(settings), parameters(arena, DType::f32, toy_units(1, 0), 1) {
+    parameters.initialize(5);
+    for (const ParameterUnit& unit : parameters.units())
+      for (const ParameterSpec& spec : unit.specs) {
+        const auto value = parameters.value(spec.name).span<float>();
+        State& state = states[spec.name];
+        state.spec = spec;
+        state.sides = unit.name == "embedding" && grid.pp > 1 ? 2 : 1;
+        state.value.assign(value.begin(), value.end());
+        state.gradient = state.exp_avg = state.exp_avg_sq = std::vector<float>(value.size());
+      }
+  }
+
+  /// Sums the gradients of all ranks; returns their norm.
+  double sum_gradients(int step) {
+    double squares = 0;
+    for (auto& [name, state] : states)
+      for (std::size_t i = 0; i < state.gradient.size(); ++i) {
+        state.gradient[i] = 0;
+        for (int side = 0; side < state.sides; ++side)
+          for (int d = 0; d < grid.dp; ++d)
+            state.gradient[i] += toy_gradient(name, d, side, step, static_cast<std::int64_t>(i));
+        squares += static_cast<double>(state.gradient[i]) * static_cast<double>(state.gradient[i]);
+      }
+    return std::sqrt(squares);
+  }
+
+  double train(int step, double lr) {
+    const double norm = sum_gradients(step);
+    for (auto& [name, state] : states) {
+      const auto all = [](std::vector<float>& of) {
+        return tensor_over(std::span(of), {static_cast<std::int64_t>(of.size())});
+      };
+      adamw(stream,
+            {.values = all(state.value),
+             .gradients = all(state.gradient),
+             .exp_avg = all(state.exp_avg),
+             .exp_avg_sq = all(state.exp_avg_sq),
+             .lr = lr,
+             .beta1 = config.beta1,
+             .beta2 = config.beta2,
+             .eps = config.eps,
+             .weight_decay = state.spec.decay ? config.weight_decay : 0,
+             .gradient_scale = config.clip_norm > 0 ? std::min(1.0, config.clip_norm / (norm + 1e-6)) : 1,
+             .step = step});
+    }
+    return norm;
+  }
+
+  ThreadPool threads{1};
+  Stream stream{threads};
+  Arena arena{DeviceKind::cpu};
+  Grid grid;
+  OptimizerConfig config;
+  Parameters parameters;
+  std::map<std::string, State> states;
+};
+
+/// Empty where all are the same bits, else the first mismatch.
+inline std::string difference(std::span<const float> is, std::span<const float> expected,
+                              const std::string& what) {
+  if (is.size() != expected.size())
+    return fmt::format("{}: {} elements, {} expected", what, is.size(), expected.size());
+  for (std::size_t i = 0; i < is.size(); ++i)
+    if (!(is[i] == expected[i])) return fmt::format("{}[{}] is {}, {} expected", what, i, is[i], expected[i]);
+  return "";
+}
+
+}  // namespace foretoken
