@@ -92,10 +92,10 @@ TEST_CASE("one data-parallel rank communicates nothing", "[ranks1]") {
 TEST_CASE("a unit that is ready twice, never, or unknown is named", "[ranks1]") {
   ToyRank toy({.grid = {.pp = 1, .dp = 1}}, {});
   toy.reducer.unit_ready(2);
-  CHECK_THROWS_WITH(toy.reducer.unit_ready(2), Catch::Contains("\"layer 1\" is ready twice"));
+  CHECK_THROWS_WITH(toy.reducer.unit_ready(2), testing::contains("\"layer 1\" is ready twice"));
   CHECK_THROWS_AS(toy.reducer.unit_ready(-1), DefectError);
   CHECK_THROWS_AS(toy.reducer.unit_ready(8), DefectError);
-  CHECK_THROWS_WITH(toy.reducer.finish(), Catch::Contains("\"embedding\" is not ready"));
+  CHECK_THROWS_WITH(toy.reducer.finish(), testing::contains("\"embedding\" is not ready"));
 }
 
 TEST_CASE("a plan for another group is refused", "[ranks2]") {

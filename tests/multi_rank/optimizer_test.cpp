@@ -116,7 +116,7 @@ TEST_CASE("a gradient that is not finite stops every rank before any update",
     } catch (const NumericalError& error) {
       message = error.what();
     }
-    CHECK_THAT(message, Catch::StartsWith("optimizer: step 12: the gradient norm is"));
+    CHECK_THAT(message, Catch::Matchers::StartsWith("optimizer: step 12: the gradient norm is"));
     CHECK(unlike_serial(toy, untouched) == "");
     std::int32_t named = message.find("layers.0.weight") != std::string::npos ? 1 : 0;
     multi_rank::world().all_reduce(tensor_over(std::span(&named, 1), {1}));

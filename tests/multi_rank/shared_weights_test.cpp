@@ -86,7 +86,7 @@ TEST_CASE("ends that share different tensors are refused", "[ranks2]") {
   const GradientReducer reducer(parameters, plan, *groups.dp);
   CHECK_THROWS_AS(SharedWeights(arena, parameters, plan, reducer, groups.ends.get()), DefectError);
   CHECK_THROWS_WITH(SharedWeights(arena, parameters, plan, reducer, nullptr),
-                    Catch::Contains("\"embedding\" is shared, but"));
+                    testing::contains("\"embedding\" is shared, but"));
 }
 
 TEST_CASE("one changed element of any replica stops all ranks, naming tensor and ranks",
@@ -118,13 +118,13 @@ TEST_CASE("one changed element of any replica stops all ranks, naming tensor and
       } catch (const NumericalError& error) {
         message = error.what();
       }
-      CHECK_THAT(message, Catch::StartsWith(tensor + ": replica of rank "));
+      CHECK_THAT(message, Catch::Matchers::StartsWith(tensor + ": replica of rank "));
       const std::string culprit = fmt::format("rank {} (pp{} dp{})", corrupted, grid.pp_rank_of(corrupted),
                                               grid.dp_rank_of(corrupted));
       if (replicas > 2)
-        CHECK_THAT(message, Catch::Contains("replica of " + culprit + " differs from"));
+        CHECK_THAT(message, testing::contains("replica of " + culprit + " differs from"));
       else
-        CHECK_THAT(message, Catch::Contains(culprit));
+        CHECK_THAT(message, testing::contains(culprit));
       if (element) *element = right;
       CHECK_NOTHROW(check_replicas(toy.stream, toy.parameters, toy.groups));
     }
