@@ -1,0 +1,75 @@
+#pragma once
+// What a run reports: one JSON object a line (metrics.jsonl) and the console's line of a step.
+//
+// A step's line:        {"kind": "step", "step": 120, "steps": 400, "loss": 2.3456, "main_loss": 2.10,
+//                        "mtp1_loss": 2.40, "grad_norm": 0.84, "lr": 3e-4, "milliseconds": 182,
+//                        "tokens_per_second": 11250, "tokens_seen": 245760, "samples_seen": 1920, "time":
+//                        ...}
+// An evaluation's line: {"kind": "evaluation", "step": 120, "loss": ..., "main_loss": ..., "rows": 64, ...}
+// JSON has no NaN or infinity: such a number is null, and beside it "<name>_text" holds "nan", "inf" or
+// "-inf".
+
+#include <cstdint>
+#include <fstream>
+#include <functional>
+#include <string>
+#include <vector>
+
+namespace foretoken {
+
+struct StepMetrics {
+  std::int64_t step = 0;             // finished steps, from 1
+  std::int64_t steps = 0;            // of the whole run
+  double loss = 0;                   // the objective: main loss and weighted MTP losses
+  std::vector<double> depth_losses;  // [0] main, [k] MTP depth k; nats per token
+  double grad_norm = 0;              // global, before the clip
+  double lr = 0;
+  double milliseconds = 0;
+  double tokens_per_second = 0;
+  double seconds_left = 0;
+  std::int64_t tokens_seen = 0;
+  std::int64_t samples_seen = 0;
+};
+
+struct EvaluationMetrics {
+  std::int64_t step = 0;
+  double loss = 0;
+  std::vector<double> depth_losses;
+  std::int64_t rows = 0;
+  double milliseconds = 0;
+};
+
+/// "step 120/400 | loss 2.3456 | main 2.1000 mtp1 2.4000 | grad 0.84 | lr 3.0e-04 | 182 ms | 11250 tok/s |
+/// 51s left"
+std::string console_line(const StepMetrics& metrics);
+/// "evaluation at step 120 | loss 2.3456 | main 2.1000 mtp1 2.4000 | 64 rows | 182 ms"
+std::string console_line(const EvaluationMetrics& metrics);
+
+/// "51s", "3m 20s", "2h 05m", "4d 03h"
+std::string duration_in_words(double seconds);
+
+/// Appends to metrics.jsonl, each line whole and at once. A write that fails (a full disk) is reported by one
+/// warning and never stops training; writing is tried again with every line.
+class MetricsSink {
+ public:
+  /// A DataError where the file cannot be opened.
+  MetricsSink(const std::string& path, std::function<void(const std::string&)> warn);
+
+  void write(const StepMetrics& metrics);
+  void write(const EvaluationMetrics& metrics);
+
+ private:
+  void append(const std::string& line);
+
+  std::string path_;
+  std::ofstream file_;
+  std::function<void(const std::string&)> warn_;
+  bool warned_ = false;
+};
+
+/// Before a run resumes at `step`: moves the lines of later steps, and what a kill left torn, from the file
+/// to the end of "<path>.superseded", so that each step appears once and nothing is lost. A missing file is
+/// an empty one. Returns the number of lines moved.
+std::int64_t truncate_metrics(const std::string& path, std::int64_t step);
+
+}  // namespace foretoken

@@ -1,0 +1,124 @@
+#include "io/run_directory.h"
+
+#include <cerrno>
+#include <cstring>
+#include <ctime>
+#include <filesystem>
+#include <fstream>
+#include <stdlib.h>
+
+#include <fmt/chrono.h>
+#include <fmt/format.h>
+
+#include "runtime/error.h"
+
+namespace foretoken {
+namespace {
+
+namespace fs = std::filesystem;
+
+constexpr int names_tried = 1000;
+
+void write_file(const std::string& path, const std::string& text) {
+  errno = 0;
+  std::ofstream file(path, std::ios::trunc | std::ios::binary);
+  file << text;
+  file.close();
+  if (!file) throw DataError("run directory: {}: cannot be written: {}", path, std::strerror(errno));
+}
+
+/// A complete run folder inside a temporary one, until it is renamed to its final place.
+class Staging {
+ public:
+  Staging(const fs::path& parent, const std::string& config_toml) {
+    std::error_code error;
+    fs::create_directories(parent, error);
+    if (error)
+      throw DataError("run directory: {}: the folder cannot be made: {}", parent.string(), error.message());
+    temporary_ = (parent / ".run-XXXXXX").string();
+    if (mkdtemp(temporary_.data()) == nullptr)
+      throw DataError("run directory: {}: no folder can be made in it: {}", parent.string(),
+                      std::strerror(errno));
+    try {
+      fs::create_directories(run() / "checkpoints");
+      write_file((run() / "config.toml").string(), config_toml);
+    } catch (const fs::filesystem_error& failure) {
+      remove();
+      throw DataError("run directory: {}", failure.what());
+    } catch (const DataError&) {
+      remove();
+      throw;
+    }
+  }
+  ~Staging() { remove(); }
+  Staging(const Staging&) = delete;
+  Staging& operator=(const Staging&) = delete;
+
+  /// False where the name is taken. rename() never replaces a folder that holds something, as every run does.
+  bool publish(const fs::path& path) const {
+    if (::rename(run().c_str(), path.c_str()) == 0) return true;
+    if (errno == EEXIST || errno == ENOTEMPTY || errno == ENOTDIR) return false;
+    throw DataError("run directory: {}: cannot be made: {}", path.string(), std::strerror(errno));
+  }
+
+ private:
+  fs::path run() const { return fs::path(temporary_) / "run"; }
+  void remove() {
+    std::error_code ignored;
+    fs::remove_all(temporary_, ignored);
+  }
+
+  std::string temporary_;
+};
+
+bool is_run(const fs::path& path) {
+  std::error_code ignored;
+  return fs::is_regular_file(path / "config.toml", ignored) &&
+         fs::is_directory(path / "checkpoints", ignored);
+}
+
+std::string without_trailing_slash(std::string path) {
+  while (path.size() > 1 && path.back() == '/') path.pop_back();
+  return path;
+}
+
+}  // namespace
+
+RunDirectory RunDirectory::create(const std::string& parent, const std::string& name,
+                                  const std::string& config_toml) {
+  const Staging staging(parent, config_toml);
+  const std::string stem = fmt::format("{}-{:%Y%m%dT%H%M%SZ}", name, fmt::gmtime(std::time(nullptr)));
+  for (int number = 1; number <= names_tried; ++number) {
+    const fs::path path = fs::path(parent) / (number == 1 ? stem : fmt::format("{}-{}", stem, number));
+    if (staging.publish(path)) return RunDirectory(path.string());
+  }
+  throw DataError("run directory: {}/{}: the name and {} after it are taken", parent, stem, names_tried - 1);
+}
+
+RunDirectory RunDirectory::create_at(const std::string& path, const std::string& config_toml) {
+  const std::string target = without_trailing_slash(path);
+  const fs::path parent = fs::path(target).parent_path();
+  const Staging staging(parent.empty() ? "." : parent, config_toml);
+  if (staging.publish(target)) return RunDirectory(target);
+  throw UsageError("run directory: {} is there already; --resume {} goes on with a run", target, target);
+}
+
+RunDirectory RunDirectory::open(const std::string& run_or_checkpoint) {
+  const std::string path = without_trailing_slash(run_or_checkpoint);
+  std::error_code error;
+  if (!fs::exists(path, error)) throw DataError("run directory: {}: there is no such path", path);
+  if (is_run(path)) return RunDirectory(path);
+  const fs::path checkpoints = fs::absolute(path).lexically_normal().parent_path();
+  if (checkpoints.filename() == "checkpoints" && is_run(checkpoints.parent_path()))
+    return RunDirectory(checkpoints.parent_path().string());
+  throw DataError("run directory: {}: neither a run (config.toml and checkpoints/) nor a checkpoint of one",
+                  path);
+}
+
+void RunDirectory::write_config(const std::string& config_toml) const {
+  write_file(config_path() + ".tmp", config_toml);
+  if (::rename((config_path() + ".tmp").c_str(), config_path().c_str()) != 0)
+    throw DataError("run directory: {}: cannot be replaced: {}", config_path(), std::strerror(errno));
+}
+
+}  // namespace foretoken

@@ -1,0 +1,145 @@
+#include "launch/cli.h"
+
+#include <algorithm>
+
+#include <CLI/CLI.hpp>
+#include <fmt/format.h>
+
+#include "io/run_directory.h"
+#include "launch/config_loader.h"
+#include "launch/config_validator.h"
+#include "launch/options.h"
+#include "runtime/error.h"
+
+namespace foretoken {
+namespace {
+
+struct TrainFlags {
+  TrainArguments arguments;
+  std::vector<std::string> sets;
+  bool print_config = false;
+  bool list_options = false;
+};
+
+CLI::App* add_tokenize(CLI::App& app, TokenizeArguments& into) {
+  CLI::App* command = app.add_subcommand("tokenize", "Turn text files and folders into a token dataset");
+  command->add_option("PATHS", into.paths, "files and folders (searched recursively)")->required();
+  command->add_option("-o,--output", into.output, "dataset to write (HDF5)")->required();
+  command->add_option("--tokenizer", into.tokenizer, "bytes: one token a byte")->capture_default_str();
+  auto* validation =
+      command->add_option("--validation-output", into.validation_output, "dataset of held-out documents");
+  command->add_option("--validation-fraction", into.validation_fraction, "share of documents held out")
+      ->needs(validation)
+      ->check(CLI::Range(0.0, 1.0))
+      ->capture_default_str();
+  command->footer(
+      "Example:\n  foretoken tokenize src/ notes.txt -o data.h5 --validation-output validation.h5");
+  return command;
+}
+
+CLI::App* add_train(CLI::App& app, TrainFlags& into) {
+  CLI::App* command = app.add_subcommand("train", "Train a model on the ranks that mpirun starts");
+  command->add_option("CONFIG", into.arguments.config_path, "configuration file (TOML)");
+  command->add_option("--set", into.sets, "section.key=value: overrides the file; may be repeated")
+      ->take_all()
+      ->allow_extra_args(false);
+  auto* resume =
+      command->add_option("--resume", into.arguments.resume,
+                          "run or checkpoint to go on with; CONFIG and --set override its settings");
+  command->add_option("--stop-after", into.arguments.stop_after, "stop with a checkpoint after this step")
+      ->check(CLI::PositiveNumber);
+  command
+      ->add_option("--run-directory", into.arguments.run_directory,
+                   "run folder to make, instead of a name of its own")
+      ->excludes(resume);
+  command->add_flag("--print-config", into.print_config, "print the resolved configuration and stop");
+  command->add_flag("--list-options", into.list_options, "print all settings as Markdown tables and stop");
+  command->footer("Settings (of CONFIG and --set), with their defaults:\n" + option_help() +
+                  "\nExample:\n  mpirun -n 4 foretoken train train.toml --set parallel.pp=2");
+  return command;
+}
+
+CLI::App* add_evaluate(CLI::App& app, EvaluateArguments& into) {
+  CLI::App* command = app.add_subcommand("evaluate", "Report a checkpoint's losses on a dataset");
+  command->add_option("PATH", into.path, "run (its newest checkpoint) or checkpoint")->required();
+  command->add_option("--data", into.data, "token dataset (HDF5)")->required();
+  command->add_option("--rows", into.rows, "rows to evaluate, 0: all")->check(CLI::NonNegativeNumber);
+  command->add_option("--set", into.sets, "section.key=value over the checkpoint's settings; may be repeated")
+      ->take_all()
+      ->allow_extra_args(false);
+  command->footer(
+      "Example:\n  mpirun -n 4 foretoken evaluate runs/first --data validation.h5 --set parallel.pp=4");
+  return command;
+}
+
+CLI::App* add_inspect(CLI::App& app, InspectArguments& into) {
+  CLI::App* command = app.add_subcommand("inspect", "Show what a checkpoint holds");
+  command->add_option("PATH", into.path, "run (its newest checkpoint) or checkpoint")->required();
+  command->add_flag("--verify", into.verify, "read every tensor and compare its digest");
+  command->footer("Example:\n  foretoken inspect runs/first --verify");
+  return command;
+}
+
+/// The run's settings first when one is resumed, then the file, then the flags.
+Config resolve_config(const TrainFlags& flags) {
+  Config config;
+  if (!flags.arguments.resume.empty())
+    apply_toml_file(config, RunDirectory::open(flags.arguments.resume).config_path());
+  const Config before = config;
+  if (!flags.arguments.config_path.empty()) apply_toml_file(config, flags.arguments.config_path);
+  apply_sets(config, flags.sets);
+  if (!flags.arguments.resume.empty()) validate_resumed(before, config);
+  return config;
+}
+
+Command finish_train(const TrainFlags& flags) {
+  if (flags.list_options) return PrintText{option_markdown()};
+  Config config = resolve_config(flags);
+  if (flags.print_config) return PrintText{to_toml(config)};
+  return TrainCommand{std::move(config), flags.arguments};
+}
+
+Command finish_evaluate(const EvaluateArguments& arguments) {
+  Config scratch;  // a misspelt flag is an error before anything is read
+  apply_sets(scratch, arguments.sets);
+  return arguments;
+}
+
+}  // namespace
+
+Command parse_command_line(const std::vector<std::string>& arguments) {
+  TokenizeArguments tokenize_arguments;
+  TrainFlags train_flags;
+  EvaluateArguments evaluate_arguments;
+  InspectArguments inspect_arguments;
+
+  CLI::App app("Foretoken trains language models that predict several tokens ahead.", "foretoken");
+  app.set_version_flag("--version", "foretoken " FORETOKEN_VERSION);
+  app.require_subcommand(1);
+  app.footer("foretoken COMMAND --help tells more about a command.\nExample:\n  foretoken train --help");
+  const CLI::App* tokenize = add_tokenize(app, tokenize_arguments);
+  const CLI::App* train = add_train(app, train_flags);
+  const CLI::App* evaluate = add_evaluate(app, evaluate_arguments);
+  add_inspect(app, inspect_arguments);
+
+  const auto chosen = [&]() -> const CLI::App* {
+    const auto commands = app.get_subcommands();
+    return commands.empty() ? nullptr : commands.front();
+  };
+  try {
+    app.parse(std::vector<std::string>(arguments.rbegin(), arguments.rend()));  // it takes them from the back
+  } catch (const CLI::CallForHelp&) {
+    return PrintText{app.help()};
+  } catch (const CLI::CallForVersion& version) {
+    return PrintText{std::string(version.what()) + "\n"};
+  } catch (const CLI::ParseError& error) {
+    const std::string command = chosen() ? " " + chosen()->get_name() : "";
+    throw UsageError("foretoken{}: {}; see foretoken{} --help", command, error.what(), command);
+  }
+  if (chosen() == tokenize) return tokenize_arguments;
+  if (chosen() == train) return finish_train(train_flags);
+  if (chosen() == evaluate) return finish_evaluate(evaluate_arguments);
+  return inspect_arguments;
+}
+
+}  // namespace foretoken

@@ -1,0 +1,88 @@
+#pragma once
+// All that a training run is told: one struct per section of the configuration file. launch/options.h
+// declares every member's key, type, bounds and help; the defaults are the initialisers here.
+
+#include <cstdint>
+#include <map>
+#include <string>
+#include <vector>
+
+#include "model/config.h"
+
+namespace foretoken {
+
+struct DataConfig {
+  enum class Attention { document, row };
+
+  std::string path;                           // token dataset (HDF5) to train on
+  std::string validation_path;                // token dataset to evaluate on, empty for none
+  std::int64_t sequence_length = 128;         // T
+  Attention attention = Attention::document;  // may attention cross a document border?
+};
+
+struct TrainConfig {
+  std::int64_t steps = 400;
+  std::int64_t global_batch = 32;  // rows a step, over all ranks
+  std::int64_t microbatch = 4;     // B: rows that pass the pipeline together
+  std::uint64_t seed = 1;
+  std::int64_t evaluate_every = 0;
+  std::int64_t evaluate_rows = 64;
+};
+
+struct OptimizerConfig {
+  enum class Schedule { constant, cosine, wsd };
+
+  double lr = 3e-4;
+  double beta1 = 0.9;
+  double beta2 = 0.95;
+  double eps = 1e-8;
+  double weight_decay = 0.1;
+  double clip = 1.0;  // 0: never
+  Schedule schedule = Schedule::cosine;
+  std::int64_t warmup_steps = 20;
+  std::int64_t decay_steps = 0;
+  double min_lr_ratio = 0.1;
+};
+
+struct ParallelConfig {
+  int pp = 1;
+  int dp = 0;  // 0: world size / pp
+  int virtual_stages = 1;
+  std::string schedule = "1f1b";  // as make_program() knows it
+  bool sharded_optimizer = false;
+  std::int64_t bucket_mib = 25;
+  std::vector<int> blocks_per_stage;  // empty: dealt by cost
+  int threads = 0;                    // 0: cores / ranks of this machine
+  int timeout_seconds = 300;
+  std::int64_t check_replicas_every = 100;
+};
+
+struct CheckpointConfig {
+  std::int64_t every = 0;
+  std::int64_t keep = 2;
+};
+
+struct RunConfig {
+  enum class Device { automatic, cpu, cuda };
+
+  std::string directory = "runs";
+  std::string name = "run";
+  Device device = Device::automatic;
+};
+
+struct Config {
+  ModelConfig model;
+  MtpConfig mtp;
+  DataConfig data;
+  TrainConfig train;
+  OptimizerConfig optimizer;
+  ParallelConfig parallel;
+  CheckpointConfig checkpoint;
+  RunConfig run;
+
+  /// Where each value that is not a default was set, for messages: "parallel.pp" -> "train.toml:12" or
+  /// "--set parallel.pp=2".
+  std::map<std::string, std::string> origins;
+};
+
+}  // namespace foretoken

@@ -1,0 +1,202 @@
+#include "launch/config_loader.h"
+
+#include <cerrno>
+#include <cmath>
+#include <cstring>
+#include <fstream>
+#include <set>
+#include <sstream>
+
+#include <fmt/format.h>
+#include <fmt/ranges.h>
+#include <toml++/toml.h>
+
+#include "launch/options.h"
+#include "runtime/error.h"
+
+namespace foretoken {
+namespace {
+
+std::string type_in_words(const toml::node& node) {
+  switch (node.type()) {
+    case toml::node_type::table:
+      return "a table";
+    case toml::node_type::array:
+      return "a list";
+    case toml::node_type::string:
+      return "a string";
+    case toml::node_type::integer:
+      return "an integer";
+    case toml::node_type::floating_point:
+      return "a number with a fraction";
+    case toml::node_type::boolean:
+      return "a boolean";
+    default:
+      return "a date or time";
+  }
+}
+
+/// `where` begins every message: "train.toml:12: [model] hidden_size".
+void check_domain(const Option& option, double value, const std::string& where) {
+  if (!std::isfinite(value) || !option.domain.holds(value))
+    throw UsageError("{}: {} is out of range, expected {}", where, value, describe_type(option));
+}
+
+OptionValue value_of(const Option& option, const toml::node& node, const std::string& where) {
+  const auto wrong_type = [&](const toml::node& found) {
+    return UsageError("{}: expected {}, found {}", where, describe_type(option), type_in_words(found));
+  };
+  switch (option.type) {
+    case Option::Type::boolean:
+      if (const auto value = node.value_exact<bool>()) return *value;
+      break;
+    case Option::Type::integer:
+      if (const auto value = node.value_exact<std::int64_t>()) {
+        check_domain(option, static_cast<double>(*value), where);
+        return *value;
+      }
+      break;
+    case Option::Type::number:
+      if (const auto value = node.is_number() ? node.value<double>() : std::nullopt) {
+        check_domain(option, *value, where);
+        return *value;
+      }
+      break;
+    case Option::Type::text:
+      if (const auto value = node.value_exact<std::string>()) return *value;
+      break;
+    case Option::Type::choice:
+      if (const auto value = node.value_exact<std::string>()) {
+        for (const std::string& choice : option.choices)
+          if (choice == *value) return *value;
+        throw UsageError("{}: \"{}\" is not one of {}", where, *value, fmt::join(option.choices, ", "));
+      }
+      break;
+    case Option::Type::integers:
+      if (const toml::array* array = node.as_array()) {
+        std::vector<std::int64_t> values;
+        for (const toml::node& entry : *array) {
+          const auto value = entry.value_exact<std::int64_t>();
+          if (!value) throw wrong_type(entry);
+          check_domain(option, static_cast<double>(*value), where);
+          values.push_back(*value);
+        }
+        return values;
+      }
+      break;
+  }
+  throw wrong_type(node);
+}
+
+toml::table parse(std::string_view text, const std::string& name) {
+  try {
+    return toml::parse(text);
+  } catch (const toml::parse_error& error) {
+    throw UsageError("{}:{}: {}", name, error.source().begin.line, error.description());
+  }
+}
+
+std::string line_of(const std::string& name, const toml::source_region& source) {
+  return fmt::format("{}:{}", name, source.begin.line);
+}
+
+void apply(Config& config, const Option& option, const toml::node& node, const std::string& where,
+           const std::string& origin) {
+  option.set(config, value_of(option, node, where));
+  config.origins[option.name()] = origin;
+}
+
+/// The right-hand side of a --set flag as a TOML table with the one key "value".
+toml::table parse_flag_value(const Option& option, const std::string& text, const std::string& flag) {
+  std::string toml_text = text;
+  const bool quoted = !text.empty() && (text.front() == '"' || text.front() == '\'');
+  const bool takes_text = option.type == Option::Type::text || option.type == Option::Type::choice;
+  if (takes_text && !quoted) toml_text = to_toml(OptionValue(text));
+  if (option.type == Option::Type::integers && !text.starts_with('[')) toml_text = "[" + text + "]";
+  toml::table table;
+  try {
+    table = toml::parse("value = " + toml_text);
+  } catch (const toml::parse_error& error) {
+    throw UsageError("{}: expected {}, found \"{}\"", flag, describe_type(option), text);
+  }
+  if (table.size() != 1) throw UsageError("{}: one value expected, found several", flag);
+  return table;
+}
+
+}  // namespace
+
+void apply_toml(Config& config, std::string_view text, const std::string& name) {
+  const toml::table file = parse(text, name);
+  for (const auto& [section_key, section_node] : file) {
+    const std::string section(section_key.str());
+    const std::string section_origin = line_of(name, section_node.source());
+    const toml::table* table = section_node.as_table();
+    if (table == nullptr)
+      throw UsageError("{}: {}: expected a [section], found {}{}", section_origin, section,
+                       type_in_words(section_node), suggestion("", section));
+    for (const auto& [key_view, node] : *table) {
+      const std::string key(key_view.str());
+      const std::string origin = line_of(name, node.source());
+      const std::string where = fmt::format("{}: [{}] {}", origin, section, key);
+      const Option* option = find_option(section, key);
+      if (option == nullptr) throw UsageError("{}: unknown key{}", where, suggestion(section, key));
+      apply(config, *option, node, where, origin);
+    }
+    const bool known = std::any_of(options().begin(), options().end(),
+                                   [&](const Option& option) { return option.section == section; });
+    if (!known)
+      throw UsageError("{}: [{}]: unknown section{}", section_origin, section, suggestion(section, ""));
+  }
+}
+
+void apply_toml_file(Config& config, const std::string& path) {
+  std::ifstream file(path, std::ios::binary);
+  std::ostringstream text;
+  if (!file || !(text << file.rdbuf()))
+    throw UsageError("{}: the configuration cannot be read: {}", path, std::strerror(errno));
+  apply_toml(config, text.str(), path);
+}
+
+void apply_sets(Config& config, const std::vector<std::string>& sets) {
+  std::set<std::string> seen;
+  for (const std::string& set : sets) {
+    const std::string flag = "--set " + set;
+    const std::size_t equals = set.find('=');
+    const std::size_t dot = set.find('.');
+    if (equals == std::string::npos || dot > equals) throw UsageError("{}: expected section.key=value", flag);
+    const std::string section = set.substr(0, dot);
+    const std::string key = set.substr(dot + 1, equals - dot - 1);
+    const Option* option = find_option(section, key);
+    if (option == nullptr)
+      throw UsageError("{}: unknown key {}.{}{}", flag, section, key, suggestion(section, key));
+    if (!seen.insert(option->name()).second) throw UsageError("{}: {} is set twice", flag, option->name());
+    const toml::table table = parse_flag_value(*option, set.substr(equals + 1), flag);
+    apply(config, *option, *table.get("value"), flag, flag);
+  }
+}
+
+std::string to_toml(const Config& config) {
+  std::string text;
+  std::string section;
+  for (const Option& option : options()) {
+    if (option.section != section) {
+      text += fmt::format("{}[{}]\n", text.empty() ? "" : "\n", option.section);
+      section = option.section;
+    }
+    text += fmt::format("{} = {}\n", option.key, to_toml(option.get(config)));
+  }
+  return text;
+}
+
+std::string origin_of(const Config& config, std::initializer_list<std::string_view> names) {
+  std::vector<std::string> places;
+  for (const std::string_view name : names) {
+    const auto found = config.origins.find(std::string(name));
+    if (found != config.origins.end() &&
+        std::find(places.begin(), places.end(), found->second) == places.end())
+      places.push_back(found->second);
+  }
+  return places.empty() ? "" : fmt::format("{}: ", fmt::join(places, ", "));
+}
+
+}  // namespace foretoken

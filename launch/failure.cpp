@@ -1,0 +1,69 @@
+#include "launch/failure.h"
+
+#include <chrono>
+#include <csignal>
+#include <cstdio>
+#include <cstdlib>
+#include <new>
+#include <thread>
+
+#include <fmt/format.h>
+
+namespace foretoken {
+namespace {
+
+struct RankName {
+  int rank = 0;
+  std::string label = "foretoken";
+};
+
+/// By the environment that mpirun and srun give to a rank.
+RankName name_by_environment() {
+  for (const char* variable : {"OMPI_COMM_WORLD_RANK", "PMI_RANK", "SLURM_PROCID"})
+    if (const char* value = std::getenv(variable)) return {std::atoi(value), fmt::format("rank {}", value)};
+  return {};
+}
+
+RankName& rank_name() {
+  static RankName name = name_by_environment();
+  return name;
+}
+
+std::string one_line(std::string text) {
+  while (!text.empty() && text.back() == '\n') text.pop_back();
+  for (std::size_t at = text.find('\n'); at != std::string::npos; at = text.find('\n', at))
+    text.replace(at, 1, "; ");
+  return text;
+}
+
+}  // namespace
+
+Failure current_failure() {
+  try {
+    throw;
+  } catch (const Error& error) {
+    return {error.code(), one_line(error.what())};
+  } catch (const std::bad_alloc&) {
+    return {ExitCode::defect, "memory: this machine has not enough of it for this rank"};
+  } catch (const std::exception& error) {
+    return {ExitCode::defect, one_line(fmt::format("defect: {}", error.what()))};
+  } catch (...) {
+    return {ExitCode::defect, "defect: an exception of unknown type"};
+  }
+}
+
+void name_rank(int rank, const std::string& label) {
+  rank_name() = {rank, label};
+}
+
+void report(const Failure& failure) {
+  if (rank_name().rank != 0) {
+    std::signal(SIGTERM, SIG_DFL);  // while it waits here, the launcher's signal must end it
+    std::this_thread::sleep_for(std::chrono::seconds(1));
+  }
+  std::fflush(stdout);
+  fmt::print(stderr, "[{}] {}\n", rank_name().label, failure.message);
+  std::fflush(stderr);
+}
+
+}  // namespace foretoken

@@ -1,0 +1,172 @@
+#include "launch/options.h"
+
+#include <fmt/format.h>
+
+#include "launch/option_section.h"
+
+namespace foretoken {
+namespace {
+
+using detail::Section;
+
+OptionDomain at_least(double min) {
+  return {fmt::format("at least {}", min), [=](double x) { return x >= min; }};
+}
+
+OptionDomain within(double min, double max) {
+  return {fmt::format("{} to {}", min, max), [=](double x) { return x >= min && x <= max; }};
+}
+
+OptionDomain below(double min, double limit) {
+  return {fmt::format("at least {} and below {}", min, limit),
+          [=](double x) { return x >= min && x < limit; }};
+}
+
+OptionDomain positive() {
+  return {"positive", [](double x) { return x > 0; }};
+}
+
+// The upper bounds keep every product of sizes far inside 64 bits.
+
+void add_model(std::vector<Option>& table) {
+  Section model(table, "model", &Config::model);
+  using M = ModelConfig;
+  model.add("hidden_size", &M::hidden_size, within(1, 1048576), "width of the hidden state");
+  model.add("num_hidden_layers", &M::num_hidden_layers, within(1, 65536),
+            "decoder layers, MTP modules not counted");
+  model.add("num_attention_heads", &M::num_attention_heads, within(1, 65536), "query heads");
+  model.add("num_key_value_heads", &M::num_key_value_heads, within(1, 65536),
+            "key and value heads; divides the query heads");
+  model.add("head_dim", &M::head_dim, within(2, 65536), "size of a head, even");
+  model.add("intermediate_size", &M::intermediate_size, within(1, 16777216), "inner width of the SwiGLU MLP");
+  model.add("vocab_size", &M::vocab_size, within(2, 16777216),
+            "tokens the model knows; at least the dataset's vocabulary");
+  model.add("max_position_embeddings", &M::max_position_embeddings, within(1, 16777216),
+            "longest sequence the model is meant for");
+  model.add("rms_norm_eps", &M::rms_norm_eps, positive(), "added to the mean square inside RMSNorm");
+  model.add("rope_theta", &M::rope_theta, positive(), "base of the rotary position embedding");
+  model.add("initializer_range", &M::initializer_range, positive(),
+            "standard deviation of every matrix at the start");
+  model.add("tie_word_embeddings", &M::tie_word_embeddings, "the output head is the embedding table");
+  for (Option& option : table) option.fixed = true;
+}
+
+void add_mtp(std::vector<Option>& table) {
+  Section mtp(table, "mtp", &Config::mtp);
+  using M = MtpConfig;
+  mtp.add("depths", &M::depths, within(0, 64), "sequential MTP modules, each predicts one token further")
+      .fixed = true;
+  mtp.add("concat", &M::concat, {"embedding_first", "hidden_first"},
+          "which half of a module's input projection comes first")
+      .fixed = true;
+  mtp.add("trunk_hidden", &M::trunk_hidden, {"normed", "raw"},
+          "the first module takes the trunk's output after or before the final norm")
+      .fixed = true;
+  mtp.add("recycled_hidden", &M::recycled_hidden, {"normed", "raw"},
+          "the next module takes a module's output after or before that module's norm")
+      .fixed = true;
+  mtp.add("loss_weight", &M::loss_weight, at_least(0),
+          "λ: the modules' mean loss is added to the main loss with this weight");
+}
+
+void add_data(std::vector<Option>& table) {
+  Section data(table, "data", &Config::data);
+  using D = DataConfig;
+  data.add("path", &D::path, "token dataset to train on, as `foretoken tokenize` writes it");
+  data.add("validation_path", &D::validation_path, "token dataset for evaluations while training");
+  data.add("sequence_length", &D::sequence_length, within(1, 16777216), "tokens of a row");
+  data.add("attention", &D::attention, {"document", "row"},
+           "attention stays inside a document, or sees the whole row");
+}
+
+void add_train(std::vector<Option>& table) {
+  Section train(table, "train", &Config::train);
+  using T = TrainConfig;
+  train.add("steps", &T::steps, at_least(1), "optimizer steps of the whole run");
+  train.add("global_batch", &T::global_batch, within(1, 16777216), "rows of a step, over all ranks");
+  train.add("microbatch", &T::microbatch, within(1, 65536), "rows that pass the pipeline together");
+  train.add("seed", &T::seed, at_least(0), "of initial weights and data order");
+  train.add("evaluate_every", &T::evaluate_every, at_least(0),
+            "steps between evaluations on data.validation_path, 0: never");
+  train.add("evaluate_rows", &T::evaluate_rows, at_least(1), "rows of such an evaluation");
+}
+
+void add_optimizer(std::vector<Option>& table) {
+  Section optimizer(table, "optimizer", &Config::optimizer);
+  using O = OptimizerConfig;
+  optimizer.add("lr", &O::lr, positive(), "peak learning rate of AdamW");
+  optimizer.add("beta1", &O::beta1, below(0, 1), "decay of the first moment");
+  optimizer.add("beta2", &O::beta2, below(0, 1), "decay of the second moment");
+  optimizer.add("eps", &O::eps, positive(), "added to the root of the second moment");
+  optimizer.add("weight_decay", &O::weight_decay, at_least(0), "decoupled; not applied to norms");
+  optimizer.add("clip", &O::clip, at_least(0), "largest global gradient norm, 0: no limit");
+  optimizer.add("schedule", &O::schedule, {"constant", "cosine", "wsd"},
+                "learning rate after the warm-up: constant, cosine decay, or stable and then a linear decay");
+  optimizer.add("warmup_steps", &O::warmup_steps, at_least(0), "steps of linear warm-up from 0");
+  optimizer.add("decay_steps", &O::decay_steps, at_least(0),
+                "length of the decay; 0: cosine decays to the last step, wsd not at all");
+  optimizer.add("min_lr_ratio", &O::min_lr_ratio, within(0, 1), "learning rate at the decay's end / lr");
+}
+
+void add_parallel(std::vector<Option>& table) {
+  Section parallel(table, "parallel", &Config::parallel);
+  using P = ParallelConfig;
+  parallel.add("pp", &P::pp, within(1, 65536), "pipeline ranks");
+  parallel.add("dp", &P::dp, within(0, 65536), "data-parallel replicas of the pipeline, 0: world size / pp");
+  parallel.add("virtual_stages", &P::virtual_stages, within(1, 1024), "stages per pipeline rank");
+  parallel.add("schedule", &P::schedule, {"gpipe", "1f1b", "interleaved_1f1b", "zero_bubble"},
+               "pipeline program");
+  parallel.add("sharded_optimizer", &P::sharded_optimizer,
+               "each data-parallel rank keeps and updates its part of the optimizer state");
+  parallel.add("bucket_mib", &P::bucket_mib, within(1, 65536), "size of a gradient reduction, MiB");
+  parallel.add("blocks_per_stage", &P::blocks_per_stage, at_least(0),
+               "decoder layers of every stage in order, empty: dealt by cost");
+  parallel.add("threads", &P::threads, within(0, 4096), "threads of a rank, 0: cores / ranks of the machine");
+  parallel.add("timeout_seconds", &P::timeout_seconds, at_least(1),
+               "a communication that takes longer stops the run");
+  parallel.add("check_replicas_every", &P::check_replicas_every, at_least(0),
+               "steps between comparisons of replicated weights, 0: at start and resume only");
+}
+
+void add_checkpoint(std::vector<Option>& table) {
+  Section checkpoint(table, "checkpoint", &Config::checkpoint);
+  using C = CheckpointConfig;
+  checkpoint.add("every", &C::every, at_least(0), "steps between checkpoints, 0: at the end or on request");
+  checkpoint.add("keep", &C::keep, at_least(1), "newest checkpoints that are kept");
+}
+
+void add_run(std::vector<Option>& table) {
+  Section run(table, "run", &Config::run);
+  using R = RunConfig;
+  run.add("directory", &R::directory, "folder in which run folders are made");
+  run.add("name", &R::name, "first part of the run folder's name; the time (UTC) follows");
+  run.add("device", &R::device, {"auto", "cpu", "cuda"}, "where ranks compute");
+}
+
+std::vector<Option> make_table() {
+  std::vector<Option> table;
+  add_model(table);
+  add_mtp(table);
+  add_data(table);
+  add_train(table);
+  add_optimizer(table);
+  add_parallel(table);
+  add_checkpoint(table);
+  add_run(table);
+  return table;
+}
+
+}  // namespace
+
+const std::vector<Option>& options() {
+  static const std::vector<Option> table = make_table();
+  return table;
+}
+
+const Option* find_option(std::string_view section, std::string_view key) {
+  for (const Option& option : options())
+    if (option.section == section && option.key == key) return &option;
+  return nullptr;
+}
+
+}  // namespace foretoken
