@@ -133,8 +133,9 @@ Command parse_command_line(const std::vector<std::string>& arguments) {
   } catch (const CLI::CallForVersion& version) {
     return PrintText{std::string(version.what()) + "\n"};
   } catch (const CLI::ParseError& error) {
-    const std::string command = chosen() ? " " + chosen()->get_name() : "";
-    throw UsageError("foretoken{}: {}; see foretoken{} --help", command, error.what(), command);
+    if (chosen() == nullptr) throw UsageError("command line: {}; see foretoken --help", error.what());
+    const std::string command = chosen()->get_name();
+    throw UsageError("{}: {}; see foretoken {} --help", command, error.what(), command);
   }
   if (chosen() == tokenize) return tokenize_arguments;
   if (chosen() == train) return finish_train(train_flags);

@@ -1,5 +1,6 @@
 #include "launch/config_loader.h"
 
+#include <algorithm>
 #include <cerrno>
 #include <cmath>
 #include <cstring>
@@ -134,6 +135,9 @@ void apply_toml(Config& config, std::string_view text, const std::string& name) 
     if (table == nullptr)
       throw UsageError("{}: {}: expected a [section], found {}{}", section_origin, section,
                        type_in_words(section_node), suggestion("", section));
+    if (std::none_of(options().begin(), options().end(),
+                     [&](const Option& option) { return option.section == section; }))
+      throw UsageError("{}: [{}]: unknown section{}", section_origin, section, suggestion(section, ""));
     for (const auto& [key_view, node] : *table) {
       const std::string key(key_view.str());
       const std::string origin = line_of(name, node.source());
@@ -142,10 +146,6 @@ void apply_toml(Config& config, std::string_view text, const std::string& name) 
       if (option == nullptr) throw UsageError("{}: unknown key{}", where, suggestion(section, key));
       apply(config, *option, node, where, origin);
     }
-    const bool known = std::any_of(options().begin(), options().end(),
-                                   [&](const Option& option) { return option.section == section; });
-    if (!known)
-      throw UsageError("{}: [{}]: unknown section{}", section_origin, section, suggestion(section, ""));
   }
 }
 

@@ -55,10 +55,12 @@ void validate_schedules(const Config& config) {
                      optimizer.warmup_steps, optimizer.decay_steps, config.train.steps);
   const ParallelConfig& parallel = config.parallel;
   const bool interleaved = parallel.schedule == "interleaved_1f1b";
-  if (interleaved != (parallel.virtual_stages > 1))
-    throw UsageError("{}parallel: schedule \"{}\" needs virtual_stages {}, found {}",
+  const bool takes_one = parallel.schedule == "1f1b" || parallel.schedule == "zero_bubble_h1";
+  if ((interleaved && parallel.virtual_stages < 2) || (takes_one && parallel.virtual_stages > 1))
+    throw UsageError("{}parallel: schedule \"{}\" needs {}, found virtual_stages {}",
                      origin_of(config, {"parallel.schedule", "parallel.virtual_stages"}), parallel.schedule,
-                     interleaved ? "of 2 or more" : "1", parallel.virtual_stages);
+                     interleaved ? "virtual_stages of 2 or more" : "virtual_stages 1",
+                     parallel.virtual_stages);
 }
 
 void validate_stages(const Config& config) {

@@ -12,9 +12,12 @@
 namespace foretoken {
 namespace {
 
+/// In which a launcher ends the ranks that need no word of their own.
+constexpr std::chrono::seconds patience{3};
+
 struct RankName {
   int rank = 0;
-  std::string label = "foretoken";
+  std::string label;  // empty: a program of its own, no rank
 };
 
 /// By the environment that mpirun and srun give to a rank.
@@ -59,10 +62,11 @@ void name_rank(int rank, const std::string& label) {
 void report(const Failure& failure) {
   if (rank_name().rank != 0) {
     std::signal(SIGTERM, SIG_DFL);  // while it waits here, the launcher's signal must end it
-    std::this_thread::sleep_for(std::chrono::seconds(1));
+    std::this_thread::sleep_for(patience);
   }
   std::fflush(stdout);
-  fmt::print(stderr, "[{}] {}\n", rank_name().label, failure.message);
+  const std::string& label = rank_name().label;
+  fmt::print(stderr, "{} {}\n", label.empty() ? "foretoken:" : "[" + label + "]", failure.message);
   std::fflush(stderr);
 }
 

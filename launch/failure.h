@@ -29,8 +29,8 @@ Failure current_failure();
 /// rank this is; without one the program's name stands there.
 void name_rank(int rank, const std::string& label);
 
-/// Prints the line. Ranks often fail alike: rank 0 speaks at once, the others after a second, by which time
-/// the launcher has ended them if rank 0 said the same.
+/// Prints the line. Ranks often fail alike: rank 0 speaks at once, the others after 3 seconds, by which
+/// time the launcher has ended them if rank 0 said the same.
 void report(const Failure& failure);
 
 }  // namespace foretoken

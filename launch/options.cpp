@@ -114,7 +114,7 @@ void add_parallel(std::vector<Option>& table) {
   parallel.add("pp", &P::pp, within(1, 65536), "pipeline ranks");
   parallel.add("dp", &P::dp, within(0, 65536), "data-parallel replicas of the pipeline, 0: world size / pp");
   parallel.add("virtual_stages", &P::virtual_stages, within(1, 1024), "stages per pipeline rank");
-  parallel.add("schedule", &P::schedule, {"gpipe", "1f1b", "interleaved_1f1b", "zero_bubble"},
+  parallel.add("schedule", &P::schedule, {"gpipe", "1f1b", "interleaved_1f1b", "zero_bubble_h1"},
                "pipeline program");
   parallel.add("sharded_optimizer", &P::sharded_optimizer,
                "each data-parallel rank keeps and updates its part of the optimizer state");

@@ -1,0 +1,39 @@
+#!/usr/bin/env bash
+# Installs what Foretoken is built from, on Debian 12, Ubuntu 24.04 and later. Does nothing where all is there.
+# Where it may not install, it prints the line that would and ends with code 2.
+#
+#   launch/install.sh [PACKAGE...]      further packages besides the usual ones
+set -euo pipefail
+
+packages=(g++ make cmake ninja-build pkg-config openmpi-bin libopenmpi-dev libhdf5-dev libopenblas-dev
+  libfmt-dev catch2 libtomlplusplus-dev libcli11-dev libxxhash-dev nlohmann-json3-dev "$@")
+
+if ! command -v dpkg-query >/dev/null || ! command -v apt-get >/dev/null; then
+  echo "install: this is no Debian or Ubuntu; nothing is installed. Needed, by Debian's names: ${packages[*]}" >&2
+  exit 0 # CMake says what it does not find
+fi
+
+missing=()
+for package in "${packages[@]}"; do
+  state=$(dpkg-query --show --showformat='${db:Status-Status}' "$package" 2>/dev/null || true)
+  [[ $state == installed ]] || missing+=("$package")
+done
+[[ ${#missing[@]} -eq 0 ]] && exit 0
+
+install=(apt-get install --yes --no-install-recommends "${missing[@]}")
+if [[ $(id -u) -eq 0 ]]; then
+  as_root=(env)
+elif command -v sudo >/dev/null && sudo --non-interactive true 2>/dev/null; then
+  as_root=(sudo --non-interactive)
+else
+  {
+    echo "install: missing: ${missing[*]}"
+    echo "install: this user may not install them. Run this, then start again:"
+    echo "  sudo apt-get update && sudo ${install[*]}"
+  } >&2
+  exit 2
+fi
+
+echo "install: ${missing[*]}"
+"${as_root[@]}" apt-get update --quiet
+"${as_root[@]}" env DEBIAN_FRONTEND=noninteractive "${install[@]}"

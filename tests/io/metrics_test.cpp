@@ -1,0 +1,190 @@
+// Metrics: the console's line, the JSON lines, and what a resume does to them.
+#include "io/metrics.h"
+
+#include <csignal>
+#include <filesystem>
+#include <fstream>
+#include <limits>
+#include <sstream>
+#include <sys/resource.h>
+
+#include <nlohmann/json.hpp>
+
+#include "runtime/error.h"
+#include "tests/support/catch.h"
+#include "tests/support/temporary_folder.h"
+
+using namespace foretoken;
+
+namespace {
+
+const auto no_warning = [](const std::string& text) { FAIL("warned: " << text); };
+
+std::string read(const std::filesystem::path& path) {
+  std::ostringstream text;
+  text << std::ifstream(path).rdbuf();
+  return text.str();
+}
+
+std::vector<nlohmann::json> lines_of(const std::filesystem::path& path) {
+  std::vector<nlohmann::json> lines;
+  std::ifstream file(path);
+  for (std::string line; std::getline(file, line);) lines.push_back(nlohmann::json::parse(line));
+  return lines;
+}
+
+StepMetrics example() {
+  StepMetrics metrics;
+  metrics.step = 120;
+  metrics.steps = 400;
+  metrics.loss = 2.34564;
+  metrics.depth_losses = {2.1, 2.4, 2.62};
+  metrics.grad_norm = 0.84;
+  metrics.lr = 3e-4;
+  metrics.milliseconds = 182.4;
+  metrics.tokens_per_second = 11250.3;
+  metrics.seconds_left = 51;
+  metrics.tokens_seen = 245760;
+  metrics.samples_seen = 1920;
+  return metrics;
+}
+
+}  // namespace
+
+TEST_CASE("the console's line of a step") {
+  CHECK(
+      console_line(example()) ==
+      "step 120/400 | loss 2.3456 | main 2.1000 mtp1 2.4000 mtp2 2.6200 | grad 0.84 | lr 3.0e-04 | 182 ms | "
+      "11250 tok/s | 51s left");
+  EvaluationMetrics evaluation{120, 2.5, {2.1, 2.4}, 64, 9.126};
+  CHECK(console_line(evaluation) ==
+        "evaluation at step 120 | loss 2.5000 | main 2.1000 mtp1 2.4000 | 64 rows | 9.13 ms");
+}
+
+TEST_CASE("durations are told in the two largest units") {
+  CHECK(duration_in_words(0) == "0s");
+  CHECK(duration_in_words(59.6) == "1m 00s");
+  CHECK(duration_in_words(200) == "3m 20s");
+  CHECK(duration_in_words(7500) == "2h 05m");
+  CHECK(duration_in_words(356400) == "4d 03h");
+  CHECK(duration_in_words(std::numeric_limits<double>::quiet_NaN()) == "?");
+  CHECK(duration_in_words(std::numeric_limits<double>::infinity()) == "?");
+  CHECK(duration_in_words(-1) == "?");
+}
+
+TEST_CASE("a step becomes one line of JSON") {
+  const TemporaryFolder folder;
+  const std::filesystem::path path = folder / "metrics.jsonl";
+  MetricsSink sink(path.string(), no_warning);
+  sink.write(example());
+  sink.write(EvaluationMetrics{120, 2.5, {2.1, 2.4}, 64, 9});
+  const auto lines = lines_of(path);  // flushed: read while the sink is open
+  REQUIRE(lines.size() == 2);
+  CHECK(lines[0]["kind"] == "step");
+  CHECK(lines[0]["step"] == 120);
+  CHECK(lines[0]["loss"] == 2.34564);
+  CHECK(lines[0]["main_loss"] == 2.1);
+  CHECK(lines[0]["mtp2_loss"] == 2.62);
+  CHECK(lines[0]["tokens_seen"] == 245760);
+  CHECK(lines[1]["kind"] == "evaluation");
+  CHECK(lines[1]["rows"] == 64);
+}
+
+TEST_CASE("numbers that are not finite stay valid JSON and stay known") {
+  const TemporaryFolder folder;
+  const std::filesystem::path path = folder / "metrics.jsonl";
+  StepMetrics metrics = example();
+  metrics.loss = std::numeric_limits<double>::quiet_NaN();
+  metrics.grad_norm = std::numeric_limits<double>::infinity();
+  metrics.depth_losses[1] = -std::numeric_limits<double>::infinity();
+  MetricsSink(path.string(), no_warning).write(metrics);
+  const auto line = lines_of(path).at(0);
+  CHECK(line["loss"].is_null());
+  CHECK(line["loss_text"] == "nan");
+  CHECK(line["grad_norm"].is_null());
+  CHECK(line["grad_norm_text"] == "inf");
+  CHECK(line["mtp1_loss"].is_null());
+  CHECK(line["mtp1_loss_text"] == "-inf");
+  CHECK_FALSE(line.contains("lr_text"));
+}
+
+TEST_CASE("a sink goes on where an earlier one ended") {
+  const TemporaryFolder folder;
+  const std::filesystem::path path = folder / "metrics.jsonl";
+  MetricsSink(path.string(), no_warning).write(example());
+  MetricsSink(path.string(), no_warning).write(example());
+  CHECK(lines_of(path).size() == 2);
+}
+
+TEST_CASE("metrics that cannot be written warn once and go on") {
+  int warnings = 0;
+  MetricsSink sink("/dev/full", [&](const std::string& text) {
+    ++warnings;
+    CHECK(text.find("/dev/full: cannot be written: No space left on device") != std::string::npos);
+  });
+  for (int step = 0; step < 3; ++step) CHECK_NOTHROW(sink.write(example()));
+  CHECK(warnings == 1);
+}
+
+TEST_CASE("metrics recover when the disk has room again") {
+  const TemporaryFolder folder;
+  const std::filesystem::path path = folder / "metrics.jsonl";
+  int warnings = 0;
+  MetricsSink sink(path.string(), [&](const std::string&) { ++warnings; });
+  rlimit before{};
+  REQUIRE(getrlimit(RLIMIT_FSIZE, &before) == 0);
+  const auto old_handler = std::signal(SIGXFSZ, SIG_IGN);
+  rlimit tight = before;
+  tight.rlim_cur = 100;  // bytes: the first line is torn
+  REQUIRE(setrlimit(RLIMIT_FSIZE, &tight) == 0);
+  sink.write(example());
+  REQUIRE(setrlimit(RLIMIT_FSIZE, &before) == 0);
+  std::signal(SIGXFSZ, old_handler);
+  sink.write(example());
+  CHECK(warnings == 1);
+  const std::string text = read(path);
+  const std::size_t last = text.rfind('\n', text.size() - 2);
+  REQUIRE(last != std::string::npos);
+  CHECK(nlohmann::json::parse(text.substr(last + 1))["step"] == 120);
+}
+
+TEST_CASE("a metrics file that cannot be opened is an error") {
+  CHECK_THROWS_AS(MetricsSink("/nowhere/metrics.jsonl", no_warning), DataError);
+}
+
+TEST_CASE("resuming moves the lines of later steps away and loses none") {
+  const TemporaryFolder folder;
+  const std::filesystem::path path = folder / "metrics.jsonl";
+  const std::string kept = "{\"step\":1}\n{\"step\":2}\n{\"kind\":\"evaluation\",\"step\":2}\n";
+  const std::string later = "{\"step\":3}\n{\"step\":4}\n";
+  folder.write("metrics.jsonl", kept + later + "{\"step\":2,\"torn");
+  CHECK(truncate_metrics(path.string(), 2) == 3);
+  CHECK(read(path) == kept);
+  CHECK(read(folder / "metrics.jsonl.superseded") == later + "{\"step\":2,\"torn\n");
+
+  folder.write("metrics.jsonl", kept + "{\"step\":3,\"again\":1}\n");
+  CHECK(truncate_metrics(path.string(), 2) == 1);
+  CHECK(read(path) == kept);
+  CHECK(read(folder / "metrics.jsonl.superseded") ==
+        later + "{\"step\":2,\"torn\n" + "{\"step\":3,\"again\":1}\n");
+}
+
+TEST_CASE("resuming where nothing is later changes nothing") {
+  const TemporaryFolder folder;
+  const std::filesystem::path path = folder / "metrics.jsonl";
+  CHECK(truncate_metrics(path.string(), 5) == 0);
+  CHECK_FALSE(std::filesystem::exists(path));
+  folder.write("metrics.jsonl", "{\"step\":1}\n");
+  CHECK(truncate_metrics(path.string(), 1) == 0);
+  CHECK(read(path) == "{\"step\":1}\n");
+  CHECK_FALSE(std::filesystem::exists(folder / "metrics.jsonl.superseded"));
+  CHECK_FALSE(std::filesystem::exists(folder / "metrics.jsonl.tmp"));
+}
+
+TEST_CASE("a metrics file of garbage is moved away, not trusted") {
+  const TemporaryFolder folder;
+  const std::filesystem::path path = folder / "metrics.jsonl";
+  folder.write("metrics.jsonl", "[1,2]\nnull\n{\"step\":\"1\"}\n{\"step\":1.5}\n\xff\xfe\n{\"step\":1}\n");
+  CHECK(truncate_metrics(path.string(), 1) == 5);
+  CHECK(read(path) == "{\"step\":1}\n");
+}

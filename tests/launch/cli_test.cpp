@@ -1,0 +1,142 @@
+// Command lines: what each means, and what is refused.
+#include "launch/cli.h"
+
+#include <filesystem>
+
+#include "io/run_directory.h"
+#include "launch/config_loader.h"
+#include "launch/options.h"
+#include "runtime/error.h"
+#include "tests/support/catch.h"
+#include "tests/support/temporary_folder.h"
+
+using namespace foretoken;
+using Catch::Matchers::Contains;
+using Catch::Matchers::StartsWith;
+
+namespace {
+
+std::string refusal(const std::vector<std::string>& arguments) {
+  try {
+    parse_command_line(arguments);
+  } catch (const UsageError& error) {
+    return error.what();
+  }
+  FAIL("accepted: " << arguments.size() << " arguments");
+  return "";
+}
+
+std::string printed(const std::vector<std::string>& arguments) {
+  return std::get<PrintText>(parse_command_line(arguments)).text;
+}
+
+}  // namespace
+
+TEST_CASE("help names every command, and every command's help has an example") {
+  const std::string help = printed({"--help"});
+  for (const std::string command : {"tokenize", "train", "evaluate", "inspect"}) {
+    CHECK_THAT(help, Contains("  " + command + " "));
+    CHECK_THAT(printed({command, "--help"}),
+               Contains("Example:\n") && Contains("foretoken " + command + " "));
+  }
+  CHECK_THAT(printed({"--version"}), StartsWith("foretoken "));
+}
+
+TEST_CASE("train's help lists every option") {
+  const std::string help = printed({"train", "--help"});
+  for (const Option& option : options()) CHECK_THAT(help, Contains("  " + option.key + " = "));
+}
+
+TEST_CASE("a bad command line is refused with the way to the help") {
+  CHECK_THAT(refusal({}), Contains("see foretoken --help"));
+  CHECK_THAT(refusal({"trian"}), Contains("see foretoken --help"));
+  CHECK_THAT(refusal({"--verbose"}), Contains("see foretoken --help"));
+  CHECK_THAT(refusal({"tokenize", "-o", "data.h5"}),
+             Contains("PATHS") && Contains("see foretoken tokenize --help"));
+  CHECK_THAT(refusal({"tokenize", "text"}), Contains("--output"));
+  CHECK_THAT(refusal({"tokenize", "text", "-o", "d.h5", "--validation-fraction", "0.1"}),
+             Contains("--validation-output"));
+  CHECK_THAT(refusal({"evaluate", "runs/x"}), Contains("--data"));
+  CHECK_THAT(refusal({"evaluate", "runs/x", "--data", "d.h5", "--rows", "-1"}), Contains("--rows"));
+  CHECK_THAT(refusal({"evaluate", "runs/x", "--data", "d.h5", "--set", "parallel.qq=1"}),
+             StartsWith("--set parallel.qq=1: unknown key"));
+  CHECK_THAT(refusal({"inspect"}), Contains("PATH"));
+  CHECK_THAT(refusal({"train", "--stop-after", "0"}), Contains("--stop-after"));
+  CHECK_THAT(refusal({"train", "a.toml", "b.toml"}), Contains("see foretoken train --help"));
+  CHECK_THAT(refusal({"train", "--resume", "r", "--run-directory", "d"}), Contains("--run-directory"));
+}
+
+TEST_CASE("tokenize, evaluate and inspect take their arguments") {
+  const auto tokenize = std::get<TokenizeArguments>(parse_command_line(
+      {"tokenize", "a", "b", "-o", "d.h5", "--validation-output", "v.h5", "--validation-fraction", "0.25"}));
+  CHECK(tokenize.paths == std::vector<std::string>{"a", "b"});
+  CHECK(tokenize.output == "d.h5");
+  CHECK(tokenize.tokenizer == "bytes");
+  CHECK(tokenize.validation_output == "v.h5");
+  CHECK(tokenize.validation_fraction == 0.25);
+
+  const auto evaluate = std::get<EvaluateArguments>(
+      parse_command_line({"evaluate", "--set", "parallel.pp=2", "--set", "parallel.dp=1", "runs/x", "--data",
+                          "d.h5", "--rows", "7"}));
+  CHECK(evaluate.path == "runs/x");
+  CHECK(evaluate.data == "d.h5");
+  CHECK(evaluate.rows == 7);
+  CHECK(evaluate.sets == std::vector<std::string>{"parallel.pp=2", "parallel.dp=1"});
+
+  const auto inspect = std::get<InspectArguments>(parse_command_line({"inspect", "runs/x", "--verify"}));
+  CHECK(inspect.path == "runs/x");
+  CHECK(inspect.verify);
+}
+
+TEST_CASE("train applies the file, then the flags") {
+  const TemporaryFolder folder;
+  folder.write("train.toml", "[train]\nsteps = 5\nseed = 3\n");
+  const auto command = std::get<TrainCommand>(parse_command_line(
+      {"train", "--set", "train.steps=6", (folder / "train.toml").string(), "--stop-after", "4"}));
+  CHECK(command.config.train.steps == 6);
+  CHECK(command.config.train.seed == 3);
+  CHECK(command.arguments.config_path == (folder / "train.toml").string());
+  CHECK(command.arguments.stop_after == 4);
+  CHECK(command.arguments.resume.empty());
+}
+
+TEST_CASE("resuming begins with the run's settings, and file and flags override them") {
+  const TemporaryFolder folder;
+  Config original;
+  apply_sets(original, {"train.steps=77", "parallel.pp=2", "train.seed=9"});
+  const RunDirectory run = RunDirectory::create((folder / "runs").string(), "first", to_toml(original));
+  folder.write("changes.toml", "[train]\nsteps = 88\n");
+  const auto command = std::get<TrainCommand>(parse_command_line(
+      {"train", (folder / "changes.toml").string(), "--resume", run.path(), "--set", "parallel.pp=4"}));
+  CHECK(command.config.train.seed == 9);
+  CHECK(command.config.train.steps == 88);
+  CHECK(command.config.parallel.pp == 4);
+  CHECK(command.arguments.resume == run.path());
+  CHECK_THAT(refusal({"train", "--resume", run.path(), "--set", "mtp.depths=3"}),
+             Contains("mtp.depths: the run that is resumed has 0, found 3"));
+}
+
+TEST_CASE("resuming what is not there is an error, never a fresh start") {
+  const TemporaryFolder folder;
+  CHECK_THROWS_AS(parse_command_line({"train", "--resume", (folder / "nowhere").string()}), DataError);
+}
+
+TEST_CASE("print-config prints what loads back to the same") {
+  const TemporaryFolder folder;
+  const std::string text =
+      printed({"train", "--print-config", "--set", "train.steps=6", "--set", "optimizer.lr=0.3"});
+  folder.write("printed.toml", text);
+  CHECK(printed({"train", (folder / "printed.toml").string(), "--print-config"}) == text);
+  CHECK_THAT(text, Contains("steps = 6\n") && Contains("lr = 0.3\n"));
+}
+
+TEST_CASE("every example configuration loads and fits together") {
+  const std::filesystem::path configs = std::filesystem::path(FORETOKEN_SOURCE_DIR) / "launch" / "configs";
+  int examples = 0;
+  for (const auto& file : std::filesystem::directory_iterator(configs)) {
+    INFO(file.path());
+    CHECK_NOTHROW(parse_command_line({"train", file.path().string(), "--print-config"}));
+    ++examples;
+  }
+  CHECK(examples > 0);
+}

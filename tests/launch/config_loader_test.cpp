@@ -1,0 +1,190 @@
+// Reading configurations: every mistake is found and named with its place.
+#include "launch/config_loader.h"
+
+#include <cstdlib>
+#include <filesystem>
+#include <fstream>
+
+#include "launch/options.h"
+#include "runtime/error.h"
+#include "tests/support/catch.h"
+
+using namespace foretoken;
+
+namespace {
+
+/// The message that the text is refused with; fails the test where it is taken.
+std::string refusal(const std::string& text) {
+  Config config;
+  try {
+    apply_toml(config, text, "train.toml");
+  } catch (const UsageError& error) {
+    return error.what();
+  }
+  FAIL("accepted: " << text);
+  return "";
+}
+
+std::string set_refusal(const std::vector<std::string>& sets) {
+  Config config;
+  try {
+    apply_sets(config, sets);
+  } catch (const UsageError& error) {
+    return error.what();
+  }
+  FAIL("accepted: " << sets.front());
+  return "";
+}
+
+}  // namespace
+
+TEST_CASE("a file sets what it names and leaves the defaults") {
+  Config config;
+  apply_toml(config,
+             "[model]\nhidden_size = 64\nrope_theta = 50000\ntie_word_embeddings = true\n"
+             "[mtp]\ndepths = 2\nconcat = \"hidden_first\"\n"
+             "[parallel]\nblocks_per_stage = [1, 2, 1]\n[train]\nseed = 9223372036854775807\n",
+             "train.toml");
+  CHECK(config.model.hidden_size == 64);
+  CHECK(config.model.rope_theta == 50000.0);
+  CHECK(config.model.tie_word_embeddings);
+  CHECK(config.mtp.depths == 2);
+  CHECK(config.mtp.concat == MtpConfig::Concat::hidden_first);
+  CHECK(config.parallel.blocks_per_stage == std::vector<int>{1, 2, 1});
+  CHECK(config.train.seed == 9223372036854775807ULL);
+  CHECK(config.model.num_hidden_layers == ModelConfig{}.num_hidden_layers);
+  CHECK(config.origins.at("mtp.depths") == "train.toml:6");
+  CHECK(config.origins.count("optimizer.lr") == 0);
+}
+
+TEST_CASE("a printed configuration loads back to the same") {
+  Config config;
+  apply_sets(config,
+             {"optimizer.lr=0.1", "model.rms_norm_eps=1e-30", "data.path=a \"b\"\\c\td", "run.device=cpu",
+              "parallel.blocks_per_stage=[]", "mtp.trunk_hidden=raw", "train.seed=7"});
+  Config again;
+  apply_toml(again, to_toml(config), "printed");
+  for (const Option& option : options()) {
+    INFO(option.name());
+    CHECK(option.get(again) == option.get(config));
+  }
+  CHECK(to_toml(again) == to_toml(config));
+  CHECK(config.data.path == "a \"b\"\\c\td");
+}
+
+TEST_CASE("every option's default lies within its own bounds and survives a round trip") {
+  Config config;
+  for (const Option& option : options()) {
+    INFO(option.name());
+    CHECK_NOTHROW(apply_sets(config, {option.name() + "=" + to_toml(option.get(Config{}))}));
+    CHECK_FALSE(option.help.empty());
+    CHECK(find_option(option.section, option.key) == &option);
+  }
+  CHECK(to_toml(config) == to_toml(Config{}));
+}
+
+TEST_CASE("a mistake in a file is refused with file and line") {
+  const std::vector<std::pair<std::string, std::string>> mistakes = {
+      {"[model]\n\nhidden_sizes = 3",
+       "train.toml:3: [model] hidden_sizes: unknown key; did you mean hidden_size?"},
+      {"[data]\nlr = 1", "train.toml:2: [data] lr: unknown key; did you mean optimizer.lr?"},
+      {"[data]\nqwertyuiop = 1", "train.toml:2: [data] qwertyuiop: unknown key"},
+      {"[modle]\nhidden_size = 3", "train.toml:1: [modle]: unknown section; did you mean [model]?"},
+      {"\nsteps = 3",
+       "train.toml:2: steps: expected a [section], found an integer; did you mean train.steps?"},
+      {"[[model]]", "train.toml:1: model: expected a [section], found a list"},
+      {"[train]\nsteps = \"3\"", "train.toml:2: [train] steps: expected integer, at least 1, found a string"},
+      {"[train]\nsteps = 3.5",
+       "train.toml:2: [train] steps: expected integer, at least 1, found a number with a fraction"},
+      {"[train]\nsteps = true", "train.toml:2: [train] steps: expected integer, at least 1, found a boolean"},
+      {"[train]\nsteps = 0", "train.toml:2: [train] steps: 0 is out of range, expected integer, at least 1"},
+      {"[train]\nseed = -1", "train.toml:2: [train] seed: -1 is out of range, expected integer, at least 0"},
+      {"[parallel]\nvirtual_stages = 4294967297",
+       "train.toml:2: [parallel] virtual_stages: 4294967297 is out of range, expected integer, 1 to 1024"},
+      {"[parallel]\ntimeout_seconds = 2147483648",
+       "train.toml:2: [parallel] timeout_seconds: 2147483648 is out of range, expected integer, at least 1"},
+      {"[optimizer]\nlr = 0", "train.toml:2: [optimizer] lr: 0 is out of range, expected number, positive"},
+      {"[optimizer]\nlr = inf",
+       "train.toml:2: [optimizer] lr: inf is out of range, expected number, positive"},
+      {"[optimizer]\nbeta2 = 1.0",
+       "train.toml:2: [optimizer] beta2: 1 is out of range, expected number, at least 0 and below 1"},
+      {"[parallel]\nschedule = \"1f2b\"",
+       "train.toml:2: [parallel] schedule: \"1f2b\" is not one of gpipe, 1f1b, interleaved_1f1b, "
+       "zero_bubble_h1"},
+      {"[parallel]\nblocks_per_stage = [1, \"2\"]",
+       "train.toml:2: [parallel] blocks_per_stage: expected list of integers, at least 0, found a string"},
+      {"[parallel]\nblocks_per_stage = [1, -2]",
+       "train.toml:2: [parallel] blocks_per_stage: -2 is out of range, expected list of integers, at least "
+       "0"},
+      {"[parallel]\nsharded_optimizer = 1",
+       "train.toml:2: [parallel] sharded_optimizer: expected boolean, found an integer"},
+      {"[data]\npath = 1979-05-27", "train.toml:2: [data] path: expected text, found a date or time"},
+  };
+  for (const auto& [text, message] : mistakes) CHECK(refusal(text) == message);
+}
+
+TEST_CASE("what is no TOML is refused with file and line") {
+  CHECK_THAT(refusal("[train]\nsteps = 3\nsteps = 4"), Catch::Matchers::StartsWith("train.toml:3: "));
+  CHECK_THAT(refusal("[train\n"), Catch::Matchers::StartsWith("train.toml:1: "));
+  CHECK_THAT(refusal("[train]\nsteps = 99999999999999999999"), Catch::Matchers::StartsWith("train.toml:2: "));
+  CHECK_THAT(refusal("[data]\npath = \"\xff\xfe\""), Catch::Matchers::StartsWith("train.toml:2: "));
+  CHECK_THAT(refusal(std::string(100000, '[')), Catch::Matchers::StartsWith("train.toml:1: "));
+}
+
+TEST_CASE("a file that cannot be read is refused by name") {
+  Config config;
+  for (const std::string path : {"/nowhere/train.toml", "/"}) {
+    try {
+      apply_toml_file(config, path);
+      FAIL("accepted: " << path);
+    } catch (const UsageError& error) {
+      CHECK_THAT(error.what(), Catch::Matchers::StartsWith(path + ": the configuration cannot be read: "));
+    }
+  }
+}
+
+TEST_CASE("an empty file is a configuration") {
+  Config config;
+  CHECK_NOTHROW(apply_toml(config, "", "empty.toml"));
+  CHECK(to_toml(config) == to_toml(Config{}));
+}
+
+TEST_CASE("flags set values of every type") {
+  Config config;
+  apply_sets(config, {"run.name=two words", "data.path=\"quoted.h5\"", "parallel.schedule=gpipe",
+                      "parallel.blocks_per_stage=3,1", "model.tie_word_embeddings=true", "optimizer.lr=1",
+                      "train.steps=1_000", "data.validation_path=a=b"});
+  CHECK(config.run.name == "two words");
+  CHECK(config.data.path == "quoted.h5");
+  CHECK(config.data.validation_path == "a=b");
+  CHECK(config.parallel.schedule == "gpipe");
+  CHECK(config.parallel.blocks_per_stage == std::vector<int>{3, 1});
+  CHECK(config.model.tie_word_embeddings);
+  CHECK(config.optimizer.lr == 1.0);
+  CHECK(config.train.steps == 1000);
+  CHECK(config.origins.at("run.name") == "--set run.name=two words");
+}
+
+TEST_CASE("a flag overrides the file and takes over as the origin") {
+  Config config;
+  apply_toml(config, "[train]\nsteps = 5\n", "train.toml");
+  apply_sets(config, {"train.steps=6"});
+  CHECK(config.train.steps == 6);
+  CHECK(origin_of(config, {"train.steps", "train.seed"}) == "--set train.steps=6: ");
+  CHECK(origin_of(config, {"train.seed"}) == "");
+}
+
+TEST_CASE("a mistake in a flag is refused with the flag's text") {
+  CHECK(set_refusal({"steps=3"}) == "--set steps=3: expected section.key=value");
+  CHECK(set_refusal({"train.steps"}) == "--set train.steps: expected section.key=value");
+  CHECK(set_refusal({"train.step=3"}) == "--set train.step=3: unknown key train.step; did you mean steps?");
+  CHECK(set_refusal({"train.steps=many"}) ==
+        "--set train.steps=many: expected integer, at least 1, found \"many\"");
+  CHECK(set_refusal({"train.steps="}) == "--set train.steps=: expected integer, at least 1, found \"\"");
+  CHECK(set_refusal({"train.steps=1\nseed=2"}) ==
+        "--set train.steps=1\nseed=2: one value expected, found several");
+  CHECK(set_refusal({"parallel.blocks_per_stage=1,x"}) ==
+        "--set parallel.blocks_per_stage=1,x: expected list of integers, at least 0, found \"1,x\"");
+  CHECK(set_refusal({"train.steps=1", "train.steps=2"}) == "--set train.steps=2: train.steps is set twice");
+  CHECK_THAT(set_refusal({"data.path=\xff"}), Catch::Matchers::StartsWith("--set data.path="));
+}

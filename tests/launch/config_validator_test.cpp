@@ -1,0 +1,119 @@
+// What does not fit together is refused with places and figures.
+#include "launch/config_validator.h"
+
+#include "launch/config_loader.h"
+#include "runtime/error.h"
+#include "tests/support/catch.h"
+
+using namespace foretoken;
+
+namespace {
+
+Config config_of(const std::string& toml, const std::vector<std::string>& sets = {}) {
+  Config config;
+  config.data.path = "data.h5";
+  apply_toml(config, toml, "t.toml");
+  apply_sets(config, sets);
+  return config;
+}
+
+template <class Check>
+std::string refusal(const Check& check) {
+  try {
+    check();
+  } catch (const UsageError& error) {
+    return error.what();
+  }
+  FAIL("accepted");
+  return "";
+}
+
+}  // namespace
+
+TEST_CASE("a configuration that fits is taken") {
+  const Config config = config_of("[model]\nnum_attention_heads = 8\nnum_key_value_heads = 2\n");
+  CHECK_NOTHROW(validate(config));
+  CHECK(resolve_grid(config, 4) == Grid{1, 4, 1});
+  CHECK(resolve_grid(config_of("[parallel]\npp = 2\n"), 4) == Grid{2, 2, 1});
+  CHECK(resolve_grid(config_of("[parallel]\npp = 5\n"), 5) == Grid{5, 1, 1});
+}
+
+TEST_CASE("options that contradict each other are refused with their lines and figures") {
+  const std::vector<std::pair<std::string, std::string>> mistakes = {
+      {"[model]\nnum_attention_heads = 6\nnum_key_value_heads = 4",
+       "t.toml:2, t.toml:3: model: num_attention_heads 6 is not a multiple of num_key_value_heads 4"},
+      {"[model]\nhead_dim = 33", "t.toml:2: model: head_dim 33 is odd, but rotary embedding turns pairs"},
+      {"[data]\nsequence_length = 4096",
+       "t.toml:2: data: sequence_length 4096 is longer than model.max_position_embeddings 2048"},
+      {"[train]\nglobal_batch = 10", "t.toml:2: train: global_batch 10 is not a multiple of microbatch 4"},
+      {"[train]\nevaluate_every = 5",
+       "t.toml:2: train: evaluate_every 5 needs data.validation_path, which is not set"},
+      {"[optimizer]\nwarmup_steps = 500",
+       "t.toml:2: optimizer: warmup_steps 500 and decay_steps 0 do not fit into train.steps 400"},
+      {"[optimizer]\ndecay_steps = 9223372036854775807",
+       "t.toml:2: optimizer: warmup_steps 20 and decay_steps 9223372036854775807 do not fit into train.steps "
+       "400"},
+      {"[parallel]\nschedule = \"interleaved_1f1b\"",
+       "t.toml:2: parallel: schedule \"interleaved_1f1b\" needs virtual_stages of 2 or more, found "
+       "virtual_stages "
+       "1"},
+      {"[parallel]\nvirtual_stages = 2",
+       "t.toml:2: parallel: schedule \"1f1b\" needs virtual_stages 1, found virtual_stages 2"},
+      {"[parallel]\npp = 2\nblocks_per_stage = [4]",
+       "t.toml:3, t.toml:2: parallel: blocks_per_stage has 1 entries, but pp 2 × virtual_stages 1 = 2 "
+       "stages"},
+      {"[parallel]\npp = 2\nblocks_per_stage = [2, 3]",
+       "t.toml:3, t.toml:2: parallel: blocks_per_stage 2 + 3 = 5 layers, but model.num_hidden_layers is 4"},
+      {"[run]\nname = \"../other\"",
+       "t.toml:2: run: name \"../other\" cannot name a folder: no '/', no '.' in front, not empty"},
+      {"[run]\ndevice = \"cuda\"",
+       "t.toml:2: run: device \"cuda\": this program was built without a CUDA backend"},
+  };
+  for (const auto& [toml, message] : mistakes) {
+    const Config config = config_of(toml);
+    CHECK(refusal([&] { validate(config); }) == message);
+  }
+  CHECK(refusal([] { validate(Config{}); }) ==
+        "data: path is not set: name a token dataset, --set data.path=data.h5");
+}
+
+TEST_CASE("a grid that is not the world is refused with its product") {
+  CHECK(refusal([] { resolve_grid(config_of("[parallel]\npp = 2\ndp = 3\n"), 4); }) ==
+        "t.toml:2, t.toml:3: parallel: pp 2 × dp 3 = 6, but the world has 4 ranks");
+  CHECK(refusal([] { resolve_grid(config_of("", {"parallel.pp=3"}), 4); }) ==
+        "--set parallel.pp=3: parallel: pp 3 does not divide the world of 4 ranks");
+  CHECK(refusal([] { resolve_grid(config_of("[parallel]\npp = 2\n"), 1); }) ==
+        "t.toml:2: parallel: pp 2 does not divide the world of 1 rank");
+}
+
+TEST_CASE("a batch that the layout cannot split is refused with its product") {
+  CHECK(refusal([] { resolve_grid(config_of("[train]\nglobal_batch = 12\n"), 2); }) ==
+        "t.toml:2: train: global_batch 12 is not a multiple of dp 2 × microbatch 4 = 8");
+}
+
+TEST_CASE("more stages than layers are refused with figures") {
+  CHECK(refusal([] { resolve_grid(config_of("[parallel]\npp = 8\n"), 8); }) ==
+        "t.toml:2: parallel: pp 8 × virtual_stages 1 = 8 stages need at least 7 layers, the model has 4");
+}
+
+TEST_CASE("a vocabulary smaller than the dataset's is refused") {
+  const Config config = config_of("[model]\nvocab_size = 200\n");
+  CHECK(refusal([&] { validate_vocabulary(config, 257, "data.h5"); }) ==
+        "t.toml:2: model: vocab_size 200 is smaller than the vocabulary of data.h5, which has 257 tokens");
+  CHECK_NOTHROW(validate_vocabulary(config, 200, "data.h5"));
+}
+
+TEST_CASE("a resumed run keeps its model and its conventions but may change its layout") {
+  const Config before = config_of("[mtp]\ndepths = 2\n");
+  Config config = before;
+  apply_sets(config, {"parallel.pp=4", "optimizer.lr=1e-5", "mtp.loss_weight=0.1", "train.steps=800"});
+  CHECK_NOTHROW(validate_resumed(before, config));
+  apply_sets(config, {"mtp.concat=hidden_first"});
+  CHECK(refusal([&] { validate_resumed(before, config); }) ==
+        "--set mtp.concat=hidden_first: mtp.concat: the run that is resumed has \"embedding_first\", found "
+        "\"hidden_first\"");
+  config = before;
+  apply_sets(config, {"model.hidden_size=64"});
+  CHECK(refusal([&] { validate_resumed(before, config); }) ==
+        "--set model.hidden_size=64: model.hidden_size: the run that is resumed has 128, found 64");
+}

@@ -1,0 +1,125 @@
+// The walls between the rooms: which folder may include which, and what lies at the top.
+#include <algorithm>
+#include <filesystem>
+#include <fstream>
+#include <map>
+#include <set>
+#include <sstream>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "launch/options.h"
+#include "tests/support/catch.h"
+
+namespace fs = std::filesystem;
+
+namespace {
+
+const fs::path root = FORETOKEN_SOURCE_DIR;
+
+// A room, or a single header of a room.
+const std::map<std::string, std::set<std::string>> allowed = {
+    {"runtime", {"runtime"}},
+    {"parallel", {"parallel", "runtime"}},
+    {"model", {"model", "parallel", "runtime"}},
+    {"io", {"io", "runtime", "parallel/grid.h", "parallel/shard.h"}},
+    {"launch", {"launch", "io", "model", "parallel", "runtime"}},
+    {"tests", {"tests", "launch", "io", "model", "parallel", "runtime"}},
+};
+
+/// The complaint about one line of a room's file; empty where it is fine.
+std::string complaint(const std::string& room, const std::string& line) {
+  std::istringstream words(line);
+  std::string directive;
+  std::string header;
+  std::getline(words >> std::ws, directive, '"');
+  std::getline(words, header, '"');
+  directive.erase(std::remove_if(directive.begin(), directive.end(), ::isspace), directive.end());
+  if (directive != "#include") return "";
+  const std::set<std::string>& rooms = allowed.at(room);
+  const std::string from = header.substr(0, header.find('/'));
+  if (!allowed.count(from)) return "includes \"" + header + "\", which is not given from the top";
+  if (rooms.count(from) || rooms.count(header)) return "";
+  return "includes \"" + header + "\", but " + room + " may not include " + from;
+}
+
+bool is_source(const fs::path& path) {
+  static const std::set<std::string> extensions = {".h", ".cpp", ".cu", ".cuh"};
+  return extensions.count(path.extension().string()) != 0;
+}
+
+std::vector<std::string> complaints_about(const std::string& room) {
+  std::vector<std::string> complaints;
+  for (const auto& entry : fs::recursive_directory_iterator(root / room)) {
+    if (!is_source(entry.path())) continue;
+    std::ifstream file(entry.path());
+    int number = 0;
+    for (std::string line; std::getline(file, line);) {
+      ++number;
+      const std::string wrong = complaint(room, line);
+      if (!wrong.empty())
+        complaints.push_back(fs::relative(entry.path(), root).string() + ":" + std::to_string(number) + ": " +
+                             wrong);
+    }
+  }
+  return complaints;
+}
+
+std::string read(const fs::path& path) {
+  std::ostringstream text;
+  text << std::ifstream(path).rdbuf();
+  return text.str();
+}
+
+}  // namespace
+
+TEST_CASE("no room includes what it may not") {
+  for (const auto& [room, unused] : allowed)
+    for (const std::string& wrong : complaints_about(room)) FAIL_CHECK(wrong);
+}
+
+TEST_CASE("the include check sees what it is for") {
+  CHECK(complaint("runtime", "#include \"parallel/grid.h\"") ==
+        "includes \"parallel/grid.h\", but runtime may not include parallel");
+  CHECK(complaint("io", "  # include \"parallel/communicator.h\"") ==
+        "includes \"parallel/communicator.h\", but io may not include parallel");
+  CHECK(complaint("io", "#include \"parallel/grid.h\"  // layouts").empty());
+  CHECK(complaint("model", "#include \"tests/support/catch.h\"") ==
+        "includes \"tests/support/catch.h\", but model may not include tests");
+  CHECK(complaint("model", "#include \"config.h\"") ==
+        "includes \"config.h\", which is not given from the top");
+  CHECK(complaint("runtime", "#include <vector>").empty());
+  CHECK(complaint("runtime", "// see \"parallel/grid.h\"").empty());
+}
+
+TEST_CASE("the top holds the rooms and nothing else") {
+  const std::set<std::string> expected = {"runtime", "parallel", "model",          "io",
+                                          "launch",  "tests",    "CMakeLists.txt", "CMakePresets.json",
+                                          "LICENSE", "README.md"};
+  const std::set<std::string> made_here = {"build", "runs"};  // what git ignores
+  std::set<std::string> found;
+  for (const auto& entry : fs::directory_iterator(root)) {
+    const std::string name = entry.path().filename();
+    if (name.front() != '.' && !made_here.count(name)) found.insert(name);
+  }
+  CHECK(found == expected);
+}
+
+TEST_CASE("every room has a page that tells what lives there") {
+  for (const auto& [room, unused] : allowed) {
+    INFO(room);
+    CHECK(read(root / room / "README.md").rfind("# ", 0) == 0);
+  }
+}
+
+TEST_CASE("the README's table of options is the program's") {
+  const std::string readme = read(root / "README.md");
+  const std::string begin = "<!-- options: the output of foretoken train --list-options -->\n";
+  const std::size_t from = readme.find(begin);
+  REQUIRE(from != std::string::npos);
+  const std::size_t to = readme.find("<!-- end of options -->", from);
+  REQUIRE(to != std::string::npos);
+  const std::size_t start = from + begin.size();
+  CHECK(readme.substr(start, to - start) == foretoken::option_markdown());
+}
