@@ -29,7 +29,7 @@ struct TrainConfig {
   std::int64_t evaluate_rows = 64;
 };
 
-struct OptimizerConfig {
+struct OptimizerSettings {
   enum class Schedule { constant, cosine, wsd };
 
   double lr = 3e-4;
@@ -75,7 +75,7 @@ struct Config {
   MtpConfig mtp;
   DataConfig data;
   TrainConfig train;
-  OptimizerConfig optimizer;
+  OptimizerSettings optimizer;
   ParallelConfig parallel;
   CheckpointConfig checkpoint;
   RunConfig run;

@@ -46,13 +46,16 @@ void validate_batch(const Config& config) {
 }
 
 void validate_schedules(const Config& config) {
-  const OptimizerConfig& optimizer = config.optimizer;
+  const OptimizerSettings& optimizer = config.optimizer;
   // Of the subtraction, so that absurd step counts do not overflow.
   if (optimizer.warmup_steps > config.train.steps ||
       optimizer.decay_steps > config.train.steps - optimizer.warmup_steps)
     throw UsageError("{}optimizer: warmup_steps {} and decay_steps {} do not fit into train.steps {}",
                      origin_of(config, {"optimizer.warmup_steps", "optimizer.decay_steps", "train.steps"}),
                      optimizer.warmup_steps, optimizer.decay_steps, config.train.steps);
+  if (optimizer.schedule == OptimizerSettings::Schedule::wsd && optimizer.decay_steps == 0)
+    throw UsageError("{}optimizer: schedule \"wsd\" needs decay_steps, found 0",
+                     origin_of(config, {"optimizer.schedule", "optimizer.decay_steps"}));
   const ParallelConfig& parallel = config.parallel;
   const bool interleaved = parallel.schedule == "interleaved_1f1b";
   const bool takes_one = parallel.schedule == "1f1b" || parallel.schedule == "zero_bubble_h1";

@@ -93,7 +93,7 @@ void add_train(std::vector<Option>& table) {
 
 void add_optimizer(std::vector<Option>& table) {
   Section optimizer(table, "optimizer", &Config::optimizer);
-  using O = OptimizerConfig;
+  using O = OptimizerSettings;
   optimizer.add("lr", &O::lr, positive(), "peak learning rate of AdamW");
   optimizer.add("beta1", &O::beta1, below(0, 1), "decay of the first moment");
   optimizer.add("beta2", &O::beta2, below(0, 1), "decay of the second moment");
@@ -102,9 +102,10 @@ void add_optimizer(std::vector<Option>& table) {
   optimizer.add("clip", &O::clip, at_least(0), "largest global gradient norm, 0: no limit");
   optimizer.add("schedule", &O::schedule, {"constant", "cosine", "wsd"},
                 "learning rate after the warm-up: constant, cosine decay, or stable and then a linear decay");
-  optimizer.add("warmup_steps", &O::warmup_steps, at_least(0), "steps of linear warm-up from 0");
-  optimizer.add("decay_steps", &O::decay_steps, at_least(0),
-                "length of the decay; 0: cosine decays to the last step, wsd not at all");
+  optimizer.add("warmup_steps", &O::warmup_steps, at_least(0), "steps of linear warm-up");
+  optimizer.add(
+      "decay_steps", &O::decay_steps, at_least(0),
+      "length of the decay, which for wsd ends with the run; 0: cosine decays from the warm-up to the end");
   optimizer.add("min_lr_ratio", &O::min_lr_ratio, within(0, 1), "learning rate at the decay's end / lr");
 }
 

@@ -53,6 +53,7 @@ TEST_CASE("options that contradict each other are refused with their lines and f
       {"[optimizer]\ndecay_steps = 9223372036854775807",
        "t.toml:2: optimizer: warmup_steps 20 and decay_steps 9223372036854775807 do not fit into train.steps "
        "400"},
+      {"[optimizer]\nschedule = \"wsd\"", "t.toml:2: optimizer: schedule \"wsd\" needs decay_steps, found 0"},
       {"[parallel]\nschedule = \"interleaved_1f1b\"",
        "t.toml:2: parallel: schedule \"interleaved_1f1b\" needs virtual_stages of 2 or more, found "
        "virtual_stages "
