@@ -133,6 +133,8 @@ Command parse_command_line(const std::vector<std::string>& arguments) {
   } catch (const CLI::CallForVersion& version) {
     return PrintText{std::string(version.what()) + "\n"};
   } catch (const CLI::ParseError& error) {
+    if (chosen() == nullptr && !arguments.empty() && !arguments.front().starts_with('-'))
+      throw UsageError("command line: {}: there is no such command; see foretoken --help", arguments.front());
     if (chosen() == nullptr) throw UsageError("command line: {}; see foretoken --help", error.what());
     const std::string command = chosen()->get_name();
     throw UsageError("{}: {}; see foretoken {} --help", command, error.what(), command);
