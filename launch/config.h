@@ -48,7 +48,7 @@ struct ParallelConfig {
   int pp = 1;
   int dp = 0;  // 0: world size / pp
   int virtual_stages = 1;
-  std::string schedule = "1f1b";  // as make_program() knows it
+  std::string schedule = "1f1b";  // of schedule_names()
   bool sharded_optimizer = false;
   std::int64_t bucket_mib = 25;
   std::vector<int> blocks_per_stage;  // empty: dealt by cost

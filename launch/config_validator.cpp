@@ -1,16 +1,25 @@
 #include "launch/config_validator.h"
 
-#include <numeric>
-
 #include <fmt/format.h>
-#include <fmt/ranges.h>
 
 #include "launch/config_loader.h"
 #include "launch/options.h"
+#include "parallel/partition.h"
+#include "parallel/schedules.h"
 #include "runtime/error.h"
 
 namespace foretoken {
 namespace {
+
+/// Runs a check of another room and says where the options that it refuses were set.
+template <class Check>
+void with_origin(const Config& config, std::initializer_list<std::string_view> names, const Check& check) {
+  try {
+    check();
+  } catch (const UsageError& error) {
+    throw UsageError("{}{}", origin_of(config, names), error.what());
+  }
+}
 
 void validate_model(const Config& config) {
   const ModelConfig& model = config.model;
@@ -45,7 +54,7 @@ void validate_batch(const Config& config) {
                      train.microbatch);
 }
 
-void validate_schedules(const Config& config) {
+void validate_learning_rate(const Config& config) {
   const OptimizerSettings& optimizer = config.optimizer;
   // Of the subtraction, so that absurd step counts do not overflow.
   if (optimizer.warmup_steps > config.train.steps ||
@@ -56,30 +65,19 @@ void validate_schedules(const Config& config) {
   if (optimizer.schedule == OptimizerSettings::Schedule::wsd && optimizer.decay_steps == 0)
     throw UsageError("{}optimizer: schedule \"wsd\" needs decay_steps, found 0",
                      origin_of(config, {"optimizer.schedule", "optimizer.decay_steps"}));
-  const ParallelConfig& parallel = config.parallel;
-  const bool interleaved = parallel.schedule == "interleaved_1f1b";
-  const bool takes_one = parallel.schedule == "1f1b" || parallel.schedule == "zero_bubble_h1";
-  if ((interleaved && parallel.virtual_stages < 2) || (takes_one && parallel.virtual_stages > 1))
-    throw UsageError("{}parallel: schedule \"{}\" needs {}, found virtual_stages {}",
-                     origin_of(config, {"parallel.schedule", "parallel.virtual_stages"}), parallel.schedule,
-                     interleaved ? "virtual_stages of 2 or more" : "virtual_stages 1",
-                     parallel.virtual_stages);
 }
 
-void validate_stages(const Config& config) {
+void validate_pipeline(const Config& config) {
   const ParallelConfig& parallel = config.parallel;
-  const std::int64_t stages = std::int64_t{parallel.pp} * parallel.virtual_stages;
-  const std::vector<int>& blocks = parallel.blocks_per_stage;
-  if (blocks.empty()) return;
-  const std::string origin =
-      origin_of(config, {"parallel.blocks_per_stage", "parallel.pp", "parallel.virtual_stages"});
-  if (static_cast<std::int64_t>(blocks.size()) != stages)
-    throw UsageError("{}parallel: blocks_per_stage has {} entries, but pp {} × virtual_stages {} = {} stages",
-                     origin, blocks.size(), parallel.pp, parallel.virtual_stages, stages);
-  const std::int64_t total = std::accumulate(blocks.begin(), blocks.end(), std::int64_t{0});
-  if (total != config.model.num_hidden_layers)
-    throw UsageError("{}parallel: blocks_per_stage {} = {} layers, but model.num_hidden_layers is {}", origin,
-                     fmt::join(blocks, " + "), total, config.model.num_hidden_layers);
+  // Whether a schedule takes these stages does not depend on the microbatches.
+  with_origin(config, {"parallel.schedule", "parallel.virtual_stages", "parallel.pp"}, [&] {
+    make_program(parallel.schedule, {.pp = parallel.pp, .virtual_stages = parallel.virtual_stages});
+  });
+  if (parallel.blocks_per_stage.empty()) return;
+  const Grid grid{.pp = parallel.pp, .virtual_stages = parallel.virtual_stages};
+  with_origin(config, {"parallel.blocks_per_stage", "parallel.pp", "parallel.virtual_stages"}, [&] {
+    validate_partition(parallel.blocks_per_stage, static_cast<int>(config.model.num_hidden_layers), grid);
+  });
 }
 
 void validate_run(const Config& config) {
@@ -100,8 +98,8 @@ void validate(const Config& config) {
   validate_model(config);
   validate_data(config);
   validate_batch(config);
-  validate_schedules(config);
-  validate_stages(config);
+  validate_learning_rate(config);
+  validate_pipeline(config);
   validate_run(config);
 }
 
@@ -114,11 +112,7 @@ Grid resolve_grid(const Config& config, int world_size) {
                        world_size, world_size == 1 ? "" : "s");
     grid.dp = world_size / grid.pp;
   }
-  try {
-    validate(grid, world_size);
-  } catch (const UsageError& error) {
-    throw UsageError("{}{}", origin, error.what());
-  }
+  with_origin(config, {"parallel.pp", "parallel.dp"}, [&] { validate(grid, world_size); });
   const TrainConfig& train = config.train;
   const std::int64_t product = grid.dp * train.microbatch;
   if (train.global_batch % product != 0)

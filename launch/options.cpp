@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include "launch/option_section.h"
+#include "parallel/schedules.h"
 
 namespace foretoken {
 namespace {
@@ -115,8 +116,7 @@ void add_parallel(std::vector<Option>& table) {
   parallel.add("pp", &P::pp, within(1, 65536), "pipeline ranks");
   parallel.add("dp", &P::dp, within(0, 65536), "data-parallel replicas of the pipeline, 0: world size / pp");
   parallel.add("virtual_stages", &P::virtual_stages, within(1, 1024), "stages per pipeline rank");
-  parallel.add("schedule", &P::schedule, {"gpipe", "1f1b", "interleaved_1f1b", "zero_bubble_h1"},
-               "pipeline program");
+  parallel.add("schedule", &P::schedule, schedule_names(), "pipeline program");
   parallel.add("sharded_optimizer", &P::sharded_optimizer,
                "each data-parallel rank keeps and updates its part of the optimizer state");
   parallel.add("bucket_mib", &P::bucket_mib, within(1, 65536), "size of a gradient reduction, MiB");

@@ -11,8 +11,8 @@
 #include "tests/support/temporary_folder.h"
 
 using namespace foretoken;
-using Catch::Matchers::ContainsSubstring;
 using Catch::Matchers::StartsWith;
+using foretoken::testing::contains;
 
 namespace {
 
@@ -35,36 +35,35 @@ std::string printed(const std::vector<std::string>& arguments) {
 TEST_CASE("help names every command, and every command's help has an example") {
   const std::string help = printed({"--help"});
   for (const std::string command : {"tokenize", "train", "evaluate", "inspect"}) {
-    CHECK_THAT(help, ContainsSubstring("  " + command + " "));
+    CHECK_THAT(help, contains("  " + command + " "));
     CHECK_THAT(printed({command, "--help"}),
-               ContainsSubstring("Example:\n") && ContainsSubstring("foretoken " + command + " "));
+               contains("Example:\n") && contains("foretoken " + command + " "));
   }
   CHECK_THAT(printed({"--version"}), StartsWith("foretoken "));
 }
 
 TEST_CASE("train's help lists every option") {
   const std::string help = printed({"train", "--help"});
-  for (const Option& option : options()) CHECK_THAT(help, ContainsSubstring("  " + option.key + " = "));
+  for (const Option& option : options()) CHECK_THAT(help, contains("  " + option.key + " = "));
 }
 
 TEST_CASE("a bad command line is refused with the way to the help") {
-  CHECK_THAT(refusal({}), ContainsSubstring("see foretoken --help"));
+  CHECK_THAT(refusal({}), contains("see foretoken --help"));
   CHECK(refusal({"trian"}) == "command line: trian: there is no such command; see foretoken --help");
-  CHECK_THAT(refusal({"--verbose"}), ContainsSubstring("see foretoken --help"));
+  CHECK_THAT(refusal({"--verbose"}), contains("see foretoken --help"));
   CHECK_THAT(refusal({"tokenize", "-o", "data.h5"}),
-             ContainsSubstring("PATHS") && ContainsSubstring("see foretoken tokenize --help"));
-  CHECK_THAT(refusal({"tokenize", "text"}), ContainsSubstring("--output"));
+             contains("PATHS") && contains("see foretoken tokenize --help"));
+  CHECK_THAT(refusal({"tokenize", "text"}), contains("--output"));
   CHECK_THAT(refusal({"tokenize", "text", "-o", "d.h5", "--validation-fraction", "0.1"}),
-             ContainsSubstring("--validation-output"));
-  CHECK_THAT(refusal({"evaluate", "runs/x"}), ContainsSubstring("--data"));
-  CHECK_THAT(refusal({"evaluate", "runs/x", "--data", "d.h5", "--rows", "-1"}), ContainsSubstring("--rows"));
+             contains("--validation-output"));
+  CHECK_THAT(refusal({"evaluate", "runs/x"}), contains("--data"));
+  CHECK_THAT(refusal({"evaluate", "runs/x", "--data", "d.h5", "--rows", "-1"}), contains("--rows"));
   CHECK_THAT(refusal({"evaluate", "runs/x", "--data", "d.h5", "--set", "parallel.qq=1"}),
              StartsWith("--set parallel.qq=1: unknown key"));
-  CHECK_THAT(refusal({"inspect"}), ContainsSubstring("PATH"));
-  CHECK_THAT(refusal({"train", "--stop-after", "0"}), ContainsSubstring("--stop-after"));
-  CHECK_THAT(refusal({"train", "a.toml", "b.toml"}), ContainsSubstring("see foretoken train --help"));
-  CHECK_THAT(refusal({"train", "--resume", "r", "--run-directory", "d"}),
-             ContainsSubstring("--run-directory"));
+  CHECK_THAT(refusal({"inspect"}), contains("PATH"));
+  CHECK_THAT(refusal({"train", "--stop-after", "0"}), contains("--stop-after"));
+  CHECK_THAT(refusal({"train", "a.toml", "b.toml"}), contains("see foretoken train --help"));
+  CHECK_THAT(refusal({"train", "--resume", "r", "--run-directory", "d"}), contains("--run-directory"));
 }
 
 TEST_CASE("tokenize, evaluate and inspect take their arguments") {
@@ -114,7 +113,7 @@ TEST_CASE("resuming begins with the run's settings, and file and flags override 
   CHECK(command.config.parallel.pp == 4);
   CHECK(command.arguments.resume == run.path());
   CHECK_THAT(refusal({"train", "--resume", run.path(), "--set", "mtp.depths=3"}),
-             ContainsSubstring("mtp.depths: the run that is resumed has 0, found 3"));
+             contains("mtp.depths: the run that is resumed has 0, found 3"));
 }
 
 TEST_CASE("resuming what is not there is an error, never a fresh start") {
@@ -128,7 +127,7 @@ TEST_CASE("print-config prints what loads back to the same") {
       printed({"train", "--print-config", "--set", "train.steps=6", "--set", "optimizer.lr=0.3"});
   folder.write("printed.toml", text);
   CHECK(printed({"train", (folder / "printed.toml").string(), "--print-config"}) == text);
-  CHECK_THAT(text, ContainsSubstring("steps = 6\n") && ContainsSubstring("lr = 0.3\n"));
+  CHECK_THAT(text, contains("steps = 6\n") && contains("lr = 0.3\n"));
 }
 
 TEST_CASE("every example configuration loads and fits together") {

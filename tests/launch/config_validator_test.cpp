@@ -55,16 +55,13 @@ TEST_CASE("options that contradict each other are refused with their lines and f
        "400"},
       {"[optimizer]\nschedule = \"wsd\"", "t.toml:2: optimizer: schedule \"wsd\" needs decay_steps, found 0"},
       {"[parallel]\nschedule = \"interleaved_1f1b\"",
-       "t.toml:2: parallel: schedule \"interleaved_1f1b\" needs virtual_stages of 2 or more, found "
-       "virtual_stages "
-       "1"},
+       "t.toml:2: schedule interleaved_1f1b: at least 2 stages per rank, but v is 1; 1f1b takes one"},
       {"[parallel]\nvirtual_stages = 2",
-       "t.toml:2: parallel: schedule \"1f1b\" needs virtual_stages 1, found virtual_stages 2"},
+       "t.toml:2: schedule 1f1b: one stage per rank (v 1), but v is 2; gpipe and interleaved_1f1b take more"},
       {"[parallel]\npp = 2\nblocks_per_stage = [4]",
-       "t.toml:3, t.toml:2: parallel: blocks_per_stage has 1 entries, but pp 2 × virtual_stages 1 = 2 "
-       "stages"},
+       "t.toml:3, t.toml:2: partition: [4]: 1 entries, expected pp 2 × v 1 = 2 stages"},
       {"[parallel]\npp = 2\nblocks_per_stage = [2, 3]",
-       "t.toml:3, t.toml:2: parallel: blocks_per_stage 2 + 3 = 5 layers, but model.num_hidden_layers is 4"},
+       "t.toml:3, t.toml:2: partition: [2, 3]: 5 blocks, but the model has 4 layers"},
       {"[run]\nname = \"../other\"",
        "t.toml:2: run: name \"../other\" cannot name a folder: no '/', no '.' in front, not empty"},
       {"[run]\ndevice = \"cuda\"",
