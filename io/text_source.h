@@ -1,0 +1,75 @@
+#pragma once
+// Text from files and folders, one document a file, in pieces of bounded size.
+//
+// Order: the paths as given; a folder is walked depth-first, its entries sorted by the bytes of their names,
+// so that every machine reads the same sequence. Links are followed, and a file or folder that is reached a
+// second time (by a link, a hard link, or because it was named twice) is passed over, so link cycles end.
+//
+// Passed over and counted: empty files; binary ones (a NUL byte in the first 8 KiB); unreadable ones (no
+// permission, dangling links, devices and pipes), each of which is reported.
+
+#include <cstdint>
+#include <filesystem>
+#include <functional>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+namespace foretoken {
+
+class TextSource {
+ public:
+  struct Skipped {
+    std::int64_t empty = 0;
+    std::int64_t binary = 0;
+    std::int64_t unreadable = 0;
+    std::int64_t repeated = 0;
+  };
+  using Report = std::function<void(const std::string& message)>;
+
+  /// Lists all files. DataError for a path that does not exist. `report` gets "{path}: {why}" for each
+  /// unreadable file.
+  TextSource(std::span<const std::filesystem::path> paths, Report report);
+  ~TextSource();
+  TextSource(const TextSource&) = delete;
+  TextSource& operator=(const TextSource&) = delete;
+
+  /// Goes to the next document that has text; false where there is none.
+  bool next_document();
+  const std::filesystem::path& document_path() const { return files_[next_ - 1].path; }
+  /// The document's next piece, valid until the next call; empty at its end. DataError where the disk fails
+  /// in the middle of a document.
+  std::string_view next_piece();
+
+  std::int64_t files() const { return static_cast<std::int64_t>(files_.size()); }
+  /// Of all listed files, and of those that have been read or passed over.
+  std::int64_t total_bytes() const { return total_bytes_; }
+  std::int64_t done_bytes() const { return done_bytes_; }
+  const Skipped& skipped() const { return skipped_; }
+
+ private:
+  struct File {
+    std::filesystem::path path;
+    std::int64_t bytes = 0;
+  };
+
+  void list(std::span<const std::filesystem::path> paths);
+  bool open(const File& file);
+  std::int64_t fill();
+  void close();
+  void unreadable(const std::filesystem::path& path, const std::string& why);
+
+  Report report_;
+  std::vector<File> files_;
+  std::vector<char> buffer_;
+  std::size_t next_ = 0;
+  int descriptor_ = -1;
+  std::int64_t piece_ = 0;           // bytes of the buffer that next_piece has yet to hand out
+  std::int64_t document_bytes_ = 0;  // read of this document
+  std::int64_t total_bytes_ = 0;
+  std::int64_t done_bytes_ = 0;
+  Skipped skipped_;
+};
+
+}  // namespace foretoken

@@ -1,0 +1,44 @@
+#include "io/tokenizer.h"
+
+#include "tests/support/catch.h"
+#include "tests/support/expect_error.h"
+
+namespace foretoken {
+namespace {
+
+TEST_CASE("the byte tokenizer gives back any bytes") {
+  const auto tokenizer = make_tokenizer("bytes");
+  std::string text;
+  for (int byte = 0; byte < 256; ++byte) text += static_cast<char>(byte);
+  std::vector<std::int32_t> ids{7};
+  tokenizer->encode(text, ids);
+  REQUIRE(ids.size() == 257);
+  REQUIRE(ids[0] == 7);  // appended to what was there
+  for (int byte = 0; byte < 256; ++byte) REQUIRE(ids[static_cast<std::size_t>(byte) + 1] == byte);
+  REQUIRE(tokenizer->decode(std::span(ids).subspan(1)) == text);
+}
+
+TEST_CASE("text that spells the end of a document is text to the byte tokenizer") {
+  const auto tokenizer = make_tokenizer("bytes");
+  std::vector<std::int32_t> ids;
+  tokenizer->encode("<|endofdocument|>", ids);
+  REQUIRE(ids.size() == 17);
+  REQUIRE(std::count(ids.begin(), ids.end(), 256) == 0);
+  REQUIRE(tokenizer->decode(std::vector<std::int32_t>{'a', 256, 'b'}) == "a<|endofdocument|>b");
+}
+
+TEST_CASE("the byte tokenizer's identity is what datasets in the world carry") {
+  const TokenizerIdentity identity = make_tokenizer("bytes")->identity();
+  REQUIRE(identity == TokenizerIdentity{"bytes", "7616142adcc6254c5795ed877f813edd", 257, 256});
+}
+
+TEST_CASE("ids outside of the vocabulary and unknown tokenizers are refused by name") {
+  const auto tokenizer = make_tokenizer("bytes");
+  expect_error<DataError>("id 257 is outside of the vocabulary of 257",
+                          [&] { tokenizer->decode(std::vector<std::int32_t>{257}); });
+  expect_error<DataError>("id -1", [&] { tokenizer->decode(std::vector<std::int32_t>{-1}); });
+  expect_error<UsageError>("\"byte\" does not exist; there is: bytes", [] { make_tokenizer("byte"); });
+}
+
+}  // namespace
+}  // namespace foretoken
