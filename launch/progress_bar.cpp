@@ -52,7 +52,7 @@ std::string progress_line(const std::string& label, std::int64_t done, std::int6
     if (done < total)
       figures += fmt::format("  {} left", format_duration(static_cast<double>(total - done) / rate));
   }
-  const int room = columns - static_cast<int>(label.size() + figures.size()) - 7;  // brackets and gaps
+  const int room = columns - static_cast<int>(label.size() + figures.size()) - 6;  // brackets and gaps
   const int width = std::min(widest_bar, room);
   if (width < 4) return fmt::format("{}  {}", label, figures);
   const int full = static_cast<int>(fraction * width);

@@ -1,8 +1,8 @@
 #include "launch/tokenize.h"
 
-#include <chrono>
 #include <cstdio>
 #include <optional>
+#include <system_error>
 
 #include "io/text_source.h"
 #include "io/token_dataset.h"
@@ -18,6 +18,11 @@ namespace {
 void validate(const TokenizeOptions& options) {
   if (options.paths.empty()) throw UsageError("tokenize: no text given, expected files or folders");
   if (options.output.empty()) throw UsageError("tokenize: no output given");
+  for (const std::filesystem::path& text : options.paths)
+    for (const std::filesystem::path& output : {options.output, options.validation_output})
+      if (std::error_code none; std::filesystem::equivalent(text, output, none))
+        throw UsageError("tokenize: the output {} would replace the text that it is made from",
+                         output.string());
   if (options.validation_output.empty()) return;
   if (std::filesystem::weakly_canonical(options.validation_output) ==
       std::filesystem::weakly_canonical(options.output))

@@ -8,12 +8,12 @@
 namespace foretoken {
 
 struct TokenizeOptions {
-  std::vector<std::filesystem::path> paths;  // files and folders, read as io/text_source.h says
-  std::filesystem::path output;
+  std::vector<std::filesystem::path> paths = {};  // files and folders, read as io/text_source.h says
+  std::filesystem::path output = {};
   std::string tokenizer = "bytes";
   /// Where given, whole documents go here instead, chosen by a hash of their number so that the choice is the
   /// same every time and about validation_fraction of them land here.
-  std::filesystem::path validation_output;
+  std::filesystem::path validation_output = {};
   double validation_fraction = 0.01;
 };
 

@@ -1,9 +1,10 @@
 #include "io/batch.h"
 
 #include <algorithm>
-#include <fstream>
+#include <chrono>
 #include <map>
 #include <memory>
+#include <thread>
 
 #include "tests/support/catch.h"
 #include "tests/support/expect_error.h"

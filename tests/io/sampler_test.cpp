@@ -1,6 +1,9 @@
 #include "io/sampler.h"
 
+#include <algorithm>
+#include <cstdlib>
 #include <set>
+#include <utility>
 #include <vector>
 
 #include "tests/support/catch.h"
@@ -76,7 +79,13 @@ TEST_CASE("the order of an epoch depends on seed and epoch, and on nothing else"
 }
 
 TEST_CASE("the order of the data is the one that earlier runs used") {
-  REQUIRE(order_of(Permutation(8, 1), 8) == std::vector<std::int64_t>{0});
+  // From an independent implementation in Python.
+  REQUIRE(order_of(Permutation(8, 1), 8) == std::vector<std::int64_t>{7, 6, 2, 5, 3, 4, 0, 1});
+  REQUIRE(order_of(Permutation(11, 99), 11) == std::vector<std::int64_t>{0, 10, 8, 7, 3, 9, 2, 6, 5, 4, 1});
+  const Sampler sampler("text", 8 * 100 + 3, {8, 2}, 1);
+  const std::vector<std::pair<std::int64_t, std::int64_t>> begins{
+      {0, 176}, {1, 208}, {99, 592}, {100, 240}, {217, 0}};
+  for (const auto& [sample, begin] : begins) REQUIRE(sampler.shuffled_begin(sample) == begin);
 }
 
 TEST_CASE("rows lie inside of the text, look-ahead included, and use all that fits") {

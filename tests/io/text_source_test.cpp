@@ -1,5 +1,6 @@
 #include "io/text_source.h"
 
+#include <algorithm>
 #include <sys/stat.h>
 
 #include "tests/support/catch.h"

@@ -1,5 +1,7 @@
 #include "io/tokenizer.h"
 
+#include <algorithm>
+
 #include "tests/support/catch.h"
 #include "tests/support/expect_error.h"
 

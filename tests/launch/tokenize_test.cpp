@@ -1,0 +1,161 @@
+#include "launch/tokenize.h"
+
+#include <algorithm>
+#include <cmath>
+#include <cstdio>
+#include <cstdlib>
+#include <fstream>
+#include <iterator>
+#include <set>
+#include <unistd.h>
+
+#include "io/token_dataset.h"
+#include "tests/support/catch.h"
+#include "tests/support/expect_error.h"
+#include "tests/support/temporary_folder.h"
+
+namespace foretoken {
+namespace {
+
+/// Standard output and error go to a file while it lives.
+class CapturedOutput {
+ public:
+  explicit CapturedOutput(const std::filesystem::path& path) : path_(path) {
+    std::fflush(nullptr);
+    std::FILE* file = std::fopen(path.c_str(), "w");
+    for (int stream : {1, 2}) {
+      saved_[stream - 1] = dup(stream);
+      dup2(fileno(file), stream);
+    }
+    std::fclose(file);
+  }
+  ~CapturedOutput() {
+    std::fflush(nullptr);
+    for (int stream : {1, 2}) {
+      dup2(saved_[stream - 1], stream);
+      ::close(saved_[stream - 1]);
+    }
+  }
+  std::string text() const {
+    std::fflush(nullptr);
+    std::ifstream in(path_);
+    return {std::istreambuf_iterator<char>(in), {}};
+  }
+
+ private:
+  std::filesystem::path path_;
+  int saved_[2];
+};
+
+std::string text_of(const std::filesystem::path& dataset_path) {
+  const TokenDataset dataset(dataset_path);
+  std::vector<std::int32_t> ids(static_cast<std::size_t>(dataset.tokens()));
+  dataset.read(0, ids);
+  return make_tokenizer("bytes")->decode(ids);
+}
+
+TEST_CASE("tokenize turns a folder into one dataset and sums up what it did") {
+  const TemporaryFolder folder;
+  folder.write("in/b.txt", "second");
+  folder.write("in/a.txt", "first");
+  folder.write("in/picture", std::string("\x89PNG\0\0", 6));
+  folder.write("in/empty", "");
+  std::filesystem::create_symlink("nowhere", folder / "in/dangling");
+  std::string output;
+  {
+    const CapturedOutput captured(folder / "output");
+    REQUIRE(tokenize({.paths = {folder / "in"}, .output = folder / "out/data.h5"}) == 0);
+    output = captured.text();
+  }
+  REQUIRE(text_of(folder / "out/data.h5") == "first<|endofdocument|>second<|endofdocument|>");
+  CAPTURE(output);
+  REQUIRE(output.find("data.h5: 2 documents, 13 tokens, ") != std::string::npos);
+  REQUIRE(output.find("1 binary, 1 unreadable, 1 empty") != std::string::npos);
+  REQUIRE(output.find("unreadable: ") != std::string::npos);
+  REQUIRE(output.find("dangling: No such file") != std::string::npos);
+  REQUIRE(output.find("100 %") != std::string::npos);
+}
+
+TEST_CASE("tokenize deals whole documents to validation, the same ones every time") {
+  const TemporaryFolder folder;
+  std::set<std::string> all;
+  for (int i = 0; i < 300; ++i) {
+    const std::string text = fmt::format("document {}", i);
+    all.insert(text);
+    folder.write(fmt::format("in/{:03}", i), text);
+  }
+  const auto documents_of = [](const std::filesystem::path& path) {
+    std::set<std::string> documents;
+    std::string text = text_of(path);
+    const std::string end = "<|endofdocument|>";
+    for (std::size_t at; (at = text.find(end)) != std::string::npos; text.erase(0, at + end.size()))
+      documents.insert(text.substr(0, at));
+    return documents;
+  };
+  std::vector<std::set<std::string>> chosen;
+  for (const char* name : {"a", "b"}) {
+    const CapturedOutput captured(folder / "output");
+    tokenize({.paths = {folder / "in"},
+              .output = folder / fmt::format("{}.h5", name),
+              .validation_output = folder / fmt::format("{}_validation.h5", name),
+              .validation_fraction = 0.2});
+    chosen.push_back(documents_of(folder / fmt::format("{}_validation.h5", name)));
+    std::set<std::string> together = documents_of(folder / fmt::format("{}.h5", name));
+    REQUIRE(together.size() + chosen.back().size() == 300);
+    together.insert(chosen.back().begin(), chosen.back().end());
+    REQUIRE(together == all);
+  }
+  REQUIRE(chosen[0] == chosen[1]);
+  REQUIRE(std::abs(static_cast<int>(chosen[0].size()) - 60) < 30);
+}
+
+TEST_CASE("tokenize without any text is a data error and writes nothing") {
+  const TemporaryFolder folder;
+  folder.write("in/empty", "");
+  folder.write("in/picture", std::string(100, '\0'));
+  const CapturedOutput captured(folder / "output");
+  expect_error<DataError>("1 files are binary, 0 unreadable, 1 empty",
+                          [&] { tokenize({.paths = {folder / "in"}, .output = folder / "data.h5"}); });
+  expect_error<DataError>("none: No such file",
+                          [&] { tokenize({.paths = {folder / "none"}, .output = folder / "data.h5"}); });
+  REQUIRE_FALSE(std::filesystem::exists(folder / "data.h5"));
+  REQUIRE_FALSE(std::filesystem::exists(folder / "data.h5.tmp"));
+}
+
+TEST_CASE("tokenize that cannot split keeps what was there before") {
+  const TemporaryFolder folder;
+  folder.write("in/a", "one document");
+  folder.write("data.h5", "the old one");
+  const CapturedOutput captured(folder / "output");
+  expect_error<DataError>("of 1 documents for training", [&] {
+    tokenize({.paths = {folder / "in"},
+              .output = folder / "data.h5",
+              .validation_output = folder / "validation.h5"});
+  });
+  REQUIRE(std::filesystem::file_size(folder / "data.h5") == 11);
+  REQUIRE_FALSE(std::filesystem::exists(folder / "validation.h5"));
+}
+
+TEST_CASE("tokenize refuses options that make no sense") {
+  const TemporaryFolder folder;
+  const std::filesystem::path text = folder.write("a", "text");
+  const std::filesystem::path out = folder / "data.h5";
+  expect_error<UsageError>("no text given", [&] { tokenize({.output = out}); });
+  expect_error<UsageError>("no output given", [&] { tokenize({.paths = {text}}); });
+  expect_error<UsageError>("does not exist; there is: bytes",
+                           [&] { tokenize({.paths = {text}, .output = out, .tokenizer = "words"}); });
+  expect_error<UsageError>("are both", [&] {
+    tokenize({.paths = {text}, .output = out, .validation_output = folder / "./data.h5"});
+  });
+  for (const double fraction : {0.0, 1.0, -0.5, std::nan("")})
+    expect_error<UsageError>("is not between 0 and 1", [&] {
+      tokenize({.paths = {text},
+                .output = out,
+                .validation_output = folder / "v.h5",
+                .validation_fraction = fraction});
+    });
+  expect_error<UsageError>("would replace", [&] { tokenize({.paths = {text}, .output = text}); });
+}
+
+}  // namespace
+}  // namespace foretoken
