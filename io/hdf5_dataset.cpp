@@ -77,14 +77,16 @@ void Hdf5Dataset::check_tensor(const Tensor& tensor, std::int64_t begin) const {
 void Hdf5Dataset::read(const Tensor& out) const {
   silence_thread();
   check_tensor(out, -1);
-  if (H5Dread(id(), hdf5_type(dtype_).get(), H5S_ALL, H5S_ALL, H5P_DEFAULT, out.data) < 0)
+  const Hdf5Id type = hdf5_type(dtype_);  // closing it would clear the message of a failed transfer
+  if (H5Dread(id(), type.get(), H5S_ALL, H5S_ALL, H5P_DEFAULT, out.data) < 0)
     throw_hdf5_error(file_path_, name_, fmt::format("{} bytes cannot be read", out.bytes()));
 }
 
 void Hdf5Dataset::write(const Tensor& values) {
   silence_thread();
   check_tensor(values, -1);
-  if (H5Dwrite(id(), hdf5_type(dtype_).get(), H5S_ALL, H5S_ALL, H5P_DEFAULT, values.data) < 0)
+  const Hdf5Id type = hdf5_type(dtype_);
+  if (H5Dwrite(id(), type.get(), H5S_ALL, H5S_ALL, H5P_DEFAULT, values.data) < 0)
     throw_hdf5_error(file_path_, name_, fmt::format("{} bytes cannot be written", values.bytes()));
 }
 

@@ -89,8 +89,10 @@ Hdf5Dataset Hdf5File::create_dataset(const std::string& name, DType dtype, const
   const Hdf5Id creation = property_list(H5P_DATASET_CREATE);
   must(H5Pset_layout(creation.get(), H5D_CONTIGUOUS) >= 0, "cannot ask for contiguous data");
   must(H5Pset_fill_time(creation.get(), H5D_FILL_TIME_NEVER) >= 0, "cannot turn fill values off");
-  const hid_t dataset = H5Dcreate2(id(), name.c_str(), hdf5_type(dtype).get(), dataspace(shape).get(),
-                                   groups.get(), creation.get(), H5P_DEFAULT);
+  const Hdf5Id type = hdf5_type(dtype);  // closing it would clear the message of a failure
+  const Hdf5Id space = dataspace(shape);
+  const hid_t dataset =
+      H5Dcreate2(id(), name.c_str(), type.get(), space.get(), groups.get(), creation.get(), H5P_DEFAULT);
   if (dataset < 0) throw_hdf5_error(file_path_, name, "cannot be created");
   return {file_path_, name, Hdf5Id(dataset, H5Dclose)};
 }
@@ -106,8 +108,10 @@ Hdf5Dataset Hdf5File::create_growing_dataset(const std::string& name, DType dtyp
   const hid_t space = H5Screate_simple(1, &none, &unlimited);
   must(space >= 0, "cannot make a dataspace");
   const Hdf5Id owned(space, H5Sclose);
-  const hid_t dataset = H5Dcreate2(id(), name.c_str(), hdf5_type(dtype).get(), space, H5P_DEFAULT,
-                                   creation.get(), dataset_access().get());
+  const Hdf5Id type = hdf5_type(dtype);
+  const Hdf5Id access = dataset_access();
+  const hid_t dataset =
+      H5Dcreate2(id(), name.c_str(), type.get(), space, H5P_DEFAULT, creation.get(), access.get());
   if (dataset < 0) throw_hdf5_error(file_path_, name, "cannot be created");
   return {file_path_, name, Hdf5Id(dataset, H5Dclose)};
 }
@@ -115,7 +119,8 @@ Hdf5Dataset Hdf5File::create_growing_dataset(const std::string& name, DType dtyp
 Hdf5Dataset Hdf5File::dataset(const std::string& name) const {
   silence_thread();
   if (!has(name)) throw DataError("{}: {}: there is no such dataset", file_path_.string(), name);
-  const hid_t dataset = H5Dopen2(id(), name.c_str(), dataset_access().get());
+  const Hdf5Id access = dataset_access();
+  const hid_t dataset = H5Dopen2(id(), name.c_str(), access.get());
   if (dataset < 0) throw_hdf5_error(file_path_, name, "cannot be opened");
   Hdf5Dataset opened(file_path_, name, Hdf5Id(dataset, H5Dclose));
   hsize_t file_bytes = 0;

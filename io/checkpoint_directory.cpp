@@ -1,0 +1,215 @@
+#include "io/checkpoint_directory.h"
+
+#include <algorithm>
+#include <cerrno>
+#include <charconv>
+#include <cstring>
+#include <fcntl.h>
+#include <optional>
+#include <unistd.h>
+
+#include "io/checkpoint_manifest.h"
+#include "io/hdf5.h"
+#include "runtime/error.h"
+
+namespace foretoken {
+
+namespace fs = std::filesystem;
+
+namespace {
+
+constexpr std::string_view unfinished_suffix = ".tmp";
+constexpr std::string_view replaced_suffix = ".replaced";
+
+struct Entry {
+  std::int64_t step = 0;
+  std::string suffix;
+  fs::path path;
+};
+
+std::optional<Entry> parse(const fs::path& path) {
+  const std::string name = path.filename().string();
+  constexpr std::string_view prefix = "step_";
+  if (!name.starts_with(prefix)) return std::nullopt;
+  Entry entry;
+  const char* begin = name.data() + prefix.size();
+  const char* end = name.data() + name.size();
+  const auto [rest, error] = std::from_chars(begin, end, entry.step);
+  entry.suffix.assign(rest, end);
+  if (error != std::errc() || entry.step < 0 || name != checkpoint_name(entry.step) + entry.suffix)
+    return std::nullopt;
+  if (!entry.suffix.empty() && entry.suffix != unfinished_suffix && entry.suffix != replaced_suffix)
+    return std::nullopt;
+  entry.path = path;
+  return entry;
+}
+
+/// Every directory of ours, highest step first, the newer of two saves of a step first.
+std::vector<Entry> entries(const fs::path& directory) {
+  std::error_code error;
+  if (!fs::is_directory(directory, error))
+    throw DataError("checkpoints: {}: {}", directory.string(),
+                    fs::exists(directory, error) ? "is not a directory" : "there is no such directory");
+  std::vector<Entry> found;
+  for (fs::directory_iterator it(directory, error), end; !error && it != end; it.increment(error)) {
+    std::error_code ignored;
+    if (auto entry = parse(it->path()); entry && it->is_directory(ignored))
+      found.push_back(std::move(*entry));
+  }
+  if (error) throw DataError("checkpoints: {}: cannot be listed: {}", directory.string(), error.message());
+  std::sort(found.begin(), found.end(), [](const Entry& a, const Entry& b) {
+    return a.step != b.step ? a.step > b.step : a.suffix < b.suffix;
+  });
+  return found;
+}
+
+void rename_directory(const fs::path& from, const fs::path& to) {
+  std::error_code error;
+  fs::rename(from, to, error);
+  if (error)
+    throw DataError("checkpoint {}: cannot be renamed to {}: {}", from.string(), to.filename().string(),
+                    error.message());
+}
+
+void remove_directory(const fs::path& path) {
+  std::error_code error;
+  fs::remove_all(path, error);
+  if (error) throw DataError("checkpoint {}: cannot be removed: {}", path.string(), error.message());
+}
+
+fs::path unfinished_path(const fs::path& directory, std::int64_t step) {
+  return directory / (checkpoint_name(step) + std::string(unfinished_suffix));
+}
+
+/// A removal that is cut short must not leave half a checkpoint under a complete one's name.
+void remove_complete(const fs::path& directory, const Entry& entry) {
+  const fs::path doomed = unfinished_path(directory, entry.step);
+  remove_directory(doomed);
+  rename_directory(entry.path, doomed);
+  remove_directory(doomed);
+}
+
+}  // namespace
+
+std::string checkpoint_name(std::int64_t step) {
+  return fmt::format("step_{:08}", step);
+}
+
+std::vector<fs::path> list_checkpoints(const fs::path& directory) {
+  std::vector<fs::path> complete;
+  std::int64_t listed = -1;
+  for (const Entry& entry : entries(directory)) {
+    if (entry.suffix == unfinished_suffix || entry.step == listed) continue;
+    complete.push_back(entry.path);
+    listed = entry.step;
+  }
+  return complete;
+}
+
+std::vector<fs::path> checkpoints_at(const fs::path& path) {
+  fs::path clean = path.lexically_normal();
+  if (!clean.has_filename()) clean = clean.parent_path();
+  std::error_code error;
+  if (!fs::exists(clean, error)) throw DataError("checkpoint {}: there is no such path", path.string());
+  if (const auto entry = parse(clean)) {
+    if (entry->suffix == unfinished_suffix)
+      throw DataError("checkpoint {}: was never completed (its name ends in .tmp)", path.string());
+    return {clean};
+  }
+  if (fs::exists(clean / manifest_name, error)) return {clean};  // one that a person has renamed
+  const fs::path run = clean / "checkpoints";
+  const fs::path folder = fs::is_directory(run, error) ? run : clean;
+  std::vector<fs::path> found = list_checkpoints(folder);
+  if (found.empty()) throw DataError("checkpoint {}: holds no complete checkpoint", folder.string());
+  return found;
+}
+
+fs::path prepare_checkpoint(const fs::path& directory, std::int64_t step) {
+  std::error_code error;
+  if (fs::create_directories(directory, error) && directory.has_parent_path())
+    sync_to_disk(directory.parent_path());
+  if (error) throw DataError("checkpoints: {}: cannot be made: {}", directory.string(), error.message());
+  std::int64_t published = -1;
+  for (const Entry& entry : entries(directory)) {
+    if (entry.suffix.empty()) published = entry.step;
+    if (entry.suffix == unfinished_suffix) remove_directory(entry.path);
+    if (entry.suffix == replaced_suffix && entry.step == published) remove_complete(directory, entry);
+  }
+  const fs::path unfinished = unfinished_path(directory, step);
+  if (!fs::create_directory(unfinished, error))
+    throw DataError("checkpoint {}: cannot be made: {}", unfinished.string(), error.message());
+  return unfinished;
+}
+
+void set_aside_checkpoint(const fs::path& directory, std::int64_t step) {
+  const fs::path complete = directory / checkpoint_name(step);
+  const fs::path replaced = directory / (checkpoint_name(step) + std::string(replaced_suffix));
+  std::error_code error;
+  if (!fs::exists(complete, error)) return;
+  remove_directory(replaced);  // debris: the complete one took its place
+  rename_directory(complete, replaced);
+}
+
+void publish_checkpoint(const fs::path& directory, std::int64_t step) {
+  rename_directory(unfinished_path(directory, step), directory / checkpoint_name(step));
+  sync_to_disk(directory);
+  for (const Entry& entry : entries(directory))
+    if (entry.step == step && entry.suffix == replaced_suffix) remove_complete(directory, entry);
+}
+
+void retire_checkpoints(const fs::path& directory, std::int64_t step, int keep) {
+  int kept = 0;
+  for (const Entry& entry : entries(directory)) {
+    if (entry.suffix == unfinished_suffix || entry.step > step) continue;
+    if (kept < keep)
+      ++kept;
+    else
+      remove_complete(directory, entry);
+  }
+}
+
+void discard_checkpoint(const fs::path& unfinished) noexcept {
+  std::error_code ignored;
+  fs::remove_all(unfinished, ignored);
+}
+
+void write_file(const fs::path& file, std::string_view text) {
+  fs::path partial = file;
+  partial += ".part";
+  const int descriptor = ::open(partial.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
+  int failure = descriptor < 0 ? errno : 0;
+  while (!failure && !text.empty()) {
+    const ssize_t written = ::write(descriptor, text.data(), text.size());
+    if (written >= 0)
+      text.remove_prefix(static_cast<std::size_t>(written));
+    else if (errno != EINTR)
+      failure = errno;
+  }
+  if (!failure && ::fsync(descriptor) != 0) failure = errno;
+  if (descriptor >= 0 && ::close(descriptor) != 0 && !failure) failure = errno;
+  if (!failure && ::rename(partial.c_str(), file.c_str()) != 0) failure = errno;
+  if (failure) throw DataError("{}: cannot be written: {}", file.string(), std::strerror(failure));
+}
+
+void read_bytes(const fs::path& file, std::int64_t begin, std::span<std::byte> out) {
+  const int descriptor = ::open(file.c_str(), O_RDONLY | O_CLOEXEC);
+  if (descriptor < 0) throw DataError("{}: cannot be opened: {}", file.string(), std::strerror(errno));
+  std::size_t done = 0;
+  int failure = 0;
+  while (done < out.size() && !failure) {
+    const ssize_t count =
+        ::pread(descriptor, out.data() + done, out.size() - done, begin + static_cast<std::int64_t>(done));
+    if (count == 0) break;
+    if (count > 0)
+      done += static_cast<std::size_t>(count);
+    else if (errno != EINTR)
+      failure = errno;
+  }
+  ::close(descriptor);
+  if (failure) throw DataError("{}: cannot be read: {}", file.string(), std::strerror(failure));
+  if (done < out.size())
+    throw DataError("{}: truncated: bytes [{}, {}) are wanted, it ends at {}", file.string(), begin,
+                    begin + static_cast<std::int64_t>(out.size()), begin + static_cast<std::int64_t>(done));
+}
+
+}  // namespace foretoken

@@ -1,0 +1,152 @@
+#include "io/checkpoint_reader.h"
+
+#include <algorithm>
+#include <cstddef>
+#include <cstring>
+#include <set>
+
+#include "io/checkpoint_directory.h"
+#include "io/checkpoint_shard.h"
+#include "io/digest.h"
+
+namespace foretoken {
+
+namespace fs = std::filesystem;
+
+namespace {
+
+/// Empty, or how the file on disk is not the one that was written.
+std::string size_fault(const fs::path& path, const ShardFile& file) {
+  std::error_code error;
+  if (!fs::is_regular_file(path, error)) return "is missing";
+  const std::uintmax_t bytes = fs::file_size(path, error);
+  if (error) return error.message();
+  if (bytes == static_cast<std::uintmax_t>(file.bytes)) return {};
+  return fmt::format("{} ({} bytes in the manifest, {} on disk)",
+                     bytes < static_cast<std::uintmax_t>(file.bytes) ? "truncated" : "longer than written",
+                     file.bytes, bytes);
+}
+
+}  // namespace
+
+Checkpoint::Checkpoint(fs::path directory, CheckpointManifest manifest)
+    : directory_(std::move(directory)), manifest_(std::move(manifest)) {
+  for (const PieceRecord& piece : manifest_.pieces) tensors_[{piece.kind, piece.tensor}].push_back(piece);
+  for (auto& [key, pieces] : tensors_)
+    std::sort(pieces.begin(), pieces.end(),
+              [](const PieceRecord& a, const PieceRecord& b) { return a.range.begin < b.range.begin; });
+}
+
+Checkpoint Checkpoint::open(const fs::path& directory) {
+  fs::path clean = directory.lexically_normal();
+  if (!clean.has_filename()) clean = clean.parent_path();
+  std::error_code error;
+  if (!fs::is_directory(clean, error))
+    throw DataError("checkpoint {}: {}", directory.string(),
+                    fs::exists(clean, error) ? "is not a directory" : "there is no such directory");
+  if (clean.extension() == ".tmp")
+    throw DataError("checkpoint {}: was never completed (its name ends in .tmp)", directory.string());
+  if (!fs::is_regular_file(clean / manifest_name, error))
+    throw DataError("checkpoint {}: has no {}", directory.string(), manifest_name);
+  Checkpoint checkpoint(clean, read_manifest(clean / manifest_name));
+  std::set<std::string> needed;
+  for (const PieceRecord& piece : checkpoint.manifest_.pieces) needed.insert(piece.file);
+  for (const ShardFile& file : checkpoint.manifest_.files)
+    if (needed.contains(file.name))
+      if (const std::string fault = size_fault(clean / file.name, file); !fault.empty())
+        throw DataError("{}: {}", checkpoint.label(file.name), fault);
+  return checkpoint;
+}
+
+bool Checkpoint::has(const std::string& kind, const std::string& tensor) const {
+  return tensors_.contains({kind, tensor});
+}
+
+const std::vector<PieceRecord>& Checkpoint::pieces(const std::string& kind, const std::string& tensor) const {
+  const auto found = tensors_.find({kind, tensor});
+  if (found == tensors_.end())
+    throw DataError("checkpoint {}: has no {}", directory_.string(), describe(kind, tensor));
+  return found->second;
+}
+
+void Checkpoint::read(const std::string& kind, const std::string& tensor, const Range& range,
+                      const Tensor& out) const {
+  const std::vector<PieceRecord>& parts = pieces(kind, tensor);
+  const PieceRecord& any = parts.front();
+  const std::string name = describe(kind, tensor);
+  if (range.begin < 0 || range.size() < 0 || range.end > any.shape.elements())
+    throw DataError("checkpoint {}: {}: elements [{}, {}) are wanted, but its shape is {}",
+                    directory_.string(), name, range.begin, range.end, to_string(any.shape));
+  if (out.dtype != any.dtype)
+    throw DataError("checkpoint {}: {}: holds {}, but {} is wanted", directory_.string(), name,
+                    name_of(any.dtype), name_of(out.dtype));
+  if (out.elements() != range.size() || out.device != DeviceKind::cpu)
+    throw DefectError("checkpoint: {}: {} elements are to be read into a tensor {}", name, range.size(),
+                      to_string(out.shape));
+
+  const std::size_t element = size_of(any.dtype);
+  std::byte* const target = static_cast<std::byte*>(out.data);
+  const auto place = [&](std::int64_t index) {  // of an element of the tensor, in out
+    return target + static_cast<std::size_t>(index - range.begin) * element;
+  };
+  std::vector<std::byte> buffer;
+  for (const PieceRecord& piece : parts) {
+    const Range wanted = intersection(piece.range, range);
+    if (wanted.empty()) continue;
+    const std::size_t bytes = static_cast<std::size_t>(piece.bytes());
+    if (wanted == piece.range) {
+      read_whole(piece, {place(piece.range.begin), bytes});
+      continue;
+    }
+    buffer.resize(bytes);
+    read_whole(piece, buffer);
+    std::memcpy(place(wanted.begin),
+                buffer.data() + static_cast<std::size_t>(wanted.begin - piece.range.begin) * element,
+                static_cast<std::size_t>(wanted.size()) * element);
+  }
+}
+
+void Checkpoint::read_whole(const PieceRecord& piece, std::span<std::byte> out) const {
+  read_bytes(directory_ / piece.file, piece.address, out);
+  if (const std::string actual = digest_of(out); actual != piece.digest)
+    throw DataError("{}: {}: digest differs (manifest {}, file {})", label(piece.file),
+                    describe(piece.kind, piece.tensor), abbreviated(piece.digest), abbreviated(actual));
+}
+
+std::vector<std::string> Checkpoint::verify(int part, int parts) const {
+  std::vector<std::string> failures;
+  std::vector<std::byte> buffer;
+  for (std::size_t i = static_cast<std::size_t>(part); i < manifest_.files.size();
+       i += static_cast<std::size_t>(parts)) {
+    const ShardFile& file = manifest_.files[i];
+    if (const std::string fault = size_fault(directory_ / file.name, file); !fault.empty()) {
+      failures.push_back(fmt::format("{}: {}", label(file.name), fault));
+      continue;
+    }
+    for (const PieceRecord& piece : manifest_.pieces) {
+      if (piece.file != file.name) continue;
+      try {
+        buffer.resize(static_cast<std::size_t>(piece.bytes()));
+        read_whole(piece, buffer);
+      } catch (const DataError& error) {
+        failures.push_back(error.what());
+      }
+    }
+    try {
+      if (const std::string actual = digest_outside(directory_ / file.name, manifest_.pieces);
+          actual != file.digest)
+        failures.push_back(fmt::format("{}: HDF5 structures: digest differs (manifest {}, file {})",
+                                       label(file.name), abbreviated(file.digest), abbreviated(actual)));
+    } catch (const std::exception& error) {
+      failures.push_back(error.what());
+    }
+  }
+  return failures;
+}
+
+/// "step_00000400/shard_00002.h5"
+std::string Checkpoint::label(const std::string& file) const {
+  return (directory_.filename() / file).string();
+}
+
+}  // namespace foretoken

@@ -1,0 +1,47 @@
+#include "io/digest.h"
+
+#include <new>
+
+#include <fmt/format.h>
+#include <xxhash.h>
+
+namespace foretoken {
+
+namespace {
+
+std::string hex(const XXH128_hash_t& hash) {
+  return fmt::format("{:016x}{:016x}", hash.high64, hash.low64);
+}
+
+}  // namespace
+
+std::string digest_of(std::span<const std::byte> bytes) {
+  return hex(XXH3_128bits(bytes.data(), bytes.size()));
+}
+
+std::string digest_of(std::string_view text) {
+  return digest_of(std::as_bytes(std::span(text)));
+}
+
+DigestStream::DigestStream() : state_(XXH3_createState()) {
+  if (!state_) throw std::bad_alloc();
+  XXH3_128bits_reset(static_cast<XXH3_state_t*>(state_));
+}
+
+DigestStream::~DigestStream() {
+  XXH3_freeState(static_cast<XXH3_state_t*>(state_));
+}
+
+void DigestStream::add(std::span<const std::byte> bytes) {
+  XXH3_128bits_update(static_cast<XXH3_state_t*>(state_), bytes.data(), bytes.size());
+}
+
+std::string DigestStream::digest() const {
+  return hex(XXH3_128bits_digest(static_cast<const XXH3_state_t*>(state_)));
+}
+
+std::string abbreviated(const std::string& digest) {
+  return digest.substr(0, 8) + "…";
+}
+
+}  // namespace foretoken

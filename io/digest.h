@@ -1,0 +1,34 @@
+#pragma once
+// Digests of what is stored: XXH3-128 (github.com/Cyan4973/xxHash, doc/xxhash_spec.md), fast enough to run
+// over every byte that is written or read. It finds damage, not forgery.
+
+#include <cstddef>
+#include <span>
+#include <string>
+#include <string_view>
+
+namespace foretoken {
+
+/// 32 lower-case hex digits in canonical (big-endian) order, as `xxh128sum` prints them.
+std::string digest_of(std::span<const std::byte> bytes);
+std::string digest_of(std::string_view text);
+
+/// The same over bytes that come in parts.
+class DigestStream {
+ public:
+  DigestStream();
+  ~DigestStream();
+  DigestStream(const DigestStream&) = delete;
+  DigestStream& operator=(const DigestStream&) = delete;
+
+  void add(std::span<const std::byte> bytes);
+  std::string digest() const;
+
+ private:
+  void* state_;
+};
+
+/// "91c04e7a…": enough to tell two digests apart in a message.
+std::string abbreviated(const std::string& digest);
+
+}  // namespace foretoken

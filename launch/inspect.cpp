@@ -1,0 +1,135 @@
+#include "launch/inspect.h"
+
+#include <algorithm>
+#include <cctype>
+#include <map>
+#include <set>
+#include <vector>
+
+#include <fmt/ostream.h>
+#include <fmt/ranges.h>
+
+#include "io/checkpoint_directory.h"
+#include "io/checkpoint_reader.h"
+
+namespace foretoken {
+
+namespace {
+
+/// Layer 10 comes after layer 9.
+struct NaturalOrder {
+  bool operator()(const std::string& a, const std::string& b) const {
+    const auto is_digit = [](char c) { return std::isdigit(static_cast<unsigned char>(c)) != 0; };
+    auto i = a.begin();
+    auto j = b.begin();
+    while (i != a.end() && j != b.end()) {
+      if (is_digit(*i) && is_digit(*j)) {
+        const auto i_end = std::find_if_not(i, a.end(), is_digit);
+        const auto j_end = std::find_if_not(j, b.end(), is_digit);
+        if (i_end - i != j_end - j) return i_end - i < j_end - j;
+        const int order = std::string(i, i_end).compare(std::string(j, j_end));
+        if (order != 0) return order < 0;
+        i = i_end;
+        j = j_end;
+      } else {
+        if (*i != *j) return *i < *j;
+        ++i;
+        ++j;
+      }
+    }
+    return i == a.end() && j != b.end();
+  }
+};
+
+struct TensorRow {
+  Shape shape;
+  DType dtype = DType::f32;
+  int pieces = 0;                // of the tensor itself
+  std::set<std::string> files;   // of every kind
+  std::set<std::string> others;  // kinds beside the first: its moments
+};
+
+using TensorTable = std::map<std::string, TensorRow, NaturalOrder>;
+
+TensorTable table_of(const Checkpoint& checkpoint) {
+  TensorTable table;
+  for (const PieceRecord& piece : checkpoint.manifest().pieces) {
+    TensorRow& row = table[piece.tensor];
+    row.files.insert(piece.file);
+    const bool itself = piece.kind == "model" || !checkpoint.has("model", piece.tensor);
+    if (itself) {
+      row.shape = piece.shape;
+      row.dtype = piece.dtype;
+      ++row.pieces;
+    }
+    if (piece.kind != "model") row.others.insert(piece.kind);
+  }
+  return table;
+}
+
+/// "shard_00000 shard_00002", or how many there are.
+std::string files_text(const std::set<std::string>& files) {
+  if (files.size() > 4) return fmt::format("{} shards", files.size());
+  std::vector<std::string> stems;
+  for (const std::string& file : files) stems.push_back(file.substr(0, file.rfind('.')));
+  return fmt::format("{}", fmt::join(stems, " "));
+}
+
+void print_header(const Checkpoint& checkpoint, std::ostream& out) {
+  const CheckpointInfo& info = checkpoint.info();
+  std::int64_t stored = 0;
+  for (const PieceRecord& piece : checkpoint.manifest().pieces) stored += piece.bytes();
+  std::int64_t on_disk = 0;
+  for (const ShardFile& file : checkpoint.manifest().files) on_disk += file.bytes;
+  const auto line = [&](const char* name, const auto& value) { fmt::print(out, "{:<12} {}\n", name, value); };
+  line("checkpoint", checkpoint.directory().string());
+  line("step", info.step);
+  line("tokens", info.tokens);
+  line("samples", info.samples);
+  line("layout", to_string(info.grid));
+  line("seed", info.seed);
+  for (const auto& [name, value] : info.conventions) line("convention", fmt::format("{} = {}", name, value));
+  line("tokenizer", info.tokenizer);
+  line("created", info.created);
+  line("size", fmt::format("{} of tensors, {} in {} files", bytes_text(stored), bytes_text(on_disk),
+                           checkpoint.manifest().files.size()));
+}
+
+void print_table(const TensorTable& table, std::ostream& out) {
+  std::size_t name_width = 6;
+  std::size_t shape_width = 5;
+  for (const auto& [name, row] : table) {
+    name_width = std::max(name_width, name.size());
+    shape_width = std::max(shape_width, to_string(row.shape).size());
+  }
+  const auto line = [&](const auto&... cells) {
+    fmt::print(out, fmt::runtime("{:<{}}  {:<{}}  {:<5} {:>13} {:>7}  {:<20}  {}\n"), cells...);
+  };
+  out << '\n';
+  line("tensor", name_width, "shape", shape_width, "dtype", "parameters", "pieces", "with", "in");
+  std::int64_t parameters = 0;
+  for (const auto& [name, row] : table) {
+    line(name, name_width, to_string(row.shape), shape_width, name_of(row.dtype), row.shape.elements(),
+         row.pieces, fmt::format("{}", fmt::join(row.others, " ")), files_text(row.files));
+    parameters += row.shape.elements();
+  }
+  fmt::print(out, "\n{} tensors, {} parameters\n", table.size(), parameters);
+}
+
+}  // namespace
+
+int inspect(const std::string& path, bool verify, std::ostream& out) {
+  const Checkpoint checkpoint = Checkpoint::open(checkpoints_at(path).front());
+  print_header(checkpoint, out);
+  print_table(table_of(checkpoint), out);
+  if (!verify) return static_cast<int>(ExitCode::done);
+
+  const std::vector<std::string> failures = checkpoint.verify();
+  for (const std::string& failure : failures) fmt::print(out, "damaged: {}\n", failure);
+  if (!failures.empty()) return static_cast<int>(ExitCode::data);
+  fmt::print(out, "all {} digests hold\n",
+             checkpoint.manifest().pieces.size() + checkpoint.manifest().files.size());
+  return static_cast<int>(ExitCode::done);
+}
+
+}  // namespace foretoken

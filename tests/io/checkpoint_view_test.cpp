@@ -1,0 +1,91 @@
+#include "io/checkpoint_view.h"
+
+#include <cmath>
+
+#include "io/hdf5.h"
+#include "tests/support/catch.h"
+#include "tests/support/checkpoint_fixture.h"
+#include "tests/support/temporary_folder.h"
+
+using namespace foretoken;
+namespace fs = std::filesystem;
+
+namespace {
+
+std::vector<float> view_of(const fs::path& checkpoint, const TestTensor& tensor) {
+  const Hdf5File file = Hdf5File::open(checkpoint / "model.h5");
+  const Hdf5Dataset dataset = file.dataset("/" + tensor.kind + "/" + tensor.name);
+  REQUIRE(dataset.shape() == tensor.shape);
+  std::vector<float> values(static_cast<std::size_t>(tensor.shape.elements()));
+  dataset.read(tensor_over(std::span<float>(values), tensor.shape));
+  return values;
+}
+
+}  // namespace
+
+TEST_CASE("a flat range is cut into boxes that hold exactly its elements in order") {
+  for (const Shape& shape :
+       {Shape{11}, Shape{4, 6}, Shape{1, 7}, Shape{7, 1}, Shape{3, 2, 4}, Shape{2, 3, 1, 4}}) {
+    const std::int64_t elements = shape.elements();
+    for (std::int64_t begin = 0; begin <= elements; ++begin)
+      for (std::int64_t end = begin; end <= elements; ++end) {
+        std::int64_t next = begin;
+        const std::vector<Hyperslab> slabs = hyperslabs(shape, {begin, end});
+        CHECK(static_cast<int>(slabs.size()) <= 2 * shape.rank() - 1);
+        for (const Hyperslab& slab : slabs) {
+          std::array<std::int64_t, Shape::max_rank> index = slab.start;
+          for (std::int64_t i = 0; i < slab.elements; ++i) {
+            std::int64_t flat = 0;
+            for (int dim = 0; dim < shape.rank(); ++dim)
+              flat = flat * shape[dim] + index[static_cast<std::size_t>(dim)];
+            REQUIRE(flat == next++);
+            for (int dim = shape.rank() - 1; dim >= 0; --dim) {
+              const std::size_t d = static_cast<std::size_t>(dim);
+              if (++index[d] < slab.start[d] + slab.count[d]) break;
+              index[d] = slab.start[d];
+            }
+          }
+          REQUIRE(index == slab.start);  // the box is spent
+        }
+        REQUIRE(next == end);
+      }
+  }
+}
+
+TEST_CASE("the view shows whole tensors to an HDF5 reader, also after the directory was moved") {
+  const TemporaryFolder folder;
+  save_checkpoint(folder / "c", 1, cut_by_tensor(2, 5));
+  save_checkpoint(folder / "c", 2, cut_evenly(3, 5));
+  save_checkpoint(folder / "c", 3, cut_raggedly(3, 5));
+  fs::rename(folder / "c", folder / "moved");
+  for (const char* step : {"step_00000001", "step_00000002", "step_00000003"})
+    for (const TestTensor& tensor : test_tensors()) {
+      const std::vector<float> values = view_of(folder / "moved" / step, tensor);
+      for (std::size_t i = 0; i < values.size(); ++i)
+        REQUIRE(values[i] == test_value(tensor, static_cast<std::int64_t>(i), 5));
+    }
+}
+
+TEST_CASE("the view shows NaN, not numbers, where a shard is missing") {
+  const TemporaryFolder folder;
+  save_checkpoint(folder / "c", 1, cut_evenly(2, 5));
+  fs::remove(folder / "c/step_00000001/shard_00001.h5");
+  const TestTensor norm = {"model", "model.norm.weight", {13}};
+  const std::vector<float> values = view_of(folder / "c/step_00000001", norm);
+  CHECK(values[5] == test_value(norm, 5, 5));
+  CHECK(std::isnan(values[6]));
+  CHECK(std::isnan(values[12]));
+}
+
+TEST_CASE("a shard holds a whole tensor in its shape and a part with its place") {
+  const TemporaryFolder folder;
+  save_checkpoint(folder / "c", 1, cut_evenly(1, 5));
+  save_checkpoint(folder / "c", 2, cut_evenly(2, 5));
+  const Hdf5File whole = Hdf5File::open(folder / "c/step_00000001/shard_00000.h5");
+  CHECK(whole.dataset("/model/model.embed_tokens.weight").shape() == Shape{257, 12});
+  const Hdf5File part = Hdf5File::open(folder / "c/step_00000002/shard_00001.h5");
+  const Hdf5Dataset dataset = part.dataset("/exp_avg/model.norm.weight@6");
+  CHECK(dataset.shape() == Shape{7});
+  CHECK(dataset.i64_attribute("offset") == 6);
+  CHECK(dataset.has_attribute("global_shape"));
+}

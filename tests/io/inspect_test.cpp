@@ -1,0 +1,78 @@
+#include "launch/inspect.h"
+
+#include <sstream>
+
+#include "tests/support/catch.h"
+#include "tests/support/checkpoint_fixture.h"
+#include "tests/support/expect_error.h"
+#include "tests/support/fault_injection.h"
+#include "tests/support/temporary_folder.h"
+
+using namespace foretoken;
+
+namespace {
+
+std::string inspected(const std::filesystem::path& path, bool verify, int expected_code) {
+  std::ostringstream out;
+  CHECK(inspect(path.string(), verify, out) == expected_code);
+  return out.str();
+}
+
+bool has(const std::string& text, const std::string& part) {
+  INFO(text);
+  CHECK(text.find(part) != std::string::npos);
+  return text.find(part) != std::string::npos;
+}
+
+}  // namespace
+
+TEST_CASE("inspect shows what a checkpoint is and holds, of a run the newest") {
+  const TemporaryFolder folder;
+  save_checkpoint(folder / "run/checkpoints", 100, cut_evenly(1, 1));
+  save_checkpoint(folder / "run/checkpoints", 200, cut_evenly(2, 2));
+  const std::string text = inspected(folder / "run", false, 0);
+  has(text, "step         200\n");
+  has(text, "tokens       819200\n");
+  has(text, "samples      1600\n");
+  has(text, "layout       pp 2 × dp 1 × v 1\n");
+  has(text, "convention   concat = embedding_first\n");
+  has(text, "tokenizer    bytes\n");
+  has(text, "model.embed_tokens.weight          [257, 12]");
+  has(text, "exp_avg exp_avg_sq    shard_00000 shard_00001\n");
+  has(text, "\n5 tensors, 3946 parameters\n");
+  CHECK(text.find("digests") == std::string::npos);
+  CHECK(inspected(folder / "run/checkpoints/step_00000200", false, 0) == text);
+  has(inspected(folder / "run/checkpoints/step_00000100", false, 0), "step         100\n");
+}
+
+TEST_CASE("inspect lists layer 10 after layer 9") {
+  const TemporaryFolder folder;
+  std::vector<RankPieces> cut(1);
+  for (const char* layer : {"10", "9", "0", "11"})
+    cut[0].add({"model", std::string("model.layers.") + layer + ".w", {2}}, {0, 2}, 1);
+  save_checkpoint(folder / "c", 1, cut);
+  const std::string text = inspected(folder / "c", false, 0);
+  CHECK(text.find("layers.0.w") < text.find("layers.9.w"));
+  CHECK(text.find("layers.9.w") < text.find("layers.10.w"));
+  CHECK(text.find("layers.10.w") < text.find("layers.11.w"));
+}
+
+TEST_CASE("inspect with verify says that all digests hold, or which do not, with exit code 3") {
+  const TemporaryFolder folder;
+  save_checkpoint(folder / "c", 400, cut_evenly(2, 1));
+  has(inspected(folder / "c", true, 0), "all 33 digests hold\n");  // 30 pieces, 3 files
+  const Checkpoint checkpoint = Checkpoint::open(folder / "c/step_00000400");
+  for (const PieceRecord& piece : checkpoint.pieces("exp_avg", "model.norm.weight"))
+    flip_byte(checkpoint.directory() / piece.file, piece.address);
+  const std::string text = inspected(folder / "c", true, 3);
+  has(text, "damaged: step_00000400/shard_00000.h5: exp_avg of model.norm.weight: digest differs");
+  has(text, "damaged: step_00000400/shard_00001.h5: exp_avg of model.norm.weight: digest differs");
+  CHECK(text.find("hold") == std::string::npos);
+}
+
+TEST_CASE("inspect of what is no checkpoint is a data error") {
+  const TemporaryFolder folder;
+  std::ostringstream out;
+  expect_error<DataError>("no such path", [&] { inspect((folder / "nowhere").string(), false, out); });
+  expect_error<DataError>("no complete checkpoint", [&] { inspect(folder.path().string(), false, out); });
+}

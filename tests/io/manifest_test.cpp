@@ -1,0 +1,181 @@
+#include <fstream>
+#include <limits>
+
+#include <nlohmann/json.hpp>
+
+#include "io/checkpoint_directory.h"
+#include "io/checkpoint_manifest.h"
+#include "io/digest.h"
+#include "tests/support/catch.h"
+#include "tests/support/expect_error.h"
+#include "tests/support/temporary_folder.h"
+
+using namespace foretoken;
+
+namespace {
+
+PieceRecord piece(const std::string& tensor, Range range, const Shape& shape = {4, 6}) {
+  return {"model",
+          tensor,
+          shape,
+          DType::f32,
+          range,
+          "shard_00000.h5",
+          "/model/" + tensor,
+          2048 + range.begin * 4,
+          std::string(32, 'a')};
+}
+
+CheckpointManifest example() {
+  CheckpointManifest manifest;
+  manifest.info.step = 400;
+  manifest.info.tokens = 1234567890123;
+  manifest.info.samples = 17;
+  manifest.info.grid = {2, 3, 4};
+  manifest.info.seed = 0xffffffffffffffffu;
+  manifest.info.conventions = {{"concat", "hidden_first"}, {"trunk_hidden", "raw"}};
+  manifest.info.config = "[run]\nname = \"Übung \\\"1\\\"\"\n";
+  manifest.info.tokenizer = "bytes:0123";
+  manifest.info.created = "2025-01-31T12:00:00Z";
+  manifest.files = {{"shard_00000.h5", 4096, std::string(32, 'b')}};
+  manifest.pieces = {piece("a.weight", {0, 10}), piece("a.weight", {10, 24}), piece("b.weight", {0, 24})};
+  return manifest;
+}
+
+void expect_refused(const std::string& text, const std::string& fragment) {
+  const TemporaryFolder directory;
+  const auto file = directory.path() / "manifest.json";
+  std::ofstream(file) << text;
+  expect_error<DataError>(fragment, [&] { read_manifest(file); });
+  expect_error<DataError>(file.string(), [&] { read_manifest(file); });
+}
+
+std::string replaced(std::string text, const std::string& from, const std::string& to) {
+  const std::size_t at = text.find(from);
+  REQUIRE(at != std::string::npos);
+  return text.replace(at, from.size(), to);
+}
+
+/// The example with one value changed and the digest made right again, so that only that value is wrong.
+std::string forged(const std::string& place, const nlohmann::json& value) {
+  nlohmann::json json = nlohmann::json::parse(manifest_text(example()));
+  json["checkpoint"][nlohmann::json::json_pointer(place)] = value;
+  json["digest"] = digest_of(json["checkpoint"].dump());
+  return json.dump(1);
+}
+
+}  // namespace
+
+TEST_CASE("a digest is XXH3-128 in canonical order, in one go or in parts") {
+  CHECK(digest_of("") == "99aa06d3014798d86001c324468d497f");
+  DigestStream stream;
+  stream.add(std::as_bytes(std::span(std::string_view("fore"))));
+  stream.add(std::as_bytes(std::span(std::string_view("token"))));
+  CHECK(stream.digest() == digest_of("foretoken"));
+  CHECK(digest_of("foretoken") != digest_of("foretokeN"));
+}
+
+TEST_CASE("a manifest reads back as it was written") {
+  const TemporaryFolder directory;
+  const auto file = directory.path() / "manifest.json";
+  const CheckpointManifest written = example();
+  write_file(file, manifest_text(written));
+  const CheckpointManifest read = read_manifest(file);
+  CHECK(read.info.step == written.info.step);
+  CHECK(read.info.tokens == written.info.tokens);
+  CHECK(read.info.samples == written.info.samples);
+  CHECK(read.info.grid == written.info.grid);
+  CHECK(read.info.seed == written.info.seed);
+  CHECK(read.info.conventions == written.info.conventions);
+  CHECK(read.info.config == written.info.config);
+  CHECK(read.info.tokenizer == written.info.tokenizer);
+  CHECK(read.info.created == written.info.created);
+  REQUIRE(read.pieces.size() == 3);
+  CHECK(read.pieces[1].range == Range{10, 24});
+  CHECK(read.pieces[1].shape == Shape{4, 6});
+  CHECK(read.pieces[1].address == written.pieces[1].address);
+  CHECK(manifest_text(read) == manifest_text(written));
+}
+
+TEST_CASE("every flipped byte of a manifest that could change its meaning is found") {
+  const TemporaryFolder directory;
+  const auto file = directory.path() / "manifest.json";
+  const std::string text = manifest_text(example());
+  for (std::size_t i = 0; i < text.size(); ++i) {
+    std::string damaged = text;
+    damaged[i] = static_cast<char>(damaged[i] ^ 0x10);
+    std::filesystem::remove(file);
+    std::ofstream(file, std::ios::binary) << damaged;
+    std::string read = text;
+    try {
+      read = manifest_text(read_manifest(file));
+    } catch (const DataError&) {  // found
+    }
+    INFO("byte " << i << " of " << text.size());
+    CHECK(read == text);
+  }
+}
+
+TEST_CASE("a manifest that is cut short anywhere is refused") {
+  const std::string text = manifest_text(example());
+  const TemporaryFolder directory;
+  const auto file = directory.path() / "manifest.json";
+  for (std::size_t length = 0; length + 2 < text.size(); length += 7) {
+    std::filesystem::remove(file);
+    std::ofstream(file) << text.substr(0, length);
+    CHECK_THROWS_AS(read_manifest(file), DataError);
+  }
+}
+
+TEST_CASE("a manifest of another format version is refused by its number") {
+  expect_refused(replaced(manifest_text(example()), "\"format\": 1", "\"format\": 2"), "format version 2");
+  expect_refused(replaced(manifest_text(example()), "\"format\": 1", "\"format\": -1"), "whole number");
+}
+
+TEST_CASE("a manifest that lies about sizes, places or names is refused though its digest holds") {
+  const std::int64_t largest = std::numeric_limits<std::int64_t>::max();
+  expect_refused(forged("/files/0/bytes", 16), "not inside file");
+  expect_refused(forged("/files/0/name", "../shard_00000.h5"), "no name of a shard");
+  expect_refused(forged("/pieces/0/address", largest), "not inside file");
+  expect_refused(forged("/pieces/0/address", -1), "whole number");
+  expect_refused(forged("/pieces/0/count", largest), "not inside its 24");
+  expect_refused(forged("/pieces/0/offset", largest), "not inside its 24");
+  expect_refused(forged("/pieces/0/count", 0), "not inside its 24");
+  expect_refused(forged("/pieces/0/count", 9), "in no piece");
+  expect_refused(forged("/pieces/0/count", 11), "in two pieces");
+  expect_refused(forged("/pieces/0/count", 10.5), "whole number");
+  expect_refused(forged("/pieces/0/count", 0xffffffffffffffffu), "whole number");
+  expect_refused(forged("/pieces/0/dtype", "f33"), "dtype f33");
+  expect_refused(forged("/pieces/0/dtype", "f64"), "is f64");
+  expect_refused(forged("/pieces/0/file", "shard_00001.h5"), "not listed");
+  expect_refused(forged("/pieces/0/shape", {4000000000, 6000000000}), "absurd");
+  expect_refused(forged("/pieces/0/shape", {0, 6}), "absurd");
+  expect_refused(forged("/pieces/0/shape", nlohmann::json::array()), "expected a shape");
+  expect_refused(forged("/pieces/0/shape", {1, 1, 1, 4, 6}), "expected a shape");
+  expect_refused(forged("/step", "400"), "whole number");
+  expect_refused(forged("/grid/pp", 0), "number of ranks");
+  expect_refused(forged("/conventions", 3), "damaged");
+  expect_refused(forged("/tokenizer", nullptr), "damaged");
+}
+
+TEST_CASE("what is not a manifest at all is refused") {
+  expect_refused("", "damaged");
+  expect_refused("null", "damaged");
+  expect_refused("[1, 2]", "damaged");
+  expect_refused(std::string(100000, '['), "damaged");
+  expect_refused(std::string("\0\xff\x80 garbage", 12), "damaged");
+}
+
+TEST_CASE("tiling names the tensor and the elements that are missing or double") {
+  CHECK(tiling_fault({}) == "");
+  CHECK(tiling_fault({piece("a", {10, 24}), piece("a", {0, 10})}) == "");
+  CHECK(tiling_fault({piece("a", {0, 10}), piece("a", {11, 24})}) == "a: elements [10, 11) are in no piece");
+  CHECK(tiling_fault({piece("a", {2, 24})}) == "a: elements [0, 2) are in no piece");
+  CHECK(tiling_fault({piece("a", {0, 23}), piece("b", {0, 24})}) == "a: elements [23, 24) are in no piece");
+  CHECK(tiling_fault({piece("a", {0, 12}), piece("a", {10, 24})}) ==
+        "a: elements [10, 12) are in two pieces (shard_00000.h5 and shard_00000.h5)");
+  CHECK(tiling_fault({piece("a", {0, 24}), piece("a", {3, 5})}) ==
+        "a: elements [3, 5) are in two pieces (shard_00000.h5 and shard_00000.h5)");
+  CHECK(tiling_fault({piece("a", {0, 12}), piece("a", {12, 24}, {6, 4})}) ==
+        "a: is f32 [4, 6] in shard_00000.h5, but f32 [6, 4] in shard_00000.h5");
+}

@@ -1,0 +1,170 @@
+#pragma once
+// A small model as checkpoints see it, cut over ranks in several ways, and ranks that are threads.
+
+#include <algorithm>
+#include <barrier>
+#include <cstdint>
+#include <deque>
+#include <exception>
+#include <filesystem>
+#include <functional>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "io/checkpoint_reader.h"
+#include "io/checkpoint_writer.h"
+#include "runtime/random.h"
+
+namespace foretoken {
+
+struct TestTensor {
+  std::string kind;
+  std::string name;
+  Shape shape;
+};
+
+inline std::vector<TestTensor> test_tensors() {
+  std::vector<TestTensor> tensors;
+  for (const char* kind : {"model", "exp_avg", "exp_avg_sq"}) {
+    tensors.push_back({kind, "model.embed_tokens.weight", {257, 12}});
+    tensors.push_back({kind, "model.layers.0.mlp.up_proj.weight", {31, 12}});
+    tensors.push_back({kind, "model.layers.1.mlp.up_proj.weight", {31, 12}});
+    tensors.push_back({kind, "model.layers.1.conv.weight", {3, 5, 7}});
+    tensors.push_back({kind, "model.norm.weight", {13}});
+  }
+  return tensors;
+}
+
+/// The value of one element; another `salt` is another moment of the training.
+inline float test_value(const TestTensor& tensor, std::int64_t element, std::uint64_t salt) {
+  return static_cast<float>(
+      CounterRng(salt, tensor.kind + "/" + tensor.name).uniform(static_cast<std::uint64_t>(element)) - 0.5);
+}
+
+/// The pieces of one rank, with their memory.
+struct RankPieces {
+  RankPieces() = default;
+  RankPieces(const RankPieces&) = delete;  // the pieces point into the memory
+  RankPieces(RankPieces&&) = default;
+  RankPieces& operator=(RankPieces&&) = default;
+
+  std::deque<std::vector<float>> memory;
+  std::vector<CheckpointPiece> pieces;
+
+  void add(const TestTensor& tensor, const Range& range, std::uint64_t salt) {
+    std::vector<float>& values = memory.emplace_back();
+    for (std::int64_t i = range.begin; i < range.end; ++i) values.push_back(test_value(tensor, i, salt));
+    pieces.push_back({tensor.kind, tensor.name, tensor.shape, range,
+                      tensor_over(std::span<float>(values), Shape{range.size()})});
+  }
+};
+
+/// Every tensor whole, dealt to the ranks in turn.
+inline std::vector<RankPieces> cut_by_tensor(int ranks, std::uint64_t salt) {
+  std::vector<RankPieces> cut(static_cast<std::size_t>(ranks));
+  std::size_t next = 0;
+  for (const TestTensor& tensor : test_tensors())
+    cut[next++ % cut.size()].add(tensor, {0, tensor.shape.elements()}, salt);
+  return cut;
+}
+
+/// Every tensor in as many nearly equal parts as there are ranks, as a sharded optimizer cuts.
+inline std::vector<RankPieces> cut_evenly(int ranks, std::uint64_t salt) {
+  std::vector<RankPieces> cut(static_cast<std::size_t>(ranks));
+  for (const TestTensor& tensor : test_tensors())
+    for (int rank = 0; rank < ranks; ++rank) {
+      const std::int64_t elements = tensor.shape.elements();
+      cut[static_cast<std::size_t>(rank)].add(tensor,
+                                              {elements * rank / ranks, elements * (rank + 1) / ranks}, salt);
+    }
+  return cut;
+}
+
+/// Short stretches of odd lengths, dealt in turn: many pieces of a tensor on one rank.
+inline std::vector<RankPieces> cut_raggedly(int ranks, std::uint64_t salt) {
+  std::vector<RankPieces> cut(static_cast<std::size_t>(ranks));
+  std::size_t next = 0;
+  for (const TestTensor& tensor : test_tensors())
+    for (std::int64_t begin = 0; begin < tensor.shape.elements();) {
+      const std::int64_t end =
+          std::min(tensor.shape.elements(), begin + 1 + static_cast<std::int64_t>(mix64(next) % 701));
+      cut[next++ % cut.size()].add(tensor, {begin, end}, salt);
+      begin = end;
+    }
+  return cut;
+}
+
+inline CheckpointInfo test_info(std::int64_t step, int ranks) {
+  CheckpointInfo info;
+  info.step = step;
+  info.tokens = step * 4096;
+  info.samples = step * 8;
+  info.grid = {ranks, 1, 1};
+  info.seed = 0xfedcba9876543210u;
+  info.conventions = {{"concat", "embedding_first"}, {"trunk_hidden", "normed"}};
+  info.config = "[model]\nhidden_size = 12\nname = \"Größe\"\n";
+  info.tokenizer = "bytes";
+  return info;
+}
+
+/// Runs body(rank, barrier) on `ranks` threads; the error of each, or null. A rank that has thrown is no
+/// longer waited for at barriers. Assertions are for the caller: the test framework's are for one thread.
+inline std::vector<std::exception_ptr> on_ranks(
+    int ranks, const std::function<void(int, const std::function<void()>&)>& body) {
+  std::barrier barrier(ranks);
+  std::vector<std::exception_ptr> errors(static_cast<std::size_t>(ranks));
+  std::vector<std::thread> threads;
+  for (int rank = 0; rank < ranks; ++rank)
+    threads.emplace_back([&, rank] {
+      try {
+        body(rank, [&] { barrier.arrive_and_wait(); });
+      } catch (...) {
+        errors[static_cast<std::size_t>(rank)] = std::current_exception();
+      }
+      barrier.arrive_and_drop();
+    });
+  for (std::thread& thread : threads) thread.join();
+  return errors;
+}
+
+/// Saves one checkpoint from ranks that are threads, and waits for it.
+inline void save_checkpoint(const std::filesystem::path& directory, std::int64_t step,
+                            const std::vector<RankPieces>& cut, const CheckpointWriterOptions& options = {}) {
+  const int ranks = static_cast<int>(cut.size());
+  const auto errors = on_ranks(ranks, [&](int rank, const std::function<void()>& barrier) {
+    CheckpointWriter writer(directory, rank, ranks, options);
+    writer.save(test_info(step, ranks), cut[static_cast<std::size_t>(rank)].pieces, barrier);
+    writer.finish();
+  });
+  for (const std::exception_ptr& error : errors)
+    if (error) std::rethrow_exception(error);
+}
+
+/// The message of the error that `call` throws, with its exit code in front; empty where it throws none.
+inline std::string message_of(const std::function<void()>& call) {
+  try {
+    call();
+  } catch (const Error& error) {
+    return fmt::format("{}: {}", static_cast<int>(error.code()), error.what());
+  }
+  return {};
+}
+
+/// What differs between the checkpoint and the model at `salt`; empty where every element is exactly the
+/// same.
+inline std::string difference(const Checkpoint& checkpoint, std::uint64_t salt) {
+  for (const TestTensor& tensor : test_tensors()) {
+    const std::int64_t elements = tensor.shape.elements();
+    std::vector<float> values(static_cast<std::size_t>(elements));
+    checkpoint.read(tensor.kind, tensor.name, {0, elements},
+                    tensor_over(std::span<float>(values), tensor.shape));
+    for (std::int64_t i = 0; i < elements; ++i)
+      if (const float expected = test_value(tensor, i, salt); values[static_cast<std::size_t>(i)] != expected)
+        return fmt::format("{} of {}: element {} is {}, expected {}", tensor.kind, tensor.name, i,
+                           values[static_cast<std::size_t>(i)], expected);
+  }
+  return {};
+}
+
+}  // namespace foretoken
