@@ -3,10 +3,12 @@
 // itself; its own message becomes part of ours, which names file, object and what was tried. A full disk is
 // said in plain words.
 //
-// Files are written with the earliest format that holds what is in them, contiguous data, objects of 64 KiB
-// and more aligned to 1 MiB, no fill values. Data is read without chunk cache and without file locks: who
-// publishes by rename needs none. Values are stored little-endian and never converted: the dtype of a tensor
-// and that of its dataset must agree. bf16 is stored as a two-byte float that HDF5 and h5py read as such.
+// Files are written in HDF5 1.10's format, whose metadata carries checksums: damage there is an error, while
+// in the older format it can crash HDF5 itself. Data is contiguous or in uncompressed chunks, objects of 64
+// KiB and more are aligned to 1 MiB, there are no fill values. Data is read without chunk cache and without
+// file locks: who publishes by rename needs none. Values are stored little-endian and never converted: the
+// dtype of a tensor and that of its dataset must agree. bf16 is stored as a two-byte float that HDF5 and h5py
+// read as such.
 //
 // HDF5 must be built thread-safe (Debian's and Ubuntu's serial library is); calls from any thread then work.
 
@@ -47,8 +49,8 @@ class Hdf5Id {
 /// The identifier of a memory and file type for `dtype`.
 Hdf5Id hdf5_type(DType dtype);
 
-/// What carries attributes: a file (its root group) or a dataset. Reading one that is absent or of another
-/// kind is a DataError; so is a string of more than 16 MiB.
+/// What carries attributes: a file (its root group) or a dataset. Strings are UTF-8 of fixed length, at most
+/// 64000 bytes (h5py: np.bytes_). Reading an attribute that is absent or of another kind is a DataError.
 class Hdf5Object {
  public:
   const std::filesystem::path& file_path() const { return file_path_; }

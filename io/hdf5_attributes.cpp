@@ -1,3 +1,4 @@
+#include <algorithm>
 #include <cstring>
 
 #include "io/hdf5_detail.h"
@@ -11,9 +12,13 @@ using detail::silence_thread;
 
 namespace {
 
-Hdf5Id string_type() {
+constexpr std::size_t longest_string = 64000;  // an attribute takes at most 64 KiB
+
+/// Of fixed length: HDF5 reads beyond its buffers where the heap reference of a variable one is damaged.
+Hdf5Id string_type(std::size_t bytes) {
   const hid_t id = H5Tcopy(H5T_C_S1);
-  must(id >= 0 && H5Tset_size(id, H5T_VARIABLE) >= 0 && H5Tset_cset(id, H5T_CSET_UTF8) >= 0,
+  must(id >= 0 && H5Tset_size(id, bytes) >= 0 && H5Tset_cset(id, H5T_CSET_UTF8) >= 0 &&
+           H5Tset_strpad(id, H5T_STR_NULLPAD) >= 0,
        "cannot make the string type");
   return {id, H5Tclose};
 }
@@ -63,8 +68,11 @@ T read_scalar(const Hdf5Object& object, const std::string& attribute, const Stor
 }  // namespace
 
 void Hdf5Object::write_attribute(const std::string& attribute, const std::string& value) {
-  const char* text = value.c_str();
-  write_scalar(*this, attribute, string_type().get(), &text);
+  if (value.size() > longest_string)
+    throw DefectError("{}: {}: attribute {} of {} bytes, at most {} fit", file_path_.string(), name_,
+                      attribute, value.size(), longest_string);
+  // An empty string is one NUL byte: HDF5 has no type of no bytes.
+  write_scalar(*this, attribute, string_type(std::max<std::size_t>(1, value.size())).get(), value.c_str());
 }
 
 void Hdf5Object::write_attribute(const std::string& attribute, std::int64_t value) {
@@ -81,27 +89,15 @@ bool Hdf5Object::has_attribute(const std::string& attribute) const {
 }
 
 std::string Hdf5Object::string_attribute(const std::string& attribute) const {
-  constexpr std::size_t limit = 16 << 20;
   const StoredAttribute stored = open_scalar(*this, attribute, H5T_STRING, "one string");
-  std::string value;
-  if (H5Tis_variable_str(stored.type.get()) > 0) {
-    char* text = read_scalar<char*>(*this, attribute, stored, stored.type.get());
-    if (text) value.assign(text, strnlen(text, limit + 1));
-    H5free_memory(text);
-  } else {
-    const std::size_t size = H5Tget_size(stored.type.get());
-    if (size <= limit) {
-      value.resize(size);
-      if (H5Aread(stored.id.get(), stored.type.get(), value.data()) < 0)
-        throw_hdf5_error(file_path_, name_, fmt::format("attribute {} cannot be read", attribute));
-      value.resize(strnlen(value.data(), size));
-    } else {
-      value.resize(limit + 1);
-    }
-  }
-  if (value.size() > limit)
-    throw DataError("{}: {}: attribute {} is longer than {} bytes", file_path_.string(), name_, attribute,
-                    limit);
+  const std::size_t size = H5Tget_size(stored.type.get());
+  if (H5Tis_variable_str(stored.type.get()) != 0 || size > longest_string)
+    throw DataError("{}: {}: attribute {} is not a string of fixed length up to {} bytes",
+                    file_path_.string(), name_, attribute, longest_string);
+  std::string value(size, '\0');
+  if (H5Aread(stored.id.get(), stored.type.get(), value.data()) < 0)
+    throw_hdf5_error(file_path_, name_, fmt::format("attribute {} cannot be read", attribute));
+  value.resize(strnlen(value.data(), size));
   return value;
 }
 

@@ -23,6 +23,7 @@ Hdf5Id file_access() {
   Hdf5Id list = property_list(H5P_FILE_ACCESS);
   must(H5Pset_fclose_degree(list.get(), H5F_CLOSE_STRONG) >= 0, "cannot set the close degree");
   must(H5Pset_alignment(list.get(), alignment_threshold, alignment) >= 0, "cannot set the alignment");
+  must(H5Pset_libver_bounds(list.get(), H5F_LIBVER_V110, H5F_LIBVER_V110) >= 0, "cannot set the format");
   must(H5Pset_file_locking(list.get(), false, true) >= 0, "cannot turn file locks off");
   return list;
 }

@@ -3,10 +3,9 @@
 // reader opens.
 //
 //   /tokens            [N] uint16 where vocab_size <= 65536, else uint32
-//   /document_offsets  [D + 1] int64: document d is tokens [offsets[d], offsets[d + 1]); 0 first, N last,
-//   rising attributes of /    format "foretoken token dataset", format_version 1, tokenizer_name,
-//   tokenizer_digest
-//                      (strings), vocab_size, end_of_document (integers)
+//   /document_offsets  [D + 1] int64: document d is tokens [offsets[d], offsets[d + 1]); 0 first, N last
+//   attributes of /    format "foretoken token dataset", format_version 1, tokenizer_name, tokenizer_digest
+//                      (strings of fixed length), vocab_size, end_of_document (integers)
 //
 // Every document ends with the end-of-document token. The writer stores in uncompressed chunks of 1 MiB,
 // which lets it write once and in bounded memory without knowing N; the reader takes contiguous data as well.

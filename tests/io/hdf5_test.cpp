@@ -101,6 +101,14 @@ TEST_CASE("hdf5 attributes come back, and an absent or wrong one is named") {
   expect_error<DataError>("one string", [&] { file.string_attribute("rate"); });
 }
 
+TEST_CASE("hdf5 strings too long for an attribute are refused before they are written") {
+  const TemporaryFolder folder;
+  Hdf5File file = Hdf5File::create(folder / "a.h5");
+  file.write_attribute("fits", std::string(64'000, 'x'));
+  REQUIRE(file.string_attribute("fits") == std::string(64'000, 'x'));
+  REQUIRE_THROWS_AS(file.write_attribute("long", std::string(64'001, 'x')), DefectError);
+}
+
 TEST_CASE("a growing hdf5 dataset takes appends of any size") {
   const TemporaryFolder folder;
   std::vector<std::uint16_t> values = counted<std::uint16_t>(700'000);

@@ -1,6 +1,7 @@
 #include "io/token_dataset.h"
 
 #include <csignal>
+#include <fstream>
 #include <functional>
 #include <numeric>
 #include <sys/wait.h>
@@ -194,6 +195,30 @@ TEST_CASE("a token dataset cut short at any length is a data error") {
     std::filesystem::resize_file(folder / "cut.h5", cut);
     REQUIRE_THROWS_AS(TokenDataset(folder / "cut.h5"), DataError);
   }
+}
+
+TEST_CASE("a damaged byte of a token dataset's structure is a data error or changes nothing, never a crash") {
+  const TemporaryFolder folder;
+  const std::filesystem::path path = folder / "a.h5";
+  write_counting_dataset(path, std::vector<std::int64_t>{100, 50}, 257);
+  std::fstream file(path, std::ios::in | std::ios::out | std::ios::binary);
+  int refused = 0;
+  for (std::streamoff at = 0; at < 2000; at += 5) {
+    file.seekg(at);
+    const char was = static_cast<char>(file.get());
+    file.seekp(at).put(static_cast<char>(was ^ 0xff)).flush();
+    try {
+      const TokenDataset dataset(path);
+      REQUIRE(dataset.tokens() == 150);
+      std::vector<std::int32_t> ids(150);
+      dataset.read(0, ids);
+    } catch (const DataError&) {
+      ++refused;
+    }
+    file.seekp(at).put(was).flush();
+  }
+  REQUIRE(refused > 100);
+  REQUIRE(TokenDataset(path).documents() == 2);
 }
 
 TEST_CASE("a writer that is given up leaves nothing, and what was there before stays") {
