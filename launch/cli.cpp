@@ -21,7 +21,7 @@ struct TrainFlags {
   bool list_options = false;
 };
 
-CLI::App* add_tokenize(CLI::App& app, TokenizeArguments& into) {
+CLI::App* add_tokenize(CLI::App& app, TokenizeOptions& into) {
   CLI::App* command = app.add_subcommand("tokenize", "Turn text files and folders into a token dataset");
   command->add_option("PATHS", into.paths, "files and folders (searched recursively)")->required();
   command->add_option("-o,--output", into.output, "dataset to write (HDF5)")->required();
@@ -108,7 +108,7 @@ Command finish_evaluate(const EvaluateArguments& arguments) {
 }  // namespace
 
 Command parse_command_line(const std::vector<std::string>& arguments) {
-  TokenizeArguments tokenize_arguments;
+  TokenizeOptions tokenize_arguments;
   TrainFlags train_flags;
   EvaluateArguments evaluate_arguments;
   InspectArguments inspect_arguments;

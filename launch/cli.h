@@ -8,6 +8,7 @@
 
 #include "launch/config.h"
 #include "launch/evaluate.h"
+#include "launch/tokenize.h"
 #include "launch/train.h"
 
 namespace foretoken {
@@ -22,20 +23,12 @@ struct TrainCommand {
   TrainArguments arguments;
 };
 
-struct TokenizeArguments {
-  std::vector<std::string> paths;
-  std::string output;
-  std::string tokenizer = "bytes";
-  std::string validation_output;  // empty: none
-  double validation_fraction = 0.01;
-};
-
 struct InspectArguments {
   std::string path;
   bool verify = false;
 };
 
-using Command = std::variant<PrintText, TokenizeArguments, TrainCommand, EvaluateArguments, InspectArguments>;
+using Command = std::variant<PrintText, TokenizeOptions, TrainCommand, EvaluateArguments, InspectArguments>;
 
 /// The arguments behind the program's name. A UsageError for what it does not understand.
 Command parse_command_line(const std::vector<std::string>& arguments);

@@ -1,5 +1,5 @@
+#include <iostream>
 #include <string>
-#include <type_traits>
 #include <variant>
 #include <vector>
 
@@ -7,6 +7,8 @@
 
 #include "launch/cli.h"
 #include "launch/failure.h"
+#include "launch/inspect.h"
+#include "launch/tokenize.h"
 
 namespace foretoken {
 namespace {
@@ -16,9 +18,11 @@ struct RunCommand {
     fmt::print("{}", print.text);
     return 0;
   }
-  template <class Arguments>
-  int operator()(const Arguments&) const {
-    throw DefectError("foretoken: this command has no body");
+  int operator()(const TokenizeOptions& options) const { return tokenize(options); }
+  int operator()(const TrainCommand& command) const { return train(command.config, command.arguments); }
+  int operator()(const EvaluateArguments& arguments) const { return evaluate(arguments); }
+  int operator()(const InspectArguments& arguments) const {
+    return inspect(arguments.path, arguments.verify, std::cout);
   }
 };
 

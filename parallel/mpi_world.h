@@ -33,6 +33,8 @@ class MpiWorld {
 
   int rank() const { return rank_; }
   int size() const { return size_; }
+  /// Ranks of the job on this machine, this one included.
+  int local_ranks() const { return local_ranks_; }
 
   MpiLimits& limits() { return limits_; }
   FlightRecorder& recorder() { return recorder_; }
@@ -43,6 +45,7 @@ class MpiWorld {
  private:
   int rank_ = 0;
   int size_ = 1;
+  int local_ranks_ = 1;
   MpiLimits limits_;
   FlightRecorder recorder_;
 };

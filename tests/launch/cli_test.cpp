@@ -67,9 +67,9 @@ TEST_CASE("a bad command line is refused with the way to the help") {
 }
 
 TEST_CASE("tokenize, evaluate and inspect take their arguments") {
-  const auto tokenize = std::get<TokenizeArguments>(parse_command_line(
+  const auto tokenize = std::get<TokenizeOptions>(parse_command_line(
       {"tokenize", "a", "b", "-o", "d.h5", "--validation-output", "v.h5", "--validation-fraction", "0.25"}));
-  CHECK(tokenize.paths == std::vector<std::string>{"a", "b"});
+  CHECK(tokenize.paths == std::vector<std::filesystem::path>{"a", "b"});
   CHECK(tokenize.output == "d.h5");
   CHECK(tokenize.tokenizer == "bytes");
   CHECK(tokenize.validation_output == "v.h5");

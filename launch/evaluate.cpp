@@ -1,0 +1,52 @@
+#include "launch/evaluate.h"
+
+#include <fmt/format.h>
+
+#include "io/checkpoint_directory.h"
+#include "launch/config_loader.h"
+#include "launch/config_validator.h"
+#include "launch/console.h"
+#include "launch/evaluation.h"
+#include "launch/ranks.h"
+#include "launch/resume.h"
+#include "parallel/shared_weights.h"
+
+namespace foretoken {
+
+int evaluate(const EvaluateArguments& arguments) {
+  return static_cast<int>(run_on_ranks([&](MpiCommunicator& world) {
+    const auto newest = checkpoints_at(arguments.path).front();
+    Config config;
+    apply_toml(config, Checkpoint::open(newest).info().config, (newest / "manifest.json").string());
+    config.data.path = arguments.data;
+    config.parallel.pp = 1;
+    config.parallel.dp = 0;
+    config.parallel.virtual_stages = 1;
+    config.parallel.schedule = "1f1b";
+    config.parallel.blocks_per_stage.clear();
+    config.train.global_batch = config.train.microbatch * world.size();
+    apply_sets(config, arguments.sets);
+    validate(config);
+
+    Console console(world.rank() == 0);
+    const TokenDataset dataset(arguments.data);
+    validate_vocabulary(config, dataset.tokenizer().vocab_size, arguments.data);
+    Session session(world, config, resolve_grid(config, world.size()), Session::Purpose::evaluate);
+    std::vector<StatePiece> pieces;
+    for (const ParameterUnit& unit : session.model().parameters().units())
+      for (const ParameterSpec& spec : unit.specs)
+        pieces.push_back({.kind = "model",
+                          .spec = &spec,
+                          .range = {0, spec.shape.elements()},
+                          .data = session.model().parameters().value(spec.name)});
+    const CheckpointInfo info =
+        load_checkpoint(arguments.path, config, to_string(dataset.tokenizer()), pieces, world, console);
+    check_replicas(session.stream(), session.model().parameters(), session.groups());
+    console.line(fmt::format("evaluate   {} at step {}, on {} ({})", arguments.path, info.step,
+                             arguments.data, to_string(session.grid())));
+    console.line(console_line(Evaluation(session, dataset, arguments.rows).run(info.step)));
+    return ExitCode::done;
+  }));
+}
+
+}  // namespace foretoken

@@ -1,0 +1,78 @@
+#include "launch/evaluation.h"
+
+#include <algorithm>
+#include <chrono>
+
+namespace foretoken {
+
+namespace {
+
+/// Marks the rows of a microbatch that lie at or past `limit` as not counting.
+void drop_rows_from(const Batch& batch, std::int64_t first_row, std::int64_t limit) {
+  const std::int64_t width = batch.document_start.shape[1];
+  for (std::int64_t row = 0; row < batch.document_start.shape[0]; ++row)
+    if (first_row + row >= limit)
+      std::fill_n(batch.document_start.as<std::int32_t>() + row * width, width, -1);
+}
+
+}  // namespace
+
+RowShape row_shape(const Config& config) {
+  return {.positions = config.data.sequence_length, .look_ahead = config.mtp.depths};
+}
+
+BatchLayout batch_layout(const Config& config, const Groups& groups) {
+  return {.rows = config.train.microbatch,
+          .microbatches = microbatches_of(config, groups.grid),
+          .dp = groups.grid.dp,
+          .dp_rank = groups.dp_rank};
+}
+
+Evaluation::Evaluation(Session& session, const TokenDataset& dataset, std::int64_t rows)
+    : session_(session),
+      dataset_(dataset),
+      rows_(rows),
+      executor_(session.evaluation().program, session.evaluation().footprint, session.model(),
+                *session.groups().pipeline, session.stream()) {
+  const std::int64_t available =
+      Sampler(dataset.path().string(), dataset.tokens(), row_shape(session.config()), 0).samples();
+  rows_ = rows == 0 ? available : std::min(rows, available);
+}
+
+EvaluationMetrics Evaluation::run(std::int64_t step) {
+  const auto start = std::chrono::steady_clock::now();
+  const BatchLayout layout = batch_layout(session_.config(), session_.groups());
+  const std::size_t depths = session_.objective().weights().size();
+  BatchLoader loader(dataset_, row_shape(session_.config()), layout);
+
+  std::vector<std::int64_t> counts(depths);
+  std::vector<double> sums(depths);
+  std::vector<MicrobatchInput> inputs;
+  for (std::int64_t first = 0; first < rows_; first += layout.global_rows()) {
+    inputs.clear();
+    const std::span<const Batch> batches = loader.next();
+    for (std::size_t m = 0; m < batches.size(); ++m) {
+      const std::int64_t row = (static_cast<std::int64_t>(m) * layout.dp + layout.dp_rank) * layout.rows;
+      drop_rows_from(batches[m], first + row, rows_);
+      inputs.push_back(input_of(batches[m]));
+      if (session_.model().has_last_stage())
+        add_target_counts(inputs.back(), row_shape(session_.config()).positions, counts);
+    }
+    session_.model().begin_step({.mode = RankModel::Mode::evaluate, .microbatches = inputs});
+    executor_.run();
+    for (std::size_t k = 0; k < depths; ++k) sums[k] += session_.model().losses()[k];
+  }
+  // Only the last stage's ranks have anything but zeros.
+  Communicator& world = session_.groups().world;
+  world.all_reduce(tensor_over<double>(sums, {static_cast<std::int64_t>(depths)}));
+  world.all_reduce(tensor_over<std::int64_t>(counts, {static_cast<std::int64_t>(depths)}));
+  const Objective::Losses losses = session_.objective().losses(sums, counts);
+  return {.step = step,
+          .loss = losses.total,
+          .depth_losses = losses.depths,
+          .rows = rows_,
+          .milliseconds =
+              std::chrono::duration<double, std::milli>(std::chrono::steady_clock::now() - start).count()};
+}
+
+}  // namespace foretoken

@@ -1,0 +1,94 @@
+#include "launch/resume.h"
+
+#include <optional>
+
+#include "io/checkpoint_directory.h"
+#include "launch/agreement.h"
+
+namespace foretoken {
+
+namespace {
+
+const char* name_of(MtpConfig::Concat concat) {
+  return concat == MtpConfig::Concat::embedding_first ? "embedding_first" : "hidden_first";
+}
+
+const char* name_of(MtpConfig::Hidden hidden) {
+  return hidden == MtpConfig::Hidden::normed ? "normed" : "raw";
+}
+
+void require_same_conventions(const CheckpointInfo& info, const Config& config) {
+  const auto expected = conventions_of(config);
+  for (const auto& [name, value] : expected) {
+    const auto found = info.conventions.find(name);
+    if (found == info.conventions.end() || found->second != value)
+      throw UsageError("checkpoint: it was trained with {} {}, but this run has {}", name,
+                       found == info.conventions.end() ? "unstated" : found->second, value);
+  }
+}
+
+}  // namespace
+
+std::map<std::string, std::string> conventions_of(const Config& config) {
+  return {{"mtp.kind", "sequential"},
+          {"mtp.depths", std::to_string(config.mtp.depths)},
+          {"mtp.concat", name_of(config.mtp.concat)},
+          {"mtp.trunk_hidden", name_of(config.mtp.trunk_hidden)},
+          {"mtp.recycled_hidden", name_of(config.mtp.recycled_hidden)}};
+}
+
+std::vector<CheckpointPiece> checkpoint_pieces(const std::vector<StatePiece>& pieces) {
+  std::vector<CheckpointPiece> result;
+  for (const StatePiece& piece : pieces)
+    result.push_back({.kind = piece.kind,
+                      .tensor = piece.spec->name,
+                      .shape = piece.spec->shape,
+                      .range = piece.range,
+                      .data = piece.data});
+  return result;
+}
+
+CheckpointInfo load_checkpoint(const std::string& path, const Config& config, const std::string& tokenizer,
+                               const std::vector<StatePiece>& pieces, Communicator& world, Console& console) {
+  std::string last_fault;
+  // Rank 0 lists: all ranks must try the same ones even while a save of another run retires some.
+  std::string listing, fault;
+  if (world.rank() == 0) try {
+      for (const auto& directory : checkpoints_at(path)) listing += directory.string() + '\n';
+    } catch (const Error& error) {
+      fault = error.what();
+    }
+  if (fault = first_fault(world, fault); !fault.empty()) throw DataError("{}", fault);
+  listing = broadcast_text(world, listing);
+
+  for (std::size_t begin = 0; begin < listing.size(); begin = listing.find('\n', begin) + 1) {
+    const std::string directory = listing.substr(begin, listing.find('\n', begin) - begin);
+    std::optional<Checkpoint> checkpoint;
+    fault.clear();
+    try {
+      checkpoint = Checkpoint::open(directory);
+    } catch (const Error& error) {
+      fault = error.what();
+    }
+    if (fault = first_fault(world, fault); fault.empty()) {
+      // Faults of the request, not of the files: an older checkpoint would not be better.
+      require_same_conventions(checkpoint->info(), config);
+      if (checkpoint->info().tokenizer != tokenizer)
+        throw DataError("checkpoint: {}: trained on tokens of {}, but the dataset holds those of {}",
+                        directory, checkpoint->info().tokenizer, tokenizer);
+      try {
+        for (const StatePiece& piece : pieces)
+          checkpoint->read(piece.kind, piece.spec->name, piece.range, piece.data);
+      } catch (const Error& error) {
+        fault = error.what();
+      }
+      fault = first_fault(world, fault);
+    }
+    if (fault.empty()) return checkpoint->info();
+    console.warn(fmt::format("{}; trying the checkpoint before it", fault));
+    last_fault = fault;
+  }
+  throw DataError("{}: no checkpoint holds; the oldest: {}", path, last_fault);
+}
+
+}  // namespace foretoken

@@ -1,0 +1,87 @@
+#include "launch/session.h"
+
+#include <algorithm>
+#include <thread>
+
+#include "model/cost.h"
+#include "parallel/lower_program.h"
+#include "parallel/partition.h"
+#include "parallel/schedules.h"
+
+namespace foretoken {
+
+namespace {
+
+ReadyProgram ready(const Program& compute) {
+  ReadyProgram result{.program = lower_program(compute), .footprint = {}};
+  result.footprint = validate_program(result.program);
+  return result;
+}
+
+bool has_split_backward(const Program& program) {
+  for (const auto& rank : program.ranks)
+    for (const Action& action : rank)
+      if (action.kind == ActionKind::backward_weight) return true;
+  return false;
+}
+
+}  // namespace
+
+ModelLayout resolve_layout(const Config& config, const Grid& grid) {
+  const auto layers = static_cast<int>(config.model.num_hidden_layers);
+  if (!config.parallel.blocks_per_stage.empty()) {
+    validate_partition(config.parallel.blocks_per_stage, layers, grid);
+    return {.grid = grid, .blocks_per_stage = config.parallel.blocks_per_stage};
+  }
+  const std::int64_t length = config.data.sequence_length;
+  LayerCosts costs;
+  costs.blocks.assign(static_cast<std::size_t>(layers), cost_of(config.model, length).block);
+  costs.last = predictor_cost(config.model, config.mtp, length);
+  return {.grid = grid, .blocks_per_stage = partition_layers(costs, grid)};
+}
+
+std::int64_t microbatches_of(const Config& config, const Grid& grid) {
+  return config.train.global_batch / (config.train.microbatch * grid.dp);
+}
+
+int resolve_threads(const Config& config, int local_ranks) {
+  if (config.parallel.threads > 0) return config.parallel.threads;
+  return std::max(1, static_cast<int>(std::thread::hardware_concurrency()) / std::max(1, local_ranks));
+}
+
+Session::Session(MpiCommunicator& world, const Config& config, const Grid& grid, Purpose purpose)
+    : config_(config),
+      groups_(make_groups(world, grid)),
+      threads_(resolve_threads(config, world.world().local_ranks())),
+      stream_(threads_),
+      layout_(resolve_layout(config, grid)),
+      objective_(config.mtp) {
+  const PipelineShape shape{.pp = grid.pp,
+                            .virtual_stages = grid.virtual_stages,
+                            .microbatches = static_cast<int>(microbatches_of(config, grid))};
+  evaluation_ = ready(forward_only(shape));
+  std::vector<int> slots = evaluation_.footprint.slots;
+  if (purpose == Purpose::train) {
+    training_ = ready(make_program(config.parallel.schedule, shape));
+    for (std::size_t stage = 0; stage < slots.size(); ++stage)
+      slots[stage] = std::max(slots[stage], training_.footprint.slots[stage]);
+  }
+
+  RankModelOptions options;
+  options.model = config.model;
+  options.mtp = config.mtp;
+  options.layout = layout_;
+  options.pp_rank = groups_.pp_rank;
+  options.shape = {.rows = config.train.microbatch, .length = config.data.sequence_length};
+  options.slots = slots;
+  options.split_backward = has_split_backward(training_.program);
+  options.attention_across_documents = config.data.attention == DataConfig::Attention::row;
+  model_ = std::make_unique<RankModel>(stream_, options);
+}
+
+void Session::sum_target_counts(std::span<std::int64_t> counts) {
+  if (model_->has_last_stage())
+    groups_.dp->all_reduce(tensor_over(counts, {static_cast<std::int64_t>(counts.size())}));
+}
+
+}  // namespace foretoken

@@ -1,0 +1,67 @@
+#pragma once
+// What one rank computes with, for training and for evaluation: its groups, its part of the model, and the
+// pipeline programs that drive it.
+
+#include <memory>
+#include <vector>
+
+#include "launch/config.h"
+#include "model/objective.h"
+#include "model/rank_model.h"
+#include "parallel/executor.h"
+#include "parallel/groups.h"
+#include "parallel/program.h"
+#include "parallel/validate_program.h"
+
+namespace foretoken {
+
+/// Which stage holds what, by expected cost or as parallel.blocks_per_stage says.
+ModelLayout resolve_layout(const Config& config, const Grid& grid);
+
+/// Microbatches of a step on each data-parallel rank.
+std::int64_t microbatches_of(const Config& config, const Grid& grid);
+
+/// A pipeline program that is ready to run: lowered, validated, its memory known.
+struct ReadyProgram {
+  Program program;
+  ProgramFootprint footprint;
+};
+
+/// Threads of a rank: parallel.threads, or this machine's cores over the ranks on it.
+int resolve_threads(const Config& config, int local_ranks);
+
+class Session {
+ public:
+  enum class Purpose { train, evaluate };
+
+  /// Collective. The config is cross-checked and the grid resolved (launch/config_validator.h).
+  Session(MpiCommunicator& world, const Config& config, const Grid& grid, Purpose purpose);
+
+  const Config& config() const { return config_; }
+  const Grid& grid() const { return groups_.grid; }
+  Groups& groups() { return groups_; }
+  Stream& stream() { return stream_; }
+  RankModel& model() { return *model_; }
+  const ModelLayout& layout() const { return layout_; }
+  const Objective& objective() const { return objective_; }
+  const ReadyProgram& training() const { return training_; }
+  const ReadyProgram& evaluation() const { return evaluation_; }
+  bool is_root() { return groups_.world.rank() == 0; }
+
+  /// counts[k] over this rank's microbatches becomes that over the whole global batch. Collective over the
+  /// data- parallel ranks of the last stage, which alone need it; others do nothing.
+  void sum_target_counts(std::span<std::int64_t> counts);
+
+ private:
+  Config config_;
+  Groups groups_;
+  ThreadPool threads_;
+  Stream stream_;
+  ModelLayout layout_;
+  Objective objective_;
+  ReadyProgram training_;  // empty where the purpose is to evaluate
+  ReadyProgram evaluation_;
+  std::unique_ptr<RankModel> model_;
+};
+
+}  // namespace foretoken

@@ -1,0 +1,125 @@
+#include "launch/startup_table.h"
+
+#include <algorithm>
+
+#include <fmt/format.h>
+
+#include "model/cost.h"
+#include "parallel/partition.h"
+#include "parallel/simulate.h"
+
+namespace foretoken {
+
+namespace {
+
+std::string millions(std::int64_t count) {
+  return fmt::format("{:.2f} M", static_cast<double>(count) / 1e6);
+}
+
+/// "embedding, layers 0-3; layers 8-9, final norm, mtp 1-2, head", stages apart by semicolons.
+std::string holds(const Session& session, int pp_rank) {
+  const ModelConfig& model = session.config().model;
+  const MtpConfig& mtp = session.config().mtp;
+  const ModelLayout& layout = session.layout();
+  std::string text;
+  for (int stage : layout.stages_of(pp_rank)) {
+    std::string part;
+    const auto add = [&](const std::string& what) { part += (part.empty() ? "" : ", ") + what; };
+    const auto numbered = [](const char* one, const char* many, std::int64_t first, std::int64_t last) {
+      return first == last ? fmt::format("{} {}", one, first) : fmt::format("{} {}-{}", many, first, last);
+    };
+    if (layout.is_first(stage)) add("embedding");
+    const int first = layout.first_block(stage),
+              blocks = layout.blocks_per_stage[static_cast<std::size_t>(stage)];
+    if (blocks > 0) add(numbered("layer", "layers", first, first + blocks - 1));
+    if (layout.is_last(stage)) {
+      add("final norm");
+      if (mtp.depths > 0) add(numbered("mtp", "mtp", 1, mtp.depths));
+      add(model.tie_word_embeddings ? "head (tied)" : "head");
+      if (pp_rank != layout.grid.pp_rank_of_stage(0) && last_stage_embeds(model, mtp))
+        add("embedding replica");
+    }
+    text += (text.empty() ? "" : "; ") + part;
+  }
+  return text;
+}
+
+std::int64_t parameters_of(const Session& session, int pp_rank) {
+  std::int64_t count = 0;
+  for (const ParameterUnit& unit :
+       units_of(session.config().model, session.config().mtp, session.layout(), pp_rank))
+    for (const ParameterSpec& spec : unit.specs) count += spec.shape.elements();
+  return count;
+}
+
+std::vector<double> stage_flops(const Session& session) {
+  const Config& config = session.config();
+  LayerCosts costs;
+  costs.blocks.assign(static_cast<std::size_t>(config.model.num_hidden_layers),
+                      cost_of(config.model, config.data.sequence_length).block);
+  costs.last = predictor_cost(config.model, config.mtp, config.data.sequence_length);
+  return stage_costs(costs, session.layout().blocks_per_stage);
+}
+
+/// The pipeline's idle share, from a simulation where messages are free.
+double expected_bubble(const Session& session, const std::vector<double>& flops) {
+  Durations durations;
+  for (double cost : flops)
+    durations.stages.push_back(
+        {.forward = cost, .backward = 2 * cost, .backward_input = cost, .backward_weight = cost});
+  return simulate(session.training().program, session.training().footprint, durations).bubble();
+}
+
+}  // namespace
+
+std::string startup_table(const Session& session) {
+  const Config& config = session.config();
+  const Grid& grid = session.grid();
+  const std::vector<double> flops = stage_flops(session);
+  double total = 0;
+  for (double cost : flops) total += cost;
+
+  std::string text = fmt::format(
+      "model      {} parameters, {} layers, hidden {}, {} MTP module{}\n"
+      "batch      {} rows of {} tokens: {} microbatch{} of {} rows on each of dp {}\n"
+      "layout     {}, {}, expected bubble {:.0f} %\n",
+      millions(parameter_count(config.model, config.mtp)), config.model.num_hidden_layers,
+      config.model.hidden_size, config.mtp.depths, config.mtp.depths == 1 ? "" : "s",
+      config.train.global_batch, config.data.sequence_length, microbatches_of(config, grid),
+      microbatches_of(config, grid) == 1 ? "" : "es", config.train.microbatch, grid.dp, to_string(grid),
+      config.parallel.schedule, 100 * expected_bubble(session, flops));
+
+  std::vector<std::pair<std::string, std::string>> rows{{"ranks", "holds"}};
+  for (int pp_rank = 0; pp_rank < grid.pp; ++pp_rank) {
+    std::string ranks;
+    for (int dp_rank = 0; dp_rank < grid.dp; ++dp_rank) {
+      if (dp_rank == 3 && grid.dp > 4) {
+        ranks += fmt::format(", … {}", grid.rank_of(pp_rank, grid.dp - 1));
+        break;
+      }
+      ranks += fmt::format("{}{}", dp_rank == 0 ? "" : ", ", grid.rank_of(pp_rank, dp_rank));
+    }
+    rows.emplace_back(ranks, holds(session, pp_rank));
+  }
+  std::size_t width[2] = {0, 0};
+  for (const auto& [ranks, what] : rows) {
+    width[0] = std::max(width[0], ranks.size());
+    width[1] = std::max(width[1], what.size());
+  }
+  for (std::size_t i = 0; i < rows.size(); ++i) {
+    const int pp_rank = static_cast<int>(i) - 1;
+    text += fmt::format("  {:<{}}  {:>3}  {:<{}}  ", rows[i].first, width[0],
+                        i == 0 ? "pp" : std::to_string(pp_rank), rows[i].second, width[1]);
+    if (i == 0) {
+      text += "parameters  share of time\n";
+      continue;
+    }
+    double share = 0;
+    for (int stage : session.layout().stages_of(pp_rank)) share += flops[static_cast<std::size_t>(stage)];
+    text +=
+        fmt::format("{:>10}  {:>11.0f} %\n", millions(parameters_of(session, pp_rank)), 100 * share / total);
+  }
+  return text;
+}
+
+}  // namespace foretoken

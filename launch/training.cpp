@@ -1,0 +1,265 @@
+#include "launch/training.h"
+
+#include <chrono>
+#include <cmath>
+
+#include "launch/agreement.h"
+#include "launch/config_loader.h"
+#include "launch/config_validator.h"
+#include "launch/resume.h"
+#include "launch/startup_table.h"
+#include "launch/stop_signal.h"
+#include "runtime/operators/elementwise.h"
+
+namespace foretoken {
+
+/// Keeps gradient reductions and the exchange of shared weights moving under the pipeline's actions.
+class Training::Overlap : public ActionObserver {
+ public:
+  Overlap(GradientReducer& reducer, SharedWeights& shared) : reducer_(reducer), shared_(shared) {}
+  void on_action_done(const Action&, Time, Time) override {
+    reducer_.progress();
+    shared_.progress();
+  }
+
+ private:
+  GradientReducer& reducer_;
+  SharedWeights& shared_;
+};
+
+namespace {
+
+OptimizerConfig adamw_of(const OptimizerSettings& settings) {
+  return {.beta1 = settings.beta1,
+          .beta2 = settings.beta2,
+          .eps = settings.eps,
+          .weight_decay = settings.weight_decay,
+          .clip_norm = settings.clip};
+}
+
+LearningRate schedule_of(const Config& config) {
+  const OptimizerSettings& settings = config.optimizer;
+  LearningRate::Shape shape = LearningRate::Shape::constant;
+  if (settings.schedule == OptimizerSettings::Schedule::cosine) shape = LearningRate::Shape::cosine;
+  if (settings.schedule == OptimizerSettings::Schedule::wsd) shape = LearningRate::Shape::wsd;
+  const std::int64_t rest = std::max<std::int64_t>(1, config.train.steps - settings.warmup_steps);
+  return {.shape = shape,
+          .peak = settings.lr,
+          .min_ratio = settings.min_lr_ratio,
+          .warmup_steps = settings.warmup_steps,
+          .decay_steps = settings.decay_steps > 0 ? settings.decay_steps : rest,
+          .total_steps = config.train.steps};
+}
+
+}  // namespace
+
+Training::Training(MpiCommunicator& world, const Config& config, const TrainArguments& arguments)
+    : config_(config),
+      arguments_(arguments),
+      world_(world),
+      console_(world.rank() == 0),
+      dataset_(config.data.path),
+      session_(world, config, resolve_grid(config, world.size()), Session::Purpose::train),
+      arena_(session_.stream().device()),
+      plan_(plan_shards(session_.model().parameters(), config.parallel.bucket_mib << 20,
+                        config.parallel.sharded_optimizer, session_.grid().dp, session_.groups().dp_rank)),
+      reducer_(session_.model().parameters(), plan_, *session_.groups().dp),
+      shared_(arena_, session_.model().parameters(), plan_, reducer_, session_.groups().ends.get()),
+      optimizer_(arena_, session_.model().parameters(), plan_, adamw_of(config.optimizer),
+                 *session_.groups().dp, world),
+      schedule_(schedule_of(config)) {
+  validate_vocabulary(config_, dataset_.tokenizer().vocab_size, dataset_.path().string());
+  validate(schedule_);
+  overlap_ = std::make_unique<Overlap>(reducer_, shared_);
+  executor_.emplace(session_.training().program, session_.training().footprint, session_.model(),
+                    *session_.groups().pipeline, session_.stream(), overlap_.get());
+  arena_.seal();
+  if (!config_.data.validation_path.empty()) {
+    validation_dataset_.emplace(config_.data.validation_path);
+    validation_dataset_->require_tokenizer(dataset_.tokenizer());
+    validation_.emplace(session_, *validation_dataset_, config_.train.evaluate_rows);
+  }
+  if (arguments_.resume.empty()) {
+    start_fresh();
+  } else {
+    resume();
+  }
+  loader_.emplace(dataset_, row_shape(config_), batch_layout(config_, session_.groups()),
+                  TrainingOrder{.seed = config_.train.seed, .consumed_samples = samples_});
+  check_replicas(session_.stream(), session_.model().parameters(), session_.groups());
+  const Sampler& sampler = loader_->sampler();
+  console_.line(fmt::format("data       {} tokens, {} rows an epoch; at sample {} (epoch {}, row {})",
+                            dataset_.tokens(), sampler.samples(), samples_, sampler.epoch_of(samples_),
+                            samples_ % sampler.samples()));
+}
+
+Training::~Training() = default;
+
+void Training::open_run(const std::string& path) {
+  run_.emplace(RunDirectory::open(path));
+  if (session_.is_root()) {
+    console_.open_log(run_->log_path());
+    metrics_.emplace(run_->metrics_path(), [this](const std::string& text) { console_.warn(text); });
+  }
+  writer_.emplace(run_->checkpoints_path(), world_.rank(), world_.size(),
+                  CheckpointWriterOptions{.keep = static_cast<int>(config_.checkpoint.keep),
+                                          .log = [this](const std::string& text) { console_.line(text); }});
+  console_.line(fmt::format("foretoken on {} rank{}, cpu, {} thread{} a rank", world_.size(),
+                            world_.size() == 1 ? "" : "s", session_.stream().threads().threads(),
+                            session_.stream().threads().threads() == 1 ? "" : "s"));
+  console_.line("run        " + run_->path());
+  std::string table = startup_table(session_);
+  table.pop_back();
+  console_.line(table);
+}
+
+void Training::start_fresh() {
+  session_.model().parameters().initialize(config_.train.seed);
+  std::string path, fault;
+  if (session_.is_root()) try {
+      const std::string& exact = arguments_.run_directory;
+      path = (exact.empty() ? RunDirectory::create(config_.run.directory, config_.run.name, to_toml(config_))
+                            : RunDirectory::create_at(exact, to_toml(config_)))
+                 .path();
+    } catch (const Error& error) {
+      fault = error.what();
+    }
+  if (fault = first_fault(world_, fault); !fault.empty()) throw DataError("{}", fault);
+  open_run(broadcast_text(world_, path));
+}
+
+void Training::resume() {
+  const CheckpointInfo info = load_checkpoint(arguments_.resume, config_, to_string(dataset_.tokenizer()),
+                                              optimizer_.pieces_to_load(), world_, console_);
+  step_ = info.step;
+  samples_ = info.samples;
+  tokens_ = info.tokens;
+  saved_step_ = step_;
+  if (info.seed != config_.train.seed)
+    throw UsageError("train.seed: the checkpoint's order of data has seed {}, this run {}", info.seed,
+                     config_.train.seed);
+  const std::string run = RunDirectory::open(arguments_.resume).path();
+  if (session_.is_root()) {
+    const RunDirectory directory = RunDirectory::open(run);
+    truncate_metrics(directory.metrics_path(), step_);
+    directory.write_config(to_toml(config_));
+  }
+  open_run(run);
+  console_.line(fmt::format("resume     step {} of {}, {} tokens seen, written as {}", step_,
+                            config_.train.steps, tokens_, to_string(info.grid)));
+}
+
+ExitCode Training::run() {
+  catch_stop_signals();
+  if (step_ == 0 && validation_) evaluate();
+  while (step_ < config_.train.steps) {
+    const StepMetrics metrics = step();
+    console_.line(console_line(metrics));
+    if (metrics_) metrics_->write(metrics);
+    writer_->check();
+
+    const bool stop = stop_requested() || step_ == arguments_.stop_after;
+    const bool last = step_ == config_.train.steps;
+    const auto due = [&](std::int64_t every) { return every > 0 && step_ % every == 0; };
+    if (due(config_.parallel.check_replicas_every))
+      check_replicas(session_.stream(), session_.model().parameters(), session_.groups());
+    if (stop || last || due(config_.checkpoint.every)) save();
+    if (validation_ && (last || due(config_.train.evaluate_every))) evaluate();
+    if (stop && !last) {
+      writer_->finish();
+      console_.line(fmt::format("stopped    at step {} of {}; go on with: foretoken train --resume {}", step_,
+                                config_.train.steps, run_->path()));
+      return ExitCode::resumable;
+    }
+  }
+  writer_->finish();
+  console_.line(fmt::format("done       {} steps, {} tokens; {}", step_, tokens_, run_->path()));
+  return ExitCode::done;
+}
+
+std::vector<std::int64_t> Training::accumulate_gradients() {
+  RankModel& model = session_.model();
+  std::vector<MicrobatchInput> inputs;
+  std::vector<std::int64_t> counts(session_.objective().weights().size());
+  for (const Batch& batch : loader_->next()) {
+    inputs.push_back(input_of(batch));
+    if (model.has_last_stage()) add_target_counts(inputs.back(), config_.data.sequence_length, counts);
+  }
+  session_.sum_target_counts(counts);
+  set_zero(session_.stream(), model.parameters().gradients());
+  model.begin_step({.microbatches = inputs,
+                    .gradient_scales = session_.objective().gradient_scales(counts),
+                    .unit_final = [this](int unit) { reducer_.unit_ready(unit); }});
+  executor_->run();
+  reducer_.finish();
+  shared_.finish(session_.stream());
+  return counts;
+}
+
+StepMetrics Training::step() {
+  const auto start = std::chrono::steady_clock::now();
+  const std::vector<std::int64_t> counts = accumulate_gradients();
+  const double lr = learning_rate(schedule_, step_ + 1);
+  const double norm = optimizer_.step(session_.stream(), lr, step_ + 1);
+
+  // Rank 0 reports; the sums lie on the last stage's ranks. The counts are one dp group's already, so that
+  // only one of its ranks may add them.
+  const std::size_t depths = counts.size();
+  const bool counted = session_.model().has_last_stage() && session_.groups().dp_rank == 0;
+  std::vector<double> report(session_.model().losses().begin(), session_.model().losses().end());
+  for (std::int64_t count : counts) report.push_back(counted ? static_cast<double>(count) : 0);
+  world_.all_reduce(tensor_over<double>(report, {static_cast<std::int64_t>(report.size())}));
+  std::vector<std::int64_t> global_counts;
+  for (std::size_t k = 0; k < depths; ++k)
+    global_counts.push_back(static_cast<std::int64_t>(report[depths + k]));
+  const Objective::Losses losses =
+      session_.objective().losses(std::span(report).first(depths), global_counts);
+
+  ++step_;
+  samples_ += config_.train.global_batch;
+  const std::int64_t tokens = config_.train.global_batch * config_.data.sequence_length;
+  tokens_ += tokens;
+  const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+  // The first steps touch memory for the first time; the mean forgets them soon.
+  seconds_per_step_ = seconds_per_step_ == 0 ? seconds : 0.9 * seconds_per_step_ + 0.1 * seconds;
+  return {.step = step_,
+          .steps = config_.train.steps,
+          .loss = losses.total,
+          .depth_losses = losses.depths,
+          .grad_norm = norm,
+          .lr = lr,
+          .milliseconds = seconds * 1e3,
+          .tokens_per_second = static_cast<double>(tokens) / seconds,
+          .seconds_left = seconds_per_step_ * static_cast<double>(config_.train.steps - step_),
+          .tokens_seen = tokens_,
+          .samples_seen = samples_};
+}
+
+void Training::save() {
+  if (saved_step_ == step_) return;
+  const CheckpointInfo info{.step = step_,
+                            .tokens = tokens_,
+                            .samples = samples_,
+                            .grid = session_.grid(),
+                            .seed = config_.train.seed,
+                            .conventions = conventions_of(config_),
+                            .config = to_toml(config_),
+                            .tokenizer = to_string(dataset_.tokenizer()),
+                            .created = {}};
+  writer_->save(info, checkpoint_pieces(optimizer_.pieces_to_save()), [this] { world_.barrier(); });
+  saved_step_ = step_;
+}
+
+void Training::evaluate() {
+  const EvaluationMetrics metrics = validation_->run(step_);
+  console_.line(console_line(metrics));
+  if (metrics_) metrics_->write(metrics);
+}
+
+bool Training::stop_requested() {
+  std::int64_t signal = stop_signal();
+  world_.all_reduce(tensor_over(std::span(&signal, 1), {1}), ReduceOp::max);
+  return signal != 0;
+}
+
+}  // namespace foretoken

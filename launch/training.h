@@ -1,0 +1,75 @@
+#pragma once
+// One rank's training run: the loop over steps and all that hangs on it.
+
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "io/batch.h"
+#include "io/checkpoint_writer.h"
+#include "io/metrics.h"
+#include "io/run_directory.h"
+#include "launch/console.h"
+#include "launch/evaluation.h"
+#include "launch/session.h"
+#include "launch/train.h"
+#include "parallel/gradient_reducer.h"
+#include "parallel/learning_rate.h"
+#include "parallel/optimizer.h"
+#include "parallel/shared_weights.h"
+
+namespace foretoken {
+
+class Training {
+ public:
+  /// Opens the data, builds or loads the model and makes the run's directory. Collective.
+  Training(MpiCommunicator& world, const Config& config, const TrainArguments& arguments);
+  ~Training();
+
+  /// Steps until the end, a stop signal or arguments.stop_after. Every rank returns the same code.
+  ExitCode run();
+
+ private:
+  class Overlap;
+
+  void start_fresh();
+  void resume();
+  void open_run(const std::string& path);
+  StepMetrics step();
+  /// Forward, backward and reduction; returns this rank's counts of valid targets, summed over dp.
+  std::vector<std::int64_t> accumulate_gradients();
+  void save();
+  void evaluate();
+  /// The same decision on every rank.
+  bool stop_requested();
+
+  Config config_;
+  TrainArguments arguments_;
+  Communicator& world_;
+  Console console_;
+  TokenDataset dataset_;
+  Session session_;
+  Arena arena_;
+  ShardPlan plan_;
+  GradientReducer reducer_;
+  SharedWeights shared_;
+  Optimizer optimizer_;
+  LearningRate schedule_;
+  std::unique_ptr<Overlap> overlap_;
+  std::optional<Executor> executor_;
+  std::optional<TokenDataset> validation_dataset_;
+  std::optional<Evaluation> validation_;
+  std::optional<BatchLoader> loader_;
+  std::optional<RunDirectory> run_;
+  std::optional<MetricsSink> metrics_;
+  std::optional<CheckpointWriter> writer_;
+
+  std::int64_t step_ = 0;     // finished steps
+  std::int64_t samples_ = 0;  // consumed
+  std::int64_t tokens_ = 0;   // seen
+  std::int64_t saved_step_ = -1;
+  double seconds_per_step_ = 0;  // running mean, for the time left
+};
+
+}  // namespace foretoken

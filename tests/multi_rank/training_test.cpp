@@ -1,0 +1,175 @@
+// The main job, whole: the same model whatever the layout, and runs that stop and go on.
+
+#include <filesystem>
+#include <fstream>
+
+#include "launch/session.h"
+#include "parallel/shared_weights.h"
+#include "tests/support/multi_rank.h"
+#include "tests/support/training_lab.h"
+
+using namespace foretoken;
+using namespace foretoken::testing;
+
+namespace {
+
+std::vector<Sets> layouts_of(int ranks) {
+  if (ranks == 1) return {{"parallel.virtual_stages=2", "parallel.schedule=interleaved_1f1b"}};
+  if (ranks == 2)
+    return {{"parallel.pp=2"},
+            {"parallel.pp=2", "parallel.schedule=gpipe"},
+            {"parallel.pp=2", "parallel.schedule=zero_bubble_h1"},
+            {"parallel.pp=2", "parallel.virtual_stages=3", "parallel.schedule=interleaved_1f1b"},
+            {"parallel.dp=2"},
+            {"parallel.dp=2", "parallel.sharded_optimizer=true"}};
+  return {{"parallel.pp=4"},
+          {"parallel.pp=2", "parallel.dp=2"},
+          {"parallel.pp=2", "parallel.dp=2", "parallel.sharded_optimizer=true", "parallel.bucket_mib=1"},
+          {"parallel.pp=4", "parallel.virtual_stages=2", "parallel.schedule=interleaved_1f1b"},
+          {"parallel.pp=2", "parallel.dp=2", "parallel.virtual_stages=2",
+           "parallel.schedule=interleaved_1f1b", "parallel.sharded_optimizer=true"}};
+}
+
+std::string name_of(const Sets& sets) {
+  std::string name;
+  for (const std::string& set : sets) name += set.substr(set.find('.') + 1) + " ";
+  return name;
+}
+
+Sets operator+(Sets a, const Sets& b) {
+  a.insert(a.end(), b.begin(), b.end());
+  return a;
+}
+
+}  // namespace
+
+TEST_CASE("fifty steps have the serial run's losses to 1e-5 in every layout", "[ranks1][ranks2][ranks4]") {
+  MpiCommunicator& world = multi_rank::world();
+  const bool tied = GENERATE(false, true);
+  const TrainingLab lab(world);
+  const Sets model{tied ? "model.tie_word_embeddings=true" : "model.tie_word_embeddings=false"};
+  lab.train_serial(model, {.run_directory = lab.path("serial")});
+  int number = 0;
+  for (const Sets& layout : layouts_of(world.size())) {
+    INFO(name_of(layout));
+    const std::string run = lab.path("run" + std::to_string(++number));
+    CHECK(lab.train(world, model + layout, {.run_directory = run}) == ExitCode::done);
+    if (world.rank() == 0) CHECK(loss_mismatch(run, lab.path("serial"), 1e-5) == "");
+  }
+  if (world.rank() == 0) {
+    const auto losses = TrainingLab::losses(lab.path("serial"));
+    CHECK(losses.back()[1] < 0.7 * losses.front()[1]);  // it learns, so the comparison is of something
+  }
+}
+
+TEST_CASE("one step's gradients are the serial run's, tensor by tensor, in every layout",
+          "[ranks1][ranks2][ranks4]") {
+  MpiCommunicator& world = multi_rank::world();
+  const bool tied = GENERATE(false, true);
+  const TrainingLab lab(world);
+  // After one step without clipping the first moment is (1 − β₁) · gradient.
+  const Sets one_step{tied ? "model.tie_word_embeddings=true" : "model.tie_word_embeddings=false",
+                      "train.steps=1", "optimizer.warmup_steps=0", "optimizer.clip=0"};
+  lab.train_serial(one_step, {.run_directory = lab.path("serial")});
+  int number = 0;
+  for (const Sets& layout : layouts_of(world.size())) {
+    INFO(name_of(layout));
+    const std::string run = lab.path("run" + std::to_string(++number));
+    lab.train(world, one_step + layout, {.run_directory = run});
+    if (world.rank() == 0)
+      CHECK(tensor_mismatch(TrainingLab::checkpoint(run, 1), TrainingLab::checkpoint(lab.path("serial"), 1),
+                            "exp_avg", 1e-4, 2e-8) == "");
+  }
+}
+
+TEST_CASE("a run that stops and goes on, twice, ends with the same bits", "[ranks1][ranks2][ranks4]") {
+  MpiCommunicator& world = multi_rank::world();
+  const TrainingLab lab(world);
+  for (const Sets& layout : layouts_of(world.size())) {
+    INFO(name_of(layout));
+    const Sets sets = layout + Sets{"train.steps=20", "checkpoint.every=4"};
+    const std::string whole = lab.path(name_of(layout) + "whole"),
+                      parts = lab.path(name_of(layout) + "parts");
+    CHECK(lab.train(world, sets, {.run_directory = whole}) == ExitCode::done);
+    CHECK(lab.train(world, sets, {.stop_after = 6, .run_directory = parts}) == ExitCode::resumable);
+    CHECK(lab.train(world, sets, {.resume = parts, .stop_after = 13}) == ExitCode::resumable);
+    CHECK(lab.train(world, sets, {.resume = parts}) == ExitCode::done);
+    if (world.rank() != 0) continue;
+    CHECK(loss_mismatch(parts, whole, 0) == "");
+    for (const char* kind : {"model", "exp_avg", "exp_avg_sq"})
+      CHECK(tensor_mismatch(TrainingLab::checkpoint(parts, 20), TrainingLab::checkpoint(whole, 20), kind, 0,
+                            0) == "");
+  }
+}
+
+TEST_CASE("a run goes on in any other layout with the losses it would have had", "[ranks2][ranks4]") {
+  MpiCommunicator& world = multi_rank::world();
+  const TrainingLab lab(world);
+  lab.train_serial({"train.steps=30"}, {.run_directory = lab.path("serial")});
+  const std::vector<Sets> layouts = layouts_of(world.size());
+  for (std::size_t i = 0; i < layouts.size(); ++i) {
+    const Sets &before = layouts[i], &after = layouts[(i + 1) % layouts.size()];
+    INFO(name_of(before) << "then " << name_of(after));
+    const std::string run = lab.path("run" + std::to_string(i));
+    lab.train(world, before + Sets{"train.steps=30"}, {.stop_after = 15, .run_directory = run});
+    CHECK(lab.train(world, after + Sets{"train.steps=30"}, {.resume = run}) == ExitCode::done);
+    if (world.rank() == 0) CHECK(loss_mismatch(run, lab.path("serial"), 1e-5) == "");
+  }
+}
+
+TEST_CASE("a damaged newest checkpoint is passed over for the one before it", "[ranks2]") {
+  MpiCommunicator& world = multi_rank::world();
+  const std::string damage = GENERATE("a flipped byte", "a truncated shard", "a missing shard");
+  INFO(damage);
+  const TrainingLab lab(world);
+  const Sets sets{"parallel.pp=2", "train.steps=12", "checkpoint.every=4"};
+  const std::string run = lab.path("run"), whole = lab.path("whole");
+  lab.train(world, sets, {.run_directory = whole});
+  lab.train(world, sets, {.stop_after = 8, .run_directory = run});
+  if (world.rank() == 0) {
+    const auto& piece = TrainingLab::checkpoint(run, 8).manifest().pieces.back();
+    const std::string shard = run + "/checkpoints/step_00000008/" + piece.file;
+    if (damage == "a missing shard") {
+      std::filesystem::remove(shard);
+    } else if (damage == "a truncated shard") {
+      std::filesystem::resize_file(shard, static_cast<std::uintmax_t>(piece.address) + 3);
+    } else {
+      std::fstream file(shard, std::ios::in | std::ios::out | std::ios::binary);
+      file.seekg(piece.address);
+      const char flipped = static_cast<char>(file.get() ^ 0x10);
+      file.seekp(piece.address);
+      file.put(flipped);
+    }
+  }
+  world.barrier();
+  CHECK(lab.train(world, sets, {.resume = run}) == ExitCode::done);
+  if (world.rank() == 0) {
+    CHECK(loss_mismatch(run, whole, 0) == "");
+    std::ifstream log(run + "/log.txt");
+    const std::string text{std::istreambuf_iterator<char>(log), {}};
+    CHECK_THAT(text, contains("resume     step 4 of 12"));
+  }
+}
+
+TEST_CASE("a replica that differs stops the run naming tensor and ranks", "[ranks2]") {
+  MpiCommunicator& world = multi_rank::world();
+  const TrainingLab lab(world);
+  Session session(world, lab.config({"parallel.pp=2"}), {.pp = 2}, Session::Purpose::train);
+  session.model().parameters().initialize(1);
+  CHECK_NOTHROW(check_replicas(session.stream(), session.model().parameters(), session.groups()));
+  if (world.rank() == 1) session.model().parameters().value(embedding_name).as<float>()[77] += 1e-6F;
+  CHECK_THROWS_WITH(check_replicas(session.stream(), session.model().parameters(), session.groups()),
+                    contains("model.embed_tokens.weight") && contains("rank 1"));
+}
+
+TEST_CASE("a checkpoint of other conventions is refused and nothing of the run is lost", "[ranks1][ranks2]") {
+  MpiCommunicator& world = multi_rank::world();
+  const TrainingLab lab(world);
+  const Sets sets{"train.steps=4", "optimizer.warmup_steps=0"};
+  const std::string run = lab.path("run");
+  lab.train(world, sets, {.stop_after = 2, .run_directory = run});
+  CHECK_THROWS_WITH(lab.train(world, sets + Sets{"mtp.concat=hidden_first"}, {.resume = run}),
+                    contains("mtp.concat embedding_first") && contains("hidden_first"));
+  CHECK_THROWS_WITH(lab.train(world, sets, {.resume = lab.path("elsewhere")}), contains("elsewhere"));
+  CHECK(lab.train(world, sets, {.resume = run}) == ExitCode::done);
+}

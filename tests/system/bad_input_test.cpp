@@ -1,0 +1,93 @@
+// Bad input ends with its exit code and one clear line, and nothing is lost.
+
+#include <algorithm>
+
+#include <fmt/format.h>
+
+#include "io/token_dataset.h"
+#include "tests/support/catch.h"
+#include "tests/system/program.h"
+
+using namespace foretoken;
+using namespace foretoken::testing;
+
+namespace {
+
+void check_refusal(const Outcome& outcome, int code, const std::string& message) {
+  CHECK(outcome.code == code);
+  CHECK_THAT(outcome.output, contains(message));
+  INFO(outcome.output);
+  CHECK(std::count(outcome.output.begin(), outcome.output.end(), '\n') == 1);
+}
+
+}  // namespace
+
+TEST_CASE("text that is empty, missing or binary is refused by tokenize") {
+  const TemporaryFolder folder;
+  const std::string to = " -o " + (folder / "out.h5").string();
+  const auto tokenize = [&](const std::filesystem::path& path) {
+    return run(program() + " tokenize " + path.string() + to +
+               " 2>&1 | grep -v '^tokenize'; exit ${PIPESTATUS[0]}");
+  };
+  CHECK(run("true").code == 0);
+  const Outcome empty = tokenize(folder.write("empty.txt", ""));
+  CHECK(empty.code == 3);
+  CHECK_THAT(empty.output, contains("foretoken: "));
+  const Outcome missing = tokenize(folder / "missing.txt");
+  CHECK(missing.code == 3);
+  CHECK_THAT(missing.output, contains("missing.txt"));
+  const Outcome binary = tokenize(folder.write("binary", std::string("\x7f"
+                                                                     "ELF\0\0\0",
+                                                                     7)));
+  CHECK(binary.code == 3);
+  CHECK(!std::filesystem::exists(folder / "out.h5"));
+}
+
+TEST_CASE("a dataset that does not fit the run is refused") {
+  const TemporaryFolder folder;
+  const std::string train =
+      program() + " " + small_training(folder) + " --run-directory " + (folder / "run").string();
+  check_refusal(run(train + " --set data.sequence_length=100000 --set model.max_position_embeddings=100000"),
+                3, "data.h5");
+  check_refusal(run(train + " --set model.vocab_size=100"), 2, "vocab_size 100");
+  check_refusal(run(train + " --set data.path=" + folder.write("garbage.h5", "not HDF5 at all").string()), 3,
+                "garbage.h5");
+  check_refusal(run(train + " --set data.path=" + (folder / "missing.h5").string()), 3, "missing.h5");
+  CHECK(!std::filesystem::exists(folder / "run"));
+}
+
+TEST_CASE("a run does not go on with the tokens of another tokenizer") {
+  const TemporaryFolder folder;
+  const std::string train = program() + " " + small_training(folder);
+  const std::string run_path = (folder / "run").string();
+  REQUIRE(run(train + " --set train.steps=2 --run-directory " + run_path).code == 0);
+
+  TokenDatasetWriter writer(
+      folder / "other.h5",
+      {.name = "other", .digest = std::string(32, '0'), .vocab_size = 257, .end_of_document = 256});
+  writer.append(std::vector<std::int32_t>(5000, 65));
+  writer.end_document();
+  writer.finish();
+  writer.publish();
+  check_refusal(run(fmt::format("{} train --resume {} --set train.steps=4 --set data.path={} 2>&1 >/dev/null",
+                                program(), run_path, (folder / "other.h5").string())),
+                3, "trained on tokens of bytes");
+  CHECK(run(program() + " inspect --verify " + run_path).code == 0);
+}
+
+TEST_CASE("a configuration that cannot be read or makes no sense is refused before anything is written") {
+  const TemporaryFolder folder;
+  const std::string train = small_training(folder);
+  check_refusal(run(program() + " train " + folder.path().string()), 2, folder.path().string());
+  check_refusal(run(program() + " train " + folder.write("bad.toml", "[model\nx=").string()), 2,
+                "bad.toml:1");
+  check_refusal(run(program() + " train " + folder.write("key.toml", "[model]\nhidden_sizes = 3\n").string()),
+                2, "key.toml:2: [model] hidden_sizes: unknown key; did you mean hidden_size?");
+  check_refusal(run(program() + " " + train + " --resume " + (folder / "no-run").string()), 3, "no-run");
+  const Outcome product =
+      run(program_on(4) + " " + train + " --set parallel.pp=2 --set parallel.dp=3 --run-directory " +
+          (folder / "run").string());
+  CHECK(product.code == 2);
+  CHECK_THAT(product.output, contains("pp 2 × dp 3 = 6, but the world has 4 ranks"));
+  CHECK(!std::filesystem::exists(folder / "run"));
+}

@@ -1,0 +1,96 @@
+// Runs that are killed, stopped or run out of disk go on where they were.
+
+#include <csignal>
+#include <fstream>
+
+#include <fmt/format.h>
+
+#include "io/checkpoint_directory.h"
+#include "tests/support/catch.h"
+#include "tests/support/training_lab.h"
+#include "tests/system/program.h"
+
+using namespace foretoken;
+using namespace foretoken::testing;
+
+namespace {
+
+constexpr const char* layout =
+    " --set parallel.pp=2 --set parallel.dp=2 --set parallel.sharded_optimizer=true";
+
+std::size_t steps_in(const std::string& run) {
+  std::ifstream file(run + "/metrics.jsonl");
+  std::size_t lines = 0;
+  for (std::string line; std::getline(file, line);) ++lines;
+  return lines;
+}
+
+void check_same_bits(const std::string& run, const std::string& expected, std::int64_t step) {
+  for (const char* kind : {"model", "exp_avg", "exp_avg_sq"})
+    CHECK(tensor_mismatch(TrainingLab::checkpoint(run, step), TrainingLab::checkpoint(expected, step), kind,
+                          0, 0) == "");
+  CHECK(loss_mismatch(run, expected, 0) == "");
+}
+
+}  // namespace
+
+TEST_CASE("a run whose ranks are killed at any time goes on and ends with the same bits") {
+  const TemporaryFolder folder;
+  // Every step saves, so that nearly every moment is one of writing a checkpoint.
+  const std::string train =
+      program_on(4) + " " + small_training(folder) + layout + " --set checkpoint.every=1";
+  const std::string whole = (folder / "whole").string(), killed = (folder / "killed").string();
+  REQUIRE(run(train + " --run-directory " + whole).code == 0);
+
+  for (int attempt = 0; attempt < 4; ++attempt) {
+    const bool first = attempt == 0;
+    Process training(first ? train + " --run-directory " + killed
+                           : program_on(4) + " train --resume " + killed);
+    const std::size_t until = static_cast<std::size_t>(6 * (attempt + 1));
+    REQUIRE(wait_until([&] { return steps_in(killed) >= until || !training.running(); }));
+    const std::vector<pid_t> ranks = training.children("foretoken");
+    REQUIRE(ranks.size() == 4);
+    kill(ranks[static_cast<std::size_t>(attempt)], SIGKILL);
+    CHECK(training.wait().code != 0);
+    INFO("after the kill of rank " << attempt);
+    CHECK(run(program() + " inspect --verify " + killed).code == 0);
+  }
+  const Outcome last = run(program_on(4) + " train --resume " + killed);
+  INFO(last.output);
+  REQUIRE(last.code == 0);
+  check_same_bits(killed, whole, 40);
+}
+
+TEST_CASE("SIGUSR1 stops a run with a checkpoint and code 75, and it goes on") {
+  const TemporaryFolder folder;
+  const std::string train =
+      program_on(2) + " " + small_training(folder) + " --set train.steps=4000 --set parallel.pp=2";
+  const std::string path = (folder / "run").string();
+  Process training(train + " --run-directory " + path);
+  REQUIRE(wait_until([&] { return steps_in(path) >= 3 || !training.running(); }));
+  training.signal(SIGUSR1);
+  const Outcome outcome = training.wait();
+  INFO(outcome.output);
+  CHECK(outcome.code == 75);
+  CHECK_THAT(outcome.output, contains("stopped    at step"));
+  const auto step = Checkpoint::open(checkpoints_at(path).front()).info().step;
+  CHECK(step == static_cast<std::int64_t>(steps_in(path)));
+  CHECK(run(fmt::format("{} train --resume {} --set train.steps={}", program_on(2), path, step + 2)).code ==
+        0);
+}
+
+TEST_CASE("a disk that fills up is said plainly and the old checkpoint stays") {
+  const TemporaryFolder folder;
+  const std::string path = (folder / "run").string();
+  const std::string train = program() + " " + small_training(folder);
+  REQUIRE(run(train + " --set train.steps=2 --run-directory " + path).code == 0);
+  // No file may pass 64 KiB: writes fail as they do on a full disk.
+  const Outcome full = run("bash -c 'trap \"\" XFSZ; ulimit -f 64; exec " + program() + " train --resume " +
+                           path + " --set train.steps=4'");
+  INFO(full.output);
+  CHECK(full.code == 3);
+  CHECK_THAT(full.output, contains("step_00000004"));
+  CHECK(Checkpoint::open(checkpoints_at(path).front()).info().step == 2);
+  CHECK(run(program() + " inspect --verify " + path).code == 0);
+  CHECK(run(program() + " train --resume " + path + " --set train.steps=4").code == 0);
+}
