@@ -1,3 +1,4 @@
+#include <csignal>
 #include <iostream>
 #include <string>
 #include <variant>
@@ -31,6 +32,8 @@ struct RunCommand {
 
 int main(int argc, char** argv) {
   using namespace foretoken;
+  std::signal(SIGXFSZ,
+              SIG_IGN);  // a file over its quota is an error of the write, not the end of the process
   try {
     return std::visit(RunCommand{}, parse_command_line(std::vector<std::string>(argv + 1, argv + argc)));
   } catch (...) {

@@ -15,6 +15,7 @@ ExitCode run_on_ranks(const std::function<ExitCode(MpiCommunicator& world)>& bod
   } catch (...) {
     const Failure failure = current_failure();
     report(failure);
+    if (world.size() == 1) return failure.code;  // nobody waits for it, and an abort makes MPI talk
     world.abort(failure.code);
   }
 }

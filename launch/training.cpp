@@ -70,6 +70,7 @@ Training::Training(MpiCommunicator& world, const Config& config, const TrainArgu
       schedule_(schedule_of(config)) {
   validate_vocabulary(config_, dataset_.tokenizer().vocab_size, dataset_.path().string());
   validate(schedule_);
+  const Sampler sampler(dataset_.path().string(), dataset_.tokens(), row_shape(config_), config_.train.seed);
   overlap_ = std::make_unique<Overlap>(reducer_, shared_);
   executor_.emplace(session_.training().program, session_.training().footprint, session_.model(),
                     *session_.groups().pipeline, session_.stream(), overlap_.get());
@@ -87,7 +88,6 @@ Training::Training(MpiCommunicator& world, const Config& config, const TrainArgu
   loader_.emplace(dataset_, row_shape(config_), batch_layout(config_, session_.groups()),
                   TrainingOrder{.seed = config_.train.seed, .consumed_samples = samples_});
   check_replicas(session_.stream(), session_.model().parameters(), session_.groups());
-  const Sampler& sampler = loader_->sampler();
   console_.line(fmt::format("data       {} tokens, {} rows an epoch; at sample {} (epoch {}, row {})",
                             dataset_.tokens(), sampler.samples(), samples_, sampler.epoch_of(samples_),
                             samples_ % sampler.samples()));

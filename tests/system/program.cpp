@@ -5,6 +5,7 @@
 #include <filesystem>
 #include <fstream>
 #include <iterator>
+#include <sys/resource.h>
 #include <sys/wait.h>
 #include <thread>
 #include <unistd.h>
@@ -73,6 +74,11 @@ Outcome Process::wait(std::chrono::seconds limit) {
 
 void Process::signal(int signal) const {
   kill(pid_, signal);
+}
+
+void Process::limit_file_size(unsigned long bytes) const {
+  const rlimit limit{.rlim_cur = bytes, .rlim_max = bytes};
+  if (prlimit(pid_, RLIMIT_FSIZE, &limit, nullptr) != 0) throw DefectError("test: prlimit failed");
 }
 
 std::vector<pid_t> Process::children(const std::string& name) const {

@@ -28,6 +28,8 @@ class Process {
   /// Waits for the end; kills the group and fails with code 124 after the limit.
   Outcome wait(std::chrono::seconds limit = std::chrono::seconds(120));
   void signal(int signal) const;  // to the command itself
+  /// RLIMIT_FSIZE of the command, from now on.
+  void limit_file_size(unsigned long bytes) const;
   /// The processes below it whose name is `name`, oldest first.
   std::vector<pid_t> children(const std::string& name) const;
 
