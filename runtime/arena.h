@@ -1,6 +1,6 @@
 #pragma once
-// Memory planned once: every buffer of a run is taken from an arena before the first step, then the arena is
-// sealed, and a step allocates nothing.
+// Memory planned once, in few large blocks (of huge pages where the system has them): every buffer of a run
+// is taken from an arena before the first step, then the arena is sealed, and a step allocates nothing.
 
 #include <cstddef>
 #include <memory>
@@ -28,6 +28,8 @@ class Arena {
   DeviceKind device_;
   bool sealed_ = false;
   std::size_t bytes_ = 0;
+  std::size_t block_left_ = 0;  // free bytes at the end of the newest block
+  std::byte* next_ = nullptr;
   std::vector<std::unique_ptr<std::byte[], Free>> blocks_;
 };
 

@@ -1,7 +1,7 @@
 #include "runtime/thread_pool.h"
 
 #include <algorithm>
-#include <condition_variable>
+#include <atomic>
 #include <exception>
 #include <mutex>
 #include <thread>
@@ -11,16 +11,39 @@
 
 namespace foretoken {
 
+namespace {
+
+// An operator takes microseconds and the next one follows at once, so waiting begins with a short spin (some
+// tens of microseconds) before the thread sleeps.
+constexpr int spins = 4000;
+
+inline void pause() {
+#if defined(__x86_64__)
+  __builtin_ia32_pause();
+#endif
+}
+
+/// Returns when value is no longer `old`.
+template <class T>
+void wait_for_change(const std::atomic<T>& value, T old) {
+  for (int i = 0; i < spins; ++i) {
+    if (value.load(std::memory_order_acquire) != old) return;
+    pause();
+  }
+  value.wait(old, std::memory_order_acquire);
+}
+
+}  // namespace
+
 struct ThreadPool::State {
-  std::mutex mutex;
-  std::condition_variable start;
-  std::condition_variable finish;
+  // Written by the caller before it raises the generation, read by the workers after.
   const std::function<void(std::int64_t, std::int64_t)>* body = nullptr;
   std::int64_t count = 0;
   std::int64_t chunk = 0;
-  std::uint64_t generation = 0;
-  int running = 0;
   bool stopping = false;
+  std::atomic<std::uint64_t> generation = 0;
+  std::atomic<int> running = 0;
+  std::mutex failure_mutex;
   std::exception_ptr failure;
   std::vector<std::thread> workers;
 
@@ -31,23 +54,22 @@ struct ThreadPool::State {
     try {
       (*body)(begin, end);
     } catch (...) {
-      std::lock_guard lock(mutex);
+      const std::lock_guard lock(failure_mutex);
       if (!failure) failure = std::current_exception();
     }
   }
 
+  void raise_generation() {
+    generation.fetch_add(1, std::memory_order_release);
+    generation.notify_all();
+  }
+
   void work(std::int64_t index) {
-    std::uint64_t seen = 0;
-    while (true) {
-      {
-        std::unique_lock lock(mutex);
-        start.wait(lock, [&] { return stopping || generation != seen; });
-        if (stopping) return;
-        seen = generation;
-      }
+    for (std::uint64_t seen = 0;; ++seen) {
+      wait_for_change(generation, seen);
+      if (stopping) return;
       run_range(index);
-      std::lock_guard lock(mutex);
-      if (--running == 0) finish.notify_one();
+      if (running.fetch_sub(1, std::memory_order_acq_rel) == 1) running.notify_one();
     }
   }
 };
@@ -59,11 +81,8 @@ ThreadPool::ThreadPool(int threads) : state_(std::make_unique<State>()) {
 }
 
 ThreadPool::~ThreadPool() {
-  {
-    std::lock_guard lock(state_->mutex);
-    state_->stopping = true;
-  }
-  state_->start.notify_all();
+  state_->stopping = true;
+  state_->raise_generation();
   for (std::thread& worker : state_->workers) worker.join();
 }
 
@@ -76,19 +95,15 @@ void ThreadPool::parallel_for(std::int64_t count, std::int64_t grain,
   if (count <= 0) return;
   const std::int64_t chunk = std::max(grain, (count + threads() - 1) / threads());
   if (chunk >= count) return body(0, count);
-  {
-    std::lock_guard lock(state_->mutex);
-    state_->body = &body;
-    state_->count = count;
-    state_->chunk = chunk;
-    state_->failure = nullptr;
-    state_->running = static_cast<int>(state_->workers.size());
-    ++state_->generation;
-  }
-  state_->start.notify_all();
+  state_->body = &body;
+  state_->count = count;
+  state_->chunk = chunk;
+  state_->failure = nullptr;
+  state_->running.store(static_cast<int>(state_->workers.size()), std::memory_order_relaxed);
+  state_->raise_generation();
   state_->run_range(0);
-  std::unique_lock lock(state_->mutex);
-  state_->finish.wait(lock, [&] { return state_->running == 0; });
+  for (int left; (left = state_->running.load(std::memory_order_acquire)) != 0;)
+    wait_for_change(state_->running, left);
   if (state_->failure) std::rethrow_exception(state_->failure);
 }
 
