@@ -60,11 +60,14 @@ void rms_norm_backward_input(Stream& stream, const RmsNormBackwardInput& op) {
 #pragma omp simd reduction(+ : dot)
         for (std::int64_t i = 0; i < c; ++i) dot += w[i] * dout[i] * x[i];
         const T shift = dot / T(c) * rstd * rstd * rstd;
-        const T keep = op.accumulate ? 1 : 0;
         // out = x · rstd · w, where rstd depends on x as well
+        if (op.accumulate) {
 #pragma omp simd
-        for (std::int64_t i = 0; i < c; ++i)
-          dx[i] = (keep != 0 ? dx[i] : T(0)) + rstd * w[i] * dout[i] - shift * x[i];
+          for (std::int64_t i = 0; i < c; ++i) dx[i] += rstd * w[i] * dout[i] - shift * x[i];
+        } else {
+#pragma omp simd
+          for (std::int64_t i = 0; i < c; ++i) dx[i] = rstd * w[i] * dout[i] - shift * x[i];
+        }
       }
     });
   });
