@@ -23,7 +23,7 @@ fi
 
 # Open MPI refuses root and more ranks than cores unless told.
 if [[ $(id -u) -eq 0 ]]; then export OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1; fi
-ranks=(mpirun -n 4 --oversubscribe --bind-to none)
+ranks=(mpirun --quiet -n 4 --oversubscribe --bind-to none)
 
 run=$PWD/runs/quickstart-$(date -u +%Y%m%dT%H%M%SZ)
 data=$run-data
