@@ -29,8 +29,8 @@ void Arena::Free::operator()(std::byte* memory) const {
 Tensor Arena::tensor(DType dtype, const Shape& shape) {
   if (sealed_)
     throw DefectError("arena: a tensor {} was asked for after the plan was sealed", to_string(shape));
-  const std::size_t bytes =
-      round_up(std::max<std::size_t>(1, static_cast<std::size_t>(shape.elements()) * size_of(dtype)), line);
+  const std::size_t held = static_cast<std::size_t>(shape.elements()) * size_of(dtype);
+  const std::size_t bytes = round_up(std::max<std::size_t>(1, held), line);
   if (bytes > block_left_) {
     block_left_ = std::max(block, round_up(bytes, huge_page));
     next_ = static_cast<std::byte*>(::operator new[](block_left_, std::align_val_t{huge_page}));
@@ -42,7 +42,7 @@ Tensor Arena::tensor(DType dtype, const Shape& shape) {
   std::byte* memory = next_;
   next_ += bytes;
   block_left_ -= bytes;
-  bytes_ += bytes;
+  bytes_ += held;
   std::memset(memory, 0, bytes);
   return {memory, dtype, device_, shape};
 }

@@ -19,6 +19,7 @@ class Arena {
   void seal() { sealed_ = true; }
 
   DeviceKind device() const { return device_; }
+  /// What the tensors hold.
   std::size_t bytes() const { return bytes_; }
 
  private:
