@@ -4,8 +4,8 @@
 // said in plain words.
 //
 // Files are written in HDF5 1.10's format, whose metadata carries checksums: damage there is an error, while
-// in the older format it can crash HDF5 itself. Data is contiguous or in uncompressed chunks, objects of 64
-// KiB and more are aligned to 1 MiB, there are no fill values. Data is read without chunk cache and without
+// in the older format it can crash HDF5 itself. Data is contiguous or in uncompressed chunks, objects of
+// 1 MiB and more are aligned to 1 MiB, there are no fill values. Data is read without chunk cache and without
 // file locks: who publishes by rename needs none. Values are stored little-endian and never converted: the
 // dtype of a tensor and that of its dataset must agree. bf16 is stored as a two-byte float that HDF5 and h5py
 // read as such.

@@ -15,7 +15,7 @@ using detail::silence_thread;
 
 namespace {
 
-constexpr std::uint64_t alignment_threshold = 64 << 10;
+constexpr std::uint64_t alignment_threshold = 1 << 20;
 constexpr std::uint64_t alignment = 1 << 20;
 constexpr std::uint64_t chunk_bytes = 1 << 20;
 

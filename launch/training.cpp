@@ -57,6 +57,7 @@ Training::Training(MpiCommunicator& world, const Config& config, const TrainArgu
     : config_(config),
       arguments_(arguments),
       world_(world),
+      recorder_(world.world().recorder()),
       console_(world.rank() == 0),
       dataset_(config.data.path),
       session_(world, config, resolve_grid(config, world.size()), Session::Purpose::train),
@@ -104,9 +105,10 @@ void Training::open_run(const std::string& path) {
   writer_.emplace(run_->checkpoints_path(), world_.rank(), world_.size(),
                   CheckpointWriterOptions{.keep = static_cast<int>(config_.checkpoint.keep),
                                           .log = [this](const std::string& text) { console_.line(text); }});
-  console_.line(fmt::format("foretoken on {} rank{}, cpu, {} thread{} a rank", world_.size(),
-                            world_.size() == 1 ? "" : "s", session_.stream().threads().threads(),
-                            session_.stream().threads().threads() == 1 ? "" : "s"));
+  console_.line(
+      fmt::format("foretoken on {} rank{}, cpu (this build has no CUDA backend), {} thread{} a rank",
+                  world_.size(), world_.size() == 1 ? "" : "s", session_.stream().threads().threads(),
+                  session_.stream().threads().threads() == 1 ? "" : "s"));
   console_.line("run        " + run_->path());
   std::string table = startup_table(session_);
   table.pop_back();
@@ -151,6 +153,21 @@ void Training::resume() {
 
 ExitCode Training::run() {
   catch_stop_signals();
+  try {
+    return run_steps();
+  } catch (const PeerError&) {
+    dump_flight();
+    throw;
+  }
+}
+
+void Training::dump_flight() noexcept try {
+  recorder_.dump(fmt::format("{}/flight_rank_{:05}.txt", run_->path(), world_.rank()));
+} catch (const std::exception& error) {
+  console_.warn(error.what());
+}
+
+ExitCode Training::run_steps() {
   if (step_ == 0 && validation_) evaluate();
   while (step_ < config_.train.steps) {
     const StepMetrics metrics = step();

@@ -33,6 +33,9 @@ class Training {
  private:
   class Overlap;
 
+  ExitCode run_steps();
+  /// After another rank failed: this rank's last communications, for the ranks' files to be set side by side.
+  void dump_flight() noexcept;
   void start_fresh();
   void resume();
   void open_run(const std::string& path);
@@ -47,6 +50,7 @@ class Training {
   Config config_;
   TrainArguments arguments_;
   Communicator& world_;
+  FlightRecorder& recorder_;
   Console console_;
   TokenDataset dataset_;
   Session session_;

@@ -127,7 +127,7 @@ TEST_CASE("a damaged newest checkpoint is passed over for the one before it", "[
   lab.train(world, sets, {.run_directory = whole});
   lab.train(world, sets, {.stop_after = 8, .run_directory = run});
   if (world.rank() == 0) {
-    const auto& piece = TrainingLab::checkpoint(run, 8).manifest().pieces.back();
+    const PieceRecord piece = TrainingLab::checkpoint(run, 8).manifest().pieces.back();
     const std::string shard = run + "/checkpoints/step_00000008/" + piece.file;
     if (damage == "a missing shard") {
       std::filesystem::remove(shard);
