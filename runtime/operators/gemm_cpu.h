@@ -1,6 +1,6 @@
 #pragma once
 // Matrix products on the CPU: OpenBLAS on one thread each, split over the rank's threads here, so that the
-// split is ours and a small product inside another operator (attention) costs no thread start.
+// split is ours. Small products inside another operator are tile_product_cpu.h's.
 
 #include <cstdint>
 

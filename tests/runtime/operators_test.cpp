@@ -1,6 +1,8 @@
 // Every operator's backward against central differences of its forward, in fp64.
 
 #include <cmath>
+#include <numeric>
+#include <vector>
 
 #include "runtime/operators/adamw.h"
 #include "runtime/operators/attention.h"
@@ -11,6 +13,7 @@
 #include "runtime/operators/rms_norm.h"
 #include "runtime/operators/rope.h"
 #include "runtime/operators/swiglu.h"
+#include "runtime/operators/tile_product_cpu.h"
 #include "runtime/operators/vector_math.h"
 #include "tests/support/catch.h"
 #include "tests/support/numeric.h"
@@ -197,6 +200,55 @@ TEST_CASE("attention over more than one block of queries equals the definition")
     REQUIRE(lse.as<double>()[i] == Approx(std::log(sum)));
   }
   CHECK(mismatch(out, expected, 1e-10, 1e-12) == "");
+}
+
+TEMPLATE_TEST_CASE("a tile product equals the triple loop whatever its shape and strides", "", float,
+                   double) {
+  const std::int64_t m = GENERATE(1, 5, 6, 21), n = GENERATE(1, 16, 39, 64), k = GENERATE(0, 1, 33);
+  const bool transpose_a = GENERATE(false, true), accumulate = GENERATE(false, true);
+  const std::int64_t a_row = transpose_a ? 1 : k + 3, a_column = transpose_a ? m + 2 : 1;
+  const std::int64_t ldb = n + 5, ldc = n + 1;
+  Arena arena{DeviceKind::cpu};
+  const DType dtype = sizeof(TestType) == 4 ? DType::f32 : DType::f64;
+  const Tensor a = arena.tensor(dtype, {(m + 3) * (k + 3)}), b = arena.tensor(dtype, {(k + 1) * ldb});
+  const Tensor c = arena.tensor(dtype, {m * ldc}), expected = arena.tensor(dtype, {m * ldc});
+  fill_normal(a, "a");
+  fill_normal(b, "b");
+  for (const Tensor& filled : {c, expected}) fill_normal(filled, "c");  // its last column must stay
+  for (std::int64_t i = 0; i < m; ++i)
+    for (std::int64_t j = 0; j < n; ++j) {
+      double sum = 0;
+      for (std::int64_t p = 0; p < k; ++p)
+        sum += static_cast<double>(a.as<TestType>()[i * a_row + p * a_column]) *
+               static_cast<double>(b.as<TestType>()[p * ldb + j]);
+      TestType& element = expected.as<TestType>()[i * ldc + j];
+      element = static_cast<TestType>((accumulate ? static_cast<double>(element) : 0.0) + 0.5 * sum);
+    }
+  cpu::tile_product(cpu::TileProduct<TestType>{.m = m,
+                                               .n = n,
+                                               .k = k,
+                                               .a = a.as<TestType>(),
+                                               .a_row = a_row,
+                                               .a_column = a_column,
+                                               .b = b.as<TestType>(),
+                                               .ldb = ldb,
+                                               .c = c.as<TestType>(),
+                                               .ldc = ldc,
+                                               .scale = TestType(0.5),
+                                               .accumulate = accumulate});
+  const double tolerance = sizeof(TestType) == 4 ? 1e-5 : 1e-13;
+  CHECK(mismatch(c, expected, tolerance, tolerance) == "");
+}
+
+TEMPLATE_TEST_CASE("a transposed matrix has every element in its place", "", float, double) {
+  const std::int64_t m = GENERATE(1, 16, 37), n = GENERATE(3, 32, 50), ld_in = n + 2, ld_out = m + 1;
+  std::vector<TestType> in(static_cast<std::size_t>(m * ld_in)), out(static_cast<std::size_t>(n * ld_out));
+  std::iota(in.begin(), in.end(), TestType(1));
+  cpu::transpose(m, n, in.data(), ld_in, out.data(), ld_out);
+  for (std::int64_t i = 0; i < m; ++i)
+    for (std::int64_t j = 0; j < n; ++j)
+      REQUIRE(out[static_cast<std::size_t>(j * ld_out + i)] == in[static_cast<std::size_t>(i * ld_in + j)]);
+  for (std::int64_t j = 0; j < n; ++j) REQUIRE(out[static_cast<std::size_t>(j * ld_out + m)] == 0);
 }
 
 TEST_CASE("the cross-entropy head's gradients match finite differences whatever the chunk") {
