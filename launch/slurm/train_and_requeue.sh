@@ -22,7 +22,9 @@ mpirun -n "$SLURM_NTASKS" --map-by "slot:PE=${SLURM_CPUS_PER_TASK:-1}" \
   "${FORETOKEN:-foretoken}" train "${arguments[@]}" &
 ranks=$!
 signalled=0
-trap 'signalled=1; kill -USR1 "$ranks" || true' USR1 # mpirun hands it on to every rank
+# mpirun hands the signal on to every rank, but not every build of it does; its children here are ranks, and one rank
+# that knows is enough, for the ranks agree after each step.
+trap 'signalled=1; kill -USR1 "$ranks" || true; pkill -USR1 -P "$ranks" || true' USR1
 
 # A trapped signal ends wait before the ranks do.
 while :; do

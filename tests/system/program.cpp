@@ -1,5 +1,6 @@
 #include "tests/system/program.h"
 
+#include <algorithm>
 #include <csignal>
 #include <fcntl.h>
 #include <filesystem>
@@ -72,21 +73,20 @@ Outcome Process::wait(std::chrono::seconds limit) {
   return {code, text_of(output_file_)};
 }
 
-void Process::signal(int signal) const {
-  kill(pid_, signal);
-}
-
 void Process::limit_file_size(unsigned long bytes) const {
   const rlimit limit{.rlim_cur = bytes, .rlim_max = bytes};
   if (prlimit(pid_, RLIMIT_FSIZE, &limit, nullptr) != 0) throw DefectError("test: prlimit failed");
 }
 
 std::vector<pid_t> Process::children(const std::string& name) const {
-  const Outcome found = run(fmt::format("pgrep -P {} -x {}", pid_, name));
   std::vector<pid_t> pids;
-  std::size_t begin = 0;
-  for (std::size_t end; (end = found.output.find('\n', begin)) != std::string::npos; begin = end + 1)
-    pids.push_back(std::stoi(found.output.substr(begin, end - begin)));
+  for (const auto& entry : std::filesystem::directory_iterator("/proc")) {
+    const std::string stat = text_of((entry.path() / "stat").string());  // "pid (name) state parent ..."
+    const std::size_t open = stat.find('('), close = stat.rfind(')');
+    if (open == std::string::npos || stat.substr(open + 1, close - open - 1) != name) continue;
+    if (std::stoi(stat.substr(close + 4)) == pid_) pids.push_back(std::stoi(stat));
+  }
+  std::sort(pids.begin(), pids.end());
   return pids;
 }
 

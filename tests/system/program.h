@@ -27,10 +27,9 @@ class Process {
   bool running();
   /// Waits for the end; kills the group and fails with code 124 after the limit.
   Outcome wait(std::chrono::seconds limit = std::chrono::seconds(120));
-  void signal(int signal) const;  // to the command itself
   /// RLIMIT_FSIZE of the command, from now on.
   void limit_file_size(unsigned long bytes) const;
-  /// The processes below it whose name is `name`, oldest first.
+  /// The processes below it whose name is `name`, ascending.
   std::vector<pid_t> children(const std::string& name) const;
 
  private:
