@@ -81,7 +81,10 @@ void Process::limit_file_size(unsigned long bytes) const {
 std::vector<pid_t> Process::children(const std::string& name) const {
   std::vector<pid_t> pids;
   for (const auto& entry : std::filesystem::directory_iterator("/proc")) {
-    const std::string stat = text_of((entry.path() / "stat").string());  // "pid (name) state parent ..."
+    if (entry.path().filename().string().find_first_not_of("0123456789") != std::string::npos) continue;
+    std::string stat;  // "pid (name) state parent ..."; empty where the process has just ended
+    std::ifstream file(entry.path() / "stat");
+    std::getline(file, stat);
     const std::size_t open = stat.find('('), close = stat.rfind(')');
     if (open == std::string::npos || stat.substr(open + 1, close - open - 1) != name) continue;
     if (std::stoi(stat.substr(close + 4)) == pid_) pids.push_back(std::stoi(stat));
