@@ -5,7 +5,6 @@
 
 #include "model/cost.h"
 #include "parallel/lower_program.h"
-#include "parallel/partition.h"
 #include "parallel/schedules.h"
 
 namespace foretoken {
@@ -27,17 +26,22 @@ bool has_split_backward(const Program& program) {
 
 }  // namespace
 
+LayerCosts layer_costs(const Config& config) {
+  const std::int64_t length = config.data.sequence_length;
+  LayerCosts costs;
+  costs.blocks.assign(static_cast<std::size_t>(config.model.num_hidden_layers),
+                      cost_of(config.model, length).block);
+  costs.last = predictor_cost(config.model, config.mtp, length);
+  return costs;
+}
+
 ModelLayout resolve_layout(const Config& config, const Grid& grid) {
   const auto layers = static_cast<int>(config.model.num_hidden_layers);
   if (!config.parallel.blocks_per_stage.empty()) {
     validate_partition(config.parallel.blocks_per_stage, layers, grid);
     return {.grid = grid, .blocks_per_stage = config.parallel.blocks_per_stage};
   }
-  const std::int64_t length = config.data.sequence_length;
-  LayerCosts costs;
-  costs.blocks.assign(static_cast<std::size_t>(layers), cost_of(config.model, length).block);
-  costs.last = predictor_cost(config.model, config.mtp, length);
-  return {.grid = grid, .blocks_per_stage = partition_layers(costs, grid)};
+  return {.grid = grid, .blocks_per_stage = partition_layers(layer_costs(config), grid)};
 }
 
 std::int64_t microbatches_of(const Config& config, const Grid& grid) {

@@ -10,10 +10,14 @@
 #include "model/rank_model.h"
 #include "parallel/executor.h"
 #include "parallel/groups.h"
+#include "parallel/partition.h"
 #include "parallel/program.h"
 #include "parallel/validate_program.h"
 
 namespace foretoken {
+
+/// What the layers cost, in forward FLOPs per token.
+LayerCosts layer_costs(const Config& config);
 
 /// Which stage holds what, by expected cost or as parallel.blocks_per_stage says.
 ModelLayout resolve_layout(const Config& config, const Grid& grid);

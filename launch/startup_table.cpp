@@ -5,7 +5,6 @@
 #include <fmt/format.h>
 
 #include "model/cost.h"
-#include "parallel/partition.h"
 #include "parallel/simulate.h"
 
 namespace foretoken {
@@ -52,15 +51,6 @@ std::int64_t parameters_of(const Session& session, int pp_rank) {
   return count;
 }
 
-std::vector<double> stage_flops(const Session& session) {
-  const Config& config = session.config();
-  LayerCosts costs;
-  costs.blocks.assign(static_cast<std::size_t>(config.model.num_hidden_layers),
-                      cost_of(config.model, config.data.sequence_length).block);
-  costs.last = predictor_cost(config.model, config.mtp, config.data.sequence_length);
-  return stage_costs(costs, session.layout().blocks_per_stage);
-}
-
 /// The pipeline's idle share, from a simulation where messages are free.
 double expected_bubble(const Session& session, const std::vector<double>& flops) {
   Durations durations;
@@ -75,7 +65,7 @@ double expected_bubble(const Session& session, const std::vector<double>& flops)
 std::string startup_table(const Session& session) {
   const Config& config = session.config();
   const Grid& grid = session.grid();
-  const std::vector<double> flops = stage_flops(session);
+  const std::vector<double> flops = stage_costs(layer_costs(config), session.layout().blocks_per_stage);
   double total = 0;
   for (double cost : flops) total += cost;
 

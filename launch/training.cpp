@@ -140,13 +140,12 @@ void Training::resume() {
   if (info.seed != config_.train.seed)
     throw UsageError("train.seed: the checkpoint's order of data has seed {}, this run {}", info.seed,
                      config_.train.seed);
-  const std::string run = RunDirectory::open(arguments_.resume).path();
+  const RunDirectory directory = RunDirectory::open(arguments_.resume);
   if (session_.is_root()) {
-    const RunDirectory directory = RunDirectory::open(run);
     truncate_metrics(directory.metrics_path(), step_);
     directory.write_config(to_toml(config_));
   }
-  open_run(run);
+  open_run(directory.path());
   console_.line(fmt::format("resume     step {} of {}, {} tokens seen, written as {}", step_,
                             config_.train.steps, tokens_, to_string(info.grid)));
 }
@@ -175,7 +174,7 @@ ExitCode Training::run_steps() {
     if (metrics_) metrics_->write(metrics);
     writer_->check();
 
-    const bool stop = stop_requested() || step_ == arguments_.stop_after;
+    const bool stop = stop_requested_ || step_ == arguments_.stop_after;
     const bool last = step_ == config_.train.steps;
     const auto due = [&](std::int64_t every) { return every > 0 && step_ % every == 0; };
     if (due(config_.parallel.check_replicas_every))
@@ -225,7 +224,9 @@ StepMetrics Training::step() {
   const bool counted = session_.model().has_last_stage() && session_.groups().dp_rank == 0;
   std::vector<double> report(session_.model().losses().begin(), session_.model().losses().end());
   for (std::int64_t count : counts) report.push_back(counted ? static_cast<double>(count) : 0);
+  report.push_back(stop_signal() != 0 ? 1 : 0);
   world_.all_reduce(tensor_over<double>(report, {static_cast<std::int64_t>(report.size())}));
+  stop_requested_ = report.back() > 0;
   std::vector<std::int64_t> global_counts;
   for (std::size_t k = 0; k < depths; ++k)
     global_counts.push_back(static_cast<std::int64_t>(report[depths + k]));
@@ -271,12 +272,6 @@ void Training::evaluate() {
   const EvaluationMetrics metrics = validation_->run(step_);
   console_.line(console_line(metrics));
   if (metrics_) metrics_->write(metrics);
-}
-
-bool Training::stop_requested() {
-  std::int64_t signal = stop_signal();
-  world_.all_reduce(tensor_over(std::span(&signal, 1), {1}), ReduceOp::max);
-  return signal != 0;
 }
 
 }  // namespace foretoken

@@ -44,8 +44,6 @@ class Training {
   std::vector<std::int64_t> accumulate_gradients();
   void save();
   void evaluate();
-  /// The same decision on every rank.
-  bool stop_requested();
 
   Config config_;
   TrainArguments arguments_;
@@ -73,6 +71,7 @@ class Training {
   std::int64_t samples_ = 0;  // consumed
   std::int64_t tokens_ = 0;   // seen
   std::int64_t saved_step_ = -1;
+  bool stop_requested_ = false;  // by a signal to any rank, as of the last step; the same on every rank
   double seconds_per_step_ = 0;  // running mean, for the time left
 };
 

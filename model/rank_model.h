@@ -29,7 +29,6 @@ class RankModel : public StageWork {
   RankModel(Stream& stream, const RankModelOptions& options);
 
   Parameters& parameters() { return *parameters_; }
-  std::size_t bytes() const { return arena_.bytes(); }
   bool has_last_stage() const { return last_stage_ >= 0; }
 
   enum class Mode { train, evaluate };
