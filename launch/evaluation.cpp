@@ -60,7 +60,8 @@ EvaluationMetrics Evaluation::run(std::int64_t step) {
     }
     session_.model().begin_step({.mode = RankModel::Mode::evaluate, .microbatches = inputs});
     executor_.run();
-    for (std::size_t k = 0; k < depths; ++k) sums[k] += session_.model().losses()[k];
+    const std::vector<double> losses = session_.read_losses();
+    for (std::size_t k = 0; k < depths; ++k) sums[k] += losses[k];
   }
   // Only the last stage's ranks have anything but zeros.
   Communicator& world = session_.groups().world;

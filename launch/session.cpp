@@ -6,6 +6,7 @@
 #include "model/cost.h"
 #include "parallel/lower_program.h"
 #include "parallel/schedules.h"
+#include "runtime/operators/elementwise.h"
 
 namespace foretoken {
 
@@ -77,10 +78,18 @@ Session::Session(MpiCommunicator& world, const Config& config, const Grid& grid,
   options.layout = layout_;
   options.pp_rank = groups_.pp_rank;
   options.shape = {.rows = config.train.microbatch, .length = config.data.sequence_length};
+  options.microbatches = shape.microbatches;
   options.slots = slots;
   options.split_backward = has_split_backward(training_.program);
   options.attention_across_documents = config.data.attention == DataConfig::Attention::row;
   model_ = std::make_unique<RankModel>(stream_, options);
+}
+
+std::vector<double> Session::read_losses() {
+  std::vector<double> losses(objective_.weights().size());
+  copy(stream_, model_->losses(), tensor_over(std::span(losses), model_->losses().shape));
+  stream_.synchronize();
+  return losses;
 }
 
 void Session::sum_target_counts(std::span<std::int64_t> counts) {

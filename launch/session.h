@@ -52,6 +52,8 @@ class Session {
   const ReadyProgram& evaluation() const { return evaluation_; }
   bool is_root() { return groups_.world.rank() == 0; }
 
+  /// RankModel::losses() of the last step, which it waits for.
+  std::vector<double> read_losses();
   /// counts[k] over this rank's microbatches becomes that over the whole global batch. Collective over the
   /// data- parallel ranks of the last stage, which alone need it; others do nothing.
   void sum_target_counts(std::span<std::int64_t> counts);

@@ -116,7 +116,7 @@ void Training::open_run(const std::string& path) {
 }
 
 void Training::start_fresh() {
-  session_.model().parameters().initialize(config_.train.seed);
+  session_.model().parameters().initialize(session_.stream(), config_.train.seed);
   std::string path, fault;
   if (session_.is_root()) try {
       const std::string& exact = arguments_.run_directory;
@@ -216,13 +216,14 @@ StepMetrics Training::step() {
   const auto start = std::chrono::steady_clock::now();
   const std::vector<std::int64_t> counts = accumulate_gradients();
   const double lr = learning_rate(schedule_, step_ + 1);
-  const double norm = optimizer_.step(session_.stream(), lr, step_ + 1);
+  optimizer_.step(session_.stream(), lr, step_ + 1);
+  const double norm = optimizer_.norm(session_.stream(), step_ + 1);
 
   // Rank 0 reports; the sums lie on the last stage's ranks. The counts are one dp group's already, so that
   // only one of its ranks may add them.
   const std::size_t depths = counts.size();
   const bool counted = session_.model().has_last_stage() && session_.groups().dp_rank == 0;
-  std::vector<double> report(session_.model().losses().begin(), session_.model().losses().end());
+  std::vector<double> report = session_.read_losses();
   for (std::int64_t count : counts) report.push_back(counted ? static_cast<double>(count) : 0);
   report.push_back(stop_signal() != 0 ? 1 : 0);
   world_.all_reduce(tensor_over<double>(report, {static_cast<std::int64_t>(report.size())}));

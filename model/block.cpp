@@ -1,6 +1,6 @@
 #include "model/block.h"
 
-#include "runtime/operators/elementwise.h"
+#include "runtime/operators/dispatch.h"
 #include "runtime/operators/linear.h"
 #include "runtime/operators/rms_norm.h"
 #include "runtime/operators/rope.h"
@@ -41,12 +41,14 @@ std::vector<ParameterSpec> Block::parameters(const ModelConfig& config, const st
           matrix(".mlp.down_proj.weight", c, f)};
 }
 
-Block::Block(const ModelConfig& config, const Parameters& parameters, const std::string& prefix)
+Block::Block(const ModelConfig& config, const Parameters& parameters, const std::string& prefix,
+             Recompute recompute)
     : eps_(config.rms_norm_eps),
+      recompute_(recompute),
       heads_{.query = config.num_attention_heads,
              .key_value = config.num_key_value_heads,
              .dim = config.head_dim},
-      value_(weights(parameters, parameters.values(), prefix)),
+      weight_(weights(parameters, parameters.weights(), prefix)),
       gradient_(weights(parameters, parameters.gradients(), prefix)) {}
 
 Block::Weights Block::weights(const Parameters& parameters, const Tensor& flat,
@@ -65,44 +67,76 @@ Block::Weights Block::weights(const Parameters& parameters, const Tensor& flat,
           .down = single(".mlp.down_proj.weight")};
 }
 
-Block::Saved Block::plan_saved(Arena& arena, const ModelConfig& config, const MicrobatchShape& shape,
-                               DType dtype) {
-  const std::int64_t b = shape.rows, t = shape.length, n = shape.tokens();
-  const std::int64_t c = config.hidden_size, f = config.intermediate_size;
-  return {.rstd1 = arena.tensor(dtype, {n}),
-          .normed1 = arena.tensor(dtype, {n, c}),
+Block::Inputs Block::plan_inputs(Arena& arena, const ModelConfig& config, const ActivationPlan& plan) {
+  const std::int64_t n = plan.shape.tokens();
+  return {.normed1 = arena.tensor(plan.dtype, {n, config.hidden_size}),
+          .normed2 = arena.tensor(plan.dtype, {n, config.hidden_size}),
+          .gated = arena.tensor(plan.dtype, {n, config.intermediate_size})};
+}
+
+Block::Saved Block::plan_own_saved(Arena& arena, const ModelConfig& config, const ActivationPlan& plan,
+                                   const Inputs& inputs) {
+  const std::int64_t b = plan.shape.rows, t = plan.shape.length, n = plan.shape.tokens();
+  const std::int64_t c = config.hidden_size;
+  const DType dtype = plan.dtype, statistics = statistics_dtype(dtype);
+  return {.inputs = inputs,
+          .rstd1 = arena.tensor(statistics, {n}),
           .qkv = arena.tensor(dtype, {b, t, qkv_width(config)}),
           .attention = arena.tensor(dtype, {b, t, attention_width(config)}),
-          .lse = arena.tensor(dtype, {b, config.num_attention_heads, t}),
+          .lse = arena.tensor(statistics, {b, config.num_attention_heads, t}),
           .x1 = arena.tensor(dtype, {n, c}),
-          .rstd2 = arena.tensor(dtype, {n}),
-          .normed2 = arena.tensor(dtype, {n, c}),
-          .gate_up = arena.tensor(dtype, {n, 2 * f}),
-          .gated = arena.tensor(dtype, {n, f})};
+          .rstd2 = arena.tensor(statistics, {n}),
+          .gate_up = arena.tensor(dtype, {n, 2 * config.intermediate_size})};
 }
 
-Block::Gradients Block::plan_gradients(Arena& arena, const ModelConfig& config, const MicrobatchShape& shape,
-                                       DType dtype) {
-  const std::int64_t n = shape.tokens(), c = config.hidden_size;
-  return {.dgate_up = arena.tensor(dtype, {n, 2 * config.intermediate_size}),
-          .dnormed2 = arena.tensor(dtype, {n, c}),
-          .dx1 = arena.tensor(dtype, {n, c}),
-          .dqkv = arena.tensor(dtype, {shape.rows, shape.length, qkv_width(config)}),
-          .dnormed1 = arena.tensor(dtype, {n, c})};
+Block::Saved Block::plan_saved(Arena& arena, const ModelConfig& config, const ActivationPlan& plan,
+                               const Scratch& scratch) {
+  if (plan.recompute == Recompute::full) return scratch.recomputed;
+  return plan_own_saved(
+      arena, config, plan,
+      plan.recompute == Recompute::selective ? scratch.inputs : plan_inputs(arena, config, plan));
 }
 
-Block::Scratch Block::plan_scratch(Arena& arena, const ModelConfig& config, const MicrobatchShape& shape,
-                                   DType dtype) {
-  return {.dgated = arena.tensor(dtype, {shape.tokens(), config.intermediate_size}),
-          .dattention = arena.tensor(dtype, {shape.rows, shape.length, attention_width(config)})};
+Block::Gradients Block::plan_gradients(Arena& arena, const ModelConfig& config, const ActivationPlan& plan,
+                                       const Scratch& scratch) {
+  const std::int64_t n = plan.shape.tokens(), c = config.hidden_size;
+  Gradients gradients{
+      .dx1 = arena.tensor(plan.dtype, {n, c}),
+      .dqkv = arena.tensor(plan.dtype, {plan.shape.rows, plan.shape.length, qkv_width(config)})};
+  if (plan.recompute == Recompute::selective)
+    gradients.inputs = plan.split_backward ? plan_inputs(arena, config, plan) : scratch.inputs;
+  return gradients;
+}
+
+Block::Scratch Block::plan_scratch(Arena& arena, const ModelConfig& config, const ActivationPlan& plan) {
+  Scratch scratch;
+  const bool selective = plan.recompute == Recompute::selective;
+  if (selective) scratch.inputs = plan_inputs(arena, config, plan);
+  if (plan.recompute == Recompute::full)
+    scratch.recomputed = plan_own_saved(arena, config, plan, plan_inputs(arena, config, plan));
+  // A gate's input gradient is read once, by the operator that recomputes its output: they share memory.
+  scratch.dgated = selective && !plan.split_backward
+                       ? scratch.inputs.gated
+                       : arena.tensor(plan.dtype, {plan.shape.tokens(), config.intermediate_size});
+  scratch.dnormed = arena.tensor(plan.dtype, {plan.shape.tokens(), config.hidden_size});
+  scratch.dattention =
+      arena.tensor(plan.dtype, {plan.shape.rows, plan.shape.length, attention_width(config)});
+  return scratch;
 }
 
 void Block::forward(const LayerContext& context, const Tensor& x, const Tensor& out,
                     const Saved& saved) const {
+  forward_saved(context, x, saved);
+  linear_forward(context.stream,
+                 {.x = saved.inputs.gated, .weight = weight_.down, .residual = saved.x1, .out = out});
+}
+
+void Block::forward_saved(const LayerContext& context, const Tensor& x, const Saved& saved) const {
   Stream& stream = context.stream;
-  rms_norm_forward(
-      stream, {.x = x, .weight = value_.norm1, .eps = eps_, .out = {saved.normed1}, .rstd = saved.rstd1});
-  linear_forward(stream, {.x = saved.normed1, .weight = value_.qkv, .out = saved.qkv});
+  const Inputs& in = saved.inputs;
+  rms_norm_forward(stream,
+                   {.x = x, .weight = weight_.norm1, .eps = eps_, .out = {in.normed1}, .rstd = saved.rstd1});
+  linear_forward(stream, {.x = in.normed1, .weight = weight_.qkv, .out = saved.qkv});
   rope(stream, {.qkv = saved.qkv,
                 .cos = context.rope_cos,
                 .sin = context.rope_sin,
@@ -112,32 +146,35 @@ void Block::forward(const LayerContext& context, const Tensor& x, const Tensor& 
                              .document_start = context.document_start,
                              .out = saved.attention,
                              .lse = saved.lse});
-  linear_forward(stream, {.x = saved.attention, .weight = value_.o, .residual = x, .out = saved.x1});
+  linear_forward(stream, {.x = saved.attention, .weight = weight_.o, .residual = x, .out = saved.x1});
   rms_norm_forward(
       stream,
-      {.x = saved.x1, .weight = value_.norm2, .eps = eps_, .out = {saved.normed2}, .rstd = saved.rstd2});
-  linear_forward(stream, {.x = saved.normed2, .weight = value_.gate_up, .out = saved.gate_up});
-  swiglu_forward(stream, {.gate_up = saved.gate_up, .out = saved.gated});
-  linear_forward(stream, {.x = saved.gated, .weight = value_.down, .residual = saved.x1, .out = out});
+      {.x = saved.x1, .weight = weight_.norm2, .eps = eps_, .out = {in.normed2}, .rstd = saved.rstd2});
+  linear_forward(stream, {.x = in.normed2, .weight = weight_.gate_up, .out = saved.gate_up});
+  swiglu_forward(stream, {.gate_up = saved.gate_up, .out = in.gated});
 }
 
 void Block::backward_input(const LayerContext& context, const Tensor& dout, const Tensor& x, const Tensor& dx,
                            const Saved& saved, const Gradients& gradients, const Scratch& scratch) const {
   Stream& stream = context.stream;
+  if (recompute_ == Recompute::full) forward_saved(context, x, saved);
+  const Inputs recomputed = recompute_ == Recompute::selective ? gradients.inputs : Inputs{};
   // out = x1 + down · gated
-  linear_backward_input(stream, {.dout = dout, .weight = value_.down, .dx = scratch.dgated});
-  swiglu_backward(stream, {.dout = scratch.dgated, .gate_up = saved.gate_up, .dgate_up = gradients.dgate_up});
-  linear_backward_input(stream,
-                        {.dout = gradients.dgate_up, .weight = value_.gate_up, .dx = gradients.dnormed2});
-  copy(stream, dout, gradients.dx1);
-  rms_norm_backward_input(stream, {.dout = {gradients.dnormed2},
-                                   .x = saved.x1,
-                                   .weight = value_.norm2,
-                                   .rstd = saved.rstd2,
-                                   .dx = gradients.dx1,
-                                   .accumulate = true});
+  linear_backward_input(stream, {.dout = dout, .weight = weight_.down, .dx = scratch.dgated});
+  swiglu_backward(
+      stream,
+      {.dout = scratch.dgated, .gate_up = saved.gate_up, .dgate_up = saved.gate_up, .out = recomputed.gated});
+  linear_backward_input(stream, {.dout = saved.gate_up, .weight = weight_.gate_up, .dx = scratch.dnormed});
+  rms_norm_backward(stream, {.dout = {scratch.dnormed},
+                             .x = saved.x1,
+                             .weight = weight_.norm2,
+                             .rstd = saved.rstd2,
+                             .residual = dout,
+                             .dx = gradients.dx1,
+                             .dweight = gradient_.norm2,
+                             .out = recomputed.normed2});
   // x1 = x + o · attention
-  linear_backward_input(stream, {.dout = gradients.dx1, .weight = value_.o, .dx = scratch.dattention});
+  linear_backward_input(stream, {.dout = gradients.dx1, .weight = weight_.o, .dx = scratch.dattention});
   attention_backward(stream, {.heads = heads_,
                               .dout = scratch.dattention,
                               .qkv = saved.qkv,
@@ -150,28 +187,25 @@ void Block::backward_input(const LayerContext& context, const Tensor& dout, cons
                 .sin = context.rope_sin,
                 .heads = heads_.query + heads_.key_value,
                 .direction = RopeDirection::backward});
-  linear_backward_input(stream, {.dout = gradients.dqkv, .weight = value_.qkv, .dx = gradients.dnormed1});
-  copy(stream, gradients.dx1, dx);
-  rms_norm_backward_input(stream, {.dout = {gradients.dnormed1},
-                                   .x = x,
-                                   .weight = value_.norm1,
-                                   .rstd = saved.rstd1,
-                                   .dx = dx,
-                                   .accumulate = true});
+  linear_backward_input(stream, {.dout = gradients.dqkv, .weight = weight_.qkv, .dx = scratch.dnormed});
+  rms_norm_backward(stream, {.dout = {scratch.dnormed},
+                             .x = x,
+                             .weight = weight_.norm1,
+                             .rstd = saved.rstd1,
+                             .residual = gradients.dx1,
+                             .dx = dx,
+                             .dweight = gradient_.norm1,
+                             .out = recomputed.normed1});
 }
 
-void Block::backward_weight(const LayerContext& context, const Tensor& dout, const Tensor& x,
-                            const Saved& saved, const Gradients& gradients) const {
+void Block::backward_weight(const LayerContext& context, const Tensor& dout, const Saved& saved,
+                            const Gradients& gradients) const {
   Stream& stream = context.stream;
-  linear_backward_weight(stream, {.dout = dout, .x = saved.gated, .dweight = gradient_.down});
-  linear_backward_weight(stream,
-                         {.dout = gradients.dgate_up, .x = saved.normed2, .dweight = gradient_.gate_up});
-  rms_norm_backward_weight(
-      stream, {.dout = {gradients.dnormed2}, .x = saved.x1, .rstd = saved.rstd2, .dweight = gradient_.norm2});
+  const Inputs& in = inputs(saved, gradients);
+  linear_backward_weight(stream, {.dout = dout, .x = in.gated, .dweight = gradient_.down});
+  linear_backward_weight(stream, {.dout = saved.gate_up, .x = in.normed2, .dweight = gradient_.gate_up});
   linear_backward_weight(stream, {.dout = gradients.dx1, .x = saved.attention, .dweight = gradient_.o});
-  linear_backward_weight(stream, {.dout = gradients.dqkv, .x = saved.normed1, .dweight = gradient_.qkv});
-  rms_norm_backward_weight(
-      stream, {.dout = {gradients.dnormed1}, .x = x, .rstd = saved.rstd1, .dweight = gradient_.norm1});
+  linear_backward_weight(stream, {.dout = gradients.dqkv, .x = in.normed1, .dweight = gradient_.qkv});
 }
 
 }  // namespace foretoken

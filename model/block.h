@@ -22,47 +22,58 @@ class Block {
   /// What the block owns, named `prefix`.self_attn.q_proj.weight and so on.
   static std::vector<ParameterSpec> parameters(const ModelConfig& config, const std::string& prefix);
 
-  Block(const ModelConfig& config, const Parameters& parameters, const std::string& prefix);
+  Block(const ModelConfig& config, const Parameters& parameters, const std::string& prefix,
+        Recompute recompute);
 
+  /// What the matrix products that follow a norm or the gate take in.
+  struct Inputs {
+    Tensor normed1;  // [N, C]
+    Tensor normed2;  // [N, C]
+    Tensor gated;    // [N, F]
+  };
   /// Of one microbatch in flight, from forward to the last of its backwards.
   struct Saved {
-    Tensor rstd1, normed1;  // [N], [N, C]
+    Inputs inputs;          // where they are not recomputed; else of the forward that runs
+    Tensor rstd1;           // [N]
     Tensor qkv;             // [B, T, (NH + 2·NKV)·HS], rotated
     Tensor attention, lse;  // [B, T, NH·HS], [B, NH, T]
     Tensor x1;              // [N, C]
-    Tensor rstd2, normed2;  // [N], [N, C]
-    Tensor gate_up;         // [N, 2F]
-    Tensor gated;           // [N, F]
+    Tensor rstd2;           // [N]
+    Tensor gate_up;         // [N, 2F]; after backward_input its gradient
   };
   /// Of one microbatch between backward_input and backward_weight.
   struct Gradients {
-    Tensor dgate_up;  // [N, 2F]
-    Tensor dnormed2;  // [N, C]
-    Tensor dx1;       // [N, C]
-    Tensor dqkv;      // [B, T, (NH + 2·NKV)·HS]
-    Tensor dnormed1;  // [N, C]
+    Inputs inputs;  // where they are recomputed
+    Tensor dx1;     // [N, C]
+    Tensor dqkv;    // [B, T, (NH + 2·NKV)·HS]
   };
-  /// Of one call.
+  /// Of one call; one set serves all blocks of a stage.
   struct Scratch {
+    Saved recomputed;   // where a block is recomputed in full
+    Inputs inputs;      // of forward, where backward recomputes them
     Tensor dgated;      // [N, F]
+    Tensor dnormed;     // [N, C]
     Tensor dattention;  // [B, T, NH·HS]
   };
-  static Saved plan_saved(Arena& arena, const ModelConfig& config, const MicrobatchShape& shape, DType dtype);
-  static Gradients plan_gradients(Arena& arena, const ModelConfig& config, const MicrobatchShape& shape,
-                                  DType dtype);
-  static Scratch plan_scratch(Arena& arena, const ModelConfig& config, const MicrobatchShape& shape,
-                              DType dtype);
+  static Saved plan_saved(Arena& arena, const ModelConfig& config, const ActivationPlan& plan,
+                          const Scratch& scratch);
+  static Gradients plan_gradients(Arena& arena, const ModelConfig& config, const ActivationPlan& plan,
+                                  const Scratch& scratch);
+  static Scratch plan_scratch(Arena& arena, const ModelConfig& config, const ActivationPlan& plan);
 
   /// x [N, C] → out [N, C]
   void forward(const LayerContext& context, const Tensor& x, const Tensor& out, const Saved& saved) const;
-  /// dout [N, C] → dx [N, C] =
+  /// dout [N, C] → dx [N, C] =; += into the norms' gradients
   void backward_input(const LayerContext& context, const Tensor& dout, const Tensor& x, const Tensor& dx,
                       const Saved& saved, const Gradients& gradients, const Scratch& scratch) const;
-  /// += into the parameters' gradients
-  void backward_weight(const LayerContext& context, const Tensor& dout, const Tensor& x, const Saved& saved,
+  /// += into the matrices' gradients
+  void backward_weight(const LayerContext& context, const Tensor& dout, const Saved& saved,
                        const Gradients& gradients) const;
 
  private:
+  /// All of forward but the last product: what backward needs.
+  void forward_saved(const LayerContext& context, const Tensor& x, const Saved& saved) const;
+
   struct Weights {
     Tensor norm1;    // [C]
     Tensor qkv;      // [(NH + 2·NKV)·HS, C]
@@ -73,9 +84,17 @@ class Block {
   };
   Weights weights(const Parameters& parameters, const Tensor& flat, const std::string& prefix) const;
 
+  static Inputs plan_inputs(Arena& arena, const ModelConfig& config, const ActivationPlan& plan);
+  static Saved plan_own_saved(Arena& arena, const ModelConfig& config, const ActivationPlan& plan,
+                              const Inputs& inputs);
+  const Inputs& inputs(const Saved& saved, const Gradients& gradients) const {
+    return recompute_ == Recompute::selective ? gradients.inputs : saved.inputs;
+  }
+
   double eps_;
+  Recompute recompute_;
   AttentionHeads heads_;
-  Weights value_;
+  Weights weight_;
   Weights gradient_;
 };
 

@@ -21,6 +21,11 @@ struct ModelConfig {
   bool tie_word_embeddings = false;  // the output head is the embedding table
 };
 
+/// What backward computes again instead of keeping it from forward. `selective`: the inputs of the matrix
+/// products that follow a norm or the SwiGLU gate, which cost a pass over memory; `full`: all of a block but
+/// its input, which costs the block's forward once more.
+enum class Recompute { none, selective, full };
+
 /// Sequential MTP modules in DeepSeek-V3's form, depth k = 1..D (arXiv 2412.19437, section 2.2):
 ///   h'ᵏᵢ = Mₖ [ RMSNorm(Emb(t_{i+k})) ; RMSNorm(hᵏ⁻¹ᵢ) ],  hᵏ = norm_k(Blockₖ(h'ᵏ)),  Pᵏ predicts t_{i+k+1}.
 /// The switches say what the sources leave open; they are stored with every checkpoint.

@@ -1,6 +1,7 @@
 #pragma once
 // What every layer of a stage shares while it runs one microbatch.
 
+#include "model/config.h"
 #include "runtime/stream.h"
 
 namespace foretoken {
@@ -10,6 +11,20 @@ struct MicrobatchShape {
   std::int64_t rows = 0;                                 // B
   std::int64_t length = 0;                               // T
   std::int64_t tokens() const { return rows * length; }  // N
+};
+
+/// How the buffers of a stage's layers are planned.
+struct ActivationPlan {
+  MicrobatchShape shape;
+  DType dtype = DType::f32;  // of activations and their gradients
+  Recompute recompute = Recompute::none;
+  bool split_backward = false;  // weight gradients may be taken later than input gradients
+};
+
+/// Which halves of backward to run.
+struct Halves {
+  bool input = true;
+  bool weight = true;
 };
 
 struct LayerContext {

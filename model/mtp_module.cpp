@@ -1,5 +1,6 @@
 #include "model/mtp_module.h"
 
+#include "runtime/operators/dispatch.h"
 #include "runtime/operators/embedding.h"
 #include "runtime/operators/linear.h"
 #include "runtime/operators/rms_norm.h"
@@ -19,14 +20,14 @@ std::vector<ParameterSpec> MtpModule::parameters(const ModelConfig& config, cons
 }
 
 MtpModule::MtpModule(const ModelConfig& config, const MtpConfig& mtp, const Parameters& parameters,
-                     const std::string& prefix, int depth)
+                     const std::string& prefix, int depth, Recompute recompute)
     : depth_(depth),
       eps_(config.rms_norm_eps),
       embedded_column_(mtp.concat == MtpConfig::Concat::embedding_first ? 0 : config.hidden_size),
       hidden_column_(config.hidden_size - embedded_column_),
-      value_(weights(parameters, parameters.values(), prefix)),
+      weight_(weights(parameters, parameters.weights(), prefix)),
       gradient_(weights(parameters, parameters.gradients(), prefix)),
-      block_(config, parameters, prefix) {}
+      block_(config, parameters, prefix, recompute) {}
 
 MtpModule::Weights MtpModule::weights(const Parameters& parameters, const Tensor& flat,
                                       const std::string& prefix) const {
@@ -38,24 +39,25 @@ MtpModule::Weights MtpModule::weights(const Parameters& parameters, const Tensor
           .eh_proj = single(".eh_proj.weight")};
 }
 
-MtpModule::Saved MtpModule::plan_saved(Arena& arena, const ModelConfig& config, const MicrobatchShape& shape,
-                                       DType dtype) {
-  const std::int64_t n = shape.tokens(), c = config.hidden_size;
-  return {.embedded = arena.tensor(dtype, {shape.rows, shape.length, c}),
-          .rstd_embedded = arena.tensor(dtype, {n}),
-          .rstd_hidden = arena.tensor(dtype, {n}),
-          .joined = arena.tensor(dtype, {n, 2 * c}),
-          .projected = arena.tensor(dtype, {n, c}),
-          .block = Block::plan_saved(arena, config, shape, dtype)};
+MtpModule::Saved MtpModule::plan_saved(Arena& arena, const ModelConfig& config, const ActivationPlan& plan,
+                                       const Block::Scratch& scratch) {
+  const std::int64_t n = plan.shape.tokens(), c = config.hidden_size;
+  const DType statistics = statistics_dtype(plan.dtype);
+  return {.embedded = arena.tensor(plan.dtype, {plan.shape.rows, plan.shape.length, c}),
+          .rstd_embedded = arena.tensor(statistics, {n}),
+          .rstd_hidden = arena.tensor(statistics, {n}),
+          .joined = arena.tensor(plan.dtype, {n, 2 * c}),
+          .projected = arena.tensor(plan.dtype, {n, c}),
+          .block = Block::plan_saved(arena, config, plan, scratch)};
 }
 
 MtpModule::Gradients MtpModule::plan_gradients(Arena& arena, const ModelConfig& config,
-                                               const MicrobatchShape& shape, DType dtype) {
-  const std::int64_t n = shape.tokens(), c = config.hidden_size;
-  return {.dprojected = arena.tensor(dtype, {n, c}),
-          .djoined = arena.tensor(dtype, {n, 2 * c}),
-          .dembedded = arena.tensor(dtype, {shape.rows, shape.length, c}),
-          .block = Block::plan_gradients(arena, config, shape, dtype)};
+                                               const ActivationPlan& plan, const Block::Scratch& scratch) {
+  const std::int64_t n = plan.shape.tokens(), c = config.hidden_size;
+  return {.dprojected = arena.tensor(plan.dtype, {n, c}),
+          .djoined = arena.tensor(plan.dtype, {n, 2 * c}),
+          .dembedded = arena.tensor(plan.dtype, {plan.shape.rows, plan.shape.length, c}),
+          .block = Block::plan_gradients(arena, config, plan, scratch)};
 }
 
 void MtpModule::forward(const LayerContext& context, const Tensor& tokens, const Tensor& table,
@@ -63,16 +65,16 @@ void MtpModule::forward(const LayerContext& context, const Tensor& tokens, const
   Stream& stream = context.stream;
   embedding_forward(stream, {.tokens = tokens, .first = depth_, .table = table, .out = saved.embedded});
   rms_norm_forward(stream, {.x = saved.embedded,
-                            .weight = value_.enorm,
+                            .weight = weight_.enorm,
                             .eps = eps_,
                             .out = {saved.joined, embedded_column_},
                             .rstd = saved.rstd_embedded});
   rms_norm_forward(stream, {.x = hidden,
-                            .weight = value_.hnorm,
+                            .weight = weight_.hnorm,
                             .eps = eps_,
                             .out = {saved.joined, hidden_column_},
                             .rstd = saved.rstd_hidden});
-  linear_forward(stream, {.x = saved.joined, .weight = value_.eh_proj, .out = saved.projected});
+  linear_forward(stream, {.x = saved.joined, .weight = weight_.eh_proj, .out = saved.projected});
   block_.forward(context, saved.projected, out, saved.block);
 }
 
@@ -83,35 +85,28 @@ void MtpModule::backward_input(const LayerContext& context, const Tensor& dout, 
   block_.backward_input(context, dout, saved.projected, gradients.dprojected, saved.block, gradients.block,
                         scratch);
   linear_backward_input(stream,
-                        {.dout = gradients.dprojected, .weight = value_.eh_proj, .dx = gradients.djoined});
-  rms_norm_backward_input(stream, {.dout = {gradients.djoined, embedded_column_},
-                                   .x = saved.embedded,
-                                   .weight = value_.enorm,
-                                   .rstd = saved.rstd_embedded,
-                                   .dx = gradients.dembedded});
-  rms_norm_backward_input(stream, {.dout = {gradients.djoined, hidden_column_},
-                                   .x = hidden,
-                                   .weight = value_.hnorm,
-                                   .rstd = saved.rstd_hidden,
-                                   .dx = dhidden,
-                                   .accumulate = accumulate});
+                        {.dout = gradients.dprojected, .weight = weight_.eh_proj, .dx = gradients.djoined});
+  rms_norm_backward(stream, {.dout = {gradients.djoined, embedded_column_},
+                             .x = saved.embedded,
+                             .weight = weight_.enorm,
+                             .rstd = saved.rstd_embedded,
+                             .dx = gradients.dembedded,
+                             .dweight = gradient_.enorm});
+  rms_norm_backward(stream, {.dout = {gradients.djoined, hidden_column_},
+                             .x = hidden,
+                             .weight = weight_.hnorm,
+                             .rstd = saved.rstd_hidden,
+                             .residual = accumulate ? dhidden : Tensor{},
+                             .dx = dhidden,
+                             .dweight = gradient_.hnorm});
 }
 
 void MtpModule::backward_weight(const LayerContext& context, const Tensor& dout, const Tensor& tokens,
-                                const Tensor& dtable, const Tensor& hidden, const Saved& saved,
-                                const Gradients& gradients) const {
+                                const Tensor& dtable, const Saved& saved, const Gradients& gradients) const {
   Stream& stream = context.stream;
-  block_.backward_weight(context, dout, saved.projected, saved.block, gradients.block);
+  block_.backward_weight(context, dout, saved.block, gradients.block);
   linear_backward_weight(stream,
                          {.dout = gradients.dprojected, .x = saved.joined, .dweight = gradient_.eh_proj});
-  rms_norm_backward_weight(stream, {.dout = {gradients.djoined, embedded_column_},
-                                    .x = saved.embedded,
-                                    .rstd = saved.rstd_embedded,
-                                    .dweight = gradient_.enorm});
-  rms_norm_backward_weight(stream, {.dout = {gradients.djoined, hidden_column_},
-                                    .x = hidden,
-                                    .rstd = saved.rstd_hidden,
-                                    .dweight = gradient_.hnorm});
   embedding_backward_weight(
       stream, {.dout = gradients.dembedded, .tokens = tokens, .first = depth_, .dtable = dtable});
 }

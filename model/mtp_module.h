@@ -19,7 +19,7 @@ class MtpModule {
   static std::vector<ParameterSpec> parameters(const ModelConfig& config, const std::string& prefix);
 
   MtpModule(const ModelConfig& config, const MtpConfig& mtp, const Parameters& parameters,
-            const std::string& prefix, int depth);
+            const std::string& prefix, int depth, Recompute recompute);
 
   struct Saved {
     Tensor embedded;                    // [B, T, C]
@@ -34,21 +34,21 @@ class MtpModule {
     Tensor dembedded;   // [B, T, C]
     Block::Gradients block;
   };
-  static Saved plan_saved(Arena& arena, const ModelConfig& config, const MicrobatchShape& shape, DType dtype);
-  static Gradients plan_gradients(Arena& arena, const ModelConfig& config, const MicrobatchShape& shape,
-                                  DType dtype);
+  static Saved plan_saved(Arena& arena, const ModelConfig& config, const ActivationPlan& plan,
+                          const Block::Scratch& scratch);
+  static Gradients plan_gradients(Arena& arena, const ModelConfig& config, const ActivationPlan& plan,
+                                  const Block::Scratch& scratch);
 
   /// tokens [B, S] i32, table [V, C], hidden hᵏ⁻¹ [N, C] → out [N, C]
   void forward(const LayerContext& context, const Tensor& tokens, const Tensor& table, const Tensor& hidden,
                const Tensor& out, const Saved& saved) const;
-  /// dout [N, C] → dhidden [N, C] =, or += where accumulate
+  /// dout [N, C] → dhidden [N, C] =, or += where accumulate; += into the norms' gradients
   void backward_input(const LayerContext& context, const Tensor& dout, const Tensor& hidden,
                       const Tensor& dhidden, bool accumulate, const Saved& saved, const Gradients& gradients,
                       const Block::Scratch& scratch) const;
-  /// += into the parameters' gradients and into dtable [V, C]
+  /// += into the matrices' gradients and into dtable [V, C]
   void backward_weight(const LayerContext& context, const Tensor& dout, const Tensor& tokens,
-                       const Tensor& dtable, const Tensor& hidden, const Saved& saved,
-                       const Gradients& gradients) const;
+                       const Tensor& dtable, const Saved& saved, const Gradients& gradients) const;
 
  private:
   struct Weights {
@@ -62,7 +62,7 @@ class MtpModule {
   double eps_;
   std::int64_t embedded_column_;  // where each half begins in a row of `joined`
   std::int64_t hidden_column_;
-  Weights value_;
+  Weights weight_;
   Weights gradient_;
   Block block_;
 };

@@ -7,54 +7,64 @@
 namespace foretoken {
 
 PipelineStage::PipelineStage(const StagePlan& plan)
-    : shape_(plan.shape), first_(plan.layout.is_first(plan.stage)) {
+    : shape_(plan.activations.shape), first_(plan.layout.is_first(plan.stage)) {
+  if (plan.activations.recompute == Recompute::full && plan.activations.split_backward)
+    throw UsageError(
+        "model: recompute \"full\" needs a schedule that takes weight gradients with the input's, not later");
+  const Parameters& parameters = plan.parameters;
   const int first = plan.layout.first_block(plan.stage);
   for (int layer = first; layer < first + plan.layout.blocks_per_stage[index(plan.stage)]; ++layer) {
-    blocks_.emplace_back(plan.model, plan.parameters, block_prefix(layer));
-    block_units_.push_back(fmt::format("layer {}", layer));
+    blocks_.emplace_back(plan.model, parameters, block_prefix(layer), plan.activations.recompute);
+    block_units_.push_back(parameters.unit(fmt::format("layer {}", layer)));
   }
   if (first_) {
-    table_ = plan.parameters.value(embedding_name);
-    dtable_ = plan.parameters.gradient(embedding_name);
+    table_ = parameters.weight(embedding_name);
+    dtable_ = parameters.gradient(embedding_name);
+    embedding_unit_ = parameters.unit("embedding");
   }
   if (plan.layout.is_last(plan.stage)) {
-    predictor_.emplace(plan.model, plan.mtp, plan.parameters, plan.arena, plan.shape, plan.dtype);
-    if (!plan.model.tie_word_embeddings) predictor_units_.push_back("head");
+    predictor_.emplace(plan.model, plan.mtp, parameters, plan.arena, plan.activations);
+    if (!plan.model.tie_word_embeddings) predictor_units_.push_back(parameters.unit("head"));
     for (std::int64_t depth = plan.mtp.depths; depth > 0; --depth)
-      predictor_units_.push_back(fmt::format("mtp {}", depth));
-    predictor_units_.push_back("final norm");
-    if (last_stage_embeds(plan.model, plan.mtp)) predictor_units_.push_back("embedding");
+      predictor_units_.push_back(parameters.unit(fmt::format("mtp {}", depth)));
+    predictor_units_.push_back(parameters.unit("final norm"));
+    if (last_stage_embeds(plan.model, plan.mtp)) predictor_units_.push_back(parameters.unit("embedding"));
   }
   plan_slots(plan);
 }
 
 void PipelineStage::plan_slots(const StagePlan& plan) {
   Arena& arena = plan.arena;
-  const auto hidden = [&] { return arena.tensor(plan.dtype, {shape_.tokens(), plan.model.hidden_size}); };
-  const auto block_gradients = [&] { return Block::plan_gradients(arena, plan.model, shape_, plan.dtype); };
-  scratch_ = Block::plan_scratch(arena, plan.model, shape_, plan.dtype);
+  const ActivationPlan& activations = plan.activations;
+  const bool split = activations.split_backward;
+  const auto hidden = [&] {
+    return arena.tensor(activations.dtype, {shape_.tokens(), plan.model.hidden_size});
+  };
+  scratch_ = Block::plan_scratch(arena, plan.model, activations);
+  const auto block_gradients = [&] {
+    return Block::plan_gradients(arena, plan.model, activations, scratch_);
+  };
 
   // What lies between the two halves of backward: one set for all blocks and microbatches, unless a weight
   // half may come later.
   const std::size_t blocks = blocks_.size();
-  const Block::Gradients common = plan.split_backward ? Block::Gradients{} : block_gradients();
-  const std::vector<Tensor> alternating =
-      plan.split_backward ? std::vector<Tensor>{} : std::vector{hidden(), hidden()};
+  const Block::Gradients common = split ? Block::Gradients{} : block_gradients();
+  const std::vector<Tensor> alternating = split ? std::vector<Tensor>{} : std::vector{hidden(), hidden()};
   for (int i = 0; i < plan.slots; ++i) {
     Slot slot;
     for (std::size_t j = 0; j <= blocks; ++j) {
       slot.x.push_back(hidden());
       const bool at_boundary = j == 0 || j == blocks;
-      slot.dx.push_back(at_boundary || plan.split_backward ? hidden() : alternating[j % 2]);
+      slot.dx.push_back(at_boundary || split ? hidden() : alternating[j % 2]);
     }
     for (std::size_t j = 0; j < blocks; ++j) {
-      slot.blocks.push_back(Block::plan_saved(arena, plan.model, shape_, plan.dtype));
-      slot.block_gradients.push_back(plan.split_backward ? block_gradients() : common);
+      slot.blocks.push_back(Block::plan_saved(arena, plan.model, activations, scratch_));
+      slot.block_gradients.push_back(split ? block_gradients() : common);
     }
     if (predictor_) {
-      slot.predictor = predictor_->plan_saved(arena, slot.x.back());
-      if (plan.split_backward || i == 0) {
-        slot.predictor_gradients = predictor_->plan_gradients(arena, slot.dx.back());
+      slot.predictor = predictor_->plan_saved(arena, slot.x.back(), scratch_);
+      if (split || i == 0) {
+        slot.predictor_gradients = predictor_->plan_gradients(arena, slot.dx.back(), scratch_);
       } else {
         slot.predictor_gradients = slots_.front().predictor_gradients;
         slot.predictor_gradients.draw.front() = slot.dx.back();
@@ -75,7 +85,7 @@ void PipelineStage::forward(const LayerContext& context, const MicrobatchInput& 
 }
 
 void PipelineStage::evaluate(const LayerContext& context, const MicrobatchInput& input, int slot,
-                             std::span<double> losses) const {
+                             const Tensor& losses) const {
   predictor_->evaluate(context, input, slots_[index(slot)].predictor, losses);
 }
 
@@ -84,31 +94,28 @@ void PipelineStage::logits(const LayerContext& context, int slot, int depth, con
 }
 
 void PipelineStage::backward(const LayerContext& context, const MicrobatchInput& input, int slot_index,
-                             Halves halves, std::span<const double> gradient_scales, std::span<double> losses,
+                             Halves halves, std::span<const double> gradient_scales, const Tensor& losses,
                              const UnitDone& done) const {
   const Slot& slot = slots_[index(slot_index)];
   if (predictor_) {
-    if (halves.input)
-      predictor_->backward_input(context, input, slot.predictor, slot.predictor_gradients, scratch_,
-                                 gradient_scales, losses);
-    if (halves.weight) {
-      predictor_->backward_weight(context, input, slot.predictor, slot.predictor_gradients);
-      for (const std::string& unit : predictor_units_) done(unit);
-    }
+    predictor_->backward(context, input, slot.predictor, slot.predictor_gradients, scratch_, halves,
+                         gradient_scales, losses);
+    if (halves.weight)
+      for (const int unit : predictor_units_) done(unit);
   }
   for (std::size_t j = blocks_.size(); j-- > 0;) {
     if (halves.input)
       blocks_[j].backward_input(context, slot.dx[j + 1], slot.x[j], slot.dx[j], slot.blocks[j],
                                 slot.block_gradients[j], scratch_);
     if (halves.weight) {
-      blocks_[j].backward_weight(context, slot.dx[j + 1], slot.x[j], slot.blocks[j], slot.block_gradients[j]);
+      blocks_[j].backward_weight(context, slot.dx[j + 1], slot.blocks[j], slot.block_gradients[j]);
       done(block_units_[j]);
     }
   }
   if (first_ && halves.weight) {
     embedding_backward_weight(context.stream,
                               {.dout = boundary(slot.dx.front()), .tokens = input.tokens, .dtable = dtable_});
-    done("embedding");
+    done(embedding_unit_);
   }
 }
 

@@ -19,11 +19,9 @@ struct StagePlan {
   const ModelLayout& layout;
   const Parameters& parameters;
   Arena& arena;
-  MicrobatchShape shape;
-  DType dtype;
+  ActivationPlan activations;
   int stage;
-  int slots;            // microbatches in flight
-  bool split_backward;  // weight gradients may be taken later than input gradients
+  int slots;  // microbatches in flight
 };
 
 class PipelineStage {
@@ -38,19 +36,15 @@ class PipelineStage {
 
   void forward(const LayerContext& context, const MicrobatchInput& input, int slot) const;
 
-  /// Which halves of backward to run; both run layer by layer, so that a layer's gradients are final early.
-  struct Halves {
-    bool input = true;
-    bool weight = true;
-  };
-  /// Called with the name of each parameter unit when this microbatch's contribution to it is complete.
-  using UnitDone = std::function<void(const std::string& unit)>;
+  /// Called with each parameter unit, by its index in Parameters::units(), when this microbatch's
+  /// contribution to it is complete.
+  using UnitDone = std::function<void(int unit)>;
+  /// Layer by layer, so that a layer's gradients are final early.
   void backward(const LayerContext& context, const MicrobatchInput& input, int slot, Halves halves,
-                std::span<const double> gradient_scales, std::span<double> losses,
-                const UnitDone& done) const;
+                std::span<const double> gradient_scales, const Tensor& losses, const UnitDone& done) const;
   /// Last stage: the losses of a forward alone.
   void evaluate(const LayerContext& context, const MicrobatchInput& input, int slot,
-                std::span<double> losses) const;
+                const Tensor& losses) const;
   /// Last stage: Predictor::logits of the microbatch in the slot.
   void logits(const LayerContext& context, int slot, int depth, const Tensor& out) const;
 
@@ -69,8 +63,9 @@ class PipelineStage {
 
   MicrobatchShape shape_;
   bool first_;
-  std::vector<std::string> block_units_;
-  std::vector<std::string> predictor_units_;
+  std::vector<int> block_units_;
+  std::vector<int> predictor_units_;
+  int embedding_unit_ = -1;
   std::vector<Block> blocks_;
   std::optional<Predictor> predictor_;
   Tensor table_, dtable_;  // [V, C], first stage

@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "model/layout.h"
+#include "runtime/operators/dispatch.h"
 #include "runtime/operators/linear.h"
 #include "runtime/operators/rms_norm.h"
 
@@ -10,57 +11,59 @@ namespace foretoken {
 
 namespace {
 
-/// Rows of logits at a time: a few megabytes, which a CPU's caches and a GPU's bandwidth both like, and never
-/// more than the microbatch has.
-std::int64_t logit_rows(const ModelConfig& config, const MicrobatchShape& shape) {
-  constexpr std::int64_t elements = 1 << 20;
-  return std::clamp<std::int64_t>(elements / config.vocab_size, std::min<std::int64_t>(64, shape.tokens()),
-                                  shape.tokens());
+/// Rows of logits at a time, never more than the microbatch has. On the CPU a few megabytes, which its caches
+/// like; on a GPU half a GiB, so that the head's weight gradient is read and written seldom.
+std::int64_t logit_rows(const ModelConfig& config, const ActivationPlan& plan, DeviceKind device) {
+  const std::int64_t elements = std::int64_t{1} << (device == DeviceKind::cpu ? 20 : 28);
+  return std::clamp<std::int64_t>(elements / config.vocab_size,
+                                  std::min<std::int64_t>(64, plan.shape.tokens()), plan.shape.tokens());
 }
 
 }  // namespace
 
 Predictor::Predictor(const ModelConfig& config, const MtpConfig& mtp, const Parameters& parameters,
-                     Arena& arena, const MicrobatchShape& shape, DType dtype)
-    : config_(config), mtp_(mtp), shape_(shape), dtype_(dtype) {
-  norm_.push_back(parameters.value(final_norm_name));
+                     Arena& arena, const ActivationPlan& plan)
+    : config_(config), mtp_(mtp), plan_(plan) {
+  norm_.push_back(parameters.weight(final_norm_name));
   dnorm_.push_back(parameters.gradient(final_norm_name));
   for (int depth = 1; depth <= mtp.depths; ++depth) {
     const std::string prefix = mtp_prefix(config, depth);
-    modules_.emplace_back(config, mtp, parameters, prefix, depth);
-    norm_.push_back(parameters.value(prefix + ".shared_head.norm.weight"));
+    modules_.emplace_back(config, mtp, parameters, prefix, depth, plan.recompute);
+    norm_.push_back(parameters.weight(prefix + ".shared_head.norm.weight"));
     dnorm_.push_back(parameters.gradient(prefix + ".shared_head.norm.weight"));
   }
   if (mtp.depths > 0) {
-    table_ = parameters.value(embedding_name);
+    table_ = parameters.weight(embedding_name);
     dtable_ = parameters.gradient(embedding_name);
   }
-  head_ = parameters.value(output_matrix_name(config));
+  head_ = parameters.weight(output_matrix_name(config));
   dhead_ = parameters.gradient(output_matrix_name(config));
-  logits_ = arena.tensor(dtype, {logit_rows(config, shape), config.vocab_size});
+  logits_ = arena.tensor(plan.dtype, {logit_rows(config, plan, arena.device()), config.vocab_size});
 }
 
-Predictor::Saved Predictor::plan_saved(Arena& arena, const Tensor& trunk_output) const {
-  const Shape flat{shape_.tokens(), config_.hidden_size},
-      rows{shape_.rows, shape_.length, config_.hidden_size};
+Predictor::Saved Predictor::plan_saved(Arena& arena, const Tensor& trunk_output,
+                                       const Block::Scratch& scratch) const {
+  const Shape flat{plan_.shape.tokens(), config_.hidden_size},
+      rows{plan_.shape.rows, plan_.shape.length, config_.hidden_size};
   Saved saved;
   for (int depth = 0; depth < depths(); ++depth) {
-    saved.raw.push_back(depth == 0 ? trunk_output.view(flat) : arena.tensor(dtype_, flat));
-    saved.rstd.push_back(arena.tensor(dtype_, {shape_.tokens()}));
-    saved.normed.push_back(arena.tensor(dtype_, rows));
-    if (depth > 0) saved.modules.push_back(MtpModule::plan_saved(arena, config_, shape_, dtype_));
+    saved.raw.push_back(depth == 0 ? trunk_output.view(flat) : arena.tensor(plan_.dtype, flat));
+    saved.rstd.push_back(arena.tensor(statistics_dtype(plan_.dtype), {plan_.shape.tokens()}));
+    saved.normed.push_back(arena.tensor(plan_.dtype, rows));
+    if (depth > 0) saved.modules.push_back(MtpModule::plan_saved(arena, config_, plan_, scratch));
   }
   return saved;
 }
 
-Predictor::Gradients Predictor::plan_gradients(Arena& arena, const Tensor& dtrunk_output) const {
-  const Shape flat{shape_.tokens(), config_.hidden_size},
-      rows{shape_.rows, shape_.length, config_.hidden_size};
+Predictor::Gradients Predictor::plan_gradients(Arena& arena, const Tensor& dtrunk_output,
+                                               const Block::Scratch& scratch) const {
+  const Shape flat{plan_.shape.tokens(), config_.hidden_size},
+      rows{plan_.shape.rows, plan_.shape.length, config_.hidden_size};
   Gradients gradients;
   for (int depth = 0; depth < depths(); ++depth) {
-    gradients.draw.push_back(depth == 0 ? dtrunk_output.view(flat) : arena.tensor(dtype_, flat));
-    gradients.dnormed.push_back(arena.tensor(dtype_, rows));
-    if (depth > 0) gradients.modules.push_back(MtpModule::plan_gradients(arena, config_, shape_, dtype_));
+    gradients.draw.push_back(depth == 0 ? dtrunk_output.view(flat) : arena.tensor(plan_.dtype, flat));
+    gradients.dnormed.push_back(arena.tensor(plan_.dtype, rows));
+    if (depth > 0) gradients.modules.push_back(MtpModule::plan_gradients(arena, config_, plan_, scratch));
   }
   return gradients;
 }
@@ -88,56 +91,55 @@ void Predictor::forward(const LayerContext& context, const MicrobatchInput& inpu
   }
 }
 
-double Predictor::head_loss(const LayerContext& context, const MicrobatchInput& input, const Tensor& normed,
-                            int depth, double gradient_scale, const Tensor& dnormed) const {
-  return cross_entropy_head(
+void Predictor::head_loss(const LayerContext& context, const MicrobatchInput& input, const Tensor& normed,
+                          int depth, double gradient_scale, const Tensor& losses,
+                          const Tensor& dnormed) const {
+  cross_entropy_head(
       context.stream,
       {.x = normed,
        .weight = head_,
        .targets = {.tokens = input.tokens, .document_start = input.document_start, .ahead = depth + 1},
        .gradient_scale = gradient_scale,
        .logits = logits_,
+       .loss_sum = losses.flat(depth, 1),
        .dx = dnormed,
        .dweight = dnormed.defined() ? dhead_ : Tensor{}});
 }
 
-void Predictor::backward_input(const LayerContext& context, const MicrobatchInput& input, const Saved& saved,
-                               const Gradients& gradients, const Block::Scratch& scratch,
-                               std::span<const double> gradient_scales, std::span<double> losses) const {
-  for (int depth = 0; depth < depths(); ++depth) {
+void Predictor::backward(const LayerContext& context, const MicrobatchInput& input, const Saved& saved,
+                         const Gradients& gradients, const Block::Scratch& scratch, Halves halves,
+                         std::span<const double> gradient_scales, const Tensor& losses) const {
+  for (int depth = 0; halves.input && depth < depths(); ++depth) {
     const auto k = static_cast<std::size_t>(depth);
-    losses[k] += head_loss(context, input, saved.normed[k], depth, gradient_scales[k], gradients.dnormed[k]);
+    head_loss(context, input, saved.normed[k], depth, gradient_scales[k], losses, gradients.dnormed[k]);
   }
   for (int depth = depths() - 1; depth >= 0; --depth) {
     const auto k = static_cast<std::size_t>(depth);
-    // nᵏ = RMSNorm(hᵏ); where module k + 1 took hᵏ raw, its gradient is in draw already.
-    const bool raw_was_taken = depth + 1 < depths() && !takes_normed(depth + 1);
-    rms_norm_backward_input(context.stream, {.dout = {gradients.dnormed[k]},
-                                             .x = saved.raw[k],
-                                             .weight = norm_[k],
-                                             .rstd = saved.rstd[k],
-                                             .dx = gradients.draw[k],
-                                             .accumulate = raw_was_taken});
+    if (halves.input) norm_backward(context, saved, gradients, depth);
     if (depth == 0) break;
     const bool normed = takes_normed(depth);
-    modules_[k - 1].backward_input(context, gradients.draw[k], hidden_for(depth, saved),
-                                   normed ? gradients.dnormed[k - 1] : gradients.draw[k - 1], normed,
-                                   saved.modules[k - 1], gradients.modules[k - 1], scratch);
+    if (halves.input)
+      modules_[k - 1].backward_input(context, gradients.draw[k], hidden_for(depth, saved),
+                                     normed ? gradients.dnormed[k - 1] : gradients.draw[k - 1], normed,
+                                     saved.modules[k - 1], gradients.modules[k - 1], scratch);
+    if (halves.weight)
+      modules_[k - 1].backward_weight(context, gradients.draw[k], input.tokens, dtable_, saved.modules[k - 1],
+                                      gradients.modules[k - 1]);
   }
 }
 
-void Predictor::backward_weight(const LayerContext& context, const MicrobatchInput& input, const Saved& saved,
-                                const Gradients& gradients) const {
-  for (int depth = depths() - 1; depth >= 0; --depth) {
-    const auto k = static_cast<std::size_t>(depth);
-    rms_norm_backward_weight(
-        context.stream,
-        {.dout = {gradients.dnormed[k]}, .x = saved.raw[k], .rstd = saved.rstd[k], .dweight = dnorm_[k]});
-    if (depth > 0)
-      modules_[k - 1].backward_weight(context, gradients.draw[k], input.tokens, dtable_,
-                                      hidden_for(depth, saved), saved.modules[k - 1],
-                                      gradients.modules[k - 1]);
-  }
+/// nᵏ = RMSNorm(hᵏ); where module k + 1 took hᵏ raw, its gradient is in draw already.
+void Predictor::norm_backward(const LayerContext& context, const Saved& saved, const Gradients& gradients,
+                              int depth) const {
+  const auto k = static_cast<std::size_t>(depth);
+  const bool raw_was_taken = depth + 1 < depths() && !takes_normed(depth + 1);
+  rms_norm_backward(context.stream, {.dout = {gradients.dnormed[k]},
+                                     .x = saved.raw[k],
+                                     .weight = norm_[k],
+                                     .rstd = saved.rstd[k],
+                                     .residual = raw_was_taken ? gradients.draw[k] : Tensor{},
+                                     .dx = gradients.draw[k],
+                                     .dweight = dnorm_[k]});
 }
 
 void Predictor::logits(const LayerContext& context, const Saved& saved, int depth, const Tensor& out) const {
@@ -146,10 +148,9 @@ void Predictor::logits(const LayerContext& context, const Saved& saved, int dept
 }
 
 void Predictor::evaluate(const LayerContext& context, const MicrobatchInput& input, const Saved& saved,
-                         std::span<double> losses) const {
+                         const Tensor& losses) const {
   for (int depth = 0; depth < depths(); ++depth)
-    losses[static_cast<std::size_t>(depth)] +=
-        head_loss(context, input, saved.normed[static_cast<std::size_t>(depth)], depth, 0, {});
+    head_loss(context, input, saved.normed[static_cast<std::size_t>(depth)], depth, 0, losses, {});
 }
 
 }  // namespace foretoken

@@ -5,9 +5,9 @@
 //   depth k:  hᵏ = moduleₖ(hᵏ⁻¹ or nᵏ⁻¹, Emb(t_{i+k})),  nᵏ = RMSNorm(hᵏ; shared_head.norm),  predicts
 //   t_{i+k+1} L = Σₖ weightₖ · mean over the valid targets of depth k in the whole global batch
 //
-// Losses and their gradients are taken in backward_input, chunk by chunk, so no gradient of n is kept from
-// forward to backward. The head's weight gradient is accumulated there as well: its logits exist at no other
-// time.
+// Losses and their gradients are taken in backward's input half, chunk by chunk, so no gradient of n is kept
+// from forward to backward. The head's weight gradient is accumulated there as well: its logits exist at no
+// other time.
 
 #include <memory>
 #include <span>
@@ -27,7 +27,7 @@ struct MicrobatchInput {
 class Predictor {
  public:
   Predictor(const ModelConfig& config, const MtpConfig& mtp, const Parameters& parameters, Arena& arena,
-            const MicrobatchShape& shape, DType dtype);
+            const ActivationPlan& plan);
 
   /// Main model and MTP modules: D + 1.
   int depths() const { return static_cast<int>(modules_.size()) + 1; }
@@ -45,34 +45,33 @@ class Predictor {
     std::vector<Tensor> dnormed;  // [D + 1] of [B, T, C]
     std::vector<MtpModule::Gradients> modules;
   };
-  Saved plan_saved(Arena& arena, const Tensor& trunk_output) const;
-  Gradients plan_gradients(Arena& arena, const Tensor& dtrunk_output) const;
+  Saved plan_saved(Arena& arena, const Tensor& trunk_output, const Block::Scratch& scratch) const;
+  Gradients plan_gradients(Arena& arena, const Tensor& dtrunk_output, const Block::Scratch& scratch) const;
 
   void forward(const LayerContext& context, const MicrobatchInput& input, const Saved& saved) const;
-  /// Adds each depth's Σ loss to losses[k]; fills draw[0]. gradient_scales[k] = weightₖ / valid targets of
-  /// depth k.
-  void backward_input(const LayerContext& context, const MicrobatchInput& input, const Saved& saved,
-                      const Gradients& gradients, const Block::Scratch& scratch,
-                      std::span<const double> gradient_scales, std::span<double> losses) const;
-  void backward_weight(const LayerContext& context, const MicrobatchInput& input, const Saved& saved,
-                       const Gradients& gradients) const;
+  /// Its input half adds each depth's Σ loss to losses [D + 1] f64 and fills draw[0]. gradient_scales[k] =
+  /// weightₖ / valid targets of depth k.
+  void backward(const LayerContext& context, const MicrobatchInput& input, const Saved& saved,
+                const Gradients& gradients, const Block::Scratch& scratch, Halves halves,
+                std::span<const double> gradient_scales, const Tensor& losses) const;
   /// Of the microbatch last forwarded into `saved`: out [N, V] = n of that depth · headᵀ.
   void logits(const LayerContext& context, const Saved& saved, int depth, const Tensor& out) const;
   /// The losses alone.
   void evaluate(const LayerContext& context, const MicrobatchInput& input, const Saved& saved,
-                std::span<double> losses) const;
+                const Tensor& losses) const;
 
  private:
-  double head_loss(const LayerContext& context, const MicrobatchInput& input, const Tensor& normed, int depth,
-                   double gradient_scale, const Tensor& dnormed) const;
+  void head_loss(const LayerContext& context, const MicrobatchInput& input, const Tensor& normed, int depth,
+                 double gradient_scale, const Tensor& losses, const Tensor& dnormed) const;
+  void norm_backward(const LayerContext& context, const Saved& saved, const Gradients& gradients,
+                     int depth) const;
   /// hᵏ⁻¹ as module k takes it.
   const Tensor& hidden_for(int depth, const Saved& saved) const;
   bool takes_normed(int depth) const;
 
   ModelConfig config_;
   MtpConfig mtp_;
-  MicrobatchShape shape_;
-  DType dtype_;
+  ActivationPlan plan_;
   std::vector<MtpModule> modules_;
   std::vector<Tensor> norm_;   // [D + 1] of [C]
   std::vector<Tensor> dnorm_;  // [D + 1] of [C]

@@ -1,7 +1,10 @@
 #include "model/rank_model.h"
 
 #include <algorithm>
+#include <cstring>
 
+#include "runtime/operators/dispatch.h"
+#include "runtime/operators/elementwise.h"
 #include "runtime/operators/rope.h"
 
 namespace foretoken {
@@ -10,15 +13,12 @@ RankModel::RankModel(Stream& stream, const RankModelOptions& options)
     : stream_(stream), options_(options), arena_(stream.device()) {
   const ModelConfig& model = options_.model;
   const ModelLayout& layout = options_.layout;
-  // Units split evenly over the data-parallel ranks, and start at cache lines.
-  const std::int64_t alignment = std::int64_t{16} * layout.grid.dp;
+  // Units split evenly over the data-parallel ranks, and start at 256 bytes or more.
+  const std::int64_t alignment = std::int64_t{128} * layout.grid.dp;
   parameters_ = std::make_unique<Parameters>(
-      arena_, options_.dtype, units_of(model, options_.mtp, layout, options_.pp_rank), alignment);
-
-  const Shape table{options_.shape.length, model.head_dim / 2};
-  rope_cos_ = arena_.tensor(options_.dtype, table);
-  rope_sin_ = arena_.tensor(options_.dtype, table);
-  rope_table(rope_cos_, rope_sin_, model.rope_theta);
+      arena_, Parameters::DTypes{.values = options_.values, .weights = options_.activations},
+      units_of(model, options_.mtp, layout, options_.pp_rank), alignment);
+  plan_rope();
 
   stages_ = layout.stages_of(options_.pp_rank);
   for (int stage : stages_) {
@@ -27,25 +27,64 @@ RankModel::RankModel(Stream& stream, const RankModelOptions& options)
                                     .layout = layout,
                                     .parameters = *parameters_,
                                     .arena = arena_,
-                                    .shape = options_.shape,
-                                    .dtype = options_.dtype,
+                                    .activations = {.shape = options_.shape,
+                                                    .dtype = options_.activations,
+                                                    .recompute = options_.recompute,
+                                                    .split_backward = options_.split_backward},
                                     .stage = stage,
-                                    .slots = options_.slots.at(static_cast<std::size_t>(stage)),
-                                    .split_backward = options_.split_backward});
+                                    .slots = options_.slots.at(static_cast<std::size_t>(stage))});
     if (layout.is_last(stage)) last_stage_ = stage;
   }
-  losses_.resize(static_cast<std::size_t>(options_.mtp.depths) + 1);
+  losses_ = arena_.tensor(DType::f64, {options_.mtp.depths + 1});
   // The embedding has two contributors where first and last stage are both here.
   const bool both_ends = has_last_stage() && stages_.front() == 0;
   for (const ParameterUnit& unit : parameters_->units())
     contributions_.push_back(
         unit.name == "embedding" && both_ends && last_stage_embeds(model, options_.mtp) ? 2 : 1);
+  if (stream.device() != DeviceKind::cpu) plan_inputs();
   arena_.seal();
+}
+
+void RankModel::plan_rope() {
+  const Shape table{options_.shape.length, options_.model.head_dim / 2};
+  const DType dtype = statistics_dtype(options_.activations);
+  rope_cos_ = arena_.tensor(dtype, table);
+  rope_sin_ = arena_.tensor(dtype, table);
+  Arena host(DeviceKind::cpu);
+  const Tensor cos = host.tensor(dtype, table), sin = host.tensor(dtype, table);
+  rope_table(cos, sin, options_.model.rope_theta);
+  copy(stream_, cos, rope_cos_);
+  copy(stream_, sin, rope_sin_);
+  stream_.synchronize();
+}
+
+void RankModel::plan_inputs() {
+  const Shape shape{options_.shape.rows, options_.shape.length + 1 + options_.mtp.depths};
+  for (int m = 0; m < options_.microbatches; ++m) {
+    inputs_.push_back({arena_.tensor(DType::i32, shape), arena_.tensor(DType::i32, shape)});
+    host_inputs_.push_back({input_arena_.tensor(DType::i32, shape), input_arena_.tensor(DType::i32, shape)});
+  }
+}
+
+/// The page-locked copies are free again when a step's losses have been read.
+void RankModel::upload(std::span<const MicrobatchInput> microbatches) {
+  if (microbatches.size() > inputs_.size())
+    throw DefectError("model: {} microbatches, planned for {}", microbatches.size(), inputs_.size());
+  for (std::size_t m = 0; m < microbatches.size(); ++m)
+    for (Tensor MicrobatchInput::*tensor : {&MicrobatchInput::tokens, &MicrobatchInput::document_start}) {
+      const Tensor &from = microbatches[m].*tensor, &staged = host_inputs_[m].*tensor;
+      std::memcpy(staged.data, from.data, from.bytes());
+      copy(stream_, staged, inputs_[m].*tensor);
+    }
 }
 
 void RankModel::begin_step(Step step) {
   step_ = std::move(step);
-  std::fill(losses_.begin(), losses_.end(), 0.0);
+  if (stream_.device() != DeviceKind::cpu) {
+    upload(step_.microbatches);
+    step_.microbatches = std::span(inputs_).first(step_.microbatches.size());
+  }
+  set_zero(stream_, losses_);
   remaining_ = contributions_;
   for (int& count : remaining_) count *= static_cast<int>(step_.microbatches.size());
 }
@@ -72,10 +111,11 @@ void RankModel::forward(int stage, int microbatch, int slot) {
     compute.evaluate(context(input), input, slot, losses_);
 }
 
-void RankModel::run_backward(int stage, int microbatch, int slot, PipelineStage::Halves halves) {
+void RankModel::run_backward(int stage, int microbatch, int slot, Halves halves) {
   const MicrobatchInput& input = step_.microbatches[static_cast<std::size_t>(microbatch)];
-  at(stage).backward(context(input), input, slot, halves, step_.gradient_scales, losses_,
-                     [this](const std::string& unit) { unit_done(unit); });
+  at(stage).backward(context(input), input, slot, halves, step_.gradient_scales, losses_, [this](int unit) {
+    if (--remaining_[static_cast<std::size_t>(unit)] == 0) step_.unit_final(unit);
+  });
 }
 
 void RankModel::backward(int stage, int microbatch, int slot) {
@@ -92,12 +132,6 @@ void RankModel::backward_weight(int stage, int microbatch, int slot) {
 
 void RankModel::logits(int slot, int depth, const Tensor& out) {
   at(last_stage_).logits(context({}), slot, depth, out);
-}
-
-void RankModel::unit_done(const std::string& name) {
-  const auto& units = parameters_->units();
-  for (std::size_t i = 0; i < units.size(); ++i)
-    if (units[i].name == name && --remaining_[i] == 0) step_.unit_final(static_cast<int>(i));
 }
 
 }  // namespace foretoken

@@ -18,7 +18,10 @@ struct RankModelOptions {
   ModelLayout layout;
   int pp_rank = 0;
   MicrobatchShape shape;
-  DType dtype = DType::f32;
+  DType values = DType::f32;       // of parameters and gradients
+  DType activations = DType::f32;  // of activations and of the weights that layers compute with
+  Recompute recompute = Recompute::none;
+  int microbatches = 1;         // of a step on this rank, at most
   std::vector<int> slots;       // per stage of the model: microbatches in flight, from the program
   bool split_backward = false;  // the program has I and W actions
   bool attention_across_documents = false;
@@ -34,15 +37,16 @@ class RankModel : public StageWork {
   enum class Mode { train, evaluate };
   struct Step {
     Mode mode = Mode::train;
-    std::span<const MicrobatchInput> microbatches;
+    std::span<const MicrobatchInput> microbatches;  // on the host; of the microbatches that were planned for
     std::vector<double> gradient_scales;  // [D + 1] weightₖ / valid targets of depth k in the global batch
     /// Called when a parameter unit's gradient on this rank is final, with its index in parameters().units().
     std::function<void(int unit)> unit_final = [](int) {};
   };
   /// Before the program of a step runs. Gradients are not zeroed here.
   void begin_step(Step step);
-  /// [D + 1] sums of the losses over this rank's valid targets; zeros but on the last stage's rank.
-  std::span<const double> losses() const { return losses_; }
+  /// [D + 1] f64 on the stream's device: sums of the losses over this rank's valid targets; zeros but on the
+  /// last stage's rank.
+  const Tensor& losses() const { return losses_; }
   /// Last stage's rank: the logits [N, V] of one depth for the microbatch last forwarded into the slot.
   void logits(int slot, int depth, const Tensor& out);
 
@@ -58,8 +62,10 @@ class RankModel : public StageWork {
  private:
   PipelineStage& at(int stage);
   LayerContext context(const MicrobatchInput& input) const;
-  void run_backward(int stage, int microbatch, int slot, PipelineStage::Halves halves);
-  void unit_done(const std::string& name);
+  void run_backward(int stage, int microbatch, int slot, Halves halves);
+  void plan_rope();
+  void plan_inputs();
+  void upload(std::span<const MicrobatchInput> microbatches);
 
   Stream& stream_;
   RankModelOptions options_;
@@ -70,7 +76,11 @@ class RankModel : public StageWork {
   std::vector<PipelineStage> compute_;
   int last_stage_ = -1;
   Step step_;
-  std::vector<double> losses_;
+  Tensor losses_;
+  // Of a GPU: the step's microbatches there, and the page-locked memory that they are copied from.
+  Arena input_arena_{DeviceKind::cpu, true};
+  std::vector<MicrobatchInput> inputs_;
+  std::vector<MicrobatchInput> host_inputs_;
   std::vector<int>
       contributions_;  // per unit: how many (stage, microbatch) pairs add to it in a step, per microbatch
   std::vector<int> remaining_;  // per unit: how many are still to come

@@ -91,7 +91,7 @@ void check_replicas(Stream& stream, const Parameters& parameters, const Groups& 
   for (const ParameterUnit& unit : parameters.units())
     for (const ParameterSpec& spec : unit.specs) {
       const auto sum =
-          static_cast<std::int64_t>(checksum(stream, Parameters::view(parameters.values(), spec)));
+          static_cast<std::int64_t>(checksum(stream, Parameters::view(parameters.weights(), spec)));
       all.specs.push_back(&spec);
       all.sums.push_back(sum);
       if (!unit.shared) continue;

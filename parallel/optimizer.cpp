@@ -4,6 +4,7 @@
 #include <cmath>
 
 #include "runtime/operators/adamw.h"
+#include "runtime/operators/elementwise.h"
 #include "runtime/operators/reductions.h"
 
 namespace foretoken {
@@ -69,14 +70,25 @@ Optimizer::Optimizer(Arena& arena, const Parameters& parameters, const ShardPlan
   }
   exp_avg_ = arena.tensor(parameters.values().dtype, {owned});
   exp_avg_sq_ = arena.tensor(parameters.values().dtype, {owned});
+  sum_ = arena.tensor(DType::f64, {1});
+  clip_ = arena.tensor(DType::f64, {1});
 }
 
-double Optimizer::global_norm(Stream& stream) const {
-  double sum = 0;
-  for (const Bucket& bucket : plan_.buckets)
-    if (bucket.canonical) sum += sum_of_squares(stream, slice(parameters_.gradients(), plan_.part(bucket)));
-  world_.all_reduce(tensor_over(std::span(&sum, 1), {1}));
-  return std::sqrt(sum);
+namespace {
+
+double read(Stream& stream, const Tensor& scalar) {
+  double value = 0;
+  copy(stream, scalar, tensor_over(std::span(&value, 1), {1}));
+  stream.synchronize();
+  return value;
+}
+
+}  // namespace
+
+double Optimizer::norm(Stream& stream, std::int64_t step) const {
+  const double norm = std::sqrt(read(stream, sum_));
+  if (!std::isfinite(norm)) throw_not_finite(stream, norm, step);
+  return norm;
 }
 
 void Optimizer::throw_not_finite(Stream& stream, double norm, std::int64_t step) const {
@@ -84,42 +96,46 @@ void Optimizer::throw_not_finite(Stream& stream, double norm, std::int64_t step)
   for (auto bucket = plan_.buckets.rbegin(); bucket != plan_.buckets.rend(); ++bucket)
     for_each_spec_in(parameters_, *bucket, plan_.part(*bucket),
                      [&](const ParameterSpec& spec, const Range& range) {
-                       if (!std::isfinite(sum_of_squares(stream, slice(parameters_.gradients(), range))))
-                         where = "here from " + spec.name;
+                       set_zero(stream, sum_);
+                       sum_of_squares(stream, {slice(parameters_.gradients(), range), sum_});
+                       if (!std::isfinite(read(stream, sum_))) where = "here from " + spec.name;
                      });
   throw NumericalError("optimizer: step {}: the gradient norm is {}, {}", step, norm, where);
 }
 
-double Optimizer::step(Stream& stream, double lr, std::int64_t step) {
-  const double norm = global_norm(stream);
-  if (!std::isfinite(norm)) throw_not_finite(stream, norm, step);
-  const double clip = config_.clip_norm > 0 ? std::min(1.0, config_.clip_norm / (norm + 1e-6)) : 1;
+void Optimizer::step(Stream& stream, double lr, std::int64_t step) {
+  set_zero(stream, sum_);
+  for (const Bucket& bucket : plan_.buckets)
+    if (bucket.canonical) sum_of_squares(stream, {slice(parameters_.gradients(), plan_.part(bucket)), sum_});
+  world_.all_reduce(sum_);
+  clip_scale(stream, {.sum = sum_, .limit = config_.clip_norm, .scale = clip_});
 
   const bool gathers = plan_.sharded && plan_.dp > 1;
   for (std::size_t b = 0; b < plan_.buckets.size(); ++b) {
     for (const Segment& segment : segments_[b]) {
       const Range state = state_of(b, segment.range);
-      adamw(stream, {.values = slice(parameters_.values(), segment.range),
-                     .gradients = slice(parameters_.gradients(), segment.range),
-                     .exp_avg = slice(exp_avg_, state),
-                     .exp_avg_sq = slice(exp_avg_sq_, state),
-                     .lr = lr,
-                     .beta1 = config_.beta1,
-                     .beta2 = config_.beta2,
-                     .eps = config_.eps,
-                     .weight_decay = segment.decay ? config_.weight_decay : 0,
-                     .gradient_scale = clip,
-                     .step = step});
+      adamw(stream,
+            {.values = slice(parameters_.values(), segment.range),
+             .gradients = slice(parameters_.gradients(), segment.range),
+             .exp_avg = slice(exp_avg_, state),
+             .exp_avg_sq = slice(exp_avg_sq_, state),
+             .weights =
+                 parameters_.has_rounded_weights() ? slice(parameters_.weights(), segment.range) : Tensor{},
+             .gradient_scale = clip_,
+             .lr = lr,
+             .beta1 = config_.beta1,
+             .beta2 = config_.beta2,
+             .eps = config_.eps,
+             .weight_decay = segment.decay ? config_.weight_decay : 0,
+             .step = step});
     }
     if (!gathers) continue;
     const Bucket& bucket = plan_.buckets[b];
-    stream.synchronize();
-    gathers_[b] = dp_.start_all_gather(slice(parameters_.values(), plan_.part(bucket)),
-                                       slice(parameters_.values(), bucket.range));
+    gathers_[b] = dp_.start_all_gather(slice(parameters_.weights(), plan_.part(bucket)),
+                                       slice(parameters_.weights(), bucket.range));
     for (std::size_t before = 0; before < b; ++before) gathers_[before].test();
   }
   for (Request& gather : gathers_) gather.wait();
-  return norm;
 }
 
 Range Optimizer::state_of(std::size_t bucket, const Range& range) const {

@@ -34,18 +34,22 @@ struct StatePiece {
 class Optimizer {
  public:
   /// Takes the moments from the arena. Parameters, plan and communicators must outlive it; the world is all
-  /// ranks of the job.
+  /// ranks of the job, for tensors of the parameters' device.
   Optimizer(Arena& arena, const Parameters& parameters, const ShardPlan& plan, const OptimizerConfig& config,
             Communicator& dp, Communicator& world);
 
-  /// Updates the values from gradients that are reduced and, of shared units, summed over both sides. Returns
-  /// the global norm before clipping, the same bits on every rank:
+  /// Updates the values, and the weights, from gradients that are reduced and, of shared units, summed over
+  /// both sides. `step` counts from 1. Clips by the global norm
   ///
   ///   norm = √ Σ g²,  g' = g · min(1, clip_norm / (norm + 1e-6))        (PyTorch's clip_grad_norm_)
   ///
-  /// in fp64, over every element of the model once: replicas of shared units do not count. `step` counts from
-  /// 1. A NumericalError on all ranks, before any value changes, where the norm is not finite.
-  double step(Stream& stream, double lr, std::int64_t step);
+  /// in fp64, over every element of the model once: replicas of shared units do not count. Where the norm is
+  /// not finite nothing changes. With a sharded plan the weights are gathered; the values of other ranks'
+  /// parts are then those of before where weights are a buffer of their own.
+  void step(Stream& stream, double lr, std::int64_t step);
+  /// Waits for the last step and returns its norm before clipping, the same bits on every rank. A
+  /// NumericalError on all ranks where it is not finite.
+  double norm(Stream& stream, std::int64_t step) const;
 
   /// This rank's share of a checkpoint: over all ranks of the job every element of the model comes once.
   std::vector<StatePiece> pieces_to_save() const;
@@ -59,7 +63,6 @@ class Optimizer {
     bool decay = false;
   };
 
-  double global_norm(Stream& stream) const;
   [[noreturn]] void throw_not_finite(Stream& stream, double norm, std::int64_t step) const;
   Range state_of(std::size_t bucket, const Range& range) const;
   void append_moments(std::vector<StatePiece>& pieces, std::size_t bucket, const ParameterSpec& spec,
@@ -74,6 +77,8 @@ class Optimizer {
   std::vector<std::int64_t> state_begin_;       // by bucket: where its owned range lies in the moments
   Tensor exp_avg_;                              // [owned elements]
   Tensor exp_avg_sq_;                           // [owned elements]
+  Tensor sum_;                                  // [1] f64, Σ g²
+  Tensor clip_;                                 // [1] f64
   std::vector<Request> gathers_;                // by bucket
 };
 

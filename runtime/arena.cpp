@@ -8,11 +8,16 @@
 #include <sys/mman.h>
 #endif
 
+#include "runtime/backend.h"
+#if FORETOKEN_WITH_CUDA
+#include "runtime/cuda/memory.h"
+#endif
+
 namespace foretoken {
 
 namespace {
 
-constexpr std::size_t line = 64;
+constexpr std::size_t line = 256;  // what cuBLAS asks for its fastest kernels; a multiple of a cache line
 constexpr std::size_t huge_page = std::size_t{2} << 20;
 constexpr std::size_t block = 8 * huge_page;
 
@@ -23,7 +28,23 @@ std::size_t round_up(std::size_t bytes, std::size_t to) {
 }  // namespace
 
 void Arena::Free::operator()(std::byte* memory) const {
+#if FORETOKEN_WITH_CUDA
+  if (device == DeviceKind::cuda) return cuda::free_device(memory);
+  if (page_locked) return cuda::free_page_locked(memory);
+#endif
   ::operator delete[](memory, std::align_val_t{huge_page});
+}
+
+std::byte* Arena::allocate(std::size_t bytes) const {
+#if FORETOKEN_WITH_CUDA
+  if (device_ == DeviceKind::cuda) return static_cast<std::byte*>(cuda::allocate_device(bytes));
+  if (page_locked_) return static_cast<std::byte*>(cuda::allocate_page_locked(bytes));
+#endif
+  auto* memory = static_cast<std::byte*>(::operator new[](bytes, std::align_val_t{huge_page}));
+#ifdef __linux__
+  madvise(memory, bytes, MADV_HUGEPAGE);  // an advice: where it is refused, small pages do
+#endif
+  return memory;
 }
 
 Tensor Arena::tensor(DType dtype, const Shape& shape) {
@@ -31,18 +52,27 @@ Tensor Arena::tensor(DType dtype, const Shape& shape) {
     throw DefectError("arena: a tensor {} was asked for after the plan was sealed", to_string(shape));
   const std::size_t held = static_cast<std::size_t>(shape.elements()) * size_of(dtype);
   const std::size_t bytes = round_up(std::max<std::size_t>(1, held), line);
-  if (bytes > block_left_) {
-    block_left_ = std::max(block, round_up(bytes, huge_page));
-    next_ = static_cast<std::byte*>(::operator new[](block_left_, std::align_val_t{huge_page}));
-    blocks_.emplace_back(next_);
-#ifdef __linux__
-    madvise(next_, block_left_, MADV_HUGEPAGE);  // an advice: where it is refused, small pages do
-#endif
+  std::byte* memory = nullptr;
+  if (bytes > block / 4) {  // a block of its own, so that the rest of the newest one stays of use
+    memory = allocate(round_up(bytes, huge_page));
+    blocks_.emplace_back(memory, Free{device_, page_locked_});
+  } else {
+    if (bytes > block_left_) {
+      block_left_ = block;
+      next_ = allocate(block);
+      blocks_.emplace_back(next_, Free{device_, page_locked_});
+    }
+    memory = next_;
+    next_ += bytes;
+    block_left_ -= bytes;
   }
-  std::byte* memory = next_;
-  next_ += bytes;
-  block_left_ -= bytes;
   bytes_ += held;
+#if FORETOKEN_WITH_CUDA
+  if (device_ == DeviceKind::cuda) {
+    cuda::zero_device(memory, bytes);
+    return {memory, dtype, device_, shape};
+  }
+#endif
   std::memset(memory, 0, bytes);
   return {memory, dtype, device_, shape};
 }

@@ -12,9 +12,11 @@ namespace foretoken {
 
 class Arena {
  public:
-  explicit Arena(DeviceKind device) : device_(device) {}
+  /// `page_locked` host memory is what a GPU copies to and from without the host's help.
+  explicit Arena(DeviceKind device, bool page_locked = false) : device_(device), page_locked_(page_locked) {}
 
-  /// A zeroed tensor, aligned to 64 bytes, that lives as long as the arena. A DefectError after seal().
+  /// A zeroed tensor, aligned to 256 bytes, that lives as long as the arena. A DefectError after seal(), a
+  /// UsageError where the device has no more memory.
   Tensor tensor(DType dtype, const Shape& shape);
   void seal() { sealed_ = true; }
 
@@ -24,14 +26,19 @@ class Arena {
 
  private:
   struct Free {
+    DeviceKind device;
+    bool page_locked;
     void operator()(std::byte* memory) const;
   };
+  std::byte* allocate(std::size_t bytes) const;
+
   DeviceKind device_;
+  bool page_locked_;
   bool sealed_ = false;
   std::size_t bytes_ = 0;
   std::size_t block_left_ = 0;  // free bytes at the end of the newest block
   std::byte* next_ = nullptr;
-  std::vector<std::unique_ptr<std::byte[], Free>> blocks_;
+  std::vector<std::unique_ptr<std::byte, Free>> blocks_;
 };
 
 }  // namespace foretoken

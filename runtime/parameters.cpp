@@ -2,11 +2,13 @@
 
 #include <algorithm>
 
-#include "runtime/random.h"
+#include "runtime/operators/elementwise.h"
+#include "runtime/operators/random_normal.h"
 
 namespace foretoken {
 
-Parameters::Parameters(Arena& arena, DType dtype, std::vector<ParameterUnit> units, std::int64_t alignment)
+Parameters::Parameters(Arena& arena, const DTypes& dtypes, std::vector<ParameterUnit> units,
+                       std::int64_t alignment)
     : units_(std::move(units)) {
   std::int64_t offset = 0;
   for (ParameterUnit& unit : units_) {
@@ -18,8 +20,15 @@ Parameters::Parameters(Arena& arena, DType dtype, std::vector<ParameterUnit> uni
     offset = (offset + alignment - 1) / alignment * alignment;
     unit.end = offset;
   }
-  values_ = arena.tensor(dtype, {offset});
-  gradients_ = arena.tensor(dtype, {offset});
+  values_ = arena.tensor(dtypes.values, {offset});
+  gradients_ = arena.tensor(dtypes.values, {offset});
+  weights_ = dtypes.weights == dtypes.values ? values_ : arena.tensor(dtypes.weights, {offset});
+}
+
+int Parameters::unit(std::string_view name) const {
+  for (std::size_t i = 0; i < units_.size(); ++i)
+    if (units_[i].name == name) return static_cast<int>(i);
+  throw DefectError("parameters: this rank holds no unit \"{}\"", name);
 }
 
 const ParameterSpec& Parameters::spec(std::string_view name) const {
@@ -45,26 +54,20 @@ Tensor Parameters::fused(const Tensor& flat, std::span<const std::string> names)
   return flat.flat(first.offset, rows * first.shape[1]).view({rows, first.shape[1]});
 }
 
-namespace {
-
-template <class T>
-void fill(std::span<T> values, const ParameterSpec& spec, std::uint64_t seed) {
-  const CounterRng rng(seed, spec.name);
-  for (std::size_t i = 0; i < values.size(); ++i)
-    values[i] = spec.init == Init::ones ? T{1} : static_cast<T>(static_cast<float>(spec.std * rng.normal(i)));
-}
-
-}  // namespace
-
-void Parameters::initialize(std::uint64_t seed) {
+void Parameters::initialize(Stream& stream, std::uint64_t seed) {
   for (const ParameterUnit& unit : units_)
     for (const ParameterSpec& spec : unit.specs) {
       const Tensor value = view(values_, spec);
-      if (value.dtype == DType::f64)
-        fill(value.span<double>(), spec, seed);
+      if (spec.init == Init::ones)
+        fill(stream, value, 1);
       else
-        fill(value.span<float>(), spec, seed);
+        random_normal(stream, {.out = value, .rng = {seed, spec.name}, .std = spec.std});
     }
+  round_weights(stream);
+}
+
+void Parameters::round_weights(Stream& stream) {
+  if (has_rounded_weights()) convert(stream, values_, weights_);
 }
 
 }  // namespace foretoken

@@ -1,7 +1,8 @@
 #pragma once
-// The parameters of one rank in one flat buffer: values and gradients, so that reduction, optimizer, norm and
-// checkpoint work over ranges, and a fused matrix (qkv, gate+up) is simply its unfused tensors one after
-// another.
+// The parameters of one rank in flat buffers, so that reduction, optimizer, norm and checkpoint work over
+// ranges, and a fused matrix (qkv, gate+up) is simply its unfused tensors one after another. There are three:
+// the values that training keeps, their gradients, and the weights that layers compute with, which are the
+// values rounded to the compute dtype, or the values themselves where that is their own.
 //
 // Parameters come in units: what one layer owns. A unit is contiguous; its gradient becomes final as a whole,
 // so it is the grain of gradient reduction. Units start at multiples of the alignment that the caller gives
@@ -15,7 +16,7 @@
 #include <vector>
 
 #include "runtime/arena.h"
-#include "runtime/tensor.h"
+#include "runtime/stream.h"
 
 namespace foretoken {
 
@@ -44,28 +45,41 @@ struct ParameterUnit {
 
 class Parameters {
  public:
-  /// Lays the units out and takes values and gradients from the arena.
-  Parameters(Arena& arena, DType dtype, std::vector<ParameterUnit> units, std::int64_t alignment);
+  struct DTypes {
+    DType values = DType::f32;  // and gradients
+    DType weights = DType::f32;
+  };
+  /// Lays the units out and takes the buffers from the arena.
+  Parameters(Arena& arena, const DTypes& dtypes, std::vector<ParameterUnit> units, std::int64_t alignment);
 
   const std::vector<ParameterUnit>& units() const { return units_; }
   Tensor values() const { return values_; }        // [elements]
   Tensor gradients() const { return gradients_; }  // [elements]
+  Tensor weights() const { return weights_; }      // [elements]
+  /// Whether the weights are a buffer of their own.
+  bool has_rounded_weights() const { return weights_.data != values_.data; }
 
+  /// Index of the unit of that name. A DefectError where this rank has none.
+  int unit(std::string_view name) const;
   /// A DefectError where this rank has no parameter of that name.
   const ParameterSpec& spec(std::string_view name) const;
   Tensor value(std::string_view name) const { return view(values_, spec(name)); }
   Tensor gradient(std::string_view name) const { return view(gradients_, spec(name)); }
+  Tensor weight(std::string_view name) const { return view(weights_, spec(name)); }
   static Tensor view(const Tensor& flat, const ParameterSpec& spec);
-  /// Matrices that lie one after another in `flat` (values or gradients), as one matrix of all their rows.
+  /// Matrices that lie one after another in `flat` (one of the buffers), as one matrix of all their rows.
   Tensor fused(const Tensor& flat, std::span<const std::string> names) const;
 
-  /// Draws every value from (seed, name, element): the same whatever the layout.
-  void initialize(std::uint64_t seed);
+  /// Draws every value from (seed, name, element): the same whatever the layout. Then round_weights().
+  void initialize(Stream& stream, std::uint64_t seed);
+  /// After values were changed by other means than the optimizer: weights = values, rounded.
+  void round_weights(Stream& stream);
 
  private:
   std::vector<ParameterUnit> units_;
   Tensor values_;
   Tensor gradients_;
+  Tensor weights_;
 };
 
 }  // namespace foretoken

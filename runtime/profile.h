@@ -3,6 +3,7 @@
 
 #include <chrono>
 #include <map>
+#include <memory>
 #include <string>
 
 #include "runtime/stream.h"
@@ -16,44 +17,45 @@ class Profile {
     double seconds = 0;
   };
 
-  /// True for the outermost operator: one that another calls counts as part of it.
-  bool enter() { return depth_++ == 0; }
-  void leave() { --depth_; }
-  void add(const char* name, double seconds) {
-    Entry& entry = entries_[name];
-    ++entry.calls;
-    entry.seconds += seconds;
-  }
-  const std::map<std::string, Entry>& entries() const { return entries_; }
-  void clear() { entries_.clear(); }
+  Profile();
+  ~Profile();
+  Profile(const Profile&) = delete;
+  Profile& operator=(const Profile&) = delete;
+
+  /// By operator. On a GPU the time between two marks in the stream; waits for those that are not reached.
+  const std::map<std::string, Entry>& entries();
+  void clear();
 
  private:
+  friend class ProfileScope;
+  struct Marks;  // of a GPU's stream, not yet read
+
+  void begin(Stream& stream);
+  void end(Stream& stream, const char* name);
+  void add(const char* name, double seconds);
+
+  using Clock = std::chrono::steady_clock;
   std::map<std::string, Entry> entries_;
-  int depth_ = 0;
+  int depth_ = 0;  // an operator that another calls counts as part of it
+  Clock::time_point start_;
+  std::unique_ptr<Marks> marks_;
 };
 
-/// Every operator opens one: its time until the scope ends is added under the operator's name.
+/// Every operator opens one: its time until the scope ends is added under the operator's name, a literal.
 class ProfileScope {
  public:
-  ProfileScope(Stream& stream, const char* name) : profile_(stream.profile()), name_(name) {
-    if (!profile_) return;
-    outermost_ = profile_->enter();
-    start_ = Clock::now();
+  ProfileScope(Stream& stream, const char* name) : stream_(stream), name_(name) {
+    if (stream_.profile()) stream_.profile()->begin(stream_);
   }
   ~ProfileScope() {
-    if (!profile_) return;
-    profile_->leave();
-    if (outermost_) profile_->add(name_, std::chrono::duration<double>(Clock::now() - start_).count());
+    if (stream_.profile()) stream_.profile()->end(stream_, name_);
   }
   ProfileScope(const ProfileScope&) = delete;
   ProfileScope& operator=(const ProfileScope&) = delete;
 
  private:
-  using Clock = std::chrono::steady_clock;
-  Profile* profile_;
+  Stream& stream_;
   const char* name_;
-  bool outermost_ = false;
-  Clock::time_point start_;
 };
 
 }  // namespace foretoken

@@ -13,6 +13,7 @@
 #include <span>
 #include <string>
 
+#include "runtime/bfloat16.h"
 #include "runtime/error.h"
 
 namespace foretoken {
@@ -31,6 +32,10 @@ constexpr DType dtype_of<float>() {
 template <>
 constexpr DType dtype_of<double>() {
   return DType::f64;
+}
+template <>
+constexpr DType dtype_of<BFloat16>() {
+  return DType::bf16;
 }
 template <>
 constexpr DType dtype_of<std::int32_t>() {

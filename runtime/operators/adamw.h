@@ -12,19 +12,27 @@
 namespace foretoken {
 
 struct AdamW {
-  Tensor values;      // [n] f32 or f64, updated
-  Tensor gradients;   // [n]
-  Tensor exp_avg;     // [n] m, updated
-  Tensor exp_avg_sq;  // [n] v, updated
+  Tensor values;          // [n] f32 or f64, updated
+  Tensor gradients;       // [n]
+  Tensor exp_avg;         // [n] m, updated
+  Tensor exp_avg_sq;      // [n] v, updated
+  Tensor weights;         // [n] =, optional: the new values in the dtype that layers compute in
+  Tensor gradient_scale;  // [1] f64, of the clip by global norm; where it is not finite nothing is updated
   double lr = 0;
   double beta1 = 0.9;
   double beta2 = 0.95;
   double eps = 1e-8;
   double weight_decay = 0;
-  double gradient_scale = 1;  // of the clip by global norm
-  std::int64_t step = 1;      // t, from 1
+  std::int64_t step = 1;  // t, from 1
 };
 
 void adamw(Stream& stream, const AdamW& op);
+
+namespace cpu {
+void adamw(Stream& stream, const AdamW& op);
+}  // namespace cpu
+namespace cuda {
+void adamw(Stream& stream, const AdamW& op);
+}  // namespace cuda
 
 }  // namespace foretoken

@@ -2,24 +2,21 @@
 
 #include "runtime/operators/adamw.h"
 #include "runtime/operators/dispatch.h"
-#include "runtime/profile.h"
+#include "runtime/operators/elementwise.h"
 
-namespace foretoken {
+namespace foretoken::cpu {
 
 void adamw(Stream& stream, const AdamW& op) {
-  const ProfileScope scope(stream, "adamw");
   const std::int64_t n = op.values.elements();
-  for (const Tensor* other : {&op.gradients, &op.exp_avg, &op.exp_avg_sq})
-    if (other->elements() != n)
-      throw DefectError("adamw: {} values, but a state of {}", n, other->elements());
-
+  const double gradient_scale = *op.gradient_scale.as<double>();
+  if (!std::isfinite(gradient_scale)) return;
   with_floating("adamw", op.values.dtype, [&]<class T>() {
     T* p = op.values.as<T>();
     const T* g = op.gradients.as<T>();
     T* m = op.exp_avg.as<T>();
     T* v = op.exp_avg_sq.as<T>();
     const T beta1 = static_cast<T>(op.beta1), beta2 = static_cast<T>(op.beta2), eps = static_cast<T>(op.eps);
-    const T scale = static_cast<T>(op.gradient_scale);
+    const T scale = static_cast<T>(gradient_scale);
     const double t = static_cast<double>(op.step);
     const T step_size = static_cast<T>(op.lr / (1 - std::pow(op.beta1, t)));
     const T rsqrt_correction = static_cast<T>(1 / std::sqrt(1 - std::pow(op.beta2, t)));
@@ -34,6 +31,7 @@ void adamw(Stream& stream, const AdamW& op) {
       }
     });
   });
+  if (op.weights.defined()) cpu::convert(stream, op.values, op.weights);
 }
 
-}  // namespace foretoken
+}  // namespace foretoken::cpu

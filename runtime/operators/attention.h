@@ -24,7 +24,7 @@ struct AttentionForward {
   Tensor qkv;             // [B, T, (NH + 2·NKV)·HS]: query heads, key heads, value heads
   Tensor document_start;  // [B, S ≥ T] i32, optional; below 0 counts as 0
   Tensor out;             // [B, T, NH·HS] =
-  Tensor lse;             // [B, NH, T] =, saved for backward
+  Tensor lse;             // [B, NH, T] = of the statistics' dtype, saved for backward
 };
 void attention_forward(Stream& stream, const AttentionForward& op);
 
@@ -38,5 +38,14 @@ struct AttentionBackward {
   Tensor dqkv;            // [B, T, (NH + 2·NKV)·HS] =
 };
 void attention_backward(Stream& stream, const AttentionBackward& op);
+
+namespace cpu {
+void attention_forward(Stream& stream, const AttentionForward& op);
+void attention_backward(Stream& stream, const AttentionBackward& op);
+}  // namespace cpu
+namespace cuda {
+void attention_forward(Stream& stream, const AttentionForward& op);
+void attention_backward(Stream& stream, const AttentionBackward& op);
+}  // namespace cuda
 
 }  // namespace foretoken

@@ -20,7 +20,7 @@ struct Targets {
   std::int64_t ahead = 1;  // k + 1 at MTP depth k
 };
 
-/// How many of the first T positions of each row have a valid target.
+/// How many of the first T positions of each row have a valid target; the targets lie on the host.
 std::int64_t count_targets(const Targets& targets, std::int64_t t);
 
 struct CrossEntropyHead {
@@ -29,11 +29,26 @@ struct CrossEntropyHead {
   Targets targets;
   double gradient_scale = 0;  // weight of this loss / number of valid targets in the whole global batch
   Tensor logits;              // [chunk, V] scratch; its first dim is the chunk's size
+  Tensor loss_sum;            // [1] f64 +=
+  Tensor argmax;              // [B, T] i32 =, optional: the likeliest token of every row, the first of equals
   Tensor dx;                  // [B, T, C] =; undefined: the loss alone
   Tensor dweight;             // [V, C] +=; undefined together with dx
 };
+void cross_entropy_head(Stream& stream, const CrossEntropyHead& op);
 
-/// Returns loss_sum in fp64.
-double cross_entropy_head(Stream& stream, const CrossEntropyHead& op);
+/// Rows [first, first + rows) of a chunk: logits become their gradient where op.dx is defined; loss and
+/// argmax as above. The matrix products around it are the same on every device.
+struct CrossEntropyRows {
+  const CrossEntropyHead& head;
+  std::int64_t first = 0;
+  Tensor logits;  // [rows, V], updated
+};
+
+namespace cpu {
+void cross_entropy_rows(Stream& stream, const CrossEntropyRows& op);
+}  // namespace cpu
+namespace cuda {
+void cross_entropy_rows(Stream& stream, const CrossEntropyRows& op);
+}  // namespace cuda
 
 }  // namespace foretoken

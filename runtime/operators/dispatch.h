@@ -1,9 +1,16 @@
 #pragma once
-// How an operator's CPU version is called for the dtype it was given.
+// How an operator's version for the device and the dtype it was given is called. An operator's common file
+// checks shapes and picks the device; its CPU and CUDA files then rely on them.
 
-#include "runtime/tensor.h"
+#include "runtime/stream.h"
 
 namespace foretoken {
+
+/// The dtype of what an operator saves beside activations of `dtype` (1/rms, log-sum-exp) and of rotary
+/// tables.
+inline DType statistics_dtype(DType dtype) {
+  return dtype == DType::bf16 ? DType::f32 : dtype;
+}
 
 /// Calls function.template operator()<T>() with the C++ type of a floating dtype. CPU operators compute in
 /// f32, and in f64 where a test differentiates them numerically.

@@ -1,5 +1,5 @@
 #pragma once
-// Elementwise operators on buffers of one dtype.
+// Elementwise operators.
 
 #include "runtime/stream.h"
 
@@ -7,9 +7,29 @@ namespace foretoken {
 
 /// out = 0
 void set_zero(Stream& stream, const Tensor& out);
-/// out = x
+/// out = value
+void fill(Stream& stream, const Tensor& out, double value);
+/// out = x, of one dtype. Either may lie on the host while the stream is a GPU's; page-locked host memory is
+/// copied without waiting.
 void copy(Stream& stream, const Tensor& x, const Tensor& out);
+/// out = x, rounded to out's dtype
+void convert(Stream& stream, const Tensor& x, const Tensor& out);
 /// out += x
 void add(Stream& stream, const Tensor& x, const Tensor& out);
+
+namespace cpu {
+void set_zero(Stream& stream, const Tensor& out);
+void fill(Stream& stream, const Tensor& out, double value);
+void copy(Stream& stream, const Tensor& x, const Tensor& out);
+void convert(Stream& stream, const Tensor& x, const Tensor& out);
+void add(Stream& stream, const Tensor& x, const Tensor& out);
+}  // namespace cpu
+namespace cuda {
+void set_zero(Stream& stream, const Tensor& out);
+void fill(Stream& stream, const Tensor& out, double value);
+void copy(Stream& stream, const Tensor& x, const Tensor& out);
+void convert(Stream& stream, const Tensor& x, const Tensor& out);
+void add(Stream& stream, const Tensor& x, const Tensor& out);
+}  // namespace cuda
 
 }  // namespace foretoken

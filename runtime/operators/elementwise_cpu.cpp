@@ -1,37 +1,44 @@
+#include <algorithm>
 #include <cstring>
 
+#include "runtime/bfloat16.h"
 #include "runtime/operators/dispatch.h"
 #include "runtime/operators/elementwise.h"
-#include "runtime/profile.h"
 
-namespace foretoken {
+namespace foretoken::cpu {
 
 namespace {
 
 constexpr std::int64_t grain = 1 << 15;
 
-void require_equal(const char* who, const Tensor& x, const Tensor& out) {
-  if (x.dtype != out.dtype || x.elements() != out.elements())
-    throw DefectError("{}: x is {} {}, out is {} {}", who, name_of(x.dtype), to_string(x.shape),
-                      name_of(out.dtype), to_string(out.shape));
-}
-
 }  // namespace
 
-void set_zero(Stream& stream, const Tensor& out) {
-  const ProfileScope scope(stream, "set_zero");
+void set_zero(Stream&, const Tensor& out) {
   std::memset(out.data, 0, out.bytes());
 }
 
-void copy(Stream& stream, const Tensor& x, const Tensor& out) {
-  const ProfileScope scope(stream, "copy");
-  require_equal("copy", x, out);
+void fill(Stream&, const Tensor& out, double value) {
+  with_floating("fill", out.dtype,
+                [&]<class T>() { std::fill_n(out.as<T>(), out.elements(), static_cast<T>(value)); });
+}
+
+void copy(Stream&, const Tensor& x, const Tensor& out) {
   std::memcpy(out.data, x.data, x.bytes());
 }
 
+void convert(Stream& stream, const Tensor& x, const Tensor& out) {
+  const auto elements = [&]<class From, class To>(const From* from, To* to) {
+    stream.threads().parallel_for(x.elements(), grain, [&](std::int64_t begin, std::int64_t end) {
+      for (std::int64_t i = begin; i < end; ++i) to[i] = static_cast<To>(static_cast<float>(from[i]));
+    });
+  };
+  if (x.dtype == out.dtype) return cpu::copy(stream, x, out);
+  if (x.dtype == DType::f32 && out.dtype == DType::bf16) return elements(x.as<float>(), out.as<BFloat16>());
+  if (x.dtype == DType::bf16 && out.dtype == DType::f32) return elements(x.as<BFloat16>(), out.as<float>());
+  throw DefectError("convert: from {} to {} on the CPU", name_of(x.dtype), name_of(out.dtype));
+}
+
 void add(Stream& stream, const Tensor& x, const Tensor& out) {
-  const ProfileScope scope(stream, "add");
-  require_equal("add", x, out);
   with_floating("add", x.dtype, [&]<class T>() {
     const T* in = x.as<T>();
     T* sum = out.as<T>();
@@ -41,4 +48,4 @@ void add(Stream& stream, const Tensor& x, const Tensor& out) {
   });
 }
 
-}  // namespace foretoken
+}  // namespace foretoken::cpu

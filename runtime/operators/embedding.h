@@ -24,4 +24,13 @@ struct EmbeddingBackwardWeight {
 };
 void embedding_backward_weight(Stream& stream, const EmbeddingBackwardWeight& op);
 
+namespace cpu {
+void embedding_forward(Stream& stream, const EmbeddingForward& op);
+void embedding_backward_weight(Stream& stream, const EmbeddingBackwardWeight& op);
+}  // namespace cpu
+namespace cuda {
+void embedding_forward(Stream& stream, const EmbeddingForward& op);
+void embedding_backward_weight(Stream& stream, const EmbeddingBackwardWeight& op);
+}  // namespace cuda
+
 }  // namespace foretoken

@@ -2,30 +2,22 @@
 
 #include "runtime/operators/dispatch.h"
 #include "runtime/operators/embedding.h"
-#include "runtime/profile.h"
 
-namespace foretoken {
+namespace foretoken::cpu {
 
 namespace {
 
 struct Dims {
   std::int64_t b, t, c, s;
-};
 
-Dims dims_of(const char* who, const Tensor& tokens, std::int64_t first, const Tensor& table,
-             const Tensor& out) {
-  const std::int64_t b = out.shape[0], t = out.shape[1], c = out.shape[2], s = tokens.shape[1];
-  if (tokens.shape[0] != b || first < 0 || first + t > s || table.shape[1] != c)
-    throw DefectError("{}: tokens {} from {}, table {}, out {} do not fit", who, to_string(tokens.shape),
-                      first, to_string(table.shape), to_string(out.shape));
-  return {b, t, c, s};
-}
+  Dims(const Tensor& tokens, const Tensor& out)
+      : b(out.shape[0]), t(out.shape[1]), c(out.shape[2]), s(tokens.shape[1]) {}
+};
 
 }  // namespace
 
 void embedding_forward(Stream& stream, const EmbeddingForward& op) {
-  const ProfileScope scope(stream, "embedding_forward");
-  const auto [b, t, c, s] = dims_of("embedding_forward", op.tokens, op.first, op.table, op.out);
+  const auto [b, t, c, s] = Dims(op.tokens, op.out);
   with_floating("embedding_forward", op.out.dtype, [&, b = b, t = t, c = c, s = s]<class T>() {
     stream.threads().parallel_for(b * t, 64, [&](std::int64_t begin, std::int64_t end) {
       for (std::int64_t n = begin; n < end; ++n) {
@@ -38,8 +30,7 @@ void embedding_forward(Stream& stream, const EmbeddingForward& op) {
 }
 
 void embedding_backward_weight(Stream& stream, const EmbeddingBackwardWeight& op) {
-  const ProfileScope scope(stream, "embedding_backward_weight");
-  const auto [b, t, c, s] = dims_of("embedding_backward_weight", op.tokens, op.first, op.dtable, op.dout);
+  const auto [b, t, c, s] = Dims(op.tokens, op.dout);
   with_floating("embedding_backward_weight", op.dout.dtype, [&, b = b, t = t, c = c, s = s]<class T>() {
     // Threads own columns: two positions with one token never race, and the order of the sum is that of
     // positions.
@@ -54,4 +45,4 @@ void embedding_backward_weight(Stream& stream, const EmbeddingBackwardWeight& op
   });
 }
 
-}  // namespace foretoken
+}  // namespace foretoken::cpu

@@ -31,4 +31,15 @@ struct LinearBackwardWeight {
 };
 void linear_backward_weight(Stream& stream, const LinearBackwardWeight& op);
 
+namespace cpu {
+void linear_forward(Stream& stream, const LinearForward& op);
+void linear_backward_input(Stream& stream, const LinearBackwardInput& op);
+void linear_backward_weight(Stream& stream, const LinearBackwardWeight& op);
+}  // namespace cpu
+namespace cuda {
+void linear_forward(Stream& stream, const LinearForward& op);
+void linear_backward_input(Stream& stream, const LinearBackwardInput& op);
+void linear_backward_weight(Stream& stream, const LinearBackwardWeight& op);
+}  // namespace cuda
+
 }  // namespace foretoken

@@ -1,12 +1,13 @@
 #include <algorithm>
+#include <cmath>
+#include <limits>
 #include <vector>
 
 #include "runtime/operators/dispatch.h"
 #include "runtime/operators/reductions.h"
-#include "runtime/profile.h"
 #include "runtime/random.h"
 
-namespace foretoken {
+namespace foretoken::cpu {
 
 namespace {
 
@@ -37,11 +38,10 @@ std::uint64_t checksum_of(Stream& stream, const Word* words, std::int64_t count)
 
 }  // namespace
 
-double sum_of_squares(Stream& stream, const Tensor& x) {
-  const ProfileScope scope(stream, "sum_of_squares");
-  return with_floating("sum_of_squares", x.dtype, [&]<class T>() {
-    const T* in = x.as<T>();
-    return sum_of_blocks<double>(stream, x.elements(), [&](std::int64_t begin, std::int64_t end) {
+void sum_of_squares(Stream& stream, const SumOfSquares& op) {
+  *op.sum.as<double>() += with_floating("sum_of_squares", op.x.dtype, [&]<class T>() {
+    const T* in = op.x.as<T>();
+    return sum_of_blocks<double>(stream, op.x.elements(), [&](std::int64_t begin, std::int64_t end) {
       double sum = 0;
 #pragma omp simd reduction(+ : sum)
       for (std::int64_t i = begin; i < end; ++i)
@@ -51,8 +51,14 @@ double sum_of_squares(Stream& stream, const Tensor& x) {
   });
 }
 
+void clip_scale(Stream&, const ClipScale& op) {
+  const double sum = *op.sum.as<double>();
+  double scale = op.limit > 0 ? std::min(1.0, op.limit / (std::sqrt(sum) + 1e-6)) : 1;
+  if (!std::isfinite(sum)) scale = std::numeric_limits<double>::quiet_NaN();
+  *op.scale.as<double>() = scale;
+}
+
 std::uint64_t checksum(Stream& stream, const Tensor& x) {
-  const ProfileScope scope(stream, "checksum");
   switch (size_of(x.dtype)) {
     case 8:
       return checksum_of(stream, static_cast<const std::uint64_t*>(x.data), x.elements());
@@ -65,4 +71,4 @@ std::uint64_t checksum(Stream& stream, const Tensor& x) {
   }
 }
 
-}  // namespace foretoken
+}  // namespace foretoken::cpu

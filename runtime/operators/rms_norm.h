@@ -3,7 +3,7 @@
 //
 //   rstdₙ = 1 / √( mean_c(x²ₙ) + ε )
 //   out   = x · rstd · w
-//   dx    = rstd · ( w·dout − x · rstd² · mean_c(w·dout·x) )
+//   dx    = rstd · ( w·dout − x · rstd² · mean_c(w·dout·x) )  (+ residual)
 //   dw   += Σₙ dout · x · rstd
 //
 // out and dout may be a column block of a wider matrix: their rows are then `stride` elements apart. That
@@ -24,26 +24,31 @@ struct RmsNormForward {
   Tensor weight;  // [C]
   double eps = 1e-5;
   Columns out;  // [N, C] =
-  Tensor rstd;  // [N] =, saved for backward
+  Tensor rstd;  // [N] = of the statistics' dtype, saved for backward
 };
 void rms_norm_forward(Stream& stream, const RmsNormForward& op);
 
-struct RmsNormBackwardInput {
-  Columns dout;             // [N, C]
-  Tensor x;                 // [N, C]
-  Tensor weight;            // [C]
-  Tensor rstd;              // [N]
-  Tensor dx;                // [N, C] =, or += where accumulate
-  bool accumulate = false;  // dx already holds the gradient that came along the residual
+/// Both halves of backward: the weight's is so small that a schedule gains nothing by placing it apart, and
+/// it reads what the input's reads.
+struct RmsNormBackward {
+  Columns dout;     // [N, C]
+  Tensor x;         // [N, C]
+  Tensor weight;    // [C]
+  Tensor rstd;      // [N]
+  Tensor residual;  // [N, C], optional: the gradient that came along x's other way; may be dx itself
+  Tensor dx;        // [N, C] = (+ residual)
+  Tensor dweight;   // [C] +=
+  Tensor out;       // [N, C] =, optional: what forward gave, for those who did not keep it
 };
-void rms_norm_backward_input(Stream& stream, const RmsNormBackwardInput& op);
+void rms_norm_backward(Stream& stream, const RmsNormBackward& op);
 
-struct RmsNormBackwardWeight {
-  Columns dout;    // [N, C]
-  Tensor x;        // [N, C]
-  Tensor rstd;     // [N]
-  Tensor dweight;  // [C] +=
-};
-void rms_norm_backward_weight(Stream& stream, const RmsNormBackwardWeight& op);
+namespace cpu {
+void rms_norm_forward(Stream& stream, const RmsNormForward& op);
+void rms_norm_backward(Stream& stream, const RmsNormBackward& op);
+}  // namespace cpu
+namespace cuda {
+void rms_norm_forward(Stream& stream, const RmsNormForward& op);
+void rms_norm_backward(Stream& stream, const RmsNormBackward& op);
+}  // namespace cuda
 
 }  // namespace foretoken

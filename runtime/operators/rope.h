@@ -11,18 +11,25 @@
 
 namespace foretoken {
 
-/// Fills cos and sin, [T, HS/2] each, for positions 0..T−1 (computed in fp64).
+/// Fills cos and sin, [T, HS/2] each, on the host, for positions 0..T−1 (computed in fp64).
 void rope_table(const Tensor& cos, const Tensor& sin, double rope_theta);
 
 enum class RopeDirection { forward, backward };
 
 struct Rope {
   Tensor qkv;              // [B, T, (NH + 2·NKV)·HS], rotated in place
-  Tensor cos;              // [T, HS/2]
+  Tensor cos;              // [T, HS/2] of the statistics' dtype
   Tensor sin;              // [T, HS/2]
   std::int64_t heads = 0;  // NH + NKV: the heads that are rotated, from the row's start
   RopeDirection direction = RopeDirection::forward;
 };
 void rope(Stream& stream, const Rope& op);
+
+namespace cpu {
+void rope(Stream& stream, const Rope& op);
+}  // namespace cpu
+namespace cuda {
+void rope(Stream& stream, const Rope& op);
+}  // namespace cuda
 
 }  // namespace foretoken

@@ -1,31 +1,11 @@
-#include <cmath>
-
 #include "runtime/operators/dispatch.h"
 #include "runtime/operators/rope.h"
-#include "runtime/profile.h"
 
-namespace foretoken {
-
-void rope_table(const Tensor& cos, const Tensor& sin, double rope_theta) {
-  const std::int64_t positions = cos.shape[0], half = cos.shape[1];
-  with_floating("rope_table", cos.dtype, [&]<class T>() {
-    for (std::int64_t t = 0; t < positions; ++t)
-      for (std::int64_t i = 0; i < half; ++i) {
-        const double angle = static_cast<double>(t) *
-                             std::pow(rope_theta, -static_cast<double>(i) / static_cast<double>(half));
-        cos.as<T>()[t * half + i] = static_cast<T>(std::cos(angle));
-        sin.as<T>()[t * half + i] = static_cast<T>(std::sin(angle));
-      }
-  });
-}
+namespace foretoken::cpu {
 
 void rope(Stream& stream, const Rope& op) {
-  const ProfileScope scope(stream, "rope");
   const std::int64_t b = op.qkv.shape[0], t = op.qkv.shape[1], width = op.qkv.shape[2],
                      half = op.cos.shape[1];
-  if (op.cos.shape[0] < t || op.sin.shape != op.cos.shape || op.heads * 2 * half > width)
-    throw DefectError("rope: qkv {}, table {}, {} heads do not fit", to_string(op.qkv.shape),
-                      to_string(op.cos.shape), op.heads);
   with_floating("rope", op.qkv.dtype, [&]<class T>() {
     const T sign = op.direction == RopeDirection::forward ? 1 : -1;
     stream.threads().parallel_for(b * t, 16, [&](std::int64_t begin, std::int64_t end) {
@@ -47,4 +27,4 @@ void rope(Stream& stream, const Rope& op) {
   });
 }
 
-}  // namespace foretoken
+}  // namespace foretoken::cpu

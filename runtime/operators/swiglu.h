@@ -17,8 +17,18 @@ void swiglu_forward(Stream& stream, const SwigluForward& op);
 struct SwigluBackward {
   Tensor dout;      // [N, F]
   Tensor gate_up;   // [N, 2F]
-  Tensor dgate_up;  // [N, 2F] =
+  Tensor dgate_up;  // [N, 2F] =; may be gate_up itself
+  Tensor out;  // [N, F] =, optional: what forward gave, for those who did not keep it; may be dout itself
 };
 void swiglu_backward(Stream& stream, const SwigluBackward& op);
+
+namespace cpu {
+void swiglu_forward(Stream& stream, const SwigluForward& op);
+void swiglu_backward(Stream& stream, const SwigluBackward& op);
+}  // namespace cpu
+namespace cuda {
+void swiglu_forward(Stream& stream, const SwigluForward& op);
+void swiglu_backward(Stream& stream, const SwigluBackward& op);
+}  // namespace cuda
 
 }  // namespace foretoken

@@ -7,8 +7,8 @@ set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/../.."
 
 threads=${1:-1} pairs=${2:-5} python=${3:-python3}
-launch/build.sh benchmark_cpu_training
-ours() { build/cpu-release/bin/benchmark_cpu_training --threads "$threads"; }
+launch/build.sh benchmark_training
+ours() { build/cpu-release/bin/benchmark_training --threads "$threads"; }
 theirs() { "$python" tests/benchmarks/torch_peer.py --threads "$threads"; }
 rate() { sed -n '1s|.* \([0-9]*\) tokens/s.*|\1|p'; }
 

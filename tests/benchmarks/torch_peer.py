@@ -1,5 +1,5 @@
 """The quickstart model in PyTorch eager, fp32, on the CPU: what a user would write today with torch.nn, scaled dot
-product attention and the fused AdamW. Prints tokens/s for cpu_training.cpp to be set beside."""
+product attention and the fused AdamW. Prints tokens/s for training.cpp to be set beside."""
 
 import argparse
 import time

@@ -95,7 +95,7 @@ TEST_CASE("a sharded optimizer keeps its part of the moments alone", "[ranks2][r
   };
   const std::int64_t elements = [] {
     Arena arena(DeviceKind::cpu);
-    return Parameters(arena, DType::f32, toy_units(1, 0), multi_rank::world().size()).values().elements();
+    return Parameters(arena, {}, toy_units(1, 0), multi_rank::world().size()).values().elements();
   }();
   CHECK(moments(false) - moments(true) == static_cast<std::size_t>(2 * 4 * (elements - elements / dp)));
 }
@@ -113,6 +113,7 @@ TEST_CASE("a gradient that is not finite stops every rank before any update",
     std::string message;
     try {
       toy.optimizer.step(toy.stream, 0.01, 12);
+      toy.optimizer.norm(toy.stream, 12);
     } catch (const NumericalError& error) {
       message = error.what();
     }

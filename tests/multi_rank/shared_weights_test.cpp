@@ -77,7 +77,7 @@ TEST_CASE("ends that share different tensors are refused", "[ranks2]") {
   const Groups groups = make_groups(world, {.pp = 2, .dp = 1});
   Arena arena(DeviceKind::cpu);
   const Parameters parameters(
-      arena, DType::f32,
+      arena, {},
       {{.name = "embedding",
         .shared = true,
         .specs = {{.name = "embed", .shape = {world.rank() == 0 ? 4 : 2, world.rank() == 0 ? 2 : 4}}}}},

@@ -80,12 +80,12 @@ inline float toy_gradient(const std::string& name, int dp_rank, int side, int st
 struct ToyRank {
   ToyRank(const Layout& layout, const OptimizerConfig& config)
       : groups(make_groups(multi_rank::world(), layout.grid)),
-        parameters(arena, DType::f32, toy_units(layout.grid.pp, groups.pp_rank), layout.grid.dp),
+        parameters(arena, {}, toy_units(layout.grid.pp, groups.pp_rank), layout.grid.dp),
         plan(plan_shards(parameters, layout.bucket_bytes, layout.sharded, layout.grid.dp, groups.dp_rank)),
         reducer(parameters, plan, *groups.dp),
         shared(arena, parameters, plan, reducer, groups.ends.get()),
         optimizer(arena, parameters, plan, config, *groups.dp, groups.world) {
-    parameters.initialize(5);
+    parameters.initialize(stream, 5);
     arena.seal();
   }
 
@@ -114,7 +114,8 @@ struct ToyRank {
   double train(int step, double lr) {
     make_gradients(step);
     reduce();
-    return optimizer.step(stream, lr, step);
+    optimizer.step(stream, lr, step);
+    return optimizer.norm(stream, step);
   }
 
   ThreadPool threads{1};
@@ -141,8 +142,8 @@ struct SerialToy {
   };
 
   SerialToy(const Grid& layout, const OptimizerConfig& settings)
-      : grid(layout), config(settings), parameters(arena, DType::f32, toy_units(1, 0), 1) {
-    parameters.initialize(5);
+      : grid(layout), config(settings), parameters(arena, {}, toy_units(1, 0), 1) {
+    parameters.initialize(stream, 5);
     for (const ParameterUnit& unit : parameters.units())
       for (const ParameterSpec& spec : unit.specs) {
         const auto value = parameters.value(spec.name).span<float>();
@@ -170,22 +171,22 @@ struct SerialToy {
 
   double train(int step, double lr) {
     const double norm = sum_gradients(step);
+    double scale = config.clip_norm > 0 ? std::min(1.0, config.clip_norm / (norm + 1e-6)) : 1;
     for (auto& [name, state] : states) {
       const auto all = [](std::vector<float>& of) {
         return tensor_over(std::span(of), {static_cast<std::int64_t>(of.size())});
       };
-      adamw(stream,
-            {.values = all(state.value),
-             .gradients = all(state.gradient),
-             .exp_avg = all(state.exp_avg),
-             .exp_avg_sq = all(state.exp_avg_sq),
-             .lr = lr,
-             .beta1 = config.beta1,
-             .beta2 = config.beta2,
-             .eps = config.eps,
-             .weight_decay = state.spec.decay ? config.weight_decay : 0,
-             .gradient_scale = config.clip_norm > 0 ? std::min(1.0, config.clip_norm / (norm + 1e-6)) : 1,
-             .step = step});
+      adamw(stream, {.values = all(state.value),
+                     .gradients = all(state.gradient),
+                     .exp_avg = all(state.exp_avg),
+                     .exp_avg_sq = all(state.exp_avg_sq),
+                     .gradient_scale = tensor_over(std::span(&scale, 1), {1}),
+                     .lr = lr,
+                     .beta1 = config.beta1,
+                     .beta2 = config.beta2,
+                     .eps = config.eps,
+                     .weight_decay = state.spec.decay ? config.weight_decay : 0,
+                     .step = step});
     }
     return norm;
   }

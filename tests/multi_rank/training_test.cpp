@@ -155,7 +155,7 @@ TEST_CASE("a replica that differs stops the run naming tensor and ranks", "[rank
   MpiCommunicator& world = multi_rank::world();
   const TrainingLab lab(world);
   Session session(world, lab.config({"parallel.pp=2"}), {.pp = 2}, Session::Purpose::train);
-  session.model().parameters().initialize(1);
+  session.model().parameters().initialize(session.stream(), 1);
   CHECK_NOTHROW(check_replicas(session.stream(), session.model().parameters(), session.groups()));
   if (world.rank() == 1) session.model().parameters().value(embedding_name).as<float>()[77] += 1e-6F;
   CHECK_THROWS_WITH(check_replicas(session.stream(), session.model().parameters(), session.groups()),

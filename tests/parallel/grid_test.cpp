@@ -40,7 +40,7 @@ TEST_CASE("buckets are consecutive units up to their size, and shared units stan
   const auto unit = [](const char* name, std::int64_t elements, bool shared) {
     return ParameterUnit{.name = name, .shared = shared, .specs = {{.name = name, .shape = {elements}}}};
   };
-  const Parameters parameters(arena, DType::f32,
+  const Parameters parameters(arena, {},
                               {unit("a", 7, false), unit("b", 8, false), unit("c", 1, false),
                                unit("s", 3, true), unit("d", 40, false), unit("e", 2, false)},
                               4);

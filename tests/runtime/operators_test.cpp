@@ -1,12 +1,14 @@
 // Every operator's backward against central differences of its forward, in fp64.
 
 #include <cmath>
+#include <limits>
 #include <numeric>
 #include <vector>
 
 #include "runtime/operators/adamw.h"
 #include "runtime/operators/attention.h"
 #include "runtime/operators/cross_entropy_head.h"
+#include "runtime/operators/elementwise.h"
 #include "runtime/operators/embedding.h"
 #include "runtime/operators/linear.h"
 #include "runtime/operators/reductions.h"
@@ -83,7 +85,6 @@ TEST_CASE("a linear layer refuses tensors that do not fit and names them") {
 
 TEST_CASE("rms_norm backward matches finite differences, whole and as a column block") {
   const std::int64_t first = GENERATE(0, 7), stride = 14;
-  const bool accumulate = GENERATE(false, true);
   Bench bench;
   const Tensor x = bench.normal("x", {5, 7}), w = bench.normal("w", {7});
   const Tensor rstd = bench.poisoned({5}), out = bench.zeros({5, stride}), dout = bench.zeros({5, stride});
@@ -95,11 +96,27 @@ TEST_CASE("rms_norm backward matches finite differences, whole and as a column b
     return dot(out, dout);
   };
   loss();
-  const Tensor dx = accumulate ? bench.zeros({5, 7}) : bench.poisoned({5, 7}), dw = bench.zeros({7});
-  rms_norm_backward_input(
-      bench.stream,
-      {.dout = {dout, first}, .x = x, .weight = w, .rstd = rstd, .dx = dx, .accumulate = accumulate});
-  rms_norm_backward_weight(bench.stream, {.dout = {dout, first}, .x = x, .rstd = rstd, .dweight = dw});
+  const Tensor dx = bench.poisoned({5, 7}), dw = bench.zeros({7}), again = bench.poisoned({5, 7});
+  RmsNormBackward backward{
+      .dout = {dout, first}, .x = x, .weight = w, .rstd = rstd, .dx = dx, .dweight = dw, .out = again};
+  rms_norm_backward(bench.stream, backward);
+  for (std::int64_t n = 0; n < 5; ++n)
+    for (std::int64_t i = 0; i < 7; ++i)
+      CHECK(again.as<double>()[n * 7 + i] == out.as<double>()[n * stride + first + i]);
+
+  // On top of what came along the residual, which may be in dx already.
+  const Tensor residual = bench.normal("residual", {5, 7}), sum = bench.normal("residual", {5, 7});
+  const Tensor apart = bench.poisoned({5, 7});
+  backward.out = {};
+  backward.dweight = bench.zeros({7});
+  backward.residual = residual;
+  backward.dx = apart;
+  rms_norm_backward(bench.stream, backward);
+  backward.residual = backward.dx = sum;
+  rms_norm_backward(bench.stream, backward);
+  CHECK(mismatch(sum, apart, 0, 0) == "");
+  for (std::int64_t i = 0; i < 35; ++i)
+    CHECK(sum.as<double>()[i] == Approx(residual.as<double>()[i] + dx.as<double>()[i]));
   CHECK(gradient_mismatch(loss, x, dx) == "");
   CHECK(gradient_mismatch(loss, w, dw) == "");
 }
@@ -261,20 +278,33 @@ TEST_CASE("the cross-entropy head's gradients match finite differences whatever 
   const Tensor x = bench.normal("x", {2, 5, 3}), w = bench.normal("w", {5, 3}),
                logits = bench.poisoned({chunk, 5});
   const Tensor dx = bench.poisoned({2, 5, 3}), dw = bench.zeros({5, 3});
+  const Tensor sum = bench.zeros({1}), argmax = bench.integers({2, 5}, {});
   const auto loss = [&] {
-    return 0.25 *
-           cross_entropy_head(bench.stream, {.x = x, .weight = w, .targets = targets, .logits = logits});
+    set_zero(bench.stream, sum);
+    cross_entropy_head(bench.stream,
+                       {.x = x, .weight = w, .targets = targets, .logits = logits, .loss_sum = sum});
+    return 0.25 * *sum.as<double>();
   };
   // Row 0: 0→2 and 3→5, 4→6 stay in their documents. Row 1: none.
   CHECK(count_targets(targets, 5) == 3);
-  const double with_gradient = cross_entropy_head(bench.stream, {.x = x,
-                                                                 .weight = w,
-                                                                 .targets = targets,
-                                                                 .gradient_scale = 0.25,
-                                                                 .logits = logits,
-                                                                 .dx = dx,
-                                                                 .dweight = dw});
-  CHECK(0.25 * with_gradient == Approx(loss()).epsilon(1e-12));
+  cross_entropy_head(bench.stream, {.x = x,
+                                    .weight = w,
+                                    .targets = targets,
+                                    .gradient_scale = 0.25,
+                                    .logits = logits,
+                                    .loss_sum = sum,
+                                    .argmax = argmax,
+                                    .dx = dx,
+                                    .dweight = dw});
+  CHECK(0.25 * *sum.as<double>() == Approx(loss()).epsilon(1e-12));
+  for (std::int64_t n = 0; n < 10; ++n) {
+    const auto logit = [&](std::int64_t v) {
+      double product = 0;
+      for (std::int64_t i = 0; i < 3; ++i) product += x.as<double>()[n * 3 + i] * w.as<double>()[v * 3 + i];
+      return product;
+    };
+    for (std::int64_t v = 0; v < 5; ++v) CHECK(logit(argmax.as<std::int32_t>()[n]) >= logit(v) - 1e-12);
+  }
   CHECK(gradient_mismatch(loss, x, dx) == "");
   CHECK(gradient_mismatch(loss, w, dw) == "");
 }
@@ -283,6 +313,8 @@ TEST_CASE("AdamW follows its formula") {
   Bench bench;
   const Tensor p = bench.normal("p", {3}), g = bench.normal("g", {3}), m = bench.zeros({3}),
                v = bench.zeros({3});
+  const Tensor scale = bench.zeros({1});
+  *scale.as<double>() = 0.5;
   double expected = p.as<double>()[1], em = 0, ev = 0;
   for (std::int64_t t = 1; t <= 3; ++t) {
     const double gradient = 0.5 * g.as<double>()[1];
@@ -294,9 +326,9 @@ TEST_CASE("AdamW follows its formula") {
                          .gradients = g,
                          .exp_avg = m,
                          .exp_avg_sq = v,
+                         .gradient_scale = scale,
                          .lr = 0.01,
                          .weight_decay = 0.1,
-                         .gradient_scale = 0.5,
                          .step = t});
     CHECK(p.as<double>()[1] == Approx(expected).epsilon(1e-12));
   }
@@ -317,9 +349,39 @@ TEST_CASE("checksum sees a changed, a moved and a negated element") {
 TEST_CASE("sum_of_squares does not depend on the number of threads") {
   Bench bench;
   const Tensor x = bench.normal("x", {100003});
-  TestStream one{1}, three{3};
-  CHECK(sum_of_squares(one, x) == sum_of_squares(three, x));
-  CHECK(sum_of_squares(one, x) == Approx(dot(x, x)));
+  const Tensor sum = bench.zeros({2});
+  sum_of_squares(TestStream{1}, {x, sum.flat(0, 1)});
+  sum_of_squares(TestStream{3}, {x, sum.flat(1, 1)});
+  CHECK(sum.as<double>()[0] == sum.as<double>()[1]);
+  CHECK(sum.as<double>()[0] == Approx(dot(x, x)));
+}
+
+TEST_CASE("a gradient whose norm is not finite changes nothing") {
+  Bench bench;
+  const Tensor sum = bench.zeros({1}), scale = bench.zeros({1});
+  const auto scale_for = [&](double squares, double limit) {
+    *sum.as<double>() = squares;
+    clip_scale(bench.stream, {.sum = sum, .limit = limit, .scale = scale});
+    return *scale.as<double>();
+  };
+  CHECK(scale_for(16, 2) == Approx(0.5));
+  CHECK(scale_for(16, 0) == 1);
+  CHECK(scale_for(1, 2) == 1);
+  CHECK(std::isnan(scale_for(std::numeric_limits<double>::infinity(), 0)));
+  const Tensor p = bench.normal("p", {3}), g = bench.normal("g", {3}), m = bench.zeros({3}),
+               v = bench.zeros({3});
+  adamw(bench.stream,
+        {.values = p, .gradients = g, .exp_avg = m, .exp_avg_sq = v, .gradient_scale = scale, .lr = 0.01});
+  CHECK(mismatch(p, bench.normal("p", {3}), 0, 0) == "");
+  CHECK(mismatch(m, bench.zeros({3}), 0, 0) == "");
+}
+
+TEST_CASE("bf16 rounds to nearest, ties to even") {
+  CHECK(static_cast<float>(BFloat16(1.0F + 0x1p-8F)) == 1.0F);
+  CHECK(static_cast<float>(BFloat16(1.0F + 3 * 0x1p-8F)) == 1.0F + 0x1p-6F);
+  CHECK(static_cast<float>(BFloat16(1.0F + 0x1.1p-8F)) == 1.0F + 0x1p-7F);
+  CHECK(std::isnan(static_cast<float>(BFloat16(std::numeric_limits<float>::quiet_NaN()))));
+  CHECK(std::isinf(static_cast<float>(BFloat16(3.4e38F))));
 }
 
 TEST_CASE("the vectorised exp is exact to 2e-7 relative over its range") {

@@ -23,7 +23,7 @@ RankModelOptions serial_options(const ModelConfig& model, const MtpConfig& mtp, 
   options.mtp = mtp;
   options.layout.blocks_per_stage.push_back(static_cast<int>(model.num_hidden_layers));
   options.shape = shape;
-  options.dtype = dtype;
+  options.values = options.activations = dtype;
   options.slots.push_back(slots);
   options.split_backward = split_backward;
   return options;

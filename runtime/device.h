@@ -1,0 +1,41 @@
+#pragma once
+// What a rank computes on: the host's cores, or one GPU.
+
+#include <cstddef>
+#include <memory>
+#include <string>
+
+#include "runtime/stream.h"
+
+namespace foretoken {
+
+class Device {
+ public:
+  struct Options {
+    DeviceKind kind = DeviceKind::cpu;
+    int threads = 1;             // of the host
+    int gpu = 0;                 // which of gpus()
+    bool deterministic = false;  // of a GPU; the CPU always is
+  };
+  /// A UsageError where the build or the machine has no such device.
+  explicit Device(const Options& options);
+  ~Device();
+  Device(const Device&) = delete;
+  Device& operator=(const Device&) = delete;
+
+  Stream& stream() { return *stream_; }
+  /// "cpu" or "NVIDIA H100 80GB HBM3"
+  std::string name() const;
+  /// Bytes of the GPU's memory in use, by anybody; 0 on the CPU.
+  std::size_t memory_in_use() const;
+
+  /// GPUs that this process sees; 0 in a build without CUDA or on a machine without a driver.
+  static int gpus();
+
+ private:
+  ThreadPool threads_;
+  std::unique_ptr<cuda::Context> cuda_;
+  std::unique_ptr<Stream> stream_;
+};
+
+}  // namespace foretoken

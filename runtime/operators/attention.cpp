@@ -1,0 +1,39 @@
+#include "runtime/operators/attention.h"
+
+#include "runtime/operators/dispatch.h"
+#include "runtime/profile.h"
+
+namespace foretoken {
+
+namespace {
+
+void check(const char* who, const AttentionHeads& h, const Tensor& qkv, const Tensor& out,
+           const Tensor& documents) {
+  const std::int64_t b = qkv.shape[0], t = qkv.shape[1], width = qkv.shape[2];
+  if (width != (h.query + 2 * h.key_value) * h.dim || h.key_value == 0 || h.query % h.key_value != 0 ||
+      out.elements() != b * t * h.query * h.dim)
+    throw DefectError("{}: qkv {}, out {} do not fit {} query and {} key/value heads of {}", who,
+                      to_string(qkv.shape), to_string(out.shape), h.query, h.key_value, h.dim);
+  if (documents.defined() && (documents.shape[0] != b || documents.shape[1] < t))
+    throw DefectError("{}: document_start {} for {} rows of {}", who, to_string(documents.shape), b, t);
+}
+
+}  // namespace
+
+void attention_forward(Stream& stream, const AttentionForward& op) {
+  const ProfileScope scope(stream, "attention_forward");
+  check("attention_forward", op.heads, op.qkv, op.out, op.document_start);
+  if constexpr (with_cuda)
+    if (stream.device() == DeviceKind::cuda) return cuda::attention_forward(stream, op);
+  cpu::attention_forward(stream, op);
+}
+
+void attention_backward(Stream& stream, const AttentionBackward& op) {
+  const ProfileScope scope(stream, "attention_backward");
+  check("attention_backward", op.heads, op.qkv, op.out, op.document_start);
+  if constexpr (with_cuda)
+    if (stream.device() == DeviceKind::cuda) return cuda::attention_backward(stream, op);
+  cpu::attention_backward(stream, op);
+}
+
+}  // namespace foretoken

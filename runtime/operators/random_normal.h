@@ -1,0 +1,23 @@
+#pragma once
+// Normal numbers by their counters: out[i] = std · rng.normal(i), rounded to f32 on the way.
+
+#include "runtime/random.h"
+#include "runtime/stream.h"
+
+namespace foretoken {
+
+struct RandomNormal {
+  Tensor out;  // f32 or f64 =
+  CounterRng rng;
+  double std = 1;
+};
+void random_normal(Stream& stream, const RandomNormal& op);
+
+namespace cpu {
+void random_normal(Stream& stream, const RandomNormal& op);
+}  // namespace cpu
+namespace cuda {
+void random_normal(Stream& stream, const RandomNormal& op);
+}  // namespace cuda
+
+}  // namespace foretoken

@@ -1,0 +1,34 @@
+#include "runtime/operators/rope.h"
+
+#include <cmath>
+
+#include "runtime/operators/dispatch.h"
+#include "runtime/profile.h"
+
+namespace foretoken {
+
+void rope_table(const Tensor& cos, const Tensor& sin, double rope_theta) {
+  const std::int64_t positions = cos.shape[0], half = cos.shape[1];
+  with_floating("rope_table", cos.dtype, [&]<class T>() {
+    for (std::int64_t t = 0; t < positions; ++t)
+      for (std::int64_t i = 0; i < half; ++i) {
+        const double angle = static_cast<double>(t) *
+                             std::pow(rope_theta, -static_cast<double>(i) / static_cast<double>(half));
+        cos.as<T>()[t * half + i] = static_cast<T>(std::cos(angle));
+        sin.as<T>()[t * half + i] = static_cast<T>(std::sin(angle));
+      }
+  });
+}
+
+void rope(Stream& stream, const Rope& op) {
+  const ProfileScope scope(stream, "rope");
+  if (op.cos.shape[0] < op.qkv.shape[1] || op.sin.shape != op.cos.shape ||
+      op.heads * 2 * op.cos.shape[1] > op.qkv.shape[2])
+    throw DefectError("rope: qkv {}, table {}, {} heads do not fit", to_string(op.qkv.shape),
+                      to_string(op.cos.shape), op.heads);
+  if constexpr (with_cuda)
+    if (stream.device() == DeviceKind::cuda) return cuda::rope(stream, op);
+  cpu::rope(stream, op);
+}
+
+}  // namespace foretoken
