@@ -1,0 +1,49 @@
+#include "runtime/cuda/context.h"
+
+#include "runtime/backend.h"
+#include "runtime/cuda/matmul.h"
+#if FORETOKEN_WITH_CUDNN
+#include "runtime/operators/cudnn_attention.h"
+#endif
+
+namespace foretoken::cuda {
+
+#if !FORETOKEN_WITH_CUDNN
+class CudnnAttention {};
+#endif
+
+int device_count() {
+  int count = 0;
+  if (cudaGetDeviceCount(&count) != cudaSuccess) {
+    cudaGetLastError();  // no driver, or one that is too old
+    return 0;
+  }
+  return count;
+}
+
+Context::Context(const Options& options) : options_(options) {
+  check(cudaSetDevice(options.device), "device");
+  cudaDeviceProp properties{};
+  check(cudaGetDeviceProperties(&properties, options.device), "device");
+  name_ = properties.name;
+  multiprocessors_ = properties.multiProcessorCount;
+  check(cudaStreamCreateWithFlags(stream_.out(), cudaStreamNonBlocking), "stream");
+  matmul_ = std::make_unique<Matmul>(*this);
+#if FORETOKEN_WITH_CUDNN
+  cudnn_attention_ = std::make_unique<CudnnAttention>(stream_.get(), options.deterministic);
+#endif
+}
+
+Context::~Context() = default;
+
+void Context::synchronize() const {
+  check(cudaStreamSynchronize(stream_.get()), "stream");
+}
+
+std::size_t Context::memory_in_use() {
+  std::size_t free = 0, total = 0;
+  check(cudaMemGetInfo(&free, &total), "memory");
+  return total - free;
+}
+
+}  // namespace foretoken::cuda

@@ -1,0 +1,62 @@
+#pragma once
+// Owners of what a C library gives out: a stream, an event, a library handle.
+
+#include <utility>
+
+#include <cuda_runtime_api.h>
+
+#include "runtime/cuda/check.h"
+
+namespace foretoken::cuda {
+
+/// Move-only; `destroy` is called once and its error is dropped, as destructors must.
+template <class T, auto destroy>
+class Handle {
+ public:
+  Handle() = default;
+  explicit Handle(T handle) : handle_(handle) {}
+  Handle(Handle&& other) noexcept : handle_(std::exchange(other.handle_, T{})) {}
+  Handle& operator=(Handle&& other) noexcept {
+    std::swap(handle_, other.handle_);
+    return *this;
+  }
+  ~Handle() {
+    if (handle_ != T{}) destroy(handle_);
+  }
+
+  T get() const { return handle_; }
+  /// For calls that fill in a handle.
+  T* out() { return &handle_; }
+
+ private:
+  T handle_{};
+};
+
+using StreamHandle = Handle<cudaStream_t, cudaStreamDestroy>;
+using EventHandle = Handle<cudaEvent_t, cudaEventDestroy>;
+
+inline EventHandle make_event(unsigned flags = cudaEventDisableTiming) {
+  EventHandle event;
+  check(cudaEventCreateWithFlags(event.out(), flags), "event");
+  return event;
+}
+
+/// Device memory that grows when it must; what it held is then gone.
+class Buffer {
+ public:
+  void* reserve(std::size_t bytes) {
+    if (bytes > bytes_) {
+      memory_ = {};
+      check(cudaMalloc(memory_.out(), bytes), "workspace");
+      bytes_ = bytes;
+    }
+    return memory_.get();
+  }
+  std::size_t bytes() const { return bytes_; }
+
+ private:
+  Handle<void*, cudaFree> memory_;
+  std::size_t bytes_ = 0;
+};
+
+}  // namespace foretoken::cuda

@@ -1,0 +1,168 @@
+#include "runtime/cuda/matmul.h"
+
+#include <algorithm>
+#include <limits>
+#include <vector>
+
+#include <cublasLt.h>
+
+#include "runtime/cuda/context.h"
+
+namespace foretoken::cuda {
+
+namespace {
+
+constexpr std::size_t workspace_bytes = std::size_t{64} << 20;
+constexpr int candidates = 24;
+constexpr int repeats = 4;
+
+void check_blas(cublasStatus_t status, const char* what) {
+  if (status != CUBLAS_STATUS_SUCCESS)
+    throw DefectError("cublasLt: {}: {}", what, cublasLtGetStatusString(status));
+}
+
+using MatmulDesc = Handle<cublasLtMatmulDesc_t, cublasLtMatmulDescDestroy>;
+using Layout = Handle<cublasLtMatrixLayout_t, cublasLtMatrixLayoutDestroy>;
+using Preference = Handle<cublasLtMatmulPreference_t, cublasLtMatmulPreferenceDestroy>;
+
+cudaDataType_t blas_type(DType dtype) {
+  switch (dtype) {
+    case DType::f32:
+      return CUDA_R_32F;
+    case DType::bf16:
+      return CUDA_R_16BF;
+    default:
+      throw DefectError("matmul: dtype {}, f32 or bf16 expected", name_of(dtype));
+  }
+}
+
+/// The largest power of two up to 256 that divides the address.
+std::uint32_t alignment_of(const Tensor& tensor) {
+  const auto address = reinterpret_cast<std::uintptr_t>(tensor.data) | 256;
+  return static_cast<std::uint32_t>(address & (~address + 1));
+}
+
+}  // namespace
+
+struct Matmul::Library {
+  Handle<cublasLtHandle_t, cublasLtDestroy> handle;
+};
+
+struct Matmul::Plan {
+  MatmulDesc operation;
+  Layout a, b, d;  // of the column-major product Dᵀ = Bᵀ · Aᵀ: `a` is our B
+  cublasLtMatmulAlgo_t algorithm{};
+};
+
+Matmul::Matmul(Context& gpu) : gpu_(gpu), library_(std::make_unique<Library>()) {
+  check_blas(cublasLtCreate(library_->handle.out()), "handle");
+  workspace_.reserve(workspace_bytes);
+}
+
+Matmul::~Matmul() = default;
+
+void Matmul::run(const Product& op) {
+  if (op.m == 0 || op.n == 0) return;
+  const Key key{op.m,
+                op.n,
+                op.k,
+                op.transpose_a,
+                op.transpose_b,
+                static_cast<std::int64_t>(op.a.dtype),
+                static_cast<std::int64_t>(op.d.dtype),
+                op.c.defined() ? (op.c.data == op.d.data ? 2 : 1) : 0,
+                alignment_of(op.a),
+                alignment_of(op.b),
+                alignment_of(op.d),
+                op.c.defined() ? alignment_of(op.c) : 0};
+  auto found = plans_.find(key);
+  if (found == plans_.end()) found = plans_.emplace(key, make_plan(op)).first;
+  check_blas(static_cast<cublasStatus_t>(launch(op, found->second, op.d.data)), "matmul");
+}
+
+int Matmul::launch(const Product& op, const Plan& plan, void* d) {
+  const float alpha = 1, beta = op.c.defined() ? 1 : 0;
+  const void* c = !op.c.defined() || op.c.data == op.d.data ? d : op.c.data;
+  return cublasLtMatmul(library_->handle.get(), plan.operation.get(), &alpha, op.b.data, plan.a.get(),
+                        op.a.data, plan.b.get(), &beta, c, plan.d.get(), d, plan.d.get(), &plan.algorithm,
+                        workspace_.reserve(workspace_bytes), workspace_bytes, gpu_.stream());
+}
+
+Matmul::Plan Matmul::make_plan(const Product& op) {
+  Plan plan;
+  check_blas(cublasLtMatmulDescCreate(plan.operation.out(), CUBLAS_COMPUTE_32F, CUDA_R_32F), "operation");
+  const auto transpose = [&](cublasLtMatmulDescAttributes_t which, bool yes) {
+    const cublasOperation_t value = yes ? CUBLAS_OP_T : CUBLAS_OP_N;
+    check_blas(cublasLtMatmulDescSetAttribute(plan.operation.get(), which, &value, sizeof(value)),
+               "transpose");
+  };
+  transpose(CUBLASLT_MATMUL_DESC_TRANSA, op.transpose_b);
+  transpose(CUBLASLT_MATMUL_DESC_TRANSB, op.transpose_a);
+  const auto layout = [](Layout& to, DType dtype, bool transposed, std::int64_t rows, std::int64_t columns) {
+    if (transposed) std::swap(rows, columns);
+    check_blas(cublasLtMatrixLayoutCreate(to.out(), blas_type(dtype), static_cast<std::uint64_t>(rows),
+                                          static_cast<std::uint64_t>(columns), rows),
+               "layout");
+  };
+  layout(plan.a, op.b.dtype, op.transpose_b, op.n, op.k);
+  layout(plan.b, op.a.dtype, op.transpose_a, op.k, op.m);
+  layout(plan.d, op.d.dtype, false, op.n, op.m);
+
+  Preference preference;
+  check_blas(cublasLtMatmulPreferenceCreate(preference.out()), "preference");
+  const auto prefer = [&](cublasLtMatmulPreferenceAttributes_t which, auto value) {
+    check_blas(cublasLtMatmulPreferenceSetAttribute(preference.get(), which, &value, sizeof(value)),
+               "preference");
+  };
+  prefer(CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES, workspace_bytes);
+  prefer(CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_A_BYTES, alignment_of(op.b));
+  prefer(CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_B_BYTES, alignment_of(op.a));
+  prefer(CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_C_BYTES, alignment_of(op.c.defined() ? op.c : op.d));
+  prefer(CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_D_BYTES, alignment_of(op.d));
+  if (gpu_.deterministic())
+    prefer(
+        CUBLASLT_MATMUL_PREF_REDUCTION_SCHEME_MASK,
+        static_cast<std::uint32_t>(CUBLASLT_REDUCTION_SCHEME_NONE | CUBLASLT_REDUCTION_SCHEME_COMPUTE_TYPE));
+
+  std::vector<cublasLtMatmulHeuristicResult_t> results(gpu_.deterministic() ? 1 : candidates);
+  int count = 0;
+  const cublasStatus_t status = cublasLtMatmulAlgoGetHeuristic(
+      library_->handle.get(), plan.operation.get(), plan.a.get(), plan.b.get(), plan.d.get(), plan.d.get(),
+      preference.get(), static_cast<int>(results.size()), results.data(), &count);
+  if (status != CUBLAS_STATUS_SUCCESS || count == 0)
+    throw DefectError("cublasLt: no algorithm for [{}, {}] · [{}, {}] in {} to {}: {}", op.m, op.k, op.k,
+                      op.n, name_of(op.a.dtype), name_of(op.d.dtype), cublasLtGetStatusString(status));
+  plan.algorithm = results.front().algo;
+  if (count == 1) return plan;
+
+  // Timed into scratch: D may be summed into.
+  Buffer scratch;
+  void* d = scratch.reserve(op.d.bytes());
+  check(cudaMemsetAsync(d, 0, op.d.bytes(), gpu_.stream()), "matmul");
+  float best = std::numeric_limits<float>::infinity();
+  cublasLtMatmulAlgo_t fastest = plan.algorithm;
+  for (int i = 0; i < count; ++i) {
+    plan.algorithm = results[static_cast<std::size_t>(i)].algo;
+    const std::optional<float> milliseconds = time(op, plan, d);
+    if (!milliseconds || *milliseconds >= best) continue;
+    best = *milliseconds;
+    fastest = plan.algorithm;
+  }
+  plan.algorithm = fastest;
+  gpu_.synchronize();
+  return plan;
+}
+
+std::optional<float> Matmul::time(const Product& op, const Plan& plan, void* scratch) {
+  const EventHandle begin = make_event(cudaEventDefault), end = make_event(cudaEventDefault);
+  if (launch(op, plan, scratch) != CUBLAS_STATUS_SUCCESS) return std::nullopt;  // refused after all
+  check(cudaEventRecord(begin.get(), gpu_.stream()), "matmul");
+  for (int i = 0; i < repeats; ++i) launch(op, plan, scratch);
+  check(cudaEventRecord(end.get(), gpu_.stream()), "matmul");
+  check(cudaEventSynchronize(end.get()), "matmul");
+  float milliseconds = 0;
+  check(cudaEventElapsedTime(&milliseconds, begin.get(), end.get()), "matmul");
+  return milliseconds / repeats;
+}
+
+}  // namespace foretoken::cuda

@@ -1,0 +1,53 @@
+#pragma once
+// Matrix products through cuBLASLt. For every shape the library is asked for its candidates once; they are
+// timed on the operands at hand, and the fastest is kept.
+
+#include <array>
+#include <cstdint>
+#include <map>
+#include <memory>
+#include <optional>
+
+#include "runtime/cuda/handle.h"
+#include "runtime/tensor.h"
+
+namespace foretoken::cuda {
+
+class Context;
+
+/// D[m,n] = op(A)[m,k] · op(B)[k,n] (+ C), all row-major and dense. A and B have one dtype, C and D one; sums
+/// are taken in fp32.
+struct Product {
+  bool transpose_a = false;  // A lies as [k, m]
+  bool transpose_b = false;  // B lies as [n, k]
+  std::int64_t m, n, k;
+  Tensor a, b;
+  Tensor c;  // optional; may be d
+  Tensor d;
+};
+
+class Matmul {
+ public:
+  explicit Matmul(Context& gpu);
+  ~Matmul();
+
+  /// On the context's stream. A DefectError where cuBLASLt has no algorithm for it.
+  void run(const Product& op);
+
+ private:
+  struct Library;
+  struct Plan;
+  using Key = std::array<std::int64_t, 12>;
+
+  Plan make_plan(const Product& op);
+  /// Milliseconds of one run of the algorithm, into scratch instead of D.
+  std::optional<float> time(const Product& op, const Plan& plan, void* scratch);
+  int launch(const Product& op, const Plan& plan, void* d);
+
+  Context& gpu_;
+  std::unique_ptr<Library> library_;
+  Buffer workspace_;
+  std::map<Key, Plan> plans_;
+};
+
+}  // namespace foretoken::cuda

@@ -1,0 +1,34 @@
+#pragma once
+// Sums of partial results in an order that does not change.
+
+#include "runtime/cuda/device.cuh"
+
+namespace foretoken::cuda {
+
+inline constexpr int reduce_threads = 512;
+
+/// *total += Σ partial[0, count), by one block.
+template <class Partial, class Sum>
+__global__ void add_partials(const Partial* partial, std::int64_t count, Sum* total) {
+  __shared__ Sum shared[reduce_threads / 32];
+  Sum sum = 0;
+  for (std::int64_t i = threadIdx.x; i < count; i += reduce_threads) sum += static_cast<Sum>(partial[i]);
+  sum = block_sum(sum, shared);
+  if (threadIdx.x == 0) *total += sum;
+}
+
+/// total[c] += Σᵣ partial[r, c]. A block owns 32 columns; its 32 warps take every 32nd row each.
+static __global__ void add_rows(const float* partial, std::int64_t rows, std::int64_t columns, float* total) {
+  __shared__ float shared[32][33];
+  const std::int64_t column = static_cast<std::int64_t>(blockIdx.x) * 32 + threadIdx.x;
+  float sum = 0;
+  if (column < columns)
+    for (std::int64_t row = threadIdx.y; row < rows; row += 32) sum += partial[row * columns + column];
+  shared[threadIdx.y][threadIdx.x] = sum;
+  __syncthreads();
+  sum = warp_sum(shared[threadIdx.x][threadIdx.y]);
+  const std::int64_t own = static_cast<std::int64_t>(blockIdx.x) * 32 + threadIdx.y;
+  if (threadIdx.x == 0 && own < columns) total[own] += sum;
+}
+
+}  // namespace foretoken::cuda

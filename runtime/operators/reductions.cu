@@ -1,0 +1,96 @@
+#include "runtime/cuda/context.h"
+#include "runtime/cuda/reduce.cuh"
+#include "runtime/operators/reductions.h"
+#include "runtime/random.h"
+
+namespace foretoken::cuda {
+
+namespace {
+
+constexpr int threads = 512;
+constexpr std::int64_t block_elements = 1 << 16;  // fixed, so that the order of a sum is
+
+struct Square {
+  template <class T>
+  __device__ double operator()(const T* x, std::int64_t i) const {
+    const float value = to_float(x[i]);
+    return static_cast<double>(value) * static_cast<double>(value);
+  }
+};
+
+struct Mix {
+  template <class Word>
+  __device__ unsigned long long operator()(const Word* words, std::int64_t i) const {
+    return mix64(words[i] + mix64(static_cast<std::uint64_t>(i)));
+  }
+};
+
+/// partial[b] = Σ term(x, i) over block b's elements, neighbours to neighbouring threads.
+template <class T, class Sum, class Term>
+__global__ void partial_sums(const T* x, std::int64_t count, Sum* partial, Term term) {
+  __shared__ Sum shared[threads / 32];
+  const std::int64_t begin = blockIdx.x * block_elements;
+  const std::int64_t end = min(count, begin + block_elements);
+  Sum sum = 0;
+#pragma unroll 8
+  for (std::int64_t i = begin + threadIdx.x; i < end; i += threads) sum += term(x, i);
+  sum = block_sum(sum, shared);
+  if (threadIdx.x == 0) partial[blockIdx.x] = sum;
+}
+
+template <class T, class Sum, class Term>
+void add_sum(Stream& stream, const T* x, std::int64_t count, Sum* partial, Sum* total, Term term) {
+  if (count == 0) return;
+  const unsigned blocks = blocks_for(count, block_elements);
+  partial_sums<<<blocks, threads, 0, stream.cuda().stream()>>>(x, count, partial, term);
+  add_partials<<<1, reduce_threads, 0, stream.cuda().stream()>>>(partial, blocks, total);
+  check_launch("sum");
+}
+
+__global__ void clip(const double* sum, double limit, double* scale) {
+  *scale = !isfinite(*sum) ? nan("") : limit > 0 ? fmin(1.0, limit / (sqrt(*sum) + 1e-6)) : 1.0;
+}
+
+}  // namespace
+
+void sum_of_squares(Stream& stream, const SumOfSquares& op) {
+  const std::int64_t count = op.x.elements();
+  auto* partial = static_cast<double*>(
+      stream.cuda().workspace(sizeof(double) * (1 + static_cast<std::size_t>(count / block_elements))));
+  with_activation("sum_of_squares", op.x.dtype, [&]<class T>() {
+    add_sum(stream, static_cast<const T*>(op.x.data), count, partial, op.sum.as<double>(), Square{});
+  });
+}
+
+void clip_scale(Stream& stream, const ClipScale& op) {
+  clip<<<1, 1, 0, stream.cuda().stream()>>>(op.sum.as<double>(), op.limit, op.scale.as<double>());
+  check_launch("clip_scale");
+}
+
+std::uint64_t checksum(Stream& stream, const Tensor& x) {
+  using Sum = unsigned long long;
+  const auto words = [&]<class Word>(const Word* data) {
+    const std::int64_t count = x.elements();
+    auto* total = static_cast<Sum*>(
+        stream.cuda().workspace(sizeof(Sum) * (2 + static_cast<std::size_t>(count / block_elements))));
+    check(cudaMemsetAsync(total, 0, sizeof(Sum), stream.cuda().stream()), "checksum");
+    add_sum(stream, data, count, total + 1, total, Mix{});
+    Sum sum = 0;
+    check(cudaMemcpyAsync(&sum, total, sizeof(sum), cudaMemcpyDeviceToHost, stream.cuda().stream()),
+          "checksum");
+    stream.synchronize();
+    return static_cast<std::uint64_t>(sum);
+  };
+  switch (size_of(x.dtype)) {
+    case 8:
+      return words(static_cast<const std::uint64_t*>(x.data));
+    case 4:
+      return words(static_cast<const std::uint32_t*>(x.data));
+    case 2:
+      return words(static_cast<const std::uint16_t*>(x.data));
+    default:
+      return words(static_cast<const std::uint8_t*>(x.data));
+  }
+}
+
+}  // namespace foretoken::cuda
