@@ -1,0 +1,143 @@
+#pragma once
+// Tiles of bf16 rows in shared memory, and what the tensor-core kernels of both directions do with them.
+//
+// A tile of R rows of HS is kept as HS/W panels of [R × W], W = 64 where it divides HS and 32 otherwise: the
+// layout that wgmma calls 128-byte or 64-byte swizzle. In a panel, the 16-byte pieces of a row are permuted
+// by the row's number, so that eight rows' pieces of one column, and one row's pieces, lie in different
+// banks. The same tile serves as an operand of HS columns and as one of R columns.
+
+#include <cmath>
+
+#include "runtime/operators/flash_attention_kernels.h"
+#include "runtime/operators/flash_attention_wgmma.cuh"
+
+namespace foretoken::cuda::flash {
+
+constexpr int warpgroup = 128;      // threads that issue a wgmma together
+constexpr int warpgroup_rows = 64;  // rows of the product that they own
+constexpr int block_threads = 2 * warpgroup;
+constexpr int block_rows = 2 * warpgroup_rows;
+
+constexpr float log2_e = 1.4426950408889634f;
+
+template <int HS, int R>
+struct Tile {
+  static constexpr int width = HS % 64 == 0 ? 64 : 32;
+  static constexpr int row_bytes = 2 * width;
+  static constexpr int panel_bytes = R * row_bytes;
+  static constexpr int bytes = R * HS * 2;
+  static constexpr int band_bytes = 8 * row_bytes;  // the permutation repeats every eight rows
+  static_assert(HS % width == 0 && R % 8 == 0);
+
+  static constexpr std::uint64_t swizzle = std::uint64_t(width == 64 ? 1 : 2) << 62;
+
+  __device__ static std::uint32_t piece(int row, int column) {  // column in pieces of eight elements
+    constexpr int pieces = width / 8;
+    const int permuted = (column % pieces) ^ (width == 64 ? row & 7 : (row >> 1) & 3);
+    return column / pieces * panel_bytes + row * row_bytes + permuted * 16;
+  }
+
+  /// Operand of rows `row` and on (a multiple of eight), of the columns [16·step, 16·step + 16).
+  __device__ static std::uint64_t columns(std::uint32_t tile, int row, int step) {
+    const int column = 16 * step;
+    return descriptor(tile + column / width * panel_bytes + row * row_bytes + column % width * 2, 16);
+  }
+  /// Operand of the rows [16·step, 16·step + 16), of all HS columns, which lie contiguous panel by panel.
+  __device__ static std::uint64_t rows(std::uint32_t tile, int step) {
+    return descriptor(tile + 16 * step * row_bytes, panel_bytes);
+  }
+
+  /// Copies rows [first, first + R) of a matrix; those at or past end become zero.
+  __device__ static void load(std::uint32_t tile, const __nv_bfloat16* matrix, std::int64_t stride, int first,
+                              int end) {
+    constexpr int pieces = HS / 8;
+    static_assert(R * pieces % block_threads == 0);
+#pragma unroll
+    for (int k = 0; k < R * pieces / block_threads; ++k) {
+      const int i = k * block_threads + threadIdx.x;
+      const int row = i / pieces, column = i % pieces, t = first + row;
+      copy_16_async(tile + piece(row, column), matrix + min(t, end - 1) * stride + column * 8, t < end);
+    }
+  }
+
+ private:
+  /// PTX ISA, "Matrix Descriptor Format": address, leading and stride byte offsets, each in units of 16
+  /// bytes.
+  __device__ static std::uint64_t descriptor(std::uint32_t address, int leading) {
+    return std::uint64_t((address & 0x3ffff) >> 4) | std::uint64_t(leading >> 4) << 16 |
+           std::uint64_t(band_bytes >> 4) << 32 | swizzle;
+  }
+};
+
+/// The first tile's address: swizzled tiles begin at multiples of 1024 bytes.
+constexpr int tile_alignment = 1024;
+__device__ __forceinline__ std::uint32_t first_tile(const unsigned char* shared) {
+  return (shared_address(shared) + tile_alignment - 1) / tile_alignment * tile_alignment;
+}
+
+/// d [64 × N] = A Bᵀ over HS: A is rows [row, row + 64) of tile a, B the N rows of tile b.
+template <int HS, int RA, int N>
+__device__ __forceinline__ void row_products(float (&d)[N / 2], std::uint32_t a, int row, std::uint32_t b) {
+#pragma unroll
+  for (int step = 0; step < HS / 16; ++step)
+    wgmma<false>(d, Tile<HS, RA>::columns(a, row, step), Tile<HS, N>::columns(b, 0, step), step > 0);
+}
+
+/// d [64 × HS] += A B: A [64 × R] in registers as `packed` gives it, B the R rows of tile b.
+template <int HS, int R>
+__device__ __forceinline__ void weighted_rows(float (&d)[HS / 2], const std::uint32_t (&a)[R / 4],
+                                              std::uint32_t b) {
+#pragma unroll
+  for (int step = 0; step < R / 16; ++step) wgmma<true>(d, a + 4 * step, Tile<HS, R>::rows(b, step), true);
+}
+
+__device__ __forceinline__ std::uint32_t packed(float low, float high) {
+  const __nv_bfloat162 pair = __floats2bfloat162_rn(low, high);
+  return *reinterpret_cast<const std::uint32_t*>(&pair);
+}
+
+/// A product [64 × N] as the bf16 operand A of the next: a thread holds the same elements of both.
+template <int count>
+__device__ __forceinline__ void pack(const float (&d)[count], std::uint32_t (&a)[count / 2]) {
+#pragma unroll
+  for (int i = 0; i < count / 2; ++i) a[i] = packed(d[2 * i], d[2 * i + 1]);
+}
+
+/// This thread's place in its warpgroup's products: rows `row` and row + 8, columns 8g + column + {0, 1}.
+struct Place {
+  int row = threadIdx.x / 32 * 16 + threadIdx.x % 32 / 4;  // within the block's 128
+  int column = threadIdx.x % 4 * 2;
+};
+
+/// Writes this thread's part of d [64 × HS], its two rows scaled, to a matrix; rows at or past end are left
+/// out. `row` is the matrix's row that Place::row stands for.
+template <int HS>
+__device__ __forceinline__ void store_rows(const float (&d)[HS / 2], const float (&scale)[2],
+                                           __nv_bfloat16* matrix, std::int64_t stride, int row, int end) {
+  __nv_bfloat16* to = matrix + row * stride + Place{}.column;
+#pragma unroll
+  for (int r = 0; r < 2; ++r) {
+    if (row + 8 * r >= end) continue;
+#pragma unroll
+    for (int g = 0; g < HS / 8; ++g)
+      *reinterpret_cast<std::uint32_t*>(to + 8 * r * stride + 8 * g) =
+          packed(d[4 * g + 2 * r] * scale[r], d[4 * g + 2 * r + 1] * scale[r]);
+  }
+}
+
+/// Calls f<HS>() for a head size that the tensor-core kernels have.
+template <class F>
+void with_head_dim(int dim, F f) {
+  switch (dim) {
+    case 32:
+      return f.template operator()<32>();
+    case 64:
+      return f.template operator()<64>();
+    case 96:
+      return f.template operator()<96>();
+    default:
+      return f.template operator()<128>();
+  }
+}
+
+}  // namespace foretoken::cuda::flash

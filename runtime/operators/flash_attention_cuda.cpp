@@ -1,0 +1,110 @@
+#include <cmath>
+#include <limits>
+#include <type_traits>
+
+#include "runtime/operators/flash_attention.h"
+#include "runtime/operators/flash_attention_kernels.h"
+
+namespace foretoken::cuda {
+
+namespace {
+
+flash::Problem problem_of(const char* who, const AttentionHeads& heads, const Tensor& qkv, const Tensor& out,
+                          const Tensor& lse, const Tensor& documents) {
+  const std::int64_t b = qkv.shape[0], t = qkv.shape[1], width = qkv.shape[2];
+  if (heads.key_value <= 0 || heads.query % heads.key_value != 0 || heads.dim < 2 || heads.dim > 256 ||
+      heads.dim % 2 != 0 || width != (heads.query + 2 * heads.key_value) * heads.dim ||
+      out.elements() != b * t * heads.query * heads.dim || lse.elements() != b * heads.query * t)
+    throw DefectError(
+        "{}: qkv {}, out {}, lse {} do not fit {} query and {} key/value heads of {} (even, at most 256)",
+        who, to_string(qkv.shape), to_string(out.shape), to_string(lse.shape), heads.query, heads.key_value,
+        heads.dim);
+  if (b * t * heads.query > std::numeric_limits<std::int32_t>::max())
+    throw DefectError("{}: {} rows of {} with {} heads are more than one launch can number", who, b, t,
+                      heads.query);
+  flash::Problem p{.rows = static_cast<int>(b),
+                   .time = static_cast<int>(t),
+                   .heads = static_cast<int>(heads.query),
+                   .kv_heads = static_cast<int>(heads.key_value),
+                   .dim = static_cast<int>(heads.dim),
+                   .scale = static_cast<float>(1 / std::sqrt(static_cast<double>(heads.dim)))};
+  if (documents.defined()) {
+    if (documents.shape[0] != b || documents.shape[1] < t)
+      throw DefectError("{}: document_start {} for {} rows of {}", who, to_string(documents.shape), b, t);
+    p.document_start = documents.as<std::int32_t>();
+    p.document_stride = documents.shape[1];
+  }
+  return p;
+}
+
+bool aligned(const Tensor& tensor) {
+  return reinterpret_cast<std::uintptr_t>(tensor.data) % 16 == 0;
+}
+
+/// Whether head sizes and addresses suit the tensor-core kernels, whose copies are 16 bytes wide.
+bool suits_tensor_cores(const flash::Problem& p) {
+  return p.dim % 32 == 0 && p.dim <= 128;
+}
+
+/// Calls f with a null pointer of the device type that holds the tensor's elements.
+template <class F>
+void with_device_type(const char* who, const Tensor& tensor, F f) {
+  if (tensor.dtype == DType::bf16)
+    f(static_cast<__nv_bfloat16*>(nullptr));
+  else if (tensor.dtype == DType::f32)
+    f(static_cast<float*>(nullptr));
+  else
+    throw DefectError("{}: qkv holds {}, expected bf16 or f32", who, name_of(tensor.dtype));
+}
+
+template <class T>
+T* data_of(const char* who, const Tensor& tensor, const Tensor& like) {
+  if (tensor.dtype != like.dtype)
+    throw DefectError("{}: a tensor {} holds {}, but qkv holds {}", who, to_string(tensor.shape),
+                      name_of(tensor.dtype), name_of(like.dtype));
+  return static_cast<T*>(tensor.data);
+}
+
+}  // namespace
+
+std::size_t flash_attention_backward_workspace(const AttentionBackward& op) {
+  return static_cast<std::size_t>(op.lse.elements()) * sizeof(float);  // delta
+}
+
+void flash_attention_forward(cudaStream_t stream, const AttentionForward& op) {
+  const char* who = "flash_attention_forward";
+  const flash::Problem p = problem_of(who, op.heads, op.qkv, op.out, op.lse, op.document_start);
+  if (op.qkv.elements() == 0) return;
+  with_device_type(who, op.qkv, [&]<class T>(T*) {
+    const T* qkv = data_of<T>(who, op.qkv, op.qkv);
+    T* out = data_of<T>(who, op.out, op.qkv);
+    float* lse = op.lse.as<float>();
+    if constexpr (std::is_same_v<T, __nv_bfloat16>)
+      if (suits_tensor_cores(p) && aligned(op.qkv) && aligned(op.out))
+        return flash::forward_bf16(stream, p, qkv, out, lse);
+    flash::forward_generic(stream, p, qkv, out, lse);
+  });
+}
+
+void flash_attention_backward(cudaStream_t stream, const AttentionBackward& op, void* workspace) {
+  const char* who = "flash_attention_backward";
+  const flash::Problem p = problem_of(who, op.heads, op.qkv, op.out, op.lse, op.document_start);
+  if (op.dout.elements() != op.out.elements() || op.dqkv.elements() != op.qkv.elements())
+    throw DefectError("{}: dout {} for out {}, dqkv {} for qkv {}", who, to_string(op.dout.shape),
+                      to_string(op.out.shape), to_string(op.dqkv.shape), to_string(op.qkv.shape));
+  if (op.qkv.elements() == 0) return;
+  with_device_type(who, op.qkv, [&]<class T>(T*) {
+    const T* qkv = data_of<T>(who, op.qkv, op.qkv);
+    const T* dout = data_of<T>(who, op.dout, op.qkv);
+    T* dqkv = data_of<T>(who, op.dqkv, op.qkv);
+    const float* lse = op.lse.as<float>();
+    float* delta = static_cast<float*>(workspace);
+    flash::output_dot(stream, p, dout, data_of<const T>(who, op.out, op.qkv), delta);
+    if constexpr (std::is_same_v<T, __nv_bfloat16>)
+      if (suits_tensor_cores(p) && aligned(op.qkv) && aligned(op.dout) && aligned(op.dqkv))
+        return flash::backward_bf16(stream, p, dout, qkv, lse, delta, dqkv);
+    flash::backward_generic(stream, p, dout, qkv, lse, delta, dqkv);
+  });
+}
+
+}  // namespace foretoken::cuda

@@ -1,0 +1,108 @@
+#pragma once
+// What the dispatch of flash attention and its two families of kernels share.
+
+#include <algorithm>
+#include <cstdint>
+
+#include <cuda_bf16.h>
+#include <cuda_runtime_api.h>
+
+#include "runtime/cuda/check.h"
+
+namespace foretoken::cuda::flash {
+
+/// One attention call as the kernels see it. The functions give offsets in elements.
+struct Problem {
+  int rows = 0;                                  // B
+  int time = 0;                                  // T
+  int heads = 0;                                 // NH
+  int kv_heads = 0;                              // NKV
+  int dim = 0;                                   // HS
+  float scale = 0;                               // 1 / √HS
+  const std::int32_t* document_start = nullptr;  // [B, S ≥ T], never falling along a row; null: no mask
+  std::int64_t document_stride = 0;              // S
+
+  __host__ __device__ int group() const { return heads / kv_heads; }
+  __host__ __device__ std::int64_t qkv_width() const { return std::int64_t(heads + 2 * kv_heads) * dim; }
+  __host__ __device__ std::int64_t out_width() const { return std::int64_t(heads) * dim; }
+  __host__ __device__ std::int64_t query(int row, int head) const {
+    return row * time * qkv_width() + std::int64_t(head) * dim;
+  }
+  __host__ __device__ std::int64_t key(int row, int kv_head) const { return query(row, heads + kv_head); }
+  __host__ __device__ std::int64_t value(int row, int kv_head) const {
+    return query(row, heads + kv_heads + kv_head);
+  }
+  __host__ __device__ std::int64_t out(int row, int head) const {
+    return row * time * out_width() + std::int64_t(head) * dim;
+  }
+  __host__ __device__ std::int64_t statistic(int row, int head) const {  // of lse and delta, [B, NH, T]
+    return (std::int64_t(row) * heads + head) * time;
+  }
+  /// The first key that query t sees; queries past the end see what the last one sees.
+  __device__ int first_key(int row, int t) const {
+    if (document_start == nullptr) return 0;
+    const int start = document_start[row * document_stride + (t < time ? t : time - 1)];
+    return start > 0 ? start : 0;
+  }
+};
+
+/// A block's share: the rank of its tile, where rank 0 has most to do, its head and its row of the batch.
+struct Work {
+  int rank, head, row;
+};
+
+/// Blocks are numbered so that long tiles start first, which evens out the end, but only within a set of
+/// `together` heads whose keys and values stay in L2.
+struct Schedule {
+  int tiles, heads, rows, together;
+
+  Schedule(const Problem& p, int tile_rows, int scheduled_heads, std::size_t element)
+      : tiles((p.time + tile_rows - 1) / tile_rows), heads(scheduled_heads), rows(p.rows) {
+    constexpr std::int64_t l2_share = 16 << 20;
+    const std::int64_t head_bytes = 2 * std::int64_t(p.time) * p.dim * static_cast<std::int64_t>(element);
+    together =
+        static_cast<int>(std::clamp<std::int64_t>(l2_share / head_bytes, 1, std::int64_t(heads) * rows));
+  }
+  unsigned blocks() const { return static_cast<unsigned>(std::int64_t(tiles) * heads * rows); }
+
+  __device__ Work work(unsigned block) const {
+    const unsigned set = block / (unsigned(tiles) * together);
+    const unsigned first = set * together;
+    const unsigned within = block - first * tiles;
+    const unsigned left = unsigned(heads) * rows - first;
+    const unsigned size = left < unsigned(together) ? left : together;
+    const unsigned pair = first + within % size;
+    return {int(within / size), int(pair % heads), int(pair / heads)};
+  }
+};
+
+/// Lets a kernel use as much shared memory as it needs, once.
+template <auto kernel>
+void allow_shared_memory(int bytes) {
+  static const bool allowed = [bytes] {
+    check(cudaFuncSetAttribute(reinterpret_cast<const void*>(kernel),
+                               cudaFuncAttributeMaxDynamicSharedMemorySize, bytes),
+          "flash attention: shared memory");
+    return true;
+  }();
+  static_cast<void>(allowed);
+}
+
+/// delta[b, h, t] = Σᵢ dout[b, t, h, i] · out[b, t, h, i], which backward needs of every row.
+template <class T>
+void output_dot(cudaStream_t stream, const Problem& p, const T* dout, const T* out, float* delta);
+
+/// By plain arithmetic in f32: any even HS up to 256.
+template <class T>
+void forward_generic(cudaStream_t stream, const Problem& p, const T* qkv, T* out, float* lse);
+template <class T>
+void backward_generic(cudaStream_t stream, const Problem& p, const T* dout, const T* qkv, const float* lse,
+                      const float* delta, T* dqkv);
+
+/// On the tensor cores: HS 32, 64, 96 or 128; qkv and dout aligned to 16 bytes, the results to 4.
+void forward_bf16(cudaStream_t stream, const Problem& p, const __nv_bfloat16* qkv, __nv_bfloat16* out,
+                  float* lse);
+void backward_bf16(cudaStream_t stream, const Problem& p, const __nv_bfloat16* dout, const __nv_bfloat16* qkv,
+                   const float* lse, const float* delta, __nv_bfloat16* dqkv);
+
+}  // namespace foretoken::cuda::flash

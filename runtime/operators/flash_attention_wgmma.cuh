@@ -1,0 +1,127 @@
+#pragma once
+// Hopper's instructions that C++ has no name for, one function each: asynchronous copies and the tensor-core
+// products of a warpgroup (PTX ISA, "Asynchronous Warpgroup Level Matrix Instructions").
+
+#include <cstdint>
+
+#include <cuda_bf16.h>
+
+namespace foretoken::cuda {
+
+__device__ __forceinline__ std::uint32_t shared_address(const void* pointer) {
+  return static_cast<std::uint32_t>(__cvta_generic_to_shared(pointer));
+}
+
+/// 2ˣ by the special-function unit; 0 for −∞.
+__device__ __forceinline__ float exp2_fast(float x) {
+  float y;
+  asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
+  return y;
+}
+
+/// Copies 16 bytes from global to shared memory, or writes zeros.
+__device__ __forceinline__ void copy_16_async(std::uint32_t to, const void* from, bool filled) {
+  asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(to), "l"(from), "r"(filled ? 16 : 0)
+               : "memory");
+}
+
+/// Copies 4 bytes from global to shared memory.
+__device__ __forceinline__ void copy_4_async(std::uint32_t to, const void* from) {
+  asm volatile("cp.async.ca.shared.global [%0], [%1], 4;" ::"r"(to), "l"(from) : "memory");
+}
+
+/// Waits until this thread's copies have landed and shows them to the tensor cores, which read shared memory
+/// through another proxy. A block barrier must follow before anyone reads the copies of others.
+__device__ __forceinline__ void finish_copies() {
+  asm volatile("cp.async.wait_all;" ::: "memory");
+  asm volatile("fence.proxy.async.shared::cta;" ::: "memory");
+}
+
+/// Keeps the compiler from moving uses of registers that wgmma reads or writes across this line: it takes the
+/// instruction for synchronous.
+template <int count>
+__device__ __forceinline__ void pin(float (&registers)[count]) {
+#pragma unroll
+  for (int i = 0; i < count; ++i) asm volatile("" : "+f"(registers[i])::"memory");
+}
+template <int count>
+__device__ __forceinline__ void pin(std::uint32_t (&registers)[count]) {
+#pragma unroll
+  for (int i = 0; i < count; ++i) asm volatile("" : "+r"(registers[i])::"memory");
+}
+
+/// Before the first wgmma after ordinary code wrote its registers.
+__device__ __forceinline__ void wgmma_begin() {
+  asm volatile("wgmma.fence.sync.aligned;" ::: "memory");
+}
+
+/// Closes a group of the products issued so far.
+__device__ __forceinline__ void wgmma_commit() {
+  asm volatile("wgmma.commit_group.sync.aligned;" ::: "memory");
+}
+
+/// Waits until at most `pending` groups are unfinished.
+template <int pending>
+__device__ __forceinline__ void wgmma_wait() {
+  asm volatile("wgmma.wait_group.sync.aligned %0;" ::"n"(pending) : "memory");
+}
+
+// d [64 × N] (+)= A [64 × 16] · B [16 × N], asynchronously, by one warpgroup. B is described by b; b_rows
+// says that its rows of N lie contiguous, else its columns of 16 do. A is described by a or held in
+// registers. Thread `lane` of warp w holds d[i] = D[16w + lane/4 + 8·(i/2 mod 2)][8·(i/4) + 2·(lane mod 4) +
+// i mod 2].
+
+#define FORETOKEN_REGISTERS_16 "%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15"
+#define FORETOKEN_REGISTERS_32 \
+  FORETOKEN_REGISTERS_16 ", %16, %17, %18, %19, %20, %21, %22, %23, %24, %25, %26, %27, %28, %29, %30, %31"
+#define FORETOKEN_REGISTERS_48 \
+  FORETOKEN_REGISTERS_32 ", %32, %33, %34, %35, %36, %37, %38, %39, %40, %41, %42, %43, %44, %45, %46, %47"
+#define FORETOKEN_REGISTERS_64 \
+  FORETOKEN_REGISTERS_48 ", %48, %49, %50, %51, %52, %53, %54, %55, %56, %57, %58, %59, %60, %61, %62, %63"
+#define FORETOKEN_D_8(i)                                                                      \
+  "+f"(d[i]), "+f"(d[i + 1]), "+f"(d[i + 2]), "+f"(d[i + 3]), "+f"(d[i + 4]), "+f"(d[i + 5]), \
+      "+f"(d[i + 6]), "+f"(d[i + 7])
+#define FORETOKEN_D_16 FORETOKEN_D_8(0), FORETOKEN_D_8(8)
+#define FORETOKEN_D_32 FORETOKEN_D_16, FORETOKEN_D_8(16), FORETOKEN_D_8(24)
+#define FORETOKEN_D_48 FORETOKEN_D_32, FORETOKEN_D_8(32), FORETOKEN_D_8(40)
+#define FORETOKEN_D_64 FORETOKEN_D_48, FORETOKEN_D_8(48), FORETOKEN_D_8(56)
+
+// The operands after the count = n/2 registers of d are numbered o0 = count, o1 = count + 1 and so on.
+#define FORETOKEN_WGMMA(n, count, o0, o1, o2, o3, o4, o5, o6)                                             \
+  template <bool b_rows>                                                                                  \
+  __device__ __forceinline__ void wgmma(float(&d)[count], std::uint64_t a, std::uint64_t b,               \
+                                        bool accumulate) {                                                \
+    asm volatile("{\n.reg .pred p;\nsetp.ne.b32 p, %" #o2                                                 \
+                 ", 0;\n"                                                                                 \
+                 "wgmma.mma_async.sync.aligned.m64n" #n "k16.f32.bf16.bf16 {" FORETOKEN_REGISTERS_##count \
+                 "}, %" #o0 ", %" #o1 ", p, 1, 1, 0, %" #o3 ";\n}\n"                                      \
+                 : FORETOKEN_D_##count                                                                    \
+                 : "l"(a), "l"(b), "r"(int(accumulate)), "n"(int(b_rows)));                               \
+  }                                                                                                       \
+  template <bool b_rows>                                                                                  \
+  __device__ __forceinline__ void wgmma(float(&d)[count], const std::uint32_t* a, std::uint64_t b,        \
+                                        bool accumulate) {                                                \
+    asm volatile("{\n.reg .pred p;\nsetp.ne.b32 p, %" #o5                                                 \
+                 ", 0;\n"                                                                                 \
+                 "wgmma.mma_async.sync.aligned.m64n" #n "k16.f32.bf16.bf16 {" FORETOKEN_REGISTERS_##count \
+                 "}, {%" #o0 ", %" #o1 ", %" #o2 ", %" #o3 "}, %" #o4 ", p, 1, 1, %" #o6 ";\n}\n"         \
+                 : FORETOKEN_D_##count                                                                    \
+                 : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b), "r"(int(accumulate)),              \
+                   "n"(int(b_rows)));                                                                     \
+  }
+FORETOKEN_WGMMA(32, 16, 16, 17, 18, 19, 20, 21, 22)
+FORETOKEN_WGMMA(64, 32, 32, 33, 34, 35, 36, 37, 38)
+FORETOKEN_WGMMA(96, 48, 48, 49, 50, 51, 52, 53, 54)
+FORETOKEN_WGMMA(128, 64, 64, 65, 66, 67, 68, 69, 70)
+#undef FORETOKEN_WGMMA
+#undef FORETOKEN_D_64
+#undef FORETOKEN_D_48
+#undef FORETOKEN_D_32
+#undef FORETOKEN_D_16
+#undef FORETOKEN_D_8
+#undef FORETOKEN_REGISTERS_64
+#undef FORETOKEN_REGISTERS_48
+#undef FORETOKEN_REGISTERS_32
+#undef FORETOKEN_REGISTERS_16
+
+}  // namespace foretoken::cuda
