@@ -4,6 +4,8 @@
 #include <limits>
 #include <utility>
 
+#include "runtime/error.h"
+
 namespace foretoken {
 
 namespace {

@@ -10,6 +10,7 @@
 #include <nlohmann/json.hpp>
 
 #include "io/digest.h"
+#include "runtime/error.h"
 
 namespace foretoken {
 

@@ -8,6 +8,7 @@
 #include "io/checkpoint_directory.h"
 #include "io/checkpoint_shard.h"
 #include "io/digest.h"
+#include "runtime/error.h"
 
 namespace foretoken {
 

@@ -9,6 +9,7 @@
 #include "io/checkpoint_directory.h"
 #include "io/digest.h"
 #include "io/hdf5.h"
+#include "runtime/error.h"
 
 namespace foretoken {
 

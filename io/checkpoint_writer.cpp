@@ -15,6 +15,7 @@
 #include "io/checkpoint_directory.h"
 #include "io/checkpoint_view.h"
 #include "io/hdf5.h"
+#include "runtime/error.h"
 
 namespace foretoken {
 

@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "io/hdf5_detail.h"
+#include "runtime/error.h"
 
 namespace foretoken {
 

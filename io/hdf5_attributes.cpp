@@ -2,6 +2,7 @@
 #include <cstring>
 
 #include "io/hdf5_detail.h"
+#include "runtime/error.h"
 
 namespace foretoken {
 

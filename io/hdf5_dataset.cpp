@@ -1,6 +1,7 @@
 #include <array>
 
 #include "io/hdf5_detail.h"
+#include "runtime/error.h"
 
 namespace foretoken {
 

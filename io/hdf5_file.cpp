@@ -5,6 +5,7 @@
 #include <unistd.h>
 
 #include "io/hdf5_detail.h"
+#include "runtime/error.h"
 
 namespace foretoken {
 

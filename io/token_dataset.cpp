@@ -5,6 +5,8 @@
 #include <functional>
 #include <limits>
 
+#include "runtime/error.h"
+
 namespace foretoken {
 
 namespace {

@@ -3,6 +3,7 @@
 #include <system_error>
 
 #include "io/token_dataset.h"
+#include "runtime/error.h"
 
 namespace foretoken {
 

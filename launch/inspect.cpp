@@ -11,6 +11,7 @@
 
 #include "io/checkpoint_directory.h"
 #include "io/checkpoint_reader.h"
+#include "runtime/error.h"
 
 namespace foretoken {
 

@@ -4,6 +4,7 @@
 
 #include "io/checkpoint_directory.h"
 #include "launch/agreement.h"
+#include "runtime/error.h"
 
 namespace foretoken {
 

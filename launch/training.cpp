@@ -9,6 +9,7 @@
 #include "launch/resume.h"
 #include "launch/startup_table.h"
 #include "launch/stop_signal.h"
+#include "runtime/error.h"
 #include "runtime/operators/elementwise.h"
 
 namespace foretoken {

@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 
+#include "runtime/error.h"
 #include "runtime/operators/embedding.h"
 
 namespace foretoken {

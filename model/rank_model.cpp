@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cstring>
 
+#include "runtime/error.h"
 #include "runtime/operators/dispatch.h"
 #include "runtime/operators/elementwise.h"
 #include "runtime/operators/rope.h"

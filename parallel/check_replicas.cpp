@@ -4,6 +4,7 @@
 #include <map>
 
 #include "parallel/shared_weights.h"
+#include "runtime/error.h"
 #include "runtime/operators/reductions.h"
 
 namespace foretoken {

@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <numeric>
 
+#include "runtime/error.h"
+
 namespace foretoken {
 
 GradientReducer::GradientReducer(const Parameters& parameters, const ShardPlan& plan, Communicator& dp)

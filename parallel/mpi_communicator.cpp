@@ -5,6 +5,8 @@
 #include <exception>
 #include <utility>
 
+#include "runtime/error.h"
+
 namespace foretoken {
 
 namespace {

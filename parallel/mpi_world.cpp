@@ -6,6 +6,8 @@
 #include <iostream>
 
 #include <mpi.h>
+
+#include "runtime/error.h"
 #ifdef __linux__
 #include <sys/prctl.h>
 #endif

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 
+#include "runtime/error.h"
 #include "runtime/operators/adamw.h"
 #include "runtime/operators/elementwise.h"
 #include "runtime/operators/reductions.h"

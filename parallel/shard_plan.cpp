@@ -1,5 +1,7 @@
 #include "parallel/shard_plan.h"
 
+#include "runtime/error.h"
+
 namespace foretoken {
 
 ShardPlan plan_shards(const Parameters& parameters, std::int64_t bucket_bytes, bool sharded, int dp,

@@ -2,6 +2,7 @@
 
 #include <array>
 
+#include "runtime/error.h"
 #include "runtime/operators/elementwise.h"
 #include "runtime/random.h"
 

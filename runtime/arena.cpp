@@ -9,6 +9,7 @@
 #endif
 
 #include "runtime/backend.h"
+#include "runtime/error.h"
 #if FORETOKEN_WITH_CUDA
 #include "runtime/cuda/memory.h"
 #endif

@@ -1,5 +1,7 @@
 #include "runtime/device.h"
 
+#include "runtime/error.h"
+
 #if FORETOKEN_WITH_CUDA
 #include "runtime/cuda/context.h"
 #else

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "runtime/error.h"
 #include "runtime/operators/elementwise.h"
 #include "runtime/operators/random_normal.h"
 

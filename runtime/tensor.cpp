@@ -4,6 +4,8 @@
 
 #include <fmt/ranges.h>
 
+#include "runtime/error.h"
+
 namespace foretoken {
 
 std::size_t size_of(DType dtype) {
@@ -86,6 +88,17 @@ Tensor Tensor::rows(std::int64_t begin, std::int64_t count) const {
 
 Tensor Tensor::flat(std::int64_t begin, std::int64_t count) const {
   return view({elements()}).rows(begin, count);
+}
+
+void Tensor::throw_wrong_dtype(DType asked_for) const {
+  throw DefectError("tensor {} holds {}, not {}", to_string(shape), name_of(dtype), name_of(asked_for));
+}
+
+Tensor tensor_over(void* elements, std::size_t count, DType dtype, const Shape& shape) {
+  if (shape.elements() != static_cast<std::int64_t>(count))
+    throw DefectError("tensor: shape {} needs {} elements, but there are {}", to_string(shape),
+                      shape.elements(), count);
+  return {elements, dtype, DeviceKind::cpu, shape};
 }
 
 }  // namespace foretoken

@@ -14,7 +14,6 @@
 #include <string>
 
 #include "runtime/bfloat16.h"
-#include "runtime/error.h"
 
 namespace foretoken {
 
@@ -96,9 +95,7 @@ struct Tensor {
   /// The elements as T. A DefectError where the dtype is another.
   template <class T>
   T* as() const {
-    if (dtype != dtype_of<T>())
-      throw DefectError("tensor {} holds {}, not {}", to_string(shape), name_of(dtype),
-                        name_of(dtype_of<T>()));
+    if (dtype != dtype_of<T>()) throw_wrong_dtype(dtype_of<T>());
     return static_cast<T*>(data);
   }
 
@@ -113,15 +110,18 @@ struct Tensor {
   Tensor rows(std::int64_t begin, std::int64_t count) const;
   /// Elements [begin, begin + count) in memory order, as a rank-1 tensor.
   Tensor flat(std::int64_t begin, std::int64_t count) const;
+
+ private:
+  [[noreturn]] void throw_wrong_dtype(DType asked_for) const;
 };
 
-/// A view of elements that somebody else owns, on the CPU.
+/// A view of elements that somebody else owns, on the CPU. A DefectError where their number is not the
+/// shape's.
+Tensor tensor_over(void* elements, std::size_t count, DType dtype, const Shape& shape);
+
 template <class T>
 Tensor tensor_over(std::span<T> elements, const Shape& shape) {
-  if (shape.elements() != static_cast<std::int64_t>(elements.size()))
-    throw DefectError("tensor: shape {} needs {} elements, but there are {}", to_string(shape),
-                      shape.elements(), elements.size());
-  return {elements.data(), dtype_of<T>(), DeviceKind::cpu, shape};
+  return tensor_over(elements.data(), elements.size(), dtype_of<T>(), shape);
 }
 
 }  // namespace foretoken

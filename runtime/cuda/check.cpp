@@ -9,4 +9,8 @@ void check(cudaError_t error, const char* what) {
   throw DefectError("cuda: {}: {} ({})", what, cudaGetErrorString(error), cudaGetErrorName(error));
 }
 
+void throw_dtype(const char* who, DType dtype) {
+  throw DefectError("{}: dtype {} on CUDA, f32 or bf16 expected", who, name_of(dtype));
+}
+
 }  // namespace foretoken::cuda

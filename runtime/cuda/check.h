@@ -1,7 +1,10 @@
 #pragma once
-// Errors of the CUDA runtime as exceptions.
+// Errors of the CUDA runtime as exceptions. Device code (.cu) throws through these: nvcc does not compile
+// fmt.
 
 #include <cuda_runtime_api.h>
+
+#include "runtime/tensor.h"
 
 namespace foretoken::cuda {
 
@@ -12,5 +15,8 @@ void check(cudaError_t error, const char* what);
 inline void check_launch(const char* kernel) {
   check(cudaGetLastError(), kernel);
 }
+
+/// A DefectError: what `who` was given is of a dtype that it does not compute in.
+[[noreturn]] void throw_dtype(const char* who, DType dtype);
 
 }  // namespace foretoken::cuda

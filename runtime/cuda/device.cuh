@@ -26,7 +26,7 @@ void with_activation(const char* who, DType dtype, Function&& function) {
     case DType::bf16:
       return function.template operator()<__nv_bfloat16>();
     default:
-      throw DefectError("{}: dtype {} on CUDA, f32 or bf16 expected", who, name_of(dtype));
+      throw_dtype(who, dtype);
   }
 }
 
@@ -68,9 +68,10 @@ __device__ void store(T* to, const Pack<T, N>& pack) {
 template <class T>
 inline constexpr int lane_elements = 16 / static_cast<int>(sizeof(T));
 
-/// Whether rows of `width` elements that start at each of the pointers can be read in packs of N.
-template <int N, class T, class... Pointers>
-bool packs(std::int64_t width, const Pointers*... pointers) {
+/// Whether rows of `width` elements that start at each of the pointers can be read in packs of N. A null
+/// pointer always can.
+template <int N, class... T>
+bool packs(std::int64_t width, const T*... pointers) {
   return width % N == 0 && ((reinterpret_cast<std::uintptr_t>(pointers) % (N * sizeof(T)) == 0) && ...);
 }
 

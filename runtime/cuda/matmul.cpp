@@ -7,6 +7,7 @@
 #include <cublasLt.h>
 
 #include "runtime/cuda/context.h"
+#include "runtime/error.h"
 
 namespace foretoken::cuda {
 

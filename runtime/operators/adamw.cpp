@@ -1,5 +1,6 @@
 #include "runtime/operators/adamw.h"
 
+#include "runtime/error.h"
 #include "runtime/operators/dispatch.h"
 #include "runtime/profile.h"
 

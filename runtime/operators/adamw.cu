@@ -58,7 +58,7 @@ void adamw(Stream& stream, const AdamW& op) {
   auto* w = op.weights.defined() ? op.weights.as<__nv_bfloat16>() : nullptr;
   const cudaStream_t on = stream.cuda().stream();
   const double* scale = op.gradient_scale.as<double>();
-  if (packs<4, float>(n, p, m, v, g) && packs<4, __nv_bfloat16>(n, w))
+  if (packs<4>(n, p, m, v, g, w))
     update<__nv_bfloat16, 4><<<blocks_for(n, threads * 4), threads, 0, on>>>(p, g, m, v, w, n, scale, k);
   else
     update<__nv_bfloat16, 1><<<blocks_for(n, threads), threads, 0, on>>>(p, g, m, v, w, n, scale, k);

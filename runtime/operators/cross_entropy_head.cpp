@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "runtime/error.h"
 #include "runtime/operators/dispatch.h"
 #include "runtime/operators/linear.h"
 #include "runtime/profile.h"

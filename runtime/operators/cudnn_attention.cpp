@@ -12,6 +12,7 @@
 #include <cudnn_frontend.h>
 
 #include "runtime/cuda/check.h"
+#include "runtime/error.h"
 
 namespace foretoken::cuda {
 

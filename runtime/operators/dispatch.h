@@ -2,6 +2,7 @@
 // How an operator's version for the device and the dtype it was given is called. An operator's common file
 // checks shapes and picks the device; its CPU and CUDA files then rely on them.
 
+#include "runtime/error.h"
 #include "runtime/stream.h"
 
 namespace foretoken {

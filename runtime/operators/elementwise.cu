@@ -24,7 +24,7 @@ template <class From, class To, class Body>
 void map_all(Stream& stream, const char* who, const From* x, To* out, std::int64_t count, Body body) {
   if (count == 0) return;
   constexpr int n = 8;
-  if (packs<n, From>(count, x) && packs<n, To>(count, out))
+  if (packs<n>(count, x, out))
     map<From, To, n>
         <<<blocks_for(count, threads * n), threads, 0, stream.cuda().stream()>>>(x, out, count, body);
   else

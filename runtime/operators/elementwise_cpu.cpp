@@ -2,6 +2,7 @@
 #include <cstring>
 
 #include "runtime/bfloat16.h"
+#include "runtime/error.h"
 #include "runtime/operators/dispatch.h"
 #include "runtime/operators/elementwise.h"
 

@@ -2,6 +2,7 @@
 #include <limits>
 #include <type_traits>
 
+#include "runtime/error.h"
 #include "runtime/operators/flash_attention.h"
 #include "runtime/operators/flash_attention_kernels.h"
 

@@ -1,5 +1,6 @@
 #include "runtime/operators/linear.h"
 
+#include "runtime/error.h"
 #include "runtime/operators/dispatch.h"
 #include "runtime/profile.h"
 

@@ -2,6 +2,7 @@
 
 #include <cmath>
 
+#include "runtime/error.h"
 #include "runtime/operators/dispatch.h"
 #include "runtime/profile.h"
 

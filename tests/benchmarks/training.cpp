@@ -9,11 +9,13 @@
 #include <vector>
 
 #include <CLI/CLI.hpp>
+#include <fmt/format.h>
 
 #include "model/cost.h"
 #include "model/objective.h"
 #include "model/rank_model.h"
 #include "runtime/device.h"
+#include "runtime/error.h"
 #include "runtime/operators/adamw.h"
 #include "runtime/operators/elementwise.h"
 #include "runtime/operators/linear.h"

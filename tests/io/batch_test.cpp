@@ -6,6 +6,7 @@
 #include <memory>
 #include <thread>
 
+#include "runtime/error.h"
 #include "tests/support/catch.h"
 #include "tests/support/expect_error.h"
 #include "tests/support/temporary_folder.h"

@@ -3,6 +3,7 @@
 #include "io/checkpoint_directory.h"
 #include "io/checkpoint_reader.h"
 #include "io/checkpoint_writer.h"
+#include "runtime/error.h"
 #include "tests/support/catch.h"
 #include "tests/support/checkpoint_fixture.h"
 #include "tests/support/expect_error.h"

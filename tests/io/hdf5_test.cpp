@@ -9,6 +9,7 @@
 #include <unistd.h>
 #include <vector>
 
+#include "runtime/error.h"
 #include "tests/support/catch.h"
 #include "tests/support/expect_error.h"
 #include "tests/support/temporary_folder.h"

@@ -2,6 +2,7 @@
 
 #include <sstream>
 
+#include "runtime/error.h"
 #include "tests/support/catch.h"
 #include "tests/support/checkpoint_fixture.h"
 #include "tests/support/expect_error.h"

@@ -6,6 +6,7 @@
 #include "io/checkpoint_directory.h"
 #include "io/checkpoint_manifest.h"
 #include "io/digest.h"
+#include "runtime/error.h"
 #include "tests/support/catch.h"
 #include "tests/support/expect_error.h"
 #include "tests/support/temporary_folder.h"

@@ -6,6 +6,7 @@
 #include <utility>
 #include <vector>
 
+#include "runtime/error.h"
 #include "tests/support/catch.h"
 #include "tests/support/expect_error.h"
 

@@ -4,6 +4,7 @@
 #include <new>
 #include <stdexcept>
 
+#include "runtime/error.h"
 #include "tests/support/catch.h"
 
 using namespace foretoken;

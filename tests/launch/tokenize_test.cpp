@@ -10,6 +10,7 @@
 #include <unistd.h>
 
 #include "io/token_dataset.h"
+#include "runtime/error.h"
 #include "tests/support/catch.h"
 #include "tests/support/expect_error.h"
 #include "tests/support/temporary_folder.h"

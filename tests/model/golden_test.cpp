@@ -4,6 +4,8 @@
 #include <string>
 #include <vector>
 
+#include <fmt/format.h>
+
 #include "io/hdf5.h"
 #include "model/objective.h"
 #include "runtime/operators/elementwise.h"

@@ -6,6 +6,7 @@
 #include <unistd.h>
 #include <vector>
 
+#include "runtime/error.h"
 #include "runtime/random.h"
 #include "tests/support/multi_rank.h"
 

@@ -9,6 +9,7 @@
 
 #include "parallel/lower_program.h"
 #include "parallel/schedules.h"
+#include "runtime/error.h"
 #include "runtime/random.h"
 #include "tests/support/multi_rank.h"
 

@@ -1,5 +1,6 @@
 #include <limits>
 
+#include "runtime/error.h"
 #include "tests/multi_rank/toy_model.h"
 
 using namespace foretoken;

@@ -1,3 +1,4 @@
+#include "runtime/error.h"
 #include "tests/multi_rank/toy_model.h"
 
 using namespace foretoken;

@@ -1,6 +1,7 @@
 #include "parallel/grid.h"
 
 #include "parallel/shard_plan.h"
+#include "runtime/error.h"
 #include "tests/support/catch.h"
 
 using namespace foretoken;

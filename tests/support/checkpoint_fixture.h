@@ -14,6 +14,7 @@
 
 #include "io/checkpoint_reader.h"
 #include "io/checkpoint_writer.h"
+#include "runtime/error.h"
 #include "runtime/random.h"
 
 namespace foretoken {

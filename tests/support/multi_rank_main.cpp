@@ -18,6 +18,7 @@
 
 #include <fmt/format.h>
 
+#include "runtime/error.h"
 #include "tests/support/multi_rank.h"
 #include "tests/support/multi_rank_output.h"
 

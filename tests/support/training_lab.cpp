@@ -13,6 +13,7 @@
 #include "launch/config_loader.h"
 #include "launch/config_validator.h"
 #include "launch/training.h"
+#include "runtime/error.h"
 #include "runtime/random.h"
 #include "tests/support/numeric.h"
 

@@ -13,6 +13,8 @@
 
 #include <fmt/format.h>
 
+#include "runtime/error.h"
+
 namespace foretoken::testing {
 
 namespace {

@@ -1,0 +1,317 @@
+// Every CUDA operator against its CPU twin, in bf16 and fp32, over shapes that fill packs and tiles and
+// shapes that do not.
+
+#include "runtime/operators/adamw.h"
+#include "runtime/operators/attention.h"
+#include "runtime/operators/cross_entropy_head.h"
+#include "runtime/operators/embedding.h"
+#include "runtime/operators/linear.h"
+#include "runtime/operators/random_normal.h"
+#include "runtime/operators/reductions.h"
+#include "runtime/operators/rms_norm.h"
+#include "runtime/operators/rope.h"
+#include "runtime/operators/swiglu.h"
+#include "tests/gpu/twin.h"
+#include "tests/support/catch.h"
+
+using namespace foretoken;
+using namespace foretoken::testing;
+
+namespace {
+
+/// Runs the operator on both devices.
+template <class Op>
+void run(TwinBench& bench, void (*function)(Stream&, const Op&), const Op& cpu, const Op& gpu) {
+  function(bench.cpu(), cpu);
+  function(bench.gpu(), gpu);
+}
+
+DType any_dtype() {
+  return GENERATE(DType::f32, DType::bf16);
+}
+
+}  // namespace
+
+TEST_CASE("linear matches the CPU") {
+  TwinBench bench(any_dtype());
+  const auto [n, i, o] = GENERATE(table<std::int64_t, std::int64_t, std::int64_t>(
+      {{1, 1, 1}, {5, 3, 7}, {64, 64, 64}, {33, 40, 24}, {128, 256, 512}, {200, 130, 66}, {1000, 96, 257}}));
+  CAPTURE(name_of(bench.dtype()), n, i, o);
+  const Twin x = bench.normal("x", {n, i}), w = bench.normal("w", {o, i}),
+             dout = bench.normal("dout", {n, o}), residual = bench.normal("residual", {n, o});
+  const Twin out = bench.poisoned({n, o}), sum = bench.poisoned({n, o}), dx = bench.poisoned({n, i});
+  const Twin dw = bench.normal("dw", {o, i}, DType::f32, 1.0);
+  run(bench, linear_forward, {.x = x.cpu, .weight = w.cpu, .out = out.cpu},
+      {.x = x.gpu, .weight = w.gpu, .out = out.gpu});
+  CHECK(bench.error(out) < tolerance(bench.dtype()));
+  run(bench, linear_forward, {.x = x.cpu, .weight = w.cpu, .residual = residual.cpu, .out = sum.cpu},
+      {.x = x.gpu, .weight = w.gpu, .residual = residual.gpu, .out = sum.gpu});
+  CHECK(bench.error(sum) < tolerance(bench.dtype()));
+  run(bench, linear_forward, {.x = x.cpu, .weight = w.cpu, .residual = sum.cpu, .out = sum.cpu},
+      {.x = x.gpu, .weight = w.gpu, .residual = sum.gpu, .out = sum.gpu});
+  CHECK(bench.error(sum) < tolerance(bench.dtype()));
+  run(bench, linear_backward_input, {.dout = dout.cpu, .weight = w.cpu, .dx = dx.cpu},
+      {.dout = dout.gpu, .weight = w.gpu, .dx = dx.gpu});
+  CHECK(bench.error(dx) < tolerance(bench.dtype()));
+  for (int times = 0; times < 2; ++times)
+    run(bench, linear_backward_weight, {.dout = dout.cpu, .x = x.cpu, .dweight = dw.cpu},
+        {.dout = dout.gpu, .x = x.gpu, .dweight = dw.gpu});
+  CHECK(bench.error(dw) < 1e-5);  // sums of products of bf16 are taken in fp32
+}
+
+TEST_CASE("rms_norm matches the CPU, whole and as a column block") {
+  TwinBench bench(any_dtype());
+  const auto [n, c] = GENERATE(table<std::int64_t, std::int64_t>(
+      {{1, 1}, {5, 7}, {3, 8}, {9, 64}, {130, 1000}, {257, 2048}, {6, 8200}, {4, 16400}, {3, 1027}}));
+  const bool second_half = GENERATE(false, true);
+  CAPTURE(name_of(bench.dtype()), n, c, second_half);
+  const std::int64_t stride = second_half ? 2 * c : c, first = second_half ? c : 0;
+  const Twin x = bench.normal("x", {n, c}), w = bench.normal("w", {c}),
+             dout = bench.normal("dout", {n, stride}), residual = bench.normal("residual", {n, c});
+  const Twin rstd = bench.poisoned({n}, bench.statistics()), out = bench.zeros({n, stride}, bench.dtype());
+  run(bench, rms_norm_forward,
+      {.x = x.cpu, .weight = w.cpu, .eps = 0.1, .out = {out.cpu, first}, .rstd = rstd.cpu},
+      {.x = x.gpu, .weight = w.gpu, .eps = 0.1, .out = {out.gpu, first}, .rstd = rstd.gpu});
+  CHECK(bench.error(out) < tolerance(bench.dtype()));
+  CHECK(bench.error(rstd) < 1e-5);
+
+  const Twin dx = bench.poisoned({n, c}), again = bench.poisoned({n, c}),
+             dw = bench.normal("dw", {c}, DType::f32, 1.0);
+  run(bench, rms_norm_backward,
+      {.dout = {dout.cpu, first},
+       .x = x.cpu,
+       .weight = w.cpu,
+       .rstd = rstd.cpu,
+       .dx = dx.cpu,
+       .dweight = dw.cpu},
+      {.dout = {dout.gpu, first},
+       .x = x.gpu,
+       .weight = w.gpu,
+       .rstd = rstd.gpu,
+       .dx = dx.gpu,
+       .dweight = dw.gpu});
+  // With one column dx is what rounding leaves of a difference.
+  CHECK(bench.error(dx) < (c == 1 ? 0.2 : tolerance(bench.dtype())));
+  run(bench, rms_norm_backward,
+      {.dout = {dout.cpu, first},
+       .x = x.cpu,
+       .weight = w.cpu,
+       .rstd = rstd.cpu,
+       .residual = residual.cpu,
+       .dx = residual.cpu,
+       .dweight = dw.cpu,
+       .out = again.cpu},
+      {.dout = {dout.gpu, first},
+       .x = x.gpu,
+       .weight = w.gpu,
+       .rstd = rstd.gpu,
+       .residual = residual.gpu,
+       .dx = residual.gpu,
+       .dweight = dw.gpu,
+       .out = again.gpu});
+  CHECK(bench.error(residual) < tolerance(bench.dtype()));
+  CHECK(bench.error(again) < tolerance(bench.dtype()));
+  CHECK(bench.error(dw) < 1e-5);
+}
+
+TEST_CASE("rope matches the CPU") {
+  TwinBench bench(any_dtype());
+  const auto [t, heads, size] = GENERATE(
+      table<std::int64_t, std::int64_t, std::int64_t>({{1, 1, 2}, {7, 3, 6}, {33, 4, 32}, {65, 20, 128}}));
+  CAPTURE(name_of(bench.dtype()), t, heads, size);
+  const Twin qkv = bench.normal("qkv", {2, t, (heads + 1) * size});
+  const Twin cos = bench.zeros({t, size / 2}, bench.statistics()),
+             sin = bench.zeros({t, size / 2}, bench.statistics());
+  rope_table(cos.cpu, sin.cpu, 100);
+  bench.upload(cos);
+  bench.upload(sin);
+  for (const RopeDirection direction : {RopeDirection::forward, RopeDirection::backward}) {
+    run(bench, rope, {.qkv = qkv.cpu, .cos = cos.cpu, .sin = sin.cpu, .heads = heads, .direction = direction},
+        {.qkv = qkv.gpu, .cos = cos.gpu, .sin = sin.gpu, .heads = heads, .direction = direction});
+    CHECK(bench.error(qkv) < tolerance(bench.dtype()));
+  }
+}
+
+TEST_CASE("swiglu matches the CPU, also in place") {
+  TwinBench bench(any_dtype());
+  const auto [n, f] =
+      GENERATE(table<std::int64_t, std::int64_t>({{1, 1}, {5, 7}, {3, 8}, {65, 352}, {20, 5632}}));
+  CAPTURE(name_of(bench.dtype()), n, f);
+  const Twin gate_up = bench.normal("gate_up", {n, 2 * f}, 3), dout = bench.normal("dout", {n, f});
+  const Twin out = bench.poisoned({n, f}), apart = bench.poisoned({n, 2 * f});
+  run(bench, swiglu_forward, {.gate_up = gate_up.cpu, .out = out.cpu},
+      {.gate_up = gate_up.gpu, .out = out.gpu});
+  CHECK(bench.error(out) < tolerance(bench.dtype()));
+  run(bench, swiglu_backward, {.dout = dout.cpu, .gate_up = gate_up.cpu, .dgate_up = apart.cpu},
+      {.dout = dout.gpu, .gate_up = gate_up.gpu, .dgate_up = apart.gpu});
+  CHECK(bench.error(apart) < tolerance(bench.dtype()));
+  run(bench, swiglu_backward,
+      {.dout = dout.cpu, .gate_up = gate_up.cpu, .dgate_up = gate_up.cpu, .out = dout.cpu},
+      {.dout = dout.gpu, .gate_up = gate_up.gpu, .dgate_up = gate_up.gpu, .out = dout.gpu});
+  CHECK(bench.error(gate_up) < tolerance(bench.dtype()));
+  CHECK(bench.error(dout) < tolerance(bench.dtype()));
+}
+
+TEST_CASE("embedding matches the CPU, with tokens that come often") {
+  TwinBench bench(any_dtype());
+  const auto [b, t, c, v] = GENERATE(table<std::int64_t, std::int64_t, std::int64_t, std::int64_t>(
+      {{1, 1, 1, 2}, {2, 5, 7, 3}, {3, 65, 64, 1000}, {2, 300, 264, 5}, {1, 8, 1024, 70000}}));
+  const std::int64_t first = GENERATE(0, 2);
+  CAPTURE(name_of(bench.dtype()), b, t, c, v, first);
+  const CounterRng rng(3, "tokens");
+  std::vector<std::int32_t> tokens;
+  for (std::int64_t i = 0; i < b * (t + 3); ++i)
+    tokens.push_back(
+        static_cast<std::int32_t>(rng.u64(static_cast<std::uint64_t>(i)) % static_cast<std::uint64_t>(v)));
+  const Twin ids = bench.integers({b, t + 3}, tokens), weight = bench.normal("table", {v, c}),
+             out = bench.poisoned({b, t, c}), dout = bench.normal("dout", {b, t, c});
+  const Twin dtable = bench.normal("dtable", {v, c}, DType::f32, 1.0);
+  run(bench, embedding_forward, {.tokens = ids.cpu, .first = first, .table = weight.cpu, .out = out.cpu},
+      {.tokens = ids.gpu, .first = first, .table = weight.gpu, .out = out.gpu});
+  CHECK(bench.error(out) == 0);
+  run(bench, embedding_backward_weight,
+      {.dout = dout.cpu, .tokens = ids.cpu, .first = first, .dtable = dtable.cpu},
+      {.dout = dout.gpu, .tokens = ids.gpu, .first = first, .dtable = dtable.gpu});
+  CHECK(bench.error(dtable) < 1e-6);
+}
+
+TEST_CASE("attention matches the CPU, with and without documents") {
+  TwinBench bench(any_dtype());
+  const auto [b, t, heads, key_value, size] = GENERATE(
+      table<std::int64_t, std::int64_t, std::int64_t, std::int64_t, std::int64_t>({{1, 1, 1, 1, 2},
+                                                                                   {2, 7, 2, 1, 6},
+                                                                                   {2, 65, 4, 2, 32},
+                                                                                   {1, 200, 6, 1, 64},
+                                                                                   {2, 129, 2, 2, 80},
+                                                                                   {1, 256, 4, 4, 128},
+                                                                                   {1, 333, 2, 1, 128}}));
+  const bool documents = GENERATE(false, true);
+  CAPTURE(name_of(bench.dtype()), b, t, heads, key_value, size, documents);
+  const AttentionHeads shape{.query = heads, .key_value = key_value, .dim = size};
+  const Twin qkv = bench.normal("qkv", {b, t, (heads + 2 * key_value) * size});
+  Twin start;
+  if (documents) {  // a document of one token, some of a few, one that is long; rows that do not count
+    std::vector<std::int32_t> starts;
+    for (std::int64_t row = 0; row < b; ++row)
+      for (std::int64_t at = 0; at < t + 2; ++at)
+        starts.push_back(row == 1     ? -1
+                         : at < 5     ? (at < 1 ? 0 : 1)
+                         : at < t / 2 ? static_cast<std::int32_t>(at / 5 * 5)
+                                      : static_cast<std::int32_t>(t / 2));
+    for (std::size_t at = 1; at < starts.size(); ++at)
+      if (at % static_cast<std::size_t>(t + 2) != 0) starts[at] = std::max(starts[at], starts[at - 1]);
+    start = bench.integers({b, t + 2}, starts);
+  }
+  const Twin out = bench.poisoned({b, t, heads * size}),
+             lse = bench.poisoned({b, heads, t}, bench.statistics());
+  run(bench, attention_forward,
+      {.heads = shape, .qkv = qkv.cpu, .document_start = start.cpu, .out = out.cpu, .lse = lse.cpu},
+      {.heads = shape, .qkv = qkv.gpu, .document_start = start.gpu, .out = out.gpu, .lse = lse.gpu});
+  CHECK(bench.error(out) < 2 * tolerance(bench.dtype()));
+  CHECK(bench.error(lse) < tolerance(bench.dtype()));
+  const Twin dout = bench.normal("dout", {b, t, heads * size}), dqkv = bench.poisoned(qkv.cpu.shape);
+  run(bench, attention_backward,
+      {.heads = shape,
+       .dout = dout.cpu,
+       .qkv = qkv.cpu,
+       .document_start = start.cpu,
+       .out = out.cpu,
+       .lse = lse.cpu,
+       .dqkv = dqkv.cpu},
+      {.heads = shape,
+       .dout = dout.gpu,
+       .qkv = qkv.gpu,
+       .document_start = start.gpu,
+       .out = out.gpu,
+       .lse = lse.gpu,
+       .dqkv = dqkv.gpu});
+  CHECK(bench.error(dqkv) < 2 * tolerance(bench.dtype()));
+}
+
+TEST_CASE("the cross-entropy head matches the CPU: loss, argmax and gradients, whatever the chunk") {
+  TwinBench bench(any_dtype());
+  const auto [b, t, c, v, chunk] = GENERATE(
+      table<std::int64_t, std::int64_t, std::int64_t, std::int64_t, std::int64_t>({{1, 1, 8, 2, 1},
+                                                                                   {2, 5, 8, 11, 3},
+                                                                                   {2, 33, 64, 257, 64},
+                                                                                   {1, 40, 128, 32768, 40},
+                                                                                   {1, 9, 64, 129281, 4}}));
+  CAPTURE(name_of(bench.dtype()), b, t, c, v, chunk);
+  const CounterRng rng(3, "targets");
+  std::vector<std::int32_t> tokens, starts;
+  for (std::int64_t i = 0; i < b * (t + 2); ++i) {
+    tokens.push_back(
+        static_cast<std::int32_t>(rng.u64(static_cast<std::uint64_t>(i)) % static_cast<std::uint64_t>(v)));
+    starts.push_back(i / (t + 2) == 1 && i % (t + 2) > t / 2 ? -1 : i % (t + 2) < 3 ? 0 : 3);
+  }
+  const Twin ids = bench.integers({b, t + 2}, tokens), start = bench.integers({b, t + 2}, starts);
+  const Twin x = bench.normal("x", {b, t, c}), w = bench.normal("w", {v, c}, 0.3),
+             logits = bench.poisoned({chunk, v}), dx = bench.poisoned({b, t, c});
+  const Twin loss = bench.zeros({1}, DType::f64), dw = bench.normal("dw", {v, c}, DType::f32, 1e-4);
+  const Twin argmax = bench.integers({b, t}, std::vector<std::int32_t>(static_cast<std::size_t>(b * t), -7));
+  const auto head = [&](Tensor Twin::*on) {
+    return CrossEntropyHead{.x = x.*on,
+                            .weight = w.*on,
+                            .targets = {.tokens = ids.*on, .document_start = start.*on, .ahead = 2},
+                            .gradient_scale = 0.01,
+                            .logits = logits.*on,
+                            .loss_sum = loss.*on,
+                            .argmax = argmax.*on,
+                            .dx = dx.*on,
+                            .dweight = dw.*on};
+  };
+  run(bench, cross_entropy_head, head(&Twin::cpu), head(&Twin::gpu));
+  CHECK(bench.error(loss) < tolerance(bench.dtype()));
+  CHECK(bench.error(dx) < 2 * tolerance(bench.dtype()));
+  CHECK(bench.error(dw) < 2 * tolerance(bench.dtype()));
+  // Logits that bf16 rounds to one value have several likeliest tokens.
+  const Tensor found = bench.download(argmax);
+  std::int64_t different = 0;
+  for (std::int64_t i = 0; i < b * t; ++i)
+    different += found.as<std::int32_t>()[i] != argmax.cpu.as<std::int32_t>()[i];
+  CHECK(different <= (bench.dtype() == DType::bf16 ? (b * t + 5) / 6 : 0));
+}
+
+TEST_CASE("AdamW, norms and elementwise operators match the CPU") {
+  TwinBench bench(DType::f32);
+  const std::int64_t n = GENERATE(1, 1000, 65536 * 3 + 5);
+  CAPTURE(n);
+  const Twin p = bench.normal("p", {n}), g = bench.normal("g", {n}), m = bench.normal("m", {n}, 0.1),
+             v = bench.zeros({n}, DType::f32), weights = bench.poisoned({n}, DType::bf16);
+  const Twin sum = bench.zeros({1}, DType::f64), scale = bench.zeros({1}, DType::f64);
+  run(bench, sum_of_squares, {g.cpu, sum.cpu}, {g.gpu, sum.gpu});
+  run(bench, sum_of_squares, {p.cpu, sum.cpu}, {p.gpu, sum.gpu});
+  CHECK(bench.error(sum) < 1e-12);
+  run(bench, clip_scale, {.sum = sum.cpu, .limit = 1, .scale = scale.cpu},
+      {.sum = sum.gpu, .limit = 1, .scale = scale.gpu});
+  CHECK(bench.error(scale) < 1e-12);
+  CHECK(checksum(bench.cpu(), p.cpu) == checksum(bench.gpu(), p.gpu));
+  const auto step = [&](Tensor Twin::*on, const Tensor& rounded) {
+    return AdamW{.values = p.*on,
+                 .gradients = g.*on,
+                 .exp_avg = m.*on,
+                 .exp_avg_sq = v.*on,
+                 .weights = rounded,
+                 .gradient_scale = scale.*on,
+                 .lr = 0.01,
+                 .weight_decay = 0.1,
+                 .step = 3};
+  };
+  run(bench, adamw, step(&Twin::cpu, {}), step(&Twin::gpu, weights.gpu));
+  for (const Twin& state : {p, m, v}) CHECK(bench.error(state) < 1e-6);
+  std::copy_n(p.cpu.as<float>(), n, weights.cpu.as<float>());
+  CHECK(bench.error(weights) < tolerance(DType::bf16));
+
+  add(bench.cpu(), g.cpu, p.cpu);
+  add(bench.gpu(), g.gpu, p.gpu);
+  CHECK(bench.error(p) < 1e-6);
+  random_normal(bench.cpu(), {.out = p.cpu, .rng = {7, "x"}, .std = 0.02});
+  random_normal(bench.gpu(), {.out = p.gpu, .rng = {7, "x"}, .std = 0.02});
+  CHECK(bench.error(p) < 1e-7);
+  fill(bench.cpu(), g.cpu, 0.5);
+  fill(bench.gpu(), g.gpu, 0.5);
+  CHECK(bench.error(g) == 0);
+  set_zero(bench.cpu(), g.cpu);
+  set_zero(bench.gpu(), g.gpu);
+  CHECK(bench.error(g) == 0);
+}
