@@ -69,12 +69,14 @@ __global__ void __launch_bounds__(block_threads, 1)
     Queries::load(queries + stage * Queries::bytes, qkv + p.query(work.row, head), p.qkv_width(), q0, p.time);
     Queries::load(douts + stage * Queries::bytes, dout + p.out(work.row, head), p.out_width(), q0, p.time);
     if (threadIdx.x < score_rows) {
-      const int t = min(q0 + static_cast<int>(threadIdx.x), p.time - 1);
+      const int t = q0 + threadIdx.x, held = min(t, p.time - 1);
+      const std::int64_t i = p.statistic(work.row, head) + held;
       const std::uint32_t to = statistics_address + stage * sizeof(Statistics) + threadIdx.x * 4;
-      copy_4_async(to + offsetof(Statistics, lse), lse + p.statistic(work.row, head) + t);
-      copy_4_async(to + offsetof(Statistics, delta), delta + p.statistic(work.row, head) + t);
+      copy_4_async(to + offsetof(Statistics, lse), lse + i, t < p.time);  // else 0, as Q, dO: P = 1, dS = 0
+      copy_4_async(to + offsetof(Statistics, delta), delta + i, t < p.time);
       if (p.document_start != nullptr)
-        copy_4_async(to + offsetof(Statistics, first), p.document_start + work.row * p.document_stride + t);
+        copy_4_async(to + offsetof(Statistics, first), p.document_start + work.row * p.document_stride + held,
+                     true);
     }
   };
 
