@@ -29,43 +29,40 @@ struct Tile {
   static constexpr int band_bytes = 8 * row_bytes;  // the permutation repeats every eight rows
   static_assert(HS % width == 0 && R % 8 == 0);
 
-  static constexpr std::uint64_t swizzle = std::uint64_t(width == 64 ? 1 : 2) << 62;
-
-  __device__ static std::uint32_t piece(int row, int column) {  // column in pieces of eight elements
-    constexpr int pieces = width / 8;
-    const int permuted = (column % pieces) ^ (width == 64 ? row & 7 : (row >> 1) & 3);
-    return column / pieces * panel_bytes + row * row_bytes + permuted * 16;
-  }
-
   /// Operand of rows `row` and on (a multiple of eight), of the columns [16·step, 16·step + 16).
   __device__ static std::uint64_t columns(std::uint32_t tile, int row, int step) {
     const int column = 16 * step;
-    return descriptor(tile + column / width * panel_bytes + row * row_bytes + column % width * 2, 16);
+    return descriptor(tile, row * row_bytes + column / width * panel_bytes + column % width * 2, 16);
   }
   /// Operand of the rows [16·step, 16·step + 16), of all HS columns, which lie contiguous panel by panel.
   __device__ static std::uint64_t rows(std::uint32_t tile, int step) {
-    return descriptor(tile + 16 * step * row_bytes, panel_bytes);
+    return descriptor(tile, 16 * step * row_bytes, panel_bytes);
   }
 
-  /// Copies rows [first, first + R) of a matrix; those at or past end become zero.
+  /// Copies rows [first, first + R) of a matrix; those at or past end become zero. A thread copies the same
+  /// piece of every panel and of every `pass`-th row.
   __device__ static void load(std::uint32_t tile, const __nv_bfloat16* matrix, std::int64_t stride, int first,
                               int end) {
-    constexpr int pieces = HS / 8;
-    static_assert(R * pieces % block_threads == 0);
+    constexpr int pieces = width / 8, pass = block_threads / pieces;  // of 16 bytes in a panel's row
+    static_assert(R % pass == 0 && pass % 8 == 0);
+    const int row = threadIdx.x / pieces, piece = threadIdx.x % pieces;
+    const int permuted = piece ^ (width == 64 ? row & 7 : (row >> 1) & 3);
+    const std::uint32_t to = tile + row * row_bytes + permuted * 16;
+    const __nv_bfloat16* from = matrix + (first + row) * stride + piece * 8;
 #pragma unroll
-    for (int k = 0; k < R * pieces / block_threads; ++k) {
-      const int i = k * block_threads + threadIdx.x;
-      const int row = i / pieces, column = i % pieces, t = first + row;
-      copy_16_async(tile + piece(row, column), matrix + min(t, end - 1) * stride + column * 8, t < end);
-    }
+    for (int below = 0; below < R; below += pass, from += pass * stride)
+#pragma unroll
+      for (int panel = 0; panel < HS / width; ++panel)
+        copy_16_async(to + panel * panel_bytes + below * row_bytes, from + panel * width,
+                      first + row + below < end);
   }
 
  private:
-  /// PTX ISA, "Matrix Descriptor Format": address, leading and stride byte offsets, each in units of 16
-  /// bytes.
-  __device__ static std::uint64_t descriptor(std::uint32_t address, int leading) {
-    return std::uint64_t((address & 0x3ffff) >> 4) | std::uint64_t(leading >> 4) << 16 |
-           std::uint64_t(band_bytes >> 4) << 32 | swizzle;
+  /// PTX ISA, "Matrix Descriptor Format": address, leading and stride byte offsets in units of 16 bytes, and
+  /// the swizzle's code. Shared addresses lie below 2¹⁸, so that sums stay within the address's 14 bits.
+  __device__ static std::uint64_t descriptor(std::uint32_t tile, int offset, int leading) {
+    constexpr std::uint32_t high = band_bytes / 16 | std::uint32_t(width == 64 ? 1 : 2) << 30;
+    return std::uint64_t(high) << 32 | (tile / 16 + offset / 16 + (leading / 16 << 16));
   }
 };
 

@@ -6,6 +6,7 @@ namespace {
 
 constexpr int owned_rows = block_rows;  // queries or keys of a block
 constexpr int score_rows = 64;          // of the other side, a tile
+constexpr int stages = 3;               // of the other side's tiles: in products, waited for, coming
 constexpr int count = score_rows / 2;   // of a thread: its share of 64 × score_rows scores
 
 // Both kernels rebuild P = exp(Q Kᵀ/√HS − lse) and with it dS = P ∘ (dO Vᵀ − delta), whose factor 1/√HS is
@@ -23,15 +24,17 @@ struct Statistics {
 
 template <int HS>
 constexpr int keys_shared = tile_alignment + 2 * Tile<HS, owned_rows>::bytes +
-                            4 * Tile<HS, score_rows>::bytes + 2 * static_cast<int>(sizeof(Statistics));
+                            2 * stages* Tile<HS, score_rows>::bytes +
+                            stages* static_cast<int>(sizeof(Statistics));
 
 /// dV = Pᵀ dO and dK = dSᵀ Q / √HS, per key/value head, over the queries of all its query heads.
 ///
 /// A block owns 128 keys of one key/value head, a warpgroup 64 of them, and goes through the tiles of 64
 /// queries that see any of them, query head by query head: no sum has two writers. All scores are transposed,
 /// [keys × queries], so that Pᵀ and dSᵀ are in registers what the next products take as operand and never
-/// pass through shared memory, which holds K, V and two stages of Q, dO and their rows' statistics. Registers
-/// of a thread: dK and dV 64 each, P and dP 32 each. Products run while P and dS are computed beside them.
+/// pass through shared memory, which holds K, V and three stages of Q, dO and their rows' statistics.
+/// Registers of a thread: dK and dV 64 each, P and dP 32 each. Products run while P and dS are computed
+/// beside them; those of dV and dK end only in the next step, behind that step's scores.
 template <int HS>
 __global__ void __launch_bounds__(block_threads, 1)
     keys_kernel(Problem p, Schedule schedule, const __nv_bfloat16* __restrict__ dout,
@@ -41,8 +44,8 @@ __global__ void __launch_bounds__(block_threads, 1)
   using Queries = Tile<HS, score_rows>;
   extern __shared__ unsigned char shared[];
   const std::uint32_t keys = first_tile(shared), values = keys + Keys::bytes;
-  const std::uint32_t queries = values + Keys::bytes, douts = queries + 2 * Queries::bytes;
-  const std::uint32_t statistics_address = douts + 2 * Queries::bytes;
+  const std::uint32_t queries = values + Keys::bytes, douts = queries + stages * Queries::bytes;
+  const std::uint32_t statistics_address = douts + stages * Queries::bytes;
   const auto* statistics =
       reinterpret_cast<const Statistics*>(shared + (statistics_address - shared_address(shared)));
 
@@ -66,12 +69,14 @@ __global__ void __launch_bounds__(block_threads, 1)
     Queries::load(queries + stage * Queries::bytes, qkv + p.query(work.row, head), p.qkv_width(), q0, p.time);
     Queries::load(douts + stage * Queries::bytes, dout + p.out(work.row, head), p.out_width(), q0, p.time);
     if (threadIdx.x < score_rows) {
-      const int t = min(q0 + static_cast<int>(threadIdx.x), p.time - 1);
+      const int t = q0 + threadIdx.x, held = min(t, p.time - 1);
+      const std::int64_t i = p.statistic(work.row, head) + held;
       const std::uint32_t to = statistics_address + stage * sizeof(Statistics) + threadIdx.x * 4;
-      copy_4_async(to + offsetof(Statistics, lse), lse + p.statistic(work.row, head) + t);
-      copy_4_async(to + offsetof(Statistics, delta), delta + p.statistic(work.row, head) + t);
+      copy_4_async(to + offsetof(Statistics, lse), lse + i, t < p.time);  // else 0, as Q, dO: P = 1, dS = 0
+      copy_4_async(to + offsetof(Statistics, delta), delta + i, t < p.time);
       if (p.document_start != nullptr)
-        copy_4_async(to + offsetof(Statistics, first), p.document_start + work.row * p.document_stride + t);
+        copy_4_async(to + offsetof(Statistics, first), p.document_start + work.row * p.document_stride + held,
+                     true);
     }
   };
 
@@ -86,15 +91,21 @@ __global__ void __launch_bounds__(block_threads, 1)
 #pragma unroll
   for (int i = 0; i < HS / 2; ++i) dk[i] = dv[i] = 0;
 
-  for (int stage = 0; head < heads_end; stage ^= 1) {
+  int stage = 0;
+  do {  // there is a step; a loop that might have none would make the compiler end dK within each step
     finish_copies();
-    __syncthreads();  // this step's queries have come; nobody reads the last ones any more
-    const bool last_tile = q0 + score_rows >= end;
-    const int next_head = head + last_tile, next_q0 = last_tile ? k0 : q0 + score_rows;
-    if (next_head < heads_end) load(stage ^ 1, next_head, next_q0);
+    __syncthreads();  // this step's queries have come; nobody reads those before the last any more
     const std::uint32_t q_tile = queries + stage * Queries::bytes;
     const std::uint32_t dout_tile = douts + stage * Queries::bytes;
     const Statistics& of = statistics[stage];
+    const int to_diagonal = q0 - k0;
+    stage = stage + 1 < stages ? stage + 1 : 0;
+    q0 += score_rows;
+    if (q0 >= end) {
+      q0 = k0;
+      ++head;
+    }
+    if (head < heads_end) load(stage, head, q0);
 
     pin(weights);
     pin(dscores);
@@ -103,16 +114,20 @@ __global__ void __launch_bounds__(block_threads, 1)
     wgmma_commit();
     row_products<HS, owned_rows, score_rows>(dscores, values, warp_rows, dout_tile);
     wgmma_commit();
-    wgmma_wait<1>();
+    wgmma_wait<1>();  // all but dP: the last step's dK too
     pin(weights);
-    const bool borders = p.document_start != nullptr && of.first[score_rows - 1] > k0;
-    if (q0 < k1 - 1 || borders) {
+    pin(dk);
+    pin(doperand);
+    if (to_diagonal < owned_rows - 1) {
 #pragma unroll
-      for (int i = 0; i < count; ++i) {
-        const int column = i / 4 * 8 + at.column + i % 2;
-        const int t = q0 + column, u = k0 + at.row + i / 2 % 2 * 8;
-        if (u > t || (borders && u < of.first[column])) weights[i] = -INFINITY;
-      }
+      for (int i = 0; i < count; ++i)
+        if (at.row + i / 2 % 2 * 8 > to_diagonal + at.column + i / 4 * 8 + i % 2) weights[i] = -INFINITY;
+    }
+    if (p.document_start != nullptr && of.first[score_rows - 1] > k0) {
+      const int u = k0 + at.row;
+#pragma unroll
+      for (int i = 0; i < count; ++i)
+        if (u + i / 2 % 2 * 8 < of.first[at.column + i / 4 * 8 + i % 2]) weights[i] = -INFINITY;
     }
 #pragma unroll
     for (int g = 0; g < score_rows / 8; ++g) {
@@ -148,14 +163,12 @@ __global__ void __launch_bounds__(block_threads, 1)
     wgmma_begin();
     weighted_rows<HS, score_rows>(dk, doperand, q_tile);  // dK += dSᵀ Q
     wgmma_commit();
-    wgmma_wait<0>();
+    wgmma_wait<1>();
     pin(dv);
-    pin(dk);
     pin(operand);
-    pin(doperand);
-    head = next_head;
-    q0 = next_q0;
-  }
+  } while (head < heads_end);
+  wgmma_wait<0>();
+  pin(dk);
 
   const float scale[2] = {p.scale, p.scale}, one[2] = {1, 1};
   store_rows<HS>(dk, scale, dqkv + p.key(work.row, work.head), p.qkv_width(), k0 + at.row, p.time);
@@ -164,13 +177,14 @@ __global__ void __launch_bounds__(block_threads, 1)
 
 template <int HS>
 constexpr int queries_shared =
-    tile_alignment + 2 * Tile<HS, owned_rows>::bytes + 4 * Tile<HS, score_rows>::bytes;
+    tile_alignment + 2 * Tile<HS, owned_rows>::bytes + 2 * stages* Tile<HS, score_rows>::bytes;
 
 /// dQ = dS K / √HS, per query head.
 ///
 /// A block owns 128 queries of one head, a warpgroup 64 of them, and goes through the tiles of 64 keys that
-/// they see. Shared memory: Q, dO and two stages of K and V. Registers of a thread: dQ 64, P and dP 32 each.
-/// That this kernel computes P and dP a second time is the price of no sum having two writers.
+/// they see. Shared memory: Q, dO and three stages of K and V, used as above. Registers of a thread: dQ 64, P
+/// and dP 32 each. That this kernel computes P and dP a second time is the price of no sum having two
+/// writers.
 template <int HS>
 __global__ void __launch_bounds__(block_threads, 1)
     queries_kernel(Problem p, Schedule schedule, const __nv_bfloat16* __restrict__ dout,
@@ -180,12 +194,12 @@ __global__ void __launch_bounds__(block_threads, 1)
   using Keys = Tile<HS, score_rows>;
   extern __shared__ unsigned char shared[];
   const std::uint32_t queries = first_tile(shared), douts = queries + Queries::bytes;
-  const std::uint32_t keys = douts + Queries::bytes, values = keys + 2 * Keys::bytes;
+  const std::uint32_t keys = douts + Queries::bytes, values = keys + stages * Keys::bytes;
 
   const Work work = schedule.work(blockIdx.x);
   const int q0 = (schedule.tiles - 1 - work.rank) * owned_rows;
   const int first_key0 = p.first_key(work.row, q0) / score_rows * score_rows;
-  const int steps = (min(q0 + owned_rows, p.time) - first_key0 + score_rows - 1) / score_rows;
+  const int end = min(q0 + owned_rows, p.time);
   const __nv_bfloat16* k = qkv + p.key(work.row, work.head / p.group());
   const __nv_bfloat16* v = qkv + p.value(work.row, work.head / p.group());
 
@@ -204,38 +218,39 @@ __global__ void __launch_bounds__(block_threads, 1)
     row_delta[r] = delta[i];
   }
 
-  const auto load = [&](int step) {
-    if (step >= steps) return;
-    const int key0 = first_key0 + step * score_rows;
-    Keys::load(keys + step % 2 * Keys::bytes, k, p.qkv_width(), key0, p.time);
-    Keys::load(values + step % 2 * Keys::bytes, v, p.qkv_width(), key0, p.time);
+  const auto load = [&](int stage, int key0) {
+    Keys::load(keys + stage * Keys::bytes, k, p.qkv_width(), key0, p.time);
+    Keys::load(values + stage * Keys::bytes, v, p.qkv_width(), key0, p.time);
   };
 
   Queries::load(queries, qkv + p.query(work.row, work.head), p.qkv_width(), q0, p.time);
   Queries::load(douts, dout + p.out(work.row, work.head), p.out_width(), q0, p.time);
-  load(0);
+  load(0, first_key0);
 
   float dq[HS / 2], weights[count], dscores[count];
   std::uint32_t operand[count / 2];
 #pragma unroll
   for (float& d : dq) d = 0;
 
-  for (int step = 0; step < steps; ++step) {
+  int stage = 0, key0 = first_key0;
+  do {
     finish_copies();
-    __syncthreads();  // this step's keys have come; nobody reads the last ones any more
-    load(step + 1);
-    const std::uint32_t key_tile = keys + step % 2 * Keys::bytes;
-    const int key0 = first_key0 + step * score_rows;
+    __syncthreads();  // this step's keys have come; nobody reads those before the last any more
+    const int next_stage = stage + 1 < stages ? stage + 1 : 0;
+    if (key0 + score_rows < end) load(next_stage, key0 + score_rows);
+    const std::uint32_t key_tile = keys + stage * Keys::bytes;
 
     pin(weights);
     pin(dscores);
     wgmma_begin();
     row_products<HS, owned_rows, score_rows>(weights, queries, warp_rows, key_tile);
     wgmma_commit();
-    row_products<HS, owned_rows, score_rows>(dscores, douts, warp_rows, values + step % 2 * Keys::bytes);
+    row_products<HS, owned_rows, score_rows>(dscores, douts, warp_rows, values + stage * Keys::bytes);
     wgmma_commit();
-    wgmma_wait<1>();
+    wgmma_wait<1>();  // all but dP: the last step's dQ too
     pin(weights);
+    pin(dq);
+    pin(operand);
     if (key0 + score_rows - 1 > q0 || key0 < last_first) {
 #pragma unroll
       for (int i = 0; i < count; ++i) {
@@ -256,10 +271,11 @@ __global__ void __launch_bounds__(block_threads, 1)
     wgmma_begin();
     weighted_rows<HS, score_rows>(dq, operand, key_tile);  // dQ += dS K
     wgmma_commit();
-    wgmma_wait<0>();
-    pin(dq);
-    pin(operand);
-  }
+    stage = next_stage;
+    key0 += score_rows;
+  } while (key0 < end);
+  wgmma_wait<0>();
+  pin(dq);
 
   const float scale[2] = {p.scale, p.scale};
   store_rows<HS>(dq, scale, dqkv + p.query(work.row, work.head), p.qkv_width(), t[0], p.time);

@@ -25,9 +25,10 @@ __device__ __forceinline__ void copy_16_async(std::uint32_t to, const void* from
                : "memory");
 }
 
-/// Copies 4 bytes from global to shared memory.
-__device__ __forceinline__ void copy_4_async(std::uint32_t to, const void* from) {
-  asm volatile("cp.async.ca.shared.global [%0], [%1], 4;" ::"r"(to), "l"(from) : "memory");
+/// Copies 4 bytes from global to shared memory, or writes zeros.
+__device__ __forceinline__ void copy_4_async(std::uint32_t to, const void* from, bool filled) {
+  asm volatile("cp.async.ca.shared.global [%0], [%1], 4, %2;" ::"r"(to), "l"(from), "r"(filled ? 4 : 0)
+               : "memory");
 }
 
 /// Waits until this thread's copies have landed and shows them to the tensor cores, which read shared memory
