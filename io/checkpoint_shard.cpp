@@ -57,10 +57,9 @@ PieceRecord record_of(const CheckpointPiece& piece, const std::string& file) {
   if (range.begin < 0 || range.size() < 0 || range.end > elements)
     throw DefectError("checkpoint: {}: elements [{}, {}) are not inside shape {}", name, range.begin,
                       range.end, to_string(piece.shape));
-  if (!range.empty() && (!piece.data.defined() || piece.data.elements() != range.size() ||
-                         piece.data.device != DeviceKind::cpu))
-    throw DefectError("checkpoint: {}: elements [{}, {}) need {} elements on the CPU, the data has shape {}",
-                      name, range.begin, range.end, range.size(), to_string(piece.data.shape));
+  if (!range.empty() && (!piece.data.defined() || piece.data.elements() != range.size()))
+    throw DefectError("checkpoint: {}: elements [{}, {}) need {} elements, the data has shape {}", name,
+                      range.begin, range.end, range.size(), to_string(piece.data.shape));
   PieceRecord record{piece.kind, piece.tensor, piece.shape, piece.data.dtype, range, file, {}, 0, {}};
   record.dataset = fmt::format("/{}/{}", piece.kind, piece.tensor);
   if (!whole(record)) record.dataset += fmt::format("@{}", range.begin);

@@ -32,7 +32,6 @@ struct CheckpointWriter::Save {
 namespace {
 
 constexpr const char* id_file = "save_id";
-constexpr std::size_t staging_alignment = 64;
 
 std::string new_id() {
   std::random_device random;
@@ -112,27 +111,16 @@ void CheckpointWriter::take(std::span<const CheckpointPiece> pieces) {
 }
 
 std::int64_t CheckpointWriter::stage() {
-  const auto padded = [](std::size_t bytes) {
-    return (bytes + staging_alignment - 1) / staging_alignment * staging_alignment;
-  };
-  std::size_t needed = 0;
+  staging_.take(data_);
   std::int64_t bytes = 0;
-  for (const Tensor& tensor : data_) {
-    needed += padded(tensor.bytes());
-    bytes += static_cast<std::int64_t>(tensor.bytes());
-  }
-  if (needed > staging_bytes_) {
-    staging_.reset();
-    staging_.reset(new std::byte[needed]);  // not zeroed
-    staging_bytes_ = needed;
-  }
-  std::byte* place = staging_.get();
-  for (Tensor& tensor : data_) {
-    std::memcpy(place, tensor.data, tensor.bytes());
-    tensor.data = place;
-    place += padded(tensor.bytes());
-  }
+  for (const Tensor& tensor : data_) bytes += static_cast<std::int64_t>(tensor.bytes());
   return bytes;
+}
+
+void CheckpointWriter::reserve(std::span<const CheckpointPiece> pieces) {
+  std::vector<Tensor> tensors;
+  for (const CheckpointPiece& piece : pieces) tensors.push_back(piece.data);
+  staging_.reserve(tensors);
 }
 
 void CheckpointWriter::run(const Save& save) noexcept {

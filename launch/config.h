@@ -21,10 +21,15 @@ struct DataConfig {
 };
 
 struct TrainConfig {
+  enum class Precision { automatic, f32, bf16 };
+
   std::int64_t steps = 400;
   std::int64_t global_batch = 32;  // rows a step, over all ranks
   std::int64_t microbatch = 4;     // B: rows that pass the pipeline together
   std::uint64_t seed = 1;
+  Precision precision = Precision::automatic;  // of activations and of the weights that layers compute with
+  Recompute recompute = Recompute::none;
+  bool deterministic = false;
   std::int64_t evaluate_every = 0;
   std::int64_t evaluate_rows = 64;
 };

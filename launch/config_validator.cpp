@@ -6,6 +6,7 @@
 #include "launch/options.h"
 #include "parallel/partition.h"
 #include "parallel/schedules.h"
+#include "runtime/backend.h"
 #include "runtime/error.h"
 
 namespace foretoken {
@@ -71,7 +72,12 @@ void validate_pipeline(const Config& config) {
   const ParallelConfig& parallel = config.parallel;
   // Whether a schedule takes these stages does not depend on the microbatches.
   with_origin(config, {"parallel.schedule", "parallel.virtual_stages", "parallel.pp"}, [&] {
-    make_program(parallel.schedule, {.pp = parallel.pp, .virtual_stages = parallel.virtual_stages});
+    const Program program =
+        make_program(parallel.schedule, {.pp = parallel.pp, .virtual_stages = parallel.virtual_stages});
+    if (config.train.recompute == Recompute::full && has_split_backward(program))
+      throw UsageError(
+          "parallel: schedule \"{}\" takes weight gradients late, which recompute \"full\" forbids",
+          parallel.schedule);
   });
   if (parallel.blocks_per_stage.empty()) return;
   const Grid grid{.pp = parallel.pp, .virtual_stages = parallel.virtual_stages};
@@ -87,7 +93,7 @@ void validate_run(const Config& config) {
                      origin_of(config, {"run.name"}), name);
   if (config.run.directory.empty())
     throw UsageError("{}run: directory is empty", origin_of(config, {"run.directory"}));
-  if (config.run.device == RunConfig::Device::cuda)
+  if (config.run.device == RunConfig::Device::cuda && !with_cuda)
     throw UsageError("{}run: device \"cuda\": this program was built without a CUDA backend",
                      origin_of(config, {"run.device"}));
 }

@@ -39,8 +39,9 @@ int evaluate(const EvaluateArguments& arguments) {
                           .spec = &spec,
                           .range = {0, spec.shape.elements()},
                           .data = session.model().parameters().value(spec.name)});
-    const CheckpointInfo info =
-        load_checkpoint(arguments.path, config, to_string(dataset.tokenizer()), pieces, world, console);
+    const CheckpointInfo info = load_checkpoint(arguments.path, config, to_string(dataset.tokenizer()),
+                                                pieces, session.stream(), world, console);
+    session.model().parameters().round_weights(session.stream());
     check_replicas(session.stream(), session.model().parameters(), session.groups());
     console.line(fmt::format("evaluate   {} at step {}, on {} ({})", arguments.path, info.step,
                              arguments.data, to_string(session.grid())));

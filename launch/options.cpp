@@ -88,6 +88,12 @@ void add_train(std::vector<Option>& table) {
   train.add("global_batch", &T::global_batch, within(1, 16777216), "rows of a step, over all ranks");
   train.add("microbatch", &T::microbatch, within(1, 65536), "rows that pass the pipeline together");
   train.add("seed", &T::seed, at_least(0), "of initial weights and data order");
+  train.add("precision", &T::precision, {"auto", "f32", "bf16"},
+            "dtype that layers compute in, over f32 values; auto: bf16 on GPUs, f32 on CPUs");
+  train.add(
+      "recompute", &T::recompute, {"none", "selective", "full"},
+      "what backward computes again to save memory: nothing, what norms and gates give, or whole layers");
+  train.add("deterministic", &T::deterministic, "the same bits every time on GPUs too, at some cost");
   train.add("evaluate_every", &T::evaluate_every, at_least(0),
             "steps between evaluations on data.validation_path, 0: never");
   train.add("evaluate_rows", &T::evaluate_rows, at_least(1), "rows of such an evaluation");
@@ -142,7 +148,8 @@ void add_run(std::vector<Option>& table) {
   using R = RunConfig;
   run.add("directory", &R::directory, "folder in which run folders are made");
   run.add("name", &R::name, "first part of the run folder's name; the time (UTC) follows");
-  run.add("device", &R::device, {"auto", "cpu", "cuda"}, "where ranks compute");
+  run.add("device", &R::device, {"auto", "cpu", "cuda"},
+          "where ranks compute; auto: on GPUs where every rank sees one");
 }
 
 std::vector<Option> make_table() {

@@ -1,10 +1,12 @@
 #include "launch/resume.h"
 
+#include <cstddef>
 #include <optional>
 
 #include "io/checkpoint_directory.h"
 #include "launch/agreement.h"
 #include "runtime/error.h"
+#include "runtime/operators/elementwise.h"
 
 namespace foretoken {
 
@@ -26,6 +28,17 @@ void require_same_conventions(const CheckpointInfo& info, const Config& config) 
       throw UsageError("checkpoint: it was trained with {} {}, but this run has {}", name,
                        found == info.conventions.end() ? "unstated" : found->second, value);
   }
+}
+
+/// Straight into memory of the host, through it into a GPU's.
+void read_piece(const Checkpoint& checkpoint, const StatePiece& piece, Stream& stream) {
+  if (piece.data.device == DeviceKind::cpu)
+    return checkpoint.read(piece.kind, piece.spec->name, piece.range, piece.data);
+  std::vector<std::byte> bytes(piece.data.bytes());
+  const Tensor host{bytes.data(), piece.data.dtype, DeviceKind::cpu, piece.data.shape};
+  checkpoint.read(piece.kind, piece.spec->name, piece.range, host);
+  copy(stream, host, piece.data);
+  stream.synchronize();
 }
 
 }  // namespace
@@ -50,7 +63,8 @@ std::vector<CheckpointPiece> checkpoint_pieces(const std::vector<StatePiece>& pi
 }
 
 CheckpointInfo load_checkpoint(const std::string& path, const Config& config, const std::string& tokenizer,
-                               const std::vector<StatePiece>& pieces, Communicator& world, Console& console) {
+                               const std::vector<StatePiece>& pieces, Stream& stream, Communicator& world,
+                               Console& console) {
   std::string last_fault;
   // Rank 0 lists: all ranks must try the same ones even while a save of another run retires some.
   std::string listing, fault;
@@ -78,8 +92,7 @@ CheckpointInfo load_checkpoint(const std::string& path, const Config& config, co
         throw DataError("checkpoint: {}: trained on tokens of {}, but the dataset holds those of {}",
                         directory, checkpoint->info().tokenizer, tokenizer);
       try {
-        for (const StatePiece& piece : pieces)
-          checkpoint->read(piece.kind, piece.spec->name, piece.range, piece.data);
+        for (const StatePiece& piece : pieces) read_piece(*checkpoint, piece, stream);
       } catch (const Error& error) {
         fault = error.what();
       }

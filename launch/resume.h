@@ -24,6 +24,7 @@ std::vector<CheckpointPiece> checkpoint_pieces(const std::vector<StatePiece>& pi
 /// DataError. One with other conventions is a UsageError; with another tokenizer than `tokenizer`
 /// (to_string(identity)), a DataError. Collective.
 CheckpointInfo load_checkpoint(const std::string& path, const Config& config, const std::string& tokenizer,
-                               const std::vector<StatePiece>& pieces, Communicator& world, Console& console);
+                               const std::vector<StatePiece>& pieces, Stream& stream, Communicator& world,
+                               Console& console);
 
 }  // namespace foretoken

@@ -3,9 +3,11 @@
 #include <algorithm>
 #include <thread>
 
+#include "launch/config_loader.h"
 #include "model/cost.h"
 #include "parallel/lower_program.h"
 #include "parallel/schedules.h"
+#include "runtime/error.h"
 #include "runtime/operators/elementwise.h"
 
 namespace foretoken {
@@ -16,13 +18,6 @@ ReadyProgram ready(const Program& compute) {
   ReadyProgram result{.program = lower_program(compute), .footprint = {}};
   result.footprint = validate_program(result.program);
   return result;
-}
-
-bool has_split_backward(const Program& program) {
-  for (const auto& rank : program.ranks)
-    for (const Action& action : rank)
-      if (action.kind == ActionKind::backward_weight) return true;
-  return false;
 }
 
 }  // namespace
@@ -54,11 +49,30 @@ int resolve_threads(const Config& config, int local_ranks) {
   return std::max(1, static_cast<int>(std::thread::hardware_concurrency()) / std::max(1, local_ranks));
 }
 
+Device::Options resolve_device(const Config& config, MpiCommunicator& world) {
+  Device::Options options{.threads = resolve_threads(config, world.world().local_ranks()),
+                          .deterministic = config.train.deterministic};
+  const int own = Device::gpus();
+  std::int32_t fewest = own;
+  world.all_reduce(tensor_over(std::span(&fewest, 1), {1}), ReduceOp::min);
+  if (config.run.device == RunConfig::Device::cuda && fewest == 0)
+    throw UsageError("{}run: device \"cuda\": {} sees no GPU", origin_of(config, {"run.device"}),
+                     own == 0 ? fmt::format("rank {}", world.rank()) : "another rank");
+  if (config.run.device == RunConfig::Device::cpu || fewest == 0) {
+    if (config.train.precision == TrainConfig::Precision::bf16)
+      throw UsageError("{}train: precision \"bf16\" needs GPUs, but the ranks compute on the CPU",
+                       origin_of(config, {"train.precision", "run.device"}));
+    return options;
+  }
+  options.kind = DeviceKind::cuda;
+  options.gpu = world.world().local_rank() % own;
+  return options;
+}
+
 Session::Session(MpiCommunicator& world, const Config& config, const Grid& grid, Purpose purpose)
     : config_(config),
+      device_(resolve_device(config, world)),
       groups_(make_groups(world, grid)),
-      threads_(resolve_threads(config, world.world().local_ranks())),
-      stream_(threads_),
       layout_(resolve_layout(config, grid)),
       objective_(config.mtp) {
   const PipelineShape shape{.pp = grid.pp,
@@ -78,17 +92,21 @@ Session::Session(MpiCommunicator& world, const Config& config, const Grid& grid,
   options.layout = layout_;
   options.pp_rank = groups_.pp_rank;
   options.shape = {.rows = config.train.microbatch, .length = config.data.sequence_length};
+  const bool rounded =
+      device_.stream().device() == DeviceKind::cuda && config.train.precision != TrainConfig::Precision::f32;
+  options.activations = rounded ? DType::bf16 : DType::f32;
+  options.recompute = config.train.recompute;
   options.microbatches = shape.microbatches;
   options.slots = slots;
   options.split_backward = has_split_backward(training_.program);
   options.attention_across_documents = config.data.attention == DataConfig::Attention::row;
-  model_ = std::make_unique<RankModel>(stream_, options);
+  model_ = std::make_unique<RankModel>(stream(), options);
 }
 
 std::vector<double> Session::read_losses() {
   std::vector<double> losses(objective_.weights().size());
-  copy(stream_, model_->losses(), tensor_over(std::span(losses), model_->losses().shape));
-  stream_.synchronize();
+  copy(stream(), model_->losses(), tensor_over(std::span(losses), model_->losses().shape));
+  stream().synchronize();
   return losses;
 }
 

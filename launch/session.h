@@ -13,6 +13,7 @@
 #include "parallel/partition.h"
 #include "parallel/program.h"
 #include "parallel/validate_program.h"
+#include "runtime/device.h"
 
 namespace foretoken {
 
@@ -34,6 +35,10 @@ struct ReadyProgram {
 /// Threads of a rank: parallel.threads, or this machine's cores over the ranks on it.
 int resolve_threads(const Config& config, int local_ranks);
 
+/// What the rank computes on: run.device, GPUs dealt to the ranks of a machine in turn. Collective: all ranks
+/// choose one kind. A UsageError where a GPU is asked for and a rank sees none.
+Device::Options resolve_device(const Config& config, MpiCommunicator& world);
+
 class Session {
  public:
   enum class Purpose { train, evaluate };
@@ -44,7 +49,8 @@ class Session {
   const Config& config() const { return config_; }
   const Grid& grid() const { return groups_.grid; }
   Groups& groups() { return groups_; }
-  Stream& stream() { return stream_; }
+  Device& device() { return device_; }
+  Stream& stream() { return device_.stream(); }
   RankModel& model() { return *model_; }
   const ModelLayout& layout() const { return layout_; }
   const Objective& objective() const { return objective_; }
@@ -60,9 +66,8 @@ class Session {
 
  private:
   Config config_;
+  Device device_;
   Groups groups_;
-  ThreadPool threads_;
-  Stream stream_;
   ModelLayout layout_;
   Objective objective_;
   ReadyProgram training_;  // empty where the purpose is to evaluate

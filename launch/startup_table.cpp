@@ -112,4 +112,12 @@ std::string startup_table(const Session& session) {
   return text;
 }
 
+std::string device_text(Session& session) {
+  if (session.stream().device() == DeviceKind::cuda)
+    return fmt::format("{} in {}", session.device().name(),
+                       name_of(session.model().parameters().weights().dtype));
+  if constexpr (!with_cuda) return "cpu (this build has no CUDA backend)";
+  return session.config().run.device == RunConfig::Device::cpu ? "cpu" : "cpu (not every rank sees a GPU)";
+}
+
 }  // namespace foretoken

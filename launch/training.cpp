@@ -90,6 +90,8 @@ Training::Training(MpiCommunicator& world, const Config& config, const TrainArgu
   loader_.emplace(dataset_, row_shape(config_), batch_layout(config_, session_.groups()),
                   TrainingOrder{.seed = config_.train.seed, .consumed_samples = samples_});
   check_replicas(session_.stream(), session_.model().parameters(), session_.groups());
+  if (session_.stream().device() != DeviceKind::cpu)
+    writer_->reserve(checkpoint_pieces(optimizer_.pieces_to_save()));
   console_.line(fmt::format("data       {} tokens, {} rows an epoch; at sample {} (epoch {}, row {})",
                             dataset_.tokens(), sampler.samples(), samples_, sampler.epoch_of(samples_),
                             samples_ % sampler.samples()));
@@ -106,10 +108,9 @@ void Training::open_run(const std::string& path) {
   writer_.emplace(run_->checkpoints_path(), world_.rank(), world_.size(),
                   CheckpointWriterOptions{.keep = static_cast<int>(config_.checkpoint.keep),
                                           .log = [this](const std::string& text) { console_.line(text); }});
-  console_.line(
-      fmt::format("foretoken on {} rank{}, cpu (this build has no CUDA backend), {} thread{} a rank",
-                  world_.size(), world_.size() == 1 ? "" : "s", session_.stream().threads().threads(),
-                  session_.stream().threads().threads() == 1 ? "" : "s"));
+  const int ranks = world_.size(), threads = session_.stream().threads().threads();
+  console_.line(fmt::format("foretoken on {} rank{}, {}, {} thread{} a rank", ranks, ranks == 1 ? "" : "s",
+                            device_text(session_), threads, threads == 1 ? "" : "s"));
   console_.line("run        " + run_->path());
   std::string table = startup_table(session_);
   table.pop_back();
@@ -132,8 +133,10 @@ void Training::start_fresh() {
 }
 
 void Training::resume() {
-  const CheckpointInfo info = load_checkpoint(arguments_.resume, config_, to_string(dataset_.tokenizer()),
-                                              optimizer_.pieces_to_load(), world_, console_);
+  const CheckpointInfo info =
+      load_checkpoint(arguments_.resume, config_, to_string(dataset_.tokenizer()),
+                      optimizer_.pieces_to_load(), session_.stream(), world_, console_);
+  session_.model().parameters().round_weights(session_.stream());
   step_ = info.step;
   samples_ = info.samples;
   tokens_ = info.tokens;

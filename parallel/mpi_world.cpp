@@ -30,6 +30,7 @@ MpiWorld::MpiWorld(const MpiLimits& limits) : limits_(limits) {
   MPI_Comm local = MPI_COMM_NULL;
   MPI_Comm_split_type(MPI_COMM_WORLD, MPI_COMM_TYPE_SHARED, rank_, MPI_INFO_NULL, &local);
   MPI_Comm_size(local, &local_ranks_);
+  MPI_Comm_rank(local, &local_rank_);
   MPI_Comm_free(&local);
 #ifdef __linux__
   prctl(PR_SET_TIMERSLACK, 1000UL);  // ns; the default of 50 µs would be most of a polling pause

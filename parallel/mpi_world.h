@@ -35,6 +35,8 @@ class MpiWorld {
   int size() const { return size_; }
   /// Ranks of the job on this machine, this one included.
   int local_ranks() const { return local_ranks_; }
+  /// This rank among them.
+  int local_rank() const { return local_rank_; }
 
   MpiLimits& limits() { return limits_; }
   FlightRecorder& recorder() { return recorder_; }
@@ -46,6 +48,7 @@ class MpiWorld {
   int rank_ = 0;
   int size_ = 1;
   int local_ranks_ = 1;
+  int local_rank_ = 0;
   MpiLimits limits_;
   FlightRecorder recorder_;
 };

@@ -109,4 +109,11 @@ Program parse_program(std::string_view text) {
   return program;
 }
 
+bool has_split_backward(const Program& program) {
+  for (const auto& rank : program.ranks)
+    for (const Action& action : rank)
+      if (action.kind == ActionKind::backward_weight) return true;
+  return false;
+}
+
 }  // namespace foretoken

@@ -75,4 +75,7 @@ std::string to_string(const Program& program);
 /// live on that line's rank.
 Program parse_program(std::string_view text);
 
+/// Whether it takes weight gradients apart from the input's, with actions of their own.
+bool has_split_backward(const Program& program);
+
 }  // namespace foretoken

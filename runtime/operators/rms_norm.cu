@@ -30,9 +30,10 @@ struct Rows {
 
 /// A block owns R rows, a thread the same P packs of N columns of each, held in registers between the two
 /// passes over them, so that memory is read once.
-template <class T, int N, int P, int R>
-__global__ void forward(const T* __restrict__ x, const T* __restrict__ weight, T* __restrict__ out,
-                        float* __restrict__ rstd, Rows rows, float eps) {
+template <class T, int N, int P, int R, int Threads>
+__global__ void __launch_bounds__(Threads)
+    forward(const T* __restrict__ x, const T* __restrict__ weight, T* __restrict__ out,
+            float* __restrict__ rstd, Rows rows, float eps) {
   __shared__ float shared[R][32];
   const std::int64_t row0 = static_cast<std::int64_t>(blockIdx.x) * R;
   Pack<T, N> in[R][P];
@@ -69,10 +70,11 @@ __global__ void forward(const T* __restrict__ x, const T* __restrict__ weight, T
 /// As forward, but a block goes on to further rows, so that it can keep the sums for dweight in registers:
 /// partial[block, c] = Σ dout · x · rstd over its rows. residual, dx and dout may be the same memory: a
 /// thread reads its columns of R rows before it writes them.
-template <class T, int N, int P, int R>
-__global__ void backward(const T* dout, const T* __restrict__ x, const T* __restrict__ weight,
-                         const float* __restrict__ rstd, const T* residual, T* dx, T* normed,
-                         float* __restrict__ partial, Rows rows) {
+template <class T, int N, int P, int R, int Threads>
+__global__ void __launch_bounds__(Threads, 1024 / Threads)
+    backward(const T* dout, const T* __restrict__ x, const T* __restrict__ weight,
+             const float* __restrict__ rstd, const T* residual, T* dx, T* normed, float* __restrict__ partial,
+             Rows rows) {
   __shared__ float shared[R][32];
   float dweight[P][N] = {};
   for (std::int64_t row0 = static_cast<std::int64_t>(blockIdx.x) * R; row0 < rows.n;
@@ -142,19 +144,19 @@ __global__ void backward(const T* dout, const T* __restrict__ x, const T* __rest
   }
 }
 
-/// Calls launch.operator()<N, P, R>(threads) with the fewest packs a thread that cover C columns.
+/// Calls launch.operator()<N, P, R, Threads>(threads) with the fewest packs a thread that cover C columns.
+/// Two rows at a time, in blocks of which four share a multiprocessor, keep enough reads in flight.
 template <class T, class Launch>
 void with_packs(std::int64_t c, bool aligned, const Launch& launch) {
   constexpr int n = lane_elements<T>;
   const auto threads = [&](std::int64_t elements) {
     return static_cast<unsigned>((c + elements * 32 - 1) / (elements * 32) * 32);
   };
-  if (aligned && c <= 1024 * n) return launch.template operator()<n, 1, 4>(threads(n));
-  if (aligned && c <= 4096 * n) return launch.template operator()<n, 4, 1>(threads(4 * n));
-  if (aligned && c <= 16384 * n) return launch.template operator()<n, 16, 1>(threads(16 * n));
-  if (c <= 1024 * 16) return launch.template operator()<1, 16, 1>(threads(16));
-  // Wider rows exist only where the hidden size is no multiple of a pack.
-  check(cudaErrorInvalidValue, "rms_norm: rows wider than 16384 that are not whole 16-byte packs");
+  if (aligned && c <= 256 * n) return launch.template operator()<n, 1, 2, 256>(threads(n));
+  if (aligned && c <= 1024 * n) return launch.template operator()<n, 1, 1, 1024>(threads(n));
+  if (aligned && c <= 4096 * n) return launch.template operator()<n, 4, 1, 1024>(threads(4 * n));
+  if (c <= 1024 * 16) return launch.template operator()<1, 16, 1, 1024>(threads(16));
+  check(cudaErrorInvalidValue, "rms_norm: rows of more than 16384 that do not come in 16-byte packs");
 }
 
 }  // namespace
@@ -168,9 +170,10 @@ void rms_norm_forward(Stream& stream, const RmsNormForward& op) {
     T* out = static_cast<T*>(op.out.matrix.data) + op.out.first;
     constexpr int n = lane_elements<T>;
     with_packs<T>(rows.c, packs<n>(rows.c, x, w, out) && rows.stride % n == 0,
-                  [&]<int N, int P, int R>(unsigned threads) {
-                    forward<T, N, P, R><<<blocks_for(rows.n, R), threads, 0, stream.cuda().stream()>>>(
-                        x, w, out, op.rstd.as<float>(), rows, static_cast<float>(op.eps));
+                  [&]<int N, int P, int R, int Threads>(unsigned threads) {
+                    forward<T, N, P, R, Threads>
+                        <<<blocks_for(rows.n, R), threads, 0, stream.cuda().stream()>>>(
+                            x, w, out, op.rstd.as<float>(), rows, static_cast<float>(op.eps));
                   });
   });
   check_launch("rms_norm_forward");
@@ -181,7 +184,7 @@ void rms_norm_backward(Stream& stream, const RmsNormBackward& op) {
   if (rows.n == 0) return;
   rows.stride = op.dout.matrix.elements() / rows.n;
   Context& gpu = stream.cuda();
-  const std::int64_t most = 4 * gpu.multiprocessors();
+  const std::int64_t most = 4 * gpu.multiprocessors();  // blocks, of which all run at once
   auto* partial = static_cast<float*>(gpu.workspace(static_cast<std::size_t>(most * rows.c) * sizeof(float)));
   with_activation("rms_norm_backward", op.x.dtype, [&]<class T>() {
     const T *x = static_cast<const T*>(op.x.data), *w = static_cast<const T*>(op.weight.data);
@@ -190,10 +193,10 @@ void rms_norm_backward(Stream& stream, const RmsNormBackward& op) {
     T *dx = static_cast<T*>(op.dx.data), *normed = static_cast<T*>(op.out.data);
     constexpr int n = lane_elements<T>;
     with_packs<T>(rows.c, packs<n>(rows.c, x, w, dout, residual, dx, normed) && rows.stride % n == 0,
-                  [&]<int N, int P, int R>(unsigned threads) {
+                  [&]<int N, int P, int R, int Threads>(unsigned threads) {
                     const auto blocks =
                         static_cast<unsigned>(std::min<std::int64_t>(most, (rows.n + R - 1) / R));
-                    backward<T, N, P, R><<<blocks, threads, 0, gpu.stream()>>>(
+                    backward<T, N, P, R, Threads><<<blocks, threads, 0, gpu.stream()>>>(
                         dout, x, w, op.rstd.as<float>(), residual, dx, normed, partial, rows);
                     add_rows<<<blocks_for(rows.c, 32), dim3(32, 32), 0, gpu.stream()>>>(
                         partial, blocks, rows.c, op.dweight.as<float>());

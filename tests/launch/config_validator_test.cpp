@@ -64,8 +64,9 @@ TEST_CASE("options that contradict each other are refused with their lines and f
        "t.toml:3, t.toml:2: partition: [2, 3]: 5 blocks, but the model has 4 layers"},
       {"[run]\nname = \"../other\"",
        "t.toml:2: run: name \"../other\" cannot name a folder: no '/', no '.' in front, not empty"},
-      {"[run]\ndevice = \"cuda\"",
-       "t.toml:2: run: device \"cuda\": this program was built without a CUDA backend"},
+      {"[train]\nrecompute = \"full\"\n[parallel]\nschedule = \"zero_bubble_h1\"",
+       "t.toml:4: parallel: schedule \"zero_bubble_h1\" takes weight gradients late, which recompute \"full\" "
+       "forbids"},
   };
   for (const auto& [toml, message] : mistakes) {
     const Config config = config_of(toml);
@@ -114,4 +115,13 @@ TEST_CASE("a resumed run keeps its model and its conventions but may change its 
   apply_sets(config, {"model.hidden_size=64"});
   CHECK(refusal([&] { validate_resumed(before, config); }) ==
         "--set model.hidden_size=64: model.hidden_size: the run that is resumed has 128, found 64");
+}
+
+TEST_CASE("a GPU that this build cannot use is refused before anything starts") {
+  const Config config = config_of("[run]\ndevice = \"cuda\"");
+  if constexpr (with_cuda)
+    CHECK_NOTHROW(validate(config));
+  else
+    CHECK(refusal([&] { validate(config); }) ==
+          "t.toml:2: run: device \"cuda\": this program was built without a CUDA backend");
 }

@@ -1,0 +1,81 @@
+// What the matrix products of a model reach on this GPU: each shape of a step, forward, for the input's and
+// for the weight's gradient, run for long enough that the clocks settle.
+
+#include <chrono>
+#include <string>
+#include <vector>
+
+#include <fmt/format.h>
+
+#include "runtime/arena.h"
+#include "runtime/device.h"
+#include "runtime/operators/elementwise.h"
+#include "runtime/operators/linear.h"
+#include "runtime/operators/random_normal.h"
+
+using namespace foretoken;
+
+namespace {
+
+struct Shapes {
+  std::string name;
+  std::int64_t n, i, o;
+};
+
+Tensor random(Stream& stream, Arena& arena, const Shape& shape) {
+  const Tensor out = arena.tensor(DType::bf16, shape);
+  Arena wide_arena(stream.device());
+  const Tensor wide = wide_arena.tensor(DType::f32, shape);
+  random_normal(stream, {.out = wide, .rng = {1, "operand"}});
+  convert(stream, wide, out);
+  stream.synchronize();
+  return out;
+}
+
+/// Seconds of one call, over at least a fifth of a second.
+template <class Call>
+double seconds(Stream& stream, const Call& call) {
+  using Clock = std::chrono::steady_clock;
+  call();
+  stream.synchronize();
+  int calls = 0;
+  double spent = 0;
+  for (int batch = 20; spent < 0.2; calls += batch) {
+    const auto start = Clock::now();
+    for (int i = 0; i < batch; ++i) call();
+    stream.synchronize();
+    spent += std::chrono::duration<double>(Clock::now() - start).count();
+  }
+  return spent / calls;
+}
+
+}  // namespace
+
+int main() try {
+  Device device({.kind = DeviceKind::cuda});
+  Stream& stream = device.stream();
+  const std::int64_t n = 8192, c = 2048, f = 5632;
+  const std::vector<Shapes> shapes{
+      {"qkv", n, c, 3 * c},     {"o", n, c, c},        {"gate_up", n, c, 2 * f},     {"down", n, f, c},
+      {"eh_proj", n, 2 * c, c}, {"head", n, c, 32768}, {"8192 cubed", n, 8192, 8192}};
+  fmt::print("{}: TFLOP/s of {} rows in bf16, weight gradients summed in fp32\n", device.name(), n);
+  fmt::print("  {:<12} {:>8} {:>8} {:>8}\n", "", "forward", "input", "weight");
+  for (const Shapes& shape : shapes) {
+    Arena arena(DeviceKind::cuda);
+    const Tensor x = random(stream, arena, {shape.n, shape.i}), w = random(stream, arena, {shape.o, shape.i}),
+                 out = random(stream, arena, {shape.n, shape.o}), dx = arena.tensor(DType::bf16, x.shape),
+                 dw = arena.tensor(DType::f32, w.shape);
+    const double flops = 2e-12 * static_cast<double>(shape.n * shape.i) * static_cast<double>(shape.o);
+    const double weight =
+        seconds(stream, [&] { linear_backward_weight(stream, {.dout = out, .x = x, .dweight = dw}); });
+    const double input =
+        seconds(stream, [&] { linear_backward_input(stream, {.dout = out, .weight = w, .dx = dx}); });
+    const double forward =
+        seconds(stream, [&] { linear_forward(stream, {.x = x, .weight = w, .out = out}); });
+    fmt::print("  {:<12} {:>8.0f} {:>8.0f} {:>8.0f}\n", shape.name, flops / forward, flops / input,
+               flops / weight);
+  }
+} catch (const std::exception& error) {
+  fmt::print(stderr, "products: {}\n", error.what());
+  return 1;
+}
