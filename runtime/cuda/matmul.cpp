@@ -15,7 +15,12 @@ namespace {
 
 constexpr std::size_t workspace_bytes = std::size_t{64} << 20;
 constexpr int candidates = 24;
-constexpr int repeats = 4;
+// Every candidate runs a few times; the best of them run on in turn, for under a load that lasts a GPU lowers
+// its clocks, and then another may be ahead.
+constexpr int first_runs = 4;
+constexpr std::size_t finalists = 4;
+constexpr int rounds = 3;
+constexpr float round_milliseconds = 8;
 
 void check_blas(cublasStatus_t status, const char* what) {
   if (status != CUBLAS_STATUS_SUCCESS)
@@ -140,30 +145,44 @@ Matmul::Plan Matmul::make_plan(const Product& op) {
   Buffer scratch;
   void* d = scratch.reserve(op.d.bytes());
   check(cudaMemsetAsync(d, 0, op.d.bytes(), gpu_.stream()), "matmul");
-  float best = std::numeric_limits<float>::infinity();
-  cublasLtMatmulAlgo_t fastest = plan.algorithm;
+  struct Candidate {
+    float milliseconds;
+    cublasLtMatmulAlgo_t algorithm;
+  };
+  std::vector<Candidate> timed;
   for (int i = 0; i < count; ++i) {
     plan.algorithm = results[static_cast<std::size_t>(i)].algo;
-    const std::optional<float> milliseconds = time(op, plan, d);
-    if (!milliseconds || *milliseconds >= best) continue;
-    best = *milliseconds;
-    fastest = plan.algorithm;
+    if (const std::optional<float> milliseconds = time(op, plan, d, first_runs))
+      timed.push_back({*milliseconds, plan.algorithm});
   }
-  plan.algorithm = fastest;
+  if (timed.empty()) throw DefectError("cublasLt: none of {} algorithms runs", count);
+  std::stable_sort(timed.begin(), timed.end(),
+                   [](const Candidate& a, const Candidate& b) { return a.milliseconds < b.milliseconds; });
+  timed.resize(std::min(timed.size(), finalists));
+  const int runs = std::clamp(static_cast<int>(round_milliseconds / timed.front().milliseconds), 4, 100);
+  for (Candidate& candidate : timed) candidate.milliseconds = 0;
+  for (int round = 0; round < rounds; ++round)
+    for (Candidate& candidate : timed) {
+      plan.algorithm = candidate.algorithm;
+      candidate.milliseconds += time(op, plan, d, runs).value_or(std::numeric_limits<float>::infinity());
+    }
+  plan.algorithm = std::min_element(timed.begin(), timed.end(), [](const Candidate& a, const Candidate& b) {
+                     return a.milliseconds < b.milliseconds;
+                   })->algorithm;
   gpu_.synchronize();
   return plan;
 }
 
-std::optional<float> Matmul::time(const Product& op, const Plan& plan, void* scratch) {
+std::optional<float> Matmul::time(const Product& op, const Plan& plan, void* scratch, int runs) {
   const EventHandle begin = make_event(cudaEventDefault), end = make_event(cudaEventDefault);
   if (launch(op, plan, scratch) != CUBLAS_STATUS_SUCCESS) return std::nullopt;  // refused after all
   check(cudaEventRecord(begin.get(), gpu_.stream()), "matmul");
-  for (int i = 0; i < repeats; ++i) launch(op, plan, scratch);
+  for (int i = 0; i < runs; ++i) launch(op, plan, scratch);
   check(cudaEventRecord(end.get(), gpu_.stream()), "matmul");
   check(cudaEventSynchronize(end.get()), "matmul");
   float milliseconds = 0;
   check(cudaEventElapsedTime(&milliseconds, begin.get(), end.get()), "matmul");
-  return milliseconds / repeats;
+  return milliseconds / static_cast<float>(runs);
 }
 
 }  // namespace foretoken::cuda

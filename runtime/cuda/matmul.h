@@ -40,8 +40,8 @@ class Matmul {
   using Key = std::array<std::int64_t, 12>;
 
   Plan make_plan(const Product& op);
-  /// Milliseconds of one run of the algorithm, into scratch instead of D.
-  std::optional<float> time(const Product& op, const Plan& plan, void* scratch);
+  /// Milliseconds of a run of the algorithm, into scratch instead of D; nothing where it is refused.
+  std::optional<float> time(const Product& op, const Plan& plan, void* scratch, int runs);
   int launch(const Product& op, const Plan& plan, void* d);
 
   Context& gpu_;

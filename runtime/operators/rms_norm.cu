@@ -67,80 +67,96 @@ __global__ void __launch_bounds__(Threads)
   }
 }
 
-/// As forward, but a block goes on to further rows, so that it can keep the sums for dweight in registers:
-/// partial[block, c] = Σ dout · x · rstd over its rows. residual, dx and dout may be the same memory: a
-/// thread reads its columns of R rows before it writes them.
-template <class T, int N, int P, int R, int Threads>
-__global__ void __launch_bounds__(Threads, 1024 / Threads)
-    backward(const T* dout, const T* __restrict__ x, const T* __restrict__ weight,
-             const float* __restrict__ rstd, const T* residual, T* dx, T* normed, float* __restrict__ partial,
-             Rows rows) {
-  __shared__ float shared[R][32];
+/// What backward reads of a row: a thread's columns, zeros where it has none.
+template <class T, int N, int P>
+struct RowInputs {
+  Pack<T, N> x[P], dout[P], residual[P];
+  float rstd;
+};
+
+struct Backward {
+  const void *dout, *x, *weight, *residual;  // residual may be null
+  const float* rstd;
+  void *dx, *normed;  // normed may be null
+  float* partial;     // [blocks, C]
+  Rows rows;
+};
+
+template <class T, int N, int P>
+__device__ RowInputs<T, N, P> read_row(const Backward& op, std::int64_t row) {
+  RowInputs<T, N, P> in{};
+  in.rstd = op.rstd[row];
+#pragma unroll
+  for (int p = 0; p < P; ++p) {
+    const std::int64_t column = static_cast<std::int64_t>(p * blockDim.x + threadIdx.x) * N;
+    if (column >= op.rows.c) continue;
+    in.x[p] = load<N>(static_cast<const T*>(op.x) + row * op.rows.c + column);
+    in.dout[p] = load<N>(static_cast<const T*>(op.dout) + row * op.rows.stride + column);
+    if (op.residual) in.residual[p] = load<N>(static_cast<const T*>(op.residual) + row * op.rows.c + column);
+  }
+  return in;
+}
+
+/// A block takes every gridDim-th row, a thread the same columns of each, so that it can keep their sums for
+/// dweight in registers: partial[block, c] = Σ dout · x · rstd over its rows. The next row is read while this
+/// one is worked on, where the registers allow it. residual, dx and dout may be the same memory: a row's is
+/// read before it is written, and by one block alone.
+template <class T, int N, int P, int Threads>
+__global__ void __launch_bounds__(Threads, 1024 / Threads) backward(const Backward op) {
+  __shared__ float shared[2][32];
+  constexpr bool read_ahead = P == 1;
+  const int warp = static_cast<int>(threadIdx.x) / 32, lane = static_cast<int>(threadIdx.x) % 32;
+  const int warps = static_cast<int>(blockDim.x) / 32;
   float dweight[P][N] = {};
-  for (std::int64_t row0 = static_cast<std::int64_t>(blockIdx.x) * R; row0 < rows.n;
-       row0 += static_cast<std::int64_t>(gridDim.x) * R) {
-    Pack<T, N> in[R][P], d[R][P], along[R][P];
-    float scale[R], dot[R] = {};
-#pragma unroll
-    for (int r = 0; r < R; ++r) {
-      scale[r] = row0 + r < rows.n ? rstd[row0 + r] : 0.0F;
-#pragma unroll
-      for (int p = 0; p < P; ++p) {
-        const std::int64_t column = static_cast<std::int64_t>(p * blockDim.x + threadIdx.x) * N;
-        if (row0 + r >= rows.n || column >= rows.c) continue;
-        in[r][p] = load<N>(x + (row0 + r) * rows.c + column);
-        d[r][p] = load<N>(dout + (row0 + r) * rows.stride + column);
-        if (residual) along[r][p] = load<N>(residual + (row0 + r) * rows.c + column);
-      }
-    }
+  RowInputs<T, N, P> next;
+  if (read_ahead) next = read_row<T, N, P>(op, blockIdx.x);
+  int phase = 0;  // of the shared sums: two in turn need one barrier a row
+  for (std::int64_t row = blockIdx.x; row < op.rows.n; row += gridDim.x, phase ^= 1) {
+    const RowInputs<T, N, P> in = read_ahead ? next : read_row<T, N, P>(op, row);
+    if (read_ahead && row + gridDim.x < op.rows.n) next = read_row<T, N, P>(op, row + gridDim.x);
+    float dot = 0;
 #pragma unroll
     for (int p = 0; p < P; ++p) {
       const std::int64_t column = static_cast<std::int64_t>(p * blockDim.x + threadIdx.x) * N;
-      if (column >= rows.c) continue;
-      const Pack<T, N> w = load<N>(weight + column);
+      if (column >= op.rows.c) continue;
+      const Pack<T, N> w = load<N>(static_cast<const T*>(op.weight) + column);
 #pragma unroll
-      for (int r = 0; r < R; ++r) {
-        if (row0 + r >= rows.n) continue;
-#pragma unroll
-        for (int j = 0; j < N; ++j) {
-          const float product = to_float(d[r][p].at[j]) * to_float(in[r][p].at[j]);
-          dot[r] += to_float(w.at[j]) * product;
-          dweight[p][j] += product * scale[r];
-        }
+      for (int j = 0; j < N; ++j) {
+        const float product = to_float(in.dout[p].at[j]) * to_float(in.x[p].at[j]);
+        dot += to_float(w.at[j]) * product;
+        dweight[p][j] += product * in.rstd;
       }
     }
-    block_sums(dot, shared);
+    dot = warp_sum(dot);
+    if (lane == 0) shared[phase][warp] = dot;
+    __syncthreads();
+    dot = warp_sum(lane < warps ? shared[phase][lane] : 0.0F);
+    const float shift = dot / static_cast<float>(op.rows.c) * in.rstd * in.rstd * in.rstd;
 #pragma unroll
     for (int p = 0; p < P; ++p) {
       const std::int64_t column = static_cast<std::int64_t>(p * blockDim.x + threadIdx.x) * N;
-      if (column >= rows.c) continue;
-      const Pack<T, N> w = load<N>(weight + column);
+      if (column >= op.rows.c) continue;
+      const Pack<T, N> w = load<N>(static_cast<const T*>(op.weight) + column);
+      Pack<T, N> dx, again;
 #pragma unroll
-      for (int r = 0; r < R; ++r) {
-        if (row0 + r >= rows.n) continue;
-        const float shift = dot[r] / static_cast<float>(rows.c) * scale[r] * scale[r] * scale[r];
-        Pack<T, N> result, again;
-#pragma unroll
-        for (int j = 0; j < N; ++j) {
-          const float value = to_float(in[r][p].at[j]), w_j = to_float(w.at[j]);
-          // out = x · rstd · w, where rstd depends on x as well
-          float gradient = scale[r] * w_j * to_float(d[r][p].at[j]) - shift * value;
-          if (residual) gradient += to_float(along[r][p].at[j]);
-          result.at[j] = from_float<T>(gradient);
-          again.at[j] = from_float<T>(value * scale[r] * w_j);
-        }
-        store<N>(dx + (row0 + r) * rows.c + column, result);
-        if (normed) store<N>(normed + (row0 + r) * rows.c + column, again);
+      for (int j = 0; j < N; ++j) {
+        const float scaled = in.rstd * to_float(w.at[j]), value = to_float(in.x[p].at[j]);
+        // out = x · rstd · w, where rstd depends on x as well
+        dx.at[j] = from_float<T>(scaled * to_float(in.dout[p].at[j]) - shift * value +
+                                 to_float(in.residual[p].at[j]));
+        again.at[j] = from_float<T>(value * scaled);
       }
+      store<N>(static_cast<T*>(op.dx) + row * op.rows.c + column, dx);
+      if (op.normed) store<N>(static_cast<T*>(op.normed) + row * op.rows.c + column, again);
     }
   }
 #pragma unroll
   for (int p = 0; p < P; ++p) {
     const std::int64_t column = static_cast<std::int64_t>(p * blockDim.x + threadIdx.x) * N;
-    if (column >= rows.c) continue;
+    if (column >= op.rows.c) continue;
 #pragma unroll
     for (int j = 0; j < N; ++j)
-      partial[static_cast<std::int64_t>(blockIdx.x) * rows.c + column + j] = dweight[p][j];
+      op.partial[static_cast<std::int64_t>(blockIdx.x) * op.rows.c + column + j] = dweight[p][j];
   }
 }
 
@@ -184,24 +200,32 @@ void rms_norm_backward(Stream& stream, const RmsNormBackward& op) {
   if (rows.n == 0) return;
   rows.stride = op.dout.matrix.elements() / rows.n;
   Context& gpu = stream.cuda();
-  const std::int64_t most = 4 * gpu.multiprocessors();  // blocks, of which all run at once
-  auto* partial = static_cast<float*>(gpu.workspace(static_cast<std::size_t>(most * rows.c) * sizeof(float)));
+  const std::int64_t blocks = std::min<std::int64_t>(rows.n, 4 * gpu.multiprocessors());
+  auto* partial =
+      static_cast<float*>(gpu.workspace(static_cast<std::size_t>(blocks * rows.c) * sizeof(float)));
   with_activation("rms_norm_backward", op.x.dtype, [&]<class T>() {
-    const T *x = static_cast<const T*>(op.x.data), *w = static_cast<const T*>(op.weight.data);
     const T* dout = static_cast<const T*>(op.dout.matrix.data) + op.dout.first;
-    const T* residual = static_cast<const T*>(op.residual.data);
-    T *dx = static_cast<T*>(op.dx.data), *normed = static_cast<T*>(op.out.data);
     constexpr int n = lane_elements<T>;
-    with_packs<T>(rows.c, packs<n>(rows.c, x, w, dout, residual, dx, normed) && rows.stride % n == 0,
-                  [&]<int N, int P, int R, int Threads>(unsigned threads) {
-                    const auto blocks =
-                        static_cast<unsigned>(std::min<std::int64_t>(most, (rows.n + R - 1) / R));
-                    backward<T, N, P, R, Threads><<<blocks, threads, 0, gpu.stream()>>>(
-                        dout, x, w, op.rstd.as<float>(), residual, dx, normed, partial, rows);
-                    add_rows<<<blocks_for(rows.c, 32), dim3(32, 32), 0, gpu.stream()>>>(
-                        partial, blocks, rows.c, op.dweight.as<float>());
-                  });
+    const bool aligned =
+        packs<n>(rows.c, static_cast<const T*>(op.x.data), static_cast<const T*>(op.weight.data), dout,
+                 static_cast<const T*>(op.residual.data), static_cast<const T*>(op.dx.data),
+                 static_cast<const T*>(op.out.data)) &&
+        rows.stride % n == 0;
+    with_packs<T>(rows.c, aligned, [&]<int N, int P, int R, int Threads>(unsigned threads) {
+      backward<T, N, P, Threads>
+          <<<static_cast<unsigned>(blocks), threads, 0, gpu.stream()>>>({.dout = dout,
+                                                                         .x = op.x.data,
+                                                                         .weight = op.weight.data,
+                                                                         .residual = op.residual.data,
+                                                                         .rstd = op.rstd.as<float>(),
+                                                                         .dx = op.dx.data,
+                                                                         .normed = op.out.data,
+                                                                         .partial = partial,
+                                                                         .rows = rows});
+    });
   });
+  add_rows<<<blocks_for(rows.c, 32), dim3(32, 32), 0, gpu.stream()>>>(partial, blocks, rows.c,
+                                                                      op.dweight.as<float>());
   check_launch("rms_norm_backward");
 }
 

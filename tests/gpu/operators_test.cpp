@@ -62,7 +62,7 @@ TEST_CASE("linear matches the CPU") {
 TEST_CASE("rms_norm matches the CPU, whole and as a column block") {
   TwinBench bench(any_dtype());
   const auto [n, c] = GENERATE(table<std::int64_t, std::int64_t>(
-      {{1, 1}, {5, 7}, {3, 8}, {9, 64}, {130, 1000}, {257, 2048}, {6, 8200}, {4, 16400}, {3, 1027}}));
+      {{1, 1}, {5, 7}, {3, 8}, {9, 64}, {130, 1000}, {257, 2048}, {6, 8200}, {4, 16384}, {3, 1027}}));
   const bool second_half = GENERATE(false, true);
   CAPTURE(name_of(bench.dtype()), n, c, second_half);
   const std::int64_t stride = second_half ? 2 * c : c, first = second_half ? c : 0;

@@ -1,0 +1,101 @@
+// foretoken train on a GPU as a person runs it, beside the same run on the CPU.
+
+#include <fstream>
+
+#include <fmt/format.h>
+#include <nlohmann/json.hpp>
+
+#include "tests/support/catch.h"
+#include "tests/system/program.h"
+
+using namespace foretoken;
+using namespace foretoken::testing;
+
+namespace {
+
+/// The objective of every step of a run.
+std::vector<double> losses(const std::filesystem::path& run) {
+  std::vector<double> values;
+  std::ifstream file(run / "metrics.jsonl");
+  for (std::string line; std::getline(file, line);) {
+    const auto record = nlohmann::json::parse(line);
+    if (record.at("kind") == "step") values.push_back(record.at("loss"));
+  }
+  return values;
+}
+
+/// Runs the command and returns the folder; the test fails where the exit code is another.
+void train(const std::string& command, int code = 0) {
+  const Outcome outcome = run(command);
+  INFO(command << "\n" << outcome.output);
+  REQUIRE(outcome.code == code);
+}
+
+double largest_difference(const std::vector<double>& a, const std::vector<double>& b) {
+  REQUIRE(a.size() == b.size());
+  double largest = 0;
+  for (std::size_t i = 0; i < a.size(); ++i)
+    largest = std::max(largest, std::abs(a[i] - b[i]) / std::abs(b[i]));
+  return largest;
+}
+
+struct Runs {
+  TemporaryFolder folder;
+  std::string command = small_training(folder);
+
+  std::filesystem::path path(const std::string& name) const { return folder / name; }
+  void fresh(const std::string& name, const std::string& sets, const std::string& program,
+             int code = 0) const {
+    train(fmt::format("{} {} --run-directory {} {}", program, command, path(name).string(), sets), code);
+  }
+  void resume(const std::string& name, const std::string& sets, const std::string& program) const {
+    train(fmt::format("{} train --resume {} {}", program, path(name).string(), sets));
+  }
+};
+
+const std::string steps = " --set train.steps=200 --set optimizer.warmup_steps=10";
+
+}  // namespace
+
+TEST_CASE("200 steps in bf16 on a GPU follow the CPU's fp32 losses within 2 %") {
+  const Runs runs;
+  runs.fresh("cpu", steps + " --set run.device=cpu", program());
+  runs.fresh("gpu", steps + " --set run.device=cuda", program());
+  const auto expected = losses(runs.path("cpu"));
+  REQUIRE(expected.size() == 200);
+  CHECK(largest_difference(losses(runs.path("gpu")), expected) < 0.02);
+}
+
+TEST_CASE("a deterministic run on a GPU repeats bit by bit, also over a checkpoint") {
+  const Runs runs;
+  const std::string sets =
+      " --set train.steps=20 --set optimizer.warmup_steps=2 --set train.deterministic=true";
+  runs.fresh("a", sets, program());
+  runs.fresh("b", sets + " --stop-after 9", program(), 75);
+  runs.resume("b", "", program());
+  CHECK(losses(runs.path("a")) == losses(runs.path("b")));
+}
+
+TEST_CASE("a checkpoint goes from GPU to CPU ranks and back, in other layouts") {
+  const Runs runs;
+  const std::string sets =
+      " --set train.steps=30 --set optimizer.warmup_steps=2 --set train.precision=f32 --set "
+      "parallel.threads=2";
+  runs.fresh("cpu", sets + " --set run.device=cpu", program());
+  runs.fresh("moved", sets + " --set run.device=cuda --set parallel.pp=2 --stop-after 10", program_on(2), 75);
+  runs.resume("moved", "--set run.device=cpu --set parallel.pp=1 --stop-after 20 || [ $? = 75 ]",
+              program_on(2));
+  runs.resume("moved", "--set run.device=cuda", program());
+  CHECK(largest_difference(losses(runs.path("moved")), losses(runs.path("cpu"))) < 2e-4);
+}
+
+TEST_CASE("layouts of ranks that share a GPU train the same model") {
+  const Runs runs;
+  const std::string sets = " --set train.steps=12 --set optimizer.warmup_steps=2 --set run.device=cuda";
+  runs.fresh("one", sets, program());
+  runs.fresh("pp2", sets + " --set parallel.pp=2", program_on(2));
+  runs.fresh("dp2", sets + " --set parallel.dp=2 --set parallel.sharded_optimizer=true", program_on(2));
+  const auto expected = losses(runs.path("one"));
+  CHECK(largest_difference(losses(runs.path("pp2")), expected) < 3e-3);
+  CHECK(largest_difference(losses(runs.path("dp2")), expected) < 3e-3);
+}

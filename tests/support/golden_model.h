@@ -1,0 +1,34 @@
+#pragma once
+// Values made by PyTorch with transformers' Llama layers in fp32 (tests/golden/make_model_golden.py), beside
+// those of a model that runs here.
+
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "model/config.h"
+#include "runtime/arena.h"
+#include "runtime/stream.h"
+
+namespace foretoken::testing {
+
+struct GoldenCase {
+  std::string name;
+  MtpConfig mtp;
+  bool tied = false;
+  bool within_documents = false;
+};
+const std::vector<GoldenCase>& golden_cases();
+
+struct GoldenComparison {
+  std::string object;       // "logits/1", "losses" (means by depth), "gradients/model.norm.weight"
+  Tensor actual, expected;  // on the CPU, f32, losses f64
+  std::shared_ptr<Arena> arena;
+};
+/// Logits of every depth, losses and every gradient of one step with the golden weights and tokens.
+std::vector<GoldenComparison> run_golden(Stream& stream, const GoldenCase& golden, DType activations);
+
+/// ‖actual − expected‖ / ‖expected‖
+double relative_error(const Tensor& actual, const Tensor& expected);
+
+}  // namespace foretoken::testing
