@@ -1,5 +1,7 @@
 #include "parallel/collective_tensors.h"
 
+#include "runtime/error.h"
+
 namespace foretoken {
 
 void require_device(const char* who, const char* operation, const Tensor& tensor, DeviceKind device) {
