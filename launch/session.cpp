@@ -72,7 +72,7 @@ Device::Options resolve_device(const Config& config, MpiCommunicator& world) {
 Session::Session(MpiCommunicator& world, const Config& config, const Grid& grid, Purpose purpose)
     : config_(config),
       device_(resolve_device(config, world)),
-      groups_(make_groups(world, grid)),
+      groups_(make_groups(world, grid, stream())),
       layout_(resolve_layout(config, grid)),
       objective_(config.mtp) {
   const PipelineShape shape{.pp = grid.pp,
@@ -104,6 +104,7 @@ Session::Session(MpiCommunicator& world, const Config& config, const Grid& grid,
 }
 
 std::vector<double> Session::read_losses() {
+  synchronize();
   std::vector<double> losses(objective_.weights().size());
   copy(stream(), model_->losses(), tensor_over(std::span(losses), model_->losses().shape));
   stream().synchronize();
@@ -112,7 +113,7 @@ std::vector<double> Session::read_losses() {
 
 void Session::sum_target_counts(std::span<std::int64_t> counts) {
   if (model_->has_last_stage())
-    groups_.dp->all_reduce(tensor_over(counts, {static_cast<std::int64_t>(counts.size())}));
+    groups_.dp->host().all_reduce(tensor_over(counts, {static_cast<std::int64_t>(counts.size())}));
 }
 
 }  // namespace foretoken

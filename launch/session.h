@@ -58,6 +58,8 @@ class Session {
   const ReadyProgram& evaluation() const { return evaluation_; }
   bool is_root() { return groups_.world.rank() == 0; }
 
+  /// Returns when all that was enqueued has run. A PeerError where a rank that it waits for is gone.
+  void synchronize() { groups_.transport->synchronize(); }
   /// RankModel::losses() of the last step, which it waits for.
   std::vector<double> read_losses();
   /// counts[k] over this rank's microbatches becomes that over the whole global batch. Collective over the

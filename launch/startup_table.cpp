@@ -114,8 +114,9 @@ std::string startup_table(const Session& session) {
 
 std::string device_text(Session& session) {
   if (session.stream().device() == DeviceKind::cuda)
-    return fmt::format("{} in {}", session.device().name(),
-                       name_of(session.model().parameters().weights().dtype));
+    return fmt::format(
+        "{} in {}{}", session.device().name(), name_of(session.model().parameters().weights().dtype),
+        session.groups().world.size() > 1 ? ", " + session.groups().transport->description() : "");
   if constexpr (!with_cuda) return "cpu (this build has no CUDA backend)";
   return session.config().run.device == RunConfig::Device::cpu ? "cpu" : "cpu (not every rank sees a GPU)";
 }

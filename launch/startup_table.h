@@ -14,7 +14,7 @@ namespace foretoken {
 ///   0, 2    0  embedding, layers 0-3                     0.83 M   52 %
 std::string startup_table(const Session& session);
 
-/// "NVIDIA H100 80GB HBM3 in bf16", or why it is "cpu".
+/// "NVIDIA H100 80GB HBM3 in bf16, NCCL 2.28.9", or why it is "cpu".
 std::string device_text(Session& session);
 
 }  // namespace foretoken

@@ -68,7 +68,7 @@ Training::Training(MpiCommunicator& world, const Config& config, const TrainArgu
       reducer_(session_.model().parameters(), plan_, *session_.groups().dp),
       shared_(arena_, session_.model().parameters(), plan_, reducer_, session_.groups().ends.get()),
       optimizer_(arena_, session_.model().parameters(), plan_, adamw_of(config.optimizer),
-                 *session_.groups().dp, world),
+                 *session_.groups().dp, *session_.groups().device_world),
       schedule_(schedule_of(config)) {
   validate_vocabulary(config_, dataset_.tokenizer().vocab_size, dataset_.path().string());
   validate(schedule_);
@@ -221,6 +221,7 @@ StepMetrics Training::step() {
   const std::vector<std::int64_t> counts = accumulate_gradients();
   const double lr = learning_rate(schedule_, step_ + 1);
   optimizer_.step(session_.stream(), lr, step_ + 1);
+  session_.synchronize();
   const double norm = optimizer_.norm(session_.stream(), step_ + 1);
 
   // Rank 0 reports; the sums lie on the last stage's ranks. The counts are one dp group's already, so that

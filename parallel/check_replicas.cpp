@@ -101,10 +101,10 @@ void check_replicas(Stream& stream, const Parameters& parameters, const Groups& 
     }
 
   const ParameterSpec* different = nullptr;
-  const std::size_t in_dp = first_difference(*groups.dp, all.sums);
+  const std::size_t in_dp = first_difference(groups.dp->host(), all.sums);
   if (in_dp < all.sums.size()) different = all.specs[in_dp];
   if (groups.ends) {
-    const std::size_t in_ends = first_difference(*groups.ends, shared.sums);
+    const std::size_t in_ends = first_difference(groups.ends->host(), shared.sums);
     if (in_ends < shared.sums.size() && different == nullptr) different = shared.specs[in_ends];
   }
 

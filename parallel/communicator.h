@@ -1,8 +1,12 @@
 #pragma once
 // Collectives over a group of ranks. Count and dtype come from the tensor, so a byte count can never be
-// passed for an element count. MPI implements it for CPU ranks, NCCL for GPUs.
+// passed for an element count. MPI implements it for CPU ranks; for GPUs NCCL does, or MPI through host
+// memory.
+//
+// On a GPU a communication takes its place in the order of the compute stream: it starts after all that was
+// enqueued before start_*(), and after wait() what is enqueued next runs after it. The host does not wait for
+// the GPU; Transport::synchronize() (parallel/transport.h) does.
 
-#include <chrono>
 #include <memory>
 #include <string>
 
@@ -12,7 +16,8 @@ namespace foretoken {
 
 enum class ReduceOp { sum, max, min };
 
-/// A communication under way. Its tensors must live, and those written to not be read, until wait() returned.
+/// A communication under way. Its tensors must live, and those written to not be read, until wait() returned
+/// or test() said that it is complete.
 class Request {
  public:
   class Pending {
@@ -31,7 +36,8 @@ class Request {
     if (pending_ && pending_->test()) pending_.reset();
     return !pending_;
   }
-  /// Returns when it is complete. A PeerError after the communicator's time limit, naming operation and peer.
+  /// Returns when it is complete, or on a GPU ordered before what is enqueued next. A PeerError after the
+  /// communicator's time limit, naming operation and peer.
   void wait() {
     if (pending_) pending_->wait();
     pending_.reset();
@@ -49,8 +55,11 @@ class Communicator {
   virtual int size() const = 0;
   /// "dp of pp1": for messages.
   virtual const std::string& name() const = 0;
+  /// The same ranks for tensors on the host.
+  virtual Communicator& host() = 0;
 
   /// Starts only. Messages between one pair of ranks with one tag arrive in the order they were sent.
+  /// NCCL has no tags: see Traffic (parallel/transport.h) for the order in which it wants the receives.
   virtual Request start_send(const Tensor& tensor, int to, int tag) = 0;
   virtual Request start_receive(const Tensor& tensor, int from, int tag) = 0;
   /// In place: every rank ends with the reduction over all ranks, the same bits on each.

@@ -140,11 +140,11 @@ int Executor::slot_of(int stage, int microbatch) const {
 }
 
 /// One tag per direction, sending stage and microbatch, as far as tags reach. Beyond, microbatches share
-/// them: the validated order of each channel keeps their messages apart.
+/// them: the validated order of each channel keeps their messages apart. Activations have even tags
+/// (Traffic).
 int Executor::tag_of(ActionKind kind, int sending_stage, int microbatch) const {
   const bool activation = kind == ActionKind::send_activation || kind == ActionKind::receive_activation;
-  return ((activation ? 0 : shape_.stages()) + sending_stage) * microbatch_tags_ +
-         microbatch % microbatch_tags_;
+  return 2 * (sending_stage * microbatch_tags_ + microbatch % microbatch_tags_) + (activation ? 0 : 1);
 }
 
 Executor::StageRequests& Executor::requests_of(int stage) {

@@ -12,9 +12,9 @@
 
 namespace foretoken {
 
-/// Told of every action as it runs: tracing, and work that follows an action, such as the gradient reduction
-/// after a stage's last backward. Times are taken after the action's waits, so what lies between one action's
-/// end and the next one's start is waiting.
+/// Told of every action as it runs, or on a GPU as it is enqueued: tracing, and work that follows an action,
+/// such as the gradient reduction after a stage's last backward. Times are taken after the action's waits, so
+/// what lies between one action's end and the next one's start is waiting.
 class ActionObserver {
  public:
   using Time = std::chrono::steady_clock::time_point;
@@ -37,9 +37,9 @@ class Executor {
   Executor(const Program& lowered, const ProgramFootprint& footprint, StageWork& work, Communicator& pipeline,
            Stream& stream, ActionObserver* observer = nullptr);
 
-  /// One step: all actions of this rank. Returns when its sends are complete. It allocates nothing
-  /// itself. Where it throws, messages may be left under way, and the pipeline's communicator is of no more
-  /// use.
+  /// One step: all actions of this rank. Returns when its sends are complete, or on a GPU when all is
+  /// enqueued. It allocates nothing itself. Where it throws, messages may be left under way, and the
+  /// pipeline's communicator is of no more use.
   void run();
 
  private:

@@ -73,7 +73,7 @@ void GradientReducer::progress() {
 }
 
 void GradientReducer::agree_on_order() {
-  dp_.broadcast(tensor_over(std::span(order_), {static_cast<std::int64_t>(order_.size())}), 0);
+  dp_.host().broadcast(tensor_over(std::span(order_), {static_cast<std::int64_t>(order_.size())}), 0);
   order_known_ = true;
   start_ready();
 }

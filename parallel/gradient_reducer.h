@@ -26,9 +26,11 @@ class GradientReducer {
   void unit_ready(int unit);
   /// Moves what is under way; returns at once.
   void progress();
-  /// How many steps' sums of the bucket have been in the gradient buffer, this step's included once it is.
+  /// How many steps' sums of the bucket have been in the gradient buffer, this step's included once it is: on
+  /// a GPU, for what is enqueued from then on.
   std::int64_t reductions(int bucket) const { return reductions_[static_cast<std::size_t>(bucket)]; }
-  /// Returns when every bucket is reduced. A DefectError naming a unit that never became ready.
+  /// Returns when every bucket is reduced, on a GPU for what is enqueued from then on. A DefectError naming a
+  /// unit that never became ready.
   void finish();
 
  private:

@@ -5,6 +5,7 @@
 
 #include "parallel/grid.h"
 #include "parallel/mpi_communicator.h"
+#include "parallel/transport.h"
 
 namespace foretoken {
 
@@ -12,15 +13,18 @@ struct Groups {
   Grid grid;
   int pp_rank = 0;
   int dp_rank = 0;
-  Communicator& world;
-  std::unique_ptr<Communicator> pipeline;  // the pp ranks of one replica, in pipeline order
-  std::unique_ptr<Communicator> dp;        // the dp ranks of one pipeline rank
-  /// Rank 0 is the first and rank 1 the last pipeline rank of one replica; nothing on the ranks between them,
-  /// and where both are one rank.
+  Communicator& world;  // for tensors on the host
+  std::unique_ptr<Transport> transport;
+  // For tensors of the stream's device:
+  std::unique_ptr<Communicator> device_world;  // all ranks; collectives alone
+  std::unique_ptr<Communicator> pipeline;  // the pp ranks of one replica, in pipeline order; messages alone
+  std::unique_ptr<Communicator> dp;        // the dp ranks of one pipeline rank; collectives alone
+  /// Rank 0 is the first and rank 1 the last pipeline rank of one replica, for messages alone; nothing on the
+  /// ranks between them, and where both are one rank.
   std::unique_ptr<Communicator> ends;
 };
 
-/// Collective over the world, whose size must be the grid's (validate()).
-Groups make_groups(MpiCommunicator& world, const Grid& grid);
+/// Collective over the world, whose size must be the grid's (validate()). World and stream must outlive them.
+Groups make_groups(MpiCommunicator& world, const Grid& grid, Stream& stream);
 
 }  // namespace foretoken

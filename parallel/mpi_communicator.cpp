@@ -5,6 +5,7 @@
 #include <exception>
 #include <utility>
 
+#include "parallel/collective_tensors.h"
 #include "runtime/error.h"
 
 namespace foretoken {
@@ -121,18 +122,17 @@ class MpiCommunicator::Operation final : public Request::Pending {
 
   void wait() override {
     const Seconds limit = communicator_.world_.limits().wait;
-    if (!poll_until(limit, [&] { return test(); }))
+    const auto done = [&] {
+      if (test()) return true;
+      communicator_.world_.progress();
+      return false;
+    };
+    if (!poll_until(limit, done))
       throw PeerError("mpi: {}: not complete after {:g} s", description(), limit.count());
   }
 
  private:
-  std::string description() const {
-    std::string text = fmt::format("{} of {} bytes", name_, bytes_);
-    if (peer_ >= 0)
-      text += fmt::format(", peer rank {} (world rank {})", peer_, communicator_.world_rank_of(peer_));
-    if (tag_ >= 0) text += fmt::format(", tag {}", tag_);
-    return text + fmt::format(", on \"{}\" ({} ranks)", communicator_.name_, communicator_.size_);
-  }
+  std::string description() const { return communicator_.describe(name_, bytes_, peer_, tag_); }
 
   void check(int error) const {
     if (error != MPI_SUCCESS) throw PeerError("mpi: {}: {}", description(), text_of(error));
@@ -159,18 +159,7 @@ class MpiCommunicator::Operation final : public Request::Pending {
 namespace {
 
 void require_cpu(const char* operation, const Tensor& tensor) {
-  if (tensor.device != DeviceKind::cpu)
-    throw DefectError("mpi: {} of a tensor that is not on the CPU", operation);
-}
-
-/// Where part lies among the parts of full: true where it is the own one, in place.
-bool require_part(const char* operation, const Tensor& part, const Tensor& full, int rank, int size) {
-  require_cpu(operation, part);
-  require_cpu(operation, full);
-  if (part.dtype != full.dtype || part.elements() * size != full.elements())
-    throw DefectError("mpi: {}: {} parts of {} {}, but the whole has {} {}", operation, size, part.elements(),
-                      name_of(part.dtype), full.elements(), name_of(full.dtype));
-  return part.data == static_cast<std::byte*>(full.data) + part.bytes() * static_cast<std::size_t>(rank);
+  require_device("mpi", operation, tensor, DeviceKind::cpu);
 }
 
 /// Calls body(begin, count) for pieces of at most `limit` elements.
@@ -216,6 +205,13 @@ std::unique_ptr<MpiCommunicator> MpiCommunicator::split(int color, int key, std:
   if (error != MPI_SUCCESS) throw PeerError("mpi: communicator \"{}\": {}", name, text_of(error));
   if (comm == MPI_COMM_NULL) return nullptr;
   return std::unique_ptr<MpiCommunicator>(new MpiCommunicator(world_, std::move(name), comm));
+}
+
+std::string MpiCommunicator::describe(const char* operation, std::size_t bytes, int peer, int tag) const {
+  std::string text = fmt::format("{} of {} bytes", operation, bytes);
+  if (peer >= 0) text += fmt::format(", peer rank {} (world rank {})", peer, world_rank_of(peer));
+  if (tag >= 0) text += fmt::format(", tag {}", tag);
+  return text + fmt::format(", on \"{}\" ({} ranks)", name_, size_);
 }
 
 void MpiCommunicator::require_peer(const char* operation, int peer) const {
@@ -275,7 +271,7 @@ Request MpiCommunicator::start_all_reduce(const Tensor& tensor, ReduceOp op) {
 // the best algorithms; MPI_Ireduce_scatter_block allows no result inside `full`, and Open MPI's takes the sum
 // of everything through rank 0.
 Request MpiCommunicator::start_reduce_scatter(const Tensor& full, const Tensor& part) {
-  const bool in_place = require_part("reduce-scatter", part, full, rank_, size_);
+  const bool in_place = require_own_part("mpi", "reduce-scatter", part, full, *this, DeviceKind::cpu);
   const MPI_Datatype type = reducible_type("reduce-scatter", full.dtype);
   auto operation = std::make_unique<Operation>(*this, "reduce-scatter", full.bytes());
   const std::int64_t part_elements = part.elements();
@@ -292,7 +288,7 @@ Request MpiCommunicator::start_reduce_scatter(const Tensor& full, const Tensor& 
 }
 
 Request MpiCommunicator::start_all_gather(const Tensor& part, const Tensor& full) {
-  const bool in_place = require_part("all-gather", part, full, rank_, size_);
+  const bool in_place = require_own_part("mpi", "all-gather", part, full, *this, DeviceKind::cpu);
   auto operation = std::make_unique<Operation>(*this, "all-gather", full.bytes());
   const Extent extent(part.dtype, part.elements(), world_.limits().elements_per_call);
   operation->start([&](MPI_Request* request) {

@@ -35,10 +35,16 @@ class MpiCommunicator final : public Communicator {
   MpiWorld& world() { return world_; }
   /// Rank in the job of a rank of this group.
   int world_rank_of(int rank) const { return world_ranks_.at(static_cast<std::size_t>(rank)); }
+  /// A DefectError where the group has no such rank.
+  void require_peer(const char* operation, int peer) const;
 
   int rank() const override { return rank_; }
   int size() const override { return size_; }
   const std::string& name() const override { return name_; }
+  Communicator& host() override { return *this; }
+  /// Of an operation on this group, for errors: "send of 64 bytes, peer rank 0 (world rank 1), tag 5, on
+  /// "pipeline of dp0" (2 ranks)". A negative peer or tag is none.
+  std::string describe(const char* operation, std::size_t bytes, int peer = -1, int tag = -1) const;
 
   Request start_send(const Tensor& tensor, int to, int tag) override;
   Request start_receive(const Tensor& tensor, int from, int tag) override;
@@ -52,7 +58,6 @@ class MpiCommunicator final : public Communicator {
   class Operation;
   MpiCommunicator(MpiWorld& world, std::string name, MPI_Comm comm);
 
-  void require_peer(const char* operation, int peer) const;
   void require_tag(const char* operation, int tag) const;
 
   MpiWorld& world_;

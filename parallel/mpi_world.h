@@ -6,7 +6,7 @@
 // A world that is destroyed by an exception on its way up aborts the job.
 
 #include <cstdint>
-#include <filesystem>
+#include <vector>
 
 #include "parallel/flight_recorder.h"
 #include "parallel/polling.h"
@@ -20,6 +20,14 @@ struct MpiLimits {
   /// MPI counts are int: a longer tensor goes as one derived type, or is reduced in pieces. The same on all
   /// ranks.
   std::int64_t elements_per_call = std::int64_t{1} << 30;
+};
+
+/// Communications that have to be moved on while this rank waits for others.
+class Background {
+ public:
+  virtual ~Background() = default;
+  /// Returns at once.
+  virtual void progress() = 0;
 };
 
 class MpiWorld {
@@ -41,6 +49,14 @@ class MpiWorld {
   MpiLimits& limits() { return limits_; }
   FlightRecorder& recorder() { return recorder_; }
 
+  /// What is registered must be taken out before it ends.
+  void add(Background& background) { background_.push_back(&background); }
+  void remove(Background& background) { std::erase(background_, &background); }
+  /// Of all that is registered; every wait calls it.
+  void progress() {
+    for (Background* background : background_) background->progress();
+  }
+
   /// Ends all ranks; mpirun returns the code.
   [[noreturn]] void abort(ExitCode code);
 
@@ -51,6 +67,7 @@ class MpiWorld {
   int local_rank_ = 0;
   MpiLimits limits_;
   FlightRecorder recorder_;
+  std::vector<Background*> background_;
 };
 
 }  // namespace foretoken

@@ -45,12 +45,12 @@ void validate(const OptimizerConfig& config) {
 }
 
 Optimizer::Optimizer(Arena& arena, const Parameters& parameters, const ShardPlan& plan,
-                     const OptimizerConfig& config, Communicator& dp, Communicator& world)
+                     const OptimizerConfig& config, Communicator& dp, Communicator& device_world)
     : parameters_(parameters),
       plan_(plan),
       config_(config),
       dp_(dp),
-      world_(world),
+      device_world_(device_world),
       segments_(plan.buckets.size()),
       gathers_(plan.buckets.size()) {
   validate(config);
@@ -108,7 +108,7 @@ void Optimizer::step(Stream& stream, double lr, std::int64_t step) {
   set_zero(stream, sum_);
   for (const Bucket& bucket : plan_.buckets)
     if (bucket.canonical) sum_of_squares(stream, {slice(parameters_.gradients(), plan_.part(bucket)), sum_});
-  world_.all_reduce(sum_);
+  device_world_.all_reduce(sum_);
   clip_scale(stream, {.sum = sum_, .limit = config_.clip_norm, .scale = clip_});
 
   const bool gathers = plan_.sharded && plan_.dp > 1;

@@ -33,10 +33,10 @@ struct StatePiece {
 
 class Optimizer {
  public:
-  /// Takes the moments from the arena. Parameters, plan and communicators must outlive it; the world is all
-  /// ranks of the job, for tensors of the parameters' device.
+  /// Takes the moments from the arena. Parameters, plan and communicators must outlive it; device_world is
+  /// all ranks of the job, for tensors of the parameters' device.
   Optimizer(Arena& arena, const Parameters& parameters, const ShardPlan& plan, const OptimizerConfig& config,
-            Communicator& dp, Communicator& world);
+            Communicator& dp, Communicator& device_world);
 
   /// Updates the values, and the weights, from gradients that are reduced and, of shared units, summed over
   /// both sides. `step` counts from 1. Clips by the global norm
@@ -48,7 +48,8 @@ class Optimizer {
   /// parts are then those of before where weights are a buffer of their own.
   void step(Stream& stream, double lr, std::int64_t step);
   /// Waits for the last step and returns its norm before clipping, the same bits on every rank. A
-  /// NumericalError on all ranks where it is not finite.
+  /// NumericalError on all ranks where it is not finite. On a GPU Transport::synchronize() comes first: this
+  /// wait would have no end where a peer is gone.
   double norm(Stream& stream, std::int64_t step) const;
 
   /// This rank's share of a checkpoint: over all ranks of the job every element of the model comes once.
@@ -72,7 +73,7 @@ class Optimizer {
   const ShardPlan& plan_;
   OptimizerConfig config_;
   Communicator& dp_;
-  Communicator& world_;
+  Communicator& device_world_;
   std::vector<std::vector<Segment>> segments_;  // by bucket
   std::vector<std::int64_t> state_begin_;       // by bucket: where its owned range lies in the moments
   Tensor exp_avg_;                              // [owned elements]

@@ -36,21 +36,27 @@ void SharedWeights::require_same_units(const Parameters& parameters) const {
   const auto own = static_cast<std::size_t>(ends_->rank());
   hashes[own] = static_cast<std::int64_t>(hash_name(tensors));
   const Tensor all = tensor_over(std::span<std::int64_t>(hashes), {2});
-  ends_->all_gather(all.flat(ends_->rank(), 1), all);
+  ends_->host().all_gather(all.flat(ends_->rank(), 1), all);
   if (hashes[0] != hashes[1])
     throw DefectError("shared weights: \"{}\": the other side shares other tensors than this one: {}",
                       ends_->name(), tensors);
 }
 
 void SharedWeights::progress() {
+  bool in_order = true;  // NCCL matches messages by their order
   for (std::size_t i = 0; i < exchanges_.size(); ++i) {
     Exchange& exchange = exchanges_[i];
     const int other = 1 - ends_->rank(), tag = static_cast<int>(i);
-    if (!receiving_) exchange.receive = ends_->start_receive(exchange.theirs, other, tag);
-    if (exchange.sent == steps_ && reducer_.reductions(exchange.bucket) > steps_) {
+    const bool sends = in_order && exchange.sent == steps_ && reducer_.reductions(exchange.bucket) > steps_;
+    // On a GPU a receive that waits holds a part of it, here for most of the step, and would gain nothing:
+    // the step ends with the first rank's gradient on its way to the last, and the other way is as long.
+    const bool on_gpu = exchange.own.device == DeviceKind::cuda;
+    if (on_gpu ? sends : !receiving_) exchange.receive = ends_->start_receive(exchange.theirs, other, tag);
+    if (sends) {
       exchange.send = ends_->start_send(exchange.own, other, tag);
       ++exchange.sent;
     }
+    in_order = exchange.sent > steps_;
     exchange.send.test();
     exchange.receive.test();
   }

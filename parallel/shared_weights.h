@@ -24,9 +24,10 @@ class SharedWeights {
   SharedWeights(Arena& arena, const Parameters& parameters, const ShardPlan& plan,
                 const GradientReducer& reducer, Communicator* ends);
 
-  /// Starts receives at once, and each send when its bucket is reduced; returns at once.
+  /// Starts receives at once (on a GPU with the sends), and each send when its bucket is reduced; returns at
+  /// once.
   void progress();
-  /// Returns when the gradients of all shared units are summed.
+  /// Returns when the gradients of all shared units are summed, or on a GPU enqueued to be.
   void finish(Stream& stream);
 
  private:

@@ -13,4 +13,13 @@ void throw_dtype(const char* who, DType dtype) {
   throw DefectError("{}: dtype {} on CUDA, f32 or bf16 expected", who, name_of(dtype));
 }
 
+bool has_run(cudaError_t state, const char* what) {
+  if (state == cudaErrorNotReady) {
+    cudaGetLastError();
+    return false;
+  }
+  check(state, what);
+  return true;
+}
+
 }  // namespace foretoken::cuda

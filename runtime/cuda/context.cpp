@@ -1,5 +1,7 @@
 #include "runtime/cuda/context.h"
 
+#include <cstdlib>
+
 #include "runtime/backend.h"
 #include "runtime/cuda/matmul.h"
 #if FORETOKEN_WITH_CUDNN
@@ -13,6 +15,10 @@ class CudnnAttention {};
 #endif
 
 int device_count() {
+  // A hardware queue for every stream: streams that share one wait for each other, and a receive that waits
+  // for its peer would hold up the send that the peer waits for. Read when CUDA starts, which this call makes
+  // it do.
+  setenv("CUDA_DEVICE_MAX_CONNECTIONS", "32", 0);
   int count = 0;
   if (cudaGetDeviceCount(&count) != cudaSuccess) {
     cudaGetLastError();  // no driver, or one that is too old

@@ -75,7 +75,9 @@ TEST_CASE("a step that ends without the shared gradient is a defect", "[ranks2]"
 
 TEST_CASE("ends that share different tensors are refused", "[ranks2]") {
   MpiCommunicator& world = multi_rank::world();
-  const Groups groups = make_groups(world, {.pp = 2, .dp = 1});
+  ThreadPool threads(1);
+  Stream stream(threads);
+  const Groups groups = make_groups(world, {.pp = 2, .dp = 1}, stream);
   Arena arena(DeviceKind::cpu);
   const Parameters parameters(
       arena, {},
@@ -134,14 +136,16 @@ TEST_CASE("one changed element of any replica stops all ranks, naming tensor and
 
 TEST_CASE("groups follow the grid", "[ranks4]") {
   MpiCommunicator& world = multi_rank::world();
-  const Groups groups = make_groups(world, {.pp = 2, .dp = 2});
+  ThreadPool threads(1);
+  Stream stream(threads);
+  const Groups groups = make_groups(world, {.pp = 2, .dp = 2}, stream);
   CHECK(groups.pp_rank == world.rank() % 2);
   CHECK(groups.dp_rank == world.rank() / 2);
   CHECK(groups.pipeline->name() == fmt::format("pipeline of dp{}", groups.dp_rank));
   CHECK(groups.pipeline->rank() == groups.pp_rank);
   CHECK(groups.dp->rank() == groups.dp_rank);
   CHECK(groups.ends->rank() == groups.pp_rank);
-  const Groups line = make_groups(world, {.pp = 4, .dp = 1});
+  const Groups line = make_groups(world, {.pp = 4, .dp = 1}, stream);
   CHECK((line.ends != nullptr) == (world.rank() == 0 || world.rank() == 3));
-  CHECK_THROWS_AS(make_groups(world, {.pp = 3, .dp = 2}), UsageError);
+  CHECK_THROWS_AS(make_groups(world, {.pp = 3, .dp = 2}, stream), UsageError);
 }

@@ -12,7 +12,9 @@
 #include "parallel/groups.h"
 #include "parallel/optimizer.h"
 #include "parallel/shared_weights.h"
+#include "runtime/device.h"
 #include "runtime/operators/adamw.h"
+#include "runtime/operators/elementwise.h"
 #include "runtime/random.h"
 #include "tests/support/multi_rank.h"
 
@@ -78,13 +80,14 @@ inline float toy_gradient(const std::string& name, int dp_rank, int side, int st
 
 /// One rank of the cut model.
 struct ToyRank {
-  ToyRank(const Layout& layout, const OptimizerConfig& config)
-      : groups(make_groups(multi_rank::world(), layout.grid)),
+  ToyRank(const Layout& layout, const OptimizerConfig& config, const Device::Options& options = {})
+      : device(options),
+        groups(make_groups(multi_rank::world(), layout.grid, stream)),
         parameters(arena, {}, toy_units(layout.grid.pp, groups.pp_rank), layout.grid.dp),
         plan(plan_shards(parameters, layout.bucket_bytes, layout.sharded, layout.grid.dp, groups.dp_rank)),
         reducer(parameters, plan, *groups.dp),
         shared(arena, parameters, plan, reducer, groups.ends.get()),
-        optimizer(arena, parameters, plan, config, *groups.dp, groups.world) {
+        optimizer(arena, parameters, plan, config, *groups.dp, *groups.device_world) {
     parameters.initialize(stream, 5);
     arena.seal();
   }
@@ -92,10 +95,12 @@ struct ToyRank {
   void make_gradients(int step) {
     for (const ParameterUnit& unit : parameters.units())
       for (const ParameterSpec& spec : unit.specs) {
-        const auto gradient = Parameters::view(parameters.gradients(), spec).span<float>();
+        std::vector<float> gradient(static_cast<std::size_t>(spec.shape.elements()));
         for (std::size_t i = 0; i < gradient.size(); ++i)
           gradient[i] = toy_gradient(spec.name, groups.dp_rank, unit.shared && !unit.canonical ? 1 : 0, step,
                                      static_cast<std::int64_t>(i));
+        copy(stream, tensor_over(std::span(gradient), spec.shape),
+             Parameters::view(parameters.gradients(), spec));
       }
   }
 
@@ -115,12 +120,13 @@ struct ToyRank {
     make_gradients(step);
     reduce();
     optimizer.step(stream, lr, step);
+    groups.transport->synchronize();
     return optimizer.norm(stream, step);
   }
 
-  ThreadPool threads{1};
-  Stream stream{threads};
-  Arena arena{DeviceKind::cpu};
+  Device device;
+  Stream& stream = device.stream();
+  Arena arena{stream.device()};
   Groups groups;
   Parameters parameters;
   ShardPlan plan;

@@ -1,0 +1,39 @@
+#pragma once
+// What the communicators for tensors on a GPU have in common.
+
+#include <memory>
+#include <string>
+#include <utility>
+
+#include "parallel/mpi_communicator.h"
+#include "runtime/operators/elementwise.h"
+
+namespace foretoken::cuda {
+
+class DeviceCommunicator : public Communicator {
+ public:
+  int rank() const override { return ranks_->rank(); }
+  int size() const override { return ranks_->size(); }
+  const std::string& name() const override { return ranks_->name(); }
+  Communicator& host() override { return *ranks_; }
+  void barrier() override { ranks_->barrier(); }
+
+ protected:
+  DeviceCommunicator(Stream& stream, std::unique_ptr<MpiCommunicator> ranks)
+      : stream_(stream), ranks_(std::move(ranks)) {}
+
+  Stream& stream() { return stream_; }
+  MpiCommunicator& ranks() { return *ranks_; }
+
+  /// What a collective of one rank comes to.
+  Request copy_alone(const Tensor& from, const Tensor& to) {
+    if (from.data != to.data) foretoken::copy(stream_, from, to);
+    return {};
+  }
+
+ private:
+  Stream& stream_;
+  std::unique_ptr<MpiCommunicator> ranks_;
+};
+
+}  // namespace foretoken::cuda

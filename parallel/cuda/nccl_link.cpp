@@ -1,0 +1,157 @@
+#include "parallel/cuda/nccl_link.h"
+
+#include <exception>
+#include <utility>
+
+#include "runtime/error.h"
+
+namespace foretoken::cuda {
+
+namespace {
+
+/// Of leaving: peers that do not come have failed, which is no news at the end.
+constexpr Seconds farewell{30};
+
+/// Calls of a communicator that does not block go on in NCCL's own thread: what they come to, or
+/// ncclInProgress after the limit.
+ncclResult_t outcome(ncclComm_t communicator, ncclResult_t result, Seconds limit) {
+  if (result != ncclInProgress) return result;
+  poll_until(limit, [&] {
+    const ncclResult_t query = ncclCommGetAsyncError(communicator, &result);
+    if (query != ncclSuccess) result = query;
+    return result != ncclInProgress;
+  });
+  return result;
+}
+
+StreamHandle make_stream() {
+  // Before compute that waits for a multiprocessor: peers wait for what runs here.
+  int lowest = 0, highest = 0;
+  check(cudaDeviceGetStreamPriorityRange(&lowest, &highest), "stream");
+  StreamHandle stream;
+  check(cudaStreamCreateWithPriority(stream.out(), cudaStreamNonBlocking, highest), "stream");
+  return stream;
+}
+
+}  // namespace
+
+class NcclLink::Pending final : public Request::Pending {
+ public:
+  Pending(NcclLink& link, std::shared_ptr<Operation> operation)
+      : link_(link), operation_(std::move(operation)) {}
+
+  bool test() override {
+    link_.check();
+    return operation_->complete;
+  }
+
+  void wait() override {
+    link_.check();
+    if (!operation_->complete)
+      cuda::check(cudaStreamWaitEvent(link_.transport_.compute(), operation_->done.get(), 0), "wait");
+  }
+
+ private:
+  NcclLink& link_;
+  std::shared_ptr<Operation> operation_;
+};
+
+NcclLink::NcclLink(NcclTransport& transport, const MpiCommunicator& group, const Members& members)
+    : transport_(transport), group_(group), stream_(make_stream()), ready_(make_event()) {
+  ncclConfig_t config = NCCL_CONFIG_INITIALIZER;
+  config.blocking = 0;
+  config.commName = group.name().c_str();
+  if (members.blocks > 0) config.maxCTAs = members.blocks;
+  const ncclResult_t result =
+      ncclCommInitRankConfig(&communicator_, members.ranks, members.id, members.rank, &config);
+  transport_.add(*this);
+  starting_ = std::make_shared<Operation>(
+      Operation{.name = "set-up", .sequence = transport_.recorder().start("set-up", group.name(), 0, -1)});
+  try {
+    settle(result);
+  } catch (...) {
+    transport_.remove(*this);
+    throw;
+  }
+  transport_.recorder().finish(starting_->sequence);
+  starting_.reset();
+}
+
+NcclLink::~NcclLink() {
+  transport_.remove(*this);
+  if (communicator_ == nullptr) return;
+  if (std::uncaught_exceptions() == 0 &&
+      outcome(communicator_, ncclCommFinalize(communicator_), farewell) == ncclSuccess) {
+    ncclCommDestroy(communicator_);
+  } else {
+    abort();
+  }
+}
+
+void NcclLink::abort() noexcept {
+  if (communicator_ != nullptr) ncclCommAbort(communicator_);
+  communicator_ = nullptr;
+}
+
+void NcclLink::begin(const char* name, std::size_t bytes, int peer) {
+  check();
+  starting_ = std::make_shared<Operation>(
+      Operation{.name = name,
+                .bytes = bytes,
+                .peer = peer,
+                .sequence = transport_.recorder().start(name, group_.name(), bytes, peer),
+                .done = transport_.take_event()});
+  cuda::check(cudaEventRecord(ready_.get(), transport_.compute()), name);
+  cuda::check(cudaStreamWaitEvent(stream_.get(), ready_.get(), 0), name);
+}
+
+/// Returns when NCCL has enqueued what was asked for: the first time it may have to meet the peer for that.
+void NcclLink::settle(ncclResult_t result) {
+  result = outcome(communicator_, result, transport_.limit());
+  if (result != ncclSuccess) fail(result);
+}
+
+Request NcclLink::finish_start() {
+  cuda::check(cudaEventRecord(starting_->done.get(), stream_.get()), starting_->name);
+  under_way_.push_back(std::move(starting_));
+  return Request(std::make_unique<Pending>(*this, under_way_.back()));
+}
+
+void NcclLink::collect() {
+  while (!under_way_.empty() &&
+         has_run(cudaEventQuery(under_way_.front()->done.get()), under_way_.front()->name)) {
+    Operation& operation = *under_way_.front();
+    operation.complete = true;
+    transport_.finished(operation.sequence, std::move(operation.done));
+    under_way_.pop_front();
+  }
+}
+
+void NcclLink::check() {
+  if (communicator_ == nullptr) throw PeerError("nccl: \"{}\" was used after a failure", group_.name());
+  collect();
+  ncclResult_t state = ncclSuccess;
+  const ncclResult_t query = ncclCommGetAsyncError(communicator_, &state);
+  if (query != ncclSuccess) state = query;
+  if (state != ncclSuccess && state != ncclInProgress) fail(state);
+}
+
+std::string NcclLink::describe_oldest() const {
+  return describe(*under_way_.front());
+}
+
+std::string NcclLink::describe(const Operation& operation) const {
+  return group_.describe(operation.name, operation.bytes, operation.peer);
+}
+
+void NcclLink::fail(ncclResult_t result) {
+  const std::string what = starting_            ? describe(*starting_)
+                           : under_way_.empty() ? group_.describe("no operation", 0)
+                                                : describe_oldest();
+  if (result == ncclInProgress)
+    transport_.fail("{}: the peer did not join it within {:g} s", what, transport_.limit().count());
+  const char* detail = communicator_ != nullptr ? ncclGetLastError(communicator_) : "";
+  transport_.fail("{}: {}{}{}", what, ncclGetErrorString(result), *detail != '\0' ? ": " : "", detail);
+}
+
+}  // namespace foretoken::cuda

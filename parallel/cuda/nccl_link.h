@@ -1,0 +1,82 @@
+#pragma once
+// One queue of communications between fixed ranks: an NCCL communicator and the stream of its own on which
+// they run, one after another.
+
+#include <cstdint>
+#include <deque>
+#include <memory>
+#include <string>
+
+#include <nccl.h>
+
+#include "parallel/cuda/nccl_transport.h"
+#include "parallel/mpi_communicator.h"
+#include "runtime/cuda/handle.h"
+
+namespace foretoken::cuda {
+
+class NcclLink {
+ public:
+  struct Members {
+    ncclUniqueId id{};  // the same on all
+    int ranks = 1;
+    int rank = 0;
+    /// Thread blocks of its kernels at most; 0: NCCL's choice.
+    int blocks = 0;
+  };
+  /// Collective over the members. `group` is what its operations are named by; it and the transport must
+  /// outlive the link.
+  NcclLink(NcclTransport& transport, const MpiCommunicator& group, const Members& members);
+  /// Leaves in agreement with the other members, or aborts where an operation failed or an exception is on
+  /// its way.
+  ~NcclLink();
+  NcclLink(const NcclLink&) = delete;
+  NcclLink& operator=(const NcclLink&) = delete;
+
+  /// An operation after all that the compute stream has so far: call(communicator, stream) returns NCCL's
+  /// result. `peer` is a rank of the group, or -1 for all.
+  template <class Call>
+  Request start(const char* name, std::size_t bytes, int peer, const Call& call) {
+    begin(name, bytes, peer);
+    settle(call(communicator_, stream_.get()));
+    return finish_start();
+  }
+
+  /// Notes what has completed. A PeerError, all links aborted, where NCCL has noticed a failure, now or
+  /// before.
+  void check();
+  static constexpr std::uint64_t none = ~std::uint64_t{0};
+  /// The flight recorder's number of the operation that is under way longest, or none.
+  std::uint64_t oldest() const { return under_way_.empty() ? none : under_way_.front()->sequence; }
+  std::string describe_oldest() const;
+  /// Ends what is under way on the GPU; the link is of no more use.
+  void abort() noexcept;
+
+ private:
+  struct Operation {
+    const char* name = "";
+    std::size_t bytes = 0;
+    int peer = -1;
+    std::uint64_t sequence = 0;
+    EventHandle done;
+    bool complete = false;
+  };
+  class Pending;
+
+  void begin(const char* name, std::size_t bytes, int peer);
+  void settle(ncclResult_t result);
+  Request finish_start();
+  void collect();
+  std::string describe(const Operation& operation) const;
+  [[noreturn]] void fail(ncclResult_t result);
+
+  NcclTransport& transport_;
+  const MpiCommunicator& group_;
+  StreamHandle stream_;
+  EventHandle ready_;  // the compute stream at the start of the latest operation
+  ncclComm_t communicator_ = nullptr;
+  std::shared_ptr<Operation> starting_;
+  std::deque<std::shared_ptr<Operation>> under_way_;  // oldest first
+};
+
+}  // namespace foretoken::cuda

@@ -1,0 +1,63 @@
+#pragma once
+// Transport over NCCL: what all links of a rank share. One per rank.
+
+#include <memory>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "parallel/transport.h"
+#include "runtime/cuda/context.h"
+#include "runtime/cuda/handle.h"
+#include "runtime/error.h"
+
+namespace foretoken::cuda {
+
+class NcclLink;
+
+class NcclTransport final : public Transport {
+ public:
+  NcclTransport(MpiWorld& world, Stream& stream);
+
+  std::unique_ptr<Communicator> connect(std::unique_ptr<MpiCommunicator> ranks,
+                                        const Traffic& traffic) override;
+  void synchronize() override;
+  const std::string& description() const override { return description_; }
+
+  // For the links:
+
+  Stream& stream() { return stream_; }
+  cudaStream_t compute() const { return stream_.cuda().stream(); }
+  FlightRecorder& recorder() { return world_.recorder(); }
+  Seconds limit() { return world_.limits().wait; }
+  /// Some GPU memory for trying a link out.
+  Tensor scratch() { return {scratch_.reserve(256), DType::u8, DeviceKind::cuda, {1}}; }
+
+  void add(NcclLink& link) { links_.push_back(&link); }
+  void remove(NcclLink& link) { std::erase(links_, &link); }
+
+  /// Events are used again, so that after the first steps none is created.
+  EventHandle take_event();
+  /// An operation is complete; its event comes back.
+  void finished(std::uint64_t sequence, EventHandle event);
+
+  /// Aborts all links, so that nothing on the GPU waits for a peer any more, and throws a PeerError.
+  template <class... Args>
+  [[noreturn]] void fail(fmt::format_string<Args...> format, Args&&... args) {
+    abort();
+    throw PeerError("nccl: {}", fmt::format(format, std::forward<Args>(args)...));
+  }
+
+ private:
+  void abort() noexcept;
+
+  MpiWorld& world_;
+  Stream& stream_;
+  std::string description_;
+  Buffer scratch_;
+  std::vector<NcclLink*> links_;
+  std::vector<EventHandle> events_;  // not in use
+  std::uint64_t finished_ = 0;       // operations
+};
+
+}  // namespace foretoken::cuda
