@@ -1,14 +1,19 @@
 #!/usr/bin/env bash
-# Set-up and build for the CPU: the packages, then build/cpu-release.
+# Set-up and build: the packages, then build/cuda-release where nvcc is found, else build/cpu-release.
 #
 #   launch/build.sh [TARGET...]      all targets where none is named
+#   FORETOKEN_PRESET=cpu-release launch/build.sh      another preset of CMakePresets.json
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
 launch/install.sh
+preset=$(launch/preset.sh)
 flags=()
-if command -v ccache >/dev/null; then flags+=(-DCMAKE_CXX_COMPILER_LAUNCHER=ccache); fi
+if command -v ccache >/dev/null; then
+  flags+=(-DCMAKE_CXX_COMPILER_LAUNCHER=ccache)
+  if [[ $preset == cuda-* ]]; then flags+=(-DCMAKE_CUDA_COMPILER_LAUNCHER=ccache); fi
+fi
 targets=()
 for target in "$@"; do targets+=(--target "$target"); done
-cmake --preset cpu-release "${flags[@]}"
-cmake --build --preset cpu-release --parallel "$(nproc)" "${targets[@]}"
+cmake --preset "$preset" "${flags[@]}"
+cmake --build --preset "$preset" --parallel "$(nproc)" "${targets[@]}"

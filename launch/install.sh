@@ -13,12 +13,30 @@ if ! command -v dpkg-query >/dev/null || ! command -v apt-get >/dev/null; then
   exit 0 # CMake says what it does not find
 fi
 
+here=$(dirname "${BASH_SOURCE[0]}")
+cuda=false
+if [[ $("$here/preset.sh") == cuda-* ]]; then
+  cuda=true
+  packages+=(python3-pip)
+fi
+
+# Headers alone, and on no Debian mirror. Without them attention runs through Foretoken's own kernels.
+install_cudnn_frontend() {
+  local to=$here/../build/python
+  if ! $cuda || [[ -e $to/include/cudnn_frontend.h ]]; then return; fi
+  python3 -m pip install --quiet --disable-pip-version-check --root-user-action=ignore --no-deps --target "$to" nvidia-cudnn-frontend ||
+    echo "install: cuDNN's frontend cannot be had; attention runs through Foretoken's own kernels" >&2
+}
+
 missing=()
 for package in "${packages[@]}"; do
   state=$(dpkg-query --show --showformat='${db:Status-Status}' "$package" 2>/dev/null || true)
   [[ $state == installed ]] || missing+=("$package")
 done
-[[ ${#missing[@]} -eq 0 ]] && exit 0
+if [[ ${#missing[@]} -eq 0 ]]; then
+  install_cudnn_frontend
+  exit 0
+fi
 
 install=(apt-get install --yes --no-install-recommends "${missing[@]}")
 if [[ $(id -u) -eq 0 ]]; then
@@ -37,3 +55,4 @@ fi
 echo "install: ${missing[*]}"
 "${as_root[@]}" apt-get update --quiet
 "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive "${install[@]}"
+install_cudnn_frontend

@@ -13,7 +13,7 @@ say() { printf '\n== %s\n' "$*"; }
 
 say "Set-up and build"
 launch/build.sh foretoken
-foretoken=$PWD/build/cpu-release/bin/foretoken
+foretoken=$PWD/build/$(launch/preset.sh)/bin/foretoken
 
 if [[ ${#texts[@]} -eq 0 ]]; then
   # The first folder that the compiler searches for <...> holds the C++ standard library.

@@ -25,10 +25,8 @@ find_library(NCCL_LIBRARY nccl HINTS ${CUDAToolkit_LIBRARY_DIR} REQUIRED)
 
 find_path(CUDNN_INCLUDE cudnn_graph.h HINTS ${CUDAToolkit_INCLUDE_DIRS})
 find_library(CUDNN_LIBRARY cudnn HINTS ${CUDAToolkit_LIBRARY_DIR})
-# pip install nvidia-cudnn-frontend puts the frontend's headers into an `include` folder beside Python's packages.
-find_package(Python3 COMPONENTS Interpreter QUIET)
-find_path(CUDNN_FRONTEND_INCLUDE cudnn_frontend.h HINTS ${CUDAToolkit_INCLUDE_DIRS} ${Python3_SITELIB}/include
-  ${Python3_SITELIB}/../include)
+# launch/install.sh puts the frontend's headers there.
+find_path(CUDNN_FRONTEND_INCLUDE cudnn_frontend.h HINTS ${CMAKE_SOURCE_DIR}/build/python/include)
 if(CUDNN_INCLUDE AND CUDNN_LIBRARY AND CUDNN_FRONTEND_INCLUDE)
   set(FORETOKEN_WITH_CUDNN 1)
 else()

@@ -8,7 +8,8 @@ cd "$(dirname "${BASH_SOURCE[0]}")/../.."
 
 threads=${1:-1} pairs=${2:-5} python=${3:-python3}
 launch/build.sh benchmark_training
-ours() { build/cpu-release/bin/benchmark_training --threads "$threads"; }
+program=build/$(launch/preset.sh)/bin/benchmark_training
+ours() { "$program" --threads "$threads"; }
 theirs() { "$python" tests/benchmarks/torch_peer.py --threads "$threads"; }
 rate() { sed -n '1s|.* \([0-9]*\) tokens/s.*|\1|p'; }
 

@@ -2,6 +2,7 @@
 #include "launch/config_validator.h"
 
 #include "launch/config_loader.h"
+#include "runtime/backend.h"
 #include "runtime/error.h"
 #include "tests/support/catch.h"
 
