@@ -48,8 +48,9 @@ struct Runs {
              int code = 0) const {
     train(fmt::format("{} {} --run-directory {} {}", program, command, path(name).string(), sets), code);
   }
-  void resume(const std::string& name, const std::string& sets, const std::string& program) const {
-    train(fmt::format("{} train --resume {} {}", program, path(name).string(), sets));
+  void resume(const std::string& name, const std::string& sets, const std::string& program,
+              int code = 0) const {
+    train(fmt::format("{} train --resume {} {}", program, path(name).string(), sets), code);
   }
 };
 
