@@ -23,14 +23,14 @@ TEST_CASE("on a GPU logits, losses and gradients equal PyTorch's in fp32") {
 }
 
 // The bounds are PyTorch's own: in bf16 its logits on these models are off by up to 1.2 %, its gradients by
-// up to 4 % where two tensors of the deepseek case are left out (11 %), its losses by 0.1 %.
+// up to 4.5 % but for one tensor (11 %), its losses by 0.1 %.
 TEST_CASE("on a GPU in bf16 they are as near to PyTorch's fp32 values as PyTorch's bf16") {
   const GoldenCase& golden = golden_cases()[static_cast<std::size_t>(GENERATE(0, 1, 2))];
   CAPTURE(golden.name);
   Device device({.kind = DeviceKind::cuda});
   for (const GoldenComparison& each : run_golden(device.stream(), golden, DType::bf16)) {
     INFO(each.object);
-    const double bound = each.object == "losses" ? 1e-3 : each.object.starts_with("logits") ? 1.2e-2 : 4.4e-2;
+    const double bound = each.object == "losses" ? 1e-3 : each.object.starts_with("logits") ? 1.2e-2 : 4.5e-2;
     CHECK(relative_error(each.actual, each.expected) < bound);
   }
 }
