@@ -66,7 +66,8 @@ TEST_CASE("options that contradict each other are refused with their lines and f
       {"[run]\nname = \"../other\"",
        "t.toml:2: run: name \"../other\" cannot name a folder: no '/', no '.' in front, not empty"},
       {"[train]\nrecompute = \"full\"\n[parallel]\nschedule = \"zero_bubble_h1\"",
-       "t.toml:4: parallel: schedule \"zero_bubble_h1\" takes weight gradients late, which recompute \"full\" "
+       "t.toml:4: parallel: schedule \"zero_bubble_h1\" takes weight gradients late, which recompute "
+       "\"full\" "
        "forbids"},
   };
   for (const auto& [toml, message] : mistakes) {
