@@ -24,7 +24,9 @@ void attention_backward(Stream& stream, const AttentionBackward& op) {
   if (CudnnAttention& cudnn = *gpu.cudnn_attention(); cudnn.supports(op))
     return cudnn.backward(op, gpu.workspace(cudnn.workspace(op)));
 #endif
-  flash_attention_backward(gpu.stream(), op, gpu.workspace(flash_attention_backward_workspace(op)));
+  const bool deterministic = gpu.deterministic();
+  flash_attention_backward(
+      gpu.stream(), op, gpu.workspace(flash_attention_backward_workspace(op, deterministic)), deterministic);
 }
 
 }  // namespace foretoken::cuda

@@ -29,10 +29,11 @@ struct Tile {
   static constexpr int band_bytes = 8 * row_bytes;  // the permutation repeats every eight rows
   static_assert(HS % width == 0 && R % 8 == 0);
 
+  /// Where a column (a multiple of eight) begins in bands' first rows.
+  __device__ static constexpr int column(int c) { return c / width * panel_bytes + c % width * 2; }
   /// Operand of rows `row` and on (a multiple of eight), of the columns [16·step, 16·step + 16).
   __device__ static std::uint64_t columns(std::uint32_t tile, int row, int step) {
-    const int column = 16 * step;
-    return descriptor(tile, row * row_bytes + column / width * panel_bytes + column % width * 2, 16);
+    return descriptor(tile, row * row_bytes + column(16 * step), 16);
   }
   /// Operand of the rows [16·step, 16·step + 16), of all HS columns, which lie contiguous panel by panel.
   __device__ static std::uint64_t rows(std::uint32_t tile, int step) {
@@ -80,12 +81,13 @@ __device__ __forceinline__ void row_products(float (&d)[N / 2], std::uint32_t a,
     wgmma<false>(d, Tile<HS, RA>::columns(a, row, step), Tile<HS, N>::columns(b, 0, step), step > 0);
 }
 
-/// d [64 × HS] += A B: A [64 × R] in registers as `packed` gives it, B the R rows of tile b.
-template <int HS, int R>
+/// d [64 × HS] += A B: A [64 × R] in registers as `packed` gives it, B the R rows of tile b; or only what the
+/// steps [from, to) of 16 rows contribute.
+template <int HS, int R, int from = 0, int to = R / 16>
 __device__ __forceinline__ void weighted_rows(float (&d)[HS / 2], const std::uint32_t (&a)[R / 4],
                                               std::uint32_t b) {
 #pragma unroll
-  for (int step = 0; step < R / 16; ++step) wgmma<true>(d, a + 4 * step, Tile<HS, R>::rows(b, step), true);
+  for (int step = from; step < to; ++step) wgmma<true>(d, a + 4 * step, Tile<HS, R>::rows(b, step), true);
 }
 
 __device__ __forceinline__ std::uint32_t packed(float low, float high) {
@@ -98,6 +100,18 @@ template <int count>
 __device__ __forceinline__ void pack(const float (&d)[count], std::uint32_t (&a)[count / 2]) {
 #pragma unroll
   for (int i = 0; i < count / 2; ++i) a[i] = packed(d[2 * i], d[2 * i + 1]);
+}
+
+/// Keeps operands A of both warpgroups, [64 × HS] each, as the 128 rows of a tile.
+template <class Tile, int count>
+__device__ __forceinline__ void store_operand(std::uint32_t tile, const std::uint32_t (&a)[count]) {
+  static_assert(Tile::width == 64 && Tile::bytes == 2 * warpgroup * 4 * count);
+  const int lane = threadIdx.x % 32, row = threadIdx.x / 32 * 16 + lane % 16;
+  const std::uint32_t to = tile + row * Tile::row_bytes;
+  const int piece = lane / 16 ^ row % 8;
+#pragma unroll
+  for (int i = 0; i < count; i += 4)
+    store_matrices(to + i / 16 * Tile::panel_bytes + (piece ^ i / 2 % 8) * 16, a + i);
 }
 
 /// This thread's place in its warpgroup's products: rows `row` and row + 8, columns 8g + column + {0, 1}.

@@ -49,7 +49,8 @@ struct OnlineSoftmax {
 };
 
 template <int HS>
-constexpr int forward_shared = tile_alignment + Tile<HS, query_rows>::bytes + 4 * Tile<HS, key_rows>::bytes;
+constexpr int forward_shared =
+    tile_alignment + Tile<HS, query_rows>::bytes + 4 * Tile<HS, key_rows>::bytes + 4 * block_threads;
 
 /// out = softmax(Q Kᵀ / √HS) V and lse, per head.
 ///
@@ -67,6 +68,7 @@ __global__ void __launch_bounds__(block_threads, 1)
   extern __shared__ unsigned char shared[];
   const std::uint32_t queries = first_tile(shared);
   const std::uint32_t keys = queries + Queries::bytes, values = keys + 2 * Keys::bytes;
+  const std::uint32_t scratch = values + 2 * Keys::bytes + threadIdx.x * 4;
 
   const Work work = schedule.work(blockIdx.x);
   const int tile = schedule.tiles - 1 - work.rank;
@@ -120,9 +122,6 @@ __global__ void __launch_bounds__(block_threads, 1)
   for (int step = 1; step < count; ++step) {
     finish_copies();
     __syncthreads();  // keys of this step and values of the last have come; nobody reads what is loaded next
-    load_keys(step + 1);
-    load_values(step);
-
     pin(scores);
     pin(result);
     pin(weights);
@@ -131,11 +130,13 @@ __global__ void __launch_bounds__(block_threads, 1)
     wgmma_commit();
     weighted_rows<HS, key_rows>(result, weights, values + (step - 1) % 2 * Keys::bytes);
     wgmma_commit();
+    load_keys(step + 1);
+    load_values(step);
     wgmma_wait<1>();
     pin(scores);
     mask(scores, step);
     softmax.add(scores, scale_log2);
-    wgmma_wait<0>();
+    wgmma_wait_after<0>(softmax.sum[0] + softmax.sum[1], scratch);
     pin(result);
     pin(weights);
 #pragma unroll

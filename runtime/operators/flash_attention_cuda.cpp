@@ -47,6 +47,21 @@ bool suits_tensor_cores(const flash::Problem& p) {
   return p.dim % 32 == 0 && p.dim <= 128;
 }
 
+/// Bytes of delta in backward's workspace; the sums of dQ follow it.
+std::size_t delta_bytes(const Tensor& lse) {
+  return (static_cast<std::size_t>(lse.elements()) * sizeof(float) + 255) / 256 * 256;
+}
+
+/// Bytes of the sums of dQ, 0 where the deterministic kernels run.
+std::size_t sums_bytes(const AttentionBackward& op, bool deterministic) {
+  const bool sums =
+      !deterministic && op.qkv.dtype == DType::bf16 && (op.heads.dim == 64 || op.heads.dim == 128);
+  const flash::Problem p{.time = static_cast<int>(op.qkv.shape[1])};
+  return sums ? static_cast<std::size_t>(op.qkv.shape[0] * op.heads.query * p.padded_time() * op.heads.dim) *
+                    sizeof(float)
+              : 0;
+}
+
 /// Calls f with a null pointer of the device type that holds the tensor's elements.
 template <class F>
 void with_device_type(const char* who, const Tensor& tensor, F f) {
@@ -68,8 +83,8 @@ T* data_of(const char* who, const Tensor& tensor, const Tensor& like) {
 
 }  // namespace
 
-std::size_t flash_attention_backward_workspace(const AttentionBackward& op) {
-  return static_cast<std::size_t>(op.lse.elements()) * sizeof(float);  // delta
+std::size_t flash_attention_backward_workspace(const AttentionBackward& op, bool deterministic) {
+  return delta_bytes(op.lse) + sums_bytes(op, deterministic);
 }
 
 void flash_attention_forward(cudaStream_t stream, const AttentionForward& op) {
@@ -87,7 +102,8 @@ void flash_attention_forward(cudaStream_t stream, const AttentionForward& op) {
   });
 }
 
-void flash_attention_backward(cudaStream_t stream, const AttentionBackward& op, void* workspace) {
+void flash_attention_backward(cudaStream_t stream, const AttentionBackward& op, void* workspace,
+                              bool deterministic) {
   const char* who = "flash_attention_backward";
   const flash::Problem p = problem_of(who, op.heads, op.qkv, op.out, op.lse, op.document_start);
   if (op.dout.elements() != op.out.elements() || op.dqkv.elements() != op.qkv.elements())
@@ -100,10 +116,11 @@ void flash_attention_backward(cudaStream_t stream, const AttentionBackward& op, 
     T* dqkv = data_of<T>(who, op.dqkv, op.qkv);
     const float* lse = op.lse.as<float>();
     float* delta = static_cast<float*>(workspace);
+    float* sums = sums_bytes(op, deterministic) > 0 ? delta + delta_bytes(op.lse) / sizeof(float) : nullptr;
     flash::output_dot(stream, p, dout, data_of<const T>(who, op.out, op.qkv), delta);
     if constexpr (std::is_same_v<T, __nv_bfloat16>)
       if (suits_tensor_cores(p) && aligned(op.qkv) && aligned(op.dout) && aligned(op.dqkv))
-        return flash::backward_bf16(stream, p, dout, qkv, lse, delta, dqkv);
+        return flash::backward_bf16(stream, p, dout, qkv, lse, delta, dqkv, sums);
     flash::backward_generic(stream, p, dout, qkv, lse, delta, dqkv);
   });
 }

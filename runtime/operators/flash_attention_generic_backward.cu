@@ -1,23 +1,29 @@
+#include <bit>
+
+#include "runtime/cuda/device.cuh"
 #include "runtime/operators/flash_attention_generic.cuh"
 
 namespace foretoken::cuda::flash {
 
 namespace {
 
-/// delta = rowsum(dO ∘ O). A warp owns one row of one head.
-template <class T>
-__global__ void output_dot_kernel(Problem p, const T* __restrict__ dout, const T* __restrict__ out,
+/// delta = rowsum(dO ∘ O). `lanes` threads own one row of one head and read N elements at once.
+template <class T, int N>
+__global__ void output_dot_kernel(Problem p, int lanes, const T* __restrict__ dout, const T* __restrict__ out,
                                   float* __restrict__ delta) {
-  const std::int64_t i = std::int64_t(blockIdx.x) * (blockDim.x / 32) + threadIdx.x / 32;  // (b·T + t)·NH + h
-  if (i >= std::int64_t(p.rows) * p.time * p.heads) return;
+  const std::int64_t thread = std::int64_t(blockIdx.x) * blockDim.x + threadIdx.x;
+  const std::int64_t i = thread / lanes;  // (b·T + t)·NH + h
+  const bool held = i < std::int64_t(p.rows) * p.time * p.heads;
   float sum = 0;
-  for (int c = threadIdx.x % 32; c < p.dim; c += 32)
-    sum = fmaf(value_of(dout[i * p.dim + c]), value_of(out[i * p.dim + c]), sum);
+  for (int c = int(thread % lanes) * N; held && c < p.dim; c += lanes * N) {
+    const Pack<T, N> d = load<N>(dout + i * p.dim + c), o = load<N>(out + i * p.dim + c);
 #pragma unroll
-  for (int other = 16; other > 0; other /= 2) sum += __shfl_xor_sync(0xffffffff, sum, other);
+    for (int j = 0; j < N; ++j) sum = fmaf(value_of(d.at[j]), value_of(o.at[j]), sum);
+  }
+  for (int other = lanes / 2; other > 0; other /= 2) sum += __shfl_xor_sync(0xffffffff, sum, other);
   const int head = static_cast<int>(i % p.heads);
   const int row = static_cast<int>(i / p.heads / p.time), t = static_cast<int>(i / p.heads % p.time);
-  if (threadIdx.x % 32 == 0) delta[p.statistic(row, head) + t] = sum;
+  if (held && thread % lanes == 0) delta[p.statistic(row, head) + t] = sum;
 }
 
 /// The thread's P and dS / √HS for the tiles of queries at q0 and keys at k0.
@@ -125,10 +131,16 @@ __global__ void __launch_bounds__(generic_threads, 1)
 template <class T>
 void output_dot(cudaStream_t stream, const Problem& p, const T* dout, const T* out, float* delta) {
   constexpr int threads = 256;
-  const std::int64_t warps = std::int64_t(p.rows) * p.time * p.heads;
-  const auto blocks = static_cast<unsigned>((warps * 32 + threads - 1) / threads);
-  output_dot_kernel<T><<<blocks, threads, 0, stream>>>(p, dout, out, delta);
-  check_launch("flash_attention_backward: output dot");
+  const auto launch = [&]<int N>() {
+    const int lanes = std::min(32, static_cast<int>(std::bit_ceil(static_cast<unsigned>(p.dim / N))));
+    const unsigned blocks = blocks_for(std::int64_t(p.rows) * p.time * p.heads * lanes, threads);
+    output_dot_kernel<T, N><<<blocks, threads, 0, stream>>>(p, lanes, dout, out, delta);
+    check_launch("flash_attention_backward: output dot");
+  };
+  if (packs<lane_elements<T>>(p.dim, dout, out))
+    launch.template operator()<lane_elements<T>>();
+  else
+    launch.template operator()<1>();
 }
 
 template <class T>

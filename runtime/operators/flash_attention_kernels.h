@@ -22,6 +22,7 @@ struct Problem {
   const std::int32_t* document_start = nullptr;  // [B, S ≥ T], never falling along a row; null: no mask
   std::int64_t document_stride = 0;              // S
 
+  __host__ __device__ int padded_time() const { return (time + 127) / 128 * 128; }
   __host__ __device__ int group() const { return heads / kv_heads; }
   __host__ __device__ std::int64_t qkv_width() const { return std::int64_t(heads + 2 * kv_heads) * dim; }
   __host__ __device__ std::int64_t out_width() const { return std::int64_t(heads) * dim; }
@@ -51,10 +52,10 @@ struct Work {
   int rank, head, row;
 };
 
-/// Blocks are numbered so that long tiles start first, which evens out the end, but only within a set of
-/// `together` heads whose keys and values stay in L2.
+/// Blocks are numbered so that long tiles start first, but only within a set of `together` heads whose keys
+/// and values stay in L2. The shortest tiles, `late` of each head, come last of all and even out the end.
 struct Schedule {
-  int tiles, heads, rows, together;
+  int tiles, heads, rows, together, late;
 
   Schedule(const Problem& p, int tile_rows, int scheduled_heads, std::size_t element)
       : tiles((p.time + tile_rows - 1) / tile_rows), heads(scheduled_heads), rows(p.rows) {
@@ -62,15 +63,17 @@ struct Schedule {
     const std::int64_t head_bytes = 2 * std::int64_t(p.time) * p.dim * static_cast<std::int64_t>(element);
     together =
         static_cast<int>(std::clamp<std::int64_t>(l2_share / head_bytes, 1, std::int64_t(heads) * rows));
+    late = tiles / 4;
   }
   unsigned blocks() const { return static_cast<unsigned>(std::int64_t(tiles) * heads * rows); }
 
   __device__ Work work(unsigned block) const {
-    const unsigned set = block / (unsigned(tiles) * together);
-    const unsigned first = set * together;
-    const unsigned within = block - first * tiles;
-    const unsigned left = unsigned(heads) * rows - first;
-    const unsigned size = left < unsigned(together) ? left : together;
+    const unsigned pairs = unsigned(heads) * rows, early = tiles - late;
+    const bool is_late = block >= early * pairs;
+    const unsigned set = block / (early * together);
+    const unsigned first = is_late ? 0 : set * together;
+    const unsigned within = block - first * early, left = pairs - first;
+    const unsigned size = is_late ? pairs : left < unsigned(together) ? left : together;
     const unsigned pair = first + within % size;
     return {int(within / size), int(pair % heads), int(pair / heads)};
   }
@@ -99,10 +102,12 @@ template <class T>
 void backward_generic(cudaStream_t stream, const Problem& p, const T* dout, const T* qkv, const float* lse,
                       const float* delta, T* dqkv);
 
-/// On the tensor cores: HS 32, 64, 96 or 128; qkv and dout aligned to 16 bytes, the results to 4.
+/// On the tensor cores: HS 32, 64, 96 or 128; pointers aligned to 16 bytes, but the results of forward to 4.
+/// Where sums is not null, it holds B · NH · padded_time · HS floats and dQ is summed there in no fixed
+/// order.
 void forward_bf16(cudaStream_t stream, const Problem& p, const __nv_bfloat16* qkv, __nv_bfloat16* out,
                   float* lse);
 void backward_bf16(cudaStream_t stream, const Problem& p, const __nv_bfloat16* dout, const __nv_bfloat16* qkv,
-                   const float* lse, const float* delta, __nv_bfloat16* dqkv);
+                   const float* lse, const float* delta, __nv_bfloat16* dqkv, float* sums);
 
 }  // namespace foretoken::cuda::flash

@@ -31,11 +31,26 @@ __device__ __forceinline__ void copy_4_async(std::uint32_t to, const void* from,
                : "memory");
 }
 
-/// Waits until this thread's copies have landed and shows them to the tensor cores, which read shared memory
-/// through another proxy. A block barrier must follow before anyone reads the copies of others.
+/// Waits until this thread's copies have landed and shows them, and what it stored, to the tensor cores,
+/// which read shared memory through another proxy. A block barrier must follow before anyone reads the copies
+/// of others.
 __device__ __forceinline__ void finish_copies() {
   asm volatile("cp.async.wait_all;" ::: "memory");
   asm volatile("fence.proxy.async.shared::cta;" ::: "memory");
+}
+
+/// Writes four matrices [8 × 8] of bf16, each spread over a warp as products leave it; lane 8i + r gives the
+/// address of row r of matrix i.
+__device__ __forceinline__ void store_matrices(std::uint32_t to, const std::uint32_t* a) {
+  asm volatile("stmatrix.sync.aligned.m8n8.x4.shared.b16 [%0], {%1, %2, %3, %4};" ::"r"(to), "r"(a[0]),
+               "r"(a[1]), "r"(a[2]), "r"(a[3])
+               : "memory");
+}
+
+/// Adds to 16 bytes of global memory, in no order.
+__device__ __forceinline__ void add_4(float* to, float a, float b, float c, float d) {
+  asm volatile("red.global.add.v4.f32 [%0], {%1, %2, %3, %4};" ::"l"(to), "f"(a), "f"(b), "f"(c), "f"(d)
+               : "memory");
 }
 
 /// Keeps the compiler from moving uses of registers that wgmma reads or writes across this line: it takes the
@@ -67,10 +82,18 @@ __device__ __forceinline__ void wgmma_wait() {
   asm volatile("wgmma.wait_group.sync.aligned %0;" ::"n"(pending) : "memory");
 }
 
+/// The same, but not before x has been computed: ptxas moves a wait up past arithmetic, though not past a
+/// store. `scratch` is four bytes of shared memory that nobody reads.
+template <int pending>
+__device__ __forceinline__ void wgmma_wait_after(float x, std::uint32_t scratch) {
+  asm volatile("st.volatile.shared.f32 [%0], %1;" ::"r"(scratch), "f"(x) : "memory");
+  wgmma_wait<pending>();
+}
+
 // d [64 × N] (+)= A [64 × 16] · B [16 × N], asynchronously, by one warpgroup. B is described by b; b_rows
-// says that its rows of N lie contiguous, else its columns of 16 do. A is described by a or held in
-// registers. Thread `lane` of warp w holds d[i] = D[16w + lane/4 + 8·(i/2 mod 2)][8·(i/4) + 2·(lane mod 4) +
-// i mod 2].
+// says that its rows of N lie contiguous, else its columns of 16 do. A is described by a, where a_columns
+// says that its columns of 64 lie contiguous, else its rows of 16 do, or it is held in registers. Thread
+// `lane` of warp w holds d[i] = D[16w + lane/4 + 8·(i/2 mod 2)][8·(i/4) + 2·(lane mod 4) + i mod 2].
 
 #define FORETOKEN_REGISTERS_16 "%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15"
 #define FORETOKEN_REGISTERS_32 \
@@ -89,15 +112,15 @@ __device__ __forceinline__ void wgmma_wait() {
 
 // The operands after the count = n/2 registers of d are numbered o0 = count, o1 = count + 1 and so on.
 #define FORETOKEN_WGMMA(n, count, o0, o1, o2, o3, o4, o5, o6)                                             \
-  template <bool b_rows>                                                                                  \
+  template <bool b_rows, bool a_columns = false>                                                          \
   __device__ __forceinline__ void wgmma(float(&d)[count], std::uint64_t a, std::uint64_t b,               \
                                         bool accumulate) {                                                \
     asm volatile("{\n.reg .pred p;\nsetp.ne.b32 p, %" #o2                                                 \
                  ", 0;\n"                                                                                 \
                  "wgmma.mma_async.sync.aligned.m64n" #n "k16.f32.bf16.bf16 {" FORETOKEN_REGISTERS_##count \
-                 "}, %" #o0 ", %" #o1 ", p, 1, 1, 0, %" #o3 ";\n}\n"                                      \
+                 "}, %" #o0 ", %" #o1 ", p, 1, 1, %" #o4 ", %" #o3 ";\n}\n"                               \
                  : FORETOKEN_D_##count                                                                    \
-                 : "l"(a), "l"(b), "r"(int(accumulate)), "n"(int(b_rows)));                               \
+                 : "l"(a), "l"(b), "r"(int(accumulate)), "n"(int(b_rows)), "n"(int(a_columns)));          \
   }                                                                                                       \
   template <bool b_rows>                                                                                  \
   __device__ __forceinline__ void wgmma(float(&d)[count], const std::uint32_t* a, std::uint64_t b,        \

@@ -1,0 +1,34 @@
+#pragma once
+// What the two kernels of the tensor-core backward share.
+//
+// Both rebuild P = exp(Q Kᵀ/√HS − lse) and with it dS = P ∘ (dO Vᵀ − delta), whose factor 1/√HS is left to
+// the end.
+
+#include "runtime/operators/flash_attention_bf16.cuh"
+
+namespace foretoken::cuda::flash {
+
+constexpr int owned_rows = block_rows;  // queries or keys of a block
+constexpr int stages = 3;               // of the other side's tiles: in products, waited for, coming
+
+/// lse_log2 stands for lse · log₂e.
+__device__ __forceinline__ float weight(float score, float scale_log2, float lse_log2) {
+  return exp2_fast(fmaf(score, scale_log2, -lse_log2));
+}
+
+/// The sums dQ · √HS over all blocks of keys, in f32: per head, tile after tile of 64 queries, in two parts
+/// of half the columns. A part lies as the products leave it in a warpgroup's registers, so that its threads
+/// add 16 bytes to 16 bytes, side by side.
+template <int HS>
+struct QuerySums {
+  static constexpr bool supported = HS % 64 == 0;
+  static constexpr int columns = HS / 2;
+  static constexpr int count = columns / 2;  // of a thread
+  static constexpr int part = warpgroup_rows * columns, tile = 2 * part;
+};
+
+/// dK and dV, and where sums is not null, what a block owes to dQ, added to it.
+void keys_backward(cudaStream_t stream, const Problem& p, const __nv_bfloat16* dout, const __nv_bfloat16* qkv,
+                   const float* lse, const float* delta, __nv_bfloat16* dqkv, float* sums);
+
+}  // namespace foretoken::cuda::flash
