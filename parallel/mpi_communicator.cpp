@@ -6,6 +6,7 @@
 #include <utility>
 
 #include "parallel/collective_tensors.h"
+#include "parallel/mpi_types.h"
 #include "runtime/error.h"
 
 namespace foretoken {
@@ -19,72 +20,14 @@ std::string text_of(int error) {
   return {text, static_cast<std::size_t>(length)};
 }
 
-MPI_Datatype basic_type(DType dtype) {
-  switch (dtype) {
-    case DType::f32:
-      return MPI_FLOAT;
-    case DType::f64:
-      return MPI_DOUBLE;
-    case DType::i32:
-      return MPI_INT32_T;
-    case DType::i64:
-      return MPI_INT64_T;
-    case DType::u8:
-      return MPI_UINT8_T;
-    case DType::bf16:
-    case DType::u16:
-      return MPI_UINT16_T;
-    case DType::u32:
-      return MPI_UINT32_T;
-  }
-  throw DefectError("mpi: no type for dtype {}", static_cast<int>(dtype));
-}
-
 MPI_Datatype reducible_type(const char* operation, DType dtype) {
   if (dtype == DType::bf16) throw DefectError("mpi: {} of bf16, which can only be moved", operation);
-  return basic_type(dtype);
+  return mpi_type(dtype);
 }
 
 MPI_Op mpi_op(ReduceOp op) {
   return op == ReduceOp::sum ? MPI_SUM : op == ReduceOp::max ? MPI_MAX : MPI_MIN;
 }
-
-/// What MPI is told of `elements` elements: a count of a basic type, or one element of a derived type that
-/// holds them all. MPI keeps a derived type until the communications started with it are complete.
-class Extent {
- public:
-  Extent(DType dtype, std::int64_t elements, std::int64_t per_call) : type_(basic_type(dtype)) {
-    if (elements <= per_call) {
-      count_ = static_cast<int>(elements);
-      return;
-    }
-    MPI_Datatype chunk = MPI_DATATYPE_NULL, chunks = MPI_DATATYPE_NULL;
-    MPI_Type_contiguous(static_cast<int>(per_call), type_, &chunk);
-    MPI_Type_contiguous(static_cast<int>(elements / per_call), chunk, &chunks);
-    const int lengths[] = {1, static_cast<int>(elements % per_call)};
-    const MPI_Aint offsets[] = {0, static_cast<MPI_Aint>((elements - elements % per_call) *
-                                                         static_cast<std::int64_t>(size_of(dtype)))};
-    const MPI_Datatype types[] = {chunks, type_};
-    MPI_Type_create_struct(2, lengths, offsets, types, &type_);
-    MPI_Type_commit(&type_);
-    MPI_Type_free(&chunk);
-    MPI_Type_free(&chunks);
-    derived_ = true;
-  }
-  ~Extent() {
-    if (derived_) MPI_Type_free(&type_);
-  }
-  Extent(const Extent&) = delete;
-  Extent& operator=(const Extent&) = delete;
-
-  MPI_Datatype type() const { return type_; }
-  int count() const { return count_; }
-
- private:
-  MPI_Datatype type_;
-  int count_ = 1;
-  bool derived_ = false;
-};
 
 }  // namespace
 
@@ -232,7 +175,7 @@ Request MpiCommunicator::start_send(const Tensor& tensor, int to, int tag) {
   require_peer("send", to);
   require_tag("send", tag);
   auto operation = std::make_unique<Operation>(*this, "send", tensor.bytes(), to, tag);
-  const Extent extent(tensor.dtype, tensor.elements(), world_.limits().elements_per_call);
+  const MpiExtent extent(tensor.dtype, tensor.elements(), world_.limits().elements_per_call);
   operation->start([&](MPI_Request* request) {
     return MPI_Isend(tensor.data, extent.count(), extent.type(), to, tag, comm_, request);
   });
@@ -244,7 +187,7 @@ Request MpiCommunicator::start_receive(const Tensor& tensor, int from, int tag) 
   require_peer("receive", from);
   require_tag("receive", tag);
   auto operation = std::make_unique<Operation>(*this, "receive", tensor.bytes(), from, tag);
-  const Extent extent(tensor.dtype, tensor.elements(), world_.limits().elements_per_call);
+  const MpiExtent extent(tensor.dtype, tensor.elements(), world_.limits().elements_per_call);
   operation->expect_all_bytes();
   operation->start([&](MPI_Request* request) {
     return MPI_Irecv(tensor.data, extent.count(), extent.type(), from, tag, comm_, request);
@@ -290,7 +233,7 @@ Request MpiCommunicator::start_reduce_scatter(const Tensor& full, const Tensor& 
 Request MpiCommunicator::start_all_gather(const Tensor& part, const Tensor& full) {
   const bool in_place = require_own_part("mpi", "all-gather", part, full, *this, DeviceKind::cpu);
   auto operation = std::make_unique<Operation>(*this, "all-gather", full.bytes());
-  const Extent extent(part.dtype, part.elements(), world_.limits().elements_per_call);
+  const MpiExtent extent(part.dtype, part.elements(), world_.limits().elements_per_call);
   operation->start([&](MPI_Request* request) {
     return MPI_Iallgather(in_place ? MPI_IN_PLACE : part.data, extent.count(), extent.type(), full.data,
                           extent.count(), extent.type(), comm_, request);
@@ -302,7 +245,7 @@ Request MpiCommunicator::start_broadcast(const Tensor& tensor, int root) {
   require_cpu("broadcast", tensor);
   require_peer("broadcast", root);
   auto operation = std::make_unique<Operation>(*this, "broadcast", tensor.bytes(), root);
-  const Extent extent(tensor.dtype, tensor.elements(), world_.limits().elements_per_call);
+  const MpiExtent extent(tensor.dtype, tensor.elements(), world_.limits().elements_per_call);
   operation->start([&](MPI_Request* request) {
     return MPI_Ibcast(tensor.data, extent.count(), extent.type(), root, comm_, request);
   });
