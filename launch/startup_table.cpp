@@ -118,7 +118,8 @@ std::string device_text(Session& session) {
         "{} in {}{}", session.device().name(), name_of(session.model().parameters().weights().dtype),
         session.groups().world.size() > 1 ? ", " + session.groups().transport->description() : "");
   if constexpr (!with_cuda) return "cpu (this build has no CUDA backend)";
-  return session.config().run.device == RunConfig::Device::cpu ? "cpu" : "cpu (not every rank sees a GPU)";
+  if (session.config().run.device == RunConfig::Device::cpu) return "cpu";
+  return Device::gpus() == 0 ? "cpu (this machine shows no GPU)" : "cpu (another rank sees no GPU)";
 }
 
 }  // namespace foretoken

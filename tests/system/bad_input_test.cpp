@@ -5,6 +5,7 @@
 #include <fmt/format.h>
 
 #include "io/token_dataset.h"
+#include "runtime/device.h"
 #include "tests/support/catch.h"
 #include "tests/system/program.h"
 
@@ -90,4 +91,18 @@ TEST_CASE("a configuration that cannot be read or makes no sense is refused befo
   CHECK(product.code == 2);
   CHECK_THAT(product.output, contains("pp 2 × dp 3 = 6, but the world has 4 ranks"));
   CHECK(!std::filesystem::exists(folder / "run"));
+}
+
+TEST_CASE("a GPU is refused where there is none, and done without where any device will do") {
+  if (Device::gpus() > 0) return;  // tests/gpu has the other half
+  const TemporaryFolder folder;
+  const std::string train =
+      program() + " " + small_training(folder) + " --run-directory " + (folder / "run").string();
+  check_refusal(run(train + " --set run.device=cuda"), 2, "run: device \"cuda\"");
+  check_refusal(run(train + " --set train.precision=bf16"), 2, "precision \"bf16\" needs GPUs");
+  CHECK(!std::filesystem::exists(folder / "run"));
+  const Outcome outcome = run(train + " --stop-after 2");
+  CHECK(outcome.code == 75);
+  CHECK_THAT(outcome.output, contains(with_cuda ? "cpu (this machine shows no GPU)"
+                                                : "cpu (this build has no CUDA backend)"));
 }
