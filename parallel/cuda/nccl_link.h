@@ -6,6 +6,8 @@
 #include <deque>
 #include <memory>
 #include <string>
+#include <utility>
+#include <vector>
 
 #include <nccl.h>
 
@@ -49,8 +51,8 @@ class NcclLink {
   /// The flight recorder's number of the operation that is under way longest, or none.
   std::uint64_t oldest() const { return under_way_.empty() ? none : under_way_.front()->sequence; }
   std::string describe_oldest() const;
-  /// Ends what is under way on the GPU; the link is of no more use.
-  void abort() noexcept;
+  /// The communicator, for somebody else to end; the link is of no more use.
+  ncclComm_t release() { return std::exchange(communicator_, nullptr); }
 
  private:
   struct Operation {
@@ -78,5 +80,10 @@ class NcclLink {
   std::shared_ptr<Operation> starting_;
   std::deque<std::shared_ptr<Operation>> under_way_;  // oldest first
 };
+
+/// Ends what the communicators have under way on the GPU, so that nothing there waits for a peer any more.
+/// NCCL may itself wait for a peer that is gone: after some seconds it is left to its fate, since the rank
+/// must go on to say what happened.
+void abort_in_time(std::vector<ncclComm_t> communicators) noexcept;
 
 }  // namespace foretoken::cuda

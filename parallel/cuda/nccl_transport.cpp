@@ -52,7 +52,10 @@ void NcclTransport::synchronize() {
 }
 
 void NcclTransport::abort() noexcept {
-  for (NcclLink* link : links_) link->abort();
+  std::vector<ncclComm_t> communicators;
+  for (NcclLink* link : links_)
+    if (ncclComm_t communicator = link->release()) communicators.push_back(communicator);
+  abort_in_time(std::move(communicators));
 }
 
 }  // namespace foretoken::cuda
