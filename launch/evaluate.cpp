@@ -10,14 +10,31 @@
 #include "launch/ranks.h"
 #include "launch/resume.h"
 #include "parallel/shared_weights.h"
+#include "runtime/error.h"
 
 namespace foretoken {
 
+namespace {
+
+/// The newest whose manifest can be read: its settings say what model to build. load_checkpoint() then names
+/// those that it passes over.
+Checkpoint newest_readable(const std::string& path) {
+  std::string first_fault;
+  for (const auto& directory : checkpoints_at(path)) try {
+      return Checkpoint::open(directory);
+    } catch (const DataError& error) {
+      if (first_fault.empty()) first_fault = error.what();
+    }
+  throw DataError("{}", first_fault);
+}
+
+}  // namespace
+
 int evaluate(const EvaluateArguments& arguments) {
   return static_cast<int>(run_on_ranks([&](MpiCommunicator& world) {
-    const auto newest = checkpoints_at(arguments.path).front();
+    const Checkpoint newest = newest_readable(arguments.path);
     Config config;
-    apply_toml(config, Checkpoint::open(newest).info().config, (newest / "manifest.json").string());
+    apply_toml(config, newest.info().config, (newest.directory() / "manifest.json").string());
     config.data.path = arguments.data;
     config.parallel.pp = 1;
     config.parallel.dp = 0;

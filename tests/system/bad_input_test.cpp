@@ -106,3 +106,20 @@ TEST_CASE("a GPU is refused where there is none, and done without where any devi
   CHECK_THAT(outcome.output, contains(with_cuda ? "cpu (this machine shows no GPU)"
                                                 : "cpu (this build has no CUDA backend)"));
 }
+
+TEST_CASE("evaluate passes over a checkpoint whose manifest is damaged") {
+  const TemporaryFolder folder;
+  const std::string where = (folder / "run").string();
+  REQUIRE(run(program() + " " + small_training(folder) + " --run-directory " + where +
+              " --set train.steps=4 --set checkpoint.every=2")
+              .code == 0);
+  const std::string evaluate =
+      program() + " evaluate " + where + " --data " + (folder / "data.h5").string() + " --rows 4";
+  folder.write("run/checkpoints/step_00000004/manifest.json", "{");
+  const Outcome outcome = run(evaluate);
+  CHECK(outcome.code == 0);
+  CHECK_THAT(outcome.output, contains("step_00000004") && contains("trying the checkpoint before it") &&
+                                 contains("at step 2"));
+  folder.write("run/checkpoints/step_00000002/manifest.json", "{");
+  check_refusal(run(evaluate), 3, "step_00000004");
+}
