@@ -3,7 +3,7 @@
 set -euo pipefail
 if [[ -n ${FORETOKEN_PRESET:-} ]]; then
   echo "$FORETOKEN_PRESET"
-elif command -v nvcc >/dev/null || [[ -x ${CUDACXX:-/usr/local/cuda/bin/nvcc} ]]; then
+elif [[ -n ${CUDACXX:-} ]] || command -v nvcc >/dev/null; then # where CMake looks
   echo cuda-release
 else
   echo cpu-release
