@@ -8,13 +8,14 @@ namespace foretoken {
 
 namespace {
 
-void check(const char* who, const AttentionHeads& h, const Tensor& qkv, const Tensor& out,
+void check(const char* who, const AttentionHeads& h, const Tensor& qkv, const Tensor& out, const Tensor& lse,
            const Tensor& documents) {
   const std::int64_t b = qkv.shape[0], t = qkv.shape[1], width = qkv.shape[2];
   if (width != (h.query + 2 * h.key_value) * h.dim || h.key_value == 0 || h.query % h.key_value != 0 ||
-      out.elements() != b * t * h.query * h.dim)
-    throw DefectError("{}: qkv {}, out {} do not fit {} query and {} key/value heads of {}", who,
-                      to_string(qkv.shape), to_string(out.shape), h.query, h.key_value, h.dim);
+      out.elements() != b * t * h.query * h.dim || lse.elements() != b * h.query * t)
+    throw DefectError("{}: qkv {}, out {}, lse {} do not fit {} query and {} key/value heads of {}", who,
+                      to_string(qkv.shape), to_string(out.shape), to_string(lse.shape), h.query, h.key_value,
+                      h.dim);
   if (documents.defined() && (documents.shape[0] != b || documents.shape[1] < t))
     throw DefectError("{}: document_start {} for {} rows of {}", who, to_string(documents.shape), b, t);
 }
@@ -23,7 +24,7 @@ void check(const char* who, const AttentionHeads& h, const Tensor& qkv, const Te
 
 void attention_forward(Stream& stream, const AttentionForward& op) {
   const ProfileScope scope(stream, "attention_forward");
-  check("attention_forward", op.heads, op.qkv, op.out, op.document_start);
+  check("attention_forward", op.heads, op.qkv, op.out, op.lse, op.document_start);
   if constexpr (with_cuda)
     if (stream.device() == DeviceKind::cuda) return cuda::attention_forward(stream, op);
   cpu::attention_forward(stream, op);
@@ -31,7 +32,10 @@ void attention_forward(Stream& stream, const AttentionForward& op) {
 
 void attention_backward(Stream& stream, const AttentionBackward& op) {
   const ProfileScope scope(stream, "attention_backward");
-  check("attention_backward", op.heads, op.qkv, op.out, op.document_start);
+  check("attention_backward", op.heads, op.qkv, op.out, op.lse, op.document_start);
+  if (op.dout.elements() != op.out.elements() || op.dqkv.elements() != op.qkv.elements())
+    throw DefectError("attention_backward: dout {}, dqkv {} for out {}, qkv {}", to_string(op.dout.shape),
+                      to_string(op.dqkv.shape), to_string(op.out.shape), to_string(op.qkv.shape));
   if constexpr (with_cuda)
     if (stream.device() == DeviceKind::cuda) return cuda::attention_backward(stream, op);
   cpu::attention_backward(stream, op);
