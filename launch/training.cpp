@@ -221,14 +221,13 @@ StepMetrics Training::step() {
   const std::vector<std::int64_t> counts = accumulate_gradients();
   const double lr = learning_rate(schedule_, step_ + 1);
   optimizer_.step(session_.stream(), lr, step_ + 1);
-  session_.synchronize();
+  std::vector<double> report = session_.read_losses();  // waits for the step, and for peers that it needs
   const double norm = optimizer_.norm(session_.stream(), step_ + 1);
 
   // Rank 0 reports; the sums lie on the last stage's ranks. The counts are one dp group's already, so that
   // only one of its ranks may add them.
   const std::size_t depths = counts.size();
   const bool counted = session_.model().has_last_stage() && session_.groups().dp_rank == 0;
-  std::vector<double> report = session_.read_losses();
   for (std::int64_t count : counts) report.push_back(counted ? static_cast<double>(count) : 0);
   report.push_back(stop_signal() != 0 ? 1 : 0);
   world_.all_reduce(tensor_over<double>(report, {static_cast<std::int64_t>(report.size())}));

@@ -5,6 +5,5 @@
 namespace foretoken {
 
 inline constexpr bool with_cuda = FORETOKEN_WITH_CUDA != 0;
-inline constexpr bool with_cudnn = FORETOKEN_WITH_CUDNN != 0;
 
 }  // namespace foretoken

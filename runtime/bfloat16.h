@@ -17,7 +17,6 @@ struct BFloat16 {
     bits = static_cast<std::uint16_t>(nan ? word >> 16 | 0x40U : (word + 0x7fffU + (word >> 16 & 1U)) >> 16);
   }
   explicit operator float() const { return std::bit_cast<float>(static_cast<std::uint32_t>(bits) << 16); }
-  friend bool operator==(BFloat16, BFloat16) = default;
 };
 
 }  // namespace foretoken

@@ -75,9 +75,4 @@ void Profile::add(const char* name, double seconds) {
   entry.seconds += seconds;
 }
 
-void Profile::clear() {
-  entries();
-  entries_.clear();
-}
-
 }  // namespace foretoken

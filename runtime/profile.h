@@ -24,7 +24,6 @@ class Profile {
 
   /// By operator. On a GPU the time between two marks in the stream; waits for those that are not reached.
   const std::map<std::string, Entry>& entries();
-  void clear();
 
  private:
   friend class ProfileScope;

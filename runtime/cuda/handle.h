@@ -52,7 +52,6 @@ class Buffer {
     }
     return memory_.get();
   }
-  std::size_t bytes() const { return bytes_; }
 
  private:
   Handle<void*, cudaFree> memory_;
