@@ -19,11 +19,11 @@ using namespace foretoken::testing;
 
 namespace {
 
-/// Runs the operator on both devices.
-template <class Op>
-void run(TwinBench& bench, void (*function)(Stream&, const Op&), const Op& cpu, const Op& gpu) {
-  function(bench.cpu(), cpu);
-  function(bench.gpu(), gpu);
+/// Runs the operator on both devices; op(on) names its tensors, `on` being &Twin::cpu or &Twin::gpu.
+template <class Op, class Make>
+void run(TwinBench& bench, void (*function)(Stream&, const Op&), const Make& op) {
+  function(bench.cpu(), op(&Twin::cpu));
+  function(bench.gpu(), op(&Twin::gpu));
 }
 
 DType any_dtype() {
@@ -41,21 +41,23 @@ TEST_CASE("linear matches the CPU") {
              dout = bench.normal("dout", {n, o}), residual = bench.normal("residual", {n, o});
   const Twin out = bench.poisoned({n, o}), sum = bench.poisoned({n, o}), dx = bench.poisoned({n, i});
   const Twin dw = bench.normal("dw", {o, i}, DType::f32, 1.0);
-  run(bench, linear_forward, {.x = x.cpu, .weight = w.cpu, .out = out.cpu},
-      {.x = x.gpu, .weight = w.gpu, .out = out.gpu});
+  run(bench, linear_forward,
+      [&](auto on) { return LinearForward{.x = x.*on, .weight = w.*on, .out = out.*on}; });
   CHECK(bench.error(out) < tolerance(bench.dtype()));
-  run(bench, linear_forward, {.x = x.cpu, .weight = w.cpu, .residual = residual.cpu, .out = sum.cpu},
-      {.x = x.gpu, .weight = w.gpu, .residual = residual.gpu, .out = sum.gpu});
+  run(bench, linear_forward, [&](auto on) {
+    return LinearForward{.x = x.*on, .weight = w.*on, .residual = residual.*on, .out = sum.*on};
+  });
   CHECK(bench.error(sum) < tolerance(bench.dtype()));
-  run(bench, linear_forward, {.x = x.cpu, .weight = w.cpu, .residual = sum.cpu, .out = sum.cpu},
-      {.x = x.gpu, .weight = w.gpu, .residual = sum.gpu, .out = sum.gpu});
+  run(bench, linear_forward, [&](auto on) {
+    return LinearForward{.x = x.*on, .weight = w.*on, .residual = sum.*on, .out = sum.*on};
+  });
   CHECK(bench.error(sum) < tolerance(bench.dtype()));
-  run(bench, linear_backward_input, {.dout = dout.cpu, .weight = w.cpu, .dx = dx.cpu},
-      {.dout = dout.gpu, .weight = w.gpu, .dx = dx.gpu});
+  run(bench, linear_backward_input,
+      [&](auto on) { return LinearBackwardInput{.dout = dout.*on, .weight = w.*on, .dx = dx.*on}; });
   CHECK(bench.error(dx) < tolerance(bench.dtype()));
   for (int times = 0; times < 2; ++times)
-    run(bench, linear_backward_weight, {.dout = dout.cpu, .x = x.cpu, .dweight = dw.cpu},
-        {.dout = dout.gpu, .x = x.gpu, .dweight = dw.gpu});
+    run(bench, linear_backward_weight,
+        [&](auto on) { return LinearBackwardWeight{.dout = dout.*on, .x = x.*on, .dweight = dw.*on}; });
   CHECK(bench.error(dw) < 1e-5);  // sums of products of bf16 are taken in fp32
 }
 
@@ -69,46 +71,34 @@ TEST_CASE("rms_norm matches the CPU, whole and as a column block") {
   const Twin x = bench.normal("x", {n, c}), w = bench.normal("w", {c}),
              dout = bench.normal("dout", {n, stride}), residual = bench.normal("residual", {n, c});
   const Twin rstd = bench.poisoned({n}, bench.statistics()), out = bench.zeros({n, stride}, bench.dtype());
-  run(bench, rms_norm_forward,
-      {.x = x.cpu, .weight = w.cpu, .eps = 0.1, .out = {out.cpu, first}, .rstd = rstd.cpu},
-      {.x = x.gpu, .weight = w.gpu, .eps = 0.1, .out = {out.gpu, first}, .rstd = rstd.gpu});
+  run(bench, rms_norm_forward, [&](auto on) {
+    return RmsNormForward{.x = x.*on, .weight = w.*on, .eps = 0.1, .out = {out.*on, first}, .rstd = rstd.*on};
+  });
   CHECK(bench.error(out) < tolerance(bench.dtype()));
   CHECK(bench.error(rstd) < 1e-5);
 
   const Twin dx = bench.poisoned({n, c}), again = bench.poisoned({n, c}),
              dw = bench.normal("dw", {c}, DType::f32, 1.0);
-  run(bench, rms_norm_backward,
-      {.dout = {dout.cpu, first},
-       .x = x.cpu,
-       .weight = w.cpu,
-       .rstd = rstd.cpu,
-       .dx = dx.cpu,
-       .dweight = dw.cpu},
-      {.dout = {dout.gpu, first},
-       .x = x.gpu,
-       .weight = w.gpu,
-       .rstd = rstd.gpu,
-       .dx = dx.gpu,
-       .dweight = dw.gpu});
+  run(bench, rms_norm_backward, [&](auto on) {
+    return RmsNormBackward{.dout = {dout.*on, first},
+                           .x = x.*on,
+                           .weight = w.*on,
+                           .rstd = rstd.*on,
+                           .dx = dx.*on,
+                           .dweight = dw.*on};
+  });
   // With one column dx is what rounding leaves of a difference.
   CHECK(bench.error(dx) < (c == 1 ? 0.2 : tolerance(bench.dtype())));
-  run(bench, rms_norm_backward,
-      {.dout = {dout.cpu, first},
-       .x = x.cpu,
-       .weight = w.cpu,
-       .rstd = rstd.cpu,
-       .residual = residual.cpu,
-       .dx = residual.cpu,
-       .dweight = dw.cpu,
-       .out = again.cpu},
-      {.dout = {dout.gpu, first},
-       .x = x.gpu,
-       .weight = w.gpu,
-       .rstd = rstd.gpu,
-       .residual = residual.gpu,
-       .dx = residual.gpu,
-       .dweight = dw.gpu,
-       .out = again.gpu});
+  run(bench, rms_norm_backward, [&](auto on) {
+    return RmsNormBackward{.dout = {dout.*on, first},
+                           .x = x.*on,
+                           .weight = w.*on,
+                           .rstd = rstd.*on,
+                           .residual = residual.*on,
+                           .dx = residual.*on,
+                           .dweight = dw.*on,
+                           .out = again.*on};
+  });
   CHECK(bench.error(residual) < tolerance(bench.dtype()));
   CHECK(bench.error(again) < tolerance(bench.dtype()));
   CHECK(bench.error(dw) < 1e-5);
@@ -126,8 +116,9 @@ TEST_CASE("rope matches the CPU") {
   bench.upload(cos);
   bench.upload(sin);
   for (const RopeDirection direction : {RopeDirection::forward, RopeDirection::backward}) {
-    run(bench, rope, {.qkv = qkv.cpu, .cos = cos.cpu, .sin = sin.cpu, .heads = heads, .direction = direction},
-        {.qkv = qkv.gpu, .cos = cos.gpu, .sin = sin.gpu, .heads = heads, .direction = direction});
+    run(bench, rope, [&](auto on) {
+      return Rope{.qkv = qkv.*on, .cos = cos.*on, .sin = sin.*on, .heads = heads, .direction = direction};
+    });
     CHECK(bench.error(qkv) < tolerance(bench.dtype()));
   }
 }
@@ -139,15 +130,15 @@ TEST_CASE("swiglu matches the CPU, also in place") {
   CAPTURE(name_of(bench.dtype()), n, f);
   const Twin gate_up = bench.normal("gate_up", {n, 2 * f}, 3), dout = bench.normal("dout", {n, f});
   const Twin out = bench.poisoned({n, f}), apart = bench.poisoned({n, 2 * f});
-  run(bench, swiglu_forward, {.gate_up = gate_up.cpu, .out = out.cpu},
-      {.gate_up = gate_up.gpu, .out = out.gpu});
+  run(bench, swiglu_forward, [&](auto on) { return SwigluForward{.gate_up = gate_up.*on, .out = out.*on}; });
   CHECK(bench.error(out) < tolerance(bench.dtype()));
-  run(bench, swiglu_backward, {.dout = dout.cpu, .gate_up = gate_up.cpu, .dgate_up = apart.cpu},
-      {.dout = dout.gpu, .gate_up = gate_up.gpu, .dgate_up = apart.gpu});
+  run(bench, swiglu_backward, [&](auto on) {
+    return SwigluBackward{.dout = dout.*on, .gate_up = gate_up.*on, .dgate_up = apart.*on};
+  });
   CHECK(bench.error(apart) < tolerance(bench.dtype()));
-  run(bench, swiglu_backward,
-      {.dout = dout.cpu, .gate_up = gate_up.cpu, .dgate_up = gate_up.cpu, .out = dout.cpu},
-      {.dout = dout.gpu, .gate_up = gate_up.gpu, .dgate_up = gate_up.gpu, .out = dout.gpu});
+  run(bench, swiglu_backward, [&](auto on) {
+    return SwigluBackward{.dout = dout.*on, .gate_up = gate_up.*on, .dgate_up = gate_up.*on, .out = dout.*on};
+  });
   CHECK(bench.error(gate_up) < tolerance(bench.dtype()));
   CHECK(bench.error(dout) < tolerance(bench.dtype()));
 }
@@ -166,12 +157,13 @@ TEST_CASE("embedding matches the CPU, with tokens that come often") {
   const Twin ids = bench.integers({b, t + 3}, tokens), weight = bench.normal("table", {v, c}),
              out = bench.poisoned({b, t, c}), dout = bench.normal("dout", {b, t, c});
   const Twin dtable = bench.normal("dtable", {v, c}, DType::f32, 1.0);
-  run(bench, embedding_forward, {.tokens = ids.cpu, .first = first, .table = weight.cpu, .out = out.cpu},
-      {.tokens = ids.gpu, .first = first, .table = weight.gpu, .out = out.gpu});
+  run(bench, embedding_forward, [&](auto on) {
+    return EmbeddingForward{.tokens = ids.*on, .first = first, .table = weight.*on, .out = out.*on};
+  });
   CHECK(bench.error(out) == 0);
-  run(bench, embedding_backward_weight,
-      {.dout = dout.cpu, .tokens = ids.cpu, .first = first, .dtable = dtable.cpu},
-      {.dout = dout.gpu, .tokens = ids.gpu, .first = first, .dtable = dtable.gpu});
+  run(bench, embedding_backward_weight, [&](auto on) {
+    return EmbeddingBackwardWeight{.dout = dout.*on, .tokens = ids.*on, .first = first, .dtable = dtable.*on};
+  });
   CHECK(bench.error(dtable) < 1e-6);
 }
 
@@ -204,27 +196,22 @@ TEST_CASE("attention matches the CPU, with and without documents") {
   }
   const Twin out = bench.poisoned({b, t, heads * size}),
              lse = bench.poisoned({b, heads, t}, bench.statistics());
-  run(bench, attention_forward,
-      {.heads = shape, .qkv = qkv.cpu, .document_start = start.cpu, .out = out.cpu, .lse = lse.cpu},
-      {.heads = shape, .qkv = qkv.gpu, .document_start = start.gpu, .out = out.gpu, .lse = lse.gpu});
+  run(bench, attention_forward, [&](auto on) {
+    return AttentionForward{
+        .heads = shape, .qkv = qkv.*on, .document_start = start.*on, .out = out.*on, .lse = lse.*on};
+  });
   CHECK(bench.error(out) < 2 * tolerance(bench.dtype()));
   CHECK(bench.error(lse) < tolerance(bench.dtype()));
   const Twin dout = bench.normal("dout", {b, t, heads * size}), dqkv = bench.poisoned(qkv.cpu.shape);
-  run(bench, attention_backward,
-      {.heads = shape,
-       .dout = dout.cpu,
-       .qkv = qkv.cpu,
-       .document_start = start.cpu,
-       .out = out.cpu,
-       .lse = lse.cpu,
-       .dqkv = dqkv.cpu},
-      {.heads = shape,
-       .dout = dout.gpu,
-       .qkv = qkv.gpu,
-       .document_start = start.gpu,
-       .out = out.gpu,
-       .lse = lse.gpu,
-       .dqkv = dqkv.gpu});
+  run(bench, attention_backward, [&](auto on) {
+    return AttentionBackward{.heads = shape,
+                             .dout = dout.*on,
+                             .qkv = qkv.*on,
+                             .document_start = start.*on,
+                             .out = out.*on,
+                             .lse = lse.*on,
+                             .dqkv = dqkv.*on};
+  });
   CHECK(bench.error(dqkv) < 2 * tolerance(bench.dtype()));
 }
 
@@ -260,7 +247,7 @@ TEST_CASE("the cross-entropy head matches the CPU: loss, argmax and gradients, w
                             .dx = dx.*on,
                             .dweight = dw.*on};
   };
-  run(bench, cross_entropy_head, head(&Twin::cpu), head(&Twin::gpu));
+  run(bench, cross_entropy_head, head);
   CHECK(bench.error(loss) < tolerance(bench.dtype()));
   CHECK(bench.error(dx) < 2 * tolerance(bench.dtype()));
   CHECK(bench.error(dw) < 2 * tolerance(bench.dtype()));
@@ -279,11 +266,10 @@ TEST_CASE("AdamW, norms and elementwise operators match the CPU") {
   const Twin p = bench.normal("p", {n}), g = bench.normal("g", {n}), m = bench.normal("m", {n}, 0.1),
              v = bench.zeros({n}, DType::f32), weights = bench.poisoned({n}, DType::bf16);
   const Twin sum = bench.zeros({1}, DType::f64), scale = bench.zeros({1}, DType::f64);
-  run(bench, sum_of_squares, {g.cpu, sum.cpu}, {g.gpu, sum.gpu});
-  run(bench, sum_of_squares, {p.cpu, sum.cpu}, {p.gpu, sum.gpu});
+  run(bench, sum_of_squares, [&](auto on) { return SumOfSquares{g.*on, sum.*on}; });
+  run(bench, sum_of_squares, [&](auto on) { return SumOfSquares{p.*on, sum.*on}; });
   CHECK(bench.error(sum) < 1e-12);
-  run(bench, clip_scale, {.sum = sum.cpu, .limit = 1, .scale = scale.cpu},
-      {.sum = sum.gpu, .limit = 1, .scale = scale.gpu});
+  run(bench, clip_scale, [&](auto on) { return ClipScale{.sum = sum.*on, .limit = 1, .scale = scale.*on}; });
   CHECK(bench.error(scale) < 1e-12);
   CHECK(checksum(bench.cpu(), p.cpu) == checksum(bench.gpu(), p.gpu));
   const auto step = [&](Tensor Twin::*on, const Tensor& rounded) {
@@ -297,7 +283,8 @@ TEST_CASE("AdamW, norms and elementwise operators match the CPU") {
                  .weight_decay = 0.1,
                  .step = 3};
   };
-  run(bench, adamw, step(&Twin::cpu, {}), step(&Twin::gpu, weights.gpu));
+  adamw(bench.cpu(), step(&Twin::cpu, {}));
+  adamw(bench.gpu(), step(&Twin::gpu, weights.gpu));
   for (const Twin& state : {p, m, v}) CHECK(bench.error(state) < 1e-6);
   std::copy_n(p.cpu.as<float>(), n, weights.cpu.as<float>());
   CHECK(bench.error(weights) < tolerance(DType::bf16));

@@ -1,11 +1,9 @@
 // foretoken train on a GPU as a person runs it, beside the same run on the CPU.
 
-#include <fstream>
-
 #include <fmt/format.h>
-#include <nlohmann/json.hpp>
 
 #include "tests/support/catch.h"
+#include "tests/support/training_lab.h"
 #include "tests/system/program.h"
 
 using namespace foretoken;
@@ -16,15 +14,11 @@ namespace {
 /// The objective of every step of a run.
 std::vector<double> losses(const std::filesystem::path& run) {
   std::vector<double> values;
-  std::ifstream file(run / "metrics.jsonl");
-  for (std::string line; std::getline(file, line);) {
-    const auto record = nlohmann::json::parse(line);
-    if (record.at("kind") == "step") values.push_back(record.at("loss"));
-  }
+  for (const std::vector<double>& step : TrainingLab::losses(run.string())) values.push_back(step.front());
   return values;
 }
 
-/// Runs the command and returns the folder; the test fails where the exit code is another.
+/// The test fails where the exit code is another.
 void train(const std::string& command, int code = 0) {
   const Outcome outcome = run(command);
   INFO(command << "\n" << outcome.output);

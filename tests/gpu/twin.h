@@ -2,7 +2,6 @@
 // An operator on the GPU beside its twin on the CPU: the same inputs, outputs that are poisoned first, and a
 // comparison that fails on NaN.
 
-#include <cmath>
 #include <cstring>
 #include <string>
 #include <vector>
@@ -60,17 +59,7 @@ class TwinBench {
     return twin;
   }
 
-  /// ‖gpu − cpu‖ / ‖cpu‖, NaN where either holds one; the larger norm of both where the CPU's is 0.
-  double error(const Twin& twin) {
-    const Tensor host = download(twin);
-    double difference = 0, norm = 0;
-    for (std::int64_t i = 0; i < host.elements(); ++i) {
-      const double expected = value(twin.cpu, i), actual = value(host, i);
-      difference += (actual - expected) * (actual - expected);
-      norm += expected * expected;
-    }
-    return norm > 0 ? std::sqrt(difference / norm) : std::sqrt(difference);
-  }
+  double error(const Twin& twin) { return relative_error(download(twin), twin.cpu); }
 
   /// The GPU's tensor on the host, bf16 as f32.
   Tensor download(const Twin& twin) {
@@ -94,16 +83,6 @@ class TwinBench {
   }
 
  private:
-  static double value(const Tensor& tensor, std::int64_t i) {
-    switch (tensor.dtype) {
-      case DType::f64:
-        return tensor.as<double>()[i];
-      case DType::i32:
-        return tensor.as<std::int32_t>()[i];
-      default:
-        return static_cast<double>(tensor.as<float>()[i]);
-    }
-  }
   Twin make(const Shape& shape, DType dtype) {
     return {host_.tensor(dtype == DType::bf16 ? DType::f32 : dtype, shape), device_.tensor(dtype, shape)};
   }

@@ -87,16 +87,4 @@ std::vector<GoldenComparison> run_golden(Stream& stream, const GoldenCase& golde
   return results;
 }
 
-double relative_error(const Tensor& actual, const Tensor& expected) {
-  double difference = 0, norm = 0;
-  const auto value = [](const Tensor& tensor, std::int64_t i) {
-    return tensor.dtype == DType::f64 ? tensor.as<double>()[i] : static_cast<double>(tensor.as<float>()[i]);
-  };
-  for (std::int64_t i = 0; i < expected.elements(); ++i) {
-    difference += std::pow(value(actual, i) - value(expected, i), 2);
-    norm += std::pow(value(expected, i), 2);
-  }
-  return std::sqrt(difference / norm);
-}
-
 }  // namespace foretoken::testing

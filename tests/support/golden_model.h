@@ -28,7 +28,4 @@ struct GoldenComparison {
 /// Logits of every depth, losses and every gradient of one step with the golden weights and tokens.
 std::vector<GoldenComparison> run_golden(Stream& stream, const GoldenCase& golden, DType activations);
 
-/// ‖actual − expected‖ / ‖expected‖
-double relative_error(const Tensor& actual, const Tensor& expected);
-
 }  // namespace foretoken::testing

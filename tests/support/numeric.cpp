@@ -49,6 +49,16 @@ std::string mismatch(const Tensor& actual, const Tensor& expected, double relati
                      element(expected, first), wrong, actual.elements());
 }
 
+double relative_error(const Tensor& actual, const Tensor& expected) {
+  if (actual.elements() != expected.elements()) return std::numeric_limits<double>::quiet_NaN();
+  double difference = 0, norm = 0;
+  for (std::int64_t i = 0; i < expected.elements(); ++i) {
+    difference += std::pow(element(actual, i) - element(expected, i), 2);
+    norm += std::pow(element(expected, i), 2);
+  }
+  return norm > 0 ? std::sqrt(difference / norm) : std::sqrt(difference + norm);
+}
+
 std::string gradient_mismatch(const std::function<double()>& loss, const Tensor& x, const Tensor& gradient,
                               std::int64_t stride) {
   constexpr double step = 1e-5;

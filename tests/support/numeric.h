@@ -31,6 +31,10 @@ void poison(const Tensor& tensor);
 /// Returns an empty string, or "element 7: 0.5, expected 0.25 (12 of 96 differ)".
 std::string mismatch(const Tensor& actual, const Tensor& expected, double relative, double absolute);
 
+/// ‖actual − expected‖ / ‖expected‖, or ‖actual‖ where all of `expected` is 0; NaN where either holds one or
+/// they are not of one length.
+double relative_error(const Tensor& actual, const Tensor& expected);
+
 /// Central differences of loss() with respect to every element of x (f64, or every `stride`th one) against
 /// `gradient`. The step suits f64. Returns as mismatch() does.
 std::string gradient_mismatch(const std::function<double()>& loss, const Tensor& x, const Tensor& gradient,
