@@ -32,6 +32,7 @@ struct TrainConfig {
   bool deterministic = false;
   std::int64_t evaluate_every = 0;
   std::int64_t evaluate_rows = 64;
+  std::int64_t trace_step = 0;  // 0: none
 };
 
 struct OptimizerSettings {

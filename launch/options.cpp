@@ -97,6 +97,8 @@ void add_train(std::vector<Option>& table) {
   train.add("evaluate_every", &T::evaluate_every, at_least(0),
             "steps between evaluations on data.validation_path, 0: never");
   train.add("evaluate_rows", &T::evaluate_rows, at_least(1), "rows of such an evaluation");
+  train.add("trace_step", &T::trace_step, at_least(0),
+            "step whose timeline is written into the run's folder, for Perfetto; 0: none");
 }
 
 void add_optimizer(std::vector<Option>& table) {

@@ -8,22 +8,36 @@
 #include "launch/config_validator.h"
 #include "launch/resume.h"
 #include "launch/startup_table.h"
+#include "launch/step_trace.h"
 #include "launch/stop_signal.h"
 #include "runtime/error.h"
 #include "runtime/operators/elementwise.h"
 
 namespace foretoken {
 
-/// Keeps gradient reductions and the exchange of shared weights moving under the pipeline's actions.
+/// Keeps gradient reductions and the exchange of shared weights moving under the pipeline's actions, and
+/// records these where a timeline is kept.
 class Training::Overlap : public ActionObserver {
  public:
-  Overlap(GradientReducer& reducer, SharedWeights& shared) : reducer_(reducer), shared_(shared) {}
-  void on_action_done(const Action&, Time, Time) override {
+  Overlap(Stream& stream, GradientReducer& reducer, SharedWeights& shared)
+      : stream_(stream), reducer_(reducer), shared_(shared) {}
+  void on_action_start(const Action& action, Time) override {
+    if (Timeline* timeline = timeline_of(action)) span_ = timeline->begin(to_string(action));
+  }
+  void on_action_done(const Action& action, Time, Time) override {
+    if (Timeline* timeline = timeline_of(action)) timeline->end(span_);
     reducer_.progress();
     shared_.progress();
   }
 
  private:
+  /// Messages are recorded where they run.
+  Timeline* timeline_of(const Action& action) const {
+    return is_compute(action.kind) ? stream_.timeline() : nullptr;
+  }
+
+  Stream& stream_;
+  std::size_t span_ = 0;
   GradientReducer& reducer_;
   SharedWeights& shared_;
 };
@@ -73,7 +87,7 @@ Training::Training(MpiCommunicator& world, const Config& config, const TrainArgu
   validate_vocabulary(config_, dataset_.tokenizer().vocab_size, dataset_.path().string());
   validate(schedule_);
   const Sampler sampler(dataset_.path().string(), dataset_.tokens(), row_shape(config_), config_.train.seed);
-  overlap_ = std::make_unique<Overlap>(reducer_, shared_);
+  overlap_ = std::make_unique<Overlap>(session_.stream(), reducer_, shared_);
   executor_.emplace(session_.training().program, session_.training().footprint, session_.model(),
                     *session_.groups().pipeline, session_.stream(), overlap_.get());
   arena_.seal();
@@ -173,9 +187,16 @@ void Training::dump_flight() noexcept try {
 ExitCode Training::run_steps() {
   if (step_ == 0 && validation_) evaluate();
   while (step_ < config_.train.steps) {
+    std::optional<StepTrace> trace;
+    if (step_ + 1 == config_.train.trace_step) trace.emplace(session_);
     const StepMetrics metrics = step();
     console_.line(console_line(metrics));
     if (metrics_) metrics_->write(metrics);
+    if (trace) {
+      const std::string file = fmt::format("{}/trace_{:08}.json", run_->path(), step_);
+      console_.line("trace      " + trace->write(file, step_));
+      trace.reset();
+    }
     writer_->check();
 
     const bool stop = stop_requested_ || step_ == arguments_.stop_after;

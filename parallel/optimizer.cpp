@@ -7,6 +7,7 @@
 #include "runtime/operators/adamw.h"
 #include "runtime/operators/elementwise.h"
 #include "runtime/operators/reductions.h"
+#include "runtime/timeline.h"
 
 namespace foretoken {
 
@@ -105,14 +106,19 @@ void Optimizer::throw_not_finite(Stream& stream, double norm, std::int64_t step)
 }
 
 void Optimizer::step(Stream& stream, double lr, std::int64_t step) {
-  set_zero(stream, sum_);
-  for (const Bucket& bucket : plan_.buckets)
-    if (bucket.canonical) sum_of_squares(stream, {slice(parameters_.gradients(), plan_.part(bucket)), sum_});
+  {
+    const TimelineScope scope(stream, "gradient norm");
+    set_zero(stream, sum_);
+    for (const Bucket& bucket : plan_.buckets)
+      if (bucket.canonical)
+        sum_of_squares(stream, {slice(parameters_.gradients(), plan_.part(bucket)), sum_});
+  }
   device_world_.all_reduce(sum_);
   clip_scale(stream, {.sum = sum_, .limit = config_.clip_norm, .scale = clip_});
 
   const bool gathers = plan_.sharded && plan_.dp > 1;
   for (std::size_t b = 0; b < plan_.buckets.size(); ++b) {
+    const TimelineScope scope(stream, "adamw");
     for (const Segment& segment : segments_[b]) {
       const Range state = state_of(b, segment.range);
       adamw(stream,

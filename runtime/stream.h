@@ -12,6 +12,7 @@ namespace cuda {
 class Context;
 }
 class Profile;
+class Timeline;
 
 class Stream {
  public:
@@ -29,9 +30,13 @@ class Stream {
   /// Operators add their times to it while it is set.
   void set_profile(Profile* profile) { profile_ = profile; }
   Profile* profile() const { return profile_; }
+  /// Spans of work are recorded there while it is set.
+  void set_timeline(Timeline* timeline) { timeline_ = timeline; }
+  Timeline* timeline() const { return timeline_; }
 
  private:
   Profile* profile_ = nullptr;
+  Timeline* timeline_ = nullptr;
   ThreadPool* threads_;
   cuda::Context* cuda_ = nullptr;
 };

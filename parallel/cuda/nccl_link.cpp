@@ -117,6 +117,16 @@ void NcclLink::begin(const char* name, std::size_t bytes, int peer) {
                 .done = transport_.take_event()});
   cuda::check(cudaEventRecord(ready_.get(), transport_.compute()), name);
   cuda::check(cudaStreamWaitEvent(stream_.get(), ready_.get(), 0), name);
+  if (Timeline* timeline = transport_.stream().timeline())
+    starting_->span = timeline->begin(span_of(*starting_), stream_.get());
+}
+
+TimelineSpan NcclLink::span_of(const Operation& operation) const {
+  const std::string_view name = operation.name;
+  return {.kind = name == "receive" ? TimelineSpan::Kind::receive : TimelineSpan::Kind::communication,
+          .lane = operation.peer < 0 ? group_.name()
+                                     : fmt::format("{}: {}, rank {}", group_.name(), name, operation.peer),
+          .name = fmt::format("{} {:.1f} MB", name, static_cast<double>(operation.bytes) / 1e6)};
 }
 
 /// Returns when NCCL has enqueued what was asked for: the first time it may have to meet the peer for that.
@@ -126,6 +136,7 @@ void NcclLink::settle(ncclResult_t result) {
 }
 
 Request NcclLink::finish_start() {
+  if (Timeline* timeline = transport_.stream().timeline()) timeline->end(starting_->span);
   cuda::check(cudaEventRecord(starting_->done.get(), stream_.get()), starting_->name);
   under_way_.push_back(std::move(starting_));
   return Request(std::make_unique<Pending>(*this, under_way_.back()));

@@ -14,6 +14,7 @@
 #include "parallel/cuda/nccl_transport.h"
 #include "parallel/mpi_communicator.h"
 #include "runtime/cuda/handle.h"
+#include "runtime/timeline.h"
 
 namespace foretoken::cuda {
 
@@ -62,6 +63,7 @@ class NcclLink {
     std::uint64_t sequence = 0;
     EventHandle done;
     bool complete = false;
+    std::size_t span = 0;  // of the timeline, where there is one
   };
   class Pending;
 
@@ -70,6 +72,7 @@ class NcclLink {
   Request finish_start();
   void collect();
   std::string describe(const Operation& operation) const;
+  TimelineSpan span_of(const Operation& operation) const;
   [[noreturn]] void fail(ncclResult_t result);
 
   NcclTransport& transport_;

@@ -1,0 +1,30 @@
+#pragma once
+// The timeline of one training step, collected over all ranks.
+
+#include <filesystem>
+#include <string>
+
+#include "launch/session.h"
+#include "runtime/timeline.h"
+
+namespace foretoken {
+
+/// Records while it lives. Collective: the ranks' clocks start together.
+class StepTrace {
+ public:
+  explicit StepTrace(Session& session);
+  ~StepTrace();
+  StepTrace(const StepTrace&) = delete;
+  StepTrace& operator=(const StepTrace&) = delete;
+
+  /// Writes what was recorded, and says how much of the communication was hidden under compute:
+  /// "step 20: compute 96 % of 560.2 ms; communication 34.1 ms, 97 % of it under compute (rank 1, where it is
+  /// least); runs/a/trace_00000020.json". Collective; the text is rank 0's.
+  std::string write(const std::filesystem::path& file, std::int64_t step);
+
+ private:
+  Session& session_;
+  Timeline timeline_;
+};
+
+}  // namespace foretoken
