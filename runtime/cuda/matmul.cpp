@@ -87,14 +87,14 @@ void Matmul::run(const Product& op) {
 }
 
 int Matmul::launch(const Product& op, const Plan& plan, void* d) {
-  const float alpha = 1, beta = op.c.defined() ? 1 : 0;
+  const float alpha = 1, beta = op.c.defined() ? op.beta : 0;
   const void* c = !op.c.defined() || op.c.data == op.d.data ? d : op.c.data;
   return cublasLtMatmul(library_->handle.get(), plan.operation.get(), &alpha, op.b.data, plan.a.get(),
                         op.a.data, plan.b.get(), &beta, c, plan.d.get(), d, plan.d.get(), &plan.algorithm,
                         workspace_.reserve(workspace_bytes), workspace_bytes, gpu_.stream());
 }
 
-Matmul::Plan Matmul::make_plan(const Product& op) {
+Matmul::Plan Matmul::make_plan(Product op) {
   Plan plan;
   check_blas(cublasLtMatmulDescCreate(plan.operation.out(), CUBLAS_COMPUTE_32F, CUDA_R_32F), "operation");
   const auto transpose = [&](cublasLtMatmulDescAttributes_t which, bool yes) {
@@ -141,7 +141,8 @@ Matmul::Plan Matmul::make_plan(const Product& op) {
   plan.algorithm = results.front().algo;
   if (count == 1) return plan;
 
-  // Timed into scratch: D may be summed into.
+  // Timed into scratch, for D may be summed into, and as a sum, as most runs of such a plan are.
+  op.beta = 1;
   Buffer scratch;
   void* d = scratch.reserve(op.d.bytes());
   check(cudaMemsetAsync(d, 0, op.d.bytes(), gpu_.stream()), "matmul");

@@ -15,14 +15,15 @@ namespace foretoken::cuda {
 
 class Context;
 
-/// D[m,n] = op(A)[m,k] · op(B)[k,n] (+ C), all row-major and dense. A and B have one dtype, C and D one; sums
-/// are taken in fp32.
+/// D[m,n] = op(A)[m,k] · op(B)[k,n] (+ beta · C), all row-major and dense. A and B have one dtype, C and D
+/// one; sums are taken in fp32.
 struct Product {
   bool transpose_a = false;  // A lies as [k, m]
   bool transpose_b = false;  // B lies as [n, k]
   std::int64_t m, n, k;
   Tensor a, b;
-  Tensor c;  // optional; may be d
+  Tensor c;        // optional; may be d
+  float beta = 1;  // 0: C is not read. No part of the plan: a sum and its first term take one algorithm
   Tensor d;
 };
 
@@ -39,7 +40,7 @@ class Matmul {
   struct Plan;
   using Key = std::array<std::int64_t, 12>;
 
-  Plan make_plan(const Product& op);
+  Plan make_plan(Product op);
   /// Milliseconds of a run of the algorithm, into scratch instead of D; nothing where it is refused.
   std::optional<float> time(const Product& op, const Plan& plan, void* scratch, int runs);
   int launch(const Product& op, const Plan& plan, void* d);

@@ -51,7 +51,9 @@ void cross_entropy_head(Stream& stream, const CrossEntropyHead& op) {
     if (!op.dx.defined()) continue;
     linear_backward_input(
         stream, {.dout = logits, .weight = op.weight, .dx = op.dx.view({b * t, c}).rows(first, rows)});
-    linear_backward_weight(stream, {.dout = logits, .x = chunk, .dweight = op.dweight});
+    linear_backward_weight(
+        stream,
+        {.dout = logits, .x = chunk, .dweight = op.dweight, .accumulate = op.accumulate || first > 0});
   }
 }
 

@@ -5,7 +5,7 @@
 //   logits = x · Wᵀ                      row n = (b, t) has the target tokens[b, t + ahead]
 //   loss_sum = Σ over valid rows of ( log Σᵥ exp(logitsᵥ) − logits_target )
 //   dlogits = gradient_scale · ( softmax(logits) − onehot(target) ), 0 in rows without a valid target
-//   dx = dlogits · W   (overwritten)     dW += dlogitsᵀ · x   (accumulated)
+//   dx = dlogits · W   (overwritten)     dW += dlogitsᵀ · x   (accumulated, or overwritten)
 //
 // A target is valid where its token is of the same document as the row's own: document_start[b, t + ahead] =
 // document_start[b, t] ≥ 0.
@@ -32,7 +32,8 @@ struct CrossEntropyHead {
   Tensor loss_sum;            // [1] f64 +=
   Tensor argmax;              // [B, T] i32 =, optional: the likeliest token of every row, the first of equals
   Tensor dx;                  // [B, T, C] =; undefined: the loss alone
-  Tensor dweight;             // [V, C] +=; undefined together with dx
+  Tensor dweight;             // [V, C] +=, or =; undefined together with dx
+  bool accumulate = true;
 };
 void cross_entropy_head(Stream& stream, const CrossEntropyHead& op);
 

@@ -3,7 +3,7 @@
 //
 //   out[N, O] = x[N, I] · Wᵀ (+ residual[N, O])
 //   dx [N, I] = dout · W          (overwritten)
-//   dW [O, I] += doutᵀ · x        (accumulated)
+//   dW [O, I] += doutᵀ · x        (accumulated; = for the first of a sum, which spares it its zeros)
 
 #include "runtime/stream.h"
 
@@ -27,7 +27,8 @@ void linear_backward_input(Stream& stream, const LinearBackwardInput& op);
 struct LinearBackwardWeight {
   Tensor dout;     // [N, O]
   Tensor x;        // [N, I]
-  Tensor dweight;  // [O, I] +=
+  Tensor dweight;  // [O, I] +=, or =
+  bool accumulate = true;
 };
 void linear_backward_weight(Stream& stream, const LinearBackwardWeight& op);
 

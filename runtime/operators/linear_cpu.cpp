@@ -65,7 +65,7 @@ void linear_backward_weight(Stream& stream, const LinearBackwardWeight& op) {
                      .ldb = i,
                      .c = op.dweight.as<T>(),
                      .ldc = i,
-                     .beta = 1});
+                     .beta = T(op.accumulate ? 1 : 0)});
   });
 }
 

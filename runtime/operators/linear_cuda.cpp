@@ -31,6 +31,7 @@ void linear_backward_weight(Stream& stream, const LinearBackwardWeight& op) {
                               .a = op.dout,
                               .b = op.x,
                               .c = op.dweight,
+                              .beta = op.accumulate ? 1.0F : 0.0F,
                               .d = op.dweight});
 }
 

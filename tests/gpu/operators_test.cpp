@@ -61,6 +61,24 @@ TEST_CASE("linear matches the CPU") {
   CHECK(bench.error(dw) < 1e-5);  // sums of products of bf16 are taken in fp32
 }
 
+TEST_CASE("a weight gradient that begins by overwriting has the bits of one that begins with zeros") {
+  TwinBench bench(any_dtype(), true);
+  const auto [n, i, o] = GENERATE(table<std::int64_t, std::int64_t, std::int64_t>(
+      {{1, 1, 1}, {5, 3, 7}, {64, 64, 64}, {1000, 96, 257}, {4096, 128, 64}}));
+  CAPTURE(name_of(bench.dtype()), n, i, o);
+  const Twin x = bench.normal("x", {n, i}), dout = bench.normal("dout", {n, o});
+  const Twin begun = bench.poisoned({o, i}, DType::f32), zeros = bench.zeros({o, i}, DType::f32);
+  for (const bool accumulate : {false, true}) {
+    run(bench, linear_backward_weight, [&](auto on) {
+      return LinearBackwardWeight{
+          .dout = dout.*on, .x = x.*on, .dweight = begun.*on, .accumulate = accumulate};
+    });
+    linear_backward_weight(bench.gpu(), {.dout = dout.gpu, .x = x.gpu, .dweight = zeros.gpu});
+    CHECK(bench.error(begun) < 1e-5);
+    CHECK(mismatch(bench.download(begun), bench.download(zeros), 0, 0) == "");
+  }
+}
+
 TEST_CASE("rms_norm matches the CPU, whole and as a column block") {
   TwinBench bench(any_dtype());
   const auto [n, c] = GENERATE(table<std::int64_t, std::int64_t>(

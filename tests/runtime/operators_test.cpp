@@ -66,7 +66,7 @@ TEST_CASE("linear backward matches finite differences, with and without a residu
   CHECK(gradient_mismatch(loss, w, dw) == "");
 }
 
-TEST_CASE("a linear layer's weight gradient accumulates") {
+TEST_CASE("a linear layer's weight gradient accumulates, or begins with the bits that zeros would give") {
   Bench bench;
   const Tensor x = bench.normal("x", {5, 3}), dout = bench.normal("dout", {5, 4});
   const Tensor once = bench.zeros({4, 3}), twice = bench.zeros({4, 3});
@@ -74,6 +74,11 @@ TEST_CASE("a linear layer's weight gradient accumulates") {
   for (int i = 0; i < 2; ++i) linear_backward_weight(bench.stream, {.dout = dout, .x = x, .dweight = twice});
   for (double& value : once.span<double>()) value *= 2;
   CHECK(mismatch(twice, once, 1e-14, 0) == "");
+
+  const Tensor begun = bench.poisoned({4, 3});
+  for (const bool accumulate : {false, true})
+    linear_backward_weight(bench.stream, {.dout = dout, .x = x, .dweight = begun, .accumulate = accumulate});
+  CHECK(mismatch(begun, twice, 0, 0) == "");
 }
 
 TEST_CASE("a linear layer refuses tensors that do not fit and names them") {
@@ -277,7 +282,8 @@ TEST_CASE("the cross-entropy head's gradients match finite differences whatever 
   const Targets targets{.tokens = tokens, .document_start = starts, .ahead = 2};
   const Tensor x = bench.normal("x", {2, 5, 3}), w = bench.normal("w", {5, 3}),
                logits = bench.poisoned({chunk, 5});
-  const Tensor dx = bench.poisoned({2, 5, 3}), dw = bench.zeros({5, 3});
+  const bool accumulate = GENERATE(false, true);
+  const Tensor dx = bench.poisoned({2, 5, 3}), dw = accumulate ? bench.zeros({5, 3}) : bench.poisoned({5, 3});
   const Tensor sum = bench.zeros({1}), argmax = bench.integers({2, 5}, {});
   const auto loss = [&] {
     set_zero(bench.stream, sum);
@@ -295,7 +301,8 @@ TEST_CASE("the cross-entropy head's gradients match finite differences whatever 
                                     .loss_sum = sum,
                                     .argmax = argmax,
                                     .dx = dx,
-                                    .dweight = dw});
+                                    .dweight = dw,
+                                    .accumulate = accumulate});
   CHECK(0.25 * *sum.as<double>() == Approx(loss()).epsilon(1e-12));
   for (std::int64_t n = 0; n < 10; ++n) {
     const auto logit = [&](std::int64_t v) {
