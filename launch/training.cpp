@@ -11,7 +11,6 @@
 #include "launch/step_trace.h"
 #include "launch/stop_signal.h"
 #include "runtime/error.h"
-#include "runtime/operators/elementwise.h"
 
 namespace foretoken {
 
@@ -227,7 +226,6 @@ std::vector<std::int64_t> Training::accumulate_gradients() {
     if (model.has_last_stage()) add_target_counts(inputs.back(), config_.data.sequence_length, counts);
   }
   session_.sum_target_counts(counts);
-  set_zero(session_.stream(), model.parameters().gradients());
   model.begin_step({.microbatches = inputs,
                     .gradient_scales = session_.objective().gradient_scales(counts),
                     .unit_final = [this](int unit) { reducer_.unit_ready(unit); }});

@@ -27,7 +27,10 @@ std::vector<ParameterSpec> Block::parameters(const ModelConfig& config, const st
     return ParameterSpec{.name = prefix + name, .shape = {c}, .decay = false, .init = Init::ones};
   };
   const auto matrix = [&](const char* name, std::int64_t out, std::int64_t in) {
-    return ParameterSpec{.name = prefix + name, .shape = {out, in}, .std = config.initializer_range};
+    return ParameterSpec{.name = prefix + name,
+                         .shape = {out, in},
+                         .std = config.initializer_range,
+                         .gradient_overwritten = true};
   };
   // q, k, v and gate, up stand one after another: each group is one matrix to the operators.
   return {norm(".input_layernorm.weight"),
@@ -200,12 +203,15 @@ void Block::backward_input(const LayerContext& context, const Tensor& dout, cons
 
 void Block::backward_weight(const LayerContext& context, const Tensor& dout, const Saved& saved,
                             const Gradients& gradients) const {
-  Stream& stream = context.stream;
   const Inputs& in = inputs(saved, gradients);
-  linear_backward_weight(stream, {.dout = dout, .x = in.gated, .dweight = gradient_.down});
-  linear_backward_weight(stream, {.dout = saved.gate_up, .x = in.normed2, .dweight = gradient_.gate_up});
-  linear_backward_weight(stream, {.dout = gradients.dx1, .x = saved.attention, .dweight = gradient_.o});
-  linear_backward_weight(stream, {.dout = gradients.dqkv, .x = in.normed1, .dweight = gradient_.qkv});
+  const auto product = [&](const Tensor& dproduct, const Tensor& x, const Tensor& dweight) {
+    linear_backward_weight(
+        context.stream, {.dout = dproduct, .x = x, .dweight = dweight, .accumulate = context.begun.weight});
+  };
+  product(dout, in.gated, gradient_.down);
+  product(saved.gate_up, in.normed2, gradient_.gate_up);
+  product(gradients.dx1, saved.attention, gradient_.o);
+  product(gradients.dqkv, in.normed1, gradient_.qkv);
 }
 
 }  // namespace foretoken

@@ -66,7 +66,7 @@ class Block {
   /// dout [N, C] → dx [N, C] =; += into the norms' gradients
   void backward_input(const LayerContext& context, const Tensor& dout, const Tensor& x, const Tensor& dx,
                       const Saved& saved, const Gradients& gradients, const Scratch& scratch) const;
-  /// += into the matrices' gradients
+  /// += into the matrices' gradients, = where context.begun says that it is the first
   void backward_weight(const LayerContext& context, const Tensor& dout, const Saved& saved,
                        const Gradients& gradients) const;
 

@@ -21,7 +21,7 @@ struct ActivationPlan {
   bool split_backward = false;  // weight gradients may be taken later than input gradients
 };
 
-/// Which halves of backward to run.
+/// The halves of backward: which to run, or which have run.
 struct Halves {
   bool input = true;
   bool weight = true;
@@ -32,6 +32,9 @@ struct LayerContext {
   Tensor rope_cos;        // [T, HS/2]
   Tensor rope_sin;        // [T, HS/2]
   Tensor document_start;  // [B, S] i32; undefined where attention may cross document borders
+  /// Backward: what other microbatches of the step have run on this stage. The first to run a half overwrites
+  /// the matrices' gradients that it makes, those after it add to them.
+  Halves begun{.input = false, .weight = false};
 };
 
 }  // namespace foretoken

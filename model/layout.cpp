@@ -60,8 +60,11 @@ std::vector<ParameterUnit> units_of(const ModelConfig& model, const MtpConfig& m
       units.push_back({.name = fmt::format("mtp {}", depth),
                        .specs = MtpModule::parameters(model, mtp_prefix(model, depth))});
     if (!model.tie_word_embeddings)
-      units.push_back(
-          {.name = "head", .specs = {{.name = head_name, .shape = {v, c}, .std = model.initializer_range}}});
+      units.push_back({.name = "head",
+                       .specs = {{.name = head_name,
+                                  .shape = {v, c},
+                                  .std = model.initializer_range,
+                                  .gradient_overwritten = true}}});
   }
   return units;
 }

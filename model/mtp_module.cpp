@@ -12,7 +12,10 @@ std::vector<ParameterSpec> MtpModule::parameters(const ModelConfig& config, cons
   std::vector<ParameterSpec> specs{
       {.name = prefix + ".enorm.weight", .shape = {c}, .decay = false, .init = Init::ones},
       {.name = prefix + ".hnorm.weight", .shape = {c}, .decay = false, .init = Init::ones},
-      {.name = prefix + ".eh_proj.weight", .shape = {c, 2 * c}, .std = config.initializer_range}};
+      {.name = prefix + ".eh_proj.weight",
+       .shape = {c, 2 * c},
+       .std = config.initializer_range,
+       .gradient_overwritten = true}};
   for (ParameterSpec& spec : Block::parameters(config, prefix)) specs.push_back(std::move(spec));
   specs.push_back(
       {.name = prefix + ".shared_head.norm.weight", .shape = {c}, .decay = false, .init = Init::ones});
@@ -105,8 +108,10 @@ void MtpModule::backward_weight(const LayerContext& context, const Tensor& dout,
                                 const Tensor& dtable, const Saved& saved, const Gradients& gradients) const {
   Stream& stream = context.stream;
   block_.backward_weight(context, dout, saved.block, gradients.block);
-  linear_backward_weight(stream,
-                         {.dout = gradients.dprojected, .x = saved.joined, .dweight = gradient_.eh_proj});
+  linear_backward_weight(stream, {.dout = gradients.dprojected,
+                                  .x = saved.joined,
+                                  .dweight = gradient_.eh_proj,
+                                  .accumulate = context.begun.weight});
   embedding_backward_weight(
       stream, {.dout = gradients.dembedded, .tokens = tokens, .first = depth_, .dtable = dtable});
 }

@@ -94,6 +94,8 @@ void Predictor::forward(const LayerContext& context, const MicrobatchInput& inpu
 void Predictor::head_loss(const LayerContext& context, const MicrobatchInput& input, const Tensor& normed,
                           int depth, double gradient_scale, const Tensor& losses,
                           const Tensor& dnormed) const {
+  // A tied head's gradient is the table's, to which the embedding adds.
+  const bool accumulate = config_.tie_word_embeddings || depth > 0 || context.begun.input;
   cross_entropy_head(
       context.stream,
       {.x = normed,
@@ -103,7 +105,8 @@ void Predictor::head_loss(const LayerContext& context, const MicrobatchInput& in
        .logits = logits_,
        .loss_sum = losses.flat(depth, 1),
        .dx = dnormed,
-       .dweight = dnormed.defined() ? dhead_ : Tensor{}});
+       .dweight = dnormed.defined() ? dhead_ : Tensor{},
+       .accumulate = accumulate});
 }
 
 void Predictor::backward(const LayerContext& context, const MicrobatchInput& input, const Saved& saved,

@@ -86,15 +86,17 @@ void RankModel::begin_step(Step step) {
     step_.microbatches = std::span(inputs_).first(step_.microbatches.size());
   }
   set_zero(stream_, losses_);
+  if (step_.mode == Mode::train) parameters_->zero_summed_gradients(stream_);
+  begun_.assign(stages_.size(), {.input = false, .weight = false});
   remaining_ = contributions_;
   for (int& count : remaining_) count *= static_cast<int>(step_.microbatches.size());
 }
 
-PipelineStage& RankModel::at(int stage) {
+std::size_t RankModel::index_of(int stage) const {
   const auto found = std::find(stages_.begin(), stages_.end(), stage);
   if (found == stages_.end())
     throw DefectError("model: stage {} is not on pipeline rank {}", stage, options_.pp_rank);
-  return compute_[static_cast<std::size_t>(found - stages_.begin())];
+  return static_cast<std::size_t>(found - stages_.begin());
 }
 
 LayerContext RankModel::context(const MicrobatchInput& input) const {
@@ -114,9 +116,14 @@ void RankModel::forward(int stage, int microbatch, int slot) {
 
 void RankModel::run_backward(int stage, int microbatch, int slot, Halves halves) {
   const MicrobatchInput& input = step_.microbatches[static_cast<std::size_t>(microbatch)];
-  at(stage).backward(context(input), input, slot, halves, step_.gradient_scales, losses_, [this](int unit) {
+  Halves& begun = begun_[index_of(stage)];
+  LayerContext layers = context(input);
+  layers.begun = begun;
+  at(stage).backward(layers, input, slot, halves, step_.gradient_scales, losses_, [this](int unit) {
     if (--remaining_[static_cast<std::size_t>(unit)] == 0) step_.unit_final(unit);
   });
+  begun.input |= halves.input;
+  begun.weight |= halves.weight;
 }
 
 void RankModel::backward(int stage, int microbatch, int slot) {

@@ -42,7 +42,8 @@ class RankModel : public StageWork {
     /// Called when a parameter unit's gradient on this rank is final, with its index in parameters().units().
     std::function<void(int unit)> unit_final = [](int) {};
   };
-  /// Before the program of a step runs. Gradients are not zeroed here.
+  /// Before the program of a step runs. What the gradients hold from before is left out of a training step:
+  /// it is zeroed here, or overwritten by the step's first contribution.
   void begin_step(Step step);
   /// [D + 1] f64 on the stream's device: sums of the losses over this rank's valid targets; zeros but on the
   /// last stage's rank.
@@ -60,7 +61,8 @@ class RankModel : public StageWork {
   void backward_weight(int stage, int microbatch, int slot) override;
 
  private:
-  PipelineStage& at(int stage);
+  std::size_t index_of(int stage) const;
+  PipelineStage& at(int stage) { return compute_[index_of(stage)]; }
   LayerContext context(const MicrobatchInput& input) const;
   void run_backward(int stage, int microbatch, int slot, Halves halves);
   void plan_rope();
@@ -74,6 +76,7 @@ class RankModel : public StageWork {
   Tensor rope_cos_, rope_sin_;
   std::vector<int> stages_;  // ascending
   std::vector<PipelineStage> compute_;
+  std::vector<Halves> begun_;  // per stage, in this step
   int last_stage_ = -1;
   Step step_;
   Tensor losses_;

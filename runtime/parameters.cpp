@@ -67,6 +67,20 @@ void Parameters::initialize(Stream& stream, std::uint64_t seed) {
   round_weights(stream);
 }
 
+void Parameters::zero_summed_gradients(Stream& stream) const {
+  std::int64_t begin = 0;
+  const auto zero_until = [&](std::int64_t end) {
+    if (begin < end) set_zero(stream, gradients_.flat(begin, end - begin));
+  };
+  for (const ParameterUnit& unit : units_)
+    for (const ParameterSpec& spec : unit.specs) {
+      if (!spec.gradient_overwritten) continue;
+      zero_until(spec.offset);
+      begin = spec.offset + spec.shape.elements();
+    }
+  zero_until(gradients_.elements());
+}
+
 void Parameters::round_weights(Stream& stream) {
   if (has_rounded_weights()) convert(stream, values_, weights_);
 }

@@ -27,7 +27,9 @@ struct ParameterSpec {
   Shape shape;
   bool decay = true;  // weight decay applies (not on norms)
   Init init = Init::normal;
-  double std = 0.02;        // of Init::normal
+  double std = 0.02;  // of Init::normal
+  /// In a step the first contribution to its gradient overwrites it; else all of them add, from zero on.
+  bool gradient_overwritten = false;
   std::int64_t offset = 0;  // into the flat buffer; set by Parameters
 };
 
@@ -72,6 +74,8 @@ class Parameters {
 
   /// Draws every value from (seed, name, element): the same whatever the layout. Then round_weights().
   void initialize(Stream& stream, std::uint64_t seed);
+  /// Before a step: all gradients to which contributions only add, and padding, become zero.
+  void zero_summed_gradients(Stream& stream) const;
   /// After values were changed by other means than the optimizer: weights = values, rounded.
   void round_weights(Stream& stream);
 

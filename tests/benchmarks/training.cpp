@@ -118,7 +118,6 @@ class Trainer {
   /// Returns the objective.
   double step() {
     const Parameters& parameters = model_.parameters();
-    set_zero(stream_, parameters.gradients());
     model_.begin_step({.microbatches = batch_, .gradient_scales = objective_.gradient_scales(counts_)});
     for (int m = 0; m < static_cast<int>(batch_.size()); ++m) {
       model_.forward(0, m, 0);

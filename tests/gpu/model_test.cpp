@@ -1,5 +1,7 @@
 // The whole model on a GPU: parity with PyTorch, and with its own recomputation and deterministic mode.
 
+#include <limits>
+
 #include "model/objective.h"
 #include "runtime/device.h"
 #include "runtime/operators/elementwise.h"
@@ -42,7 +44,8 @@ struct Result {
   std::uint64_t gradients = 0;  // checksum
 };
 
-Result train_step(const Device::Options& where, Recompute recompute) {
+/// Of two microbatches, in a buffer of gradients that is filled with `left_over` first.
+Result train_step(const Device::Options& where, Recompute recompute, double left_over = 0) {
   Device device(where);
   Stream& stream = device.stream();
   const MicrobatchShape shape{.rows = 2, .length = 100};
@@ -53,14 +56,19 @@ Result train_step(const Device::Options& where, Recompute recompute) {
   RankModelOptions options = serial_options(config, mtp, shape, DType::f32, 1);
   options.activations = DType::bf16;
   options.recompute = recompute;
+  options.microbatches = 2;
   RankModel model(stream, options);
   model.parameters().initialize(stream, 3);
-  const TinyBatch batch(shape, mtp.depths, config.vocab_size, 1);
-  const std::vector<MicrobatchInput> inputs{batch.input()};
+  fill(stream, model.parameters().gradients(), left_over);
+  const TinyBatch first(shape, mtp.depths, config.vocab_size, 1),
+      second(shape, mtp.depths, config.vocab_size, 2);
+  const std::vector<MicrobatchInput> inputs{first.input(), second.input()};
   const auto counts = target_counts(inputs, mtp.depths, shape.length);
   model.begin_step({.microbatches = inputs, .gradient_scales = gradient_scales(mtp, counts)});
-  model.forward(0, 0, 0);
-  model.backward(0, 0, 0);
+  for (int m = 0; m < 2; ++m) {
+    model.forward(0, m, 0);
+    model.backward(0, m, 0);
+  }
   std::vector<double> losses(3);
   copy(stream, model.losses(), tensor_over(std::span(losses), {3}));
   stream.synchronize();
@@ -87,4 +95,12 @@ TEST_CASE("in deterministic mode a step gives the same bits every time") {
     CHECK(again.loss == first.loss);
     CHECK(again.gradients == first.gradients);
   }
+}
+
+TEST_CASE("on a GPU a step's gradients have the same bits whatever the buffer held before it") {
+  const Device::Options device{.kind = DeviceKind::cuda, .deterministic = true};
+  const Result expected = train_step(device, Recompute::selective);
+  const Result poisoned = train_step(device, Recompute::selective, std::numeric_limits<double>::quiet_NaN());
+  CHECK(poisoned.loss == expected.loss);
+  CHECK(poisoned.gradients == expected.gradients);
 }

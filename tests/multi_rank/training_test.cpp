@@ -1,11 +1,16 @@
 // The main job, whole: the same model whatever the layout, and runs that stop and go on.
 
+#include <cstring>
 #include <filesystem>
 #include <fstream>
+#include <limits>
 
+#include "launch/config_validator.h"
 #include "launch/session.h"
 #include "parallel/shared_weights.h"
+#include "runtime/operators/elementwise.h"
 #include "tests/support/multi_rank.h"
+#include "tests/support/tiny_model.h"
 #include "tests/support/training_lab.h"
 
 using namespace foretoken;
@@ -79,6 +84,51 @@ TEST_CASE("one step's gradients are the serial run's, tensor by tensor, in every
     if (world.rank() == 0)
       CHECK(tensor_mismatch(TrainingLab::checkpoint(run, 1), TrainingLab::checkpoint(lab.path("serial"), 1),
                             "exp_avg", 1e-4, 2e-8) == "");
+  }
+}
+
+TEST_CASE("a step's gradients have the same bits whatever the buffer held before it",
+          "[ranks1][ranks2][ranks4]") {
+  MpiCommunicator& world = multi_rank::world();
+  const bool tied = GENERATE(false, true);
+  const std::int64_t depths = GENERATE(0, 2);
+  const TrainingLab lab(world);
+  std::vector<Sets> layouts = layouts_of(world.size());
+  layouts.push_back({"parallel.pp=" + std::to_string(world.size()), "parallel.schedule=zero_bubble_h1"});
+  for (const Sets& layout : layouts) {
+    INFO(name_of(layout) << "tied " << tied << ", depths " << depths);
+    const Config config =
+        lab.config(layout + Sets{tied ? "model.tie_word_embeddings=true" : "model.tie_word_embeddings=false",
+                                 "mtp.depths=" + std::to_string(depths)});
+    const Grid grid = resolve_grid(config, world.size());
+    Session session(world, config, grid, Session::Purpose::train);
+    Stream& stream = session.stream();
+    RankModel& model = session.model();
+    model.parameters().initialize(stream, 1);
+    Executor executor(session.training().program, session.training().footprint, model,
+                      *session.groups().pipeline, stream);
+    std::vector<TinyBatch> batches;
+    std::vector<MicrobatchInput> inputs;
+    for (std::int64_t m = 0; m < microbatches_of(config, grid); ++m) {
+      batches.emplace_back(MicrobatchShape{.rows = 1, .length = config.data.sequence_length}, depths,
+                           config.model.vocab_size, static_cast<std::uint64_t>(m));
+      inputs.push_back(batches.back().input());
+    }
+    const Tensor buffer = model.parameters().gradients();
+    const auto gradients = [&](double left_over) {
+      fill(stream, buffer, left_over);
+      model.begin_step({.microbatches = inputs,
+                        .gradient_scales = std::vector<double>(static_cast<std::size_t>(depths) + 1, 0.1)});
+      executor.run();
+      session.synchronize();
+      std::vector<float> values(static_cast<std::size_t>(buffer.elements()));
+      copy(stream, buffer, tensor_over(std::span(values), buffer.shape));
+      stream.synchronize();
+      return values;
+    };
+    const std::vector<float> expected = gradients(0);
+    for (const double left_over : {1.0, std::numeric_limits<double>::quiet_NaN()})
+      CHECK(std::memcmp(gradients(left_over).data(), expected.data(), buffer.bytes()) == 0);
   }
 }
 
