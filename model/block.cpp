@@ -184,12 +184,9 @@ void Block::backward_input(const LayerContext& context, const Tensor& dout, cons
                               .document_start = context.document_start,
                               .out = saved.attention,
                               .lse = saved.lse,
+                              .rope_cos = context.rope_cos,
+                              .rope_sin = context.rope_sin,
                               .dqkv = gradients.dqkv});
-  rope(stream, {.qkv = gradients.dqkv,
-                .cos = context.rope_cos,
-                .sin = context.rope_sin,
-                .heads = heads_.query + heads_.key_value,
-                .direction = RopeDirection::backward});
   linear_backward_input(stream, {.dout = gradients.dqkv, .weight = weight_.qkv, .dx = scratch.dnormed});
   rms_norm_backward(stream, {.dout = {scratch.dnormed},
                              .x = x,

@@ -36,6 +36,12 @@ void attention_backward(Stream& stream, const AttentionBackward& op) {
   if (op.dout.elements() != op.out.elements() || op.dqkv.elements() != op.qkv.elements())
     throw DefectError("attention_backward: dout {}, dqkv {} for out {}, qkv {}", to_string(op.dout.shape),
                       to_string(op.dqkv.shape), to_string(op.out.shape), to_string(op.qkv.shape));
+  if (op.rope_cos.defined() &&
+      (op.rope_cos.shape[0] < op.qkv.shape[1] || 2 * op.rope_cos.shape[1] != op.heads.dim ||
+       op.rope_sin.shape != op.rope_cos.shape))
+    throw DefectError("attention_backward: rope_cos {}, rope_sin {} for rows of {} with heads of {}",
+                      to_string(op.rope_cos.shape), to_string(op.rope_sin.shape), op.qkv.shape[1],
+                      op.heads.dim);
   if constexpr (with_cuda)
     if (stream.device() == DeviceKind::cuda) return cuda::attention_backward(stream, op);
   cpu::attention_backward(stream, op);

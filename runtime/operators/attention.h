@@ -8,8 +8,10 @@
 //
 // first(t) is 0, or the position where t's document begins if document_start is given. Query head h reads
 // key/value head h / (NH/NKV).
+//
+// Backward gives the gradient of qkv as it is, or, with rope's tables, of what it was before rope turned it.
 
-#include "runtime/stream.h"
+#include "runtime/operators/rope.h"
 
 namespace foretoken {
 
@@ -35,9 +37,20 @@ struct AttentionBackward {
   Tensor document_start;  // as in forward
   Tensor out;             // [B, T, NH·HS]
   Tensor lse;             // [B, NH, T]
+  Tensor rope_cos;        // [T, HS/2], optional
+  Tensor rope_sin;        // [T, HS/2], together with rope_cos
   Tensor dqkv;            // [B, T, (NH + 2·NKV)·HS] =
 };
 void attention_backward(Stream& stream, const AttentionBackward& op);
+
+/// What is left to do where rope's tables are given, after kernels that do not turn the gradient themselves.
+inline Rope rope_of(const AttentionBackward& op) {
+  return {.qkv = op.dqkv,
+          .cos = op.rope_cos,
+          .sin = op.rope_sin,
+          .heads = op.heads.query + op.heads.key_value,
+          .direction = RopeDirection::backward};
+}
 
 namespace cpu {
 void attention_forward(Stream& stream, const AttentionForward& op);

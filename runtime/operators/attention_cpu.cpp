@@ -263,6 +263,7 @@ void attention_backward(Stream& stream, const AttentionBackward& op) {
         backward_group<T>(at, op, i / op.heads.key_value, i % op.heads.key_value);
     });
   });
+  if (op.rope_cos.defined()) cpu::rope(stream, rope_of(op));
 }
 
 }  // namespace foretoken::cpu

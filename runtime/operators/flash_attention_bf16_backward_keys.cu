@@ -21,7 +21,7 @@ constexpr int keys_shared =
     (adds_queries ? 2 * Scores::bytes : 0) + stages* static_cast<int>(sizeof(Statistics));
 
 /// dV = Pᵀ dO and dK = dSᵀ Q / √HS, per key/value head, over the queries of all its query heads; with
-/// adds_queries also the sums dQ += dS K.
+/// adds_queries also the sums dQ += dS K. dK is turned back by rope where the problem asks for it.
 ///
 /// A block owns 128 keys of one key/value head, a warpgroup 64 of them, and goes through the tiles of 64
 /// queries that see any of them, query head by query head: dK and dV have one writer. All scores are
@@ -225,8 +225,9 @@ __global__ void __launch_bounds__(block_threads, 1)
   pin(dk);
 
   const float scale[2] = {p.scale, p.scale}, one[2] = {1, 1};
-  store_rows<HS>(dk, scale, dqkv + p.key(work.row, work.head), p.qkv_width(), k0 + at.row, p.time);
   store_rows<HS>(dv, one, dqkv + p.value(work.row, work.head), p.qkv_width(), k0 + at.row, p.time);
+  turn_back<HS>(p, dk, k0 + at.row);
+  store_rows<HS>(dk, scale, dqkv + p.key(work.row, work.head), p.qkv_width(), k0 + at.row, p.time);
 }
 
 template <int HS, bool adds_queries>

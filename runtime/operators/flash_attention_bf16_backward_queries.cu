@@ -1,3 +1,4 @@
+#include "runtime/cuda/device.cuh"
 #include "runtime/operators/flash_attention_bf16_backward.cuh"
 
 namespace foretoken::cuda::flash {
@@ -11,7 +12,7 @@ template <int HS>
 constexpr int queries_shared =
     tile_alignment + 2 * Tile<HS, owned_rows>::bytes + 2 * stages* Tile<HS, score_rows>::bytes;
 
-/// dQ = dS K / √HS, per query head.
+/// dQ = dS K / √HS, per query head, turned back by rope where the problem asks for it.
 ///
 /// A block owns 128 queries of one head, a warpgroup 64 of them, and goes through the tiles of 64 keys that
 /// they see. Shared memory: Q, dO and three stages of K and V, used as above. Registers of a thread: dQ 64, P
@@ -109,44 +110,64 @@ __global__ void __launch_bounds__(block_threads, 1)
   wgmma_wait<0>();
   pin(dq);
 
+  turn_back<HS>(p, dq, t[0]);
   const float scale[2] = {p.scale, p.scale};
   store_rows<HS>(dq, scale, dqkv + p.query(work.row, work.head), p.qkv_width(), t[0], p.time);
 }
 
-/// dQ = sums / √HS, rounded. A block owns one part of one tile, a thread eight columns of two rows in it,
-/// whose sums lie in 64 bytes.
+/// dQ = sums / √HS, turned back by rope where the problem asks for it, rounded. A block owns a tile, a thread
+/// eight columns of two rows in each of its parts: the halves of a head, whose pairs rope turns. A part's lie
+/// in 64 bytes.
 template <int HS>
 __global__ void queries_sums_kernel(Problem p, const float* __restrict__ sums,
                                     __nv_bfloat16* __restrict__ dqkv) {
   using Sums = QuerySums<HS>;
   constexpr int pieces = Sums::columns / 8;  // of a row
   const int piece = threadIdx.x % pieces, pair = threadIdx.x / pieces;
-  const unsigned tiles = p.padded_time() / warpgroup_rows, tile = blockIdx.x / 2, half = blockIdx.x % 2;
-  const unsigned head = tile / tiles;  // of all rows' heads
-  const int t = int(tile % tiles) * warpgroup_rows + pair / 8 * 16 + pair % 8;
-  const auto* from = reinterpret_cast<const float4*>(sums + std::int64_t(blockIdx.x) * Sums::part) +
+  const unsigned tiles = p.padded_time() / warpgroup_rows;
+  const unsigned head = blockIdx.x / tiles;  // of all rows' heads
+  const int t0 = int(blockIdx.x % tiles) * warpgroup_rows + pair / 8 * 16 + pair % 8;
+  const auto* from = reinterpret_cast<const float4*>(sums + std::int64_t(blockIdx.x) * Sums::tile) +
                      piece * warpgroup + pair * 4;
-  __nv_bfloat16* to = dqkv + p.query(int(head / p.heads), int(head % p.heads)) + t * p.qkv_width() +
-                      half * Sums::columns + piece * 8;
-  std::uint32_t packs[2][4];
+  float x[2][2][8];  // [row][half][column]
 #pragma unroll
-  for (int i = 0; i < 4; ++i) {
-    const float4 sum = from[i];
-    packs[0][i] = packed(sum.x * p.scale, sum.y * p.scale);
-    packs[1][i] = packed(sum.z * p.scale, sum.w * p.scale);
+  for (int half = 0; half < 2; ++half)
+#pragma unroll
+    for (int i = 0; i < 4; ++i) {
+      const float4 sum = from[half * Sums::part / 4 + i];
+      x[0][half][2 * i] = sum.x;
+      x[0][half][2 * i + 1] = sum.y;
+      x[1][half][2 * i] = sum.z;
+      x[1][half][2 * i + 1] = sum.w;
+    }
+#pragma unroll
+  for (int r = 0; r < 2; ++r) {
+    const int t = t0 + 8 * r;
+    if (t >= p.time) continue;
+    if (p.rope_cos != nullptr) {
+      const std::int64_t angles = std::int64_t(t) * Sums::columns + piece * 8;
+      const Pack<float, 8> cos = load<8>(p.rope_cos + angles), sin = load<8>(p.rope_sin + angles);
+#pragma unroll
+      for (int j = 0; j < 8; ++j) turn_back(x[r][0][j], x[r][1][j], cos.at[j], sin.at[j]);
+    }
+    __nv_bfloat16* to =
+        dqkv + p.query(int(head / p.heads), int(head % p.heads)) + t * p.qkv_width() + piece * 8;
+#pragma unroll
+    for (int half = 0; half < 2; ++half) {
+      std::uint32_t pack[4];
+#pragma unroll
+      for (int i = 0; i < 4; ++i)
+        pack[i] = packed(x[r][half][2 * i] * p.scale, x[r][half][2 * i + 1] * p.scale);
+      *reinterpret_cast<uint4*>(to + half * Sums::columns) = make_uint4(pack[0], pack[1], pack[2], pack[3]);
+    }
   }
-#pragma unroll
-  for (int r = 0; r < 2; ++r)
-    if (t + 8 * r < p.time)
-      *reinterpret_cast<uint4*>(to + 8 * r * p.qkv_width()) =
-          make_uint4(packs[r][0], packs[r][1], packs[r][2], packs[r][3]);
 }
 
 template <int HS>
 void sum_queries(cudaStream_t stream, const Problem& p, const float* sums, __nv_bfloat16* dqkv) {
   using Sums = QuerySums<HS>;
-  const auto parts = static_cast<unsigned>(p.rows * p.heads) * (p.padded_time() * HS / Sums::part);
-  queries_sums_kernel<HS><<<parts, warpgroup_rows / 2 * Sums::columns / 8, 0, stream>>>(p, sums, dqkv);
+  const auto tiles = static_cast<unsigned>(p.rows * p.heads) * (p.padded_time() / warpgroup_rows);
+  queries_sums_kernel<HS><<<tiles, warpgroup_rows / 2 * Sums::columns / 8, 0, stream>>>(p, sums, dqkv);
   check_launch("flash_attention_backward: sums of queries");
 }
 

@@ -2,6 +2,7 @@
 #include <limits>
 #include <type_traits>
 
+#include "runtime/cuda/context.h"
 #include "runtime/error.h"
 #include "runtime/operators/flash_attention.h"
 #include "runtime/operators/flash_attention_kernels.h"
@@ -76,11 +77,7 @@ T* data_of(const char* who, const Tensor& tensor, const Tensor& like) {
 
 }  // namespace
 
-std::size_t flash_attention_backward_workspace(const AttentionBackward& op, bool deterministic) {
-  return delta_bytes(op.lse) + sums_bytes(op, deterministic);
-}
-
-void flash_attention_forward(cudaStream_t stream, const AttentionForward& op) {
+void flash_attention_forward(Stream& stream, const AttentionForward& op) {
   const char* who = "flash_attention_forward";
   const flash::Problem p = problem_of(who, op.heads, op.qkv, op.document_start);
   if (op.qkv.elements() == 0) return;
@@ -90,28 +87,36 @@ void flash_attention_forward(cudaStream_t stream, const AttentionForward& op) {
     float* lse = op.lse.as<float>();
     if constexpr (std::is_same_v<T, __nv_bfloat16>)
       if (suits_tensor_cores(p) && aligned(op.qkv) && aligned(op.out))
-        return flash::forward_bf16(stream, p, qkv, out, lse);
-    flash::forward_generic(stream, p, qkv, out, lse);
+        return flash::forward_bf16(stream.cuda().stream(), p, qkv, out, lse);
+    flash::forward_generic(stream.cuda().stream(), p, qkv, out, lse);
   });
 }
 
-void flash_attention_backward(cudaStream_t stream, const AttentionBackward& op, void* workspace,
-                              bool deterministic) {
+void flash_attention_backward(Stream& stream, const AttentionBackward& op) {
   const char* who = "flash_attention_backward";
-  const flash::Problem p = problem_of(who, op.heads, op.qkv, op.document_start);
+  flash::Problem p = problem_of(who, op.heads, op.qkv, op.document_start);
   if (op.qkv.elements() == 0) return;
+  Context& gpu = stream.cuda();
+  const std::size_t sums_size = sums_bytes(op, gpu.deterministic());
+  auto* delta = static_cast<float*>(gpu.workspace(delta_bytes(op.lse) + sums_size));
+  float* sums = sums_size > 0 ? delta + delta_bytes(op.lse) / sizeof(float) : nullptr;
   with_device_type(who, op.qkv, [&]<class T>(T*) {
     const T* qkv = data_of<T>(who, op.qkv, op.qkv);
     const T* dout = data_of<T>(who, op.dout, op.qkv);
     T* dqkv = data_of<T>(who, op.dqkv, op.qkv);
     const float* lse = op.lse.as<float>();
-    float* delta = static_cast<float*>(workspace);
-    float* sums = sums_bytes(op, deterministic) > 0 ? delta + delta_bytes(op.lse) / sizeof(float) : nullptr;
-    flash::output_dot(stream, p, dout, data_of<const T>(who, op.out, op.qkv), delta);
+    flash::output_dot(gpu.stream(), p, dout, data_of<const T>(who, op.out, op.qkv), delta);
     if constexpr (std::is_same_v<T, __nv_bfloat16>)
-      if (suits_tensor_cores(p) && aligned(op.qkv) && aligned(op.dout) && aligned(op.dqkv))
-        return flash::backward_bf16(stream, p, dout, qkv, lse, delta, dqkv, sums);
-    flash::backward_generic(stream, p, dout, qkv, lse, delta, dqkv);
+      if (suits_tensor_cores(p) && aligned(op.qkv) && aligned(op.dout) && aligned(op.dqkv) &&
+          aligned(op.rope_cos) && aligned(op.rope_sin)) {
+        if (op.rope_cos.defined()) {
+          p.rope_cos = op.rope_cos.as<float>();
+          p.rope_sin = op.rope_sin.as<float>();
+        }
+        return flash::backward_bf16(gpu.stream(), p, dout, qkv, lse, delta, dqkv, sums);
+      }
+    flash::backward_generic(gpu.stream(), p, dout, qkv, lse, delta, dqkv);
+    if (op.rope_cos.defined()) cuda::rope(stream, rope_of(op));
   });
 }
 

@@ -21,6 +21,8 @@ struct Problem {
   float scale = 0;                               // 1 / √HS
   const std::int32_t* document_start = nullptr;  // [B, S ≥ T], never falling along a row; null: no mask
   std::int64_t document_stride = 0;              // S
+  // Of the tensor-core backward: [T, HS/2], null where dQ and dK are not to be turned back.
+  const float *rope_cos = nullptr, *rope_sin = nullptr;
 
   __host__ __device__ int padded_time() const { return (time + 127) / 128 * 128; }
   __host__ __device__ int group() const { return heads / kv_heads; }

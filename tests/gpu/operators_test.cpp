@@ -185,8 +185,9 @@ TEST_CASE("embedding matches the CPU, with tokens that come often") {
   CHECK(bench.error(dtable) < 1e-6);
 }
 
-TEST_CASE("attention matches the CPU, with and without documents") {
-  TwinBench bench(any_dtype());
+TEST_CASE("attention matches the CPU, with and without documents and rope's tables, in both modes") {
+  const bool deterministic = GENERATE(false, true);
+  TwinBench bench(any_dtype(), deterministic);
   const auto [b, t, heads, key_value, size] = GENERATE(
       table<std::int64_t, std::int64_t, std::int64_t, std::int64_t, std::int64_t>({{1, 1, 1, 1, 2},
                                                                                    {2, 7, 2, 1, 6},
@@ -195,8 +196,8 @@ TEST_CASE("attention matches the CPU, with and without documents") {
                                                                                    {2, 129, 2, 2, 80},
                                                                                    {1, 256, 4, 4, 128},
                                                                                    {1, 333, 2, 1, 128}}));
-  const bool documents = GENERATE(false, true);
-  CAPTURE(name_of(bench.dtype()), b, t, heads, key_value, size, documents);
+  const bool documents = GENERATE(false, true), with_rope = GENERATE(false, true);
+  CAPTURE(name_of(bench.dtype()), deterministic, b, t, heads, key_value, size, documents, with_rope);
   const AttentionHeads shape{.query = heads, .key_value = key_value, .dim = size};
   const Twin qkv = bench.normal("qkv", {b, t, (heads + 2 * key_value) * size});
   Twin start;
@@ -221,6 +222,14 @@ TEST_CASE("attention matches the CPU, with and without documents") {
   CHECK(bench.error(out) < 2 * tolerance(bench.dtype()));
   CHECK(bench.error(lse) < tolerance(bench.dtype()));
   const Twin dout = bench.normal("dout", {b, t, heads * size}), dqkv = bench.poisoned(qkv.cpu.shape);
+  Twin cos, sin;
+  if (with_rope) {
+    cos = bench.zeros({t, size / 2}, bench.statistics());
+    sin = bench.zeros({t, size / 2}, bench.statistics());
+    rope_table(cos.cpu, sin.cpu, 100);
+    bench.upload(cos);
+    bench.upload(sin);
+  }
   run(bench, attention_backward, [&](auto on) {
     return AttentionBackward{.heads = shape,
                              .dout = dout.*on,
@@ -228,6 +237,8 @@ TEST_CASE("attention matches the CPU, with and without documents") {
                              .document_start = start.*on,
                              .out = out.*on,
                              .lse = lse.*on,
+                             .rope_cos = cos.*on,
+                             .rope_sin = sin.*on,
                              .dqkv = dqkv.*on};
   });
   CHECK(bench.error(dqkv) < 2 * tolerance(bench.dtype()));

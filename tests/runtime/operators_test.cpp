@@ -194,6 +194,37 @@ TEST_CASE("attention backward matches finite differences, grouped and across doc
   CHECK(gradient_mismatch(loss, qkv, dqkv) == "");
 }
 
+TEST_CASE("with rope's tables attention backward gives the gradient of what rope has not turned yet") {
+  const AttentionHeads heads{.query = 4, .key_value = 2, .dim = 6};
+  const Shape qkv_shape{2, 5, 48}, out_shape{2, 5, 24};
+  Bench bench;
+  const Tensor cos = bench.zeros({7, 3}), sin = bench.zeros({7, 3});  // longer than the rows
+  rope_table(cos, sin, 10.0);
+  const Tensor unturned = bench.normal("qkv", qkv_shape), dout = bench.normal("dout", out_shape);
+  const Tensor qkv = bench.poisoned(qkv_shape), out = bench.poisoned(out_shape),
+               lse = bench.poisoned({2, 4, 5}), dqkv = bench.poisoned(qkv_shape);
+  const auto loss = [&] {
+    copy(bench.stream, unturned, qkv);
+    rope(bench.stream, {.qkv = qkv, .cos = cos, .sin = sin, .heads = 6});
+    attention_forward(bench.stream, {.heads = heads, .qkv = qkv, .out = out, .lse = lse});
+    return dot(out, dout);
+  };
+  loss();
+  AttentionBackward backward{.heads = heads,
+                             .dout = dout,
+                             .qkv = qkv,
+                             .out = out,
+                             .lse = lse,
+                             .rope_cos = cos,
+                             .rope_sin = sin,
+                             .dqkv = dqkv};
+  attention_backward(bench.stream, backward);
+  CHECK(gradient_mismatch(loss, unturned, dqkv) == "");
+  backward.rope_cos = cos.rows(0, 4);
+  CHECK_THROWS_WITH(attention_backward(bench.stream, backward),
+                    contains("rope_cos [4, 3], rope_sin [7, 3] for rows of 5 with heads of 6"));
+}
+
 TEST_CASE("attention over more than one block of queries equals the definition") {
   const std::int64_t t = GENERATE(63, 64, 65, 150);
   Bench bench;
