@@ -1,36 +1,61 @@
+#include <bit>
 #include <cmath>
+#include <type_traits>
 
 #include "runtime/operators/adamw.h"
+#include "runtime/operators/adamw_rounding.h"
 #include "runtime/operators/dispatch.h"
 #include "runtime/operators/elementwise.h"
 
 namespace foretoken::cpu {
 
-void adamw(Stream& stream, const AdamW& op) {
-  const std::int64_t n = op.values.elements();
-  const double gradient_scale = *op.gradient_scale.as<double>();
-  if (!std::isfinite(gradient_scale)) return;
-  with_floating("adamw", op.values.dtype, [&]<class T>() {
-    T* p = op.values.as<T>();
-    const T* g = op.gradients.as<T>();
-    T* m = op.exp_avg.as<T>();
-    T* v = op.exp_avg_sq.as<T>();
-    const T beta1 = static_cast<T>(op.beta1), beta2 = static_cast<T>(op.beta2), eps = static_cast<T>(op.eps);
-    const T scale = static_cast<T>(gradient_scale);
-    const double t = static_cast<double>(op.step);
-    const T step_size = static_cast<T>(op.lr / (1 - std::pow(op.beta1, t)));
-    const T rsqrt_correction = static_cast<T>(1 / std::sqrt(1 - std::pow(op.beta2, t)));
-    const T keep = static_cast<T>(1 - op.lr * op.weight_decay);
-    stream.threads().parallel_for(n, 1 << 14, [&](std::int64_t begin, std::int64_t end) {
+namespace {
+
+std::uint32_t bits(float x) {
+  return std::bit_cast<std::uint32_t>(x);
+}
+
+template <class T, class Moment>
+void update(Stream& stream, const AdamW& op) {
+  T* p = op.values.as<T>();
+  const T* g = op.gradients.as<T>();
+  Moment* m = op.exp_avg.as<Moment>();
+  Moment* v = op.exp_avg_sq.as<Moment>();
+  const T beta1 = static_cast<T>(op.beta1), beta2 = static_cast<T>(op.beta2), eps = static_cast<T>(op.eps);
+  const T scale = static_cast<T>(*op.gradient_scale.as<double>());
+  const double t = static_cast<double>(op.step);
+  const T step_size = static_cast<T>(op.lr / (1 - std::pow(op.beta1, t)));
+  const T rsqrt_correction = static_cast<T>(1 / std::sqrt(1 - std::pow(op.beta2, t)));
+  const T keep = static_cast<T>(1 - op.lr * op.weight_decay);
+  const auto step = static_cast<std::uint32_t>(op.step);
+  stream.threads().parallel_for(op.values.elements(), 1 << 14, [&](std::int64_t begin, std::int64_t end) {
 #pragma omp simd
-      for (std::int64_t i = begin; i < end; ++i) {
-        const T gradient = scale * g[i];
-        m[i] = beta1 * m[i] + (1 - beta1) * gradient;
-        v[i] = beta2 * v[i] + (1 - beta2) * gradient * gradient;
-        p[i] = keep * p[i] - step_size * m[i] / (std::sqrt(v[i]) * rsqrt_correction + eps);
+    for (std::int64_t i = begin; i < end; ++i) {
+      // fma is written out so that moments agree: where compilers contract is their own choice.
+      const T gradient = scale * g[i];
+      const T mean = std::fma(beta1, static_cast<T>(m[i]), (1 - beta1) * gradient);
+      const T square = std::fma(beta2, static_cast<T>(v[i]), (1 - beta2) * gradient * gradient);
+      if constexpr (std::is_same_v<Moment, BFloat16>) {
+        const std::uint32_t dither = adamw_dither(step, bits(g[i]), bits(p[i]), m[i].bits, v[i].bits);
+        m[i].bits = stochastic_bf16(bits(mean), dither);
+        v[i].bits = stochastic_bf16(bits(square), dither >> 16);
+      } else {
+        m[i] = mean;
+        v[i] = square;
       }
-    });
+      p[i] = keep * p[i] - step_size * mean / (std::sqrt(square) * rsqrt_correction + eps);
+    }
   });
+}
+
+}  // namespace
+
+void adamw(Stream& stream, const AdamW& op) {
+  if (!std::isfinite(*op.gradient_scale.as<double>())) return;
+  if (op.exp_avg.dtype == DType::bf16)
+    update<float, BFloat16>(stream, op);
+  else
+    with_floating("adamw", op.values.dtype, [&]<class T>() { update<T, T>(stream, op); });
   if (op.weights.defined()) cpu::convert(stream, op.values, op.weights);
 }
 

@@ -288,6 +288,52 @@ TEST_CASE("the cross-entropy head matches the CPU: loss, argmax and gradients, w
   CHECK(different <= (bench.dtype() == DType::bf16 ? (b * t + 5) / 6 : 0));
 }
 
+TEST_CASE("AdamW with moments in bf16 gives the CPU's bits") {
+  TwinBench bench(DType::f32);
+  Arena host(DeviceKind::cpu), device(DeviceKind::cuda);
+  const auto [n, skipped] =
+      GENERATE(table<std::int64_t, std::int64_t>({{4096, 0}, {65536 * 3 + 5, 0}, {8192, 1}}));
+  CAPTURE(n, skipped);  // an odd length or start: no packs
+  const Twin p = bench.normal("p", {n}), g = bench.normal("g", {n}, 0.01),
+             scale = bench.zeros({1}, DType::f64);
+  *scale.cpu.as<double>() = 0.7;
+  bench.upload(scale);
+  const auto moment = [&](const std::string& name, double std, bool positive) {
+    const Twin twin{host.tensor(DType::bf16, {n}), device.tensor(DType::bf16, {n})};
+    const Tensor wide = host.tensor(DType::f32, {n});
+    fill_normal(wide, name, std);
+    for (float& x : wide.span<float>()) x = positive ? std::abs(x) : x;
+    convert(bench.cpu(), wide, twin.cpu);
+    copy(bench.gpu(), twin.cpu, twin.gpu);
+    bench.gpu().synchronize();
+    return twin;
+  };
+  const Twin m = moment("m", 0.01, false), v = moment("v", 1e-4, true);
+  const auto step = [&](Tensor Twin::*on) {
+    const auto part = [&](const Twin& twin) { return (twin.*on).flat(skipped, n - skipped); };
+    return AdamW{.values = part(p),
+                 .gradients = part(g),
+                 .exp_avg = part(m),
+                 .exp_avg_sq = part(v),
+                 .gradient_scale = scale.*on,
+                 .lr = 0.01,
+                 .beta2 = 0.999,
+                 .weight_decay = 0.1,
+                 .step = 3};
+  };
+  const Tensor before = host.tensor(DType::bf16, {n});
+  copy(bench.cpu(), v.cpu, before);
+  run(bench, adamw, step);
+  CHECK(bench.error(p) < 1e-6);
+  for (const Twin& state : {m, v}) {
+    const Tensor found = host.tensor(DType::bf16, {n});
+    copy(bench.gpu(), state.gpu, found);
+    bench.gpu().synchronize();
+    CHECK(std::memcmp(found.data, state.cpu.data, found.bytes()) == 0);
+  }
+  CHECK(std::memcmp(before.data, v.cpu.data, before.bytes()) != 0);
+}
+
 TEST_CASE("AdamW, norms and elementwise operators match the CPU") {
   TwinBench bench(DType::f32);
   const std::int64_t n = GENERATE(1, 1000, 65536 * 3 + 5);
