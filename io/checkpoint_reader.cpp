@@ -28,6 +28,24 @@ std::string size_fault(const fs::path& path, const ShardFile& file) {
                      file.bytes, bytes);
 }
 
+bool readable_as(DType wanted, DType stored) {
+  const auto either = [](DType dtype) { return dtype == DType::f32 || dtype == DType::bf16; };
+  return stored == wanted || (either(stored) && either(wanted));
+}
+
+/// out = the elements of `stored` that lie at `from`.
+void take(const std::byte* from, DType stored, const Tensor& out) {
+  const auto converted = [&]<class From, class To>(const From* in, std::span<To> to) {
+    std::transform(in, in + to.size(), to.begin(), [](From x) { return static_cast<To>(x); });
+  };
+  if (stored == out.dtype)
+    std::memcpy(out.data, from, out.bytes());
+  else if (stored == DType::f32)
+    converted(reinterpret_cast<const float*>(from), out.span<BFloat16>());
+  else
+    converted(reinterpret_cast<const BFloat16*>(from), out.span<float>());
+}
+
 }  // namespace
 
 Checkpoint::Checkpoint(fs::path directory, CheckpointManifest manifest)
@@ -78,32 +96,26 @@ void Checkpoint::read(const std::string& kind, const std::string& tensor, const 
   if (range.begin < 0 || range.size() < 0 || range.end > any.shape.elements())
     throw DataError("checkpoint {}: {}: elements [{}, {}) are wanted, but its shape is {}",
                     directory_.string(), name, range.begin, range.end, to_string(any.shape));
-  if (out.dtype != any.dtype)
+  if (!readable_as(out.dtype, any.dtype))
     throw DataError("checkpoint {}: {}: holds {}, but {} is wanted", directory_.string(), name,
                     name_of(any.dtype), name_of(out.dtype));
   if (out.elements() != range.size() || out.device != DeviceKind::cpu)
     throw DefectError("checkpoint: {}: {} elements are to be read into a tensor {}", name, range.size(),
                       to_string(out.shape));
 
-  const std::size_t element = size_of(any.dtype);
-  std::byte* const target = static_cast<std::byte*>(out.data);
-  const auto place = [&](std::int64_t index) {  // of an element of the tensor, in out
-    return target + static_cast<std::size_t>(index - range.begin) * element;
-  };
   std::vector<std::byte> buffer;
   for (const PieceRecord& piece : parts) {
     const Range wanted = intersection(piece.range, range);
     if (wanted.empty()) continue;
-    const std::size_t bytes = static_cast<std::size_t>(piece.bytes());
-    if (wanted == piece.range) {
-      read_whole(piece, {place(piece.range.begin), bytes});
+    const Tensor target = out.flat(wanted.begin - range.begin, wanted.size());
+    if (wanted == piece.range && out.dtype == any.dtype) {
+      read_whole(piece, {static_cast<std::byte*>(target.data), target.bytes()});
       continue;
     }
-    buffer.resize(bytes);
+    buffer.resize(static_cast<std::size_t>(piece.bytes()));
     read_whole(piece, buffer);
-    std::memcpy(place(wanted.begin),
-                buffer.data() + static_cast<std::size_t>(wanted.begin - piece.range.begin) * element,
-                static_cast<std::size_t>(wanted.size()) * element);
+    const auto skipped = static_cast<std::size_t>(wanted.begin - piece.range.begin) * size_of(any.dtype);
+    take(buffer.data() + skipped, any.dtype, target);
   }
 }
 

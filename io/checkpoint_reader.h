@@ -29,8 +29,9 @@ class Checkpoint {
   const std::vector<PieceRecord>& pieces(const std::string& kind, const std::string& tensor) const;
 
   /// Elements `range` of a tensor into `out` (any shape of range.size() elements, on the CPU). Each piece
-  /// that it touches is read whole, once. A DataError where the tensor is missing, has another dtype or too
-  /// few elements, or a digest differs; `out` then holds nothing of use.
+  /// that it touches is read whole, once. What is stored as f32 may be read as bf16, to nearest, and the
+  /// reverse. A DataError where the tensor is missing, has another dtype or too few elements, or a digest
+  /// differs; `out` then holds nothing of use.
   void read(const std::string& kind, const std::string& tensor, const Range& range, const Tensor& out) const;
 
   /// Checks every digest and returns what is wrong, one line each; empty where all hold. Of `parts` ranks

@@ -7,8 +7,8 @@
 // in the older format it can crash HDF5 itself. Data is contiguous or in uncompressed chunks, objects of
 // 1 MiB and more are aligned to 1 MiB, there are no fill values. Data is read without chunk cache and without
 // file locks: who publishes by rename needs none. Values are stored little-endian and never converted: the
-// dtype of a tensor and that of its dataset must agree. bf16 is stored as a two-byte float that HDF5 and h5py
-// read as such.
+// dtype of a tensor and that of its dataset must agree. bf16 is stored as a two-byte float, the one that HDF5
+// 2.0 names H5T_FLOAT_BFLOAT16LE; any HDF5 converts it, and h5py shows it as float32.
 //
 // HDF5 must be built thread-safe (Debian's and Ubuntu's serial library is); calls from any thread then work.
 

@@ -79,7 +79,11 @@ std::string files_text(const std::set<std::string>& files) {
 void print_header(const Checkpoint& checkpoint, std::ostream& out) {
   const CheckpointInfo& info = checkpoint.info();
   std::int64_t stored = 0;
-  for (const PieceRecord& piece : checkpoint.manifest().pieces) stored += piece.bytes();
+  std::set<std::string> dtypes;
+  for (const PieceRecord& piece : checkpoint.manifest().pieces) {
+    stored += piece.bytes();
+    dtypes.insert(fmt::format("{} {}", piece.kind, name_of(piece.dtype)));
+  }
   std::int64_t on_disk = 0;
   for (const ShardFile& file : checkpoint.manifest().files) on_disk += file.bytes;
   const auto line = [&](const char* name, const auto& value) { fmt::print(out, "{:<12} {}\n", name, value); };
@@ -92,6 +96,7 @@ void print_header(const Checkpoint& checkpoint, std::ostream& out) {
   for (const auto& [name, value] : info.conventions) line("convention", fmt::format("{} = {}", name, value));
   line("tokenizer", info.tokenizer);
   line("created", info.created);
+  line("dtypes", fmt::format("{}", fmt::join(dtypes, ", ")));
   line("size", fmt::format("{} of tensors, {} in {} files", bytes_text(stored), bytes_text(on_disk),
                            checkpoint.manifest().files.size()));
 }

@@ -1,5 +1,6 @@
 #include "io/hdf5.h"
 
+#include <cmath>
 #include <csignal>
 #include <cstring>
 #include <numeric>
@@ -8,6 +9,8 @@
 #include <thread>
 #include <unistd.h>
 #include <vector>
+
+#include <hdf5.h>
 
 #include "runtime/error.h"
 #include "tests/support/catch.h"
@@ -76,6 +79,18 @@ TEST_CASE("hdf5 keeps every dtype, and bf16 as a two-byte float") {
     dataset.read(out);
     REQUIRE(std::memcmp(back.data(), memory.data(), out.bytes()) == 0);
   }
+}
+
+TEST_CASE("bf16 as h5py makes it is read as such, and HDF5 reads it as floats") {
+  const Hdf5File file = Hdf5File::open(FORETOKEN_SOURCE_DIR "/tests/golden/bf16.h5");
+  const Hdf5Dataset dataset = file.dataset("values");
+  REQUIRE(dataset.dtype() == DType::bf16);
+  std::vector<BFloat16> values(8);
+  dataset.read(vector_tensor(values));
+  std::vector<float> floats(8);
+  REQUIRE(H5Dread(dataset.id(), H5T_NATIVE_FLOAT, H5S_ALL, H5S_ALL, H5P_DEFAULT, floats.data()) >= 0);
+  REQUIRE(floats == std::vector<float>{0, 1, -2.5, 3.140625, 0x1p-126F, 0x1p-133F, -0x1.fep127F, INFINITY});
+  for (std::size_t i = 0; i < floats.size(); ++i) REQUIRE(static_cast<float>(values[i]) == floats[i]);
 }
 
 TEST_CASE("hdf5 attributes come back, and an absent or wrong one is named") {

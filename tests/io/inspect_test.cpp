@@ -38,6 +38,7 @@ TEST_CASE("inspect shows what a checkpoint is and holds, of a run the newest") {
   has(text, "layout       pp 2 × dp 1 × v 1\n");
   has(text, "convention   concat = embedding_first\n");
   has(text, "tokenizer    bytes\n");
+  has(text, "dtypes       exp_avg bf16, exp_avg_sq bf16, model f32\n");
   has(text, "model.embed_tokens.weight          [257, 12]");
   has(text, "exp_avg exp_avg_sq    shard_00000 shard_00001\n");
   has(text, "\n5 tensors, 3946 parameters\n");

@@ -1,8 +1,10 @@
 #pragma once
-// A small model as checkpoints see it, cut over ranks in several ways, and ranks that are threads.
+// A small model in f32 with moments in bf16, as checkpoints see it, cut over ranks in several ways, and ranks
+// that are threads.
 
 #include <algorithm>
 #include <barrier>
+#include <cstddef>
 #include <cstdint>
 #include <deque>
 #include <exception>
@@ -23,6 +25,8 @@ struct TestTensor {
   std::string kind;
   std::string name;
   Shape shape;
+
+  DType dtype() const { return kind == "model" ? DType::f32 : DType::bf16; }
 };
 
 inline std::vector<TestTensor> test_tensors() {
@@ -37,10 +41,11 @@ inline std::vector<TestTensor> test_tensors() {
   return tensors;
 }
 
-/// The value of one element; another `salt` is another moment of the training.
+/// The value of one element, which its dtype holds; another `salt` is another moment of the training.
 inline float test_value(const TestTensor& tensor, std::int64_t element, std::uint64_t salt) {
-  return static_cast<float>(
+  const auto value = static_cast<float>(
       CounterRng(salt, tensor.kind + "/" + tensor.name).uniform(static_cast<std::uint64_t>(element)) - 0.5);
+  return tensor.dtype() == DType::f32 ? value : static_cast<float>(BFloat16(value));
 }
 
 /// The pieces of one rank, with their memory.
@@ -50,14 +55,21 @@ struct RankPieces {
   RankPieces(RankPieces&&) = default;
   RankPieces& operator=(RankPieces&&) = default;
 
-  std::deque<std::vector<float>> memory;
+  std::deque<std::vector<std::byte>> memory;
   std::vector<CheckpointPiece> pieces;
 
   void add(const TestTensor& tensor, const Range& range, std::uint64_t salt) {
-    std::vector<float>& values = memory.emplace_back();
-    for (std::int64_t i = range.begin; i < range.end; ++i) values.push_back(test_value(tensor, i, salt));
-    pieces.push_back({tensor.kind, tensor.name, tensor.shape, range,
-                      tensor_over(std::span<float>(values), Shape{range.size()})});
+    const auto count = static_cast<std::size_t>(range.size());
+    std::vector<std::byte>& bytes = memory.emplace_back(count * size_of(tensor.dtype()));
+    const Tensor data = tensor_over(bytes.data(), count, tensor.dtype(), {range.size()});
+    for (std::int64_t i = range.begin; i < range.end; ++i) {
+      const float value = test_value(tensor, i, salt);
+      if (data.dtype == DType::f32)
+        data.as<float>()[i - range.begin] = value;
+      else
+        data.as<BFloat16>()[i - range.begin] = BFloat16(value);
+    }
+    pieces.push_back({tensor.kind, tensor.name, tensor.shape, range, data});
   }
 };
 
@@ -152,8 +164,8 @@ inline std::string message_of(const std::function<void()>& call) {
   return {};
 }
 
-/// What differs between the checkpoint and the model at `salt`; empty where every element is exactly the
-/// same.
+/// What differs between the checkpoint, read as f32, and the model at `salt`; empty where every element is
+/// exactly the same.
 inline std::string difference(const Checkpoint& checkpoint, std::uint64_t salt) {
   for (const TestTensor& tensor : test_tensors()) {
     const std::int64_t elements = tensor.shape.elements();
