@@ -37,6 +37,7 @@ struct TrainConfig {
 
 struct OptimizerSettings {
   enum class Schedule { constant, cosine, wsd };
+  enum class Moments { fp32, bf16 };
 
   double lr = 3e-4;
   double beta1 = 0.9;
@@ -44,6 +45,7 @@ struct OptimizerSettings {
   double eps = 1e-8;
   double weight_decay = 0.1;
   double clip = 1.0;  // 0: never
+  Moments moments = Moments::fp32;
   Schedule schedule = Schedule::cosine;
   std::int64_t warmup_steps = 20;
   std::int64_t decay_steps = 0;

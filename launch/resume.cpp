@@ -41,6 +41,16 @@ void read_piece(const Checkpoint& checkpoint, const StatePiece& piece, Stream& s
   stream.synchronize();
 }
 
+/// Says so where the run keeps its moments in another dtype than the checkpoint.
+void tell_conversion(const Checkpoint& checkpoint, const std::vector<StatePiece>& pieces, Console& console) {
+  for (const StatePiece& piece : pieces) {
+    const DType saved = checkpoint.pieces(piece.kind, piece.spec->name).front().dtype;
+    if (saved == piece.data.dtype) continue;
+    return console.line(
+        fmt::format("resume     moments saved in {} go on in {}", name_of(saved), name_of(piece.data.dtype)));
+  }
+}
+
 }  // namespace
 
 std::map<std::string, std::string> conventions_of(const Config& config) {
@@ -98,7 +108,10 @@ CheckpointInfo load_checkpoint(const std::string& path, const Config& config, co
       }
       fault = first_fault(world, fault);
     }
-    if (fault.empty()) return checkpoint->info();
+    if (fault.empty()) {
+      tell_conversion(*checkpoint, pieces, console);
+      return checkpoint->info();
+    }
     console.warn(fmt::format("{}; trying the checkpoint before it", fault));
     last_fault = fault;
   }

@@ -48,7 +48,8 @@ OptimizerConfig adamw_of(const OptimizerSettings& settings) {
           .beta2 = settings.beta2,
           .eps = settings.eps,
           .weight_decay = settings.weight_decay,
-          .clip_norm = settings.clip};
+          .clip_norm = settings.clip,
+          .moments = settings.moments == OptimizerSettings::Moments::bf16 ? DType::bf16 : DType::f32};
 }
 
 LearningRate schedule_of(const Config& config) {

@@ -43,6 +43,8 @@ void validate(const OptimizerConfig& config) {
     throw UsageError("optimizer: weight_decay is {}, expected 0 or more", config.weight_decay);
   if (!(config.clip_norm >= 0))
     throw UsageError("optimizer: clip_norm is {}, expected 0 (no clipping) or more", config.clip_norm);
+  if (config.moments != DType::f32 && config.moments != DType::bf16)
+    throw UsageError("optimizer: moments in {}, expected f32 or bf16", name_of(config.moments));
 }
 
 Optimizer::Optimizer(Arena& arena, const Parameters& parameters, const ShardPlan& plan,
@@ -70,8 +72,8 @@ Optimizer::Optimizer(Arena& arena, const Parameters& parameters, const ShardPlan
                          segments.push_back({range, spec.decay});
                      });
   }
-  exp_avg_ = arena.tensor(parameters.values().dtype, {owned});
-  exp_avg_sq_ = arena.tensor(parameters.values().dtype, {owned});
+  exp_avg_ = arena.tensor(config.moments, {owned});
+  exp_avg_sq_ = arena.tensor(config.moments, {owned});
   sum_ = arena.tensor(DType::f64, {1});
   clip_ = arena.tensor(DType::f64, {1});
 }

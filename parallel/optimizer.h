@@ -16,8 +16,9 @@ struct OptimizerConfig {
   double beta1 = 0.9;
   double beta2 = 0.95;
   double eps = 1e-8;
-  double weight_decay = 0.1;  // only of specs with decay
-  double clip_norm = 1;       // 0: no clipping
+  double weight_decay = 0.1;   // only of specs with decay
+  double clip_norm = 1;        // 0: no clipping
+  DType moments = DType::f32;  // of both moments: f32, or bf16 (runtime/operators/adamw.h)
 };
 
 /// A UsageError naming the value that makes no sense.
@@ -76,8 +77,8 @@ class Optimizer {
   Communicator& device_world_;
   std::vector<std::vector<Segment>> segments_;  // by bucket
   std::vector<std::int64_t> state_begin_;       // by bucket: where its owned range lies in the moments
-  Tensor exp_avg_;                              // [owned elements]
-  Tensor exp_avg_sq_;                           // [owned elements]
+  Tensor exp_avg_;                              // [owned elements] config.moments
+  Tensor exp_avg_sq_;                           // [owned elements] config.moments
   Tensor sum_;                                  // [1] f64, Σ g²
   Tensor clip_;                                 // [1] f64
   std::vector<Request> gathers_;                // by bucket

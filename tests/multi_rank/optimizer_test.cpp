@@ -1,3 +1,4 @@
+#include <cstring>
 #include <limits>
 
 #include "runtime/error.h"
@@ -7,7 +8,13 @@ using namespace foretoken;
 
 namespace {
 
-const OptimizerConfig clipping{.weight_decay = 0.1, .clip_norm = 25};
+OptimizerConfig clipping(DType moments = DType::f32) {
+  return {.weight_decay = 0.1, .clip_norm = 25, .moments = moments};
+}
+
+DType any_moments() {
+  return GENERATE(DType::f32, DType::bf16);
+}
 
 std::string unlike_serial(const ToyRank& toy, const SerialToy& serial) {
   for (const ParameterUnit& unit : toy.parameters.units())
@@ -19,9 +26,8 @@ std::string unlike_serial(const ToyRank& toy, const SerialToy& serial) {
   return "";
 }
 
-std::span<const float> expected_of(const SerialToy& serial, const StatePiece& piece) {
-  return std::span(serial.states.at(piece.spec->name).of(piece.kind))
-      .subspan(static_cast<std::size_t>(piece.range.begin), static_cast<std::size_t>(piece.range.size()));
+Tensor expected_of(SerialToy& serial, const StatePiece& piece) {
+  return serial.states.at(piece.spec->name).of(piece.kind).flat(piece.range.begin, piece.range.size());
 }
 
 }  // namespace
@@ -29,7 +35,8 @@ std::span<const float> expected_of(const SerialToy& serial, const StatePiece& pi
 TEST_CASE("every layout updates the same bits as serial AdamW on the summed gradient",
           "[ranks1][ranks2][ranks3][ranks4]") {
   const bool clips = GENERATE(true, false);
-  const OptimizerConfig config{.weight_decay = 0.1, .clip_norm = clips ? 25.0 : 0.0};
+  OptimizerConfig config = clipping(any_moments());
+  if (!clips) config.clip_norm = 0;
   for (const Layout& layout : layouts_of(multi_rank::world().size())) {
     INFO(to_string(layout));
     ToyRank toy(layout, config);
@@ -45,10 +52,11 @@ TEST_CASE("every layout updates the same bits as serial AdamW on the summed grad
 }
 
 TEST_CASE("the pieces to save hold every element of the model once", "[ranks1][ranks2][ranks3][ranks4]") {
+  const OptimizerConfig config = clipping(any_moments());
   for (const Layout& layout : layouts_of(multi_rank::world().size())) {
     INFO(to_string(layout));
-    ToyRank toy(layout, clipping);
-    SerialToy serial(layout.grid, clipping);
+    ToyRank toy(layout, config);
+    SerialToy serial(layout.grid, config);
     toy.train(1, 0.01);
     serial.train(1, 0.01);
 
@@ -56,7 +64,7 @@ TEST_CASE("the pieces to save hold every element of the model once", "[ranks1][r
     for (const std::string kind : {"model", "exp_avg", "exp_avg_sq"})
       for (const auto& [name, state] : serial.states) times[kind + " " + name].resize(state.value.size());
     for (const StatePiece& piece : toy.optimizer.pieces_to_save()) {
-      CHECK(difference(piece.data.span<float>(), expected_of(serial, piece), piece.spec->name) == "");
+      CHECK(difference(piece.data, expected_of(serial, piece), piece.spec->name) == "");
       auto& counts = times.at(piece.kind + " " + piece.spec->name);
       for (std::int64_t i = piece.range.begin; i < piece.range.end; ++i)
         ++counts.at(static_cast<std::size_t>(i));
@@ -71,16 +79,17 @@ TEST_CASE("the pieces to save hold every element of the model once", "[ranks1][r
 
 TEST_CASE("a run that is resumed from its pieces goes on with the same bits",
           "[ranks1][ranks2][ranks3][ranks4]") {
+  const OptimizerConfig config = clipping(any_moments());
   for (const Layout& layout : layouts_of(multi_rank::world().size())) {
     INFO(to_string(layout));
-    SerialToy serial(layout.grid, clipping);
+    SerialToy serial(layout.grid, config);
     for (int step = 1; step <= 2; ++step) serial.train(step, 0.01);
 
-    ToyRank toy(layout, clipping);
+    ToyRank toy(layout, config);
     for (const StatePiece& piece : toy.optimizer.pieces_to_load()) {
-      const auto saved = expected_of(serial, piece);
-      REQUIRE(piece.data.elements() == piece.range.size());
-      std::copy(saved.begin(), saved.end(), piece.data.as<float>());
+      const Tensor saved = expected_of(serial, piece);
+      REQUIRE(piece.data.bytes() == saved.bytes());
+      std::memcpy(piece.data.data, saved.data, saved.bytes());
     }
     CHECK(unlike_serial(toy, serial) == "");
     CHECK(toy.train(3, 0.01) == serial.train(3, 0.01));
@@ -90,15 +99,17 @@ TEST_CASE("a run that is resumed from its pieces goes on with the same bits",
 
 TEST_CASE("a sharded optimizer keeps its part of the moments alone", "[ranks2][ranks4]") {
   const int dp = multi_rank::world().size();
+  const DType dtype = any_moments();
   const auto moments = [&](bool sharded) {
-    ToyRank toy({.grid = {.pp = 1, .dp = dp}, .sharded = sharded}, clipping);
+    ToyRank toy({.grid = {.pp = 1, .dp = dp}, .sharded = sharded}, clipping(dtype));
     return toy.arena.bytes();
   };
   const std::int64_t elements = [] {
     Arena arena(DeviceKind::cpu);
     return Parameters(arena, {}, toy_units(1, 0), multi_rank::world().size()).values().elements();
   }();
-  CHECK(moments(false) - moments(true) == static_cast<std::size_t>(2 * 4 * (elements - elements / dp)));
+  CHECK(moments(false) - moments(true) ==
+        2 * size_of(dtype) * static_cast<std::size_t>(elements - elements / dp));
 }
 
 TEST_CASE("a gradient that is not finite stops every rank before any update",
@@ -106,8 +117,8 @@ TEST_CASE("a gradient that is not finite stops every rank before any update",
   const float bad = GENERATE(std::numeric_limits<float>::quiet_NaN(), std::numeric_limits<float>::infinity());
   for (const Layout& layout : layouts_of(multi_rank::world().size())) {
     INFO(to_string(layout));
-    ToyRank toy(layout, clipping);
-    const SerialToy untouched(layout.grid, clipping);
+    ToyRank toy(layout, clipping());
+    const SerialToy untouched(layout.grid, clipping());
     toy.make_gradients(1);
     if (multi_rank::world().rank() == 0) toy.parameters.gradient("layers.0.weight").as<float>()[7] = bad;
     toy.reduce();
@@ -134,4 +145,5 @@ TEST_CASE("optimizer settings that make no sense are refused", "[ranks1]") {
   CHECK_THROWS_AS(validate(OptimizerConfig{.weight_decay = std::numeric_limits<double>::quiet_NaN()}),
                   UsageError);
   CHECK_THROWS_AS(validate(OptimizerConfig{.clip_norm = -1}), UsageError);
+  CHECK_THROWS_AS(validate(OptimizerConfig{.moments = DType::f64}), UsageError);
 }

@@ -140,10 +140,12 @@ struct SerialToy {
   struct State {
     ParameterSpec spec;
     int sides = 1;
-    std::vector<float> value, gradient, exp_avg, exp_avg_sq;
+    std::vector<float> value, gradient;
+    Tensor exp_avg, exp_avg_sq;
 
-    const std::vector<float>& of(const std::string& kind) const {
-      return kind == "model" ? value : kind == "exp_avg" ? exp_avg : exp_avg_sq;
+    Tensor of(const std::string& kind) {
+      if (kind == "model") return tensor_over(std::span(value), {static_cast<std::int64_t>(value.size())});
+      return kind == "exp_avg" ? exp_avg : exp_avg_sq;
     }
   };
 
@@ -157,7 +159,9 @@ struct SerialToy {
         state.spec = spec;
         state.sides = unit.name == "embedding" && grid.pp > 1 ? 2 : 1;
         state.value.assign(value.begin(), value.end());
-        state.gradient = state.exp_avg = state.exp_avg_sq = std::vector<float>(value.size());
+        state.gradient.resize(value.size());
+        state.exp_avg = arena.tensor(config.moments, {spec.shape.elements()});
+        state.exp_avg_sq = arena.tensor(config.moments, {spec.shape.elements()});
       }
   }
 
@@ -179,13 +183,10 @@ struct SerialToy {
     const double norm = sum_gradients(step);
     double scale = config.clip_norm > 0 ? std::min(1.0, config.clip_norm / (norm + 1e-6)) : 1;
     for (auto& [name, state] : states) {
-      const auto all = [](std::vector<float>& of) {
-        return tensor_over(std::span(of), {static_cast<std::int64_t>(of.size())});
-      };
-      adamw(stream, {.values = all(state.value),
-                     .gradients = all(state.gradient),
-                     .exp_avg = all(state.exp_avg),
-                     .exp_avg_sq = all(state.exp_avg_sq),
+      adamw(stream, {.values = state.of("model"),
+                     .gradients = tensor_over(std::span(state.gradient), {state.spec.shape.elements()}),
+                     .exp_avg = state.exp_avg,
+                     .exp_avg_sq = state.exp_avg_sq,
                      .gradient_scale = tensor_over(std::span(&scale, 1), {1}),
                      .lr = lr,
                      .beta1 = config.beta1,
@@ -214,6 +215,17 @@ inline std::string difference(std::span<const float> is, std::span<const float> 
   for (std::size_t i = 0; i < is.size(); ++i)
     if (!(is[i] == expected[i])) return fmt::format("{}[{}] is {}, {} expected", what, i, is[i], expected[i]);
   return "";
+}
+inline std::string difference(const Tensor& is, const Tensor& expected, const std::string& what) {
+  if (is.dtype != expected.dtype)
+    return fmt::format("{}: {}, {} expected", what, name_of(is.dtype), name_of(expected.dtype));
+  if (is.dtype == DType::f32) return difference(is.span<float>(), expected.span<float>(), what);
+  const auto floats = [](std::span<const BFloat16> of) {
+    std::vector<float> values;
+    for (const BFloat16& x : of) values.push_back(static_cast<float>(x));
+    return values;
+  };
+  return difference(floats(is.span<BFloat16>()), floats(expected.span<BFloat16>()), what);
 }
 
 }  // namespace foretoken
