@@ -38,6 +38,7 @@ struct Arguments {
   std::int64_t rows = 4;
   std::int64_t length = 128;
   Recompute recompute = Recompute::none;
+  DType moments = DType::f32;
   ModelConfig model;
   MtpConfig mtp{.depths = 2};
 };
@@ -48,6 +49,7 @@ Arguments parse(int argc, char** argv) {
   const std::map<std::string, DeviceKind> devices{{"cpu", DeviceKind::cpu}, {"cuda", DeviceKind::cuda}};
   const std::map<std::string, Recompute> recomputes{
       {"none", Recompute::none}, {"selective", Recompute::selective}, {"full", Recompute::full}};
+  const std::map<std::string, DType> dtypes{{"fp32", DType::f32}, {"bf16", DType::bf16}};
   app.add_option("--device", arguments.device.kind)->transform(CLI::CheckedTransformer(devices));
   app.add_flag("--deterministic", arguments.device.deterministic);
   app.add_option("--threads", arguments.device.threads);
@@ -57,6 +59,7 @@ Arguments parse(int argc, char** argv) {
   app.add_option("--rows", arguments.rows);
   app.add_option("--length", arguments.length);
   app.add_option("--recompute", arguments.recompute)->transform(CLI::CheckedTransformer(recomputes));
+  app.add_option("--moments", arguments.moments)->transform(CLI::CheckedTransformer(dtypes));
   app.add_option("--hidden", arguments.model.hidden_size);
   app.add_option("--layers", arguments.model.num_hidden_layers);
   app.add_option("--heads", arguments.model.num_attention_heads);
@@ -109,8 +112,8 @@ class Trainer {
       batch_.push_back(input);
     }
     const Shape elements = model_.parameters().values().shape;
-    exp_avg_ = arena_.tensor(DType::f32, elements);
-    exp_avg_sq_ = arena_.tensor(DType::f32, elements);
+    exp_avg_ = arena_.tensor(arguments.moments, elements);
+    exp_avg_sq_ = arena_.tensor(arguments.moments, elements);
     sum_ = arena_.tensor(DType::f64, {1});
     scale_ = arena_.tensor(DType::f64, {1});
   }
@@ -215,9 +218,10 @@ int main(int argc, char** argv) try {
              tokens / median, flops / 1e9, loss);
   if (gpu)
     fmt::print(
-        "\n  {:.1f} model TFLOP/s, {:.1f} % of {:.0f} TFLOP/s (8192³ product); memory in use {:.2f} GiB",
+        "\n  {:.1f} model TFLOP/s, {:.1f} % of {:.0f} TFLOP/s (8192³ product); memory in use {:.2f} GiB, "
+        "moments in {}",
         flops / 1e12, 100 * flops / ceiling, ceiling / 1e12,
-        static_cast<double>(device.memory_in_use()) / (1 << 30));
+        static_cast<double>(device.memory_in_use()) / (1 << 30), name_of(arguments.moments));
   fmt::print("\n");
 
   Profile profile;
