@@ -15,12 +15,14 @@ namespace {
 
 constexpr std::size_t workspace_bytes = std::size_t{64} << 20;
 constexpr int candidates = 24;
-// Every candidate runs a few times; the best of them run on in turn, for under a load that lasts a GPU lowers
-// its clocks, and then another may be ahead.
+// Every candidate runs a few times; the best of them then run on, each by itself and long enough for the GPU
+// to find its clocks: where power limits these, the fastest in a burst need not be the fastest in a training
+// step.
 constexpr int first_runs = 4;
-constexpr std::size_t finalists = 4;
-constexpr int rounds = 3;
-constexpr float round_milliseconds = 8;
+constexpr std::size_t finalists = 6;
+constexpr double lasting_flops = 1e10;  // of a product that can bring a GPU to its power limit
+constexpr float settle_milliseconds = 80, measured_milliseconds = 100;
+constexpr float brief_milliseconds = 8;  // of a smaller one
 
 void check_blas(cublasStatus_t status, const char* what) {
   if (status != CUBLAS_STATUS_SUCCESS)
@@ -160,13 +162,16 @@ Matmul::Plan Matmul::make_plan(Product op) {
   std::stable_sort(timed.begin(), timed.end(),
                    [](const Candidate& a, const Candidate& b) { return a.milliseconds < b.milliseconds; });
   timed.resize(std::min(timed.size(), finalists));
-  const int runs = std::clamp(static_cast<int>(round_milliseconds / timed.front().milliseconds), 4, 100);
-  for (Candidate& candidate : timed) candidate.milliseconds = 0;
-  for (int round = 0; round < rounds; ++round)
-    for (Candidate& candidate : timed) {
-      plan.algorithm = candidate.algorithm;
-      candidate.milliseconds += time(op, plan, d, runs).value_or(std::numeric_limits<float>::infinity());
-    }
+  const bool lasting = 2.0 * double(op.m) * double(op.n) * double(op.k) >= lasting_flops;
+  for (Candidate& candidate : timed) {
+    plan.algorithm = candidate.algorithm;
+    const auto runs_of = [&](float milliseconds) {
+      return std::clamp(static_cast<int>(milliseconds / candidate.milliseconds), first_runs, 1000);
+    };
+    const int runs = runs_of(lasting ? measured_milliseconds : brief_milliseconds);
+    if (lasting) time(op, plan, d, runs_of(settle_milliseconds));
+    candidate.milliseconds = time(op, plan, d, runs).value_or(std::numeric_limits<float>::infinity());
+  }
   plan.algorithm = std::min_element(timed.begin(), timed.end(), [](const Candidate& a, const Candidate& b) {
                      return a.milliseconds < b.milliseconds;
                    })->algorithm;
