@@ -9,7 +9,7 @@
 #include <cmath>
 
 #include "runtime/operators/flash_attention_kernels.h"
-#include "runtime/operators/flash_attention_wgmma.cuh"
+#include "runtime/cuda/hopper.cuh"
 
 namespace foretoken::cuda::flash {
 

@@ -1,9 +1,11 @@
 #pragma once
-// Hopper's instructions that C++ has no name for, one function each: asynchronous copies and the tensor-core
-// products of a warpgroup (PTX ISA, "Asynchronous Warpgroup Level Matrix Instructions").
+// Hopper's instructions that C++ has no name for, one function each: asynchronous copies, the barriers that
+// tell of their end, and the tensor-core products of a warpgroup (PTX ISA, "Asynchronous Warpgroup Level
+// Matrix Instructions", "mbarrier", "cp.async.bulk.tensor").
 
 #include <cstdint>
 
+#include <cuda.h>
 #include <cuda_bf16.h>
 
 namespace foretoken::cuda {
@@ -51,6 +53,71 @@ __device__ __forceinline__ void store_matrices(std::uint32_t to, const std::uint
 __device__ __forceinline__ void add_4(float* to, float a, float b, float c, float d) {
   asm volatile("red.global.add.v4.f32 [%0], {%1, %2, %3, %4};" ::"l"(to), "f"(a), "f"(b), "f"(c), "f"(d)
                : "memory");
+}
+
+// A barrier is eight bytes of shared memory. A phase of it ends when as many have arrived as it was made for
+// and all bytes have come that were announced; the parity of its phases is 0, 1, 0 and so on.
+
+__device__ __forceinline__ void barrier_init(std::uint32_t barrier, int arrivals) {
+  asm volatile("mbarrier.init.shared::cta.b64 [%0], %1;" ::"r"(barrier), "r"(arrivals) : "memory");
+}
+
+/// Shows barriers that were made to copies and to the cluster; a barrier of the block or cluster must follow.
+__device__ __forceinline__ void barrier_init_done() {
+  asm volatile("fence.mbarrier_init.release.cluster;" ::: "memory");
+}
+
+__device__ __forceinline__ void barrier_arrive(std::uint32_t barrier) {
+  asm volatile("mbarrier.arrive.shared::cta.b64 _, [%0];" ::"r"(barrier) : "memory");
+}
+
+/// At the same barrier of another block of the cluster, or of this one.
+__device__ __forceinline__ void barrier_arrive(std::uint32_t barrier, int rank) {
+  asm volatile(
+      "{\n.reg .b32 there;\nmapa.shared::cluster.u32 there, %0, %1;\n"
+      "mbarrier.arrive.shared::cluster.b64 _, [there];\n}\n" ::"r"(barrier),
+      "r"(rank)
+      : "memory");
+}
+
+/// Arrives, and announces bytes that copies will bring.
+__device__ __forceinline__ void barrier_expect(std::uint32_t barrier, int bytes) {
+  asm volatile("mbarrier.arrive.expect_tx.shared::cta.b64 _, [%0], %1;" ::"r"(barrier), "r"(bytes)
+               : "memory");
+}
+
+/// Waits for the end of the phase of that parity; the phase before a barrier's first counts as ended.
+__device__ __forceinline__ void barrier_wait(std::uint32_t barrier, std::uint32_t parity) {
+  asm volatile(
+      "{\n.reg .pred done;\nagain:\nmbarrier.try_wait.parity.shared::cta.b64 done, [%0], %1;\n"
+      "@!done bra again;\n}\n" ::"r"(barrier),
+      "r"(parity)
+      : "memory");
+}
+
+/// All threads of the cluster wait for each other.
+__device__ __forceinline__ void cluster_barrier() {
+  asm volatile("barrier.cluster.arrive.aligned;\nbarrier.cluster.wait.aligned;" ::: "memory");
+}
+
+/// Copies the map's box at (x, y, z) to shared memory, zeros where it reaches past the tensor, and counts its
+/// bytes at the barrier. One thread does it. Into the same place of each block that `blocks` has a bit for,
+/// where it has several.
+template <unsigned blocks = 1>
+__device__ __forceinline__ void copy_box(std::uint32_t to, const CUtensorMap& map, std::uint32_t barrier,
+                                         int x, int y, int z) {
+  if constexpr (blocks == 1)
+    asm volatile(
+        "cp.async.bulk.tensor.3d.shared::cluster.global.tile.mbarrier::complete_tx::bytes"
+        " [%0], [%1, {%3, %4, %5}], [%2];" ::"r"(to),
+        "l"(&map), "r"(barrier), "r"(x), "r"(y), "r"(z)
+        : "memory");
+  else
+    asm volatile(
+        "cp.async.bulk.tensor.3d.shared::cluster.global.tile.mbarrier::complete_tx::bytes.multicast::cluster"
+        " [%0], [%1, {%3, %4, %5}], [%2], %6;" ::"r"(to),
+        "l"(&map), "r"(barrier), "r"(x), "r"(y), "r"(z), "h"(static_cast<std::uint16_t>(blocks))
+        : "memory");
 }
 
 /// Keeps the compiler from moving uses of registers that wgmma reads or writes across this line: it takes the
@@ -102,6 +169,16 @@ __device__ __forceinline__ void wgmma_wait_after(float x, std::uint32_t scratch)
   FORETOKEN_REGISTERS_32 ", %32, %33, %34, %35, %36, %37, %38, %39, %40, %41, %42, %43, %44, %45, %46, %47"
 #define FORETOKEN_REGISTERS_64 \
   FORETOKEN_REGISTERS_48 ", %48, %49, %50, %51, %52, %53, %54, %55, %56, %57, %58, %59, %60, %61, %62, %63"
+#define FORETOKEN_REGISTERS_80 \
+  FORETOKEN_REGISTERS_64 ", %64, %65, %66, %67, %68, %69, %70, %71, %72, %73, %74, %75, %76, %77, %78, %79"
+#define FORETOKEN_REGISTERS_96 \
+  FORETOKEN_REGISTERS_80 ", %80, %81, %82, %83, %84, %85, %86, %87, %88, %89, %90, %91, %92, %93, %94, %95"
+#define FORETOKEN_REGISTERS_112 \
+  FORETOKEN_REGISTERS_96        \
+  ", %96, %97, %98, %99, %100, %101, %102, %103, %104, %105, %106, %107, %108, %109, %110, %111"
+#define FORETOKEN_REGISTERS_128 \
+  FORETOKEN_REGISTERS_112       \
+  ", %112, %113, %114, %115, %116, %117, %118, %119, %120, %121, %122, %123, %124, %125, %126, %127"
 #define FORETOKEN_D_8(i)                                                                      \
   "+f"(d[i]), "+f"(d[i + 1]), "+f"(d[i + 2]), "+f"(d[i + 3]), "+f"(d[i + 4]), "+f"(d[i + 5]), \
       "+f"(d[i + 6]), "+f"(d[i + 7])
@@ -109,6 +186,10 @@ __device__ __forceinline__ void wgmma_wait_after(float x, std::uint32_t scratch)
 #define FORETOKEN_D_32 FORETOKEN_D_16, FORETOKEN_D_8(16), FORETOKEN_D_8(24)
 #define FORETOKEN_D_48 FORETOKEN_D_32, FORETOKEN_D_8(32), FORETOKEN_D_8(40)
 #define FORETOKEN_D_64 FORETOKEN_D_48, FORETOKEN_D_8(48), FORETOKEN_D_8(56)
+#define FORETOKEN_D_96 \
+  FORETOKEN_D_64, FORETOKEN_D_8(64), FORETOKEN_D_8(72), FORETOKEN_D_8(80), FORETOKEN_D_8(88)
+#define FORETOKEN_D_128 \
+  FORETOKEN_D_96, FORETOKEN_D_8(96), FORETOKEN_D_8(104), FORETOKEN_D_8(112), FORETOKEN_D_8(120)
 
 // The operands after the count = n/2 registers of d are numbered o0 = count, o1 = count + 1 and so on.
 #define FORETOKEN_WGMMA(n, count, o0, o1, o2, o3, o4, o5, o6)                                             \
@@ -137,12 +218,20 @@ FORETOKEN_WGMMA(32, 16, 16, 17, 18, 19, 20, 21, 22)
 FORETOKEN_WGMMA(64, 32, 32, 33, 34, 35, 36, 37, 38)
 FORETOKEN_WGMMA(96, 48, 48, 49, 50, 51, 52, 53, 54)
 FORETOKEN_WGMMA(128, 64, 64, 65, 66, 67, 68, 69, 70)
+FORETOKEN_WGMMA(192, 96, 96, 97, 98, 99, 100, 101, 102)
+FORETOKEN_WGMMA(256, 128, 128, 129, 130, 131, 132, 133, 134)
 #undef FORETOKEN_WGMMA
+#undef FORETOKEN_D_128
+#undef FORETOKEN_D_96
 #undef FORETOKEN_D_64
 #undef FORETOKEN_D_48
 #undef FORETOKEN_D_32
 #undef FORETOKEN_D_16
 #undef FORETOKEN_D_8
+#undef FORETOKEN_REGISTERS_128
+#undef FORETOKEN_REGISTERS_112
+#undef FORETOKEN_REGISTERS_96
+#undef FORETOKEN_REGISTERS_80
 #undef FORETOKEN_REGISTERS_64
 #undef FORETOKEN_REGISTERS_48
 #undef FORETOKEN_REGISTERS_32
