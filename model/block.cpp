@@ -2,9 +2,9 @@
 
 #include "runtime/operators/dispatch.h"
 #include "runtime/operators/linear.h"
+#include "runtime/operators/linear_swiglu.h"
 #include "runtime/operators/rms_norm.h"
 #include "runtime/operators/rope.h"
-#include "runtime/operators/swiglu.h"
 
 namespace foretoken {
 
@@ -153,8 +153,8 @@ void Block::forward_saved(const LayerContext& context, const Tensor& x, const Sa
   rms_norm_forward(
       stream,
       {.x = saved.x1, .weight = weight_.norm2, .eps = eps_, .out = {in.normed2}, .rstd = saved.rstd2});
-  linear_forward(stream, {.x = in.normed2, .weight = weight_.gate_up, .out = saved.gate_up});
-  swiglu_forward(stream, {.gate_up = saved.gate_up, .out = in.gated});
+  linear_swiglu_forward(
+      stream, {.x = in.normed2, .weight = weight_.gate_up, .gate_up = saved.gate_up, .gated = in.gated});
 }
 
 void Block::backward_input(const LayerContext& context, const Tensor& dout, const Tensor& x, const Tensor& dx,
@@ -163,10 +163,12 @@ void Block::backward_input(const LayerContext& context, const Tensor& dout, cons
   if (recompute_ == Recompute::full) forward_saved(context, x, saved);
   const Inputs recomputed = recompute_ == Recompute::selective ? gradients.inputs : Inputs{};
   // out = x1 + down · gated
-  linear_backward_input(stream, {.dout = dout, .weight = weight_.down, .dx = scratch.dgated});
-  swiglu_backward(
-      stream,
-      {.dout = scratch.dgated, .gate_up = saved.gate_up, .dgate_up = saved.gate_up, .out = recomputed.gated});
+  linear_swiglu_backward_input(stream, {.dout = dout,
+                                        .weight = weight_.down,
+                                        .gate_up = saved.gate_up,
+                                        .dgate_up = saved.gate_up,
+                                        .dgated = scratch.dgated,
+                                        .gated = recomputed.gated});
   linear_backward_input(stream, {.dout = saved.gate_up, .weight = weight_.gate_up, .dx = scratch.dnormed});
   rms_norm_backward(stream, {.dout = {scratch.dnormed},
                              .x = saved.x1,

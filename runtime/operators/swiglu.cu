@@ -1,5 +1,6 @@
 #include "runtime/cuda/context.h"
 #include "runtime/cuda/device.cuh"
+#include "runtime/operators/swiglu.cuh"
 #include "runtime/operators/swiglu.h"
 
 namespace foretoken::cuda {
@@ -7,10 +8,6 @@ namespace foretoken::cuda {
 namespace {
 
 constexpr int threads = 256;
-
-__device__ float sigmoid(float x) {
-  return 1.0F / (1.0F + __expf(-x));
-}
 
 /// A block owns a row, a thread packs of N of its elements.
 template <class T, int N>
@@ -21,10 +18,8 @@ __global__ void forward(const T* __restrict__ gate_up, T* __restrict__ out, std:
     const Pack<T, N> g = load<N>(gate + i), u = load<N>(gate + f + i);
     Pack<T, N> result;
 #pragma unroll
-    for (int j = 0; j < N; ++j) {
-      const float x = to_float(g.at[j]);
-      result.at[j] = from_float<T>(x * sigmoid(x) * to_float(u.at[j]));
-    }
+    for (int j = 0; j < N; ++j)
+      result.at[j] = from_float<T>(Silu(to_float(g.at[j])).value * to_float(u.at[j]));
     store<N>(to + i, result);
   }
 }
@@ -40,12 +35,12 @@ __global__ void backward(const T* dout, const T* gate_up, T* dgate_up, T* out, s
     Pack<T, N> dgate, dup, again;
 #pragma unroll
     for (int j = 0; j < N; ++j) {
-      const float x = to_float(g.at[j]), up = to_float(u.at[j]), d_j = to_float(d.at[j]);
-      const float s = sigmoid(x), silu = x * s;
+      const Silu silu(to_float(g.at[j]));
+      const float up = to_float(u.at[j]), d_j = to_float(d.at[j]);
       // out = silu(gate) · up
-      dgate.at[j] = from_float<T>(d_j * up * (s + silu * (1.0F - s)));
-      dup.at[j] = from_float<T>(d_j * silu);
-      again.at[j] = from_float<T>(silu * up);
+      dgate.at[j] = from_float<T>(d_j * up * silu.derivative());
+      dup.at[j] = from_float<T>(d_j * silu.value);
+      again.at[j] = from_float<T>(silu.value * up);
     }
     store<N>(dgate_up + row * 2 * f + i, dgate);
     store<N>(dgate_up + row * 2 * f + f + i, dup);

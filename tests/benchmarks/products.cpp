@@ -1,5 +1,6 @@
 // What the matrix products of a model reach on this GPU: each shape of a step, forward, for the input's and
-// for the weight's gradient, run for long enough that the clocks settle.
+// for the weight's gradient, run for long enough that the clocks settle; and what it gains to gate the MLP's
+// products in the same operator.
 
 #include <chrono>
 #include <string>
@@ -11,7 +12,9 @@
 #include "runtime/device.h"
 #include "runtime/operators/elementwise.h"
 #include "runtime/operators/linear.h"
+#include "runtime/operators/linear_swiglu.h"
 #include "runtime/operators/random_normal.h"
+#include "runtime/operators/swiglu.h"
 
 using namespace foretoken;
 
@@ -49,6 +52,36 @@ double seconds(Stream& stream, const Call& call) {
   return spent / calls;
 }
 
+/// The products next to the gate and the gate, as one operator and as two.
+void compare_gated(Stream& stream, std::int64_t n, std::int64_t c, std::int64_t f) {
+  Arena arena(DeviceKind::cuda);
+  const Tensor x = random(stream, arena, {n, c}), w = random(stream, arena, {2 * f, c}),
+               down = random(stream, arena, {c, f}), gate_up = random(stream, arena, {n, 2 * f}),
+               dgate_up = random(stream, arena, {n, 2 * f}), gated = random(stream, arena, {n, f});
+  const double one_forward = seconds(stream, [&] {
+    linear_swiglu_forward(stream, {.x = x, .weight = w, .gate_up = gate_up, .gated = gated});
+  });
+  const double two_forward = seconds(stream, [&] {
+    linear_forward(stream, {.x = x, .weight = w, .out = gate_up});
+    swiglu_forward(stream, {.gate_up = gate_up, .out = gated});
+  });
+  const double one_backward = seconds(stream, [&] {
+    linear_swiglu_backward_input(stream, {.dout = x,
+                                          .weight = down,
+                                          .gate_up = gate_up,
+                                          .dgate_up = dgate_up,
+                                          .dgated = gated,
+                                          .gated = gated});
+  });
+  const double two_backward = seconds(stream, [&] {
+    linear_backward_input(stream, {.dout = x, .weight = down, .dx = gated});
+    swiglu_backward(stream, {.dout = gated, .gate_up = gate_up, .dgate_up = dgate_up, .out = gated});
+  });
+  fmt::print("\nmilliseconds with SwiGLU, in one operator and in two\n");
+  fmt::print("  {:<12} {:>8.3f} {:>8.3f}\n", "forward", 1e3 * one_forward, 1e3 * two_forward);
+  fmt::print("  {:<12} {:>8.3f} {:>8.3f}\n", "backward", 1e3 * one_backward, 1e3 * two_backward);
+}
+
 }  // namespace
 
 int main() try {
@@ -75,6 +108,7 @@ int main() try {
     fmt::print("  {:<12} {:>8.0f} {:>8.0f} {:>8.0f}\n", shape.name, flops / forward, flops / input,
                flops / weight);
   }
+  compare_gated(stream, n, c, f);
 } catch (const std::exception& error) {
   fmt::print(stderr, "products: {}\n", error.what());
   return 1;

@@ -1,11 +1,14 @@
 // Every CUDA operator against its CPU twin, in bf16 and fp32, over shapes that fill packs and tiles and
 // shapes that do not.
 
+#include <cmath>
+
 #include "runtime/operators/adamw.h"
 #include "runtime/operators/attention.h"
 #include "runtime/operators/cross_entropy_head.h"
 #include "runtime/operators/embedding.h"
 #include "runtime/operators/linear.h"
+#include "runtime/operators/linear_swiglu.h"
 #include "runtime/operators/random_normal.h"
 #include "runtime/operators/reductions.h"
 #include "runtime/operators/rms_norm.h"
@@ -159,6 +162,51 @@ TEST_CASE("swiglu matches the CPU, also in place") {
   });
   CHECK(bench.error(gate_up) < tolerance(bench.dtype()));
   CHECK(bench.error(dout) < tolerance(bench.dtype()));
+}
+
+TEST_CASE("linear_swiglu matches the CPU, and backward's recomputed output has forward's bits") {
+  TwinBench bench(any_dtype());
+  // A column short of a tile, of a 16-byte piece; one token, a token more than a tile, several tiles deep.
+  const auto [n, c, f] = GENERATE(table<std::int64_t, std::int64_t, std::int64_t>({{1, 8, 8},
+                                                                                   {5, 3, 7},
+                                                                                   {64, 64, 64},
+                                                                                   {257, 72, 136},
+                                                                                   {129, 520, 1000},
+                                                                                   {1000, 264, 328},
+                                                                                   {2500, 128, 2048}}));
+  CAPTURE(name_of(bench.dtype()), n, c, f);
+  const double scale = 1 / std::sqrt(static_cast<double>(c));
+  const Twin x = bench.normal("x", {n, c}), w = bench.normal("w", {2 * f, c}, scale),
+             dout = bench.normal("dout", {n, c}), down = bench.normal("down", {c, f}, scale);
+  const Twin gate_up = bench.poisoned({n, 2 * f}), gated = bench.poisoned({n, f});
+  run(bench, linear_swiglu_forward, [&](auto on) {
+    return LinearSwigluForward{.x = x.*on, .weight = w.*on, .gate_up = gate_up.*on, .gated = gated.*on};
+  });
+  CHECK(bench.error(gate_up) < tolerance(bench.dtype()));
+  CHECK(bench.error(gated) < tolerance(bench.dtype()));
+
+  const Twin dgate_up = bench.poisoned({n, 2 * f}), again = bench.poisoned({n, f});
+  run(bench, linear_swiglu_backward_input, [&](auto on) {
+    return LinearSwigluBackwardInput{.dout = dout.*on,
+                                     .weight = down.*on,
+                                     .gate_up = gate_up.*on,
+                                     .dgate_up = dgate_up.*on,
+                                     .dgated = again.*on,
+                                     .gated = again.*on};
+  });
+  CHECK(bench.error(dgate_up) < tolerance(bench.dtype()));
+  CHECK(relative_error(bench.download(again), bench.download(gated)) == 0);
+
+  // In place, from gates far from zero.
+  const Twin wide = bench.normal("gate_up", {n, 2 * f}, 3), scratch = bench.poisoned({n, f});
+  run(bench, linear_swiglu_backward_input, [&](auto on) {
+    return LinearSwigluBackwardInput{.dout = dout.*on,
+                                     .weight = down.*on,
+                                     .gate_up = wide.*on,
+                                     .dgate_up = wide.*on,
+                                     .dgated = scratch.*on};
+  });
+  CHECK(bench.error(wide) < tolerance(bench.dtype()));
 }
 
 TEST_CASE("embedding matches the CPU, with tokens that come often") {

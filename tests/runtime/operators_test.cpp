@@ -11,6 +11,7 @@
 #include "runtime/operators/elementwise.h"
 #include "runtime/operators/embedding.h"
 #include "runtime/operators/linear.h"
+#include "runtime/operators/linear_swiglu.h"
 #include "runtime/operators/reductions.h"
 #include "runtime/operators/rms_norm.h"
 #include "runtime/operators/rope.h"
@@ -152,6 +153,51 @@ TEST_CASE("swiglu backward matches finite differences") {
   };
   swiglu_backward(bench.stream, {.dout = dout, .gate_up = gate_up, .dgate_up = dgate_up});
   CHECK(gradient_mismatch(loss, gate_up, dgate_up) == "");
+}
+
+TEST_CASE("a gated MLP's backward matches finite differences and gives forward's output again") {
+  Bench bench;
+  const Tensor x = bench.normal("x", {5, 3}), w = bench.normal("w", {14, 3}),
+               down = bench.normal("down", {3, 7}), dout = bench.normal("dout", {5, 3});
+  const Tensor gate_up = bench.poisoned({5, 14}), gated = bench.poisoned({5, 7}),
+               out = bench.poisoned({5, 3});
+  const auto loss = [&] {
+    linear_swiglu_forward(bench.stream, {.x = x, .weight = w, .gate_up = gate_up, .gated = gated});
+    linear_forward(bench.stream, {.x = gated, .weight = down, .out = out});
+    return dot(out, dout);
+  };
+  loss();
+  const Tensor dgate_up = bench.poisoned({5, 14}), again = bench.poisoned({5, 7}),
+               dx = bench.poisoned({5, 3});
+  linear_swiglu_backward_input(bench.stream, {.dout = dout,
+                                              .weight = down,
+                                              .gate_up = gate_up,
+                                              .dgate_up = dgate_up,
+                                              .dgated = again,
+                                              .gated = again});
+  CHECK(mismatch(again, gated, 1e-14, 0) == "");
+  linear_backward_input(bench.stream, {.dout = dgate_up, .weight = w, .dx = dx});
+  CHECK(gradient_mismatch(loss, x, dx) == "");
+
+  loss();
+  const Tensor scratch = bench.poisoned({5, 7});  // in place
+  linear_swiglu_backward_input(
+      bench.stream,
+      {.dout = dout, .weight = down, .gate_up = gate_up, .dgate_up = gate_up, .dgated = scratch});
+  CHECK(mismatch(gate_up, dgate_up, 0, 0) == "");
+}
+
+TEST_CASE("a gated MLP refuses tensors that do not fit and names them") {
+  Bench bench;
+  const Tensor x = bench.normal("x", {5, 3}), w = bench.normal("w", {14, 3}), wide = bench.zeros({5, 14}),
+               narrow = bench.zeros({5, 7});
+  CHECK_THROWS_WITH(
+      linear_swiglu_forward(bench.stream, {.x = x, .weight = w, .gate_up = narrow, .gated = narrow}),
+      contains("x [5, 3], weight [14, 3], gate_up [5, 7], gated [5, 7]"));
+  CHECK_THROWS_WITH(
+      linear_swiglu_backward_input(
+          bench.stream, {.dout = x, .weight = w, .gate_up = wide, .dgate_up = narrow, .dgated = narrow}),
+      contains("dout [5, 3], weight [14, 3], gate_up [5, 14], dgate_up [5, 7], dgated [5, 7]"));
 }
 
 TEST_CASE("embedding looks a window up and its backward adds repeated tokens") {
