@@ -83,10 +83,11 @@ struct Order {
   }
 };
 
-/// PTX ISA, "Matrix Descriptor Format", 128-byte swizzle; addresses lie below 2¹⁸.
+/// PTX ISA, "Matrix Descriptor Format", 128-byte swizzle. Of an address it takes the 18 bits within the
+/// block's shared memory: above them stands the block's rank in its cluster.
 __device__ __forceinline__ std::uint64_t descriptor(std::uint32_t address, int leading) {
   constexpr std::uint32_t high = band_bytes / 16 | 1U << 30;
-  return std::uint64_t(high) << 32 | (address / 16 + (leading / 16 << 16));
+  return std::uint64_t(high) << 32 | (address % (1U << 18) / 16 + (leading / 16 << 16));
 }
 
 /// Eight elements of bf16.
