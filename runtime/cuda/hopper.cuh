@@ -173,12 +173,6 @@ __device__ __forceinline__ void wgmma_wait_after(float x, std::uint32_t scratch)
   FORETOKEN_REGISTERS_64 ", %64, %65, %66, %67, %68, %69, %70, %71, %72, %73, %74, %75, %76, %77, %78, %79"
 #define FORETOKEN_REGISTERS_96 \
   FORETOKEN_REGISTERS_80 ", %80, %81, %82, %83, %84, %85, %86, %87, %88, %89, %90, %91, %92, %93, %94, %95"
-#define FORETOKEN_REGISTERS_112 \
-  FORETOKEN_REGISTERS_96        \
-  ", %96, %97, %98, %99, %100, %101, %102, %103, %104, %105, %106, %107, %108, %109, %110, %111"
-#define FORETOKEN_REGISTERS_128 \
-  FORETOKEN_REGISTERS_112       \
-  ", %112, %113, %114, %115, %116, %117, %118, %119, %120, %121, %122, %123, %124, %125, %126, %127"
 #define FORETOKEN_D_8(i)                                                                      \
   "+f"(d[i]), "+f"(d[i + 1]), "+f"(d[i + 2]), "+f"(d[i + 3]), "+f"(d[i + 4]), "+f"(d[i + 5]), \
       "+f"(d[i + 6]), "+f"(d[i + 7])
@@ -188,8 +182,6 @@ __device__ __forceinline__ void wgmma_wait_after(float x, std::uint32_t scratch)
 #define FORETOKEN_D_64 FORETOKEN_D_48, FORETOKEN_D_8(48), FORETOKEN_D_8(56)
 #define FORETOKEN_D_96 \
   FORETOKEN_D_64, FORETOKEN_D_8(64), FORETOKEN_D_8(72), FORETOKEN_D_8(80), FORETOKEN_D_8(88)
-#define FORETOKEN_D_128 \
-  FORETOKEN_D_96, FORETOKEN_D_8(96), FORETOKEN_D_8(104), FORETOKEN_D_8(112), FORETOKEN_D_8(120)
 
 // The operands after the count = n/2 registers of d are numbered o0 = count, o1 = count + 1 and so on.
 #define FORETOKEN_WGMMA(n, count, o0, o1, o2, o3, o4, o5, o6)                                             \
@@ -219,17 +211,13 @@ FORETOKEN_WGMMA(64, 32, 32, 33, 34, 35, 36, 37, 38)
 FORETOKEN_WGMMA(96, 48, 48, 49, 50, 51, 52, 53, 54)
 FORETOKEN_WGMMA(128, 64, 64, 65, 66, 67, 68, 69, 70)
 FORETOKEN_WGMMA(192, 96, 96, 97, 98, 99, 100, 101, 102)
-FORETOKEN_WGMMA(256, 128, 128, 129, 130, 131, 132, 133, 134)
 #undef FORETOKEN_WGMMA
-#undef FORETOKEN_D_128
 #undef FORETOKEN_D_96
 #undef FORETOKEN_D_64
 #undef FORETOKEN_D_48
 #undef FORETOKEN_D_32
 #undef FORETOKEN_D_16
 #undef FORETOKEN_D_8
-#undef FORETOKEN_REGISTERS_128
-#undef FORETOKEN_REGISTERS_112
 #undef FORETOKEN_REGISTERS_96
 #undef FORETOKEN_REGISTERS_80
 #undef FORETOKEN_REGISTERS_64
