@@ -59,10 +59,17 @@ void Parameters::initialize(Stream& stream, std::uint64_t seed) {
   for (const ParameterUnit& unit : units_)
     for (const ParameterSpec& spec : unit.specs) {
       const Tensor value = view(values_, spec);
-      if (spec.init == Init::ones)
-        fill(stream, value, 1);
-      else
-        random_normal(stream, {.out = value, .rng = {seed, spec.name}, .std = spec.std});
+      switch (spec.init) {
+        case Init::normal:
+          random_normal(stream, {.out = value, .rng = {seed, spec.name}, .std = spec.std});
+          break;
+        case Init::ones:
+          fill(stream, value, 1);
+          break;
+        case Init::zeros:
+          set_zero(stream, value);
+          break;
+      }
     }
   round_weights(stream);
 }

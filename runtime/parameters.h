@@ -20,7 +20,7 @@
 
 namespace foretoken {
 
-enum class Init : std::uint8_t { normal, ones };
+enum class Init : std::uint8_t { normal, ones, zeros };
 
 struct ParameterSpec {
   std::string name;  // Hugging Face name with global layer numbers, as checkpoints hold it

@@ -36,7 +36,8 @@ void cross_entropy_head(Stream& stream, const CrossEntropyHead& op) {
       op.targets.tokens.shape[1] < t + op.targets.ahead ||
       op.targets.document_start.shape != op.targets.tokens.shape || op.logits.shape[1] != v ||
       op.loss_sum.elements() != 1 || (op.argmax.defined() && op.argmax.elements() != b * t) ||
-      op.dx.defined() != op.dweight.defined())
+      (op.dx.defined() && op.dx.shape != op.x.shape) ||
+      (op.dweight.defined() && op.dweight.shape != op.weight.shape))
     throw DefectError(
         "cross_entropy_head: x {}, weight {}, tokens {} at {} ahead, document_start {}, logits {}",
         to_string(op.x.shape), to_string(op.weight.shape), to_string(op.targets.tokens.shape),
@@ -48,12 +49,13 @@ void cross_entropy_head(Stream& stream, const CrossEntropyHead& op) {
     const Tensor logits = op.logits.rows(0, rows);
     linear_forward(stream, {.x = chunk, .weight = op.weight, .out = logits});
     cross_entropy_rows(stream, {.head = op, .first = first, .logits = logits});
-    if (!op.dx.defined()) continue;
-    linear_backward_input(
-        stream, {.dout = logits, .weight = op.weight, .dx = op.dx.view({b * t, c}).rows(first, rows)});
-    linear_backward_weight(
-        stream,
-        {.dout = logits, .x = chunk, .dweight = op.dweight, .accumulate = op.accumulate || first > 0});
+    if (op.dx.defined())
+      linear_backward_input(
+          stream, {.dout = logits, .weight = op.weight, .dx = op.dx.view({b * t, c}).rows(first, rows)});
+    if (op.dweight.defined())
+      linear_backward_weight(
+          stream,
+          {.dout = logits, .x = chunk, .dweight = op.dweight, .accumulate = op.accumulate || first > 0});
   }
 }
 

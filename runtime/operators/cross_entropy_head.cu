@@ -119,7 +119,7 @@ void cross_entropy_rows(Stream& stream, const CrossEntropyRows& op) {
     constexpr int pack = lane_elements<T>;
     const auto launch = [&]<int N>() {
       softmax_rows<T, N><<<static_cast<unsigned>(rows), threads, 0, gpu.stream()>>>(
-          logits, v, targets, op.first, scale, op.head.dx.defined(), losses, argmax);
+          logits, v, targets, op.first, scale, op.head.takes_gradient(), losses, argmax);
     };
     packs<pack>(v, logits) ? launch.template operator()<pack>() : launch.template operator()<1>();
   });

@@ -31,14 +31,17 @@ struct CrossEntropyHead {
   Tensor logits;              // [chunk, V] scratch; its first dim is the chunk's size
   Tensor loss_sum;            // [1] f64 +=
   Tensor argmax;              // [B, T] i32 =, optional: the likeliest token of every row, the first of equals
-  Tensor dx;                  // [B, T, C] =; undefined: the loss alone
-  Tensor dweight;             // [V, C] +=, or =; undefined together with dx
+  Tensor dx;                  // [B, T, C] =, optional
+  Tensor dweight;             // [V, C] +=, or =; optional
   bool accumulate = true;
+
+  /// Or the loss alone.
+  bool takes_gradient() const { return dx.defined() || dweight.defined(); }
 };
 void cross_entropy_head(Stream& stream, const CrossEntropyHead& op);
 
-/// Rows [first, first + rows) of a chunk: logits become their gradient where op.dx is defined; loss and
-/// argmax as above. The matrix products around it are the same on every device.
+/// Rows [first, first + rows) of a chunk: logits become their gradient where one is taken; loss and argmax
+/// as above. The matrix products around it are the same on every device.
 struct CrossEntropyRows {
   const CrossEntropyHead& head;
   std::int64_t first = 0;

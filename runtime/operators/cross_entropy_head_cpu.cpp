@@ -50,7 +50,7 @@ double row_loss(T* logits, std::int64_t v, std::int32_t target, T scale, bool gr
 
 void cross_entropy_rows(Stream& stream, const CrossEntropyRows& op) {
   const std::int64_t t = op.head.x.shape[1], rows = op.logits.shape[0], v = op.logits.shape[1];
-  const bool gradient = op.head.dx.defined();
+  const bool gradient = op.head.takes_gradient();
   double& loss = *op.head.loss_sum.as<double>();
   with_floating("cross_entropy_head", op.logits.dtype, [&]<class T>() {
     // Losses are summed in row order whatever the threads: by fixed blocks.

@@ -224,8 +224,9 @@ void rms_norm_backward(Stream& stream, const RmsNormBackward& op) {
                                                                          .rows = rows});
     });
   });
-  add_rows<<<blocks_for(rows.c, 32), dim3(32, 32), 0, gpu.stream()>>>(partial, blocks, rows.c,
-                                                                      op.dweight.as<float>());
+  if (op.dweight.defined())
+    add_rows<<<blocks_for(rows.c, 32), dim3(32, 32), 0, gpu.stream()>>>(partial, blocks, rows.c,
+                                                                        op.dweight.as<float>());
   check_launch("rms_norm_backward");
 }
 

@@ -37,7 +37,7 @@ struct RmsNormBackward {
   Tensor rstd;      // [N]
   Tensor residual;  // [N, C], optional: the gradient that came along x's other way; may be dx itself
   Tensor dx;        // [N, C] = (+ residual)
-  Tensor dweight;   // [C] +=
+  Tensor dweight;   // [C] +=, optional
   Tensor out;       // [N, C] =, optional: what forward gave, for those who did not keep it
 };
 void rms_norm_backward(Stream& stream, const RmsNormBackward& op);

@@ -41,7 +41,8 @@ void rms_norm_backward(Stream& stream, const RmsNormBackward& op) {
   with_floating("rms_norm_backward", op.x.dtype, [&, c = c, stride = stride, n = n]<class T>() {
     const T* w = op.weight.as<T>();
     // Threads own columns, so the order of every sum is that of the rows.
-    stream.threads().parallel_for(c, 64, [&, n = n](std::int64_t begin, std::int64_t end) {
+    const std::int64_t columns = op.dweight.defined() ? c : 0;
+    stream.threads().parallel_for(columns, 64, [&, n = n](std::int64_t begin, std::int64_t end) {
       T* dw = op.dweight.as<T>();
       for (std::int64_t row = 0; row < n; ++row) {
         const T* x = op.x.as<T>() + row * c;

@@ -3,6 +3,7 @@
 
 #include <cmath>
 
+#include "runtime/operators/activation.h"
 #include "runtime/operators/adamw.h"
 #include "runtime/operators/attention.h"
 #include "runtime/operators/cross_entropy_head.h"
@@ -37,8 +38,14 @@ DType any_dtype() {
 
 TEST_CASE("linear matches the CPU") {
   TwinBench bench(any_dtype());
-  const auto [n, i, o] = GENERATE(table<std::int64_t, std::int64_t, std::int64_t>(
-      {{1, 1, 1}, {5, 3, 7}, {64, 64, 64}, {33, 40, 24}, {128, 256, 512}, {200, 130, 66}, {1000, 96, 257}}));
+  const auto [n, i, o] = GENERATE(table<std::int64_t, std::int64_t, std::int64_t>({{1, 1, 1},
+                                                                                   {5, 3, 7},
+                                                                                   {64, 64, 64},
+                                                                                   {33, 40, 24},
+                                                                                   {128, 256, 512},
+                                                                                   {200, 130, 66},
+                                                                                   {1000, 96, 257},
+                                                                                   {512, 1, 256}}));
   CAPTURE(name_of(bench.dtype()), n, i, o);
   const Twin x = bench.normal("x", {n, i}), w = bench.normal("w", {o, i}),
              dout = bench.normal("dout", {n, o}), residual = bench.normal("residual", {n, o});
@@ -123,6 +130,12 @@ TEST_CASE("rms_norm matches the CPU, whole and as a column block") {
   CHECK(bench.error(residual) < tolerance(bench.dtype()));
   CHECK(bench.error(again) < tolerance(bench.dtype()));
   CHECK(bench.error(dw) < 1e-5);
+  const Twin without_dw = bench.poisoned({n, c});
+  run(bench, rms_norm_backward, [&](auto on) {
+    return RmsNormBackward{
+        .dout = {dout.*on, first}, .x = x.*on, .weight = w.*on, .rstd = rstd.*on, .dx = without_dw.*on};
+  });
+  CHECK(relative_error(bench.download(without_dw), bench.download(dx)) == 0);
 }
 
 TEST_CASE("rope matches the CPU") {
@@ -207,6 +220,31 @@ TEST_CASE("linear_swiglu matches the CPU, and backward's recomputed output has f
                                      .dgated = scratch.*on};
   });
   CHECK(bench.error(wide) < tolerance(bench.dtype()));
+}
+
+TEST_CASE("activation matches the CPU, also in place") {
+  TwinBench bench(any_dtype());
+  const auto function = GENERATE(Activation::gelu, Activation::silu);
+  const std::int64_t n = GENERATE(1, 7, 8, 4099, 65536);
+  CAPTURE(name_of(bench.dtype()), static_cast<int>(function), n);
+  const Twin x = bench.normal("x", {n}, 3), dout = bench.normal("dout", {n}),
+             residual = bench.normal("residual", {n});
+  const Twin out = bench.poisoned({n}), sum = bench.poisoned({n}), apart = bench.poisoned({n});
+  run(bench, activation_forward,
+      [&](auto on) { return ActivationForward{.function = function, .x = x.*on, .out = out.*on}; });
+  CHECK(bench.error(out) < tolerance(bench.dtype()));
+  run(bench, activation_forward, [&](auto on) {
+    return ActivationForward{.function = function, .x = x.*on, .residual = residual.*on, .out = sum.*on};
+  });
+  CHECK(bench.error(sum) < tolerance(bench.dtype()));
+  run(bench, activation_backward, [&](auto on) {
+    return ActivationBackward{.function = function, .dout = dout.*on, .x = x.*on, .dx = apart.*on};
+  });
+  CHECK(bench.error(apart) < tolerance(bench.dtype()));
+  run(bench, activation_backward, [&](auto on) {
+    return ActivationBackward{.function = function, .dout = dout.*on, .x = x.*on, .dx = x.*on};
+  });
+  CHECK(bench.error(x) < tolerance(bench.dtype()));
 }
 
 TEST_CASE("embedding matches the CPU, with tokens that come often") {
@@ -334,6 +372,18 @@ TEST_CASE("the cross-entropy head matches the CPU: loss, argmax and gradients, w
   for (std::int64_t i = 0; i < b * t; ++i)
     different += found.as<std::int32_t>()[i] != argmax.cpu.as<std::int32_t>()[i];
   CHECK(different <= (bench.dtype() == DType::bf16 ? (b * t + 5) / 6 : 0));
+
+  // Each gradient without the other.
+  const Twin dx_alone = bench.poisoned({b, t, c}), dw_alone = bench.normal("dw", {v, c}, DType::f32, 1e-4);
+  for (const bool of_x : {false, true})
+    run(bench, cross_entropy_head, [&](Tensor Twin::*on) {
+      CrossEntropyHead alone = head(on);
+      alone.dx = of_x ? dx_alone.*on : Tensor{};
+      alone.dweight = of_x ? Tensor{} : dw_alone.*on;
+      return alone;
+    });
+  CHECK(bench.error(dx_alone) < 2 * tolerance(bench.dtype()));
+  CHECK(bench.error(dw_alone) < 2 * tolerance(bench.dtype()));
 }
 
 TEST_CASE("AdamW with moments in bf16 gives the CPU's bits") {

@@ -5,6 +5,7 @@
 #include <numeric>
 #include <vector>
 
+#include "runtime/operators/activation.h"
 #include "runtime/operators/adamw.h"
 #include "runtime/operators/attention.h"
 #include "runtime/operators/cross_entropy_head.h"
@@ -125,6 +126,10 @@ TEST_CASE("rms_norm backward matches finite differences, whole and as a column b
     CHECK(sum.as<double>()[i] == Approx(residual.as<double>()[i] + dx.as<double>()[i]));
   CHECK(gradient_mismatch(loss, x, dx) == "");
   CHECK(gradient_mismatch(loss, w, dw) == "");
+  backward.dweight = {};
+  backward.residual = residual;
+  rms_norm_backward(bench.stream, backward);
+  CHECK(mismatch(sum, apart, 0, 0) == "");
 }
 
 TEST_CASE("rope turns each pair by its angle and backward turns it back") {
@@ -198,6 +203,35 @@ TEST_CASE("a gated MLP refuses tensors that do not fit and names them") {
       linear_swiglu_backward_input(
           bench.stream, {.dout = x, .weight = w, .gate_up = wide, .dgate_up = narrow, .dgated = narrow}),
       contains("dout [5, 3], weight [14, 3], gate_up [5, 14], dgate_up [5, 7], dgated [5, 7]"));
+}
+
+TEST_CASE("activation values are those of their formulas, and backward matches finite differences") {
+  const auto function = GENERATE(Activation::gelu, Activation::silu);
+  const bool with_residual = GENERATE(false, true);
+  Bench bench;
+  const Tensor x = bench.normal("x", {5, 7}, 2.0), dout = bench.normal("dout", {5, 7});
+  const Tensor residual = with_residual ? bench.normal("residual", {5, 7}) : Tensor{};
+  const Tensor out = bench.poisoned({5, 7}), dx = bench.poisoned({5, 7});
+  const auto loss = [&] {
+    activation_forward(bench.stream, {.function = function, .x = x, .residual = residual, .out = out});
+    return dot(out, dout);
+  };
+  loss();
+  for (std::int64_t i = 0; i < x.elements(); ++i) {
+    const double at = x.as<double>()[i], added = with_residual ? residual.as<double>()[i] : 0;
+    const double value =
+        function == Activation::gelu ? at * 0.5 * std::erfc(-at / std::sqrt(2.0)) : at / (1 + std::exp(-at));
+    CHECK(std::abs(out.as<double>()[i] - value - added) < 1e-14);
+  }
+  activation_backward(bench.stream, {.function = function, .dout = dout, .x = x, .dx = dx});
+  CHECK(gradient_mismatch(loss, x, dx) == "");
+  // In place of either of its inputs.
+  for (const bool into_x : {false, true}) {
+    const Tensor again = bench.normal("x", {5, 7}, 2.0), same = bench.normal("dout", {5, 7});
+    const Tensor& place = into_x ? again : same;
+    activation_backward(bench.stream, {.function = function, .dout = same, .x = again, .dx = place});
+    CHECK(mismatch(place, dx, 0, 0) == "");
+  }
 }
 
 TEST_CASE("embedding looks a window up and its backward adds repeated tokens") {
@@ -391,6 +425,22 @@ TEST_CASE("the cross-entropy head's gradients match finite differences whatever 
   }
   CHECK(gradient_mismatch(loss, x, dx) == "");
   CHECK(gradient_mismatch(loss, w, dw) == "");
+
+  // Either gradient alone has the same bits.
+  const Tensor dx_alone = bench.poisoned({2, 5, 3}), dw_alone = bench.zeros({5, 3});
+  CrossEntropyHead alone{.x = x,
+                         .weight = w,
+                         .targets = targets,
+                         .gradient_scale = 0.25,
+                         .logits = logits,
+                         .loss_sum = sum,
+                         .dx = dx_alone};
+  cross_entropy_head(bench.stream, alone);
+  alone.dx = {};
+  alone.dweight = dw_alone;
+  cross_entropy_head(bench.stream, alone);
+  CHECK(mismatch(dx_alone, dx, 0, 0) == "");
+  CHECK(mismatch(dw_alone, dw, 0, 0) == "");
 }
 
 TEST_CASE("AdamW follows its formula") {
