@@ -4,6 +4,7 @@
 
 #include "launch/config_loader.h"
 #include "launch/options.h"
+#include "launch/session.h"
 #include "parallel/partition.h"
 #include "parallel/schedules.h"
 #include "runtime/backend.h"
@@ -31,6 +32,25 @@ void validate_model(const Config& config) {
   if (model.head_dim % 2 != 0)
     throw UsageError("{}model: head_dim {} is odd, but rotary embedding turns pairs",
                      origin_of(config, {"model.head_dim"}), model.head_dim);
+}
+
+/// A switch that the kind does not have would be ignored: it is refused where it is not the default.
+void validate_mtp(const Config& config) {
+  const Config standard;
+  const auto belongs_to = [&](MtpConfig::Kind kind, const char* kind_name,
+                              std::initializer_list<const char*> keys) {
+    if (config.mtp.kind == kind) return;
+    for (const char* key : keys) {
+      const Option& option = *find_option("mtp", key);
+      if (option.get(config) != option.get(standard))
+        throw UsageError("{}mtp: {} = {} belongs to kind \"{}\", but kind is {}",
+                         origin_of(config, {option.name(), "mtp.kind"}), key, to_toml(option.get(config)),
+                         kind_name, to_toml(find_option("mtp", "kind")->get(config)));
+    }
+  };
+  belongs_to(MtpConfig::Kind::sequential, "sequential",
+             {"repeat", "concat", "trunk_hidden", "recycled_hidden"});
+  belongs_to(MtpConfig::Kind::residual, "residual", {"residual_form"});
 }
 
 void validate_data(const Config& config) {
@@ -82,7 +102,8 @@ void validate_pipeline(const Config& config) {
   if (parallel.blocks_per_stage.empty()) return;
   const Grid grid{.pp = parallel.pp, .virtual_stages = parallel.virtual_stages};
   with_origin(config, {"parallel.blocks_per_stage", "parallel.pp", "parallel.virtual_stages"}, [&] {
-    validate_partition(parallel.blocks_per_stage, static_cast<int>(config.model.num_hidden_layers), grid);
+    validate_partition(parallel.blocks_per_stage, static_cast<int>(config.model.num_hidden_layers), grid,
+                       fewest_blocks_on_last(config));
   });
 }
 
@@ -102,6 +123,7 @@ void validate_run(const Config& config) {
 
 void validate(const Config& config) {
   validate_model(config);
+  validate_mtp(config);
   validate_data(config);
   validate_batch(config);
   validate_learning_rate(config);
@@ -127,11 +149,12 @@ Grid resolve_grid(const Config& config, int world_size) {
         origin_of(config, {"train.global_batch", "train.microbatch", "parallel.dp", "parallel.pp"}),
         train.global_batch, grid.dp, train.microbatch, product);
   // The last stage has the head to do and may go without a layer.
-  if (grid.stages() - 1 > config.model.num_hidden_layers)
+  const int fewest = grid.stages() - 1 + fewest_blocks_on_last(config);
+  if (fewest > config.model.num_hidden_layers)
     throw UsageError(
         "{}parallel: pp {} × virtual_stages {} = {} stages need at least {} layers, the model has {}",
         origin_of(config, {"parallel.pp", "parallel.virtual_stages", "model.num_hidden_layers"}), grid.pp,
-        grid.virtual_stages, grid.stages(), grid.stages() - 1, config.model.num_hidden_layers);
+        grid.virtual_stages, grid.stages(), fewest, config.model.num_hidden_layers);
   return grid;
 }
 

@@ -34,7 +34,7 @@ void add_model(std::vector<Option>& table) {
   using M = ModelConfig;
   model.add("hidden_size", &M::hidden_size, within(1, 1048576), "width of the hidden state");
   model.add("num_hidden_layers", &M::num_hidden_layers, within(1, 65536),
-            "decoder layers, MTP modules not counted");
+            "decoder layers, prediction heads not counted");
   model.add("num_attention_heads", &M::num_attention_heads, within(1, 65536), "query heads");
   model.add("num_key_value_heads", &M::num_key_value_heads, within(1, 65536),
             "key and value heads; divides the query heads");
@@ -55,19 +55,29 @@ void add_model(std::vector<Option>& table) {
 void add_mtp(std::vector<Option>& table) {
   Section mtp(table, "mtp", &Config::mtp);
   using M = MtpConfig;
-  mtp.add("depths", &M::depths, within(0, 64), "sequential MTP modules, each predicts one token further")
+  mtp.add("kind", &M::kind, {"sequential", "parallel", "residual", "linear"},
+          "prediction heads: a chain of MTP modules, blocks beside the last one, small residual networks, or "
+          "output matrices alone")
       .fixed = true;
+  mtp.add("depths", &M::depths, within(0, 64), "prediction heads beside the main one, each one token further")
+      .fixed = true;
+  mtp.add("repeat", &M::repeat, "sequential: one module, applied at every depth").fixed = true;
   mtp.add("concat", &M::concat, {"embedding_first", "hidden_first"},
-          "which half of a module's input projection comes first")
+          "sequential: which half of a module's input projection comes first")
       .fixed = true;
   mtp.add("trunk_hidden", &M::trunk_hidden, {"normed", "raw"},
-          "the first module takes the trunk's output after or before the final norm")
+          "sequential: the first module takes the trunk's output after or before the final norm")
       .fixed = true;
   mtp.add("recycled_hidden", &M::recycled_hidden, {"normed", "raw"},
-          "the next module takes a module's output after or before that module's norm")
+          "sequential: the next module takes a module's output after or before that module's norm")
       .fixed = true;
+  mtp.add("residual_form", &M::residual_form, {"mlp", "medusa"},
+          "residual: a step embedding and an MLP with GELU, or Medusa's one layer with SiLU")
+      .fixed = true;
+  mtp.add("detach_heads", &M::detach_heads,
+          "the heads' losses give no gradient to the main model: trunk, embedding, output matrix");
   mtp.add("loss_weight", &M::loss_weight, at_least(0),
-          "λ: the modules' mean loss is added to the main loss with this weight");
+          "λ: the heads' mean loss is added to the main loss with this weight");
 }
 
 void add_data(std::vector<Option>& table) {

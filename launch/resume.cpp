@@ -5,6 +5,8 @@
 
 #include "io/checkpoint_directory.h"
 #include "launch/agreement.h"
+#include "launch/config_loader.h"
+#include "launch/options.h"
 #include "runtime/error.h"
 #include "runtime/operators/elementwise.h"
 
@@ -12,22 +14,22 @@ namespace foretoken {
 
 namespace {
 
-const char* name_of(MtpConfig::Concat concat) {
-  return concat == MtpConfig::Concat::embedding_first ? "embedding_first" : "hidden_first";
-}
-
-const char* name_of(MtpConfig::Hidden hidden) {
-  return hidden == MtpConfig::Hidden::normed ? "normed" : "raw";
-}
-
+/// Both ways: what only one side states differs too. The kind says what there is to state, so it comes first.
 void require_same_conventions(const CheckpointInfo& info, const Config& config) {
-  const auto expected = conventions_of(config);
-  for (const auto& [name, value] : expected) {
-    const auto found = info.conventions.find(name);
-    if (found == info.conventions.end() || found->second != value)
-      throw UsageError("checkpoint: it was trained with {} {}, but this run has {}", name,
-                       found == info.conventions.end() ? "unstated" : found->second, value);
-  }
+  struct Values {
+    std::string found = "unstated", expected = "unstated";
+  };
+  std::map<std::string, Values> conventions;
+  for (const auto& [name, value] : info.conventions) conventions[name].found = value;
+  for (const auto& [name, value] : conventions_of(config)) conventions[name].expected = value;
+  const auto require_same = [&](const std::string& name) {
+    const Values& values = conventions[name];
+    if (values.found != values.expected)
+      throw UsageError("checkpoint: it was trained with {} {}, but this run has {}", name, values.found,
+                       values.expected);
+  };
+  require_same("mtp.kind");
+  for (const auto& [name, values] : conventions) require_same(name);
 }
 
 /// Straight into memory of the host, through it into a GPU's.
@@ -54,11 +56,19 @@ void tell_conversion(const Checkpoint& checkpoint, const std::vector<StatePiece>
 }  // namespace
 
 std::map<std::string, std::string> conventions_of(const Config& config) {
-  return {{"mtp.kind", "sequential"},
-          {"mtp.depths", std::to_string(config.mtp.depths)},
-          {"mtp.concat", name_of(config.mtp.concat)},
-          {"mtp.trunk_hidden", name_of(config.mtp.trunk_hidden)},
-          {"mtp.recycled_hidden", name_of(config.mtp.recycled_hidden)}};
+  std::map<std::string, std::string> conventions;
+  const auto state = [&](const char* key) {
+    const OptionValue value = find_option("mtp", key)->get(config);
+    const auto* text = std::get_if<std::string>(&value);
+    conventions[fmt::format("mtp.{}", key)] = text ? *text : to_toml(value);
+  };
+  state("kind");
+  state("depths");
+  if (config.mtp.kind == MtpConfig::Kind::sequential)
+    for (const char* key : {"concat", "trunk_hidden", "recycled_hidden"}) state(key);
+  if (config.mtp.repeat) state("repeat");
+  if (config.mtp.kind == MtpConfig::Kind::residual) state("residual_form");
+  return conventions;
 }
 
 std::vector<CheckpointPiece> checkpoint_pieces(const std::vector<StatePiece>& pieces) {

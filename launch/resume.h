@@ -13,7 +13,7 @@
 
 namespace foretoken {
 
-/// The MTP switches as a checkpoint states them.
+/// The MTP switches of the run's kind as a checkpoint states them, `repeat` where it is true.
 std::map<std::string, std::string> conventions_of(const Config& config);
 
 /// What the optimizer gives to save, as the writer takes it.

@@ -5,6 +5,7 @@
 
 #include "launch/config_loader.h"
 #include "model/cost.h"
+#include "model/heads/prediction_heads.h"
 #include "parallel/lower_program.h"
 #include "parallel/schedules.h"
 #include "runtime/error.h"
@@ -22,19 +23,24 @@ ReadyProgram ready(const Program& compute) {
 
 }  // namespace
 
+int fewest_blocks_on_last(const Config& config) {
+  return config.mtp.depths > 0 && head_kind(config.mtp.kind).takes_last_input ? 1 : 0;
+}
+
 LayerCosts layer_costs(const Config& config) {
   const std::int64_t length = config.data.sequence_length;
   LayerCosts costs;
   costs.blocks.assign(static_cast<std::size_t>(config.model.num_hidden_layers),
                       cost_of(config.model, length).block);
   costs.last = predictor_cost(config.model, config.mtp, length);
+  costs.fewest_on_last = fewest_blocks_on_last(config);
   return costs;
 }
 
 ModelLayout resolve_layout(const Config& config, const Grid& grid) {
   const auto layers = static_cast<int>(config.model.num_hidden_layers);
   if (!config.parallel.blocks_per_stage.empty()) {
-    validate_partition(config.parallel.blocks_per_stage, layers, grid);
+    validate_partition(config.parallel.blocks_per_stage, layers, grid, fewest_blocks_on_last(config));
     return {.grid = grid, .blocks_per_stage = config.parallel.blocks_per_stage};
   }
   return {.grid = grid, .blocks_per_stage = partition_layers(layer_costs(config), grid)};

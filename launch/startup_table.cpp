@@ -33,7 +33,8 @@ std::string holds(const Session& session, int pp_rank) {
     if (blocks > 0) add(numbered("layer", "layers", first, first + blocks - 1));
     if (layout.is_last(stage)) {
       add("final norm");
-      if (mtp.depths > 0) add(numbered("mtp", "mtp", 1, mtp.depths));
+      if (const auto heads = std::ssize(head_units(model, mtp)); heads > 0)
+        add(numbered("mtp", "mtp", 1, heads));
       add(model.tie_word_embeddings ? "head (tied)" : "head");
       if (pp_rank != layout.grid.pp_rank_of_stage(0) && last_stage_embeds(model, mtp))
         add("embedding replica");
@@ -41,6 +42,28 @@ std::string holds(const Session& session, int pp_rank) {
     text += (text.empty() ? "" : "; ") + part;
   }
   return text;
+}
+
+/// "2 MTP modules", "1 MTP module applied 3 times", "3 parallel heads (detached)"
+std::string heads_text(const MtpConfig& mtp) {
+  const char* what = "";
+  switch (mtp.kind) {
+    case MtpConfig::Kind::sequential:
+      what = "MTP module";
+      break;
+    case MtpConfig::Kind::parallel:
+      what = "parallel head";
+      break;
+    case MtpConfig::Kind::residual:
+      what = mtp.residual_form == MtpConfig::ResidualForm::mlp ? "residual head" : "Medusa head";
+      break;
+    case MtpConfig::Kind::linear:
+      what = "linear head";
+      break;
+  }
+  const char* detached = mtp.detach_heads ? " (detached)" : "";
+  if (mtp.repeat) return fmt::format("1 {} applied {} times{}", what, mtp.depths, detached);
+  return fmt::format("{} {}{}{}", mtp.depths, what, mtp.depths == 1 ? "" : "s", detached);
 }
 
 std::int64_t parameters_of(const Session& session, int pp_rank) {
@@ -70,12 +93,12 @@ std::string startup_table(const Session& session) {
   for (double cost : flops) total += cost;
 
   std::string text = fmt::format(
-      "model      {} parameters, {} layers, hidden {}, {} MTP module{}\n"
+      "model      {} parameters, {} layers, hidden {}, {}\n"
       "batch      {} rows of {} tokens: {} microbatch{} of {} rows on each of dp {}\n"
       "layout     {}, {}, expected bubble {:.0f} %\n",
       millions(parameter_count(config.model, config.mtp)), config.model.num_hidden_layers,
-      config.model.hidden_size, config.mtp.depths, config.mtp.depths == 1 ? "" : "s",
-      config.train.global_batch, config.data.sequence_length, microbatches_of(config, grid),
+      config.model.hidden_size, heads_text(config.mtp), config.train.global_batch,
+      config.data.sequence_length, microbatches_of(config, grid),
       microbatches_of(config, grid) == 1 ? "" : "es", config.train.microbatch, grid.dp, to_string(grid),
       config.parallel.schedule, 100 * expected_bubble(session, flops));
 

@@ -26,18 +26,35 @@ struct ModelConfig {
 /// its input, which costs the block's forward once more.
 enum class Recompute { none, selective, full };
 
-/// Sequential MTP modules in DeepSeek-V3's form, depth k = 1..D (arXiv 2412.19437, section 2.2):
-///   h'ᵏᵢ = Mₖ [ RMSNorm(Emb(t_{i+k})) ; RMSNorm(hᵏ⁻¹ᵢ) ],  hᵏ = norm_k(Blockₖ(h'ᵏ)),  Pᵏ predicts t_{i+k+1}.
+/// Multi-token prediction: depth k = 1..D at position i predicts t_{i+k+1}, depth 0 is the main model. h is
+/// the trunk's output, n = RMSNorm(h; model.norm), W the output matrix that every depth shares unless it says
+/// other.
+///
+///   sequential  h'ᵏᵢ = Mₖ [ RMSNorm(Emb(t_{i+k})) ; RMSNorm(hᵏ⁻¹ᵢ) ],  hᵏ = norm_k(Blockₖ(h'ᵏ)),  logits =
+///   hᵏ Wᵀ
+///               DeepSeek-V3 (arXiv 2412.19437, section 2.2)
+///   parallel    logits = RMSNorm(Blockₖ(x); model.norm) Wᵀ, x what the trunk's last block takes: the main
+///               model's last block is one head of D + 1 alike (Gloeckle et al., arXiv 2404.19737)
+///   residual    logits = headₖ(n) Wᵀ; mlp: u = n + eₖ, head = u + W₂ GELU(W₁ u);
+///               medusa: head = n + SiLU(W₁ n), W₁ zero at the start (Cai et al., arXiv 2401.10774)
+///   linear      logits = n Wₖᵀ, a matrix of its own for every depth
+///
 /// The switches say what the sources leave open; they are stored with every checkpoint.
 struct MtpConfig {
+  enum class Kind { sequential, parallel, residual, linear };
   enum class Concat { embedding_first, hidden_first };
   enum class Hidden { normed, raw };
+  enum class ResidualForm { mlp, medusa };
 
-  std::int64_t depths = 0;                  // D
-  Concat concat = Concat::embedding_first;  // which half of eh_proj's input comes first
-  Hidden trunk_hidden = Hidden::normed;     // h⁰ after or before the trunk's final norm
-  Hidden recycled_hidden = Hidden::normed;  // what depth k+1 takes: hᵏ after or before norm_k
-  double loss_weight = 0.3;                 // λ of L = L_main + (λ/D)·Σₖ Lₖ
+  Kind kind = Kind::sequential;
+  std::int64_t depths = 0;                         // D
+  bool repeat = false;                             // sequential: one module, applied at every depth
+  Concat concat = Concat::embedding_first;         // sequential: which half of eh_proj's input comes first
+  Hidden trunk_hidden = Hidden::normed;            // sequential: h⁰ after or before the trunk's final norm
+  Hidden recycled_hidden = Hidden::normed;         // sequential: depth k+1 takes hᵏ after or before norm_k
+  ResidualForm residual_form = ResidualForm::mlp;  // residual
+  bool detach_heads = false;  // losses of depths k > 0 give no gradient to what the main model has
+  double loss_weight = 0.3;   // λ of L = L_main + (λ/D)·Σₖ Lₖ
 };
 
 }  // namespace foretoken

@@ -1,5 +1,6 @@
 #include "model/cost.h"
 
+#include "model/heads/prediction_heads.h"
 #include "model/layout.h"
 
 namespace foretoken {
@@ -11,14 +12,13 @@ ModelCost cost_of(const ModelConfig& model, std::int64_t sequence_length) {
   const double weights =
       c * (attention + 2 * key_value) + attention * c + 3 * c * double(model.intermediate_size);
   const double block = 2 * weights + 2 * attention * static_cast<double>(sequence_length);
-  return {
-      .block = block, .mtp_module = block + 4 * c * c, .head = 2 * c * static_cast<double>(model.vocab_size)};
+  return {.block = block, .head = 2 * c * static_cast<double>(model.vocab_size)};
 }
 
 double predictor_cost(const ModelConfig& model, const MtpConfig& mtp, std::int64_t sequence_length) {
   const ModelCost cost = cost_of(model, sequence_length);
   const auto depths = static_cast<double>(mtp.depths);
-  return depths * cost.mtp_module + (1 + depths) * cost.head;
+  return depths * head_kind(mtp.kind).cost(model, mtp, cost.block) + (1 + depths) * cost.head;
 }
 
 double training_flops_per_token(const ModelConfig& model, const MtpConfig& mtp,

@@ -4,7 +4,7 @@
 // A matrix that a token passes through costs 2 FLOPs per weight forward and 4 backward. Causal attention
 // costs, per token and layer, 2 products over on average T/2 keys: 2·T·NH·HS forward, twice that backward. So
 // a training step's model FLOPs per token are 6 · (weights passed, the head once per predicted depth) + 6 ·
-// (L + D) · NH·HS · T.
+// blocks passed · NH·HS · T. Work that a step leaves out where heads are detached is not subtracted.
 
 #include <cstdint>
 
@@ -14,9 +14,8 @@ namespace foretoken {
 
 /// Forward FLOPs per token; backward is twice that.
 struct ModelCost {
-  double block = 0;       // one decoder block
-  double mtp_module = 0;  // one MTP module: its projection and its block
-  double head = 0;        // the output head, once per predicted depth
+  double block = 0;  // one decoder block
+  double head = 0;   // the output head, once per predicted depth
 };
 
 ModelCost cost_of(const ModelConfig& model, std::int64_t sequence_length);

@@ -13,6 +13,12 @@ struct MicrobatchShape {
   std::int64_t tokens() const { return rows * length; }  // N
 };
 
+/// A microbatch of rows of T + 1 + D tokens.
+struct MicrobatchInput {
+  Tensor tokens;          // [B, T + 1 + D] i32
+  Tensor document_start;  // [B, T + 1 + D] i32, −1 in rows that do not count
+};
+
 /// How the buffers of a stage's layers are planned.
 struct ActivationPlan {
   MicrobatchShape shape;

@@ -1,11 +1,12 @@
 #include "model/layout.h"
 
+#include <algorithm>
 #include <numeric>
 
 #include <fmt/format.h>
 
 #include "model/block.h"
-#include "model/mtp_module.h"
+#include "model/heads/prediction_heads.h"
 
 namespace foretoken {
 
@@ -24,8 +25,8 @@ std::string block_prefix(std::int64_t layer) {
   return fmt::format("model.layers.{}", layer);
 }
 
-std::string mtp_prefix(const ModelConfig& model, std::int64_t depth) {
-  return block_prefix(model.num_hidden_layers + depth - 1);
+std::string mtp_prefix(const ModelConfig& model, const MtpConfig& mtp, std::int64_t depth) {
+  return block_prefix(model.num_hidden_layers + (mtp.repeat ? 1 : depth) - 1);
 }
 
 const char* output_matrix_name(const ModelConfig& model) {
@@ -33,7 +34,16 @@ const char* output_matrix_name(const ModelConfig& model) {
 }
 
 bool last_stage_embeds(const ModelConfig& model, const MtpConfig& mtp) {
-  return mtp.depths > 0 || model.tie_word_embeddings;
+  return (mtp.depths > 0 && head_kind(mtp.kind).embeds) || model.tie_word_embeddings;
+}
+
+std::vector<ParameterUnit> head_units(const ModelConfig& model, const MtpConfig& mtp) {
+  std::vector<ParameterUnit> units;
+  for (std::int64_t depth = 1; depth <= (mtp.repeat ? std::min<std::int64_t>(1, mtp.depths) : mtp.depths);
+       ++depth)
+    units.push_back({.name = fmt::format("mtp {}", depth),
+                     .specs = head_kind(mtp.kind).parameters(model, mtp, mtp_prefix(model, mtp, depth))});
+  return units;
 }
 
 std::vector<ParameterUnit> units_of(const ModelConfig& model, const MtpConfig& mtp, const ModelLayout& layout,
@@ -56,9 +66,7 @@ std::vector<ParameterUnit> units_of(const ModelConfig& model, const MtpConfig& m
     if (!layout.is_last(stage)) continue;
     units.push_back({.name = "final norm",
                      .specs = {{.name = final_norm_name, .shape = {c}, .decay = false, .init = Init::ones}}});
-    for (std::int64_t depth = 1; depth <= mtp.depths; ++depth)
-      units.push_back({.name = fmt::format("mtp {}", depth),
-                       .specs = MtpModule::parameters(model, mtp_prefix(model, depth))});
+    for (ParameterUnit& unit : head_units(model, mtp)) units.push_back(std::move(unit));
     if (!model.tie_word_embeddings)
       units.push_back({.name = "head",
                        .specs = {{.name = head_name,

@@ -24,9 +24,9 @@ struct ModelLayout {
   std::vector<int> stages_of(int pp_rank) const;
 };
 
-/// "model.layers.7"; MTP module k of an L-layer model is layer L + k − 1.
+/// "model.layers.7"; depth k of an L-layer model is layer L + k − 1, a module that is repeated layer L.
 std::string block_prefix(std::int64_t layer);
-std::string mtp_prefix(const ModelConfig& model, std::int64_t depth);
+std::string mtp_prefix(const ModelConfig& model, const MtpConfig& mtp, std::int64_t depth);
 
 inline constexpr const char* embedding_name = "model.embed_tokens.weight";
 inline constexpr const char* final_norm_name = "model.norm.weight";
@@ -37,6 +37,9 @@ const char* output_matrix_name(const ModelConfig& model);
 
 /// Whether the last stage reads the embedding table: MTP modules embed, a tied head is the table.
 bool last_stage_embeds(const ModelConfig& model, const MtpConfig& mtp);
+
+/// What the depths k > 0 own: one unit "mtp k" each, or one alone where the module is repeated.
+std::vector<ParameterUnit> head_units(const ModelConfig& model, const MtpConfig& mtp);
 
 /// What a pipeline rank holds, in forward order. The embedding is shared where first and last stage are on
 /// two ranks and both need it; the first stage's copy is the canonical one.

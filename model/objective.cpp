@@ -2,6 +2,8 @@
 
 #include <limits>
 
+#include "runtime/operators/cross_entropy_head.h"
+
 namespace foretoken {
 
 void add_target_counts(const MicrobatchInput& input, std::int64_t length, std::span<std::int64_t> counts) {

@@ -7,7 +7,7 @@
 #include <vector>
 
 #include "model/config.h"
-#include "model/predictor.h"
+#include "model/layer_context.h"
 
 namespace foretoken {
 

@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include "runtime/error.h"
+#include "runtime/operators/elementwise.h"
 #include "runtime/operators/embedding.h"
 
 namespace foretoken {
@@ -12,6 +13,7 @@ PipelineStage::PipelineStage(const StagePlan& plan)
   if (plan.activations.recompute == Recompute::full && plan.activations.split_backward)
     throw UsageError(
         "model: recompute \"full\" needs a schedule that takes weight gradients with the input's, not later");
+  scratch_ = Block::plan_scratch(plan.arena, plan.model, plan.activations);
   const Parameters& parameters = plan.parameters;
   const int first = plan.layout.first_block(plan.stage);
   for (int layer = first; layer < first + plan.layout.blocks_per_stage[index(plan.stage)]; ++layer) {
@@ -24,10 +26,17 @@ PipelineStage::PipelineStage(const StagePlan& plan)
     embedding_unit_ = parameters.unit("embedding");
   }
   if (plan.layout.is_last(plan.stage)) {
-    predictor_.emplace(plan.model, plan.mtp, parameters, plan.arena, plan.activations);
+    predictor_.emplace(HeadsPlan{.stream = plan.stream,
+                                 .model = plan.model,
+                                 .mtp = plan.mtp,
+                                 .parameters = parameters,
+                                 .arena = plan.arena,
+                                 .activations = plan.activations,
+                                 .scratch = scratch_});
     if (!plan.model.tie_word_embeddings) predictor_units_.push_back(parameters.unit("head"));
-    for (std::int64_t depth = plan.mtp.depths; depth > 0; --depth)
-      predictor_units_.push_back(parameters.unit(fmt::format("mtp {}", depth)));
+    const std::vector<ParameterUnit> heads = head_units(plan.model, plan.mtp);
+    for (auto unit = heads.rbegin(); unit != heads.rend(); ++unit)
+      predictor_units_.push_back(parameters.unit(unit->name));
     predictor_units_.push_back(parameters.unit("final norm"));
     if (last_stage_embeds(plan.model, plan.mtp)) predictor_units_.push_back(parameters.unit("embedding"));
   }
@@ -41,7 +50,6 @@ void PipelineStage::plan_slots(const StagePlan& plan) {
   const auto hidden = [&] {
     return arena.tensor(activations.dtype, {shape_.tokens(), plan.model.hidden_size});
   };
-  scratch_ = Block::plan_scratch(arena, plan.model, activations);
   const auto block_gradients = [&] {
     return Block::plan_gradients(arena, plan.model, activations, scratch_);
   };
@@ -62,15 +70,9 @@ void PipelineStage::plan_slots(const StagePlan& plan) {
       slot.blocks.push_back(Block::plan_saved(arena, plan.model, activations, scratch_));
       slot.block_gradients.push_back(split ? block_gradients() : common);
     }
-    if (predictor_) {
-      slot.predictor = predictor_->plan_saved(arena, slot.x.back(), scratch_);
-      if (split || i == 0) {
-        slot.predictor_gradients = predictor_->plan_gradients(arena, slot.dx.back(), scratch_);
-      } else {
-        slot.predictor_gradients = slots_.front().predictor_gradients;
-        slot.predictor_gradients.draw.front() = slot.dx.back();
-      }
-    }
+    if (predictor_)
+      predictor_->add_slot({.last_input = blocks > 0 ? slot.x[blocks - 1] : Tensor{}, .raw = slot.x.back()},
+                           {.raw = slot.dx.back()});
     slots_.push_back(std::move(slot));
   }
 }
@@ -82,16 +84,16 @@ void PipelineStage::forward(const LayerContext& context, const MicrobatchInput& 
                       {.tokens = input.tokens, .table = table_, .out = boundary(slot.x.front())});
   for (std::size_t j = 0; j < blocks_.size(); ++j)
     blocks_[j].forward(context, slot.x[j], slot.x[j + 1], slot.blocks[j]);
-  if (predictor_) predictor_->forward(context, input, slot.predictor);
+  if (predictor_) predictor_->forward(context, input, slot_index);
 }
 
 void PipelineStage::evaluate(const LayerContext& context, const MicrobatchInput& input, int slot,
                              const Tensor& losses) const {
-  predictor_->evaluate(context, input, slots_[index(slot)].predictor, losses);
+  predictor_->evaluate(context, input, slot, losses);
 }
 
 void PipelineStage::logits(const LayerContext& context, int slot, int depth, const Tensor& out) const {
-  predictor_->logits(context, slots_[index(slot)].predictor, depth, out);
+  predictor_->logits(context, slot, depth, out);
 }
 
 void PipelineStage::backward(const LayerContext& context, const MicrobatchInput& input, int slot_index,
@@ -99,8 +101,7 @@ void PipelineStage::backward(const LayerContext& context, const MicrobatchInput&
                              const UnitDone& done) const {
   const Slot& slot = slots_[index(slot_index)];
   if (predictor_) {
-    predictor_->backward(context, input, slot.predictor, slot.predictor_gradients, scratch_, halves,
-                         gradient_scales, losses);
+    predictor_->backward(context, input, slot_index, halves, gradient_scales, losses);
     if (halves.weight)
       for (const int unit : predictor_units_) done(unit);
   }
@@ -108,6 +109,10 @@ void PipelineStage::backward(const LayerContext& context, const MicrobatchInput&
     if (halves.input)
       blocks_[j].backward_input(context, slot.dx[j + 1], slot.x[j], slot.dx[j], slot.blocks[j],
                                 slot.block_gradients[j], scratch_);
+    if (const Tensor heads =
+            j + 1 == blocks_.size() && predictor_ ? predictor_->last_input_gradient() : Tensor{};
+        halves.input && heads.defined())
+      add(context.stream, heads, slot.dx[j]);
     if (halves.weight) {
       blocks_[j].backward_weight(context, slot.dx[j + 1], slot.blocks[j], slot.block_gradients[j]);
       done(block_units_[j]);

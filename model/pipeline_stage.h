@@ -14,6 +14,7 @@ namespace foretoken {
 
 /// Everything a stage is built from.
 struct StagePlan {
+  Stream& stream;
   const ModelConfig& model;
   const MtpConfig& mtp;
   const ModelLayout& layout;
@@ -54,8 +55,6 @@ class PipelineStage {
     std::vector<Tensor> dx;  // their gradients
     std::vector<Block::Saved> blocks;
     std::vector<Block::Gradients> block_gradients;
-    Predictor::Saved predictor;
-    Predictor::Gradients predictor_gradients;
   };
   static std::size_t index(int slot) { return static_cast<std::size_t>(slot); }
   Tensor boundary(const Tensor& x) const { return x.view({shape_.rows, shape_.length, x.shape[1]}); }

@@ -21,139 +21,89 @@ std::int64_t logit_rows(const ModelConfig& config, const ActivationPlan& plan, D
 
 }  // namespace
 
-Predictor::Predictor(const ModelConfig& config, const MtpConfig& mtp, const Parameters& parameters,
-                     Arena& arena, const ActivationPlan& plan)
-    : config_(config), mtp_(mtp), plan_(plan) {
-  norm_.push_back(parameters.weight(final_norm_name));
-  dnorm_.push_back(parameters.gradient(final_norm_name));
-  for (int depth = 1; depth <= mtp.depths; ++depth) {
-    const std::string prefix = mtp_prefix(config, depth);
-    modules_.emplace_back(config, mtp, parameters, prefix, depth, plan.recompute);
-    norm_.push_back(parameters.weight(prefix + ".shared_head.norm.weight"));
-    dnorm_.push_back(parameters.gradient(prefix + ".shared_head.norm.weight"));
-  }
-  if (mtp.depths > 0) {
-    table_ = parameters.weight(embedding_name);
-    dtable_ = parameters.gradient(embedding_name);
-  }
-  head_ = parameters.weight(output_matrix_name(config));
-  dhead_ = parameters.gradient(output_matrix_name(config));
-  logits_ = arena.tensor(plan.dtype, {logit_rows(config, plan, arena.device()), config.vocab_size});
+Predictor::Predictor(const HeadsPlan& plan)
+    : arena_(plan.arena),
+      eps_(plan.model.rms_norm_eps),
+      plan_(plan.activations),
+      norm_(plan.parameters.weight(final_norm_name)),
+      dnorm_(plan.parameters.gradient(final_norm_name)),
+      head_{.weight = plan.parameters.weight(output_matrix_name(plan.model)),
+            .gradient = plan.parameters.gradient(output_matrix_name(plan.model)),
+            // Where they are tied, the embedding adds to it.
+            .begins = !plan.model.tie_word_embeddings} {
+  if (plan.mtp.depths > 0) heads_ = head_kind(plan.mtp.kind).make(plan);
+  logits_ =
+      arena_.tensor(plan_.dtype, {logit_rows(plan.model, plan_, arena_.device()), plan.model.vocab_size});
 }
 
-Predictor::Saved Predictor::plan_saved(Arena& arena, const Tensor& trunk_output,
-                                       const Block::Scratch& scratch) const {
-  const Shape flat{plan_.shape.tokens(), config_.hidden_size},
-      rows{plan_.shape.rows, plan_.shape.length, config_.hidden_size};
-  Saved saved;
-  for (int depth = 0; depth < depths(); ++depth) {
-    saved.raw.push_back(depth == 0 ? trunk_output.view(flat) : arena.tensor(plan_.dtype, flat));
-    saved.rstd.push_back(arena.tensor(statistics_dtype(plan_.dtype), {plan_.shape.tokens()}));
-    saved.normed.push_back(arena.tensor(plan_.dtype, rows));
-    if (depth > 0) saved.modules.push_back(MtpModule::plan_saved(arena, config_, plan_, scratch));
-  }
-  return saved;
+void Predictor::add_slot(TrunkTensors trunk, TrunkTensors dtrunk) {
+  const Shape rows{plan_.shape.rows, plan_.shape.length, norm_.elements()};
+  trunk.normed = arena_.tensor(plan_.dtype, rows);
+  dtrunk.normed = plan_.split_backward || slots_.empty() ? arena_.tensor(plan_.dtype, rows)
+                                                         : slots_.front().dtrunk.normed;
+  slots_.push_back({.trunk = trunk,
+                    .dtrunk = dtrunk,
+                    .rstd = arena_.tensor(statistics_dtype(plan_.dtype), {plan_.shape.tokens()})});
+  if (heads_) heads_->add_slot(trunk, dtrunk);
 }
 
-Predictor::Gradients Predictor::plan_gradients(Arena& arena, const Tensor& dtrunk_output,
-                                               const Block::Scratch& scratch) const {
-  const Shape flat{plan_.shape.tokens(), config_.hidden_size},
-      rows{plan_.shape.rows, plan_.shape.length, config_.hidden_size};
-  Gradients gradients;
-  for (int depth = 0; depth < depths(); ++depth) {
-    gradients.draw.push_back(depth == 0 ? dtrunk_output.view(flat) : arena.tensor(plan_.dtype, flat));
-    gradients.dnormed.push_back(arena.tensor(plan_.dtype, rows));
-    if (depth > 0) gradients.modules.push_back(MtpModule::plan_gradients(arena, config_, plan_, scratch));
-  }
-  return gradients;
+void Predictor::forward(const LayerContext& context, const MicrobatchInput& input, int slot) const {
+  const auto& [trunk, dtrunk, rstd] = at(slot);
+  rms_norm_forward(context.stream,
+                   {.x = trunk.raw, .weight = norm_, .eps = eps_, .out = {trunk.normed}, .rstd = rstd});
+  if (heads_) heads_->forward(context, input, slot);
 }
 
-bool Predictor::takes_normed(int depth) const {
-  return (depth == 1 ? mtp_.trunk_hidden : mtp_.recycled_hidden) == MtpConfig::Hidden::normed;
-}
-
-const Tensor& Predictor::hidden_for(int depth, const Saved& saved) const {
-  const auto previous = static_cast<std::size_t>(depth - 1);
-  return takes_normed(depth) ? saved.normed[previous] : saved.raw[previous];
-}
-
-void Predictor::forward(const LayerContext& context, const MicrobatchInput& input, const Saved& saved) const {
-  for (int depth = 0; depth < depths(); ++depth) {
-    const auto k = static_cast<std::size_t>(depth);
-    if (depth > 0)
-      modules_[k - 1].forward(context, input.tokens, table_, hidden_for(depth, saved), saved.raw[k],
-                              saved.modules[k - 1]);
-    rms_norm_forward(context.stream, {.x = saved.raw[k],
-                                      .weight = norm_[k],
-                                      .eps = config_.rms_norm_eps,
-                                      .out = {saved.normed[k]},
-                                      .rstd = saved.rstd[k]});
-  }
-}
-
-void Predictor::head_loss(const LayerContext& context, const MicrobatchInput& input, const Tensor& normed,
-                          int depth, double gradient_scale, const Tensor& losses,
-                          const Tensor& dnormed) const {
-  // A tied head's gradient is the table's, to which the embedding adds.
-  const bool accumulate = config_.tie_word_embeddings || depth > 0 || context.begun.input;
-  cross_entropy_head(
-      context.stream,
-      {.x = normed,
-       .weight = head_,
-       .targets = {.tokens = input.tokens, .document_start = input.document_start, .ahead = depth + 1},
-       .gradient_scale = gradient_scale,
-       .logits = logits_,
-       .loss_sum = losses.flat(depth, 1),
-       .dx = dnormed,
-       .dweight = dnormed.defined() ? dhead_ : Tensor{},
-       .accumulate = accumulate});
-}
-
-void Predictor::backward(const LayerContext& context, const MicrobatchInput& input, const Saved& saved,
-                         const Gradients& gradients, const Block::Scratch& scratch, Halves halves,
+void Predictor::backward(const LayerContext& context, const MicrobatchInput& input, int slot, Halves halves,
                          std::span<const double> gradient_scales, const Tensor& losses) const {
-  for (int depth = 0; halves.input && depth < depths(); ++depth) {
-    const auto k = static_cast<std::size_t>(depth);
-    head_loss(context, input, saved.normed[k], depth, gradient_scales[k], losses, gradients.dnormed[k]);
-  }
-  for (int depth = depths() - 1; depth >= 0; --depth) {
-    const auto k = static_cast<std::size_t>(depth);
-    if (halves.input) norm_backward(context, saved, gradients, depth);
-    if (depth == 0) break;
-    const bool normed = takes_normed(depth);
-    if (halves.input)
-      modules_[k - 1].backward_input(context, gradients.draw[k], hidden_for(depth, saved),
-                                     normed ? gradients.dnormed[k - 1] : gradients.draw[k - 1], normed,
-                                     saved.modules[k - 1], gradients.modules[k - 1], scratch);
-    if (halves.weight)
-      modules_[k - 1].backward_weight(context, gradients.draw[k], input.tokens, dtable_, saved.modules[k - 1],
-                                      gradients.modules[k - 1]);
-  }
+  const auto& [trunk, dtrunk, rstd] = at(slot);
+  const auto loss = [&](int depth, const Tensor& hidden, const OutputMatrix& matrix, const Tensor& dhidden) {
+    cross_entropy_head(
+        context.stream,
+        {.x = hidden,
+         .weight = matrix.weight,
+         .targets = {.tokens = input.tokens, .document_start = input.document_start, .ahead = depth + 1},
+         .gradient_scale = gradient_scales[static_cast<std::size_t>(depth)],
+         .logits = logits_,
+         .loss_sum = losses.flat(depth, 1),
+         .dx = dhidden,
+         .dweight = matrix.gradient,
+         .accumulate = context.begun.input || !matrix.begins});
+  };
+  if (halves.input) loss(0, trunk.normed, head_, dtrunk.normed);
+  if (heads_) heads_->backward(context, input, slot, halves, loss);
+  if (!halves.input) return;
+  // n⁰ = RMSNorm(x); where a head took x itself, that gradient is in draw already.
+  const bool raw_was_taken = heads_ && heads_->gives_raw_gradient();
+  rms_norm_backward(context.stream, {.dout = {dtrunk.normed},
+                                     .x = trunk.raw,
+                                     .weight = norm_,
+                                     .rstd = rstd,
+                                     .residual = raw_was_taken ? dtrunk.raw : Tensor{},
+                                     .dx = dtrunk.raw,
+                                     .dweight = dnorm_});
 }
 
-/// nᵏ = RMSNorm(hᵏ); where module k + 1 took hᵏ raw, its gradient is in draw already.
-void Predictor::norm_backward(const LayerContext& context, const Saved& saved, const Gradients& gradients,
-                              int depth) const {
-  const auto k = static_cast<std::size_t>(depth);
-  const bool raw_was_taken = depth + 1 < depths() && !takes_normed(depth + 1);
-  rms_norm_backward(context.stream, {.dout = {gradients.dnormed[k]},
-                                     .x = saved.raw[k],
-                                     .weight = norm_[k],
-                                     .rstd = saved.rstd[k],
-                                     .residual = raw_was_taken ? gradients.draw[k] : Tensor{},
-                                     .dx = gradients.draw[k],
-                                     .dweight = dnorm_[k]});
+Tensor Predictor::hidden(const LayerContext& context, int slot, int depth) const {
+  return depth == 0 ? at(slot).trunk.normed : heads_->hidden(context, slot, depth);
 }
 
-void Predictor::logits(const LayerContext& context, const Saved& saved, int depth, const Tensor& out) const {
+void Predictor::logits(const LayerContext& context, int slot, int depth, const Tensor& out) const {
   linear_forward(context.stream,
-                 {.x = saved.normed[static_cast<std::size_t>(depth)], .weight = head_, .out = out});
+                 {.x = hidden(context, slot, depth), .weight = output(depth).weight, .out = out});
 }
 
-void Predictor::evaluate(const LayerContext& context, const MicrobatchInput& input, const Saved& saved,
+void Predictor::evaluate(const LayerContext& context, const MicrobatchInput& input, int slot,
                          const Tensor& losses) const {
-  for (int depth = 0; depth < depths(); ++depth)
-    head_loss(context, input, saved.normed[static_cast<std::size_t>(depth)], depth, 0, losses, {});
+  const int depths = heads_ ? heads_->depths() : 0;
+  for (int depth = 0; depth <= depths; ++depth)
+    cross_entropy_head(
+        context.stream,
+        {.x = hidden(context, slot, depth),
+         .weight = output(depth).weight,
+         .targets = {.tokens = input.tokens, .document_start = input.document_start, .ahead = depth + 1},
+         .logits = logits_,
+         .loss_sum = losses.flat(depth, 1)});
 }
 
 }  // namespace foretoken

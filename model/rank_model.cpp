@@ -23,7 +23,8 @@ RankModel::RankModel(Stream& stream, const RankModelOptions& options)
 
   stages_ = layout.stages_of(options_.pp_rank);
   for (int stage : stages_) {
-    compute_.emplace_back(StagePlan{.model = model,
+    compute_.emplace_back(StagePlan{.stream = stream,
+                                    .model = model,
                                     .mtp = options_.mtp,
                                     .layout = layout,
                                     .parameters = *parameters_,
@@ -138,8 +139,8 @@ void RankModel::backward_weight(int stage, int microbatch, int slot) {
   run_backward(stage, microbatch, slot, {.input = false});
 }
 
-void RankModel::logits(int slot, int depth, const Tensor& out) {
-  at(last_stage_).logits(context({}), slot, depth, out);
+void RankModel::logits(int microbatch, int slot, int depth, const Tensor& out) {
+  at(last_stage_).logits(context(step_.microbatches[static_cast<std::size_t>(microbatch)]), slot, depth, out);
 }
 
 }  // namespace foretoken

@@ -32,6 +32,8 @@ class RankModel : public StageWork {
   RankModel(Stream& stream, const RankModelOptions& options);
 
   Parameters& parameters() { return *parameters_; }
+  /// Of all buffers that were planned: parameters, gradients, activations.
+  std::size_t planned_bytes() const { return arena_.bytes(); }
   bool has_last_stage() const { return last_stage_ >= 0; }
 
   enum class Mode { train, evaluate };
@@ -48,8 +50,9 @@ class RankModel : public StageWork {
   /// [D + 1] f64 on the stream's device: sums of the losses over this rank's valid targets; zeros but on the
   /// last stage's rank.
   const Tensor& losses() const { return losses_; }
-  /// Last stage's rank: the logits [N, V] of one depth for the microbatch last forwarded into the slot.
-  void logits(int slot, int depth, const Tensor& out);
+  /// Last stage's rank: the logits [N, V] of one depth for the step's microbatch, which was the last one
+  /// forwarded into the slot.
+  void logits(int microbatch, int slot, int depth, const Tensor& out);
 
   Tensor activation_in(int stage, int slot) override { return at(stage).activation_in(slot); }
   Tensor activation_out(int stage, int slot) override { return at(stage).activation_out(slot); }

@@ -42,7 +42,7 @@ struct Dealt {
 };
 
 template <class Value, class Join>
-Dealt deal(int layers, int stages, Value value_of, Join join) {
+Dealt deal(int layers, int stages, int fewest_on_last, Value value_of, Join join) {
   constexpr double never = std::numeric_limits<double>::infinity();
   const auto columns = static_cast<std::size_t>(layers) + 1;
   const auto at = [columns](int stage, int begin) {
@@ -50,7 +50,7 @@ Dealt deal(int layers, int stages, Value value_of, Join join) {
   };
   std::vector<double> best(static_cast<std::size_t>(stages) * columns, never);
   std::vector<int> count(best.size(), 0);
-  for (int begin = 0; begin <= layers; ++begin) {
+  for (int begin = 0; begin <= layers - fewest_on_last; ++begin) {
     best[at(stages - 1, begin)] = value_of(stages - 1, begin, layers);
     count[at(stages - 1, begin)] = layers - begin;
   }
@@ -74,10 +74,11 @@ std::string describe_stages(const Grid& grid) {
                      grid.stages() == 1 ? "" : "s");
 }
 
-void require_enough_layers(int layers, const Grid& grid) {
-  if (layers < grid.stages() - 1)
+void require_enough_layers(int layers, const Grid& grid, int fewest_on_last) {
+  const int fewest = grid.stages() - 1 + fewest_on_last;
+  if (layers < fewest)
     throw UsageError("partition: {} need at least {} layer{}, the model has {}", describe_stages(grid),
-                     grid.stages() - 1, grid.stages() == 2 ? "" : "s", layers);
+                     fewest, fewest == 1 ? "" : "s", layers);
 }
 
 }  // namespace
@@ -85,7 +86,7 @@ void require_enough_layers(int layers, const Grid& grid) {
 std::vector<int> partition_layers(const LayerCosts& costs, const Grid& grid) {
   const int layers = static_cast<int>(costs.blocks.size());
   const int stages = grid.stages();
-  require_enough_layers(layers, grid);
+  require_enough_layers(layers, grid, costs.fewest_on_last);
   const auto is_cost = [](double cost) { return std::isfinite(cost) && cost >= 0; };
   if (!std::all_of(costs.blocks.begin(), costs.blocks.end(), is_cost) || !is_cost(costs.first) ||
       !is_cost(costs.last))
@@ -93,23 +94,25 @@ std::vector<int> partition_layers(const LayerCosts& costs, const Grid& grid) {
                       fmt::join(costs.blocks, " "), costs.first, costs.last);
 
   const RunCosts cost(costs, stages);
-  const double dearest = deal(layers, stages, cost, [](double a, double b) { return std::max(a, b); }).value;
+  const int fewest = costs.fewest_on_last;
+  const double dearest =
+      deal(layers, stages, fewest, cost, [](double a, double b) { return std::max(a, b); }).value;
   // Prefix sums round: equal costs may differ in their last bits.
   const double allowed = dearest * (1 + 1e-9);
   const auto squares = [&](int stage, int begin, int end) {
     const double count = end - begin;
     return cost(stage, begin, end) <= allowed ? count * count : std::numeric_limits<double>::infinity();
   };
-  return deal(layers, stages, squares, [](double a, double b) { return a + b; }).blocks;
+  return deal(layers, stages, fewest, squares, [](double a, double b) { return a + b; }).blocks;
 }
 
-void validate_partition(const std::vector<int>& blocks, int layers, const Grid& grid) {
-  require_enough_layers(layers, grid);
+void validate_partition(const std::vector<int>& blocks, int layers, const Grid& grid, int fewest_on_last) {
+  require_enough_layers(layers, grid, fewest_on_last);
   const std::string given = fmt::format("partition: [{}]", fmt::join(blocks, ", "));
   if (blocks.size() != static_cast<std::size_t>(grid.stages()))
     throw UsageError("{}: {} entries, expected {}", given, blocks.size(), describe_stages(grid));
   for (std::size_t stage = 0; stage < blocks.size(); ++stage) {
-    const int least = stage + 1 == blocks.size() ? 0 : 1;
+    const int least = stage + 1 == blocks.size() ? fewest_on_last : 1;
     if (blocks[stage] < least)
       throw UsageError("{}: stage {} has {} blocks, expected at least {}", given, stage, blocks[stage],
                        least);

@@ -1,4 +1,4 @@
-#include "model/mtp_module.h"
+#include "model/heads/mtp_module.h"
 
 #include "runtime/operators/dispatch.h"
 #include "runtime/operators/embedding.h"
@@ -112,8 +112,9 @@ void MtpModule::backward_weight(const LayerContext& context, const Tensor& dout,
                                   .x = saved.joined,
                                   .dweight = gradient_.eh_proj,
                                   .accumulate = context.begun.weight});
-  embedding_backward_weight(
-      stream, {.dout = gradients.dembedded, .tokens = tokens, .first = depth_, .dtable = dtable});
+  if (dtable.defined())
+    embedding_backward_weight(
+        stream, {.dout = gradients.dembedded, .tokens = tokens, .first = depth_, .dtable = dtable});
 }
 
 }  // namespace foretoken

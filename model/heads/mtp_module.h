@@ -5,7 +5,7 @@
 //   joined = [ RMSNorm(Emb(t_{i+k}); enorm) ; RMSNorm(hᵏ⁻¹ᵢ; hnorm) ]    or hidden first
 //   out    = Blockₖ( eh_proj · joined )
 //
-// The module's final norm and the head are the last stage's: it has the same pair for every depth.
+// The module's final norm is its host's (model/heads/sequential_heads.h), which has one for every depth.
 
 #include <string>
 #include <vector>
@@ -46,7 +46,7 @@ class MtpModule {
   void backward_input(const LayerContext& context, const Tensor& dout, const Tensor& hidden,
                       const Tensor& dhidden, bool accumulate, const Saved& saved, const Gradients& gradients,
                       const Block::Scratch& scratch) const;
-  /// += into the matrices' gradients and into dtable [V, C]
+  /// += into the matrices' gradients and, where it is defined, into dtable [V, C]
   void backward_weight(const LayerContext& context, const Tensor& dout, const Tensor& tokens,
                        const Tensor& dtable, const Saved& saved, const Gradients& gradients) const;
 

@@ -1,5 +1,6 @@
-"""Makes model_golden.h5: logits, losses and gradients of small models with MTP modules, by PyTorch and the Llama
-layers of Hugging Face's transformers, so that tests/model/golden_test.cpp compares with an independent implementation.
+"""Makes model_golden.h5: logits, losses and gradients of small models with each kind of prediction heads, by PyTorch and the
+Llama layers of Hugging Face's transformers, so that tests/model/golden_test.cpp compares with an independent
+implementation.
 
 Run by hand:  pip install torch transformers h5py;  python make_model_golden.py model_golden.h5
 """
@@ -18,7 +19,7 @@ B, T, V, C, L = 2, 12, 11, 8, 2
 LAMBDA = 0.6
 
 
-class Module(nn.Module):
+class SequentialHead(nn.Module):
     """One DeepSeek-V3 MTP module around a Llama decoder layer."""
 
     def __init__(self, config, layer):
@@ -39,6 +40,53 @@ class Module(nn.Module):
             yield f"{prefix}.{name}", parameter
 
 
+class ParallelHead(nn.Module):
+    """Gloeckle et al.'s head: a decoder layer on what the trunk's last layer takes."""
+
+    def __init__(self, config, layer):
+        super().__init__()
+        self.layer = LlamaDecoderLayer(config, layer)
+
+    def names(self, prefix):
+        for name, parameter in self.layer.named_parameters():
+            yield f"{prefix}.{name}", parameter
+
+
+class ResidualHead(nn.Module):
+    """A step embedding and a residual MLP, or Medusa's residual block."""
+
+    def __init__(self, config, form):
+        super().__init__()
+        if form == "medusa":
+            self.fc1 = nn.Linear(C, C, bias=False)
+        else:
+            self.step_embedding = nn.Parameter(torch.empty(C))
+            self.fc1 = nn.Linear(C, config.intermediate_size, bias=False)
+            self.fc2 = nn.Linear(config.intermediate_size, C, bias=False)
+        self.form = form
+
+    def forward(self, hidden):
+        if self.form == "medusa":
+            return hidden + F.silu(self.fc1(hidden))
+        hidden = hidden + self.step_embedding
+        return hidden + self.fc2(F.gelu(self.fc1(hidden)))
+
+    def names(self, prefix):
+        for name, parameter in self.named_parameters():
+            yield f"{prefix}.{name}" + (".weight" if name == "step_embedding" else ""), parameter
+
+
+class LinearHead(nn.Module):
+    """An output matrix of its own."""
+
+    def __init__(self):
+        super().__init__()
+        self.head = nn.Linear(C, V, bias=False)
+
+    def names(self, prefix):
+        yield f"{prefix}.head.weight", self.head.weight
+
+
 def mask(document_start, within_documents):
     """[B, 1, T, T] additive: causal, and within the document where asked for."""
     position = torch.arange(T)
@@ -49,13 +97,16 @@ def mask(document_start, within_documents):
     return torch.zeros(B, 1, T, T).masked_fill(~allowed[:, None], float("-inf"))
 
 
-def case(file, name, *, depths, tied, concat, trunk_hidden, recycled_hidden, within_documents):
-    torch.manual_seed(len(name))
+def case(file, name, *, kind="sequential", depths, tied=False, repeat=False, concat="embedding_first",
+         trunk_hidden="normed", recycled_hidden="normed", residual_form="mlp", within_documents, seed=None):
+    torch.manual_seed(seed or len(name))
     config = LlamaConfig(hidden_size=C, num_hidden_layers=L, num_attention_heads=4, num_key_value_heads=2, head_dim=4,
                          intermediate_size=12, vocab_size=V, rms_norm_eps=1e-5, rope_theta=10000.0,
                          tie_word_embeddings=tied, attn_implementation="eager")
     model = LlamaForCausalLM(config)
-    modules = nn.ModuleList(Module(config, L + k) for k in range(depths))
+    make = {"sequential": lambda k: SequentialHead(config, L + k), "parallel": lambda k: ParallelHead(config, L + k),
+            "residual": lambda k: ResidualHead(config, residual_form), "linear": lambda k: LinearHead()}[kind]
+    modules = nn.ModuleList(make(k) for k in range(1 if repeat else depths))
     for parameter in [*model.parameters(), *modules.parameters()]:
         nn.init.normal_(parameter, std=0.4)
 
@@ -76,28 +127,34 @@ def case(file, name, *, depths, tied, concat, trunk_hidden, recycled_hidden, wit
         return out[0] if isinstance(out, tuple) else out
 
     for layer in model.model.layers:
-        raw = run(layer, raw)
+        last_input, raw = raw, run(layer, raw)
     normed = model.model.norm(raw)
 
-    def head_loss(hidden, depth):
-        logits = model.lm_head(hidden)
+    def head_loss(hidden, depth, output=model.lm_head):
+        logits = output(hidden)
         target = tokens[:, depth + 1 : depth + 1 + T]
         valid = document_start[:, depth + 1 : depth + 1 + T] == document_start[:, :T]
         return logits, F.cross_entropy(logits[valid], target[valid])
 
-    logits, losses = [], []
-    for depth in range(depths + 1):
-        if depth > 0:
-            module = modules[depth - 1]
+    outputs = [head_loss(normed, 0)]
+    trunk_normed = normed
+    for depth in range(1, depths + 1):
+        head = modules[0 if repeat else depth - 1]
+        if kind == "sequential":
             convention = trunk_hidden if depth == 1 else recycled_hidden
-            embedded = module.enorm(model.model.embed_tokens(tokens[:, depth : depth + T]))
-            hidden = module.hnorm(normed if convention == "normed" else raw)
+            embedded = head.enorm(model.model.embed_tokens(tokens[:, depth : depth + T]))
+            hidden = head.hnorm(normed if convention == "normed" else raw)
             halves = [embedded, hidden] if concat == "embedding_first" else [hidden, embedded]
-            raw = run(module.layer, module.eh_proj(torch.cat(halves, -1)))
-            normed = module.norm(raw)
-        depth_logits, loss = head_loss(normed, depth)
-        logits.append(depth_logits)
-        losses.append(loss)
+            raw = run(head.layer, head.eh_proj(torch.cat(halves, -1)))
+            normed = head.norm(raw)
+            outputs.append(head_loss(normed, depth))
+        elif kind == "parallel":
+            outputs.append(head_loss(model.model.norm(run(head.layer, last_input)), depth))
+        elif kind == "residual":
+            outputs.append(head_loss(head(trunk_normed), depth))
+        else:
+            outputs.append(head_loss(trunk_normed, depth, head.head))
+    logits, losses = zip(*outputs)
     total = losses[0] + sum(LAMBDA / depths * loss for loss in losses[1:])
     total.backward()
 
@@ -105,7 +162,7 @@ def case(file, name, *, depths, tied, concat, trunk_hidden, recycled_hidden, wit
     for k, module in enumerate(modules):
         parameters |= dict(module.names(f"model.layers.{L + k}"))
     group = file.create_group(name)
-    group.attrs.update(depths=depths, tied=int(tied), concat=concat, trunk_hidden=trunk_hidden,
+    group.attrs.update(kind=kind, depths=depths, repeat=int(repeat), residual_form=residual_form, tied=int(tied), concat=concat, trunk_hidden=trunk_hidden,
                        recycled_hidden=recycled_hidden, within_documents=int(within_documents), loss_weight=LAMBDA)
     group["tokens"] = tokens.int().numpy()
     group["document_start"] = document_start.int().numpy()
@@ -120,9 +177,13 @@ def case(file, name, *, depths, tied, concat, trunk_hidden, recycled_hidden, wit
 
 with h5py.File(sys.argv[1], "w", libver="earliest") as out:
     out.attrs["made_by"] = f"torch {torch.__version__}, transformers {transformers.__version__}"
-    case(out, "main_only", depths=0, tied=False, concat="embedding_first", trunk_hidden="normed",
-         recycled_hidden="normed", within_documents=False)
-    case(out, "deepseek", depths=2, tied=False, concat="embedding_first", trunk_hidden="normed",
-         recycled_hidden="normed", within_documents=True)
+    case(out, "main_only", depths=0, within_documents=False)
+    case(out, "deepseek", depths=2, within_documents=True)
     case(out, "paper_tied", depths=3, tied=True, concat="hidden_first", trunk_hidden="raw", recycled_hidden="raw",
          within_documents=False)
+    case(out, "repeated", depths=3, repeat=True, within_documents=True)
+    case(out, "parallel", kind="parallel", depths=3, within_documents=True, seed=5)
+    case(out, "parallel_tied", kind="parallel", depths=2, tied=True, within_documents=False)
+    case(out, "residual", kind="residual", depths=3, tied=True, within_documents=True)
+    case(out, "medusa", kind="residual", residual_form="medusa", depths=3, within_documents=True)
+    case(out, "linear", kind="linear", depths=3, tied=True, within_documents=True)

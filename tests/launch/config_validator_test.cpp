@@ -104,6 +104,23 @@ TEST_CASE("a vocabulary smaller than the dataset's is refused") {
   CHECK_NOTHROW(validate_vocabulary(config, 200, "data.h5"));
 }
 
+TEST_CASE("a switch of another kind of heads is refused, not ignored") {
+  CHECK(refusal([] { validate(config_of("[mtp]\nkind = \"parallel\"\nrepeat = true\n")); }) ==
+        "t.toml:3, t.toml:2: mtp: repeat = true belongs to kind \"sequential\", but kind is \"parallel\"");
+  CHECK(refusal([] { validate(config_of("[mtp]\nresidual_form = \"medusa\"\n")); }) ==
+        "t.toml:2: mtp: residual_form = \"medusa\" belongs to kind \"residual\", but kind is \"sequential\"");
+  CHECK_NOTHROW(validate(config_of("[mtp]\nkind = \"residual\"\nresidual_form = \"medusa\"\n")));
+}
+
+TEST_CASE("parallel heads need a layer on the last stage") {
+  const std::string heads = "[mtp]\nkind = \"parallel\"\ndepths = 2\n";
+  CHECK_NOTHROW(resolve_grid(config_of("[parallel]\npp = 5\n"), 5));
+  CHECK(refusal([&] { resolve_grid(config_of(heads + "[parallel]\npp = 5\n"), 5); }) ==
+        "t.toml:5: parallel: pp 5 × virtual_stages 1 = 5 stages need at least 5 layers, the model has 4");
+  CHECK(refusal([&] { validate(config_of(heads + "[parallel]\npp = 2\nblocks_per_stage = [4, 0]\n")); }) ==
+        "t.toml:6, t.toml:5: partition: [4, 0]: stage 1 has 0 blocks, expected at least 1");
+}
+
 TEST_CASE("a resumed run keeps its model and its conventions but may change its layout") {
   const Config before = config_of("[mtp]\ndepths = 2\n");
   Config config = before;

@@ -28,10 +28,10 @@ struct Serial {
         microbatches{first.input(), second.input()},
         counts(target_counts(microbatches, mtp.depths, shape.length)) {
     model.parameters().initialize(stream, 7);
-    // Norm weights that are not all one.
+    // Norm weights that are not all one, and nothing that is zero.
     for (const ParameterUnit& unit : model.parameters().units())
       for (const ParameterSpec& spec : unit.specs)
-        if (spec.init == Init::ones) fill_normal(model.parameters().value(spec.name), spec.name);
+        if (spec.init != Init::normal) fill_normal(model.parameters().value(spec.name), spec.name);
   }
 
   static RankModelOptions options(const ModelConfig& config, const MtpConfig& mtp, bool split_backward,
@@ -48,6 +48,11 @@ struct Serial {
   }
 
   void check_gradients(bool split_backward) {
+    take_gradients(split_backward);
+    for (const ParameterUnit& unit : model.parameters().units()) check_gradients_of(unit);
+  }
+
+  void take_gradients(bool split_backward) {
     int finals = 0;
     poison(model.parameters().gradients());  // what is left of it is in no gradient, and not in the padding
     model.begin_step({.microbatches = microbatches,
@@ -65,18 +70,18 @@ struct Serial {
     if (split_backward)  // the first microbatch is the last one here
       for (int m : {1, 0}) model.backward_weight(0, m, m);
     CHECK(finals == static_cast<int>(model.parameters().units().size()));
+  }
 
-    for (const ParameterUnit& unit : model.parameters().units()) {
-      const ParameterSpec& last = unit.specs.back();
-      for (std::int64_t i = last.offset + last.shape.elements(); i < unit.end; ++i)
-        REQUIRE(model.parameters().gradients().as<double>()[i] == 0);
-      for (const ParameterSpec& spec : unit.specs) {
-        INFO(spec.name);
-        // Every element of the norms, a seventh of the matrices.
-        const std::int64_t stride = spec.shape.rank() == 1 ? 1 : 7;
-        CHECK(gradient_mismatch([&] { return loss(); }, model.parameters().value(spec.name),
-                                model.parameters().gradient(spec.name), stride) == "");
-      }
+  void check_gradients_of(const ParameterUnit& unit) {
+    const ParameterSpec& last = unit.specs.back();
+    for (std::int64_t i = last.offset + last.shape.elements(); i < unit.end; ++i)
+      REQUIRE(model.parameters().gradients().as<double>()[i] == 0);
+    for (const ParameterSpec& spec : unit.specs) {
+      INFO(spec.name);
+      // Every element of the norms, a seventh of the matrices.
+      const std::int64_t stride = spec.shape.rank() == 1 ? 1 : 7;
+      CHECK(gradient_mismatch([&] { return loss(); }, model.parameters().value(spec.name),
+                              model.parameters().gradient(spec.name), stride) == "");
     }
   }
 };
@@ -113,6 +118,48 @@ TEST_CASE("the model's gradients match finite differences whatever backward reco
   if (recompute == Recompute::full && split_backward) return;  // refused: see the next test
   CAPTURE(static_cast<int>(recompute), split_backward);
   Serial(tiny_model(), {.depths = 2}, split_backward, recompute).check_gradients(split_backward);
+}
+
+TEST_CASE("every kind of head has gradients that match finite differences") {
+  const NamedHeads heads = GENERATE(from_range(every_kind_of_heads(3)));
+  const bool tied = GENERATE(false, true);
+  const bool split_backward = GENERATE(false, true);
+  const auto recompute = GENERATE(Recompute::none, Recompute::selective, Recompute::full);
+  if (recompute == Recompute::full && split_backward) return;  // refused: see the last test
+  CAPTURE(heads.name, tied, split_backward, static_cast<int>(recompute));
+  ModelConfig config = tiny_model();
+  config.tie_word_embeddings = tied;
+  Serial(config, heads.mtp, split_backward, recompute).check_gradients(split_backward);
+}
+
+TEST_CASE("detached heads learn, and leave the main model the bits of a run without them") {
+  NamedHeads heads = GENERATE(from_range(every_kind_of_heads(3)));
+  const bool tied = GENERATE(false, true);
+  const bool split_backward = GENERATE(false, true);
+  const auto trunk_hidden = GENERATE(Hidden::normed, Hidden::raw);
+  if (trunk_hidden == Hidden::raw && heads.mtp.kind != MtpConfig::Kind::sequential) return;
+  CAPTURE(heads.name, tied, split_backward, static_cast<int>(trunk_hidden));
+  ModelConfig config = tiny_model();
+  config.tie_word_embeddings = tied;
+  heads.mtp.detach_heads = true;
+  heads.mtp.trunk_hidden = heads.mtp.recycled_hidden = trunk_hidden;
+  Serial with(config, heads.mtp, split_backward), without(config, {.depths = 0}, split_backward);
+  // The same rows: without heads the look-ahead is there, and nobody looks.
+  without.microbatches = with.microbatches;
+  without.counts.assign(1, with.counts.front());
+  with.take_gradients(split_backward);
+  without.take_gradients(split_backward);
+  for (const ParameterUnit& unit : with.model.parameters().units()) {
+    if (unit.name.starts_with("mtp")) {
+      with.check_gradients_of(unit);
+      continue;
+    }
+    for (const ParameterSpec& spec : unit.specs) {
+      INFO(spec.name);
+      CHECK(mismatch(with.model.parameters().gradient(spec.name),
+                     without.model.parameters().gradient(spec.name), 0, 0) == "");
+    }
+  }
 }
 
 TEST_CASE("full recomputation and a weight half that may come later do not go together") {

@@ -35,17 +35,6 @@ std::vector<Sets> layouts_of(int ranks) {
            "parallel.schedule=interleaved_1f1b", "parallel.sharded_optimizer=true"}};
 }
 
-std::string name_of(const Sets& sets) {
-  std::string name;
-  for (const std::string& set : sets) name += set.substr(set.find('.') + 1) + " ";
-  return name;
-}
-
-Sets operator+(Sets a, const Sets& b) {
-  a.insert(a.end(), b.begin(), b.end());
-  return a;
-}
-
 }  // namespace
 
 TEST_CASE("fifty steps have the serial run's losses to 1e-5 in every layout", "[ranks1][ranks2][ranks4]") {

@@ -59,6 +59,9 @@ TEST_CASE("the embedding unburdens the first stage, the head and its MTP modules
   CHECK(partition_layers(equal_costs(12, 0, 2), grid_of(4)) == std::vector<int>{3, 3, 4, 2});
   CHECK(partition_layers(equal_costs(10, 1, 1), grid_of(3)) == std::vector<int>{3, 4, 3});
   CHECK(partition_layers(equal_costs(3, 0, 100), grid_of(4)) == std::vector<int>{1, 1, 1, 0});
+  LayerCosts with_last = equal_costs(12, 0, 4);
+  with_last.fewest_on_last = 1;
+  CHECK(partition_layers(with_last, grid_of(4)) == std::vector<int>{3, 4, 4, 1});
 }
 
 TEST_CASE("a partition's dearest stage is the least of all partitions'") {
@@ -105,4 +108,7 @@ TEST_CASE("a partition written by hand is checked") {
   CHECK_THROWS_WITH(validate_partition({5, 4, -1}, 8, grid_of(3)), contains("stage 2 has -1 blocks"));
   CHECK_THROWS_WITH(validate_partition({3, 3, 3}, 8, grid_of(3)), contains("9 blocks, but the model has 8"));
   CHECK_THROWS_AS(validate_partition({1, 1, 1}, 1, grid_of(3)), UsageError);
+  CHECK_THROWS_WITH(validate_partition({4, 4, 0}, 8, grid_of(3), 1),
+                    contains("stage 2 has 0 blocks, expected at least 1"));
+  CHECK_THROWS_WITH(validate_partition({1, 1, 0}, 2, grid_of(3), 1), contains("need at least 3 layers"));
 }

@@ -12,16 +12,50 @@
 namespace foretoken::testing {
 
 const std::vector<GoldenCase>& golden_cases() {
+  using Kind = MtpConfig::Kind;
   static const std::vector<GoldenCase> cases{
       {.name = "main_only", .mtp = {.depths = 0, .loss_weight = 0.6}},
-      {.name = "deepseek", .mtp = {.depths = 2, .loss_weight = 0.6}, .within_documents = true},
+      {.name = "deepseek",
+       .mtp = {.depths = 2, .loss_weight = 0.6},
+       .head_tensors = 2 * 13,
+       .within_documents = true},
       {.name = "paper_tied",
        .mtp = {.depths = 3,
                .concat = MtpConfig::Concat::hidden_first,
                .trunk_hidden = MtpConfig::Hidden::raw,
                .recycled_hidden = MtpConfig::Hidden::raw,
                .loss_weight = 0.6},
-       .tied = true}};
+       .head_tensors = 3 * 13,
+       .tied = true},
+      {.name = "repeated",
+       .mtp = {.depths = 3, .repeat = true, .loss_weight = 0.6},
+       .head_tensors = 13,
+       .within_documents = true},
+      {.name = "parallel",
+       .mtp = {.kind = Kind::parallel, .depths = 3, .loss_weight = 0.6},
+       .head_tensors = 3 * 9,
+       .within_documents = true},
+      {.name = "parallel_tied",
+       .mtp = {.kind = Kind::parallel, .depths = 2, .loss_weight = 0.6},
+       .head_tensors = 2 * 9,
+       .tied = true},
+      {.name = "residual",
+       .mtp = {.kind = Kind::residual, .depths = 3, .loss_weight = 0.6},
+       .head_tensors = 3 * 3,
+       .tied = true,
+       .within_documents = true},
+      {.name = "medusa",
+       .mtp = {.kind = Kind::residual,
+               .depths = 3,
+               .residual_form = MtpConfig::ResidualForm::medusa,
+               .loss_weight = 0.6},
+       .head_tensors = 3,
+       .within_documents = true},
+      {.name = "linear",
+       .mtp = {.kind = Kind::linear, .depths = 3, .loss_weight = 0.6},
+       .head_tensors = 3,
+       .tied = true,
+       .within_documents = true}};
   return cases;
 }
 
@@ -72,7 +106,7 @@ std::vector<GoldenComparison> run_golden(Stream& stream, const GoldenCase& golde
   Arena device(stream.device());
   const Tensor logits = device.tensor(activations, {shape.tokens(), config.vocab_size});
   for (int depth = 0; depth <= golden.mtp.depths; ++depth) {
-    model.logits(0, depth, logits);
+    model.logits(0, 0, depth, logits);
     compare(fmt::format("logits/{}", depth), logits);
   }
   model.backward(0, 0, 0);

@@ -29,6 +29,19 @@ RankModelOptions serial_options(const ModelConfig& model, const MtpConfig& mtp, 
   return options;
 }
 
+std::vector<NamedHeads> every_kind_of_heads(std::int64_t depths) {
+  using Kind = MtpConfig::Kind;
+  const MtpConfig mtp{.depths = depths, .loss_weight = 0.6};
+  std::vector<NamedHeads> all{{"sequential", mtp}, {"repeated", mtp}, {"parallel", mtp},
+                              {"residual", mtp},   {"medusa", mtp},   {"linear", mtp}};
+  all[1].mtp.repeat = true;
+  all[2].mtp.kind = Kind::parallel;
+  all[3].mtp.kind = all[4].mtp.kind = Kind::residual;
+  all[4].mtp.residual_form = MtpConfig::ResidualForm::medusa;
+  all[5].mtp.kind = Kind::linear;
+  return all;
+}
+
 TinyBatch::TinyBatch(const MicrobatchShape& shape, std::int64_t depths, std::int64_t vocab_size,
                      std::uint64_t seed, bool documents) {
   const std::int64_t width = shape.length + 1 + depths;

@@ -1,6 +1,7 @@
 #pragma once
 // Models of a few thousand parameters, whole on one rank, for tests.
 
+#include <string>
 #include <vector>
 
 #include "model/rank_model.h"
@@ -14,6 +15,13 @@ ModelConfig tiny_model();
 /// The whole model on one rank, one stage.
 RankModelOptions serial_options(const ModelConfig& model, const MtpConfig& mtp, const MicrobatchShape& shape,
                                 DType dtype, int slots, bool split_backward = false);
+
+/// One of every kind of prediction heads, and of every form of a kind, with the given depths.
+struct NamedHeads {
+  std::string name;
+  MtpConfig mtp;
+};
+std::vector<NamedHeads> every_kind_of_heads(std::int64_t depths);
 
 /// Rows of tokens in [0, vocab), with a document border in some.
 class TinyBatch {

@@ -40,6 +40,17 @@ void write_dataset(const std::string& path, int documents) {
 
 }  // namespace
 
+Sets operator+(Sets a, const Sets& b) {
+  a.insert(a.end(), b.begin(), b.end());
+  return a;
+}
+
+std::string name_of(const Sets& sets) {
+  std::string name;
+  for (const std::string& set : sets) name += set.substr(set.find('.') + 1) + " ";
+  return name;
+}
+
 TrainingLab::TrainingLab(MpiCommunicator& world, int documents) : world_(world) {
   if (world.rank() == 0) {
     owned_ = std::make_unique<TemporaryFolder>();

@@ -1,0 +1,41 @@
+#include "model/heads/linear_heads.h"
+
+#include "model/layout.h"
+#include "runtime/operators/elementwise.h"
+
+namespace foretoken {
+
+std::vector<ParameterSpec> LinearHeads::parameters(const ModelConfig& model, const MtpConfig&,
+                                                   const std::string& prefix) {
+  return {{.name = prefix + ".head.weight",
+           .shape = {model.vocab_size, model.hidden_size},
+           .std = model.initializer_range,
+           .gradient_overwritten = true}};
+}
+
+double LinearHeads::cost(const ModelConfig&, const MtpConfig&, double) {
+  return 0;
+}
+
+LinearHeads::LinearHeads(const HeadsPlan& plan) : HeadsInTurn(plan) {
+  for (int depth = 1; depth <= depths(); ++depth) {
+    const std::string name = mtp_prefix(plan.model, plan.mtp, depth) + ".head.weight";
+    matrices_.push_back(
+        {.weight = plan.parameters.weight(name), .gradient = plan.parameters.gradient(name), .begins = true});
+  }
+  if (detached_) dhidden_ = {};
+}
+
+Tensor LinearHeads::hidden(const LayerContext&, int slot, int) const {
+  return at(slot).trunk.normed;
+}
+
+OutputMatrix LinearHeads::output(int depth) const {
+  return matrices_[static_cast<std::size_t>(depth) - 1];
+}
+
+void LinearHeads::head_backward(const LayerContext& context, int slot, int, const Tensor& dhidden) const {
+  if (dhidden.defined()) add(context.stream, dhidden, at(slot).dtrunk.normed);
+}
+
+}  // namespace foretoken

@@ -1,0 +1,25 @@
+#pragma once
+// An output matrix of its own for every depth on the trunk's normed output: logitsᵏ = n · Wₖᵀ.
+
+#include "model/heads/heads_in_turn.h"
+
+namespace foretoken {
+
+class LinearHeads : public HeadsInTurn {
+ public:
+  static std::vector<ParameterSpec> parameters(const ModelConfig& model, const MtpConfig& mtp,
+                                               const std::string& prefix);
+  static double cost(const ModelConfig& model, const MtpConfig& mtp, double block);
+
+  explicit LinearHeads(const HeadsPlan& plan);
+
+  Tensor hidden(const LayerContext& context, int slot, int depth) const override;
+  OutputMatrix output(int depth) const override;
+
+ private:
+  void head_backward(const LayerContext& context, int slot, int depth, const Tensor& dhidden) const override;
+
+  std::vector<OutputMatrix> matrices_;  // [D]
+};
+
+}  // namespace foretoken

@@ -1,0 +1,63 @@
+#include "model/heads/parallel_heads.h"
+
+#include "model/layout.h"
+#include "runtime/operators/dispatch.h"
+#include "runtime/operators/elementwise.h"
+#include "runtime/operators/rms_norm.h"
+
+namespace foretoken {
+
+std::vector<ParameterSpec> ParallelHeads::parameters(const ModelConfig& model, const MtpConfig&,
+                                                     const std::string& prefix) {
+  return Block::parameters(model, prefix);
+}
+
+double ParallelHeads::cost(const ModelConfig&, const MtpConfig&, double block) {
+  return block;
+}
+
+ParallelHeads::ParallelHeads(const HeadsPlan& plan)
+    : HeadsInTurn(plan),
+      eps_(plan.model.rms_norm_eps),
+      norm_(plan.parameters.weight(final_norm_name)),
+      dnorm_(detached_ ? Tensor{} : plan.parameters.gradient(final_norm_name)),
+      saved_(Block::plan_saved(plan.arena, plan.model, plan.activations, plan.scratch)),
+      gradients_(Block::plan_gradients(plan.arena, plan.model, plan.activations, plan.scratch)),
+      scratch_(plan.scratch) {
+  // A head's forward is run right before its backward: there is nothing to run again.
+  const Recompute recompute =
+      plan.activations.recompute == Recompute::full ? Recompute::none : plan.activations.recompute;
+  for (int depth = 1; depth <= depths(); ++depth)
+    blocks_.emplace_back(plan.model, plan.parameters, mtp_prefix(plan.model, plan.mtp, depth), recompute);
+  const std::int64_t n = plan.activations.shape.tokens(), c = plan.model.hidden_size;
+  const auto tensor = [&](const Shape& shape) { return plan.arena.tensor(plan.activations.dtype, shape); };
+  raw_ = tensor({n, c});
+  rstd_ = plan.arena.tensor(statistics_dtype(plan.activations.dtype), {n});
+  hidden_ = tensor({plan.activations.shape.rows, plan.activations.shape.length, c});
+  if (!detached_) dinput_ = tensor({n, c});
+}
+
+Tensor ParallelHeads::hidden(const LayerContext& context, int slot, int depth) const {
+  blocks_[static_cast<std::size_t>(depth) - 1].forward(context, at(slot).trunk.last_input, raw_, saved_);
+  rms_norm_forward(context.stream,
+                   {.x = raw_, .weight = norm_, .eps = eps_, .out = {hidden_}, .rstd = rstd_});
+  return hidden_;
+}
+
+void ParallelHeads::head_backward(const LayerContext& context, int slot, int depth,
+                                  const Tensor& dhidden) const {
+  const Block& block = blocks_[static_cast<std::size_t>(depth) - 1];
+  // hidden = RMSNorm(raw)
+  const Tensor draw = hidden_.view(raw_.shape);
+  rms_norm_backward(
+      context.stream,
+      {.dout = {dhidden}, .x = raw_, .weight = norm_, .rstd = rstd_, .dx = draw, .dweight = dnorm_});
+  // raw = block(last_input)
+  const bool first = depth == 1 && !detached_;
+  const Tensor dx = first ? dinput_ : dhidden.view(raw_.shape);
+  block.backward_input(context, draw, at(slot).trunk.last_input, dx, saved_, gradients_, scratch_);
+  block.backward_weight(context, draw, saved_, gradients_);
+  if (!first && !detached_) add(context.stream, dx, dinput_);
+}
+
+}  // namespace foretoken

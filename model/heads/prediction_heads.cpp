@@ -1,0 +1,59 @@
+#include "model/heads/prediction_heads.h"
+
+#include "model/heads/linear_heads.h"
+#include "model/heads/parallel_heads.h"
+#include "model/heads/residual_heads.h"
+#include "model/heads/sequential_heads.h"
+#include "model/layout.h"
+#include "runtime/error.h"
+
+namespace foretoken {
+
+namespace {
+
+template <class Heads>
+constexpr HeadKind kind_of() {
+  return {.parameters = Heads::parameters, .cost = Heads::cost, .make = [](const HeadsPlan& plan) {
+            return std::unique_ptr<PredictionHeads>(std::make_unique<Heads>(plan));
+          }};
+}
+
+}  // namespace
+
+const HeadKind& head_kind(MtpConfig::Kind kind) {
+  static const HeadKind sequential = [] {
+    HeadKind row = kind_of<SequentialHeads>();
+    row.embeds = true;
+    return row;
+  }();
+  static const HeadKind parallel = [] {
+    HeadKind row = kind_of<ParallelHeads>();
+    row.takes_last_input = true;
+    return row;
+  }();
+  static const HeadKind residual = kind_of<ResidualHeads>();
+  static const HeadKind linear = kind_of<LinearHeads>();
+  switch (kind) {
+    case MtpConfig::Kind::sequential:
+      return sequential;
+    case MtpConfig::Kind::parallel:
+      return parallel;
+    case MtpConfig::Kind::residual:
+      return residual;
+    case MtpConfig::Kind::linear:
+      return linear;
+  }
+  throw DefectError("heads: kind {} is none", static_cast<int>(kind));
+}
+
+PredictionHeads::PredictionHeads(const HeadsPlan& plan)
+    : detached_(plan.mtp.detach_heads),
+      depths_(static_cast<int>(plan.mtp.depths)),
+      shared_{.weight = plan.parameters.weight(output_matrix_name(plan.model)),
+              .gradient = detached_ ? Tensor{} : plan.parameters.gradient(output_matrix_name(plan.model))} {}
+
+OutputMatrix PredictionHeads::output(int) const {
+  return shared_;
+}
+
+}  // namespace foretoken

@@ -1,0 +1,92 @@
+#pragma once
+// What predicts further than the next token: the depths k = 1..D of multi-token prediction, beside the main
+// model on the last stage. Each kind (model/config.h has the formulas) is a class behind one interface. A
+// head makes of the trunk's tensors, at every depth, the hidden state that an output matrix turns into
+// logits:
+//
+//   logitsᵏ = hidden(k) · output(k).weightᵀ
+//
+// The predictor (model/predictor.h) hosts it, and owns the matrix that depths share and the losses.
+
+#include <functional>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "model/block.h"
+
+namespace foretoken {
+
+/// What the trunk hands the heads of one microbatch in flight; also the gradients of that.
+struct TrunkTensors {
+  Tensor last_input;  // [N, C] what its last block takes; undefined where the stage has no block
+  Tensor raw;         // [N, C] its output
+  Tensor normed;      // [B, T, C] RMSNorm(raw; model.norm)
+};
+
+struct OutputMatrix {
+  Tensor weight;        // [V, C]
+  Tensor gradient;      // [V, C]; undefined where none is taken
+  bool begins = false;  // the first microbatch of a step overwrites the gradient, else it is added to
+};
+
+/// Takes the loss of a depth from its hidden state [B, T, C], and fills dhidden where that is defined.
+using DepthLoss =
+    std::function<void(int depth, const Tensor& hidden, const OutputMatrix& matrix, const Tensor& dhidden)>;
+
+/// Everything the heads are built from.
+struct HeadsPlan {
+  Stream& stream;
+  const ModelConfig& model;
+  const MtpConfig& mtp;
+  const Parameters& parameters;
+  Arena& arena;
+  const ActivationPlan& activations;
+  const Block::Scratch& scratch;  // of the stage's blocks
+};
+
+class PredictionHeads {
+ public:
+  explicit PredictionHeads(const HeadsPlan& plan);
+  virtual ~PredictionHeads() = default;
+
+  int depths() const { return depths_; }
+
+  /// Plans the buffers of one more microbatch in flight.
+  virtual void add_slot(const TrunkTensors& trunk, const TrunkTensors& dtrunk) = 0;
+  /// Follows the trunk's forward.
+  virtual void forward(const LayerContext& context, const MicrobatchInput& input, int slot) const = 0;
+  /// Of the microbatch last forwarded into the slot; valid until the next call.
+  virtual Tensor hidden(const LayerContext& context, int slot, int depth) const = 0;
+  virtual OutputMatrix output(int depth) const;
+  /// Calls loss for every depth in its input half. Unless heads are detached: += into dtrunk.normed, and =
+  /// into what the next two say.
+  virtual void backward(const LayerContext& context, const MicrobatchInput& input, int slot, Halves halves,
+                        const DepthLoss& loss) const = 0;
+  /// Whether backward fills dtrunk.raw.
+  virtual bool gives_raw_gradient() const { return false; }
+  /// [N, C] filled by backward: joins what the last block gives for its input. Undefined where there is none.
+  virtual Tensor last_input_gradient() const { return {}; }
+
+ protected:
+  bool detached_;
+
+ private:
+  int depths_;
+  OutputMatrix shared_;
+};
+
+/// What the rest of the program knows of a kind.
+struct HeadKind {
+  /// What one depth owns, its names beginning with `prefix`.
+  std::vector<ParameterSpec> (*parameters)(const ModelConfig& model, const MtpConfig& mtp,
+                                           const std::string& prefix);
+  /// Forward FLOPs per token of one depth but its output matrix, where a block costs `block`.
+  double (*cost)(const ModelConfig& model, const MtpConfig& mtp, double block);
+  std::unique_ptr<PredictionHeads> (*make)(const HeadsPlan& plan);
+  bool embeds = false;            // looks tokens up: the last stage holds the embedding table
+  bool takes_last_input = false;  // the last stage holds the trunk's last block
+};
+const HeadKind& head_kind(MtpConfig::Kind kind);
+
+}  // namespace foretoken

@@ -1,0 +1,115 @@
+#include "model/heads/residual_heads.h"
+
+#include "model/layout.h"
+#include "runtime/operators/activation.h"
+#include "runtime/operators/elementwise.h"
+#include "runtime/operators/linear.h"
+
+namespace foretoken {
+
+namespace {
+
+bool is_mlp(const MtpConfig& mtp) {
+  return mtp.residual_form == MtpConfig::ResidualForm::mlp;
+}
+
+}  // namespace
+
+std::vector<ParameterSpec> ResidualHeads::parameters(const ModelConfig& model, const MtpConfig& mtp,
+                                                     const std::string& prefix) {
+  const std::int64_t c = model.hidden_size, f = model.intermediate_size;
+  if (!is_mlp(mtp))
+    return {
+        {.name = prefix + ".fc1.weight", .shape = {c, c}, .init = Init::zeros, .gradient_overwritten = true}};
+  const auto spec = [&](const char* name, const Shape& shape, bool decay) {
+    return ParameterSpec{.name = prefix + name,
+                         .shape = shape,
+                         .decay = decay,
+                         .std = model.initializer_range,
+                         .gradient_overwritten = true};
+  };
+  return {spec(".step_embedding.weight", {c}, false), spec(".fc1.weight", {f, c}, true),
+          spec(".fc2.weight", {c, f}, true)};
+}
+
+double ResidualHeads::cost(const ModelConfig& model, const MtpConfig& mtp, double) {
+  const auto c = static_cast<double>(model.hidden_size), f = static_cast<double>(model.intermediate_size);
+  return is_mlp(mtp) ? 4 * c * f : 2 * c * c;
+}
+
+ResidualHeads::ResidualHeads(const HeadsPlan& plan) : HeadsInTurn(plan), mlp_(is_mlp(plan.mtp)) {
+  for (int depth = 1; depth <= depths(); ++depth) {
+    weight_.push_back(weights(plan, plan.parameters.weights(), depth));
+    gradient_.push_back(weights(plan, plan.parameters.gradients(), depth));
+  }
+  const ActivationPlan& activations = plan.activations;
+  const std::int64_t n = activations.shape.tokens(), c = plan.model.hidden_size;
+  const auto tensor = [&](const Shape& shape) { return plan.arena.tensor(activations.dtype, shape); };
+  inner_ = tensor({n, mlp_ ? plan.model.intermediate_size : c});
+  hidden_ = tensor({activations.shape.rows, activations.shape.length, c});
+  if (!mlp_) return;
+  stepped_ = tensor({n, c});
+  active_ = tensor(inner_.shape);
+  ones_ = tensor({n, 1});
+  fill(plan.stream, ones_, 1);
+}
+
+ResidualHeads::Weights ResidualHeads::weights(const HeadsPlan& plan, const Tensor& flat, int depth) const {
+  const std::string prefix = mtp_prefix(plan.model, plan.mtp, depth);
+  const auto single = [&](const char* name) {
+    return Parameters::view(flat, plan.parameters.spec(prefix + name));
+  };
+  Weights weights{.fc1 = single(".fc1.weight")};
+  if (mlp_) {
+    weights.embedding = single(".step_embedding.weight").view({plan.model.hidden_size, 1});
+    weights.fc2 = single(".fc2.weight");
+  }
+  return weights;
+}
+
+Tensor ResidualHeads::hidden(const LayerContext& context, int slot, int depth) const {
+  Stream& stream = context.stream;
+  const Weights& weight = of(weight_, depth);
+  const Tensor& normed = at(slot).trunk.normed;
+  // The step embedding is a linear layer of one input, which is 1.
+  if (mlp_)
+    linear_forward(stream, {.x = ones_, .weight = weight.embedding, .residual = normed, .out = stepped_});
+  linear_forward(stream, {.x = input(slot), .weight = weight.fc1, .out = inner_});
+  if (mlp_) {
+    activation_forward(stream, {.function = Activation::gelu, .x = inner_, .out = active_});
+    linear_forward(stream, {.x = active_, .weight = weight.fc2, .residual = stepped_, .out = hidden_});
+  } else {
+    activation_forward(stream,
+                       {.function = Activation::silu, .x = inner_, .residual = normed, .out = hidden_});
+  }
+  return hidden_;
+}
+
+void ResidualHeads::head_backward(const LayerContext& context, int slot, int depth,
+                                  const Tensor& dhidden) const {
+  Stream& stream = context.stream;
+  const Weights &weight = of(weight_, depth), &gradient = of(gradient_, depth);
+  const auto backward_weight = [&](const Tensor& dout, const Tensor& x, const Tensor& dweight) {
+    linear_backward_weight(stream,
+                           {.dout = dout, .x = x, .dweight = dweight, .accumulate = context.begun.weight});
+  };
+  if (mlp_) {
+    // hidden = u + fc2 · gelu(inner)
+    backward_weight(dhidden, active_, gradient.fc2);
+    linear_backward_input(stream, {.dout = dhidden, .weight = weight.fc2, .dx = active_});
+    activation_backward(stream, {.function = Activation::gelu, .dout = active_, .x = inner_, .dx = inner_});
+  } else {
+    // hidden = n + silu(inner)
+    activation_backward(stream, {.function = Activation::silu, .dout = dhidden, .x = inner_, .dx = inner_});
+  }
+  // inner = fc1 · u, or of n
+  backward_weight(inner_, input(slot), gradient.fc1);
+  if (detached_ && !mlp_) return;
+  linear_backward_input(stream, {.dout = inner_, .weight = weight.fc1, .dx = hidden_});
+  add(stream, dhidden, hidden_);
+  // u = n + e
+  if (mlp_) backward_weight(hidden_, ones_, gradient.embedding);
+  if (!detached_) add(stream, hidden_, at(slot).dtrunk.normed);
+}
+
+}  // namespace foretoken

@@ -1,0 +1,48 @@
+#pragma once
+// A small residual network per depth on the trunk's normed output n, before the shared output matrix:
+//
+//   mlp      u = n + e,  hidden = u + fc2 · GELU(fc1 · u)      fc1 [F, C], e [C]: which depth it is
+//   medusa   hidden = n + SiLU(fc1 · n)                         fc1 [C, C], zero at the start, so that the
+//   head
+//                                                               begins as the main model's (arXiv 2401.10774)
+
+#include "model/heads/heads_in_turn.h"
+
+namespace foretoken {
+
+class ResidualHeads : public HeadsInTurn {
+ public:
+  static std::vector<ParameterSpec> parameters(const ModelConfig& model, const MtpConfig& mtp,
+                                               const std::string& prefix);
+  static double cost(const ModelConfig& model, const MtpConfig& mtp, double block);
+
+  explicit ResidualHeads(const HeadsPlan& plan);
+
+  Tensor hidden(const LayerContext& context, int slot, int depth) const override;
+
+ private:
+  void head_backward(const LayerContext& context, int slot, int depth, const Tensor& dhidden) const override;
+
+  struct Weights {
+    Tensor embedding;  // [C, 1], mlp
+    Tensor fc1;        // [F, C], [C, C]
+    Tensor fc2;        // [C, F], mlp
+  };
+  Weights weights(const HeadsPlan& plan, const Tensor& flat, int depth) const;
+  const Weights& of(const std::vector<Weights>& all, int depth) const {
+    return all[static_cast<std::size_t>(depth) - 1];
+  }
+  /// What fc1 takes in.
+  const Tensor& input(int slot) const { return mlp_ ? stepped_ : at(slot).trunk.normed; }
+
+  bool mlp_;
+  std::vector<Weights> weight_, gradient_;  // [D]
+  // Of the head whose turn it is:
+  Tensor ones_;     // [N, 1]
+  Tensor stepped_;  // [N, C] u
+  Tensor inner_;    // [N, F] fc1's output; in backward its gradient
+  Tensor active_;   // [N, F] GELU of it; in backward its gradient
+  Tensor hidden_;   // [B, T, C]; in backward the gradient of fc1's input
+};
+
+}  // namespace foretoken

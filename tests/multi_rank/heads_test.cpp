@@ -1,0 +1,110 @@
+// Every kind of prediction heads in the main job: the same model whatever the layout, and runs that stop and
+// go on.
+
+#include "tests/support/multi_rank.h"
+#include "tests/support/training_lab.h"
+
+using namespace foretoken;
+using namespace foretoken::testing;
+
+namespace {
+
+const std::vector<Sets>& heads() {
+  static const std::vector<Sets> all{
+      {"mtp.repeat=true", "mtp.depths=3"},
+      {"mtp.detach_heads=true", "model.tie_word_embeddings=true"},
+      {"mtp.kind=parallel", "mtp.depths=3"},
+      {"mtp.kind=parallel", "mtp.detach_heads=true", "model.tie_word_embeddings=true"},
+      {"mtp.kind=residual", "model.tie_word_embeddings=true"},
+      {"mtp.kind=residual", "mtp.residual_form=medusa"},
+      {"mtp.kind=linear", "model.tie_word_embeddings=true"}};
+  return all;
+}
+
+std::vector<Sets> layouts_of(int ranks) {
+  if (ranks == 1) return {{"parallel.virtual_stages=2", "parallel.schedule=interleaved_1f1b"}};
+  if (ranks == 2)
+    return {{"parallel.pp=2"},
+            {"parallel.pp=2", "parallel.schedule=zero_bubble_h1"},
+            {"parallel.pp=2", "parallel.virtual_stages=3", "parallel.schedule=interleaved_1f1b"},
+            {"parallel.dp=2", "parallel.sharded_optimizer=true"}};
+  return {{"parallel.pp=4"},
+          {"parallel.pp=2", "parallel.dp=2", "parallel.virtual_stages=2",
+           "parallel.schedule=interleaved_1f1b", "parallel.sharded_optimizer=true"}};
+}
+
+}  // namespace
+
+TEST_CASE("every kind of heads trains as in the serial run in every layout", "[ranks1][ranks2][ranks4]") {
+  MpiCommunicator& world = multi_rank::world();
+  const TrainingLab lab(world);
+  const Sets steps{"train.steps=15"};
+  // After one step without clipping the first moment is (1 − β₁) · gradient.
+  const Sets one_step{"train.steps=1", "optimizer.warmup_steps=0", "optimizer.clip=0"};
+  for (const Sets& kind : heads()) {
+    const std::string serial = lab.path("serial " + name_of(kind)), gradients = serial + "one";
+    lab.train_serial(kind + steps, {.run_directory = serial});
+    lab.train_serial(kind + one_step, {.run_directory = gradients});
+    for (const Sets& layout : layouts_of(world.size())) {
+      INFO(name_of(kind) << "on " << name_of(layout));
+      const std::string run = lab.path(name_of(kind) + name_of(layout)), one = run + "one";
+      CHECK(lab.train(world, kind + layout + steps, {.run_directory = run}) == ExitCode::done);
+      lab.train(world, kind + layout + one_step, {.run_directory = one});
+      if (world.rank() != 0) continue;
+      CHECK(loss_mismatch(run, serial, 1e-5) == "");
+      CHECK(tensor_mismatch(TrainingLab::checkpoint(one, 1), TrainingLab::checkpoint(gradients, 1), "exp_avg",
+                            1e-4, 2e-8) == "");
+    }
+    if (world.rank() == 0) {
+      const auto losses = TrainingLab::losses(serial);
+      for (std::size_t k = 0; k < losses.front().size(); ++k)
+        CHECK(losses.back()[k] < 0.98 * losses.front()[k]);  // every depth learns
+    }
+  }
+}
+
+TEST_CASE("a run of any kind of heads stops and goes on with the same bits, and in another layout",
+          "[ranks1][ranks2][ranks4]") {
+  MpiCommunicator& world = multi_rank::world();
+  const TrainingLab lab(world);
+  const std::vector<Sets> layouts = layouts_of(world.size());
+  for (std::size_t i = 0; i < heads().size(); ++i) {
+    const Sets sets = heads()[i] + Sets{"train.steps=10"};
+    const Sets &layout = layouts[i % layouts.size()], &other = layouts[(i + 1) % layouts.size()];
+    INFO(name_of(sets) << "on " << name_of(layout));
+    const std::string whole = lab.path(name_of(sets) + "whole"), parts = lab.path(name_of(sets) + "parts"),
+                      moved = lab.path(name_of(sets) + "moved");
+    CHECK(lab.train(world, sets + layout, {.run_directory = whole}) == ExitCode::done);
+    for (const std::string& run : {parts, moved})
+      CHECK(lab.train(world, sets + layout, {.stop_after = 4, .run_directory = run}) == ExitCode::resumable);
+    CHECK(lab.train(world, sets + layout, {.resume = parts}) == ExitCode::done);
+    CHECK(lab.train(world, sets + other, {.resume = moved}) == ExitCode::done);
+    if (world.rank() != 0) continue;
+    CHECK(loss_mismatch(parts, whole, 0) == "");
+    CHECK(loss_mismatch(moved, whole, 1e-5) == "");
+    for (const char* kind : {"model", "exp_avg", "exp_avg_sq"})
+      CHECK(tensor_mismatch(TrainingLab::checkpoint(parts, 10), TrainingLab::checkpoint(whole, 10), kind, 0,
+                            0) == "");
+  }
+}
+
+TEST_CASE("a repeated module is in a checkpoint once", "[ranks1]") {
+  MpiCommunicator& world = multi_rank::world();
+  const TrainingLab lab(world);
+  lab.train(world, {"mtp.repeat=true", "mtp.depths=3", "train.steps=1", "optimizer.warmup_steps=0"},
+            {.run_directory = lab.path("run")});
+  const Checkpoint checkpoint = TrainingLab::checkpoint(lab.path("run"), 1);
+  CHECK(checkpoint.has("model", "model.layers.7.eh_proj.weight"));
+  CHECK_FALSE(checkpoint.has("model", "model.layers.8.eh_proj.weight"));
+  CHECK(checkpoint.info().conventions.at("mtp.repeat") == "true");
+}
+
+TEST_CASE("a checkpoint of another kind of heads is refused", "[ranks1]") {
+  MpiCommunicator& world = multi_rank::world();
+  const TrainingLab lab(world);
+  const std::string run = lab.path("run");
+  lab.train(world, {"mtp.kind=parallel", "train.steps=2", "optimizer.warmup_steps=0"},
+            {.stop_after = 1, .run_directory = run});
+  CHECK_THROWS_WITH(lab.train(world, {"train.steps=2", "optimizer.warmup_steps=0"}, {.resume = run}),
+                    contains("trained with mtp.kind parallel, but this run has sequential"));
+}
