@@ -77,10 +77,12 @@ std::string duration_in_words(double seconds) {
 }
 
 std::string console_line(const StepMetrics& metrics) {
-  return fmt::format("step {}/{} | {} | grad {:.2f} | lr {:.1e} | {} | {:.0f} tok/s | {} left", metrics.step,
-                     metrics.steps, losses_in_words(metrics.loss, metrics.depth_losses), metrics.grad_norm,
-                     metrics.lr, milliseconds_in_words(metrics.milliseconds), metrics.tokens_per_second,
-                     duration_in_words(metrics.seconds_left));
+  const std::string heads =
+      metrics.heads_grad_norm ? fmt::format(" heads {:.2f}", *metrics.heads_grad_norm) : "";
+  return fmt::format("step {}/{} | {} | grad {:.2f}{} | lr {:.1e} | {} | {:.0f} tok/s | {} left",
+                     metrics.step, metrics.steps, losses_in_words(metrics.loss, metrics.depth_losses),
+                     metrics.grad_norm, heads, metrics.lr, milliseconds_in_words(metrics.milliseconds),
+                     metrics.tokens_per_second, duration_in_words(metrics.seconds_left));
 }
 
 std::string console_line(const EvaluationMetrics& metrics) {
@@ -111,6 +113,7 @@ void MetricsSink::write(const StepMetrics& metrics) {
   object["steps"] = metrics.steps;
   put_losses(object, metrics.loss, metrics.depth_losses);
   put(object, "grad_norm", metrics.grad_norm);
+  if (metrics.heads_grad_norm) put(object, "heads_grad_norm", *metrics.heads_grad_norm);
   put(object, "lr", metrics.lr);
   put(object, "milliseconds", metrics.milliseconds);
   put(object, "tokens_per_second", metrics.tokens_per_second);

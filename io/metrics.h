@@ -12,6 +12,7 @@
 #include <cstdint>
 #include <fstream>
 #include <functional>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -23,6 +24,8 @@ struct StepMetrics {
   double loss = 0;                   // the objective: main loss and weighted MTP losses
   std::vector<double> depth_losses;  // [0] main, [k] MTP depth k; nats per token
   double grad_norm = 0;              // global, before the clip
+  std::optional<double>
+      heads_grad_norm;  // where heads have a norm of their own; grad_norm is then the others'
   double lr = 0;
   double milliseconds = 0;
   double tokens_per_second = 0;

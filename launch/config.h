@@ -21,12 +21,15 @@ struct DataConfig {
 };
 
 struct TrainConfig {
+  enum class Freeze { none, trunk };
   enum class Precision { automatic, f32, bf16 };
 
   std::int64_t steps = 400;
   std::int64_t global_batch = 32;  // rows a step, over all ranks
   std::int64_t microbatch = 4;     // B: rows that pass the pipeline together
   std::uint64_t seed = 1;
+  std::string init_from;  // run or checkpoint that a new run takes its weights from, empty: none
+  Freeze freeze = Freeze::none;
   Precision precision = Precision::automatic;  // of activations and of the weights that layers compute with
   Recompute recompute = Recompute::none;
   bool deterministic = false;
@@ -44,7 +47,8 @@ struct OptimizerSettings {
   double beta2 = 0.95;
   double eps = 1e-8;
   double weight_decay = 0.1;
-  double clip = 1.0;  // 0: never
+  double clip = 1.0;      // 0: never
+  double heads_clip = 0;  // 0: heads are clipped with all others
   Moments moments = Moments::fp32;
   Schedule schedule = Schedule::cosine;
   std::int64_t warmup_steps = 20;

@@ -53,6 +53,20 @@ void validate_mtp(const Config& config) {
   belongs_to(MtpConfig::Kind::residual, "residual", {"residual_form"});
 }
 
+void validate_heads_training(const Config& config) {
+  const bool frozen = config.train.freeze == TrainConfig::Freeze::trunk;
+  if (frozen && config.mtp.depths == 0)
+    throw UsageError("{}train: freeze \"trunk\" leaves nothing to train: mtp.depths is 0",
+                     origin_of(config, {"train.freeze", "mtp.depths"}));
+  if (frozen && config.train.init_from.empty())
+    throw UsageError(
+        "{}train: freeze \"trunk\" needs train.init_from, a run or checkpoint with a trained trunk",
+        origin_of(config, {"train.freeze", "train.init_from"}));
+  if (config.optimizer.heads_clip > 0 && config.mtp.depths == 0)
+    throw UsageError("{}optimizer: heads_clip {} has nothing to clip: mtp.depths is 0",
+                     origin_of(config, {"optimizer.heads_clip", "mtp.depths"}), config.optimizer.heads_clip);
+}
+
 void validate_data(const Config& config) {
   if (config.data.path.empty())
     throw UsageError("{}data: path is not set: name a token dataset, --set data.path=data.h5",
@@ -124,6 +138,7 @@ void validate_run(const Config& config) {
 void validate(const Config& config) {
   validate_model(config);
   validate_mtp(config);
+  validate_heads_training(config);
   validate_data(config);
   validate_batch(config);
   validate_learning_rate(config);

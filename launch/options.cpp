@@ -98,6 +98,14 @@ void add_train(std::vector<Option>& table) {
   train.add("global_batch", &T::global_batch, within(1, 16777216), "rows of a step, over all ranks");
   train.add("microbatch", &T::microbatch, within(1, 65536), "rows that pass the pipeline together");
   train.add("seed", &T::seed, at_least(0), "of initial weights and data order");
+  train.add(
+      "init_from", &T::init_from,
+      "run or checkpoint whose weights a new run starts from; heads that it lacks or has of another kind are "
+      "drawn");
+  train
+      .add("freeze", &T::freeze, {"none", "trunk"},
+           "what keeps its weights: nothing, or all but the prediction heads, which are then detached")
+      .fixed = true;
   train.add("precision", &T::precision, {"auto", "f32", "bf16"},
             "dtype that layers compute in, over f32 values; auto: bf16 on GPUs, f32 on CPUs");
   train.add(
@@ -122,6 +130,9 @@ void add_optimizer(std::vector<Option>& table) {
   optimizer.add("clip", &O::clip, at_least(0), "largest global gradient norm, 0: no limit");
   optimizer.add("moments", &O::moments, {"fp32", "bf16"},
                 "dtype that AdamW's moments are kept in; bf16 takes half the memory, rounded stochastically");
+  optimizer.add(
+      "heads_clip", &O::heads_clip, at_least(0),
+      "largest gradient norm of the prediction heads, apart from the main model's; 0: one norm over all");
   optimizer.add("schedule", &O::schedule, {"constant", "cosine", "wsd"},
                 "learning rate after the warm-up: constant, cosine decay, or stable and then a linear decay");
   optimizer.add("warmup_steps", &O::warmup_steps, at_least(0), "steps of linear warm-up");

@@ -1,12 +1,14 @@
 #include "launch/resume.h"
 
 #include <cstddef>
+#include <functional>
 #include <optional>
 
 #include "io/checkpoint_directory.h"
 #include "launch/agreement.h"
 #include "launch/config_loader.h"
 #include "launch/options.h"
+#include "model/layout.h"
 #include "runtime/error.h"
 #include "runtime/operators/elementwise.h"
 
@@ -82,9 +84,19 @@ std::vector<CheckpointPiece> checkpoint_pieces(const std::vector<StatePiece>& pi
   return result;
 }
 
-CheckpointInfo load_checkpoint(const std::string& path, const Config& config, const std::string& tokenizer,
-                               const std::vector<StatePiece>& pieces, Stream& stream, Communicator& world,
-                               Console& console) {
+namespace {
+
+void require_same_tokenizer(const Checkpoint& checkpoint, const std::string& tokenizer) {
+  if (checkpoint.info().tokenizer != tokenizer)
+    throw DataError("checkpoint: {}: trained on tokens of {}, but the dataset holds those of {}",
+                    checkpoint.directory().string(), checkpoint.info().tokenizer, tokenizer);
+}
+
+/// Reads what `pieces_of` asks of a checkpoint, from the newest one that holds. What it throws is a fault of
+/// the request, not of the files: an older checkpoint would not be better.
+using PiecesOf = std::function<std::vector<StatePiece>(const Checkpoint& checkpoint)>;
+CheckpointInfo load_newest(const std::string& path, const PiecesOf& pieces_of, Stream& stream,
+                           Communicator& world, Console& console) {
   std::string last_fault;
   // Rank 0 lists: all ranks must try the same ones even while a save of another run retires some.
   std::string listing, fault;
@@ -99,6 +111,7 @@ CheckpointInfo load_checkpoint(const std::string& path, const Config& config, co
   for (std::size_t begin = 0; begin < listing.size(); begin = listing.find('\n', begin) + 1) {
     const std::string directory = listing.substr(begin, listing.find('\n', begin) - begin);
     std::optional<Checkpoint> checkpoint;
+    std::vector<StatePiece> pieces;
     fault.clear();
     try {
       checkpoint = Checkpoint::open(directory);
@@ -106,11 +119,7 @@ CheckpointInfo load_checkpoint(const std::string& path, const Config& config, co
       fault = error.what();
     }
     if (fault = first_fault(world, fault); fault.empty()) {
-      // Faults of the request, not of the files: an older checkpoint would not be better.
-      require_same_conventions(checkpoint->info(), config);
-      if (checkpoint->info().tokenizer != tokenizer)
-        throw DataError("checkpoint: {}: trained on tokens of {}, but the dataset holds those of {}",
-                        directory, checkpoint->info().tokenizer, tokenizer);
+      pieces = pieces_of(*checkpoint);
       try {
         for (const StatePiece& piece : pieces) read_piece(*checkpoint, piece, stream);
       } catch (const Error& error) {
@@ -126,6 +135,55 @@ CheckpointInfo load_checkpoint(const std::string& path, const Config& config, co
     last_fault = fault;
   }
   throw DataError("{}: no checkpoint holds; the oldest: {}", path, last_fault);
+}
+
+/// Whether the heads of a checkpoint are of the run's kind, whatever their number.
+bool same_heads(const CheckpointInfo& info, const Config& config) {
+  auto found = info.conventions, expected = conventions_of(config);
+  found.erase("mtp.depths");
+  expected.erase("mtp.depths");
+  return found == expected;
+}
+
+}  // namespace
+
+CheckpointInfo load_checkpoint(const std::string& path, const Config& config, const std::string& tokenizer,
+                               const std::vector<StatePiece>& pieces, Stream& stream, Communicator& world,
+                               Console& console) {
+  const auto all = [&](const Checkpoint& checkpoint) {
+    require_same_conventions(checkpoint.info(), config);
+    require_same_tokenizer(checkpoint, tokenizer);
+    return pieces;
+  };
+  return load_newest(path, all, stream, world, console);
+}
+
+void load_weights(const std::string& path, const Config& config, const std::string& tokenizer,
+                  Parameters& parameters, Stream& stream, Communicator& world, Console& console) {
+  std::string drawn;
+  const auto lacks = [&](const Checkpoint& checkpoint, const ParameterUnit& unit) {
+    return unit.head &&
+           (!same_heads(checkpoint.info(), config) || !checkpoint.has("model", unit.specs.front().name));
+  };
+  const auto weights = [&](const Checkpoint& checkpoint) {
+    require_same_tokenizer(checkpoint, tokenizer);
+    drawn.clear();
+    for (const ParameterUnit& unit : head_units(config.model, config.mtp))
+      if (lacks(checkpoint, unit)) drawn += (drawn.empty() ? "; drawn anew: " : ", ") + unit.name;
+    std::vector<StatePiece> pieces;
+    for (const ParameterUnit& unit : parameters.units()) {
+      if (lacks(checkpoint, unit)) continue;
+      for (const ParameterSpec& spec : unit.specs)
+        pieces.push_back({.kind = "model",
+                          .spec = &spec,
+                          .range = {0, spec.shape.elements()},
+                          .data = parameters.value(spec.name)});
+    }
+    return pieces;
+  };
+  const CheckpointInfo info = load_newest(path, weights, stream, world, console);
+  parameters.round_weights(stream);
+  console.line(fmt::format("weights    of {} at step {}{}", path, info.step, drawn));
 }
 
 }  // namespace foretoken

@@ -27,4 +27,10 @@ CheckpointInfo load_checkpoint(const std::string& path, const Config& config, co
                                const std::vector<StatePiece>& pieces, Stream& stream, Communicator& world,
                                Console& console);
 
+/// Gives a new run the weights of the newest checkpoint at `path` that holds: the main model's and, where its
+/// conventions are the run's in all but the depths, those of the heads that it has; other heads keep what
+/// they were drawn with. Says which. Errors as above, but for conventions. Collective.
+void load_weights(const std::string& path, const Config& config, const std::string& tokenizer,
+                  Parameters& parameters, Stream& stream, Communicator& world, Console& console);
+
 }  // namespace foretoken

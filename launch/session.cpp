@@ -106,6 +106,7 @@ Session::Session(MpiCommunicator& world, const Config& config, const Grid& grid,
   options.slots = slots;
   options.split_backward = has_split_backward(training_.program);
   options.attention_across_documents = config.data.attention == DataConfig::Attention::row;
+  options.frozen_trunk = config.train.freeze == TrainConfig::Freeze::trunk;
   model_ = std::make_unique<RankModel>(stream(), options);
 }
 

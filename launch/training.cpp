@@ -49,6 +49,7 @@ OptimizerConfig adamw_of(const OptimizerSettings& settings) {
           .eps = settings.eps,
           .weight_decay = settings.weight_decay,
           .clip_norm = settings.clip,
+          .heads_clip_norm = settings.heads_clip,
           .moments = settings.moments == OptimizerSettings::Moments::bf16 ? DType::bf16 : DType::f32};
 }
 
@@ -78,7 +79,8 @@ Training::Training(MpiCommunicator& world, const Config& config, const TrainArgu
       session_(world, config, resolve_grid(config, world.size()), Session::Purpose::train),
       arena_(session_.stream().device()),
       plan_(plan_shards(session_.model().parameters(), config.parallel.bucket_mib << 20,
-                        config.parallel.sharded_optimizer, session_.grid().dp, session_.groups().dp_rank)),
+                        config.parallel.sharded_optimizer, session_.grid().dp, session_.groups().dp_rank,
+                        config.optimizer.heads_clip > 0)),
       reducer_(session_.model().parameters(), plan_, *session_.groups().dp),
       shared_(arena_, session_.model().parameters(), plan_, reducer_, session_.groups().ends.get()),
       optimizer_(arena_, session_.model().parameters(), plan_, adamw_of(config.optimizer),
@@ -144,6 +146,9 @@ void Training::start_fresh() {
     }
   if (fault = first_fault(world_, fault); !fault.empty()) throw DataError("{}", fault);
   open_run(broadcast_text(world_, path));
+  if (!config_.train.init_from.empty())
+    load_weights(config_.train.init_from, config_, to_string(dataset_.tokenizer()),
+                 session_.model().parameters(), session_.stream(), world_, console_);
 }
 
 void Training::resume() {
@@ -270,6 +275,7 @@ StepMetrics Training::step() {
           .loss = losses.total,
           .depth_losses = losses.depths,
           .grad_norm = norm,
+          .heads_grad_norm = optimizer_.heads_norm(session_.stream()),
           .lr = lr,
           .milliseconds = seconds * 1e3,
           .tokens_per_second = static_cast<double>(tokens) / seconds,

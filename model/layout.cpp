@@ -42,6 +42,7 @@ std::vector<ParameterUnit> head_units(const ModelConfig& model, const MtpConfig&
   for (std::int64_t depth = 1; depth <= (mtp.repeat ? std::min<std::int64_t>(1, mtp.depths) : mtp.depths);
        ++depth)
     units.push_back({.name = fmt::format("mtp {}", depth),
+                     .head = true,
                      .specs = head_kind(mtp.kind).parameters(model, mtp, mtp_prefix(model, mtp, depth))});
   return units;
 }

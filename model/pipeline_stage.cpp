@@ -9,7 +9,7 @@
 namespace foretoken {
 
 PipelineStage::PipelineStage(const StagePlan& plan)
-    : shape_(plan.activations.shape), first_(plan.layout.is_first(plan.stage)) {
+    : shape_(plan.activations.shape), first_(plan.layout.is_first(plan.stage)), frozen_(plan.frozen_trunk) {
   if (plan.activations.recompute == Recompute::full && plan.activations.split_backward)
     throw UsageError(
         "model: recompute \"full\" needs a schedule that takes weight gradients with the input's, not later");
@@ -32,7 +32,8 @@ PipelineStage::PipelineStage(const StagePlan& plan)
                                  .parameters = parameters,
                                  .arena = plan.arena,
                                  .activations = plan.activations,
-                                 .scratch = scratch_});
+                                 .scratch = scratch_,
+                                 .frozen_trunk = frozen_});
     if (!plan.model.tie_word_embeddings) predictor_units_.push_back(parameters.unit("head"));
     const std::vector<ParameterUnit> heads = head_units(plan.model, plan.mtp);
     for (auto unit = heads.rbegin(); unit != heads.rend(); ++unit)
@@ -106,7 +107,7 @@ void PipelineStage::backward(const LayerContext& context, const MicrobatchInput&
       for (const int unit : predictor_units_) done(unit);
   }
   for (std::size_t j = blocks_.size(); j-- > 0;) {
-    if (halves.input)
+    if (halves.input && !frozen_)
       blocks_[j].backward_input(context, slot.dx[j + 1], slot.x[j], slot.dx[j], slot.blocks[j],
                                 slot.block_gradients[j], scratch_);
     if (const Tensor heads =
@@ -114,13 +115,15 @@ void PipelineStage::backward(const LayerContext& context, const MicrobatchInput&
         halves.input && heads.defined())
       add(context.stream, heads, slot.dx[j]);
     if (halves.weight) {
-      blocks_[j].backward_weight(context, slot.dx[j + 1], slot.blocks[j], slot.block_gradients[j]);
+      if (!frozen_)
+        blocks_[j].backward_weight(context, slot.dx[j + 1], slot.blocks[j], slot.block_gradients[j]);
       done(block_units_[j]);
     }
   }
   if (first_ && halves.weight) {
-    embedding_backward_weight(context.stream,
-                              {.dout = boundary(slot.dx.front()), .tokens = input.tokens, .dtable = dtable_});
+    if (!frozen_)
+      embedding_backward_weight(
+          context.stream, {.dout = boundary(slot.dx.front()), .tokens = input.tokens, .dtable = dtable_});
     done(embedding_unit_);
   }
 }

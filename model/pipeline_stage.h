@@ -23,6 +23,7 @@ struct StagePlan {
   ActivationPlan activations;
   int stage;
   int slots;  // microbatches in flight
+  bool frozen_trunk = false;
 };
 
 class PipelineStage {
@@ -62,6 +63,7 @@ class PipelineStage {
 
   MicrobatchShape shape_;
   bool first_;
+  bool frozen_;
   std::vector<int> block_units_;
   std::vector<int> predictor_units_;
   int embedding_unit_ = -1;

@@ -24,11 +24,12 @@ std::int64_t logit_rows(const ModelConfig& config, const ActivationPlan& plan, D
 Predictor::Predictor(const HeadsPlan& plan)
     : arena_(plan.arena),
       eps_(plan.model.rms_norm_eps),
+      frozen_(plan.frozen_trunk),
       plan_(plan.activations),
       norm_(plan.parameters.weight(final_norm_name)),
       dnorm_(plan.parameters.gradient(final_norm_name)),
       head_{.weight = plan.parameters.weight(output_matrix_name(plan.model)),
-            .gradient = plan.parameters.gradient(output_matrix_name(plan.model)),
+            .gradient = frozen_ ? Tensor{} : plan.parameters.gradient(output_matrix_name(plan.model)),
             // Where they are tied, the embedding adds to it.
             .begins = !plan.model.tie_word_embeddings} {
   if (plan.mtp.depths > 0) heads_ = head_kind(plan.mtp.kind).make(plan);
@@ -70,9 +71,9 @@ void Predictor::backward(const LayerContext& context, const MicrobatchInput& inp
          .dweight = matrix.gradient,
          .accumulate = context.begun.input || !matrix.begins});
   };
-  if (halves.input) loss(0, trunk.normed, head_, dtrunk.normed);
+  if (halves.input) loss(0, trunk.normed, head_, frozen_ ? Tensor{} : dtrunk.normed);
   if (heads_) heads_->backward(context, input, slot, halves, loss);
-  if (!halves.input) return;
+  if (!halves.input || frozen_) return;
   // n⁰ = RMSNorm(x); where a head took x itself, that gradient is in draw already.
   const bool raw_was_taken = heads_ && heads_->gives_raw_gradient();
   rms_norm_backward(context.stream, {.dout = {dtrunk.normed},

@@ -54,6 +54,7 @@ class Predictor {
 
   Arena& arena_;
   double eps_;
+  bool frozen_;  // the main model takes no gradients
   ActivationPlan plan_;
   std::unique_ptr<PredictionHeads> heads_;  // none where D = 0
   Tensor norm_, dnorm_;                     // [C]

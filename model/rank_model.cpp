@@ -12,13 +12,16 @@ namespace foretoken {
 
 RankModel::RankModel(Stream& stream, const RankModelOptions& options)
     : stream_(stream), options_(options), arena_(stream.device()) {
+  options_.mtp.detach_heads |= options_.frozen_trunk;
   const ModelConfig& model = options_.model;
   const ModelLayout& layout = options_.layout;
   // Units split evenly over the data-parallel ranks, and start at 256 bytes or more.
   const std::int64_t alignment = std::int64_t{128} * layout.grid.dp;
+  std::vector<ParameterUnit> units = units_of(model, options_.mtp, layout, options_.pp_rank);
+  for (ParameterUnit& unit : units) unit.frozen = options_.frozen_trunk && !unit.head;
   parameters_ = std::make_unique<Parameters>(
       arena_, Parameters::DTypes{.values = options_.values, .weights = options_.activations},
-      units_of(model, options_.mtp, layout, options_.pp_rank), alignment);
+      std::move(units), alignment);
   plan_rope();
 
   stages_ = layout.stages_of(options_.pp_rank);
@@ -34,7 +37,8 @@ RankModel::RankModel(Stream& stream, const RankModelOptions& options)
                                                     .recompute = options_.recompute,
                                                     .split_backward = options_.split_backward},
                                     .stage = stage,
-                                    .slots = options_.slots.at(static_cast<std::size_t>(stage))});
+                                    .slots = options_.slots.at(static_cast<std::size_t>(stage)),
+                                    .frozen_trunk = options_.frozen_trunk});
     if (layout.is_last(stage)) last_stage_ = stage;
   }
   losses_ = arena_.tensor(DType::f64, {options_.mtp.depths + 1});

@@ -25,6 +25,7 @@ struct RankModelOptions {
   std::vector<int> slots;       // per stage of the model: microbatches in flight, from the program
   bool split_backward = false;  // the program has I and W actions
   bool attention_across_documents = false;
+  bool frozen_trunk = false;  // heads alone are trained, and are detached
 };
 
 class RankModel : public StageWork {

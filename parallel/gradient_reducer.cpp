@@ -42,6 +42,7 @@ void GradientReducer::unit_ready(int unit) {
 
   const int bucket = bucket_of_[u];
   if (--missing_[static_cast<std::size_t>(bucket)] > 0) return;
+  if (plan_.buckets[static_cast<std::size_t>(bucket)].frozen) return;
   if (plan_.dp == 1) {
     ++reductions_[static_cast<std::size_t>(bucket)];
   } else if (!order_known_) {

@@ -43,6 +43,9 @@ void validate(const OptimizerConfig& config) {
     throw UsageError("optimizer: weight_decay is {}, expected 0 or more", config.weight_decay);
   if (!(config.clip_norm >= 0))
     throw UsageError("optimizer: clip_norm is {}, expected 0 (no clipping) or more", config.clip_norm);
+  if (!(config.heads_clip_norm >= 0))
+    throw UsageError("optimizer: heads_clip_norm is {}, expected 0 (one norm for all) or more",
+                     config.heads_clip_norm);
   if (config.moments != DType::f32 && config.moments != DType::bf16)
     throw UsageError("optimizer: moments in {}, expected f32 or bf16", name_of(config.moments));
 }
@@ -61,6 +64,7 @@ Optimizer::Optimizer(Arena& arena, const Parameters& parameters, const ShardPlan
   for (std::size_t b = 0; b < plan.buckets.size(); ++b) {
     const Bucket& bucket = plan.buckets[b];
     state_begin_.push_back(owned);
+    if (bucket.frozen) continue;
     owned += plan.owned(bucket).size();
     for_each_spec_in(parameters, bucket, plan.owned(bucket),
                      [&](const ParameterSpec& spec, const Range& range) {
@@ -74,8 +78,9 @@ Optimizer::Optimizer(Arena& arena, const Parameters& parameters, const ShardPlan
   }
   exp_avg_ = arena.tensor(config.moments, {owned});
   exp_avg_sq_ = arena.tensor(config.moments, {owned});
-  sum_ = arena.tensor(DType::f64, {1});
-  clip_ = arena.tensor(DType::f64, {1});
+  const std::int64_t norms = config.heads_clip_norm > 0 ? 2 : 1;
+  sum_ = arena.tensor(DType::f64, {norms});
+  clip_ = arena.tensor(DType::f64, {norms});
 }
 
 namespace {
@@ -90,19 +95,28 @@ double read(Stream& stream, const Tensor& scalar) {
 }  // namespace
 
 double Optimizer::norm(Stream& stream, std::int64_t step) const {
-  const double norm = std::sqrt(read(stream, sum_));
-  if (!std::isfinite(norm)) throw_not_finite(stream, norm, step);
+  const std::optional<double> heads = heads_norm(stream);
+  const double norm = std::sqrt(read(stream, sum_.flat(0, 1)));
+  for (const double each : {norm, heads.value_or(0)})
+    if (!std::isfinite(each)) throw_not_finite(stream, each, step);
   return norm;
+}
+
+std::optional<double> Optimizer::heads_norm(Stream& stream) const {
+  if (sum_.elements() == 1) return std::nullopt;
+  return std::sqrt(read(stream, sum_.flat(1, 1)));
 }
 
 void Optimizer::throw_not_finite(Stream& stream, double norm, std::int64_t step) const {
   std::string where = "from another rank";
+  const Tensor sum = sum_.flat(0, 1);
   for (auto bucket = plan_.buckets.rbegin(); bucket != plan_.buckets.rend(); ++bucket)
     for_each_spec_in(parameters_, *bucket, plan_.part(*bucket),
                      [&](const ParameterSpec& spec, const Range& range) {
-                       set_zero(stream, sum_);
-                       sum_of_squares(stream, {slice(parameters_.gradients(), range), sum_});
-                       if (!std::isfinite(read(stream, sum_))) where = "here from " + spec.name;
+                       set_zero(stream, sum);
+                       sum_of_squares(stream, {slice(parameters_.gradients(), range), sum});
+                       if (!bucket->frozen && !std::isfinite(read(stream, sum)))
+                         where = "here from " + spec.name;
                      });
   throw NumericalError("optimizer: step {}: the gradient norm is {}, {}", step, norm, where);
 }
@@ -112,15 +126,18 @@ void Optimizer::step(Stream& stream, double lr, std::int64_t step) {
     const TimelineScope scope(stream, "gradient norm");
     set_zero(stream, sum_);
     for (const Bucket& bucket : plan_.buckets)
-      if (bucket.canonical)
-        sum_of_squares(stream, {slice(parameters_.gradients(), plan_.part(bucket)), sum_});
+      if (bucket.canonical && !bucket.frozen)
+        sum_of_squares(stream, {slice(parameters_.gradients(), plan_.part(bucket)), norm_of(bucket, sum_)});
   }
   device_world_.all_reduce(sum_);
-  clip_scale(stream, {.sum = sum_, .limit = config_.clip_norm, .scale = clip_});
+  const double limits[] = {config_.clip_norm, config_.heads_clip_norm};
+  for (std::int64_t i = 0; i < sum_.elements(); ++i)
+    clip_scale(stream, {.sum = sum_.flat(i, 1), .limit = limits[i], .scale = clip_.flat(i, 1)});
 
   const bool gathers = plan_.sharded && plan_.dp > 1;
   for (std::size_t b = 0; b < plan_.buckets.size(); ++b) {
     const TimelineScope scope(stream, "adamw");
+    const Bucket& bucket = plan_.buckets[b];
     for (const Segment& segment : segments_[b]) {
       const Range state = state_of(b, segment.range);
       adamw(stream,
@@ -130,7 +147,7 @@ void Optimizer::step(Stream& stream, double lr, std::int64_t step) {
              .exp_avg_sq = slice(exp_avg_sq_, state),
              .weights =
                  parameters_.has_rounded_weights() ? slice(parameters_.weights(), segment.range) : Tensor{},
-             .gradient_scale = clip_,
+             .gradient_scale = norm_of(bucket, clip_),
              .lr = lr,
              .beta1 = config_.beta1,
              .beta2 = config_.beta2,
@@ -138,8 +155,7 @@ void Optimizer::step(Stream& stream, double lr, std::int64_t step) {
              .weight_decay = segment.decay ? config_.weight_decay : 0,
              .step = step});
     }
-    if (!gathers) continue;
-    const Bucket& bucket = plan_.buckets[b];
+    if (!gathers || bucket.frozen) continue;
     gathers_[b] = dp_.start_all_gather(slice(parameters_.weights(), plan_.part(bucket)),
                                        slice(parameters_.weights(), bucket.range));
     for (std::size_t before = 0; before < b; ++before) gathers_[before].test();
@@ -167,7 +183,7 @@ std::vector<StatePiece> Optimizer::pieces_to_save() const {
     for_each_spec_in(
         parameters_, bucket, plan_.part(bucket), [&](const ParameterSpec& spec, const Range& range) {
           pieces.push_back({"model", &spec, within(spec, range), slice(parameters_.values(), range)});
-          append_moments(pieces, b, spec, range);
+          if (!bucket.frozen) append_moments(pieces, b, spec, range);
         });
   }
   return pieces;
@@ -180,6 +196,7 @@ std::vector<StatePiece> Optimizer::pieces_to_load() const {
     for_each_spec_in(parameters_, bucket, bucket.range, [&](const ParameterSpec& spec, const Range& range) {
       pieces.push_back({"model", &spec, within(spec, range), slice(parameters_.values(), range)});
     });
+    if (bucket.frozen) continue;
     for_each_spec_in(
         parameters_, bucket, plan_.owned(bucket),
         [&](const ParameterSpec& spec, const Range& range) { append_moments(pieces, b, spec, range); });

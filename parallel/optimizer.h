@@ -3,6 +3,7 @@
 // data-parallel rank keeps the moments of, and updates, its part of every bucket (Rajbhandari et al., "ZeRO",
 // 2020, stage 1), then the values are gathered.
 
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -16,8 +17,11 @@ struct OptimizerConfig {
   double beta1 = 0.9;
   double beta2 = 0.95;
   double eps = 1e-8;
-  double weight_decay = 0.1;   // only of specs with decay
-  double clip_norm = 1;        // 0: no clipping
+  double weight_decay = 0.1;  // only of specs with decay
+  double clip_norm = 1;       // 0: no clipping
+  /// 0: one norm over all. Else prediction heads are clipped by their own norm and all others by theirs; the
+  /// plan then has heads apart.
+  double heads_clip_norm = 0;
   DType moments = DType::f32;  // of both moments: f32, or bf16 (runtime/operators/adamw.h)
 };
 
@@ -45,13 +49,17 @@ class Optimizer {
   ///   norm = √ Σ g²,  g' = g · min(1, clip_norm / (norm + 1e-6))        (PyTorch's clip_grad_norm_)
   ///
   /// in fp64, over every element of the model once: replicas of shared units do not count. Where the norm is
-  /// not finite nothing changes. With a sharded plan the weights are gathered; the values of other ranks'
-  /// parts are then those of before where weights are a buffer of their own.
+  /// not finite nothing that it clips changes. Frozen units never change, and have no moments. With a sharded
+  /// plan the weights are gathered; the values of other ranks' parts are then those of before where weights
+  /// are a buffer of their own.
   void step(Stream& stream, double lr, std::int64_t step);
   /// Waits for the last step and returns its norm before clipping, the same bits on every rank. A
   /// NumericalError on all ranks where it is not finite. On a GPU Transport::synchronize() comes first: this
   /// wait would have no end where a peer is gone.
   double norm(Stream& stream, std::int64_t step) const;
+  /// The heads' norm, after norm(), which then is that of all others; nothing where they have none of their
+  /// own.
+  std::optional<double> heads_norm(Stream& stream) const;
 
   /// This rank's share of a checkpoint: over all ranks of the job every element of the model comes once.
   std::vector<StatePiece> pieces_to_save() const;
@@ -66,6 +74,10 @@ class Optimizer {
   };
 
   [[noreturn]] void throw_not_finite(Stream& stream, double norm, std::int64_t step) const;
+  /// The bucket's part of sum_ or clip_.
+  static Tensor norm_of(const Bucket& bucket, const Tensor& norms) {
+    return norms.flat(bucket.head ? 1 : 0, 1);
+  }
   Range state_of(std::size_t bucket, const Range& range) const;
   void append_moments(std::vector<StatePiece>& pieces, std::size_t bucket, const ParameterSpec& spec,
                       const Range& range) const;
@@ -79,8 +91,8 @@ class Optimizer {
   std::vector<std::int64_t> state_begin_;       // by bucket: where its owned range lies in the moments
   Tensor exp_avg_;                              // [owned elements] config.moments
   Tensor exp_avg_sq_;                           // [owned elements] config.moments
-  Tensor sum_;                                  // [1] f64, Σ g²
-  Tensor clip_;                                 // [1] f64
+  Tensor sum_;                                  // [1] f64, Σ g²; [2] where heads are apart: others, heads
+  Tensor clip_;                                 // likewise
   std::vector<Request> gathers_;                // by bucket
 };
 

@@ -5,7 +5,7 @@
 namespace foretoken {
 
 ShardPlan plan_shards(const Parameters& parameters, std::int64_t bucket_bytes, bool sharded, int dp,
-                      int dp_rank) {
+                      int dp_rank, bool heads_apart) {
   ShardPlan plan{.buckets = {}, .dp = dp, .dp_rank = dp_rank, .sharded = sharded};
   const std::int64_t limit = bucket_bytes / static_cast<std::int64_t>(size_of(parameters.gradients().dtype));
   const std::vector<ParameterUnit>& units = parameters.units();
@@ -14,7 +14,9 @@ ShardPlan plan_shards(const Parameters& parameters, std::int64_t bucket_bytes, b
     if ((unit.end - unit.begin) % dp != 0)
       throw DefectError("shard plan: unit \"{}\" has {} elements, not a multiple of dp {}", unit.name,
                         unit.end - unit.begin, dp);
-    const bool joins = !plan.buckets.empty() && !unit.shared && !plan.buckets.back().shared &&
+    const bool head = unit.head && heads_apart;
+    const bool joins = !plan.buckets.empty() && plan.buckets.back().frozen == unit.frozen &&
+                       plan.buckets.back().head == head && !unit.shared && !plan.buckets.back().shared &&
                        unit.end - plan.buckets.back().range.begin <= limit;
     if (joins) {
       plan.buckets.back().range.end = unit.end;
@@ -24,7 +26,9 @@ ShardPlan plan_shards(const Parameters& parameters, std::int64_t bucket_bytes, b
                               .first_unit = u,
                               .end_unit = u + 1,
                               .shared = unit.shared,
-                              .canonical = !unit.shared || unit.canonical});
+                              .canonical = !unit.shared || unit.canonical,
+                              .head = head,
+                              .frozen = unit.frozen});
     }
   }
   return plan;

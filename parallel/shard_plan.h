@@ -17,6 +17,8 @@ struct Bucket {
   int end_unit = 0;  // one past the last
   bool shared = false;
   bool canonical = true;
+  bool head = false;    // of prediction heads that have a gradient norm of their own
+  bool frozen = false;  // neither reduced nor updated
 };
 
 struct ShardPlan {
@@ -32,9 +34,9 @@ struct ShardPlan {
 };
 
 /// Fills each bucket with consecutive units up to bucket_bytes of gradient, one unit at least; a shared unit
-/// is a bucket of its own. The same on all dp ranks of a stage. A DefectError where a unit does not split
-/// evenly.
+/// is a bucket of its own, frozen units are apart from others and, where asked for, heads from the main
+/// model. The same on all dp ranks of a stage. A DefectError where a unit does not split evenly.
 ShardPlan plan_shards(const Parameters& parameters, std::int64_t bucket_bytes, bool sharded, int dp,
-                      int dp_rank);
+                      int dp_rank, bool heads_apart = false);
 
 }  // namespace foretoken

@@ -13,7 +13,7 @@ SharedWeights::SharedWeights(Arena& arena, const Parameters& parameters, const S
     : reducer_(reducer), ends_(ends) {
   for (std::size_t b = 0; b < plan.buckets.size(); ++b) {
     const Bucket& bucket = plan.buckets[b];
-    if (!bucket.shared) continue;
+    if (!bucket.shared || bucket.frozen) continue;
     if (ends == nullptr)
       throw DefectError("shared weights: unit \"{}\" is shared, but this rank is no end of a pipeline",
                         parameters.units()[static_cast<std::size_t>(bucket.first_unit)].name);

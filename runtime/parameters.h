@@ -40,6 +40,8 @@ struct ParameterUnit {
   bool shared = false;
   /// Of a shared unit: this side is the one that is saved and counted.
   bool canonical = true;
+  bool head = false;    // of what predicts beside the main model
+  bool frozen = false;  // keeps its values: no gradient is taken, no optimizer state kept
   std::vector<ParameterSpec> specs;
   std::int64_t begin = 0;  // the unit's range in the flat buffer, padding included; set by Parameters
   std::int64_t end = 0;

@@ -43,6 +43,7 @@ struct HeadsPlan {
   Arena& arena;
   const ActivationPlan& activations;
   const Block::Scratch& scratch;  // of the stage's blocks
+  bool frozen_trunk = false;      // the main model is not trained; heads are detached
 };
 
 class PredictionHeads {

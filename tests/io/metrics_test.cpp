@@ -56,6 +56,9 @@ TEST_CASE("the console's line of a step") {
       console_line(example()) ==
       "step 120/400 | loss 2.3456 | main 2.1000 mtp1 2.4000 mtp2 2.6200 | grad 0.84 | lr 3.0e-04 | 182 ms | "
       "11250 tok/s | 51s left");
+  StepMetrics apart = example();
+  apart.heads_grad_norm = 0.126;
+  CHECK_THAT(console_line(apart), foretoken::testing::contains("| grad 0.84 heads 0.13 | lr"));
   EvaluationMetrics evaluation{120, 2.5, {2.1, 2.4}, 64, 9.126};
   CHECK(console_line(evaluation) ==
         "evaluation at step 120 | loss 2.5000 | main 2.1000 mtp1 2.4000 | 64 rows | 9.13 ms");

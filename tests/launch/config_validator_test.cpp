@@ -112,6 +112,15 @@ TEST_CASE("a switch of another kind of heads is refused, not ignored") {
   CHECK_NOTHROW(validate(config_of("[mtp]\nkind = \"residual\"\nresidual_form = \"medusa\"\n")));
 }
 
+TEST_CASE("a frozen trunk and a limit of the heads' norm need heads, and the trunk a source") {
+  CHECK(refusal([] { validate(config_of("[train]\nfreeze = \"trunk\"\ninit_from = \"runs/a\"\n")); }) ==
+        "t.toml:2: train: freeze \"trunk\" leaves nothing to train: mtp.depths is 0");
+  CHECK(refusal([] { validate(config_of("[train]\nfreeze = \"trunk\"\n[mtp]\ndepths = 1\n")); }) ==
+        "t.toml:2: train: freeze \"trunk\" needs train.init_from, a run or checkpoint with a trained trunk");
+  CHECK(refusal([] { validate(config_of("[optimizer]\nheads_clip = 0.5\n")); }) ==
+        "t.toml:2: optimizer: heads_clip 0.5 has nothing to clip: mtp.depths is 0");
+}
+
 TEST_CASE("parallel heads need a layer on the last stage") {
   const std::string heads = "[mtp]\nkind = \"parallel\"\ndepths = 2\n";
   CHECK_NOTHROW(resolve_grid(config_of("[parallel]\npp = 5\n"), 5));

@@ -1,6 +1,9 @@
 // Every kind of prediction heads in the main job: the same model whatever the layout, and runs that stop and
 // go on.
 
+#include <cmath>
+#include <fstream>
+
 #include "tests/support/multi_rank.h"
 #include "tests/support/training_lab.h"
 
@@ -107,4 +110,101 @@ TEST_CASE("a checkpoint of another kind of heads is refused", "[ranks1]") {
             {.stop_after = 1, .run_directory = run});
   CHECK_THROWS_WITH(lab.train(world, {"train.steps=2", "optimizer.warmup_steps=0"}, {.resume = run}),
                     contains("trained with mtp.kind parallel, but this run has sequential"));
+}
+
+namespace {
+
+/// One tensor of a checkpoint.
+std::vector<float> values_of(const Checkpoint& checkpoint, const std::string& kind, const std::string& name) {
+  const PieceRecord& piece = checkpoint.pieces(kind, name).front();
+  std::vector<float> values(static_cast<std::size_t>(piece.shape.elements()));
+  checkpoint.read(kind, name, {0, piece.shape.elements()}, tensor_over(std::span(values), piece.shape));
+  return values;
+}
+
+std::string log_of(const std::string& run) {
+  std::ifstream log(run + "/log.txt");
+  return {std::istreambuf_iterator<char>(log), {}};
+}
+
+}  // namespace
+
+TEST_CASE("new heads are trained on a frozen trunk that stays as it was, in every layout",
+          "[ranks1][ranks2][ranks4]") {
+  MpiCommunicator& world = multi_rank::world();
+  const TrainingLab lab(world);
+  const bool tied = GENERATE(false, true);
+  const Sets model{tied ? "model.tie_word_embeddings=true" : "model.tie_word_embeddings=false"};
+  const std::string trunk = lab.path("trunk");
+  lab.train_serial(model + Sets{"mtp.depths=0", "train.steps=10"}, {.run_directory = trunk});
+  for (const Sets& kind : std::vector<Sets>{{"mtp.depths=2"},
+                                            {"mtp.kind=parallel", "mtp.depths=2"},
+                                            {"mtp.kind=residual", "mtp.residual_form=medusa"}}) {
+    const Sets sets = model + kind + Sets{"train.freeze=trunk", "train.init_from=" + trunk, "train.steps=12"};
+    const std::string serial = lab.path("serial " + name_of(kind));
+    lab.train_serial(sets, {.run_directory = serial});
+    const std::string still = lab.path("still " + name_of(kind));
+    lab.train_serial(sets + Sets{"optimizer.lr=1e-30"}, {.run_directory = still});
+    if (world.rank() == 0)  // on the same rows heads that learned are better than heads that did not
+      for (const std::size_t depth : {2, 3})
+        CHECK(TrainingLab::losses(serial).back()[depth] < TrainingLab::losses(still).back()[depth]);
+    for (const Sets& layout : layouts_of(world.size())) {
+      INFO(name_of(kind) << "on " << name_of(layout));
+      const std::string run = lab.path(name_of(kind) + name_of(layout));
+      lab.train(world, sets + layout, {.stop_after = 5, .run_directory = run});
+      CHECK(lab.train(world, sets + layout, {.resume = run}) == ExitCode::done);
+      if (world.rank() != 0) continue;
+      CHECK(loss_mismatch(run, serial, 1e-5) == "");
+      CHECK_THAT(log_of(run), contains("at step 10; drawn anew: mtp 1, mtp 2"));
+      const Checkpoint before = TrainingLab::checkpoint(trunk, 10), after = TrainingLab::checkpoint(run, 12);
+      CHECK(tensor_mismatch(after, before, "model", 0, 0) == "");
+      for (const PieceRecord& piece : before.manifest().pieces)
+        CHECK_FALSE(after.has("exp_avg", piece.tensor));
+    }
+  }
+}
+
+TEST_CASE("weights are taken over with the heads that are of the run's kind", "[ranks1]") {
+  MpiCommunicator& world = multi_rank::world();
+  const TrainingLab lab(world);
+  const Sets few{"train.steps=3", "optimizer.warmup_steps=0"};
+  const std::string two = lab.path("two"), three = lab.path("three"), other = lab.path("other");
+  lab.train(world, few, {.run_directory = two});
+  const Sets from{"train.init_from=" + two, "optimizer.lr=1e-30", "optimizer.weight_decay=0"};
+  lab.train(world, few + from + Sets{"mtp.depths=3"}, {.run_directory = three});
+  CHECK_THAT(log_of(three), contains("at step 3; drawn anew: mtp 3\n"));
+  CHECK(tensor_mismatch(TrainingLab::checkpoint(three, 3), TrainingLab::checkpoint(two, 3), "model", 0, 0) ==
+        "");
+  lab.train(world, few + from + Sets{"mtp.kind=parallel"}, {.run_directory = other});
+  CHECK_THAT(log_of(other), contains("drawn anew: mtp 1, mtp 2\n"));
+  const std::string name = "model.layers.7.mlp.up_proj.weight";
+  CHECK(values_of(TrainingLab::checkpoint(other, 3), "model", name) !=
+        values_of(TrainingLab::checkpoint(two, 3), "model", name));
+}
+
+TEST_CASE("heads that are clipped apart leave the main model's update as it is without them",
+          "[ranks1][ranks2][ranks4]") {
+  MpiCommunicator& world = multi_rank::world();
+  const TrainingLab lab(world);
+  const Sets one_step{"train.steps=1", "optimizer.warmup_steps=0", "optimizer.clip=0.5"};
+  const Sets detached{"mtp.detach_heads=true", "optimizer.heads_clip=0.125"};
+  const std::string main_only = lab.path("main only");
+  lab.train_serial(one_step + Sets{"mtp.depths=0"}, {.run_directory = main_only});
+  for (const Sets& layout : layouts_of(world.size())) {
+    INFO(name_of(layout));
+    const std::string run = lab.path(name_of(layout));
+    lab.train(world, one_step + detached + layout, {.run_directory = run});
+    if (world.rank() != 0) continue;
+    const Checkpoint checkpoint = TrainingLab::checkpoint(run, 1);
+    // The first moment is (1 − β₁) of the clipped gradient.
+    CHECK(tensor_mismatch(checkpoint, TrainingLab::checkpoint(main_only, 1), "exp_avg", 1e-4, 2e-8) == "");
+    double squares = 0;
+    for (const PieceRecord& piece : checkpoint.manifest().pieces)
+      if (piece.kind == "exp_avg" && piece.range.begin == 0 &&
+          (piece.tensor.starts_with("model.layers.7.") || piece.tensor.starts_with("model.layers.8.")))
+        for (const float moment : values_of(checkpoint, "exp_avg", piece.tensor))
+          squares += 100.0 * moment * moment;
+    CHECK(std::sqrt(squares) == Approx(0.125).epsilon(1e-4));
+    CHECK_THAT(log_of(run), contains(" heads "));
+  }
 }
