@@ -49,6 +49,10 @@ Arguments parse(int argc, char** argv) {
   const std::map<std::string, DeviceKind> devices{{"cpu", DeviceKind::cpu}, {"cuda", DeviceKind::cuda}};
   const std::map<std::string, Recompute> recomputes{
       {"none", Recompute::none}, {"selective", Recompute::selective}, {"full", Recompute::full}};
+  const std::map<std::string, MtpConfig::Kind> kinds{{"sequential", MtpConfig::Kind::sequential},
+                                                     {"parallel", MtpConfig::Kind::parallel},
+                                                     {"residual", MtpConfig::Kind::residual},
+                                                     {"linear", MtpConfig::Kind::linear}};
   const std::map<std::string, DType> dtypes{{"fp32", DType::f32}, {"bf16", DType::bf16}};
   app.add_option("--device", arguments.device.kind)->transform(CLI::CheckedTransformer(devices));
   app.add_flag("--deterministic", arguments.device.deterministic);
@@ -66,6 +70,7 @@ Arguments parse(int argc, char** argv) {
   app.add_option("--ffn", arguments.model.intermediate_size);
   app.add_option("--vocab", arguments.model.vocab_size);
   app.add_option("--depths", arguments.mtp.depths);
+  app.add_option("--kind", arguments.mtp.kind)->transform(CLI::CheckedTransformer(kinds));
   try {
     app.parse(argc, argv);
   } catch (const CLI::ParseError& error) {

@@ -109,3 +109,31 @@ TEST_CASE("layouts of ranks that share a GPU train the same model") {
   CHECK(largest_difference(losses(runs.path("pp2")), expected) < 3e-3);
   CHECK(largest_difference(losses(runs.path("dp2")), expected) < 3e-3);
 }
+
+TEST_CASE("every kind of heads trains on a GPU as on the CPU, and in a pipeline of ranks that share it") {
+  const std::string heads = GENERATE("mtp.repeat=true", "mtp.kind=parallel", "mtp.kind=residual",
+                                     "mtp.kind=residual --set mtp.residual_form=medusa", "mtp.kind=linear");
+  CAPTURE(heads);
+  const Runs runs;
+  const std::string sets =
+      " --set train.steps=12 --set optimizer.warmup_steps=2 --set train.precision=f32 --set " + heads;
+  runs.fresh("cpu", sets + " --set run.device=cpu", program());
+  runs.fresh("gpu", sets + " --set run.device=cuda", program());
+  runs.fresh("pp2",
+             sets + " --set run.device=cuda --set parallel.pp=2 --set parallel.schedule=zero_bubble_h1",
+             program_on(2));
+  const auto expected = losses(runs.path("cpu"));
+  CHECK(largest_difference(losses(runs.path("gpu")), expected) < 2e-4);
+  CHECK(largest_difference(losses(runs.path("pp2")), expected) < 2e-4);
+}
+
+TEST_CASE("heads train on a GPU on a frozen trunk in bf16, clipped by their own norm") {
+  const Runs runs;
+  runs.fresh("trunk", steps + " --set run.device=cuda --set mtp.depths=0", program());
+  const std::string sets = steps +
+                           " --set mtp.kind=parallel --set train.freeze=trunk --set optimizer.heads_clip=1" +
+                           " --set train.init_from=" + runs.path("trunk").string();
+  runs.fresh("cpu", sets + " --set run.device=cpu", program());
+  runs.fresh("gpu", sets + " --set run.device=cuda", program());
+  CHECK(largest_difference(losses(runs.path("gpu")), losses(runs.path("cpu"))) < 0.02);
+}
