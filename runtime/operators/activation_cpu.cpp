@@ -13,7 +13,7 @@ constexpr std::int64_t grain = 1 << 12;
 
 template <class T>
 T normal_distribution(T x) {
-  return T(0.5) * (T(1) + std::erf(x * (std::numbers::sqrt2_v<T> / 2)));
+  return T(0.5) * (T(1) + erf(x * (std::numbers::sqrt2_v<T> / 2)));
 }
 
 struct Gelu {
@@ -57,6 +57,7 @@ void activation_forward(Stream& stream, const ActivationForward& op) {
     T* out = op.out.as<T>();
     with_function(op.function, [&](auto f) {
       stream.threads().parallel_for(op.x.elements(), grain, [&](std::int64_t begin, std::int64_t end) {
+#pragma omp simd
         for (std::int64_t i = begin; i < end; ++i) out[i] = f.value(x[i]) + (residual ? residual[i] : T(0));
       });
     });
@@ -69,6 +70,7 @@ void activation_backward(Stream& stream, const ActivationBackward& op) {
     T* dx = op.dx.as<T>();
     with_function(op.function, [&](auto f) {
       stream.threads().parallel_for(op.x.elements(), grain, [&](std::int64_t begin, std::int64_t end) {
+#pragma omp simd
         for (std::int64_t i = begin; i < end; ++i) dx[i] = dout[i] * f.slope(x[i]);
       });
     });

@@ -525,6 +525,13 @@ TEST_CASE("the vectorised exp is exact to 2e-7 relative over its range") {
   CHECK(std::isfinite(cpu::exp(1000.0F)));
 }
 
+TEST_CASE("the vectorised erf is exact to 2e-7") {
+  for (float x = -12.0F; x < 12.0F; x += 0.0013F)
+    REQUIRE(std::abs(cpu::erf(x) - std::erf(static_cast<double>(x))) < 2e-7);
+  CHECK(cpu::erf(1e10F) == 1);
+  CHECK(cpu::erf(-1e10F) == -1);
+}
+
 TEST_CASE("an operator in f32 agrees with itself in f64") {
   Arena arena{DeviceKind::cpu};
   TestStream stream{2};
