@@ -1,8 +1,6 @@
 #include "parallel/cuda/nccl_link.h"
 
 #include <exception>
-#include <future>
-#include <thread>
 #include <utility>
 
 #include "runtime/error.h"
@@ -13,8 +11,6 @@ namespace {
 
 /// Of leaving: peers that do not come have failed, which is no news at the end.
 constexpr Seconds farewell{30};
-/// Of an abort.
-constexpr Seconds patience{10};
 
 /// Calls of a communicator that does not block go on in NCCL's own thread: what they come to, or
 /// ncclInProgress after the limit.
@@ -88,23 +84,8 @@ NcclLink::~NcclLink() {
       outcome(communicator_, ncclCommFinalize(communicator_), farewell) == ncclSuccess) {
     ncclCommDestroy(communicator_);
   } else {
-    abort_in_time({release()});
+    gpu_abandoned = true;
   }
-}
-
-void abort_in_time(std::vector<ncclComm_t> communicators) noexcept try {
-  int device = 0;
-  check(cudaGetDevice(&device), "abort");
-  auto ended = std::make_shared<std::promise<void>>();
-  std::future<void> end = ended->get_future();
-  std::thread([communicators = std::move(communicators), device, ended] {
-    cudaSetDevice(device);
-    for (const ncclComm_t communicator : communicators) ncclCommAbort(communicator);
-    ended->set_value();
-  }).detach();
-  end.wait_for(patience);
-} catch (const std::exception&) {
-  // No thread, no device: the process is about to end, and the GPU's work with it.
 }
 
 void NcclLink::begin(const char* name, std::size_t bytes, int peer) {

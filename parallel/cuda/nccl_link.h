@@ -30,8 +30,8 @@ class NcclLink {
   /// Collective over the members. `group` is what its operations are named by; it and the transport must
   /// outlive the link.
   NcclLink(NcclTransport& transport, const MpiCommunicator& group, const Members& members);
-  /// Leaves in agreement with the other members, or aborts where an operation failed or an exception is on
-  /// its way.
+  /// Leaves in agreement with the other members, or abandons the GPU where they do not come or an exception
+  /// is on its way.
   ~NcclLink();
   NcclLink(const NcclLink&) = delete;
   NcclLink& operator=(const NcclLink&) = delete;
@@ -45,15 +45,15 @@ class NcclLink {
     return finish_start();
   }
 
-  /// Notes what has completed. A PeerError, all links aborted, where NCCL has noticed a failure, now or
+  /// Notes what has completed. A PeerError, all links abandoned, where NCCL has noticed a failure, now or
   /// before.
   void check();
   static constexpr std::uint64_t none = ~std::uint64_t{0};
   /// The flight recorder's number of the operation that is under way longest, or none.
   std::uint64_t oldest() const { return under_way_.empty() ? none : under_way_.front()->sequence; }
   std::string describe_oldest() const;
-  /// The communicator, for somebody else to end; the link is of no more use.
-  ncclComm_t release() { return std::exchange(communicator_, nullptr); }
+  /// The link is of no more use.
+  void abandon() { communicator_ = nullptr; }
 
  private:
   struct Operation {
@@ -83,10 +83,5 @@ class NcclLink {
   std::shared_ptr<Operation> starting_;
   std::deque<std::shared_ptr<Operation>> under_way_;  // oldest first
 };
-
-/// Ends what the communicators have under way on the GPU, so that nothing there waits for a peer any more.
-/// NCCL may itself wait for a peer that is gone: after some seconds it is left to its fate, since the rank
-/// must go on to say what happened.
-void abort_in_time(std::vector<ncclComm_t> communicators) noexcept;
 
 }  // namespace foretoken::cuda

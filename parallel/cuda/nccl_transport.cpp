@@ -51,11 +51,11 @@ void NcclTransport::synchronize() {
   }
 }
 
-void NcclTransport::abort() noexcept {
-  std::vector<ncclComm_t> communicators;
-  for (NcclLink* link : links_)
-    if (ncclComm_t communicator = link->release()) communicators.push_back(communicator);
-  abort_in_time(std::move(communicators));
+// Not ncclCommAbort: it goes on in a thread of NCCL's, which (2.28.3) waited in cuMemFreeHost for the kernel
+// that it was to end, under a lock of the driver that the next call of anybody waits for.
+void NcclTransport::abandon() noexcept {
+  gpu_abandoned = true;
+  for (NcclLink* link : links_) link->abandon();
 }
 
 }  // namespace foretoken::cuda

@@ -41,15 +41,15 @@ class NcclTransport final : public Transport {
   /// An operation is complete; its event comes back.
   void finished(std::uint64_t sequence, EventHandle event);
 
-  /// Aborts all links, so that nothing on the GPU waits for a peer any more, and throws a PeerError.
+  /// Abandons the GPU, where work may wait for a peer until the process ends, and throws a PeerError.
   template <class... Args>
   [[noreturn]] void fail(fmt::format_string<Args...> format, Args&&... args) {
-    abort();
+    abandon();
     throw PeerError("nccl: {}", fmt::format(format, std::forward<Args>(args)...));
   }
 
  private:
-  void abort() noexcept;
+  void abandon() noexcept;
 
   MpiWorld& world_;
   Stream& stream_;

@@ -1,6 +1,7 @@
 #pragma once
 // Owners of what a C library gives out: a stream, an event, a library handle.
 
+#include <atomic>
 #include <utility>
 
 #include <cuda_runtime_api.h>
@@ -8,6 +9,10 @@
 #include "runtime/cuda/check.h"
 
 namespace foretoken::cuda {
+
+/// True once work on the GPU may never end, because peers that it waits for are gone. To free memory waits
+/// for such work, so from then on nothing is given back: the process is about to end.
+inline std::atomic<bool> gpu_abandoned{false};
 
 /// Move-only; `destroy` is called once and its error is dropped, as destructors must.
 template <class T, auto destroy>
@@ -21,7 +26,7 @@ class Handle {
     return *this;
   }
   ~Handle() {
-    if (handle_ != T{}) destroy(handle_);
+    if (handle_ != T{} && !gpu_abandoned) destroy(handle_);
   }
 
   T get() const { return handle_; }

@@ -21,7 +21,7 @@ constexpr int candidates = 24;
 constexpr int first_runs = 4;
 constexpr std::size_t finalists = 6;
 constexpr double lasting_flops = 1e10;  // of a product that can bring a GPU to its power limit
-constexpr float settle_milliseconds = 80, measured_milliseconds = 100;
+constexpr float settle_milliseconds = 25, measured_milliseconds = 50;
 constexpr float brief_milliseconds = 8;  // of a smaller one
 
 void check_blas(cublasStatus_t status, const char* what) {

@@ -1,6 +1,6 @@
 #include "runtime/cuda/memory.h"
 
-#include "runtime/cuda/check.h"
+#include "runtime/cuda/handle.h"
 #include "runtime/error.h"
 
 namespace foretoken::cuda {
@@ -24,7 +24,7 @@ void* allocate_device(std::size_t bytes) {
 }
 
 void free_device(void* memory) {
-  cudaFree(memory);
+  if (!gpu_abandoned) cudaFree(memory);
 }
 
 void zero_device(void* memory, std::size_t bytes) {
@@ -39,7 +39,7 @@ void* allocate_page_locked(std::size_t bytes) {
 }
 
 void free_page_locked(void* memory) {
-  cudaFreeHost(memory);
+  if (!gpu_abandoned) cudaFreeHost(memory);
 }
 
 }  // namespace foretoken::cuda

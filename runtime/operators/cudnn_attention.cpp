@@ -11,7 +11,7 @@
 #define CUDNN_FRONTEND_SKIP_JSON_LIB  // plans are never written out, and the library costs compile time
 #include <cudnn_frontend.h>
 
-#include "runtime/cuda/check.h"
+#include "runtime/cuda/handle.h"
 #include "runtime/error.h"
 
 namespace foretoken::cuda {
@@ -184,10 +184,8 @@ void choose_fastest(Graph& graph, cudnnHandle_t handle, const Problem& p) {
 class CudnnAttention::Plans {
  public:
   Plans(cudaStream_t stream, bool deterministic) : deterministic_(deterministic) {
-    cudnnHandle_t handle = nullptr;
-    check(cudnnCreate(&handle), "cudnnCreate");
-    handle_.reset(handle);
-    check(cudnnSetStream(handle, stream), "cudnnSetStream");
+    check(cudnnCreate(handle_.out()), "cudnnCreate");
+    check(cudnnSetStream(handle_.get(), stream), "cudnnSetStream");
   }
 
   bool supports(const Call& call) { return call.refusal == nullptr && plan(call.problem).graph != nullptr; }
@@ -206,10 +204,6 @@ class CudnnAttention::Plans {
     std::string refusal;
     std::size_t workspace = 0;
     Pointers pointers;
-  };
-
-  struct Destroy {
-    void operator()(cudnnHandle_t handle) const { cudnnDestroy(handle); }
   };
 
   Plan& usable(const Call& call) {
@@ -247,7 +241,7 @@ class CudnnAttention::Plans {
   }
 
   bool deterministic_;
-  std::unique_ptr<cudnnContext, Destroy> handle_;
+  Handle<cudnnHandle_t, cudnnDestroy> handle_;
   std::map<Problem, Plan> plans_;
 };
 

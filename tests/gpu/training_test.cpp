@@ -1,5 +1,7 @@
 // foretoken train on a GPU as a person runs it, beside the same run on the CPU.
 
+#include <csignal>
+
 #include <fmt/format.h>
 
 #include "tests/support/catch.h"
@@ -136,4 +138,24 @@ TEST_CASE("heads train on a GPU on a frozen trunk in bf16, clipped by their own 
   runs.fresh("cpu", sets + " --set run.device=cpu", program());
   runs.fresh("gpu", sets + " --set run.device=cuda", program());
   CHECK(largest_difference(losses(runs.path("gpu")), losses(runs.path("cpu"))) < 0.02);
+}
+
+TEST_CASE("a rank on a GPU whose peer stops answering says which, and the job ends with code 5") {
+  const Runs runs;
+  const std::string path = runs.path("run").string();
+  Process training(
+      fmt::format("{} {} --run-directory {} --set train.steps=100000 --set parallel.pp=2 --set "
+                  "parallel.timeout_seconds=3 --set run.device=cuda",
+                  program_on(2), runs.command, path));
+  const auto steps_done = [&] {
+    return std::filesystem::exists(path + "/metrics.jsonl") ? TrainingLab::losses(path).size() : 0;
+  };
+  REQUIRE(wait_until([&] { return steps_done() >= 3 || !training.running(); }));
+  const std::vector<pid_t> ranks = training.children("foretoken");
+  REQUIRE(ranks.size() == 2);
+  kill(ranks[1], SIGSTOP);
+  const Outcome outcome = training.wait(std::chrono::seconds(60));
+  INFO(outcome.output);
+  CHECK(outcome.code == 5);
+  CHECK_THAT(outcome.output, contains("rank 0") && contains("peer rank 1") && contains("after 3 s"));
 }
