@@ -42,13 +42,17 @@ std::string StepTrace::write(const std::filesystem::path& file, std::int64_t ste
   if (fault = first_fault(world, fault); !fault.empty()) throw DataError("{}", fault);
 
   const TraceOverlap overlap = overlap_of(spans);
-  const double hidden = overlap.communication > 0 ? overlap.hidden / overlap.communication : 1;
+  // Between CPU ranks communication is not recorded: there compute is what counts.
+  const double hidden = overlap.communication > 0 ? overlap.hidden / overlap.communication
+                                                  : 1 + overlap.compute / overlap.length;
   double least = hidden;
   world.all_reduce(tensor_over(std::span(&least, 1), {1}), ReduceOp::min);
-  const std::string text = fmt::format(
-      "compute {:.1f} % of {:.1f} ms, communication {:.1f} ms, {:.1f} % of it under compute (rank {}{})",
-      100 * overlap.compute / overlap.length, 1e3 * overlap.length, 1e3 * overlap.communication, 100 * hidden,
-      world.rank(), world.size() > 1 ? ", where it is least" : "");
+  std::string text = fmt::format("compute {:.1f} % of {:.1f} ms", 100 * overlap.compute / overlap.length,
+                                 1e3 * overlap.length);
+  if (overlap.communication > 0)
+    text += fmt::format(", communication {:.1f} ms, {:.1f} % of it under compute",
+                        1e3 * overlap.communication, 100 * hidden);
+  if (world.size() > 1) text += fmt::format(" (rank {}, where that is least)", world.rank());
   // The first rank that has the least tells it.
   std::int64_t teller = hidden == least ? world.rank() : world.size();
   world.all_reduce(tensor_over(std::span(&teller, 1), {1}), ReduceOp::min);
