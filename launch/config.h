@@ -40,7 +40,7 @@ struct TrainConfig {
 
 struct OptimizerSettings {
   enum class Schedule { constant, cosine, wsd };
-  enum class Moments { fp32, bf16 };
+  enum class Moments { f32, bf16 };
 
   double lr = 3e-4;
   double beta1 = 0.9;
@@ -49,7 +49,7 @@ struct OptimizerSettings {
   double weight_decay = 0.1;
   double clip = 1.0;      // 0: never
   double heads_clip = 0;  // 0: heads are clipped with all others
-  Moments moments = Moments::fp32;
+  Moments moments = Moments::f32;
   Schedule schedule = Schedule::cosine;
   std::int64_t warmup_steps = 20;
   std::int64_t decay_steps = 0;

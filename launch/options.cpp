@@ -128,7 +128,7 @@ void add_optimizer(std::vector<Option>& table) {
   optimizer.add("eps", &O::eps, positive(), "added to the root of the second moment");
   optimizer.add("weight_decay", &O::weight_decay, at_least(0), "decoupled; not applied to norms");
   optimizer.add("clip", &O::clip, at_least(0), "largest global gradient norm, 0: no limit");
-  optimizer.add("moments", &O::moments, {"fp32", "bf16"},
+  optimizer.add("moments", &O::moments, {"f32", "bf16"},
                 "dtype that AdamW's moments are kept in; bf16 takes half the memory, rounded stochastically");
   optimizer.add(
       "heads_clip", &O::heads_clip, at_least(0),

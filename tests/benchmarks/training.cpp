@@ -53,7 +53,7 @@ Arguments parse(int argc, char** argv) {
                                                      {"parallel", MtpConfig::Kind::parallel},
                                                      {"residual", MtpConfig::Kind::residual},
                                                      {"linear", MtpConfig::Kind::linear}};
-  const std::map<std::string, DType> dtypes{{"fp32", DType::f32}, {"bf16", DType::bf16}};
+  const std::map<std::string, DType> dtypes{{"f32", DType::f32}, {"bf16", DType::bf16}};
   app.add_option("--device", arguments.device.kind)->transform(CLI::CheckedTransformer(devices));
   app.add_flag("--deterministic", arguments.device.deterministic);
   app.add_option("--threads", arguments.device.threads);

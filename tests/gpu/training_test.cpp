@@ -64,7 +64,7 @@ TEST_CASE("200 steps in bf16 on a GPU follow the CPU's fp32 losses within 2 %") 
 }
 
 TEST_CASE("a deterministic run on a GPU repeats bit by bit, also over a checkpoint") {
-  const std::string moments = GENERATE("fp32", "bf16");
+  const std::string moments = GENERATE("f32", "bf16");
   const Runs runs;
   const std::string sets =
       " --set train.steps=20 --set optimizer.warmup_steps=2 --set train.deterministic=true --set "
@@ -82,7 +82,7 @@ TEST_CASE("moments in bf16 on a GPU train as in fp32, from a checkpoint of eithe
   runs.fresh("fp32", sets, program());
   runs.fresh("bf16", sets + " --set optimizer.moments=bf16", program());
   runs.fresh("mixed", sets + " --set optimizer.moments=bf16 --stop-after 20", program(), 75);
-  runs.resume("mixed", "--set optimizer.moments=fp32 --stop-after 40", program(), 75);
+  runs.resume("mixed", "--set optimizer.moments=f32 --stop-after 40", program(), 75);
   runs.resume("mixed", "--set optimizer.moments=bf16", program());
   const auto expected = losses(runs.path("fp32"));
   CHECK(largest_difference(losses(runs.path("bf16")), expected) < 0.02);

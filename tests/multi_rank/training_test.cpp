@@ -123,7 +123,7 @@ TEST_CASE("a step's gradients have the same bits whatever the buffer held before
 
 TEST_CASE("a run that stops and goes on, twice, ends with the same bits", "[ranks1][ranks2][ranks4]") {
   MpiCommunicator& world = multi_rank::world();
-  const std::string moments = GENERATE("optimizer.moments=fp32", "optimizer.moments=bf16");
+  const std::string moments = GENERATE("optimizer.moments=f32", "optimizer.moments=bf16");
   const TrainingLab lab(world);
   for (const Sets& layout : layouts_of(world.size())) {
     INFO(moments << " " << name_of(layout));
@@ -188,8 +188,8 @@ TEST_CASE("a run goes on with its moments in the other dtype, and in any other l
     const Sets &before = layouts[i], &after = layouts[(i + 1) % layouts.size()];
     const std::string run = lab.path("run" + std::to_string(i));
     const bool to_bf16 = i % 2 == 0;
-    const Sets first{"train.steps=30", to_bf16 ? "optimizer.moments=fp32" : "optimizer.moments=bf16"};
-    const Sets then{"train.steps=30", to_bf16 ? "optimizer.moments=bf16" : "optimizer.moments=fp32"};
+    const Sets first{"train.steps=30", to_bf16 ? "optimizer.moments=f32" : "optimizer.moments=bf16"};
+    const Sets then{"train.steps=30", to_bf16 ? "optimizer.moments=bf16" : "optimizer.moments=f32"};
     INFO(name_of(before + first) << "then " << name_of(after + then));
     lab.train(world, before + first, {.stop_after = 15, .run_directory = run});
     CHECK(lab.train(world, after + then, {.resume = run}) == ExitCode::done);
