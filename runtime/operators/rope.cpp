@@ -23,10 +23,11 @@ void rope_table(const Tensor& cos, const Tensor& sin, double rope_theta) {
 
 void rope(Stream& stream, const Rope& op) {
   const ProfileScope scope(stream, "rope");
-  if (op.cos.shape[0] < op.qkv.shape[1] || op.sin.shape != op.cos.shape ||
-      op.heads * 2 * op.cos.shape[1] > op.qkv.shape[2])
-    throw DefectError("rope: qkv {}, table {}, {} heads do not fit", to_string(op.qkv.shape),
-                      to_string(op.cos.shape), op.heads);
+  const std::int64_t b = op.qkv.shape[0], t = op.qkv.shape[1];
+  const bool placed = op.positions.defined() ? op.positions.elements() == b * t : op.cos.shape[0] >= t;
+  if (!placed || op.sin.shape != op.cos.shape || op.heads * 2 * op.cos.shape[1] > op.qkv.shape[2])
+    throw DefectError("rope: qkv {}, table {}, {} heads, positions {} do not fit", to_string(op.qkv.shape),
+                      to_string(op.cos.shape), op.heads, to_string(op.positions.shape));
   if constexpr (with_cuda)
     if (stream.device() == DeviceKind::cuda) return cuda::rope(stream, op);
   cpu::rope(stream, op);

@@ -11,9 +11,10 @@ constexpr int threads = 256;
 /// A block owns a token's row, a thread N pairs (i, i + HS/2) of a head at a time.
 template <class T, int N>
 __global__ void rotate(T* __restrict__ qkv, const float* __restrict__ cos, const float* __restrict__ sin,
-                       std::int64_t length, std::int64_t width, int heads, int half, float sign) {
+                       const std::int32_t* __restrict__ positions, std::int64_t length, std::int64_t width,
+                       int heads, int half, float sign) {
   const std::int64_t row = blockIdx.x;
-  const std::int64_t angles = row % length * half;
+  const std::int64_t angles = (positions ? positions[row] : row % length) * half;
   const int packs_per_head = half / N;
   for (int at = static_cast<int>(threadIdx.x); at < heads * packs_per_head; at += threads) {
     const int head = at / packs_per_head, i = at % packs_per_head * N;
@@ -41,14 +42,15 @@ void rope(Stream& stream, const Rope& op) {
   with_activation("rope", op.qkv.dtype, [&]<class T>() {
     T* qkv = static_cast<T*>(op.qkv.data);
     const float *cos = op.cos.as<float>(), *sin = op.sin.as<float>();
+    const std::int32_t* positions = op.positions.defined() ? op.positions.as<std::int32_t>() : nullptr;
     constexpr int pack = lane_elements<T>;
     const auto blocks = static_cast<unsigned>(rows);
     if (packs<pack>(half, qkv) && width % pack == 0)
-      rotate<T, pack><<<blocks, threads, 0, stream.cuda().stream()>>>(qkv, cos, sin, op.qkv.shape[1], width,
-                                                                      heads, half, sign);
+      rotate<T, pack><<<blocks, threads, 0, stream.cuda().stream()>>>(
+          qkv, cos, sin, positions, op.qkv.shape[1], width, heads, half, sign);
     else
-      rotate<T, 1><<<blocks, threads, 0, stream.cuda().stream()>>>(qkv, cos, sin, op.qkv.shape[1], width,
-                                                                   heads, half, sign);
+      rotate<T, 1><<<blocks, threads, 0, stream.cuda().stream()>>>(qkv, cos, sin, positions, op.qkv.shape[1],
+                                                                   width, heads, half, sign);
   });
   check_launch("rope");
 }

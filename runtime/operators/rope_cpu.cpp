@@ -8,10 +8,12 @@ void rope(Stream& stream, const Rope& op) {
                      half = op.cos.shape[1];
   with_floating("rope", op.qkv.dtype, [&]<class T>() {
     const T sign = op.direction == RopeDirection::forward ? 1 : -1;
+    const std::int32_t* positions = op.positions.defined() ? op.positions.as<std::int32_t>() : nullptr;
     stream.threads().parallel_for(b * t, 16, [&](std::int64_t begin, std::int64_t end) {
       for (std::int64_t n = begin; n < end; ++n) {
-        const T* cos = op.cos.as<T>() + (n % t) * half;
-        const T* sin = op.sin.as<T>() + (n % t) * half;
+        const std::int64_t position = positions ? positions[n] : n % t;
+        const T* cos = op.cos.as<T>() + position * half;
+        const T* sin = op.sin.as<T>() + position * half;
         for (std::int64_t head = 0; head < op.heads; ++head) {
           T* x1 = op.qkv.as<T>() + n * width + head * 2 * half;
           T* x2 = x1 + half;

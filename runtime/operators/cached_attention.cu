@@ -1,0 +1,229 @@
+#include <algorithm>
+#include <cmath>
+
+#include "runtime/cuda/context.h"
+#include "runtime/cuda/device.cuh"
+#include "runtime/operators/cached_attention.h"
+
+namespace foretoken::cuda {
+
+namespace {
+
+constexpr int store_threads = 128;
+
+/// A block owns a row.
+template <class T, int N>
+__global__ void store_rows(const T* __restrict__ x, std::int64_t stride,
+                           const std::int32_t* __restrict__ cells, T* __restrict__ cache,
+                           std::int64_t width) {
+  const T* from = x + static_cast<std::int64_t>(blockIdx.x) * stride;
+  T* to = cache + cells[blockIdx.x] * width;
+  for (std::int64_t i = static_cast<std::int64_t>(threadIdx.x) * N; i < width; i += store_threads * N)
+    store<N>(to + i, load<N>(from + i));
+}
+
+constexpr int warps = 8, attend_threads = 32 * warps;
+constexpr int ahead = 4;  // keys whose loads are under way together in a warp
+
+struct Problem {
+  std::int64_t places, width, qkv_width;
+  int heads, group, dim, value_offset;  // value_offset: from a head's key to its value
+  int splits;
+  float scale;
+
+  __device__ std::int64_t out(int row, int head) const {
+    return (static_cast<std::int64_t>(row) * heads + head) * dim;
+  }
+  /// Of a part's result in `partial`: dim sums, then their largest score and their sum of weights.
+  __device__ float* part(float* partial, int row, int head, int split) const {
+    return partial + ((static_cast<std::int64_t>(row) * heads + head) * splits + split) * (dim + 2);
+  }
+};
+
+/// A block owns one head of one row and a part of its keys; its warps take the keys in turn, each with a
+/// softmax of its own that the end joins (Dao et al., "Flash-Decoding for long-context inference", 2023). A
+/// lane owns pairs of elements lane + 32·e, e < E. With one part the result is final, else it goes to
+/// `partial` and join_parts() ends the work. Every sum's order depends on the shapes alone.
+template <class T, int E>
+__global__ void __launch_bounds__(attend_threads)
+    attend(Problem p, const T* __restrict__ qkv, const std::int32_t* __restrict__ cells,
+           const T* __restrict__ cache, T* __restrict__ out, float* __restrict__ partial) {
+  __shared__ float sums[warps][64 * E];
+  __shared__ float tops[warps], weights[warps];
+  const int row = static_cast<int>(blockIdx.x), head = static_cast<int>(blockIdx.y),
+            split = static_cast<int>(blockIdx.z);
+  const int warp = static_cast<int>(threadIdx.x) / 32, lane = static_cast<int>(threadIdx.x) % 32;
+  const std::int64_t cell = cells[row];
+  const std::int64_t count = cell % p.places + 1;
+  const std::int64_t begin = count * split / p.splits, end = count * (split + 1) / p.splits;
+  const T* keys = cache + cell / p.places * p.places * p.width + head / p.group * p.dim;
+  const T* query = qkv + row * p.qkv_width + head * p.dim;
+
+  float2 q[E], sum[E];
+#pragma unroll
+  for (int e = 0; e < E; ++e) {
+    const int i = 2 * (lane + 32 * e);
+    q[e] = sum[e] = {0, 0};
+    if (i >= p.dim) continue;
+    const Pack<T, 2> pair = load<2>(query + i);
+    q[e] = {to_float(pair.at[0]) * p.scale, to_float(pair.at[1]) * p.scale};
+  }
+  float top = -INFINITY, total = 0;
+  for (std::int64_t first = begin + warp * ahead; first < end; first += warps * ahead) {
+    float score[ahead];
+#pragma unroll
+    for (int j = 0; j < ahead; ++j) {
+      score[j] = 0;
+      if (first + j < end) {
+#pragma unroll
+        for (int e = 0; e < E; ++e) {
+          const int i = 2 * (lane + 32 * e);
+          if (i >= p.dim) continue;
+          const Pack<T, 2> key = load<2>(keys + (first + j) * p.width + i);
+          score[j] += q[e].x * to_float(key.at[0]) + q[e].y * to_float(key.at[1]);
+        }
+      }
+    }
+    float new_top = top;
+#pragma unroll
+    for (int j = 0; j < ahead; ++j) {
+      score[j] = first + j < end ? warp_sum(score[j]) : -INFINITY;
+      new_top = fmaxf(new_top, score[j]);
+    }
+    const float rescale = expf(top - new_top);
+    top = new_top;
+    total *= rescale;
+#pragma unroll
+    for (int e = 0; e < E; ++e) sum[e] = {sum[e].x * rescale, sum[e].y * rescale};
+#pragma unroll
+    for (int j = 0; j < ahead; ++j) {
+      if (first + j >= end) continue;
+      const float weight = expf(score[j] - top);
+      total += weight;
+#pragma unroll
+      for (int e = 0; e < E; ++e) {
+        const int i = 2 * (lane + 32 * e);
+        if (i >= p.dim) continue;
+        const Pack<T, 2> value = load<2>(keys + (first + j) * p.width + p.value_offset + i);
+        sum[e].x += weight * to_float(value.at[0]);
+        sum[e].y += weight * to_float(value.at[1]);
+      }
+    }
+  }
+
+#pragma unroll
+  for (int e = 0; e < E; ++e) {
+    sums[warp][2 * (lane + 32 * e)] = sum[e].x;
+    sums[warp][2 * (lane + 32 * e) + 1] = sum[e].y;
+  }
+  if (lane == 0) {
+    tops[warp] = top;
+    weights[warp] = total;
+  }
+  __syncthreads();
+  float block_top = -INFINITY, block_total = 0;
+#pragma unroll
+  for (int w = 0; w < warps; ++w) block_top = fmaxf(block_top, tops[w]);
+  float factor[warps];
+#pragma unroll
+  for (int w = 0; w < warps; ++w) {
+    factor[w] = weights[w] > 0 ? expf(tops[w] - block_top) : 0;  // a warp may have had no key
+    block_total += factor[w] * weights[w];
+  }
+  float* part = p.part(partial, row, head, split);
+  for (int i = static_cast<int>(threadIdx.x); i < p.dim; i += attend_threads) {
+    float result = 0;
+#pragma unroll
+    for (int w = 0; w < warps; ++w) result += factor[w] * sums[w][i];
+    if (p.splits == 1)
+      out[p.out(row, head) + i] = from_float<T>(result / block_total);
+    else
+      part[i] = result;
+  }
+  if (p.splits > 1 && threadIdx.x == 0) {
+    part[p.dim] = block_top;
+    part[p.dim + 1] = block_total;
+  }
+}
+
+/// A block owns one head of one row: out = the parts' sums over the sum of their weights.
+template <class T>
+__global__ void join_parts(Problem p, float* __restrict__ partial, T* __restrict__ out) {
+  const int row = static_cast<int>(blockIdx.x), head = static_cast<int>(blockIdx.y);
+  float top = -INFINITY;
+  for (int s = 0; s < p.splits; ++s) top = fmaxf(top, p.part(partial, row, head, s)[p.dim]);
+  for (int i = static_cast<int>(threadIdx.x); i < p.dim; i += static_cast<int>(blockDim.x)) {
+    float result = 0, total = 0;
+    for (int s = 0; s < p.splits; ++s) {
+      const float* part = p.part(partial, row, head, s);
+      const float factor = part[p.dim + 1] > 0 ? expf(part[p.dim] - top) : 0;  // a part may have had no key
+      result += factor * part[i];
+      total += factor * part[p.dim + 1];
+    }
+    out[p.out(row, head) + i] = from_float<T>(result / total);
+  }
+}
+
+template <class F>
+void with_pairs(int dim, F f) {
+  if (dim <= 64) return f.template operator()<1>();
+  if (dim <= 128) return f.template operator()<2>();
+  return f.template operator()<4>();
+}
+
+}  // namespace
+
+void cache_store(Stream& stream, const CacheStore& op) {
+  const std::int64_t n = op.cells.elements(), width = op.cache.shape[2];
+  if (n == 0) return;
+  const std::int64_t stride = op.x.matrix.elements() / n;
+  with_activation("cache_store", op.cache.dtype, [&]<class T>() {
+    const T* x = static_cast<const T*>(op.x.matrix.data) + op.x.first;
+    T* cache = static_cast<T*>(op.cache.data);
+    const auto* cells = op.cells.as<std::int32_t>();
+    constexpr int pack = lane_elements<T>;
+    const auto blocks = static_cast<unsigned>(n);
+    if (packs<pack>(width, x, cache) && stride % pack == 0)
+      store_rows<T, pack>
+          <<<blocks, store_threads, 0, stream.cuda().stream()>>>(x, stride, cells, cache, width);
+    else
+      store_rows<T, 1><<<blocks, store_threads, 0, stream.cuda().stream()>>>(x, stride, cells, cache, width);
+  });
+  check_launch("cache_store");
+}
+
+void cached_attention(Stream& stream, const CachedAttention& op) {
+  const AttentionHeads& h = op.heads;
+  const std::int64_t n = op.cells.elements();
+  if (n == 0) return;
+  // So many parts that few rows still fill the GPU.
+  const std::int64_t blocks = n * h.query;
+  const auto splits =
+      static_cast<int>(std::clamp<std::int64_t>(2 * stream.cuda().multiprocessors() / blocks, 1, 16));
+  const Problem p{.places = op.cache.shape[1],
+                  .width = op.cache.shape[2],
+                  .qkv_width = (h.query + 2 * h.key_value) * h.dim,
+                  .heads = static_cast<int>(h.query),
+                  .group = static_cast<int>(h.query / h.key_value),
+                  .dim = static_cast<int>(h.dim),
+                  .value_offset = static_cast<int>(h.key_value * h.dim),
+                  .splits = splits,
+                  .scale = 1 / std::sqrt(static_cast<float>(h.dim))};
+  float* partial = nullptr;
+  if (splits > 1)
+    partial = static_cast<float*>(
+        stream.cuda().workspace(static_cast<std::size_t>(blocks * splits * (h.dim + 2)) * sizeof(float)));
+  const dim3 grid(static_cast<unsigned>(n), static_cast<unsigned>(h.query), static_cast<unsigned>(splits));
+  with_activation("cached_attention", op.qkv.dtype, [&]<class T>() {
+    T* out = static_cast<T*>(op.out.data);
+    with_pairs(p.dim, [&]<int E>() {
+      attend<T, E><<<grid, attend_threads, 0, stream.cuda().stream()>>>(
+          p, static_cast<const T*>(op.qkv.data), op.cells.as<std::int32_t>(),
+          static_cast<const T*>(op.cache.data), out, partial);
+    });
+    if (splits > 1) join_parts<T><<<dim3(grid.x, grid.y), 128, 0, stream.cuda().stream()>>>(p, partial, out);
+  });
+  check_launch("cached_attention");
+}
+
+}  // namespace foretoken::cuda

@@ -1,0 +1,128 @@
+// Attention over cached keys and values, beside attention over whole sequences.
+
+#include "runtime/operators/cached_attention.h"
+
+#include <cstring>
+#include <vector>
+
+#include "runtime/operators/dispatch.h"
+#include "runtime/operators/rope.h"
+#include "tests/support/catch.h"
+#include "tests/support/expect_error.h"
+#include "tests/support/numeric.h"
+
+using namespace foretoken;
+using namespace foretoken::testing;
+
+namespace {
+
+struct Step {
+  std::int64_t sequence, begin, end;  // positions that are new
+};
+
+/// Sequences of up to 11 positions, whole and in steps; the cache has places to spare.
+struct Bench {
+  AttentionHeads heads{.query = 6, .key_value = 2, .dim = 4};
+  std::int64_t sequences = 3, length = 11, places = 13, width = (6 + 2 * 2) * 4;
+  DType dtype;
+  Arena arena{DeviceKind::cpu};
+  TestStream stream{3};
+  Tensor qkv = arena.tensor(dtype, {sequences, length, width});
+  Tensor expected = arena.tensor(dtype, {sequences, length, 6 * 4});
+  Tensor cache = arena.tensor(dtype, {sequences, places, 2 * 2 * 4});
+
+  explicit Bench(DType type) : dtype(type) {
+    fill_normal(qkv, "qkv");
+    attention_forward(stream, {.heads = heads,
+                               .qkv = qkv,
+                               .out = expected,
+                               .lse = arena.tensor(statistics_dtype(dtype), {sequences, 6, length})});
+    poison(cache);
+  }
+
+  /// The rows of some steps in one call; empty, or what differs from the whole sequences' rows.
+  std::string run(const std::vector<Step>& steps, double tolerance) {
+    std::vector<std::int32_t> cells;
+    std::vector<Tensor> rows, wanted;
+    for (const Step& step : steps)
+      for (std::int64_t t = step.begin; t < step.end; ++t) {
+        cells.push_back(static_cast<std::int32_t>(step.sequence * places + t));
+        rows.push_back(qkv.flat((step.sequence * length + t) * width, width));
+        wanted.push_back(expected.flat((step.sequence * length + t) * 24, 24));
+      }
+    const auto n = static_cast<std::int64_t>(cells.size());
+    const Tensor packed = arena.tensor(dtype, {n, width}), out = arena.tensor(dtype, {n, 24}),
+                 whole = arena.tensor(dtype, {n, 24});
+    for (std::int64_t i = 0; i < n; ++i) {
+      std::memcpy(packed.rows(i, 1).data, rows[static_cast<std::size_t>(i)].data, rows[0].bytes());
+      std::memcpy(whole.rows(i, 1).data, wanted[static_cast<std::size_t>(i)].data, wanted[0].bytes());
+    }
+    poison(out);
+    const Tensor at = tensor_over(std::span(cells), {n});
+    cache_store(stream, {.x = {packed, 24}, .cells = at, .cache = cache});
+    cached_attention(stream, {.heads = heads, .qkv = packed, .cells = at, .cache = cache, .out = out});
+    return mismatch(out, whole, tolerance, tolerance);
+  }
+};
+
+}  // namespace
+
+TEST_CASE("cached attention equals attention over whole sequences, in steps of any sizes") {
+  const DType dtype = GENERATE(DType::f64, DType::f32);
+  const double tolerance = dtype == DType::f64 ? 1e-12 : 2e-6;
+  Bench bench(dtype);
+  CHECK(bench.run({{0, 0, 5}, {2, 0, 1}}, tolerance) == "");
+  CHECK(bench.run({{2, 1, 4}, {0, 5, 6}, {1, 0, 7}}, tolerance) == "");
+  CHECK(bench.run({{1, 7, 11}}, tolerance) == "");
+  CHECK(bench.run({{0, 6, 11}, {2, 4, 11}}, tolerance) == "");
+}
+
+TEST_CASE("what a cache held past a position does not matter once rows go on from there") {
+  Bench bench(DType::f64);
+  CHECK(bench.run({{0, 0, 11}}, 1e-12) == "");
+  const Tensor rejected = bench.cache.flat(4 * 16, 7 * 16);
+  poison(rejected);
+  CHECK(bench.run({{0, 4, 6}}, 1e-12) == "");
+  CHECK(bench.run({{0, 6, 11}}, 1e-12) == "");
+}
+
+TEST_CASE("cached attention refuses tensors that do not fit") {
+  Bench bench(DType::f32);
+  const Tensor cells = bench.arena.tensor(DType::i32, {2}), qkv = bench.arena.tensor(DType::f32, {2, 40});
+  expect_error<DefectError>("cached_attention: qkv f32 [2, 40], cache f32 [3, 13, 16], out [2, 20]", [&] {
+    cached_attention(bench.stream, {.heads = bench.heads,
+                                    .qkv = qkv,
+                                    .cells = cells,
+                                    .cache = bench.cache,
+                                    .out = bench.arena.tensor(DType::f32, {2, 20})});
+  });
+  expect_error<DefectError>("cache_store: columns [25, 41)", [&] {
+    cache_store(bench.stream, {.x = {qkv, 25}, .cells = cells, .cache = bench.cache});
+  });
+}
+
+TEST_CASE("rope at given positions turns each token as in a row that holds it there") {
+  Arena arena(DeviceKind::cpu);
+  TestStream stream;
+  const Tensor cos = arena.tensor(DType::f64, {9, 2}), sin = arena.tensor(DType::f64, {9, 2});
+  rope_table(cos, sin, 100);
+  const Tensor row = arena.tensor(DType::f64, {1, 9, 12}), picked = arena.tensor(DType::f64, {1, 3, 12}),
+               expected = arena.tensor(DType::f64, {1, 3, 12});
+  fill_normal(row, "row");
+  const std::vector<std::int64_t> places{7, 0, 3};
+  const auto pick = [&](const Tensor& to) {
+    for (std::int64_t i = 0; i < 3; ++i)
+      std::memcpy(to.flat(i * 12, 12).data, row.flat(places[static_cast<std::size_t>(i)] * 12, 12).data,
+                  12 * sizeof(double));
+  };
+  pick(picked);
+  rope(stream, {.qkv = row, .cos = cos, .sin = sin, .heads = 2});
+  pick(expected);
+  std::vector<std::int32_t> positions{7, 0, 3};
+  rope(stream, {.qkv = picked,
+                .cos = cos,
+                .sin = sin,
+                .heads = 2,
+                .positions = tensor_over(std::span(positions), {1, 3})});
+  CHECK(mismatch(picked, expected, 0, 0) == "");
+}
