@@ -55,7 +55,7 @@ Block::Block(const ModelConfig& config, const Parameters& parameters, const std:
       gradient_(weights(parameters, parameters.gradients(), prefix)) {}
 
 Block::Weights Block::weights(const Parameters& parameters, const Tensor& flat,
-                              const std::string& prefix) const {
+                              const std::string& prefix) {
   const auto single = [&](const char* name) {
     return Parameters::view(flat, parameters.spec(prefix + name));
   };

@@ -25,6 +25,17 @@ class Block {
   Block(const ModelConfig& config, const Parameters& parameters, const std::string& prefix,
         Recompute recompute);
 
+  struct Weights {
+    Tensor norm1;    // [C]
+    Tensor qkv;      // [(NH + 2·NKV)·HS, C]
+    Tensor o;        // [C, NH·HS]
+    Tensor norm2;    // [C]
+    Tensor gate_up;  // [2F, C]
+    Tensor down;     // [C, F]
+  };
+  /// Of the block of that prefix in `flat`, one of the parameters' buffers.
+  static Weights weights(const Parameters& parameters, const Tensor& flat, const std::string& prefix);
+
   /// What the matrix products that follow a norm or the gate take in.
   struct Inputs {
     Tensor normed1;  // [N, C]
@@ -73,16 +84,6 @@ class Block {
  private:
   /// All of forward but the last product: what backward needs.
   void forward_saved(const LayerContext& context, const Tensor& x, const Saved& saved) const;
-
-  struct Weights {
-    Tensor norm1;    // [C]
-    Tensor qkv;      // [(NH + 2·NKV)·HS, C]
-    Tensor o;        // [C, NH·HS]
-    Tensor norm2;    // [C]
-    Tensor gate_up;  // [2F, C]
-    Tensor down;     // [C, F]
-  };
-  Weights weights(const Parameters& parameters, const Tensor& flat, const std::string& prefix) const;
 
   static Inputs plan_inputs(Arena& arena, const ModelConfig& config, const ActivationPlan& plan);
   static Saved plan_own_saved(Arena& arena, const ModelConfig& config, const ActivationPlan& plan,

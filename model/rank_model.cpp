@@ -4,9 +4,7 @@
 #include <cstring>
 
 #include "runtime/error.h"
-#include "runtime/operators/dispatch.h"
 #include "runtime/operators/elementwise.h"
-#include "runtime/operators/rope.h"
 
 namespace foretoken {
 
@@ -20,9 +18,9 @@ RankModel::RankModel(Stream& stream, const RankModelOptions& options)
   std::vector<ParameterUnit> units = units_of(model, options_.mtp, layout, options_.pp_rank);
   for (ParameterUnit& unit : units) unit.frozen = options_.frozen_trunk && !unit.head;
   parameters_ = std::make_unique<Parameters>(
-      arena_, Parameters::DTypes{.values = options_.values, .weights = options_.activations},
+      arena_, Parameters::Buffers{.values = options_.values, .weights = options_.activations},
       std::move(units), alignment);
-  plan_rope();
+  rope_ = make_rope_tables(stream_, arena_, model, options_.shape.length, options_.activations);
 
   stages_ = layout.stages_of(options_.pp_rank);
   for (int stage : stages_) {
@@ -49,19 +47,6 @@ RankModel::RankModel(Stream& stream, const RankModelOptions& options)
         unit.name == "embedding" && both_ends && last_stage_embeds(model, options_.mtp) ? 2 : 1);
   if (stream.device() != DeviceKind::cpu) plan_inputs();
   arena_.seal();
-}
-
-void RankModel::plan_rope() {
-  const Shape table{options_.shape.length, options_.model.head_dim / 2};
-  const DType dtype = statistics_dtype(options_.activations);
-  rope_cos_ = arena_.tensor(dtype, table);
-  rope_sin_ = arena_.tensor(dtype, table);
-  Arena host(DeviceKind::cpu);
-  const Tensor cos = host.tensor(dtype, table), sin = host.tensor(dtype, table);
-  rope_table(cos, sin, options_.model.rope_theta);
-  copy(stream_, cos, rope_cos_);
-  copy(stream_, sin, rope_sin_);
-  stream_.synchronize();
 }
 
 void RankModel::plan_inputs() {
@@ -106,8 +91,8 @@ std::size_t RankModel::index_of(int stage) const {
 
 LayerContext RankModel::context(const MicrobatchInput& input) const {
   return {.stream = stream_,
-          .rope_cos = rope_cos_,
-          .rope_sin = rope_sin_,
+          .rope_cos = rope_.cos,
+          .rope_sin = rope_.sin,
           .document_start = options_.attention_across_documents ? Tensor{} : input.document_start};
 }
 

@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "model/pipeline_stage.h"
+#include "model/rope_tables.h"
 #include "parallel/stage_work.h"
 
 namespace foretoken {
@@ -69,7 +70,6 @@ class RankModel : public StageWork {
   PipelineStage& at(int stage) { return compute_[index_of(stage)]; }
   LayerContext context(const MicrobatchInput& input) const;
   void run_backward(int stage, int microbatch, int slot, Halves halves);
-  void plan_rope();
   void plan_inputs();
   void upload(std::span<const MicrobatchInput> microbatches);
 
@@ -77,7 +77,7 @@ class RankModel : public StageWork {
   RankModelOptions options_;
   Arena arena_;
   std::unique_ptr<Parameters> parameters_;
-  Tensor rope_cos_, rope_sin_;
+  RopeTables rope_;
   std::vector<int> stages_;  // ascending
   std::vector<PipelineStage> compute_;
   std::vector<Halves> begun_;  // per stage, in this step

@@ -8,7 +8,7 @@
 
 namespace foretoken {
 
-Parameters::Parameters(Arena& arena, const DTypes& dtypes, std::vector<ParameterUnit> units,
+Parameters::Parameters(Arena& arena, const Buffers& buffers, std::vector<ParameterUnit> units,
                        std::int64_t alignment)
     : units_(std::move(units)) {
   std::int64_t offset = 0;
@@ -21,9 +21,9 @@ Parameters::Parameters(Arena& arena, const DTypes& dtypes, std::vector<Parameter
     offset = (offset + alignment - 1) / alignment * alignment;
     unit.end = offset;
   }
-  values_ = arena.tensor(dtypes.values, {offset});
-  gradients_ = arena.tensor(dtypes.values, {offset});
-  weights_ = dtypes.weights == dtypes.values ? values_ : arena.tensor(dtypes.weights, {offset});
+  values_ = arena.tensor(buffers.values, {offset});
+  if (buffers.gradients) gradients_ = arena.tensor(buffers.values, {offset});
+  weights_ = buffers.weights == buffers.values ? values_ : arena.tensor(buffers.weights, {offset});
 }
 
 int Parameters::unit(std::string_view name) const {
@@ -40,7 +40,7 @@ const ParameterSpec& Parameters::spec(std::string_view name) const {
 }
 
 Tensor Parameters::view(const Tensor& flat, const ParameterSpec& spec) {
-  return flat.flat(spec.offset, spec.shape.elements()).view(spec.shape);
+  return !flat.defined() ? Tensor{} : flat.flat(spec.offset, spec.shape.elements()).view(spec.shape);
 }
 
 Tensor Parameters::fused(const Tensor& flat, std::span<const std::string> names) const {
@@ -52,7 +52,7 @@ Tensor Parameters::fused(const Tensor& flat, std::span<const std::string> names)
       throw DefectError("parameters: {} does not follow {} in one matrix", name, first.name);
     rows += part.shape[0];
   }
-  return flat.flat(first.offset, rows * first.shape[1]).view({rows, first.shape[1]});
+  return !flat.defined() ? Tensor{} : flat.flat(first.offset, rows * first.shape[1]).view({rows, first.shape[1]});
 }
 
 void Parameters::initialize(Stream& stream, std::uint64_t seed) {

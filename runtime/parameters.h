@@ -49,12 +49,13 @@ struct ParameterUnit {
 
 class Parameters {
  public:
-  struct DTypes {
+  struct Buffers {
     DType values = DType::f32;  // and gradients
     DType weights = DType::f32;
+    bool gradients = true;  // without them views of gradients are undefined
   };
   /// Lays the units out and takes the buffers from the arena.
-  Parameters(Arena& arena, const DTypes& dtypes, std::vector<ParameterUnit> units, std::int64_t alignment);
+  Parameters(Arena& arena, const Buffers& buffers, std::vector<ParameterUnit> units, std::int64_t alignment);
 
   const std::vector<ParameterUnit>& units() const { return units_; }
   Tensor values() const { return values_; }        // [elements]

@@ -33,7 +33,7 @@ MtpModule::MtpModule(const ModelConfig& config, const MtpConfig& mtp, const Para
       block_(config, parameters, prefix, recompute) {}
 
 MtpModule::Weights MtpModule::weights(const Parameters& parameters, const Tensor& flat,
-                                      const std::string& prefix) const {
+                                      const std::string& prefix) {
   const auto single = [&](const char* name) {
     return Parameters::view(flat, parameters.spec(prefix + name));
   };

@@ -21,6 +21,14 @@ class MtpModule {
   MtpModule(const ModelConfig& config, const MtpConfig& mtp, const Parameters& parameters,
             const std::string& prefix, int depth, Recompute recompute);
 
+  struct Weights {
+    Tensor enorm;    // [C]
+    Tensor hnorm;    // [C]
+    Tensor eh_proj;  // [C, 2C]
+  };
+  /// Of the module of that prefix, its block's apart, in `flat`, one of the parameters' buffers.
+  static Weights weights(const Parameters& parameters, const Tensor& flat, const std::string& prefix);
+
   struct Saved {
     Tensor embedded;                    // [B, T, C]
     Tensor rstd_embedded, rstd_hidden;  // [N]
@@ -51,13 +59,6 @@ class MtpModule {
                        const Tensor& dtable, const Saved& saved, const Gradients& gradients) const;
 
  private:
-  struct Weights {
-    Tensor enorm;    // [C]
-    Tensor hnorm;    // [C]
-    Tensor eh_proj;  // [C, 2C]
-  };
-  Weights weights(const Parameters& parameters, const Tensor& flat, const std::string& prefix) const;
-
   int depth_;
   double eps_;
   std::int64_t embedded_column_;  // where each half begins in a row of `joined`

@@ -61,7 +61,8 @@ ResidualHeads::Weights ResidualHeads::weights(const HeadsPlan& plan, const Tenso
   };
   Weights weights{.fc1 = single(".fc1.weight")};
   if (mlp_) {
-    weights.embedding = single(".step_embedding.weight").view({plan.model.hidden_size, 1});
+    const Tensor embedding = single(".step_embedding.weight");
+    if (embedding.defined()) weights.embedding = embedding.view({plan.model.hidden_size, 1});
     weights.fc2 = single(".fc2.weight");
   }
   return weights;

@@ -1,0 +1,58 @@
+#include "model/generation/cached_block.h"
+
+#include "runtime/operators/cached_attention.h"
+#include "runtime/operators/dispatch.h"
+#include "runtime/operators/linear.h"
+#include "runtime/operators/linear_swiglu.h"
+#include "runtime/operators/rms_norm.h"
+#include "runtime/operators/rope.h"
+
+namespace foretoken {
+
+CachedBlock::Scratch CachedBlock::plan_scratch(Arena& arena, const ModelConfig& config, DType dtype,
+                                               std::int64_t rows) {
+  const std::int64_t nh = config.num_attention_heads, nkv = config.num_key_value_heads;
+  return {.normed = arena.tensor(dtype, {rows, config.hidden_size}),
+          .rstd = arena.tensor(statistics_dtype(dtype), {rows}),
+          .qkv = arena.tensor(dtype, {rows, (nh + 2 * nkv) * config.head_dim}),
+          .attention = arena.tensor(dtype, {rows, nh * config.head_dim}),
+          .gate_up = arena.tensor(dtype, {rows, 2 * config.intermediate_size}),
+          .gated = arena.tensor(dtype, {rows, config.intermediate_size})};
+}
+
+CachedBlock::CachedBlock(const ModelConfig& config, const Parameters& parameters, const std::string& prefix,
+                         Arena& arena, DType dtype, std::int64_t sequences, std::int64_t positions)
+    : eps_(config.rms_norm_eps),
+      heads_{.query = config.num_attention_heads,
+             .key_value = config.num_key_value_heads,
+             .dim = config.head_dim},
+      weight_(Block::weights(parameters, parameters.weights(), prefix)),
+      cache_(arena.tensor(dtype, {sequences, positions, 2 * heads_.key_value * heads_.dim})) {}
+
+void CachedBlock::forward(const CachedRows& rows, const Tensor& x, const Scratch& scratch) const {
+  Stream& stream = rows.stream;
+  const std::int64_t n = rows.count();
+  const Tensor normed = scratch.normed.rows(0, n), rstd = scratch.rstd.rows(0, n),
+               qkv = scratch.qkv.rows(0, n), attention = scratch.attention.rows(0, n),
+               gated = scratch.gated.rows(0, n);
+  rms_norm_forward(stream, {.x = x, .weight = weight_.norm1, .eps = eps_, .out = {normed}, .rstd = rstd});
+  linear_forward(stream, {.x = normed, .weight = weight_.qkv, .out = qkv});
+  rope(stream, {.qkv = qkv.view({1, n, qkv.shape[1]}),
+                .cos = rows.rope_cos,
+                .sin = rows.rope_sin,
+                .heads = heads_.query + heads_.key_value,
+                .positions = rows.positions});
+  cache_store(
+      stream,
+      {.x = {.matrix = qkv, .first = heads_.query * heads_.dim}, .cells = rows.cells, .cache = cache_});
+  cached_attention(stream,
+                   {.heads = heads_, .qkv = qkv, .cells = rows.cells, .cache = cache_, .out = attention});
+  linear_forward(stream, {.x = attention, .weight = weight_.o, .residual = x, .out = x});
+  rms_norm_forward(stream, {.x = x, .weight = weight_.norm2, .eps = eps_, .out = {normed}, .rstd = rstd});
+  linear_swiglu_forward(
+      stream,
+      {.x = normed, .weight = weight_.gate_up, .gate_up = scratch.gate_up.rows(0, n), .gated = gated});
+  linear_forward(stream, {.x = gated, .weight = weight_.down, .residual = x, .out = x});
+}
+
+}  // namespace foretoken

@@ -1,0 +1,46 @@
+#pragma once
+// A decoder block (model/block.h) over new tokens alone: what it needs of earlier ones, their keys and
+// values, is in its cache.
+
+#include "model/block.h"
+
+namespace foretoken {
+
+/// The rows of one pass, any number from each sequence; cells as in runtime/operators/cached_attention.h.
+struct CachedRows {
+  Stream& stream;
+  Tensor positions;  // [N] i32
+  Tensor cells;      // [N] i32
+  Tensor rope_cos;   // [P, HS/2]
+  Tensor rope_sin;   // [P, HS/2]
+  std::int64_t count() const { return cells.elements(); }
+};
+
+class CachedBlock {
+ public:
+  /// Of one call of up to R rows; one set serves all blocks.
+  struct Scratch {
+    Tensor normed;     // [R, C]
+    Tensor rstd;       // [R]
+    Tensor qkv;        // [R, (NH + 2·NKV)·HS]
+    Tensor attention;  // [R, NH·HS]
+    Tensor gate_up;    // [R, 2F]
+    Tensor gated;      // [R, F]
+  };
+  static Scratch plan_scratch(Arena& arena, const ModelConfig& config, DType dtype, std::int64_t rows);
+
+  /// Its cache, [S, P, 2·NKV·HS], comes from the arena.
+  CachedBlock(const ModelConfig& config, const Parameters& parameters, const std::string& prefix,
+              Arena& arena, DType dtype, std::int64_t sequences, std::int64_t positions);
+
+  /// x [N, C] = the block of x; the rows' keys and values go into the cache.
+  void forward(const CachedRows& rows, const Tensor& x, const Scratch& scratch) const;
+
+ private:
+  double eps_;
+  AttentionHeads heads_;
+  Block::Weights weight_;
+  Tensor cache_;
+};
+
+}  // namespace foretoken

@@ -1,0 +1,225 @@
+#include "model/generation/decoder.h"
+
+#include <algorithm>
+
+#include "model/layout.h"
+#include "runtime/error.h"
+#include "runtime/operators/cached_attention.h"
+#include "runtime/operators/dispatch.h"
+#include "runtime/operators/elementwise.h"
+#include "runtime/operators/embedding.h"
+#include "runtime/operators/linear.h"
+#include "runtime/operators/rms_norm.h"
+
+namespace foretoken {
+
+using Kind = MtpConfig::Kind;
+
+Decoder::Decoder(Stream& stream, const DecoderOptions& options)
+    : stream_(stream), options_(options), arena_(stream.device()), small_context_{.stream = stream} {
+  options_.rows = std::max(options_.rows, options_.logits);
+  const ModelConfig& model = options_.model;
+  const std::int64_t s = options_.sequences, p = options_.positions, r = options_.rows, c = model.hidden_size;
+  if (s * p > std::int64_t{1} << 31)
+    throw UsageError("decoder: {} sequences of {} positions, at most 2^31 places are numbered", s, p);
+  const DType dtype = options_.dtype;
+  ModelLayout layout;
+  layout.blocks_per_stage.push_back(static_cast<int>(model.num_hidden_layers));
+  parameters_ =
+      std::make_unique<Parameters>(arena_, Parameters::Buffers{.weights = dtype, .gradients = false},
+                                   units_of(model, options_.mtp, layout, 0), 128);
+  rope_ = make_rope_tables(stream_, arena_, model, p, dtype);
+  table_ = parameters_->weight(embedding_name);
+  norm_ = parameters_->weight(final_norm_name);
+  output_ = parameters_->weight(output_matrix_name(model));
+  for (std::int64_t layer = 0; layer < model.num_hidden_layers; ++layer)
+    blocks_.emplace_back(model, *parameters_, block_prefix(layer), arena_, dtype, s, p);
+  scratch_ = CachedBlock::plan_scratch(arena_, model, dtype, r);
+  index_ = arena_.tensor(DType::i32, {4, r});
+  x_ = arena_.tensor(dtype, {r, c});
+  gathered_ = arena_.tensor(dtype, {options_.logits, c});
+  logits_ = arena_.tensor(DType::f32, {options_.logits, model.vocab_size});
+  states_.push_back(arena_.tensor(dtype, {s, p, c}));
+  if (options_.mtp.depths > 0) plan_heads();
+  arena_.seal();
+  host_logits_.resize(static_cast<std::size_t>(logits_.elements()));
+}
+
+void Decoder::plan_heads() {
+  const ModelConfig& model = options_.model;
+  const MtpConfig& mtp = options_.mtp;
+  const DType dtype = options_.dtype;
+  const std::int64_t s = options_.sequences, p = options_.positions, c = model.hidden_size;
+  if (mtp.kind == Kind::residual || mtp.kind == Kind::linear) {
+    const ActivationPlan plan{.shape = {.rows = options_.logits, .length = 1}, .dtype = dtype};
+    small_heads_ = head_kind(mtp.kind).make({.stream = stream_,
+                                             .model = model,
+                                             .mtp = mtp,
+                                             .parameters = *parameters_,
+                                             .arena = arena_,
+                                             .activations = plan,
+                                             .scratch = {}});
+    small_input_ = arena_.tensor(dtype, {options_.logits, 1, c});
+    small_heads_->add_slot({.normed = small_input_}, {});
+    return;
+  }
+  const bool sequential = mtp.kind == Kind::sequential;
+  for (std::int64_t depth = 1; depth <= mtp.depths; ++depth) {
+    const std::string prefix = mtp_prefix(model, mtp, depth);
+    heads_.push_back({.module = {},
+                      .block = CachedBlock(model, *parameters_, prefix, arena_, dtype, s, p),
+                      .norm = sequential ? parameters_->weight(prefix + ".shared_head.norm.weight") : norm_});
+    if (sequential) heads_.back().module = MtpModule::weights(*parameters_, parameters_->weights(), prefix);
+    states_.push_back(arena_.tensor(dtype, {s, p, c}));
+  }
+  if (sequential) {
+    embedded_ = arena_.tensor(dtype, {options_.rows, c});
+    joined_ = arena_.tensor(dtype, {options_.rows, 2 * c});
+  } else {
+    last_input_ = arena_.tensor(dtype, {s, p, c});
+  }
+}
+
+bool Decoder::keeps_normed(int level) const {
+  if (!is_chained()) return true;
+  return (level == 0 ? options_.mtp.trunk_hidden : options_.mtp.recycled_hidden) == MtpConfig::Hidden::normed;
+}
+
+void Decoder::check(const char* what, int level, const Place& place) const {
+  if (level < 0 || level >= levels() || place.sequence < 0 || place.sequence >= options_.sequences ||
+      place.position < 0 || place.position >= options_.positions)
+    throw DefectError("decoder: {} of level {}, sequence {}, position {}; there are {}, {} and {}", what,
+                      level, place.sequence, place.position, levels(), options_.sequences,
+                      options_.positions);
+}
+
+std::int32_t Decoder::cell(const Place& place) const {
+  return static_cast<std::int32_t>(place.sequence * options_.positions + place.position);
+}
+
+void Decoder::forward(int level, std::span<const Row> rows, Input input) {
+  for (const Row& row : rows) {
+    check("a row", level, row.place);
+    if (input == Input::own_output && (!is_chained() || row.place.position == 0))
+      throw DefectError("decoder: level {} has no output before position {}", level, row.place.position);
+    if (row.token < 0 || row.token >= options_.model.vocab_size)
+      throw UsageError("decoder: token {} of sequence {} is outside of the model's vocabulary of {}",
+                       row.token, row.place.sequence, options_.model.vocab_size);
+  }
+  if (level > 0 && small_heads_) return;  // they keep nothing
+  const auto part = static_cast<std::size_t>(options_.rows);
+  for (std::size_t begin = 0; begin < rows.size(); begin += part)
+    forward_part(level, rows.subspan(begin, std::min(part, rows.size() - begin)), input);
+}
+
+void Decoder::forward_part(int level, std::span<const Row> rows, Input input) {
+  const std::size_t n = rows.size();
+  host_index_.resize(4 * n);
+  for (std::size_t i = 0; i < n; ++i) {
+    const Row& row = rows[i];
+    host_index_[i] = row.token;
+    host_index_[n + i] = row.place.position;
+    host_index_[2 * n + i] = cell(row.place);
+    host_index_[3 * n + i] = cell(row.place) - (input == Input::own_output ? 1 : 0);
+  }
+  const auto count = static_cast<std::int64_t>(n);
+  copy(stream_, tensor_over(std::span(host_index_), {4 * count}), index_.flat(0, 4 * count));
+  const CachedRows cached{.stream = stream_,
+                          .positions = index_.flat(count, count),
+                          .cells = index_.flat(2 * count, count),
+                          .rope_cos = rope_.cos,
+                          .rope_sin = rope_.sin};
+  if (level == 0)
+    run_trunk(cached);
+  else
+    run_head(cached, level, input);
+}
+
+void Decoder::run_trunk(const CachedRows& rows) {
+  const Tensor x = x_.rows(0, rows.count());
+  look_up(table_, index_.flat(0, rows.count()), x);
+  for (const CachedBlock& block : blocks_) {
+    if (last_input_.defined() && &block == &blocks_.back())
+      cache_store(stream_, {.x = {x}, .cells = rows.cells, .cache = last_input_});
+    block.forward(rows, x, scratch_);
+  }
+  keep(rows, 0, x);
+}
+
+void Decoder::run_head(const CachedRows& rows, int level, Input input) {
+  const Tensor x = x_.rows(0, rows.count());
+  if (is_chained())
+    take_in(rows, head(level), states(input == Input::own_output ? level : level - 1), x);
+  else
+    look_up(last_input_, rows.cells, x);
+  head(level).block.forward(rows, x, scratch_);
+  keep(rows, level, x);
+}
+
+/// x = eh_proj · [ RMSNorm(Emb(token)) ; RMSNorm(state) ], as in model/heads/mtp_module.h
+void Decoder::take_in(const CachedRows& rows, const Head& head, const Tensor& states, const Tensor& x) {
+  const std::int64_t n = rows.count(), c = options_.model.hidden_size;
+  const Tensor embedded = embedded_.rows(0, n), joined = joined_.rows(0, n);
+  const std::int64_t embedded_column = options_.mtp.concat == MtpConfig::Concat::embedding_first ? 0 : c;
+  look_up(table_, index_.flat(0, n), embedded);
+  norm(embedded, head.module->enorm, {joined, embedded_column});
+  look_up(states, index_.flat(3 * n, n), x);
+  norm(x, head.module->hnorm, {joined, c - embedded_column});
+  linear_forward(stream_, {.x = joined, .weight = head.module->eh_proj, .out = x});
+}
+
+void Decoder::keep(const CachedRows& rows, int level, const Tensor& x) {
+  Tensor kept = x;
+  if (keeps_normed(level)) {
+    kept = scratch_.normed.rows(0, rows.count());
+    norm(x, norm_of(level), {kept});
+  }
+  cache_store(stream_, {.x = {kept}, .cells = rows.cells, .cache = states(level)});
+}
+
+void Decoder::look_up(const Tensor& table, const Tensor& index, const Tensor& out) {
+  const std::int64_t n = index.elements(), c = options_.model.hidden_size;
+  embedding_forward(stream_, {.tokens = index.view({1, n}),
+                              .table = table.view({table.elements() / c, c}),
+                              .out = out.view({1, n, c})});
+}
+
+void Decoder::norm(const Tensor& x, const Tensor& weight, const Columns& out) {
+  rms_norm_forward(stream_, {.x = x,
+                             .weight = weight,
+                             .eps = options_.model.rms_norm_eps,
+                             .out = out,
+                             .rstd = scratch_.rstd.rows(0, x.shape[0])});
+}
+
+std::span<const float> Decoder::logits(int level, std::span<const Place> places) {
+  const auto m = static_cast<std::int64_t>(places.size());
+  if (m > options_.logits)
+    throw DefectError("decoder: {} rows of logits, planned for {}", m, options_.logits);
+  host_index_.clear();
+  for (const Place& place : places) {
+    check("logits", level, place);
+    host_index_.push_back(cell(place));
+  }
+  copy(stream_, tensor_over(std::span(host_index_), {m}), index_.flat(0, m));
+  const bool small = level > 0 && small_heads_;
+  Tensor hidden = (small ? small_input_.view(gathered_.shape) : gathered_).rows(0, m);
+  look_up(states(small ? 0 : level), index_.flat(0, m), hidden);
+  Tensor matrix = output_;
+  if (small) {
+    hidden = small_heads_->hidden(small_context_, 0, level).view(gathered_.shape).rows(0, m);
+    matrix = small_heads_->output(level).weight;
+  } else if (!keeps_normed(level)) {
+    const Tensor normed = scratch_.normed.rows(0, m);
+    norm(hidden, norm_of(level), {normed});
+    hidden = normed;
+  }
+  const Tensor out = logits_.rows(0, m);
+  linear_forward(stream_, {.x = hidden, .weight = matrix, .out = out});
+  const std::span<float> host = std::span(host_logits_).first(static_cast<std::size_t>(out.elements()));
+  copy(stream_, out, tensor_over(host, out.shape));
+  stream_.synchronize();
+  return host;
+}
+
+}  // namespace foretoken

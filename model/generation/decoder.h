@@ -1,0 +1,116 @@
+#pragma once
+// The model for generating text: it runs over new tokens alone and keeps of earlier ones, per sequence and
+// position, each block's keys and values and the hidden states that come out of every level. Level 0 is the
+// trunk with the final norm, level k the prediction head of depth k (model/config.h), which drafts the token
+// k + 1 ahead.
+//
+// Everything is one call: a prompt whole or in chunks, one token of each of many sequences, several drafts to
+// be verified. A row may be given again later: from there on the sequence is another. So what was computed
+// for rejected drafts is undone by going on from an earlier position.
+
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <span>
+#include <vector>
+
+#include "model/generation/cached_block.h"
+#include "model/heads/mtp_module.h"
+#include "model/heads/prediction_heads.h"
+#include "model/rope_tables.h"
+#include "runtime/operators/rms_norm.h"
+
+namespace foretoken {
+
+struct DecoderOptions {
+  ModelConfig model;
+  MtpConfig mtp;             // with no depths for plain generation
+  DType dtype = DType::f32;  // of activations, caches, and the weights that layers compute with
+  std::int64_t sequences = 1;
+  std::int64_t positions = 0;  // of a sequence, at most
+  std::int64_t rows = 512;     // that are computed together; calls with more go in parts
+  std::int64_t logits = 1;     // rows of logits that are asked for together, at most
+};
+
+class Decoder {
+ public:
+  Decoder(Stream& stream, const DecoderOptions& options);
+
+  /// To be filled by the caller; round_weights() after it.
+  Parameters& parameters() { return *parameters_; }
+  const DecoderOptions& options() const { return options_; }
+  int levels() const { return static_cast<int>(options_.mtp.depths) + 1; }
+  /// Whether a level looks at tokens, or at the trunk alone.
+  bool is_chained() const { return options_.mtp.kind == MtpConfig::Kind::sequential; }
+
+  struct Place {
+    std::int32_t sequence = 0;
+    std::int32_t position = 0;
+  };
+  struct Row {
+    Place place;
+    std::int32_t token = 0;
+  };
+  /// What a chained level takes beside the token.
+  enum class Input {
+    previous_level,  // the state of the level before, at the row's position
+    own_output  // its own output one position before, which stands for that: to draft past the last level
+  };
+  /// Computes rows of a level. In level 0 a row's token is the sequence's at that position; in a chained
+  /// level k it is the one k further. The caches must hold what comes before: positions 0..p − 1 of this
+  /// level, and of what it takes in the row's position. A sequence's rows are given in ascending order.
+  void forward(int level, std::span<const Row> rows, Input input = Input::previous_level);
+
+  /// [places, V] on the host, until the next call: logits of the token level + 1 after each place, whose row
+  /// was computed.
+  std::span<const float> logits(int level, std::span<const Place> places);
+
+ private:
+  /// A depth of sequential or parallel heads.
+  struct Head {
+    std::optional<MtpModule::Weights> module;  // sequential
+    CachedBlock block;
+    Tensor norm;  // [C]
+  };
+  void plan_heads();
+  void check(const char* what, int level, const Place& place) const;
+  std::int32_t cell(const Place& place) const;
+  void forward_part(int level, std::span<const Row> rows, Input input);
+  void run_trunk(const CachedRows& rows);
+  void run_head(const CachedRows& rows, int level, Input input);
+  void take_in(const CachedRows& rows, const Head& head, const Tensor& states, const Tensor& x);
+  void keep(const CachedRows& rows, int level, const Tensor& x);
+  /// out[n] = table[index[n]]
+  void look_up(const Tensor& table, const Tensor& index, const Tensor& out);
+  void norm(const Tensor& x, const Tensor& weight, const Columns& out);
+  Tensor norm_of(int level) const { return level == 0 || heads_.empty() ? norm_ : head(level).norm; }
+  const Head& head(int level) const { return heads_[static_cast<std::size_t>(level) - 1]; }
+  bool keeps_normed(int level) const;
+  Tensor states(int level) const { return states_[static_cast<std::size_t>(level)]; }
+
+  Stream& stream_;
+  DecoderOptions options_;
+  Arena arena_;
+  std::unique_ptr<Parameters> parameters_;
+  RopeTables rope_;
+  Tensor table_, norm_, output_;  // [V, C], [C], [V, C]
+  std::vector<CachedBlock> blocks_;
+  std::vector<Head> heads_;                       // [D] of sequential and parallel heads
+  std::unique_ptr<PredictionHeads> small_heads_;  // the other kinds: they need the normed state alone
+  LayerContext small_context_;
+  Tensor small_input_;          // [logits, 1, C]
+  std::vector<Tensor> states_;  // by level: [S, P, C]
+  Tensor last_input_;           // parallel: [S, P, C] what the trunk's last block takes
+  // Of one call:
+  CachedBlock::Scratch scratch_;
+  Tensor index_;     // [4, R] i32: tokens, positions, cells, cells of the states taken in
+  Tensor x_;         // [R, C]
+  Tensor embedded_;  // [R, C], sequential
+  Tensor joined_;    // [R, 2C], sequential
+  Tensor gathered_;  // [logits, C]
+  Tensor logits_;    // [logits, V]
+  std::vector<std::int32_t> host_index_;
+  std::vector<float> host_logits_;
+};
+
+}  // namespace foretoken

@@ -1,0 +1,140 @@
+// The decoder with its caches beside the model over whole sequences.
+
+#include "model/generation/decoder.h"
+
+#include <cstring>
+
+#include "model/layout.h"
+#include "runtime/operators/elementwise.h"
+#include "tests/support/catch.h"
+#include "tests/support/expect_error.h"
+#include "tests/support/numeric.h"
+#include "tests/support/tiny_model.h"
+
+using namespace foretoken;
+using namespace foretoken::testing;
+
+namespace {
+
+constexpr std::int64_t rows = 3, length = 17;
+
+/// A model's logits over whole rows, and a decoder with the same weights.
+struct Pair {
+  ModelConfig model = tiny_model();
+  MtpConfig mtp;
+  TestStream stream{2};
+  TinyBatch batch;
+  Arena arena{DeviceKind::cpu};
+  std::vector<Tensor> expected;  // by level: [rows, length, V]
+  Decoder decoder;
+
+  Pair(const MtpConfig& heads, bool tied, std::int64_t rows_together)
+      : mtp(heads),
+        batch({.rows = rows, .length = length}, heads.depths, model.vocab_size, 5, false),
+        decoder(stream, options(tied, rows_together)) {
+    RankModel whole(stream, serial_options(model, mtp, {.rows = rows, .length = length}, DType::f32, 1));
+    whole.parameters().initialize(stream, 7);
+    decoder.parameters().initialize(stream, 7);
+    const std::vector<MicrobatchInput> input{batch.input()};
+    whole.begin_step({.mode = RankModel::Mode::evaluate, .microbatches = input});
+    whole.forward(0, 0, 0);
+    for (int level = 0; level < decoder.levels(); ++level) {
+      expected.push_back(arena.tensor(DType::f32, {rows * length, model.vocab_size}));
+      whole.logits(0, 0, level, expected.back());
+    }
+  }
+  DecoderOptions options(bool tied, std::int64_t rows_together) {
+    model.tie_word_embeddings = tied;
+    return {.model = model,
+            .mtp = mtp,
+            .sequences = rows,
+            .positions = length,
+            .rows = rows_together,
+            .logits = rows * length};
+  }
+  std::int32_t token(std::int64_t row, std::int64_t position) const {
+    const Tensor tokens = batch.input().tokens;
+    return tokens.as<std::int32_t>()[row * tokens.shape[1] + position];
+  }
+  struct Piece {
+    std::int32_t row;
+    std::int32_t begin, end;
+  };
+  /// Computes pieces of rows in one call; empty, or how their logits differ.
+  std::string run(int level, const std::vector<Piece>& pieces) {
+    std::vector<Decoder::Row> new_rows;
+    std::vector<Decoder::Place> places;
+    for (const auto& [row, begin, end] : pieces)
+      for (std::int32_t t = begin; t < end; ++t) {
+        new_rows.push_back({{row, t}, token(row, t + (decoder.is_chained() ? level : 0))});
+        places.push_back({row, t});
+      }
+    decoder.forward(level, new_rows);
+    const std::span<const float> logits = decoder.logits(level, places);
+    const std::int64_t v = model.vocab_size;
+    std::vector<float> actual(logits.begin(), logits.end()), wanted;
+    for (const Decoder::Place& place : places) {
+      const Tensor row =
+          expected[static_cast<std::size_t>(level)].rows(place.sequence * length + place.position, 1);
+      wanted.insert(wanted.end(), row.as<float>(), row.as<float>() + v);
+    }
+    const Shape shape{static_cast<std::int64_t>(places.size()), v};
+    return mismatch(tensor_over(std::span(actual), shape), tensor_over(std::span(wanted), shape), 1e-5, 1e-5);
+  }
+};
+
+MtpConfig sequential(MtpConfig::Concat concat, MtpConfig::Hidden trunk, MtpConfig::Hidden recycled) {
+  return {.depths = 3, .concat = concat, .trunk_hidden = trunk, .recycled_hidden = recycled};
+}
+
+}  // namespace
+
+TEST_CASE("cached logits equal those of whole sequences, in chunks of any sizes and over all sequences") {
+  const bool tied = GENERATE(false, true);
+  const std::int64_t together = GENERATE(1, 5, 512);
+  Pair pair({}, tied, together);
+  CHECK(pair.run(0, {{0, 0, 7}, {1, 0, 3}}) == "");
+  CHECK(pair.run(0, {{1, 3, 4}, {2, 0, 11}}) == "");
+  CHECK(pair.run(0, {{2, 11, 17}, {0, 7, 8}, {1, 4, 9}}) == "");
+  CHECK(pair.run(0, {{0, 8, 17}, {1, 9, 17}}) == "");
+}
+
+TEST_CASE("rows over rejected tokens leave nothing behind") {
+  Pair pair({}, false, 512);
+  CHECK(pair.run(0, {{0, 0, 6}, {1, 0, 9}}) == "");
+  std::vector<Decoder::Row> rejected;
+  for (std::int32_t t = 6; t < 12; ++t) rejected.push_back({{0, t}, (pair.token(0, t) + 1) % 11});
+  pair.decoder.forward(0, rejected);
+  CHECK(pair.run(0, {{0, 6, 8}, {1, 9, 10}}) == "");
+  CHECK(pair.run(0, {{0, 8, 17}, {1, 10, 17}}) == "");
+}
+
+TEST_CASE("every kind of heads gives over its caches the logits that it gives over whole sequences") {
+  using enum MtpConfig::Concat;
+  using enum MtpConfig::Hidden;
+  std::vector<NamedHeads> kinds = every_kind_of_heads(3);
+  kinds.push_back({"hidden first", sequential(hidden_first, normed, normed)});
+  kinds.push_back({"raw trunk", sequential(embedding_first, raw, normed)});
+  kinds.push_back({"raw recycled", sequential(embedding_first, normed, raw)});
+  const NamedHeads heads = GENERATE_REF(from_range(kinds));
+  CAPTURE(heads.name);
+  Pair pair(heads.mtp, false, 512);
+  for (int level = 0; level <= 3; ++level) {
+    CHECK(pair.run(level, {{0, 0, 5}, {1, 0, 2}}) == "");
+    CHECK(pair.run(level, {{1, 2, 8}, {0, 5, 6}}) == "");
+  }
+  for (int level = 0; level <= 3; ++level) CHECK(pair.run(level, {{0, 6, 17}, {1, 8, 17}, {2, 0, 17}}) == "");
+}
+
+TEST_CASE("a decoder refuses rows that it has no place for") {
+  Pair pair({.depths = 1}, false, 512);
+  const auto forward = [&](int level, Decoder::Row row) { pair.decoder.forward(level, std::span(&row, 1)); };
+  expect_error<DefectError>("level 0, sequence 3, position 0; there are 2, 3 and 17", [&] {
+    forward(0, {{3, 0}, 1});
+  });
+  expect_error<DefectError>("sequence 0, position 17", [&] { forward(1, {{0, 17}, 1}); });
+  expect_error<DefectError>("level 2", [&] { forward(2, {{0, 0}, 1}); });
+  expect_error<UsageError>("token 11 of sequence 1 is outside of the model's vocabulary of 11", [&] {
+    forward(0, {{1, 0}, 11});
+  });
+}
