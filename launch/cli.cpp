@@ -1,6 +1,7 @@
 #include "launch/cli.h"
 
 #include <algorithm>
+#include <map>
 
 #include <CLI/CLI.hpp>
 #include <fmt/format.h>
@@ -72,6 +73,45 @@ CLI::App* add_evaluate(CLI::App& app, EvaluateArguments& into) {
   return command;
 }
 
+CLI::App* add_generate(CLI::App& app, GenerateArguments& into) {
+  CLI::App* command = app.add_subcommand("generate", "Write text after prompts with a checkpoint's model");
+  const auto texts = [&](const char* name, std::vector<std::string>& values, const char* help) {
+    command->add_option(name, values, help)->take_all()->allow_extra_args(false);
+  };
+  SamplingOptions& sampling = into.sampling;
+  command->add_option("PATH", into.path, "run (its newest checkpoint) or checkpoint")->required();
+  texts("--prompt", into.prompts, "text to go on with; may be repeated");
+  texts("--prompt-file", into.prompt_files, "file whose whole text is a prompt; may be repeated");
+  command->add_option("--max-tokens", into.max_tokens, "new tokens of each prompt, at most")
+      ->check(CLI::Range(1, 1 << 24))
+      ->capture_default_str();
+  command->add_option("--temperature", sampling.temperature, "of the distribution; 0: the likeliest token")
+      ->capture_default_str();
+  command->add_option("--top-k", sampling.top_k, "draw from the k likeliest tokens, 0: from all");
+  command->add_option("--top-p", sampling.top_p,
+                      "draw from the likeliest that together reach this probability");
+  command->add_option("--min-p", sampling.min_p,
+                      "draw from tokens of at least this share of the likeliest's");
+  command->add_option("--repetition-penalty", sampling.repetition_penalty,
+                      "makes tokens that the text holds already less likely, 1: not");
+  texts("--stop", into.stops, "a text ends before this one; may be repeated");
+  command->add_option("--seed", into.seed, "of the draws")->capture_default_str();
+  command
+      ->add_option("--speculate", into.speculate,
+                   "tokens that the prediction heads draft in a round, for the model to verify")
+      ->check(CLI::Range(0, 64));
+  using Device = RunConfig::Device;
+  command->add_option("--device", into.device, "auto: a GPU where there is one")
+      ->transform(CLI::CheckedTransformer(std::map<std::string, Device>{{"auto", Device::automatic},
+                                                                        {"cpu", Device::cpu},
+                                                                        {"cuda", Device::cuda}})
+                      .description("auto, cpu or cuda"))
+      ->type_name("TEXT")
+      ->default_str("auto");
+  command->footer("Example:\n  foretoken generate runs/first --prompt \"Once upon\" --speculate 3");
+  return command;
+}
+
 CLI::App* add_inspect(CLI::App& app, InspectArguments& into) {
   CLI::App* command = app.add_subcommand("inspect", "Show what a checkpoint holds");
   command->add_option("PATH", into.path, "run (its newest checkpoint) or checkpoint")->required();
@@ -99,6 +139,13 @@ Command finish_train(const TrainFlags& flags) {
   return TrainCommand{std::move(config), flags.arguments};
 }
 
+Command finish_generate(const GenerateArguments& arguments) {
+  validate(arguments.sampling);
+  for (const std::string& stop : arguments.stops)
+    if (stop.empty()) throw UsageError("generate: --stop is empty; see foretoken generate --help");
+  return arguments;
+}
+
 Command finish_evaluate(const EvaluateArguments& arguments) {
   Config scratch;  // a misspelt flag is an error before anything is read
   apply_sets(scratch, arguments.sets);
@@ -111,6 +158,7 @@ Command parse_command_line(const std::vector<std::string>& arguments) {
   TokenizeOptions tokenize_arguments;
   TrainFlags train_flags;
   EvaluateArguments evaluate_arguments;
+  GenerateArguments generate_arguments;
   InspectArguments inspect_arguments;
 
   CLI::App app("Foretoken trains language models that predict several tokens ahead.", "foretoken");
@@ -120,6 +168,7 @@ Command parse_command_line(const std::vector<std::string>& arguments) {
   const CLI::App* tokenize = add_tokenize(app, tokenize_arguments);
   const CLI::App* train = add_train(app, train_flags);
   const CLI::App* evaluate = add_evaluate(app, evaluate_arguments);
+  const CLI::App* generate = add_generate(app, generate_arguments);
   add_inspect(app, inspect_arguments);
 
   const auto chosen = [&]() -> const CLI::App* {
@@ -142,6 +191,7 @@ Command parse_command_line(const std::vector<std::string>& arguments) {
   if (chosen() == tokenize) return tokenize_arguments;
   if (chosen() == train) return finish_train(train_flags);
   if (chosen() == evaluate) return finish_evaluate(evaluate_arguments);
+  if (chosen() == generate) return finish_generate(generate_arguments);
   return inspect_arguments;
 }
 

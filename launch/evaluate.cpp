@@ -2,33 +2,17 @@
 
 #include <fmt/format.h>
 
-#include "io/checkpoint_directory.h"
 #include "launch/config_loader.h"
 #include "launch/config_validator.h"
 #include "launch/console.h"
 #include "launch/evaluation.h"
+#include "launch/newest_checkpoint.h"
 #include "launch/ranks.h"
 #include "launch/resume.h"
 #include "parallel/shared_weights.h"
 #include "runtime/error.h"
 
 namespace foretoken {
-
-namespace {
-
-/// The newest whose manifest can be read: its settings say what model to build. load_checkpoint() then names
-/// those that it passes over.
-Checkpoint newest_readable(const std::string& path) {
-  std::string first_fault;
-  for (const auto& directory : checkpoints_at(path)) try {
-      return Checkpoint::open(directory);
-    } catch (const DataError& error) {
-      if (first_fault.empty()) first_fault = error.what();
-    }
-  throw DataError("{}", first_fault);
-}
-
-}  // namespace
 
 int evaluate(const EvaluateArguments& arguments) {
   return static_cast<int>(run_on_ranks([&](MpiCommunicator& world) {

@@ -22,6 +22,7 @@ struct RunCommand {
   int operator()(const TokenizeOptions& options) const { return tokenize(options); }
   int operator()(const TrainCommand& command) const { return train(command.config, command.arguments); }
   int operator()(const EvaluateArguments& arguments) const { return evaluate(arguments); }
+  int operator()(const GenerateArguments& arguments) const { return generate(arguments); }
   int operator()(const InspectArguments& arguments) const {
     return inspect(arguments.path, arguments.verify, std::cout);
   }

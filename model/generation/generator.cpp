@@ -38,8 +38,8 @@ Generator::Generator(Decoder& decoder, const GenerationOptions& options,
                          options_.vocabulary);
     if (prompt.size() >= positions)
       throw UsageError(
-          "generate: prompt {} has {} tokens, but the model has {} positions, one of them for a "
-          "new token",
+          "generate: prompt {} has {} tokens, but the model has {} positions "
+          "(max_position_embeddings), one of them for a new token",
           i + 1, prompt.size(), positions);
     const std::size_t size = prompt.size();
     sequences_.push_back({.index = static_cast<std::int32_t>(i),

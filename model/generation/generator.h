@@ -51,6 +51,7 @@ class Generator {
   /// Adds to every sequence that is not finished; false where all are.
   bool round(const OnTokens& on_tokens);
 
+  bool finished(std::size_t sequence) const { return sequences_[sequence].finished; }
   /// Prompt and new tokens.
   std::span<const std::int32_t> text(std::size_t sequence) const { return sequences_[sequence].text; }
   std::int64_t new_tokens() const;

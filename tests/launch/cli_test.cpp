@@ -34,7 +34,7 @@ std::string printed(const std::vector<std::string>& arguments) {
 
 TEST_CASE("help names every command, and every command's help has an example") {
   const std::string help = printed({"--help"});
-  for (const std::string command : {"tokenize", "train", "evaluate", "inspect"}) {
+  for (const std::string command : {"tokenize", "train", "evaluate", "generate", "inspect"}) {
     CHECK_THAT(help, contains("  " + command + " "));
     CHECK_THAT(printed({command, "--help"}),
                contains("Example:\n") && contains("foretoken " + command + " "));
@@ -114,6 +114,42 @@ TEST_CASE("resuming begins with the run's settings, and file and flags override 
   CHECK(command.arguments.resume == run.path());
   CHECK_THAT(refusal({"train", "--resume", run.path(), "--set", "mtp.depths=3"}),
              contains("mtp.depths: the run that is resumed has 0, found 3"));
+}
+
+TEST_CASE("generate takes prompts, stop texts and how to sample, and refuses what makes no sense") {
+  const auto arguments = std::get<GenerateArguments>(
+      parse_command_line({"generate",    "runs/x",      "--prompt", "[one, two]",
+                          "--prompt=-3", "--stop",      "end",      "--temperature",
+                          "0.5",         "--top-k",     "40",       "--top-p",
+                          "0.9",         "--min-p",     "0.05",     "--repetition-penalty",
+                          "1.1",         "--seed",      "7",        "--max-tokens",
+                          "9",           "--speculate", "4",        "--device",
+                          "cpu"}));
+  CHECK(arguments.path == "runs/x");
+  CHECK(arguments.prompts == std::vector<std::string>{"[one, two]", "-3"});
+  CHECK(arguments.stops == std::vector<std::string>{"end"});
+  CHECK(arguments.sampling.temperature == 0.5);
+  CHECK(arguments.sampling.top_k == 40);
+  CHECK(arguments.sampling.top_p == 0.9);
+  CHECK(arguments.sampling.min_p == 0.05);
+  CHECK(arguments.sampling.repetition_penalty == 1.1);
+  CHECK(arguments.seed == 7);
+  CHECK(arguments.max_tokens == 9);
+  CHECK(arguments.speculate == 4);
+  CHECK(arguments.device == RunConfig::Device::cpu);
+
+  const auto plain = std::get<GenerateArguments>(parse_command_line({"generate", "runs/x"}));
+  CHECK(plain.sampling.temperature == 0.8);
+  CHECK(plain.speculate == 0);
+  CHECK(plain.device == RunConfig::Device::automatic);
+
+  CHECK_THAT(refusal({"generate"}), contains("PATH") && contains("see foretoken generate --help"));
+  CHECK_THAT(refusal({"generate", "x", "--top-p", "0"}), contains("top_p is 0"));
+  CHECK_THAT(refusal({"generate", "x", "--temperature", "-1"}), contains("temperature is -1"));
+  CHECK_THAT(refusal({"generate", "x", "--speculate", "65"}), contains("--speculate"));
+  CHECK_THAT(refusal({"generate", "x", "--max-tokens", "0"}), contains("--max-tokens"));
+  CHECK_THAT(refusal({"generate", "x", "--device", "tpu"}), contains("--device"));
+  CHECK_THAT(refusal({"generate", "x", "--stop", ""}), contains("--stop is empty"));
 }
 
 TEST_CASE("resuming what is not there is an error, never a fresh start") {

@@ -1,0 +1,121 @@
+// Generating on a GPU beside the CPU: the operators, the decoder, the program.
+
+#include <cmath>
+
+#include "model/generation/generator.h"
+#include "runtime/operators/cached_attention.h"
+#include "tests/gpu/twin.h"
+#include "tests/support/catch.h"
+#include "tests/support/tiny_model.h"
+#include "tests/system/program.h"
+
+using namespace foretoken;
+using namespace foretoken::testing;
+
+TEST_CASE("cached attention matches the CPU, in one part and in several") {
+  TwinBench bench(GENERATE(DType::f32, DType::bf16));
+  struct Case {
+    AttentionHeads heads;
+    std::int64_t sequences, places;
+    std::vector<std::int32_t> cells;
+  };
+  const std::vector<Case> cases{
+      {{4, 2, 4}, 2, 5, {0, 1, 7}},
+      {{4, 4, 64}, 1, 900, {899}},
+      {{8, 2, 128}, 3, 300, {299, 0, 300, 301, 302, 303, 700}},
+      {{32, 4, 80}, 2, 2100, {2099, 2100 + 1500}},
+      {{6, 1, 256}, 1, 70, {3, 4, 5, 6, 7, 69}},
+      {{2, 2, 6}, 40, 33, {}},  // a row of every sequence, filled below
+  };
+  Case each = GENERATE_REF(from_range(cases));
+  if (each.cells.empty())
+    for (std::int32_t s = 0; s < 40; ++s) each.cells.push_back(s * 33 + (s * 7) % 33);
+  const auto [nh, nkv, hs] = each.heads;
+  const auto n = static_cast<std::int64_t>(each.cells.size());
+  const std::int64_t width = (nh + 2 * nkv) * hs;
+  CAPTURE(name_of(bench.dtype()), nh, nkv, hs, n);
+  const Twin qkv = bench.normal("qkv", {n, width});
+  const Twin cache = bench.normal("cache", {each.sequences, each.places, 2 * nkv * hs});
+  const Twin cells = bench.integers({n}, each.cells), out = bench.poisoned({n, nh * hs});
+  for (auto on : {&Twin::cpu, &Twin::gpu}) {
+    Stream& stream = on == &Twin::cpu ? bench.cpu() : bench.gpu();
+    cache_store(stream, {.x = {qkv.*on, nh * hs}, .cells = cells.*on, .cache = cache.*on});
+    cached_attention(
+        stream,
+        {.heads = each.heads, .qkv = qkv.*on, .cells = cells.*on, .cache = cache.*on, .out = out.*on});
+  }
+  CHECK(bench.error(cache) == 0);
+  CHECK(bench.error(out) < tolerance(bench.dtype()));
+}
+
+TEST_CASE("rope at given positions matches the CPU") {
+  TwinBench bench(GENERATE(DType::f32, DType::bf16));
+  const std::int64_t hs = GENERATE(6, 64);
+  const Twin qkv = bench.normal("qkv", {1, 5, 4 * hs});
+  const Twin cos = bench.normal("cos", {40, hs / 2}, DType::f32, 1),
+             sin = bench.normal("sin", {40, hs / 2}, DType::f32, 1);
+  const Twin positions = bench.integers({1, 5}, {39, 0, 7, 7, 20});
+  for (auto on : {&Twin::cpu, &Twin::gpu})
+    rope(on == &Twin::cpu ? bench.cpu() : bench.gpu(),
+         {.qkv = qkv.*on, .cos = cos.*on, .sin = sin.*on, .heads = 3, .positions = positions.*on});
+  CHECK(bench.error(qkv) < tolerance(bench.dtype()));
+}
+
+namespace {
+
+using Texts = std::vector<std::vector<std::int32_t>>;
+
+Texts texts_on(Stream& stream, const MtpConfig& mtp, DType dtype, int speculate) {
+  const Texts prompts{{3, 1, 4, 1, 5, 9, 2, 6}, {5}, {3, 5, 8, 9, 7, 9, 3}};
+  Decoder decoder(stream, {.model = tiny_model(),
+                           .mtp = mtp,
+                           .dtype = dtype,
+                           .sequences = 3,
+                           .positions = 50,
+                           .rows = 7,
+                           .logits = 3 * (1 + speculate)});
+  decoder.parameters().initialize(stream, 11);
+  Generator generator(
+      decoder, {.sampling = {.temperature = 0}, .max_tokens = 40, .vocabulary = 11, .speculate = speculate},
+      prompts);
+  while (generator.round([](std::size_t, std::span<const std::int32_t>) { return true; })) {
+  }
+  Texts texts;
+  for (std::size_t i = 0; i < prompts.size(); ++i)
+    texts.emplace_back(generator.text(i).begin(), generator.text(i).end());
+  return texts;
+}
+
+}  // namespace
+
+TEST_CASE("greedy text on a GPU in fp32 is the CPU's, for every kind of heads") {
+  const NamedHeads heads = GENERATE(from_range(every_kind_of_heads(2)));
+  CAPTURE(heads.name);
+  TestStream cpu;
+  const Texts expected = texts_on(cpu, {}, DType::f32, 0);
+  Device device({.kind = DeviceKind::cuda, .deterministic = true});
+  for (const int speculate : {0, 1, 2, 4})
+    CHECK(texts_on(device.stream(), heads.mtp, DType::f32, speculate) == expected);
+}
+
+TEST_CASE("generate on a GPU in bf16 goes on with text, speculates and repeats itself by seed") {
+  const TemporaryFolder folder;
+  const std::string path = (folder / "run").string();
+  const Outcome trained =
+      run(fmt::format("{} {} --run-directory {} --set train.steps=300 --set optimizer.lr=0.02", program(),
+                      small_training(folder), path));
+  INFO(trained.output);
+  REQUIRE(trained.code == 0);
+  const auto generate = [&](const std::string& arguments) {
+    const Outcome outcome =
+        run(fmt::format("{} generate {} --device cuda --prompt 'line 25 of a text that' --prompt line {}",
+                        program(), path, arguments));
+    INFO(outcome.output);
+    CHECK(outcome.code == 0);
+    return outcome.output;
+  };
+  CHECK_THAT(generate("--temperature 0 --speculate 2 --max-tokens 40"),
+             contains(" repeat") && contains("acceptance rate 0."));
+  const std::string sampled = "--seed 3 --speculate 3 --max-tokens 40 2>/dev/null";
+  CHECK(generate(sampled) == generate(sampled));
+}

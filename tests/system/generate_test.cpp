@@ -1,0 +1,96 @@
+// foretoken generate as a person runs it.
+
+#include <fmt/format.h>
+
+#include "tests/support/catch.h"
+#include "tests/system/program.h"
+
+using namespace foretoken;
+using namespace foretoken::testing;
+
+namespace {
+
+/// A model with two MTP modules that has learnt to go on with lines of a text that repeats itself.
+struct Trained {
+  TemporaryFolder folder;
+  std::string run_path = (folder / "run").string();
+
+  explicit Trained(const std::string& sets = "") {
+    const Outcome outcome =
+        run(fmt::format("{} {} --run-directory {} --set train.steps=300 --set optimizer.lr=0.02 {}",
+                        program_on(2), small_training(folder), run_path, sets));
+    INFO(outcome.output);
+    REQUIRE(outcome.code == 0);
+  }
+  std::string command(const std::string& arguments) const {
+    return fmt::format("{} generate {} --device cpu {}", program(), run_path, arguments);
+  }
+  /// What a command prints on stdout.
+  std::string text(const std::string& arguments) const {
+    const Outcome outcome = run(command(arguments) + " 2>/dev/null");
+    CHECK(outcome.code == 0);
+    return outcome.output;
+  }
+};
+
+/// The number after `name` in a text.
+double figure(const std::string& text, const std::string& name) {
+  const std::size_t at = text.find(name);
+  REQUIRE(at != std::string::npos);
+  return std::stod(text.substr(at + name.size()));
+}
+
+const std::string both = "--prompt 'line 1 of a' --prompt 'line 25 of a text that' ";
+
+}  // namespace
+
+TEST_CASE("generate goes on with prompts, and speculation changes speed alone") {
+  const Trained model(GENERATE("--set parallel.pp=2", "--set mtp.repeat=true", "--set mtp.kind=parallel"));
+  const std::string greedy = both + "--temperature 0 --max-tokens 60 ";
+  const std::string plain = model.text(greedy);
+  CHECK_THAT(plain, contains("==> prompt 1 <==\n text ") && contains("==> prompt 2 <==\n repeats "));
+  const Outcome outcome = run(model.command(greedy + "--speculate 2"));
+  INFO(outcome.output);
+  CHECK_THAT(outcome.output, contains(plain) && contains("tokens/s; first token after"));
+  // Fewer than one in twenty drafts of untrained heads would be right.
+  CHECK(figure(outcome.output, "acceptance rate ") > 0.3);
+  CHECK(figure(outcome.output, "mean acceptance length ") > 1.5);
+  CHECK(model.text(greedy + "--speculate 7") == plain);
+}
+
+TEST_CASE("the same seed gives the same text, and texts end before a stop text") {
+  const Trained model;
+  const std::string sampled = "--prompt 'line 7 of' --max-tokens 50 --top-p 0.9 --speculate 3 --seed ";
+  CHECK(model.text(sampled + "5") == model.text(sampled + "5"));
+  CHECK(model.text(sampled + "5") != model.text(sampled + "6"));
+  const std::string greedy = "--prompt 'line 7 of a te' --temperature 0 --max-tokens 50 ";
+  const std::string whole = model.text(greedy);
+  REQUIRE(whole.find("repeat") != std::string::npos);
+  CHECK(model.text(greedy + "--speculate 4 --stop repeat --stop zzz") ==
+        whole.substr(0, whole.find("repeat")) + "\n");
+}
+
+TEST_CASE("generate without prediction heads says so and goes on plainly") {
+  const Trained model("--set mtp.depths=0");
+  const Outcome outcome = run(model.command("--prompt line --max-tokens 5 --speculate 2"));
+  CHECK(outcome.code == 0);
+  CHECK_THAT(outcome.output, contains("warning: generate: the model has no prediction heads; --speculate 2"));
+}
+
+TEST_CASE("prompts that the model cannot take and paths without a checkpoint are refused") {
+  const Trained model("--set model.max_position_embeddings=24");
+  const auto refusal = [&](const std::string& arguments, int code) {
+    const Outcome outcome = run(model.command(arguments));
+    CHECK(outcome.code == code);
+    return outcome.output;
+  };
+  CHECK_THAT(refusal("", 2), contains("generate: no prompt"));
+  CHECK_THAT(refusal("--prompt-file " + model.folder.write("empty.txt", "").string(), 2),
+             contains("generate: prompt 1 is empty"));
+  CHECK_THAT(refusal("--prompt-file " + model.folder.path().string(), 3), contains("cannot be read"));
+  CHECK_THAT(refusal("--prompt-file /nowhere.txt", 3), contains("generate: /nowhere.txt: cannot be read"));
+  CHECK_THAT(refusal("--prompt 'a prompt of more than 24 tokens'", 2),
+             contains("prompt 1 has 31 tokens, but the model has 24 positions (max_position_embeddings)"));
+  CHECK(run(program() + " generate " + model.folder.path().string() + "/no-run --prompt x").code == 3);
+  CHECK(model.text("--prompt 'line 1 of a text that' --max-tokens 50 --temperature 0").size() <= 24);
+}
