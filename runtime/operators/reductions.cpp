@@ -12,6 +12,16 @@ void sum_of_squares(Stream& stream, const SumOfSquares& op) {
   cpu::sum_of_squares(stream, op);
 }
 
+void inner_product(Stream& stream, const InnerProduct& op) {
+  const ProfileScope scope(stream, "inner_product");
+  if (op.x.dtype != op.y.dtype || op.x.elements() != op.y.elements())
+    throw DefectError("inner_product: x {} {}, y {} {}", name_of(op.x.dtype), to_string(op.x.shape),
+                      name_of(op.y.dtype), to_string(op.y.shape));
+  if constexpr (with_cuda)
+    if (stream.device() == DeviceKind::cuda) return cuda::inner_product(stream, op);
+  cpu::inner_product(stream, op);
+}
+
 void clip_scale(Stream& stream, const ClipScale& op) {
   const ProfileScope scope(stream, "clip_scale");
   if constexpr (with_cuda)

@@ -18,6 +18,14 @@ struct Square {
   }
 };
 
+template <class T>
+struct Product {
+  const T* y;
+  __device__ double operator()(const T* x, std::int64_t i) const {
+    return static_cast<double>(to_float(x[i])) * static_cast<double>(to_float(y[i]));
+  }
+};
+
 struct Mix {
   template <class Word>
   __device__ unsigned long long operator()(const Word* words, std::int64_t i) const {
@@ -51,14 +59,28 @@ __global__ void clip(const double* sum, double limit, double* scale) {
   *scale = !isfinite(*sum) ? nan("") : limit > 0 ? fmin(1.0, limit / (sqrt(*sum) + 1e-6)) : 1.0;
 }
 
+/// Room for a partial sum of every block.
+double* doubles(Stream& stream, std::int64_t count) {
+  return static_cast<double*>(
+      stream.cuda().workspace(sizeof(double) * (1 + static_cast<std::size_t>(count / block_elements))));
+}
+
 }  // namespace
 
 void sum_of_squares(Stream& stream, const SumOfSquares& op) {
   const std::int64_t count = op.x.elements();
-  auto* partial = static_cast<double*>(
-      stream.cuda().workspace(sizeof(double) * (1 + static_cast<std::size_t>(count / block_elements))));
+  double* partial = doubles(stream, count);
   with_activation("sum_of_squares", op.x.dtype, [&]<class T>() {
     add_sum(stream, static_cast<const T*>(op.x.data), count, partial, op.sum.as<double>(), Square{});
+  });
+}
+
+void inner_product(Stream& stream, const InnerProduct& op) {
+  const std::int64_t count = op.x.elements();
+  double* partial = doubles(stream, count);
+  with_activation("inner_product", op.x.dtype, [&]<class T>() {
+    add_sum(stream, static_cast<const T*>(op.x.data), count, partial, op.sum.as<double>(),
+            Product<T>{static_cast<const T*>(op.y.data)});
   });
 }
 

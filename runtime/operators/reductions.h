@@ -14,6 +14,13 @@ struct SumOfSquares {
 };
 void sum_of_squares(Stream& stream, const SumOfSquares& op);
 
+/// sum += Σ xᵢ·yᵢ in fp64, in the order of sum_of_squares().
+struct InnerProduct {
+  Tensor x, y;  // of one dtype and as many elements
+  Tensor sum;   // [1] f64 +=
+};
+void inner_product(Stream& stream, const InnerProduct& op);
+
 /// What gradients are multiplied with so that their global norm stays within a limit:
 ///
 ///   scale = min(1, limit / (√sum + 1e-6))     (PyTorch's clip_grad_norm_); 1 where limit is 0
@@ -32,11 +39,13 @@ std::uint64_t checksum(Stream& stream, const Tensor& x);
 
 namespace cpu {
 void sum_of_squares(Stream& stream, const SumOfSquares& op);
+void inner_product(Stream& stream, const InnerProduct& op);
 void clip_scale(Stream& stream, const ClipScale& op);
 std::uint64_t checksum(Stream& stream, const Tensor& x);
 }  // namespace cpu
 namespace cuda {
 void sum_of_squares(Stream& stream, const SumOfSquares& op);
+void inner_product(Stream& stream, const InnerProduct& op);
 void clip_scale(Stream& stream, const ClipScale& op);
 std::uint64_t checksum(Stream& stream, const Tensor& x);
 }  // namespace cuda

@@ -39,13 +39,16 @@ std::uint64_t checksum_of(Stream& stream, const Word* words, std::int64_t count)
 }  // namespace
 
 void sum_of_squares(Stream& stream, const SumOfSquares& op) {
-  *op.sum.as<double>() += with_floating("sum_of_squares", op.x.dtype, [&]<class T>() {
-    const T* in = op.x.as<T>();
+  cpu::inner_product(stream, {.x = op.x, .y = op.x, .sum = op.sum});
+}
+
+void inner_product(Stream& stream, const InnerProduct& op) {
+  *op.sum.as<double>() += with_floating("inner_product", op.x.dtype, [&]<class T>() {
+    const T *x = op.x.as<T>(), *y = op.y.as<T>();
     return sum_of_blocks<double>(stream, op.x.elements(), [&](std::int64_t begin, std::int64_t end) {
       double sum = 0;
 #pragma omp simd reduction(+ : sum)
-      for (std::int64_t i = begin; i < end; ++i)
-        sum += static_cast<double>(in[i]) * static_cast<double>(in[i]);
+      for (std::int64_t i = begin; i < end; ++i) sum += static_cast<double>(x[i]) * static_cast<double>(y[i]);
       return sum;
     });
   });

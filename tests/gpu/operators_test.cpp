@@ -3,6 +3,7 @@
 
 #include <cmath>
 
+#include "runtime/operators/acceptance.h"
 #include "runtime/operators/activation.h"
 #include "runtime/operators/adamw.h"
 #include "runtime/operators/attention.h"
@@ -384,6 +385,51 @@ TEST_CASE("the cross-entropy head matches the CPU: loss, argmax and gradients, w
     });
   CHECK(bench.error(dx_alone) < 2 * tolerance(bench.dtype()));
   CHECK(bench.error(dw_alone) < 2 * tolerance(bench.dtype()));
+}
+
+TEST_CASE("accepted drafts are counted as on the CPU") {
+  TwinBench bench(DType::f32);
+  const auto [b, t] = GENERATE(table<std::int64_t, std::int64_t>({{1, 1}, {2, 5}, {3, 257}, {4, 2048}}));
+  CAPTURE(b, t);
+  constexpr std::int64_t depths = 3;
+  const CounterRng rng(5, "drafts");
+  std::uint64_t drawn = 0;
+  const auto integers = [&](std::int64_t width, const auto& value) {
+    std::vector<std::int32_t> values;
+    for (std::int64_t n = 0; n < b * width; ++n) values.push_back(value(n % width));
+    return bench.integers({b, width}, values);
+  };
+  const auto token = [&](std::int64_t) { return static_cast<std::int32_t>(rng.u64(drawn++) % 2); };
+  const Twin main = integers(t, token);
+  const Twin start = integers(
+      t + 1 + depths, [&](std::int64_t i) { return static_cast<std::int32_t>(i < t / 3 ? -1 : i / 7 * 7); });
+  const Twin agrees = bench.integers({b, t}, std::vector<std::int32_t>(static_cast<std::size_t>(b * t), -7));
+  const Twin drafts = bench.zeros({depths}, DType::f64), accepted = bench.zeros({depths}, DType::f64);
+  for (std::int64_t k = 1; k <= depths; ++k) {
+    const Twin draft = integers(t, token);
+    run(bench, count_acceptances, [&](auto on) {
+      return CountAcceptances{.main = main.*on,
+                              .draft = draft.*on,
+                              .document_start = start.*on,
+                              .depth = k,
+                              .agrees = agrees.*on,
+                              .drafts = (drafts.*on).flat(k - 1, 1),
+                              .accepted = (accepted.*on).flat(k - 1, 1)};
+    });
+  }
+  for (const Twin& counts : {drafts, accepted})
+    CHECK(mismatch(bench.download(counts), counts.cpu, 0, 0) == "");
+  CHECK((t < 5 || drafts.cpu.as<double>()[2] > 0));
+}
+
+TEST_CASE("inner products match the CPU") {
+  TwinBench bench(any_dtype());
+  const std::int64_t n = GENERATE(1, 1000, 65536 * 3 + 5);
+  CAPTURE(name_of(bench.dtype()), n);
+  const Twin x = bench.normal("x", {n}), y = bench.normal("y", {n}), sum = bench.zeros({1}, DType::f64);
+  run(bench, inner_product, [&](auto on) { return InnerProduct{x.*on, x.*on, sum.*on}; });
+  run(bench, inner_product, [&](auto on) { return InnerProduct{x.*on, y.*on, sum.*on}; });
+  CHECK(bench.error(sum) < 1e-12);
 }
 
 TEST_CASE("AdamW with moments in bf16 gives the CPU's bits") {

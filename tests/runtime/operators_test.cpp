@@ -5,6 +5,7 @@
 #include <numeric>
 #include <vector>
 
+#include "runtime/operators/acceptance.h"
 #include "runtime/operators/activation.h"
 #include "runtime/operators/adamw.h"
 #include "runtime/operators/attention.h"
@@ -547,4 +548,45 @@ TEST_CASE("an operator in f32 agrees with itself in f64") {
     return gated;
   };
   CHECK(mismatch(run(DType::f32), run(DType::f64), 1e-4, 1e-5) == "");
+}
+
+TEST_CASE("drafts are accepted as a prefix, inside the row and the document") {
+  Bench bench;
+  // Two rows of 5, depths 1 and 2. The second row's document ends after its third token.
+  const Tensor main = bench.integers({2, 5}, {1, 2, 3, 4, 5, 1, 2, 3, 4, 5});
+  const Tensor first = bench.integers({2, 5}, {2, 3, 9, 5, 9, 2, 3, 4, 5, 9}),
+               second = bench.integers({2, 5}, {3, 9, 5, 9, 9, 3, 4, 5, 9, 9});
+  const Tensor start = bench.integers({2, 8}, {0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 3, 3, 3, 3, 3});
+  const Tensor agrees = bench.integers({2, 5}, {7, 7, 7, 7, 7, 0, 0, 0, 0, 0});
+  const Tensor drafts = bench.zeros({3}), accepted = bench.zeros({3});
+  const auto count = [&](std::int64_t depth, const Tensor& draft) {
+    count_acceptances(bench.stream, {.main = main,
+                                     .draft = draft,
+                                     .document_start = start,
+                                     .depth = depth,
+                                     .agrees = agrees,
+                                     .drafts = drafts.flat(depth - 1, 1),
+                                     .accepted = accepted.flat(depth - 1, 1)});
+  };
+  count(1, first);
+  count(2, second);
+  // Row 1: i = 0..3 and 0..2. Row 2: i = 0 has t₂ in its document, i = 3 t₅; i = 3 at depth 2 is past the
+  // row.
+  CHECK(drafts.as<double>()[0] == 4 + 2);
+  CHECK(accepted.as<double>()[0] == 3 + 2);
+  CHECK(drafts.as<double>()[1] == 3 + 0);
+  CHECK(accepted.as<double>()[1] == 1);  // at i = 2 depth 2 is right, but depth 1 is not
+  CHECK_THROWS_WITH(count(3, first), contains("count_acceptances") && contains("at depth 3"));
+}
+
+TEST_CASE("an inner product is the sum of products, and that of a tensor with itself the sum of squares") {
+  Bench bench;
+  const Tensor x = bench.normal("x", {5, 7001}), y = bench.normal("y", {35005}), sums = bench.zeros({3});
+  inner_product(bench.stream, {.x = x, .y = y, .sum = sums.flat(0, 1)});
+  CHECK(sums.as<double>()[0] == Approx(dot(x.view(y.shape), y)).epsilon(1e-12));
+  inner_product(bench.stream, {.x = x, .y = x, .sum = sums.flat(1, 1)});
+  sum_of_squares(bench.stream, {.x = x, .sum = sums.flat(2, 1)});
+  CHECK(sums.as<double>()[1] == sums.as<double>()[2]);
+  CHECK_THROWS_WITH(inner_product(bench.stream, {.x = x, .y = sums, .sum = sums.flat(0, 1)}),
+                    contains("inner_product: x f64 [5, 7001], y f64 [3]"));
 }
