@@ -47,6 +47,12 @@ OptionValue value_of(const Option& option, const toml::node& node, const std::st
   const auto wrong_type = [&](const toml::node& found) {
     return UsageError("{}: expected {}, found {}", where, describe_type(option), type_in_words(found));
   };
+  const auto number = [&](const toml::node& entry) {
+    const auto value = entry.is_number() ? entry.value<double>() : std::nullopt;
+    if (!value) throw wrong_type(entry);
+    check_domain(option, *value, where);
+    return *value;
+  };
   switch (option.type) {
     case Option::Type::boolean:
       if (const auto value = node.value_exact<bool>()) return *value;
@@ -58,11 +64,7 @@ OptionValue value_of(const Option& option, const toml::node& node, const std::st
       }
       break;
     case Option::Type::number:
-      if (const auto value = node.is_number() ? node.value<double>() : std::nullopt) {
-        check_domain(option, *value, where);
-        return *value;
-      }
-      break;
+      return number(node);
     case Option::Type::text:
       if (const auto value = node.value_exact<std::string>()) return *value;
       break;
@@ -81,6 +83,27 @@ OptionValue value_of(const Option& option, const toml::node& node, const std::st
           if (!value) throw wrong_type(entry);
           check_domain(option, static_cast<double>(*value), where);
           values.push_back(*value);
+        }
+        return values;
+      }
+      break;
+    case Option::Type::numbers:
+      if (const toml::array* array = node.as_array()) {
+        std::vector<double> values;
+        for (const toml::node& entry : *array) values.push_back(number(entry));
+        return values;
+      }
+      break;
+    case Option::Type::pairs:
+      if (const toml::array* array = node.as_array()) {
+        std::vector<NumberPair> values;
+        for (const toml::node& entry : *array) {
+          const toml::array* pair = entry.as_array();
+          if (pair == nullptr) throw wrong_type(entry);
+          if (pair->size() != 2)
+            throw UsageError("{}: expected {}, found a list of {}", where, describe_type(option),
+                             pair->size());
+          values.emplace_back(number((*pair)[0]), number((*pair)[1]));
         }
         return values;
       }
@@ -113,7 +136,10 @@ toml::table parse_flag_value(const Option& option, const std::string& text, cons
   const bool quoted = !text.empty() && (text.front() == '"' || text.front() == '\'');
   const bool takes_text = option.type == Option::Type::text || option.type == Option::Type::choice;
   if (takes_text && !quoted) toml_text = to_toml(OptionValue(text));
-  if (option.type == Option::Type::integers && !text.starts_with('[')) toml_text = "[" + text + "]";
+  const bool list = option.type == Option::Type::integers || option.type == Option::Type::numbers;
+  if (list && !text.starts_with('[')) toml_text = "[" + text + "]";
+  if (option.type == Option::Type::pairs && text.starts_with('[') && !text.starts_with("[[") && text != "[]")
+    toml_text = "[" + text + "]";
   toml::table table;
   try {
     table = toml::parse("value = " + toml_text);

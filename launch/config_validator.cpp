@@ -5,6 +5,7 @@
 #include "launch/config_loader.h"
 #include "launch/options.h"
 #include "launch/session.h"
+#include "model/objective.h"
 #include "parallel/partition.h"
 #include "parallel/schedules.h"
 #include "runtime/backend.h"
@@ -34,23 +35,38 @@ void validate_model(const Config& config) {
                      origin_of(config, {"model.head_dim"}), model.head_dim);
 }
 
-/// A switch that the kind does not have would be ignored: it is refused where it is not the default.
+/// A setting that a choice does not have would be ignored: it is refused where it is not the default.
 void validate_mtp(const Config& config) {
   const Config standard;
-  const auto belongs_to = [&](MtpConfig::Kind kind, const char* kind_name,
-                              std::initializer_list<const char*> keys) {
-    if (config.mtp.kind == kind) return;
-    for (const char* key : keys) {
-      const Option& option = *find_option("mtp", key);
+  const auto belong_to = [&](const char* key, const std::string& choice,
+                             std::initializer_list<const char*> others) {
+    const Option& chooser = *find_option("mtp", key);
+    const OptionValue chosen = chooser.get(config);
+    if (std::get<std::string>(chosen) == choice) return;
+    for (const char* other : others) {
+      const Option& option = *find_option("mtp", other);
       if (option.get(config) != option.get(standard))
-        throw UsageError("{}mtp: {} = {} belongs to kind \"{}\", but kind is {}",
-                         origin_of(config, {option.name(), "mtp.kind"}), key, to_toml(option.get(config)),
-                         kind_name, to_toml(find_option("mtp", "kind")->get(config)));
+        throw UsageError("{}mtp: {} = {} belongs to {} \"{}\", but {} is {}",
+                         origin_of(config, {option.name(), chooser.name()}), other,
+                         to_toml(option.get(config)), key, choice, key, to_toml(chosen));
     }
   };
-  belongs_to(MtpConfig::Kind::sequential, "sequential",
-             {"repeat", "concat", "trunk_hidden", "recycled_hidden"});
-  belongs_to(MtpConfig::Kind::residual, "residual", {"residual_form"});
+  belong_to("kind", "sequential", {"repeat", "concat", "trunk_hidden", "recycled_hidden"});
+  belong_to("kind", "residual", {"residual_form"});
+  belong_to("weighting", "mean", {"loss_weight"});
+  belong_to("weighting", "per_depth", {"depth_weights"});
+  belong_to("weighting", "inverse_distance", {"auxiliary_factor"});
+  belong_to("balance", "dynamic", {"balance_ratio"});
+  belong_to("balance", "sampling", {"sample_probabilities"});
+  with_origin(config,
+              {"mtp.weighting", "mtp.depth_weights", "mtp.schedule", "mtp.schedule_form", "mtp.balance",
+               "mtp.sample_probabilities", "mtp.diagnose_every", "mtp.depths", "mtp.kind", "mtp.detach_heads",
+               "train.freeze"},
+              [&] {
+                MtpConfig mtp = config.mtp;
+                mtp.detach_heads |= config.train.freeze == TrainConfig::Freeze::trunk;
+                validate_objective(mtp);
+              });
 }
 
 void validate_heads_training(const Config& config) {

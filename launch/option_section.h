@@ -74,6 +74,18 @@ class Section {
     return option;
   }
 
+  Option& add(const char* key, std::vector<double> Part::*member, OptionDomain domain, const char* help) {
+    Option& option = bind<std::vector<double>>(key, Option::Type::numbers, member, help);
+    option.domain = std::move(domain);
+    return option;
+  }
+
+  Option& add(const char* key, std::vector<NumberPair> Part::*member, OptionDomain domain, const char* help) {
+    Option& option = bind<std::vector<NumberPair>>(key, Option::Type::pairs, member, help);
+    option.domain = std::move(domain);
+    return option;
+  }
+
   /// The choices name the enumerators in their order, from 0.
   template <class Enum>
   requires(std::is_enum_v<Enum>) Option& add(const char* key, Enum Part::*member,

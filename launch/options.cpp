@@ -23,6 +23,11 @@ OptionDomain below(double min, double limit) {
           [=](double x) { return x >= min && x < limit; }};
 }
 
+OptionDomain above(double limit, double max) {
+  return {fmt::format("above {} and at most {}", limit, max),
+          [=](double x) { return x > limit && x <= max; }};
+}
+
 OptionDomain positive() {
   return {"positive", [](double x) { return x > 0; }};
 }
@@ -78,6 +83,25 @@ void add_mtp(std::vector<Option>& table) {
           "the heads' losses give no gradient to the main model: trunk, embedding, output matrix");
   mtp.add("loss_weight", &M::loss_weight, at_least(0),
           "λ: the heads' mean loss is added to the main loss with this weight");
+  mtp.add("weighting", &M::weighting, {"mean", "per_depth", "inverse_distance"},
+          "weight of a depth's loss: loss_weight / depths, its own, or auxiliary_factor / tokens ahead");
+  mtp.add("depth_weights", &M::depth_weights, at_least(0), "per_depth: one weight for each depth");
+  mtp.add("auxiliary_factor", &M::auxiliary_factor, at_least(0),
+          "inverse_distance: depth k has this weight / (k + 1)");
+  mtp.add("schedule", &M::schedule, at_least(0),
+          "[tokens seen, factor]: from there on weights are multiplied by the factor; empty: never");
+  mtp.add("schedule_form", &M::schedule_form, {"constant", "linear"},
+          "between two points of the schedule: the first one's factor, or on the line between them");
+  mtp.add(
+      "balance", &M::balance, {"none", "dynamic", "sampling"},
+      "weights stay, or follow gradient norms at the trunk; or depths are drawn anew for each microbatch");
+  mtp.add("balance_ratio", &M::balance_ratio, positive(),
+          "dynamic: a depth's gradient norm at the trunk over the main loss's");
+  mtp.add(
+      "sample_probabilities", &M::sample_probabilities, above(0, 1),
+      "sampling: one probability for each depth; where modules are in a chain, none above the one before");
+  mtp.add("diagnose_every", &M::diagnose_every, at_least(0),
+          "steps between measurements of gradients at the trunk and of acceptance, 0: never");
 }
 
 void add_data(std::vector<Option>& table) {

@@ -6,6 +6,7 @@
 #include <functional>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <variant>
 #include <vector>
 
@@ -13,7 +14,9 @@
 
 namespace foretoken {
 
-using OptionValue = std::variant<bool, std::int64_t, double, std::string, std::vector<std::int64_t>>;
+using NumberPair = std::pair<double, double>;
+using OptionValue = std::variant<bool, std::int64_t, double, std::string, std::vector<std::int64_t>,
+                                 std::vector<double>, std::vector<NumberPair>>;
 
 /// The values an option takes: a number is checked against it, an error and the table quote the text.
 struct OptionDomain {
@@ -22,13 +25,13 @@ struct OptionDomain {
 };
 
 struct Option {
-  enum class Type { boolean, integer, number, text, choice, integers };
+  enum class Type { boolean, integer, number, text, choice, integers, numbers, pairs };
 
   std::string section;
   std::string key;
   Type type = Type::text;
   std::string help;
-  OptionDomain domain;               // of an integer, a number and every entry of integers
+  OptionDomain domain;               // of every number in it
   std::vector<std::string> choices;  // of Type::choice
   bool fixed = false;                // a resumed run may not change it
   /// A choice is held as its name.

@@ -40,8 +40,15 @@ std::string to_text(double value) {
 std::string to_text(const std::string& value) {
   return quote(value);
 }
-std::string to_text(const std::vector<std::int64_t>& values) {
-  return fmt::format("[{}]", fmt::join(values, ", "));
+std::string to_text(const NumberPair& value);
+template <class Entry>
+std::string to_text(const std::vector<Entry>& values) {
+  std::string text;
+  for (const Entry& value : values) text += (text.empty() ? "" : ", ") + to_text(value);
+  return "[" + text + "]";
+}
+std::string to_text(const NumberPair& value) {
+  return to_text(std::vector{value.first, value.second});
 }
 
 /// Insertions, deletions and substitutions between two words (Levenshtein).
@@ -110,6 +117,10 @@ std::string describe_type(const Option& option) {
       return fmt::format("{}", fmt::join(option.choices, ", "));
     case Option::Type::integers:
       return with_domain("list of integers");
+    case Option::Type::numbers:
+      return with_domain("list of numbers");
+    case Option::Type::pairs:
+      return with_domain("list of pairs [a, b] of numbers");
   }
   return "";
 }

@@ -3,6 +3,8 @@
 
 #include <cstdint>
 #include <string>
+#include <utility>
+#include <vector>
 
 namespace foretoken {
 
@@ -45,6 +47,9 @@ struct MtpConfig {
   enum class Concat { embedding_first, hidden_first };
   enum class Hidden { normed, raw };
   enum class ResidualForm { mlp, medusa };
+  enum class Weighting { mean, per_depth, inverse_distance };
+  enum class ScheduleForm { constant, linear };
+  enum class Balance { none, dynamic, sampling };
 
   Kind kind = Kind::sequential;
   std::int64_t depths = 0;                         // D
@@ -55,6 +60,22 @@ struct MtpConfig {
   ResidualForm residual_form = ResidualForm::mlp;  // residual
   bool detach_heads = false;  // losses of depths k > 0 give no gradient to what the main model has
   double loss_weight = 0.3;   // λ of L = L_main + (λ/D)·Σₖ Lₖ
+
+  // The objective, model/objective.h.
+  Weighting weighting = Weighting::mean;
+  std::vector<double> depth_weights;                // [D] per_depth
+  double auxiliary_factor = 0.1;                    // inverse_distance
+  std::vector<std::pair<double, double>> schedule;  // (tokens seen, factor); empty: the factor is 1
+  ScheduleForm schedule_form = ScheduleForm::constant;
+  Balance balance = Balance::none;
+  double balance_ratio = 0.3;                // dynamic: of a depth's gradient norm to the main loss's
+  std::vector<double> sample_probabilities;  // [D] sampling
+  std::int64_t diagnose_every = 0;           // steps; 0: never
 };
+
+/// Whether steps measure what each depth's loss alone gives the trunk.
+inline bool measures_gradients(const MtpConfig& mtp) {
+  return mtp.depths > 0 && mtp.diagnose_every > 0 && !mtp.detach_heads;
+}
 
 }  // namespace foretoken

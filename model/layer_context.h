@@ -1,6 +1,8 @@
 #pragma once
 // What every layer of a stage shares while it runs one microbatch.
 
+#include <cstdint>
+
 #include "model/config.h"
 #include "runtime/stream.h"
 
@@ -13,10 +15,31 @@ struct MicrobatchShape {
   std::int64_t tokens() const { return rows * length; }  // N
 };
 
+/// Which depths k = 1..64 a microbatch trains; the main model's, 0, always.
+class DepthSet {
+ public:
+  static DepthSet all() { return DepthSet(~std::uint64_t{0}); }
+  DepthSet() = default;  // the main model alone
+
+  void insert(int depth) { bits_ |= std::uint64_t{1} << (depth - 1); }
+  bool has(int depth) const { return depth == 0 || (bits_ >> (depth - 1) & 1) != 0; }
+  /// The largest of 1..depths, 0 where none of them is in it.
+  int deepest(int depths) const {
+    while (depths > 0 && !has(depths)) --depths;
+    return depths;
+  }
+  friend bool operator==(const DepthSet&, const DepthSet&) = default;
+
+ private:
+  explicit DepthSet(std::uint64_t bits) : bits_(bits) {}
+  std::uint64_t bits_ = 0;
+};
+
 /// A microbatch of rows of T + 1 + D tokens.
 struct MicrobatchInput {
   Tensor tokens;          // [B, T + 1 + D] i32
   Tensor document_start;  // [B, T + 1 + D] i32, −1 in rows that do not count
+  DepthSet depths = DepthSet::all();
 };
 
 /// How the buffers of a stage's layers are planned.
@@ -41,6 +64,10 @@ struct LayerContext {
   /// Backward: what other microbatches of the step have run on this stage. The first to run a half overwrites
   /// the matrices' gradients that it makes, those after it add to them.
   Halves begun{.input = false, .weight = false};
+  /// The step trains heads in some microbatches alone: their gradients began as zeros, and all add to them.
+  bool heads_begun = false;
+  /// Backward's input half leaves the gradients of parameters alone: what runs is measured, not trained.
+  bool measured = false;
 };
 
 }  // namespace foretoken

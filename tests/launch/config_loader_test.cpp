@@ -59,9 +59,9 @@ TEST_CASE("a file sets what it names and leaves the defaults") {
 
 TEST_CASE("a printed configuration loads back to the same") {
   Config config;
-  apply_sets(config,
-             {"optimizer.lr=0.1", "model.rms_norm_eps=1e-30", "data.path=a \"b\"\\c\td", "run.device=cpu",
-              "parallel.blocks_per_stage=[]", "mtp.trunk_hidden=raw", "train.seed=7"});
+  apply_sets(config, {"optimizer.lr=0.1", "model.rms_norm_eps=1e-30", "data.path=a \"b\"\\c\td",
+                      "run.device=cpu", "parallel.blocks_per_stage=[]", "mtp.trunk_hidden=raw",
+                      "train.seed=7", "mtp.depth_weights=0.3, 1e-3", "mtp.schedule=[0, 0.3], [1e13, 0.1]"});
   Config again;
   apply_toml(again, to_toml(config), "printed");
   for (const Option& option : options()) {
@@ -70,6 +70,8 @@ TEST_CASE("a printed configuration loads back to the same") {
   }
   CHECK(to_toml(again) == to_toml(config));
   CHECK(config.data.path == "a \"b\"\\c\td");
+  CHECK(config.mtp.depth_weights == std::vector<double>{0.3, 1e-3});
+  CHECK(config.mtp.schedule == std::vector<NumberPair>{{0, 0.3}, {1e13, 0.1}});
 }
 
 TEST_CASE("every option's default lies within its own bounds and survives a round trip") {
@@ -116,6 +118,23 @@ TEST_CASE("a mistake in a file is refused with file and line") {
       {"[parallel]\nblocks_per_stage = [1, -2]",
        "train.toml:2: [parallel] blocks_per_stage: -2 is out of range, expected list of integers, at least "
        "0"},
+      {"[mtp]\ndepth_weights = 0.3",
+       "train.toml:2: [mtp] depth_weights: expected list of numbers, at least 0, found a number with a "
+       "fraction"},
+      {"[mtp]\ndepth_weights = [0.3, -1]",
+       "train.toml:2: [mtp] depth_weights: -1 is out of range, expected list of numbers, at least 0"},
+      {"[mtp]\nsample_probabilities = [1, 0]",
+       "train.toml:2: [mtp] sample_probabilities: 0 is out of range, expected list of numbers, above 0 and "
+       "at "
+       "most 1"},
+      {"[mtp]\nschedule = [0, 1]",
+       "train.toml:2: [mtp] schedule: expected list of pairs [a, b] of numbers, at least 0, found an "
+       "integer"},
+      {"[mtp]\nschedule = [[0, 1], [5]]",
+       "train.toml:2: [mtp] schedule: expected list of pairs [a, b] of numbers, at least 0, found a list of "
+       "1"},
+      {"[mtp]\nschedule = [[0, \"1\"]]",
+       "train.toml:2: [mtp] schedule: expected list of pairs [a, b] of numbers, at least 0, found a string"},
       {"[parallel]\nsharded_optimizer = 1",
        "train.toml:2: [parallel] sharded_optimizer: expected boolean, found an integer"},
       {"[data]\npath = 1979-05-27", "train.toml:2: [data] path: expected text, found a date or time"},

@@ -112,6 +112,35 @@ TEST_CASE("a switch of another kind of heads is refused, not ignored") {
   CHECK_NOTHROW(validate(config_of("[mtp]\nkind = \"residual\"\nresidual_form = \"medusa\"\n")));
 }
 
+TEST_CASE("settings of the objective that do not fit together are refused with their lines") {
+  const std::string heads = "[mtp]\ndepths = 2\n";
+  CHECK(refusal([&] { validate(config_of(heads + "depth_weights = [0.3, 0.1]\n")); }) ==
+        "t.toml:3: mtp: depth_weights = [0.3, 0.1] belongs to weighting \"per_depth\", but weighting is "
+        "\"mean\"");
+  CHECK(refusal(
+            [&] { validate(config_of(heads + "loss_weight = 0.1\nweighting = \"inverse_distance\"\n")); }) ==
+        "t.toml:3, t.toml:4: mtp: loss_weight = 0.1 belongs to weighting \"mean\", but weighting is "
+        "\"inverse_distance\"");
+  CHECK(refusal([&] { validate(config_of(heads + "balance_ratio = 0.5\n")); }) ==
+        "t.toml:3: mtp: balance_ratio = 0.5 belongs to balance \"dynamic\", but balance is \"none\"");
+  CHECK(refusal([&] { validate(config_of(heads + "weighting = \"per_depth\"\ndepth_weights = [1]\n")); }) ==
+        "t.toml:3, t.toml:4, t.toml:2: mtp: depth_weights has 1 entry, but weighting \"per_depth\" needs one "
+        "for "
+        "each of depths 2");
+  CHECK(refusal([&] { validate(config_of(heads + "balance = \"dynamic\"\n")); }) ==
+        "t.toml:3, t.toml:2: mtp: balance \"dynamic\" needs diagnose_every: it moves weights by the norms "
+        "measured "
+        "then");
+  const std::string dynamic = heads + "balance = \"dynamic\"\ndiagnose_every = 5\n";
+  CHECK_NOTHROW(validate(config_of(dynamic)));
+  CHECK_THAT(refusal([&] {
+               validate(config_of(dynamic + "[train]\nfreeze = \"trunk\"\ninit_from = \"runs/a\"\n"));
+             }),
+             foretoken::testing::contains("which detached heads do not give"));
+  CHECK_NOTHROW(validate(config_of(
+      heads + "balance = \"sampling\"\nsample_probabilities = [1, 0.5]\nschedule = [[0, 1], [9, 0.5]]")));
+}
+
 TEST_CASE("a frozen trunk and a limit of the heads' norm need heads, and the trunk a source") {
   CHECK(refusal([] { validate(config_of("[train]\nfreeze = \"trunk\"\ninit_from = \"runs/a\"\n")); }) ==
         "t.toml:2: train: freeze \"trunk\" leaves nothing to train: mtp.depths is 0");
@@ -133,7 +162,8 @@ TEST_CASE("parallel heads need a layer on the last stage") {
 TEST_CASE("a resumed run keeps its model and its conventions but may change its layout") {
   const Config before = config_of("[mtp]\ndepths = 2\n");
   Config config = before;
-  apply_sets(config, {"parallel.pp=4", "optimizer.lr=1e-5", "mtp.loss_weight=0.1", "train.steps=800"});
+  apply_sets(config, {"parallel.pp=4", "optimizer.lr=1e-5", "mtp.loss_weight=0.1", "train.steps=800",
+                      "mtp.balance=dynamic", "mtp.diagnose_every=10"});
   CHECK_NOTHROW(validate_resumed(before, config));
   apply_sets(config, {"mtp.concat=hidden_first"});
   CHECK(refusal([&] { validate_resumed(before, config); }) ==
