@@ -47,7 +47,7 @@ Json to_json(const std::vector<PieceRecord>& pieces) {
 }
 
 Json to_json(const CheckpointInfo& info) {
-  return {
+  Json json = {
       {"step", info.step},
       {"tokens", info.tokens},
       {"samples", info.samples},
@@ -57,6 +57,8 @@ Json to_json(const CheckpointInfo& info) {
       {"config", info.config},
       {"tokenizer", info.tokenizer},
       {"created", info.created}};
+  if (!info.balance.empty()) json["balance"] = info.balance;
+  return json;
 }
 
 // Readers: nlohmann's own conversions turn 1.5 into 1 and 2⁶³ into a negative number, so integers are asked
@@ -141,6 +143,15 @@ std::vector<PieceRecord> pieces_from(const Json& json, const std::vector<ShardFi
   return pieces;
 }
 
+std::vector<double> balance_from(const Json& json) {
+  std::vector<double> balance;
+  for (const Json& entry : json) {
+    if (!entry.is_number() || !(entry.get<double>() > 0)) throw DataError("balance {} is none", json.dump());
+    balance.push_back(entry.get<double>());
+  }
+  return balance;
+}
+
 CheckpointInfo info_from(const Json& json) {
   CheckpointInfo info;
   info.step = natural(json.at("step"));
@@ -151,6 +162,7 @@ CheckpointInfo info_from(const Json& json) {
                small_natural(grid.at("virtual_stages"))};
   if (!json.at("seed").is_number_unsigned()) throw DataError("seed {} is no seed", json.at("seed").dump());
   info.seed = json.at("seed").get<std::uint64_t>();
+  if (json.contains("balance")) info.balance = balance_from(json.at("balance"));
   info.conventions = json.at("conventions").get<std::map<std::string, std::string>>();
   info.config = json.at("config").get<std::string>();
   info.tokenizer = json.at("tokenizer").get<std::string>();

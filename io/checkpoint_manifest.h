@@ -5,7 +5,7 @@
 //     "digest": XXH3-128 of the compact dump of "checkpoint",
 //     "checkpoint": {
 //       "step", "tokens", "samples", "grid": {"pp", "dp", "virtual_stages"}, "seed", "conventions": {...},
-//       "config", "tokenizer", "created",
+//       "balance": [...] where losses are balanced, "config", "tokenizer", "created",
 //       "files":  [ {"name", "bytes", "digest"} ],
 //       "pieces": [ {"kind", "tensor", "shape", "dtype", "offset", "count", "file", "dataset", "address",
 //                    "digest"} ] } }
@@ -37,6 +37,7 @@ struct CheckpointInfo {
   std::int64_t samples = 0;  // consumed so far: the position in the order of data
   Grid grid;                 // the layout that wrote it
   std::uint64_t seed = 0;
+  std::vector<double> balance;                     // of dynamically balanced losses: each depth's; else empty
   std::map<std::string, std::string> conventions;  // the MTP switches
   std::string config;                              // resolved, as text
   std::string tokenizer;                           // identity

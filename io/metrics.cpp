@@ -9,6 +9,7 @@
 
 #include <fmt/chrono.h>
 #include <fmt/format.h>
+#include <fmt/ranges.h>
 #include <nlohmann/json.hpp>
 
 #include "runtime/error.h"
@@ -37,6 +38,18 @@ void put_losses(Json& object, double loss, const std::vector<double>& depth_loss
     put(object, depth_name(depth) + "_loss", depth_losses[depth]);
 }
 
+void put_heads(Json& object, const std::optional<HeadsMetrics>& heads) {
+  if (!heads) return;
+  const auto put_all = [&](const std::vector<double>& values, std::size_t first_depth, const char* what) {
+    for (std::size_t i = 0; i < values.size(); ++i)
+      put(object, fmt::format("{}_{}", depth_name(first_depth + i), what), values[i]);
+  };
+  put_all(heads->acceptance, 1, "acceptance");
+  put(object, "accepted_length", heads->accepted_length);
+  put_all(heads->trunk_norms, 0, "trunk_norm");
+  put_all(heads->trunk_cosines, 1, "trunk_cosine");
+}
+
 void put_time(Json& object) {
   object["time"] = fmt::format("{:%Y-%m-%dT%H:%M:%SZ}", fmt::gmtime(std::time(nullptr)));
 }
@@ -45,6 +58,18 @@ std::string losses_in_words(double loss, const std::vector<double>& depth_losses
   std::string text = fmt::format("loss {:.4f} |", loss);
   for (std::size_t depth = 0; depth < depth_losses.size(); ++depth)
     text += fmt::format(" {} {:.4f}", depth_name(depth), depth_losses[depth]);
+  return text;
+}
+
+/// Begins with " | ", or is empty.
+std::string heads_in_words(const std::optional<HeadsMetrics>& heads) {
+  if (!heads) return "";
+  std::string text = fmt::format(" | accepted {:.2f} tokens ({:.3f})", heads->accepted_length,
+                                 fmt::join(heads->acceptance, " "));
+  if (!heads->trunk_norms.empty()) text += " | at the trunk";
+  for (std::size_t k = 1; k < heads->trunk_norms.size(); ++k)
+    text += fmt::format(" {} {:.2f} cos {:.2f}", depth_name(k), heads->trunk_norms[k] / heads->trunk_norms[0],
+                        heads->trunk_cosines[k - 1]);
   return text;
 }
 
@@ -79,16 +104,17 @@ std::string duration_in_words(double seconds) {
 std::string console_line(const StepMetrics& metrics) {
   const std::string heads =
       metrics.heads_grad_norm ? fmt::format(" heads {:.2f}", *metrics.heads_grad_norm) : "";
-  return fmt::format("step {}/{} | {} | grad {:.2f}{} | lr {:.1e} | {} | {:.0f} tok/s | {} left",
+  return fmt::format("step {}/{} | {}{} | grad {:.2f}{} | lr {:.1e} | {} | {:.0f} tok/s | {} left",
                      metrics.step, metrics.steps, losses_in_words(metrics.loss, metrics.depth_losses),
-                     metrics.grad_norm, heads, metrics.lr, milliseconds_in_words(metrics.milliseconds),
-                     metrics.tokens_per_second, duration_in_words(metrics.seconds_left));
+                     heads_in_words(metrics.heads), metrics.grad_norm, heads, metrics.lr,
+                     milliseconds_in_words(metrics.milliseconds), metrics.tokens_per_second,
+                     duration_in_words(metrics.seconds_left));
 }
 
 std::string console_line(const EvaluationMetrics& metrics) {
-  return fmt::format("evaluation at step {} | {} | {} rows | {}", metrics.step,
-                     losses_in_words(metrics.loss, metrics.depth_losses), metrics.rows,
-                     milliseconds_in_words(metrics.milliseconds));
+  return fmt::format("evaluation at step {} | {}{} | {} rows | {}", metrics.step,
+                     losses_in_words(metrics.loss, metrics.depth_losses), heads_in_words(metrics.heads),
+                     metrics.rows, milliseconds_in_words(metrics.milliseconds));
 }
 
 MetricsSink::MetricsSink(const std::string& path, std::function<void(const std::string&)> warn)
@@ -112,6 +138,9 @@ void MetricsSink::write(const StepMetrics& metrics) {
   object["step"] = metrics.step;
   object["steps"] = metrics.steps;
   put_losses(object, metrics.loss, metrics.depth_losses);
+  for (std::size_t depth = 1; depth < metrics.weights.size(); ++depth)
+    put(object, depth_name(depth) + "_weight", metrics.weights[depth]);
+  put_heads(object, metrics.heads);
   put(object, "grad_norm", metrics.grad_norm);
   if (metrics.heads_grad_norm) put(object, "heads_grad_norm", *metrics.heads_grad_norm);
   put(object, "lr", metrics.lr);
@@ -129,6 +158,7 @@ void MetricsSink::write(const EvaluationMetrics& metrics) {
   object["kind"] = "evaluation";
   object["step"] = metrics.step;
   put_losses(object, metrics.loss, metrics.depth_losses);
+  put_heads(object, metrics.heads);
   object["rows"] = metrics.rows;
   put(object, "milliseconds", metrics.milliseconds);
   put_time(object);

@@ -2,10 +2,14 @@
 // What a run reports: one JSON object a line (metrics.jsonl) and the console's line of a step.
 //
 // A step's line:        {"kind": "step", "step": 120, "steps": 400, "loss": 2.3456, "main_loss": 2.10,
-//                        "mtp1_loss": 2.40, "grad_norm": 0.84, "lr": 3e-4, "milliseconds": 182,
-//                        "tokens_per_second": 11250, "tokens_seen": 245760, "samples_seen": 1920, "time":
-//                        ...}
-// An evaluation's line: {"kind": "evaluation", "step": 120, "loss": ..., "main_loss": ..., "rows": 64, ...}
+//                        "mtp1_loss": 2.40, "mtp1_weight": 0.3, "grad_norm": 0.84, "lr": 3e-4,
+//                        "milliseconds": 182, "tokens_per_second": 11250, "tokens_seen": 245760,
+//                        "samples_seen": 1920, "time": ...}
+// and, where a step measured them, "mtp1_acceptance": 0.41, "accepted_length": 1.41, "main_trunk_norm": 0.02,
+// "mtp1_trunk_norm": 0.006, "mtp1_trunk_cosine": 0.3.
+// An evaluation's line: {"kind": "evaluation", "step": 120, "loss": ..., "main_loss": ..., "rows": 64,
+//                        "mtp1_acceptance": ..., "accepted_length": ..., ...}
+// A depth that a step did not train, or had no target for, has the loss NaN.
 // JSON has no NaN or infinity: such a number is null, and beside it "<name>_text" holds "nan", "inf" or
 // "-inf".
 
@@ -18,11 +22,20 @@
 
 namespace foretoken {
 
+/// What is measured of prediction heads beside their losses.
+struct HeadsMetrics {
+  std::vector<double> acceptance;     // [D] of drafts to depth k, the share that the main model agrees with
+  double accepted_length = 1;         // 1 + Σ acceptance: tokens that a step of speculative decoding gives
+  std::vector<double> trunk_norms;    // [D + 1] gradient norm of each depth's loss at the trunk; may be empty
+  std::vector<double> trunk_cosines;  // [D] between depth k's gradient there and the main loss's
+};
+
 struct StepMetrics {
   std::int64_t step = 0;             // finished steps, from 1
   std::int64_t steps = 0;            // of the whole run
   double loss = 0;                   // the objective: main loss and weighted MTP losses
   std::vector<double> depth_losses;  // [0] main, [k] MTP depth k; nats per token
+  std::vector<double> weights;       // likewise, in the objective
   double grad_norm = 0;              // global, before the clip
   std::optional<double>
       heads_grad_norm;  // where heads have a norm of their own; grad_norm is then the others'
@@ -32,6 +45,7 @@ struct StepMetrics {
   double seconds_left = 0;
   std::int64_t tokens_seen = 0;
   std::int64_t samples_seen = 0;
+  std::optional<HeadsMetrics> heads;  // of steps that measure it
 };
 
 struct EvaluationMetrics {
@@ -40,12 +54,15 @@ struct EvaluationMetrics {
   std::vector<double> depth_losses;
   std::int64_t rows = 0;
   double milliseconds = 0;
+  std::optional<HeadsMetrics> heads;  // where there are heads
 };
 
 /// "step 120/400 | loss 2.3456 | main 2.1000 mtp1 2.4000 | grad 0.84 | lr 3.0e-04 | 182 ms | 11250 tok/s |
-/// 51s left"
+/// 51s left"; of a step that measured heads, after the losses: "| accepted 1.41 tokens (0.410) | at the trunk
+/// mtp1 0.30 cos 0.12", the norm being over the main loss's
 std::string console_line(const StepMetrics& metrics);
-/// "evaluation at step 120 | loss 2.3456 | main 2.1000 mtp1 2.4000 | 64 rows | 182 ms"
+/// "evaluation at step 120 | loss 2.3456 | main 2.1000 mtp1 2.4000 | accepted 1.41 tokens (0.410) | 64 rows |
+/// 182 ms"
 std::string console_line(const EvaluationMetrics& metrics);
 
 /// "51s", "3m 20s", "2h 05m", "4d 03h"

@@ -43,6 +43,7 @@ int evaluate(const EvaluateArguments& arguments) {
     const CheckpointInfo info = load_checkpoint(arguments.path, config, to_string(dataset.tokenizer()),
                                                 pieces, session.stream(), world, console);
     session.model().parameters().round_weights(session.stream());
+    restore_objective(session.objective(), info, config);
     check_replicas(session.stream(), session.model().parameters(), session.groups());
     console.line(fmt::format("evaluate   {} at step {}, on {} ({})", arguments.path, info.step,
                              arguments.data, to_string(session.grid())));

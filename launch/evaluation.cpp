@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <chrono>
 
+#include "launch/diagnosis.h"
+
 namespace foretoken {
 
 namespace {
@@ -46,7 +48,7 @@ EvaluationMetrics Evaluation::run(std::int64_t step) {
   BatchLoader loader(dataset_, row_shape(session_.config()), layout);
 
   std::vector<std::int64_t> counts(depths);
-  std::vector<double> sums(depths);
+  std::vector<double> sums(static_cast<std::size_t>(session_.model().sums().all.elements()));
   std::vector<MicrobatchInput> inputs;
   for (std::int64_t first = 0; first < rows_; first += layout.global_rows()) {
     inputs.clear();
@@ -60,20 +62,23 @@ EvaluationMetrics Evaluation::run(std::int64_t step) {
     }
     session_.model().begin_step({.mode = RankModel::Mode::evaluate, .microbatches = inputs});
     executor_.run();
-    const std::vector<double> losses = session_.read_losses();
-    for (std::size_t k = 0; k < depths; ++k) sums[k] += losses[k];
+    const std::vector<double> of_step = session_.read_sums();
+    for (std::size_t i = 0; i < sums.size(); ++i) sums[i] += of_step[i];
   }
   // Only the last stage's ranks have anything but zeros.
   Communicator& world = session_.groups().world;
-  world.all_reduce(tensor_over<double>(sums, {static_cast<std::int64_t>(depths)}));
+  const Tensor all = tensor_over<double>(sums, session_.model().sums().all.shape);
+  world.all_reduce(all);
   world.all_reduce(tensor_over<std::int64_t>(counts, {static_cast<std::int64_t>(depths)}));
-  const Objective::Losses losses = session_.objective().losses(sums, counts);
+  const StepSums global(all, static_cast<std::int64_t>(depths) - 1);
+  const Objective::Losses losses = session_.objective().losses(global.losses.span<double>(), counts);
   return {.step = step,
           .loss = losses.total,
           .depth_losses = losses.depths,
           .rows = rows_,
           .milliseconds =
-              std::chrono::duration<double, std::milli>(std::chrono::steady_clock::now() - start).count()};
+              std::chrono::duration<double, std::milli>(std::chrono::steady_clock::now() - start).count(),
+          .heads = depths > 1 ? std::optional(heads_metrics(global, false)) : std::nullopt};
 }
 
 }  // namespace foretoken

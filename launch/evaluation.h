@@ -1,5 +1,6 @@
 #pragma once
-// The losses of the model on a dataset: every row once, in the order of the text, whatever the layout.
+// The losses of the model on a dataset, and the acceptance of its heads' drafts: every row once, in the order
+// of the text, whatever the layout.
 
 #include "io/batch.h"
 #include "io/metrics.h"

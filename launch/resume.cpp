@@ -73,6 +73,12 @@ std::map<std::string, std::string> conventions_of(const Config& config) {
   return conventions;
 }
 
+void restore_objective(Objective& objective, const CheckpointInfo& info, const Config& config) {
+  objective.set_tokens_seen(info.tokens);
+  if (config.mtp.balance == MtpConfig::Balance::dynamic && !info.balance.empty())
+    objective.restore_balance(info.balance);
+}
+
 std::vector<CheckpointPiece> checkpoint_pieces(const std::vector<StatePiece>& pieces) {
   std::vector<CheckpointPiece> result;
   for (const StatePiece& piece : pieces)

@@ -16,6 +16,9 @@ namespace foretoken {
 /// The MTP switches of the run's kind as a checkpoint states them, `repeat` where it is true.
 std::map<std::string, std::string> conventions_of(const Config& config);
 
+/// The objective goes on with the weights that it had at the checkpoint, where the run balances them still.
+void restore_objective(Objective& objective, const CheckpointInfo& info, const Config& config);
+
 /// What the optimizer gives to save, as the writer takes it.
 std::vector<CheckpointPiece> checkpoint_pieces(const std::vector<StatePiece>& pieces);
 

@@ -110,12 +110,13 @@ Session::Session(MpiCommunicator& world, const Config& config, const Grid& grid,
   model_ = std::make_unique<RankModel>(stream(), options);
 }
 
-std::vector<double> Session::read_losses() {
+std::vector<double> Session::read_sums() {
   synchronize();
-  std::vector<double> losses(objective_.weights().size());
-  copy(stream(), model_->losses(), tensor_over(std::span(losses), model_->losses().shape));
+  const Tensor& all = model_->sums().all;
+  std::vector<double> sums(static_cast<std::size_t>(all.elements()));
+  copy(stream(), all, tensor_over(std::span(sums), all.shape));
   stream().synchronize();
-  return losses;
+  return sums;
 }
 
 void Session::sum_target_counts(std::span<std::int64_t> counts) {

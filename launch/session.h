@@ -56,15 +56,15 @@ class Session {
   Stream& stream() { return device_.stream(); }
   RankModel& model() { return *model_; }
   const ModelLayout& layout() const { return layout_; }
-  const Objective& objective() const { return objective_; }
+  Objective& objective() { return objective_; }
   const ReadyProgram& training() const { return training_; }
   const ReadyProgram& evaluation() const { return evaluation_; }
   bool is_root() { return groups_.world.rank() == 0; }
 
   /// Returns when all that was enqueued has run. A PeerError where a rank that it waits for is gone.
   void synchronize() { groups_.transport->synchronize(); }
-  /// RankModel::losses() of the last step, which it waits for.
-  std::vector<double> read_losses();
+  /// RankModel::sums() of the last step, which it waits for.
+  std::vector<double> read_sums();
   /// counts[k] over this rank's microbatches becomes that over the whole global batch. Collective over the
   /// data- parallel ranks of the last stage, which alone need it; others do nothing.
   void sum_target_counts(std::span<std::int64_t> counts);

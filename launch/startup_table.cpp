@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include <fmt/format.h>
+#include <fmt/ranges.h>
 
 #include "model/cost.h"
 #include "parallel/simulate.h"
@@ -66,6 +67,25 @@ std::string heads_text(const MtpConfig& mtp) {
   return fmt::format("{} {}{}{}", mtp.depths, what, mtp.depths == 1 ? "" : "s", detached);
 }
 
+/// "objective  main + 0.3 mtp1 + 0.1 mtp2, times 1 at 0 tokens to 0.1 at 1e+13"; nothing without heads
+std::string objective_line(const MtpConfig& mtp) {
+  if (mtp.depths == 0) return "";
+  MtpConfig base = mtp;
+  base.schedule.clear();
+  std::string text = "objective  main";
+  const Objective objective(base);
+  for (std::size_t k = 1; k < objective.weights().size(); ++k)
+    text += fmt::format(" + {:.3g} mtp{}", objective.weights()[k], k);
+  if (!mtp.schedule.empty())
+    text += fmt::format(", times {:g} at {:g} tokens to {:g} at {:g}", mtp.schedule.front().second,
+                        mtp.schedule.front().first, mtp.schedule.back().second, mtp.schedule.back().first);
+  if (mtp.balance == MtpConfig::Balance::dynamic)
+    text += fmt::format(", moved to gradients of {:g} of the main loss's at the trunk", mtp.balance_ratio);
+  if (mtp.balance == MtpConfig::Balance::sampling)
+    text += fmt::format(", depths drawn with probability {:g}", fmt::join(mtp.sample_probabilities, ", "));
+  return text + "\n";
+}
+
 std::int64_t parameters_of(const Session& session, int pp_rank) {
   std::int64_t count = 0;
   for (const ParameterUnit& unit :
@@ -95,12 +115,14 @@ std::string startup_table(const Session& session) {
   std::string text = fmt::format(
       "model      {} parameters, {} layers, hidden {}, {}\n"
       "batch      {} rows of {} tokens: {} microbatch{} of {} rows on each of dp {}\n"
+      "{}"
       "layout     {}, {}, expected bubble {:.0f} %\n",
       millions(parameter_count(config.model, config.mtp)), config.model.num_hidden_layers,
       config.model.hidden_size, heads_text(config.mtp), config.train.global_batch,
       config.data.sequence_length, microbatches_of(config, grid),
-      microbatches_of(config, grid) == 1 ? "" : "es", config.train.microbatch, grid.dp, to_string(grid),
-      config.parallel.schedule, 100 * expected_bubble(session, flops));
+      microbatches_of(config, grid) == 1 ? "" : "es", config.train.microbatch, grid.dp,
+      objective_line(config.mtp), to_string(grid), config.parallel.schedule,
+      100 * expected_bubble(session, flops));
 
   std::vector<std::pair<std::string, std::string>> rows{{"ranks", "holds"}};
   for (int pp_rank = 0; pp_rank < grid.pp; ++pp_rank) {

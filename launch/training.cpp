@@ -6,6 +6,7 @@
 #include "launch/agreement.h"
 #include "launch/config_loader.h"
 #include "launch/config_validator.h"
+#include "launch/diagnosis.h"
 #include "launch/resume.h"
 #include "launch/startup_table.h"
 #include "launch/step_trace.h"
@@ -67,6 +68,16 @@ LearningRate schedule_of(const Config& config) {
           .total_steps = config.train.steps};
 }
 
+/// What a checkpoint keeps of it: nothing where weights are not balanced.
+std::vector<double> balance_of(const Objective& objective, const Config& config) {
+  if (config.mtp.balance != MtpConfig::Balance::dynamic) return {};
+  return {objective.balance().begin(), objective.balance().end()};
+}
+
+bool gives_trunk_gradients(const Config& config) {
+  return measures_gradients(config.mtp) && config.train.freeze == TrainConfig::Freeze::none;
+}
+
 }  // namespace
 
 Training::Training(MpiCommunicator& world, const Config& config, const TrainArguments& arguments)
@@ -105,6 +116,7 @@ Training::Training(MpiCommunicator& world, const Config& config, const TrainArgu
   }
   loader_.emplace(dataset_, row_shape(config_), batch_layout(config_, session_.groups()),
                   TrainingOrder{.seed = config_.train.seed, .consumed_samples = samples_});
+  if (config_.mtp.balance == MtpConfig::Balance::sampling) sampler_.emplace(config_.mtp, config_.train.seed);
   check_replicas(session_.stream(), session_.model().parameters(), session_.groups());
   if (session_.stream().device() != DeviceKind::cpu)
     writer_->reserve(checkpoint_pieces(optimizer_.pieces_to_save()));
@@ -159,6 +171,7 @@ void Training::resume() {
   step_ = info.step;
   samples_ = info.samples;
   tokens_ = info.tokens;
+  restore_objective(session_.objective(), info, config_);
   saved_step_ = step_;
   if (info.seed != config_.train.seed)
     throw UsageError("train.seed: the checkpoint's order of data has seed {}, this run {}", info.seed,
@@ -223,65 +236,92 @@ ExitCode Training::run_steps() {
   return ExitCode::done;
 }
 
-std::vector<std::int64_t> Training::accumulate_gradients() {
+std::vector<std::int64_t> Training::accumulate_gradients(bool diagnose) {
   RankModel& model = session_.model();
+  const BatchLayout layout = batch_layout(config_, session_.groups());
   std::vector<MicrobatchInput> inputs;
-  std::vector<std::int64_t> counts(session_.objective().weights().size());
+  std::vector<std::int64_t> counts(session_.objective().weights().size()), trained(counts.size());
   for (const Batch& batch : loader_->next()) {
-    inputs.push_back(input_of(batch));
-    if (model.has_last_stage()) add_target_counts(inputs.back(), config_.data.sequence_length, counts);
+    MicrobatchInput& input = inputs.emplace_back(input_of(batch));
+    const std::int64_t m = std::ssize(inputs) - 1;
+    // A step that is diagnosed measures every depth, and trains it as well.
+    if (sampler_ && !diagnose)
+      input.depths = sampler_->draw(samples_ + (m * layout.dp + layout.dp_rank) * layout.rows);
+    if (!model.has_last_stage()) continue;
+    std::vector<std::int64_t> of_batch(counts.size());
+    add_target_counts(input, config_.data.sequence_length, of_batch);
+    for (std::size_t k = 0; k < counts.size(); ++k) {
+      counts[k] += of_batch[k];
+      if (input.depths.has(static_cast<int>(k))) trained[k] += of_batch[k];
+    }
   }
   session_.sum_target_counts(counts);
+  std::vector<double> scales = session_.objective().gradient_scales(counts);
+  if (sampler_ && !diagnose) sampler_->weigh(scales);
   model.begin_step({.microbatches = inputs,
-                    .gradient_scales = session_.objective().gradient_scales(counts),
+                    .gradient_scales = std::move(scales),
+                    .diagnose = diagnose,
                     .unit_final = [this](int unit) { reducer_.unit_ready(unit); }});
   executor_->run();
   reducer_.finish();
   shared_.finish(session_.stream());
-  return counts;
+  return trained;
 }
 
 StepMetrics Training::step() {
   const auto start = std::chrono::steady_clock::now();
-  const std::vector<std::int64_t> counts = accumulate_gradients();
+  const std::int64_t every = config_.mtp.depths > 0 ? config_.mtp.diagnose_every : 0;
+  const bool diagnose = every > 0 && (step_ + 1) % every == 0;
+  const std::vector<std::int64_t> counts = accumulate_gradients(diagnose);
   const double lr = learning_rate(schedule_, step_ + 1);
   optimizer_.step(session_.stream(), lr, step_ + 1);
-  std::vector<double> report = session_.read_losses();  // waits for the step, and for peers that it needs
-  const double norm = optimizer_.norm(session_.stream(), step_ + 1);
-
-  // Rank 0 reports; the sums lie on the last stage's ranks. The counts are one dp group's already, so that
-  // only one of its ranks may add them.
-  const std::size_t depths = counts.size();
-  const bool counted = session_.model().has_last_stage() && session_.groups().dp_rank == 0;
-  for (std::int64_t count : counts) report.push_back(counted ? static_cast<double>(count) : 0);
-  report.push_back(stop_signal() != 0 ? 1 : 0);
-  world_.all_reduce(tensor_over<double>(report, {static_cast<std::int64_t>(report.size())}));
-  stop_requested_ = report.back() > 0;
-  std::vector<std::int64_t> global_counts;
-  for (std::size_t k = 0; k < depths; ++k)
-    global_counts.push_back(static_cast<std::int64_t>(report[depths + k]));
-  const Objective::Losses losses =
-      session_.objective().losses(std::span(report).first(depths), global_counts);
+  StepMetrics metrics = report(counts, diagnose, lr);
 
   ++step_;
   samples_ += config_.train.global_batch;
   const std::int64_t tokens = config_.train.global_batch * config_.data.sequence_length;
   tokens_ += tokens;
+  if (metrics.heads && config_.mtp.balance == MtpConfig::Balance::dynamic)
+    session_.objective().rebalance(metrics.heads->trunk_norms);
+  session_.objective().set_tokens_seen(tokens_);
   const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
   // The first steps touch memory for the first time; the mean forgets them soon.
   seconds_per_step_ = seconds_per_step_ == 0 ? seconds : 0.9 * seconds_per_step_ + 0.1 * seconds;
-  return {.step = step_,
-          .steps = config_.train.steps,
-          .loss = losses.total,
-          .depth_losses = losses.depths,
-          .grad_norm = norm,
-          .heads_grad_norm = optimizer_.heads_norm(session_.stream()),
-          .lr = lr,
-          .milliseconds = seconds * 1e3,
-          .tokens_per_second = static_cast<double>(tokens) / seconds,
-          .seconds_left = seconds_per_step_ * static_cast<double>(config_.train.steps - step_),
-          .tokens_seen = tokens_,
-          .samples_seen = samples_};
+  metrics.step = step_;
+  metrics.steps = config_.train.steps;
+  metrics.milliseconds = seconds * 1e3;
+  metrics.tokens_per_second = static_cast<double>(tokens) / seconds;
+  metrics.seconds_left = seconds_per_step_ * static_cast<double>(config_.train.steps - step_);
+  metrics.tokens_seen = tokens_;
+  metrics.samples_seen = samples_;
+  return metrics;
+}
+
+StepMetrics Training::report(std::span<const std::int64_t> counts, bool diagnose, double lr) {
+  std::vector<double> all = session_.read_sums();  // waits for the step, and for peers that it needs
+  const double norm = optimizer_.norm(session_.stream(), step_ + 1);
+
+  // The last stage's ranks alone have anything but zeros, each of its own rows.
+  const std::size_t sums = all.size();
+  for (const std::int64_t count : counts) all.push_back(static_cast<double>(count));
+  all.push_back(stop_signal() != 0 ? 1 : 0);
+  world_.all_reduce(tensor_over<double>(all, {static_cast<std::int64_t>(all.size())}));
+  stop_requested_ = all.back() > 0;
+  std::vector<std::int64_t> global_counts;
+  for (std::size_t k = 0; k < counts.size(); ++k)
+    global_counts.push_back(static_cast<std::int64_t>(all[sums + k]));
+  const StepSums global(tensor_over(std::span(all).first(sums), {static_cast<std::int64_t>(sums)}),
+                        config_.mtp.depths);
+  const Objective& objective = session_.objective();
+  const Objective::Losses losses = objective.losses(global.losses.span<double>(), global_counts);
+  StepMetrics metrics{.loss = losses.total,
+                      .depth_losses = losses.depths,
+                      .weights = {objective.weights().begin(), objective.weights().end()},
+                      .grad_norm = norm,
+                      .heads_grad_norm = optimizer_.heads_norm(session_.stream()),
+                      .lr = lr};
+  if (diagnose) metrics.heads = heads_metrics(global, gives_trunk_gradients(config_));
+  return metrics;
 }
 
 void Training::save() {
@@ -291,6 +331,7 @@ void Training::save() {
                             .samples = samples_,
                             .grid = session_.grid(),
                             .seed = config_.train.seed,
+                            .balance = balance_of(session_.objective(), config_),
                             .conventions = conventions_of(config_),
                             .config = to_toml(config_),
                             .tokenizer = to_string(dataset_.tokenizer()),

@@ -14,6 +14,7 @@
 #include "launch/evaluation.h"
 #include "launch/session.h"
 #include "launch/train.h"
+#include "model/depth_sampler.h"
 #include "parallel/gradient_reducer.h"
 #include "parallel/learning_rate.h"
 #include "parallel/optimizer.h"
@@ -40,8 +41,10 @@ class Training {
   void resume();
   void open_run(const std::string& path);
   StepMetrics step();
-  /// Forward, backward and reduction; returns this rank's counts of valid targets, summed over dp.
-  std::vector<std::int64_t> accumulate_gradients();
+  /// Forward, backward and reduction; returns this rank's counts of valid targets of the depths that were
+  /// trained, none but on the last stage.
+  std::vector<std::int64_t> accumulate_gradients(bool diagnose);
+  StepMetrics report(std::span<const std::int64_t> counts, bool diagnose, double lr);
   void save();
   void evaluate();
 
@@ -63,6 +66,7 @@ class Training {
   std::optional<TokenDataset> validation_dataset_;
   std::optional<Evaluation> validation_;
   std::optional<BatchLoader> loader_;
+  std::optional<DepthSampler> sampler_;  // where depths are sampled
   std::optional<RunDirectory> run_;
   std::optional<MetricsSink> metrics_;
   std::optional<CheckpointWriter> writer_;

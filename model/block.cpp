@@ -176,7 +176,7 @@ void Block::backward_input(const LayerContext& context, const Tensor& dout, cons
                              .rstd = saved.rstd2,
                              .residual = dout,
                              .dx = gradients.dx1,
-                             .dweight = gradient_.norm2,
+                             .dweight = context.measured ? Tensor{} : gradient_.norm2,
                              .out = recomputed.normed2});
   // x1 = x + o · attention
   linear_backward_input(stream, {.dout = gradients.dx1, .weight = weight_.o, .dx = scratch.dattention});
@@ -196,7 +196,7 @@ void Block::backward_input(const LayerContext& context, const Tensor& dout, cons
                              .rstd = saved.rstd1,
                              .residual = gradients.dx1,
                              .dx = dx,
-                             .dweight = gradient_.norm1,
+                             .dweight = context.measured ? Tensor{} : gradient_.norm1,
                              .out = recomputed.normed1});
 }
 

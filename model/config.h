@@ -68,7 +68,7 @@ struct MtpConfig {
   std::vector<std::pair<double, double>> schedule;  // (tokens seen, factor); empty: the factor is 1
   ScheduleForm schedule_form = ScheduleForm::constant;
   Balance balance = Balance::none;
-  double balance_ratio = 0.3;                // dynamic: of a depth's gradient norm to the main loss's
+  double balance_ratio = 0.1;                // dynamic: of a depth's gradient norm to the main loss's
   std::vector<double> sample_probabilities;  // [D] sampling
   std::int64_t diagnose_every = 0;           // steps; 0: never
 };

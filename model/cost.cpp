@@ -1,5 +1,7 @@
 #include "model/cost.h"
 
+#include <numeric>
+
 #include "model/heads/prediction_heads.h"
 #include "model/layout.h"
 
@@ -15,9 +17,19 @@ ModelCost cost_of(const ModelConfig& model, std::int64_t sequence_length) {
   return {.block = block, .head = 2 * c * static_cast<double>(model.vocab_size)};
 }
 
+namespace {
+
+/// How many depths a token passes, on average where they are sampled.
+double depths_passed(const MtpConfig& mtp) {
+  if (mtp.balance != MtpConfig::Balance::sampling) return static_cast<double>(mtp.depths);
+  return std::accumulate(mtp.sample_probabilities.begin(), mtp.sample_probabilities.end(), 0.0);
+}
+
+}  // namespace
+
 double predictor_cost(const ModelConfig& model, const MtpConfig& mtp, std::int64_t sequence_length) {
   const ModelCost cost = cost_of(model, sequence_length);
-  const auto depths = static_cast<double>(mtp.depths);
+  const double depths = depths_passed(mtp);
   return depths * head_kind(mtp.kind).cost(model, mtp, cost.block) + (1 + depths) * cost.head;
 }
 

@@ -20,7 +20,8 @@ struct ModelCost {
 
 ModelCost cost_of(const ModelConfig& model, std::int64_t sequence_length);
 
-/// Forward FLOPs per token of what the last stage holds beside blocks.
+/// Forward FLOPs per token of what the last stage holds beside blocks, the expected ones where depths are
+/// sampled.
 double predictor_cost(const ModelConfig& model, const MtpConfig& mtp, std::int64_t sequence_length);
 
 /// Model FLOPs per token of a training step.

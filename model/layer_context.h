@@ -64,8 +64,6 @@ struct LayerContext {
   /// Backward: what other microbatches of the step have run on this stage. The first to run a half overwrites
   /// the matrices' gradients that it makes, those after it add to them.
   Halves begun{.input = false, .weight = false};
-  /// The step trains heads in some microbatches alone: their gradients began as zeros, and all add to them.
-  bool heads_begun = false;
   /// Backward's input half leaves the gradients of parameters alone: what runs is measured, not trained.
   bool measured = false;
 };

@@ -89,8 +89,8 @@ void PipelineStage::forward(const LayerContext& context, const MicrobatchInput& 
 }
 
 void PipelineStage::evaluate(const LayerContext& context, const MicrobatchInput& input, int slot,
-                             const Tensor& losses) const {
-  predictor_->evaluate(context, input, slot, losses);
+                             const StepSums& sums) const {
+  predictor_->evaluate(context, input, slot, sums);
 }
 
 void PipelineStage::logits(const LayerContext& context, int slot, int depth, const Tensor& out) const {
@@ -98,11 +98,11 @@ void PipelineStage::logits(const LayerContext& context, int slot, int depth, con
 }
 
 void PipelineStage::backward(const LayerContext& context, const MicrobatchInput& input, int slot_index,
-                             Halves halves, std::span<const double> gradient_scales, const Tensor& losses,
+                             Halves halves, std::span<const double> gradient_scales, const StepSums& sums,
                              const UnitDone& done) const {
   const Slot& slot = slots_[index(slot_index)];
   if (predictor_) {
-    predictor_->backward(context, input, slot_index, halves, gradient_scales, losses);
+    predictor_->backward(context, input, slot_index, halves, gradient_scales, sums);
     if (halves.weight)
       for (const int unit : predictor_units_) done(unit);
   }
@@ -110,10 +110,11 @@ void PipelineStage::backward(const LayerContext& context, const MicrobatchInput&
     if (halves.input && !frozen_)
       blocks_[j].backward_input(context, slot.dx[j + 1], slot.x[j], slot.dx[j], slot.blocks[j],
                                 slot.block_gradients[j], scratch_);
-    if (const Tensor heads =
-            j + 1 == blocks_.size() && predictor_ ? predictor_->last_input_gradient() : Tensor{};
-        halves.input && heads.defined())
-      add(context.stream, heads, slot.dx[j]);
+    if (halves.input && predictor_ && j + 1 == blocks_.size()) {
+      predictor_->measure_last_input(context, slot.dx[j], sums);
+      if (const Tensor heads = predictor_->last_input_gradient(input); heads.defined())
+        add(context.stream, heads, slot.dx[j]);
+    }
     if (halves.weight) {
       if (!frozen_)
         blocks_[j].backward_weight(context, slot.dx[j + 1], slot.blocks[j], slot.block_gradients[j]);

@@ -43,10 +43,10 @@ class PipelineStage {
   using UnitDone = std::function<void(int unit)>;
   /// Layer by layer, so that a layer's gradients are final early.
   void backward(const LayerContext& context, const MicrobatchInput& input, int slot, Halves halves,
-                std::span<const double> gradient_scales, const Tensor& losses, const UnitDone& done) const;
-  /// Last stage: the losses of a forward alone.
+                std::span<const double> gradient_scales, const StepSums& sums, const UnitDone& done) const;
+  /// Last stage: losses and acceptance of a forward alone.
   void evaluate(const LayerContext& context, const MicrobatchInput& input, int slot,
-                const Tensor& losses) const;
+                const StepSums& sums) const;
   /// Last stage: Predictor::logits of the microbatch in the slot.
   void logits(const LayerContext& context, int slot, int depth, const Tensor& out) const;
 

@@ -3,8 +3,11 @@
 #include <algorithm>
 
 #include "model/layout.h"
+#include "runtime/operators/acceptance.h"
 #include "runtime/operators/dispatch.h"
+#include "runtime/operators/elementwise.h"
 #include "runtime/operators/linear.h"
+#include "runtime/operators/reductions.h"
 #include "runtime/operators/rms_norm.h"
 
 namespace foretoken {
@@ -35,6 +38,16 @@ Predictor::Predictor(const HeadsPlan& plan)
   if (plan.mtp.depths > 0) heads_ = head_kind(plan.mtp.kind).make(plan);
   logits_ =
       arena_.tensor(plan_.dtype, {logit_rows(plan.model, plan_, arena_.device()), plan.model.vocab_size});
+  if (!heads_) return;
+  for (Tensor* tokens : {&main_argmax_, &argmax_, &agrees_})
+    *tokens = arena_.tensor(DType::i32, {plan_.shape.rows, plan_.shape.length});
+  if (!measures_gradients(plan.mtp)) return;
+  const Shape hidden{plan_.shape.tokens(), plan.model.hidden_size};
+  if (heads_->reads() != &TrunkTensors::last_input)
+    main_gradient_ = arena_.tensor(plan_.dtype, hidden);
+  else
+    for (int depth = 1; depth <= heads_->depths(); ++depth)
+      depth_gradients_.push_back(arena_.tensor(plan_.dtype, hidden));
 }
 
 void Predictor::add_slot(TrunkTensors trunk, TrunkTensors dtrunk) {
@@ -56,26 +69,27 @@ void Predictor::forward(const LayerContext& context, const MicrobatchInput& inpu
 }
 
 void Predictor::backward(const LayerContext& context, const MicrobatchInput& input, int slot, Halves halves,
-                         std::span<const double> gradient_scales, const Tensor& losses) const {
+                         std::span<const double> gradient_scales, const StepSums& sums) const {
   const auto& [trunk, dtrunk, rstd] = at(slot);
   const auto loss = [&](int depth, const Tensor& hidden, const OutputMatrix& matrix, const Tensor& dhidden) {
-    cross_entropy_head(
-        context.stream,
-        {.x = hidden,
-         .weight = matrix.weight,
-         .targets = {.tokens = input.tokens, .document_start = input.document_start, .ahead = depth + 1},
-         .gradient_scale = gradient_scales[static_cast<std::size_t>(depth)],
-         .logits = logits_,
-         .loss_sum = losses.flat(depth, 1),
-         .dx = dhidden,
-         .dweight = matrix.gradient,
-         .accumulate = context.begun.input || !matrix.begins});
+    take_loss(context, input,
+              {.x = hidden,
+               .weight = matrix.weight,
+               .gradient_scale = gradient_scales[static_cast<std::size_t>(depth)],
+               .dx = dhidden,
+               .dweight = matrix.gradient,
+               .accumulate = context.begun.input || !matrix.begins},
+              depth, sums);
   };
   if (halves.input) loss(0, trunk.normed, head_, frozen_ ? Tensor{} : dtrunk.normed);
-  if (heads_) heads_->backward(context, input, slot, halves, loss);
+  if (heads_) {
+    const TrunkProbe probe = probe_into(context, sums);
+    if (probe && halves.input) measure_main(context, at(slot), sums);
+    heads_->backward(context, input, slot, halves, loss, probe);
+  }
   if (!halves.input || frozen_) return;
   // n⁰ = RMSNorm(x); where a head took x itself, that gradient is in draw already.
-  const bool raw_was_taken = heads_ && heads_->gives_raw_gradient();
+  const bool raw_was_taken = heads_ && heads_->gives_raw_gradient() && input.depths.has(1);
   rms_norm_backward(context.stream, {.dout = {dtrunk.normed},
                                      .x = trunk.raw,
                                      .weight = norm_,
@@ -83,6 +97,64 @@ void Predictor::backward(const LayerContext& context, const MicrobatchInput& inp
                                      .residual = raw_was_taken ? dtrunk.raw : Tensor{},
                                      .dx = dtrunk.raw,
                                      .dweight = dnorm_});
+}
+
+void Predictor::take_loss(const LayerContext& context, const MicrobatchInput& input, CrossEntropyHead loss,
+                          int depth, const StepSums& sums) const {
+  loss.targets = {.tokens = input.tokens, .document_start = input.document_start, .ahead = depth + 1};
+  loss.logits = logits_;
+  loss.loss_sum = sums.losses.flat(depth, 1);
+  const bool counts = heads_ && sums.accepted.defined();
+  if (counts) loss.argmax = depth == 0 ? main_argmax_ : argmax_;
+  cross_entropy_head(context.stream, loss);
+  if (counts && depth > 0)
+    count_acceptances(context.stream, {.main = main_argmax_,
+                                       .draft = argmax_,
+                                       .document_start = input.document_start,
+                                       .depth = depth,
+                                       .agrees = agrees_,
+                                       .drafts = sums.drafts.flat(depth - 1, 1),
+                                       .accepted = sums.accepted.flat(depth - 1, 1)});
+}
+
+void Predictor::measure_main(const LayerContext& context, const Slot& slot, const StepSums& sums) const {
+  const auto reads = heads_->reads();
+  if (reads == &TrunkTensors::last_input) return;
+  if (reads == &TrunkTensors::normed)
+    copy(context.stream, slot.dtrunk.normed.view(main_gradient_.shape), main_gradient_);
+  else
+    rms_norm_backward(context.stream, {.dout = {slot.dtrunk.normed},
+                                       .x = slot.trunk.raw,
+                                       .weight = norm_,
+                                       .rstd = slot.rstd,
+                                       .dx = main_gradient_});
+  sum_of_squares(context.stream, {main_gradient_, sums.squares.flat(0, 1)});
+}
+
+TrunkProbe Predictor::probe_into(const LayerContext& context, const StepSums& sums) const {
+  if (!sums.squares.defined() || !heads_->gives_gradient()) return {};
+  return [this, &context, &sums](int depth, const Tensor& gradient) {
+    sum_of_squares(context.stream, {gradient, sums.squares.flat(depth, 1)});
+    if (main_gradient_.defined()) {
+      inner_product(context.stream, {gradient, main_gradient_, sums.products.flat(depth - 1, 1)});
+    } else {
+      const Tensor& kept = depth_gradients_[static_cast<std::size_t>(depth) - 1];
+      copy(context.stream, gradient.view(kept.shape), kept);
+    }
+  };
+}
+
+void Predictor::measure_last_input(const LayerContext& context, const Tensor& gradient,
+                                   const StepSums& sums) const {
+  if (!sums.squares.defined() || depth_gradients_.empty()) return;
+  sum_of_squares(context.stream, {gradient, sums.squares.flat(0, 1)});
+  for (std::size_t k = 0; k < depth_gradients_.size(); ++k)
+    inner_product(context.stream,
+                  {depth_gradients_[k], gradient, sums.products.flat(static_cast<std::int64_t>(k), 1)});
+}
+
+Tensor Predictor::last_input_gradient(const MicrobatchInput& input) const {
+  return heads_ && input.depths.deepest(heads_->depths()) > 0 ? heads_->last_input_gradient() : Tensor{};
 }
 
 Tensor Predictor::hidden(const LayerContext& context, int slot, int depth) const {
@@ -95,16 +167,11 @@ void Predictor::logits(const LayerContext& context, int slot, int depth, const T
 }
 
 void Predictor::evaluate(const LayerContext& context, const MicrobatchInput& input, int slot,
-                         const Tensor& losses) const {
+                         const StepSums& sums) const {
   const int depths = heads_ ? heads_->depths() : 0;
   for (int depth = 0; depth <= depths; ++depth)
-    cross_entropy_head(
-        context.stream,
-        {.x = hidden(context, slot, depth),
-         .weight = output(depth).weight,
-         .targets = {.tokens = input.tokens, .document_start = input.document_start, .ahead = depth + 1},
-         .logits = logits_,
-         .loss_sum = losses.flat(depth, 1)});
+    take_loss(context, input, {.x = hidden(context, slot, depth), .weight = output(depth).weight}, depth,
+              sums);
 }
 
 }  // namespace foretoken

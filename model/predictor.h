@@ -15,6 +15,7 @@
 #include <vector>
 
 #include "model/heads/prediction_heads.h"
+#include "model/step_sums.h"
 #include "runtime/operators/cross_entropy_head.h"
 
 namespace foretoken {
@@ -27,19 +28,22 @@ class Predictor {
   void add_slot(TrunkTensors trunk, TrunkTensors dtrunk);
 
   void forward(const LayerContext& context, const MicrobatchInput& input, int slot) const;
-  /// Its input half adds each depth's Σ loss to losses [D + 1] f64 and fills the gradient of the trunk's
-  /// output. gradient_scales[k] = weightₖ / valid targets of depth k.
+  /// Its input half adds to the sums and fills the gradient of the trunk's output. gradient_scales[k] =
+  /// weightₖ / valid targets of depth k; what is undefined in `sums` is not taken.
   void backward(const LayerContext& context, const MicrobatchInput& input, int slot, Halves halves,
-                std::span<const double> gradient_scales, const Tensor& losses) const;
+                std::span<const double> gradient_scales, const StepSums& sums) const;
   /// [N, C] filled by backward's input half: to be added to what the trunk's last block gives for its input.
   /// Undefined where no head takes that input.
-  Tensor last_input_gradient() const { return heads_ ? heads_->last_input_gradient() : Tensor{}; }
+  Tensor last_input_gradient(const MicrobatchInput& input) const;
+  /// Where the sums want it and heads take the last block's input: its gradient but for theirs, which comes
+  /// after backward's input half.
+  void measure_last_input(const LayerContext& context, const Tensor& gradient, const StepSums& sums) const;
   /// Of the microbatch last forwarded into the slot: out [N, V] = the depth's hidden state · its output
   /// matrixᵀ.
   void logits(const LayerContext& context, int slot, int depth, const Tensor& out) const;
-  /// The losses alone.
+  /// Losses and acceptance alone.
   void evaluate(const LayerContext& context, const MicrobatchInput& input, int slot,
-                const Tensor& losses) const;
+                const StepSums& sums) const;
 
  private:
   /// Of one microbatch in flight; the gradients of normed are one tensor for all, unless a weight half may
@@ -51,6 +55,12 @@ class Predictor {
   const Slot& at(int slot) const { return slots_[static_cast<std::size_t>(slot)]; }
   Tensor hidden(const LayerContext& context, int slot, int depth) const;
   OutputMatrix output(int depth) const { return depth == 0 ? head_ : heads_->output(depth); }
+  /// Depths in their order: acceptance is that of a prefix.
+  void take_loss(const LayerContext& context, const MicrobatchInput& input, CrossEntropyHead loss, int depth,
+                 const StepSums& sums) const;
+  TrunkProbe probe_into(const LayerContext& context, const StepSums& sums) const;
+  /// The main loss's gradient of what the heads read, which is in dtrunk.normed or follows from it.
+  void measure_main(const LayerContext& context, const Slot& slot, const StepSums& sums) const;
 
   Arena& arena_;
   double eps_;
@@ -59,7 +69,12 @@ class Predictor {
   std::unique_ptr<PredictionHeads> heads_;  // none where D = 0
   Tensor norm_, dnorm_;                     // [C]
   OutputMatrix head_;
-  Tensor logits_;  // [chunk, V]
+  Tensor logits_;                         // [chunk, V]
+  Tensor main_argmax_, argmax_, agrees_;  // [B, T] i32, of acceptance
+  // Where gradients at the trunk are measured, [N, C]: the main loss's; of parallel heads each depth's, since
+  // the main loss's comes after them.
+  Tensor main_gradient_;
+  std::vector<Tensor> depth_gradients_;  // [D]
   std::vector<Slot> slots_;
 };
 

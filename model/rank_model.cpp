@@ -39,7 +39,7 @@ RankModel::RankModel(Stream& stream, const RankModelOptions& options)
                                     .frozen_trunk = options_.frozen_trunk});
     if (layout.is_last(stage)) last_stage_ = stage;
   }
-  losses_ = arena_.tensor(DType::f64, {options_.mtp.depths + 1});
+  sums_ = {arena_.tensor(DType::f64, {StepSums::elements(options_.mtp.depths)}), options_.mtp.depths};
   // The embedding has two contributors where first and last stage are both here.
   const bool both_ends = has_last_stage() && stages_.front() == 0;
   for (const ParameterUnit& unit : parameters_->units())
@@ -61,12 +61,14 @@ void RankModel::plan_inputs() {
 void RankModel::upload(std::span<const MicrobatchInput> microbatches) {
   if (microbatches.size() > inputs_.size())
     throw DefectError("model: {} microbatches, planned for {}", microbatches.size(), inputs_.size());
-  for (std::size_t m = 0; m < microbatches.size(); ++m)
+  for (std::size_t m = 0; m < microbatches.size(); ++m) {
     for (Tensor MicrobatchInput::*tensor : {&MicrobatchInput::tokens, &MicrobatchInput::document_start}) {
       const Tensor &from = microbatches[m].*tensor, &staged = host_inputs_[m].*tensor;
       std::memcpy(staged.data, from.data, from.bytes());
       copy(stream_, staged, inputs_[m].*tensor);
     }
+    inputs_[m].depths = microbatches[m].depths;
+  }
 }
 
 void RankModel::begin_step(Step step) {
@@ -75,11 +77,31 @@ void RankModel::begin_step(Step step) {
     upload(step_.microbatches);
     step_.microbatches = std::span(inputs_).first(step_.microbatches.size());
   }
-  set_zero(stream_, losses_);
-  if (step_.mode == Mode::train) parameters_->zero_summed_gradients(stream_);
+  set_zero(stream_, sums_.all);
+  sampled_ = std::any_of(step_.microbatches.begin(), step_.microbatches.end(),
+                         [](const MicrobatchInput& input) { return input.depths != DepthSet::all(); });
+  if (step_.mode == Mode::train) zero_gradients();
   begun_.assign(stages_.size(), {.input = false, .weight = false});
   remaining_ = contributions_;
   for (int& count : remaining_) count *= static_cast<int>(step_.microbatches.size());
+}
+
+/// Heads that a step samples may be trained by none of its microbatches, so nothing may overwrite what they
+/// held.
+void RankModel::zero_gradients() {
+  parameters_->zero_summed_gradients(stream_);
+  for (const ParameterUnit& unit : parameters_->units())
+    if (sampled_ && unit.head)
+      set_zero(stream_, parameters_->gradients().flat(unit.begin, unit.end - unit.begin));
+}
+
+StepSums RankModel::wanted_sums() const {
+  StepSums wanted = sums_;
+  const bool counts = step_.mode == Mode::evaluate || step_.diagnose;
+  if (!counts) wanted.drafts = wanted.accepted = {};
+  if (step_.mode == Mode::evaluate || !step_.diagnose || !measures_gradients(options_.mtp))
+    wanted.squares = wanted.products = {};
+  return wanted;
 }
 
 std::size_t RankModel::index_of(int stage) const {
@@ -101,7 +123,7 @@ void RankModel::forward(int stage, int microbatch, int slot) {
   PipelineStage& compute = at(stage);
   compute.forward(context(input), input, slot);
   if (step_.mode == Mode::evaluate && compute.is_last())
-    compute.evaluate(context(input), input, slot, losses_);
+    compute.evaluate(context(input), input, slot, wanted_sums());
 }
 
 void RankModel::run_backward(int stage, int microbatch, int slot, Halves halves) {
@@ -109,7 +131,7 @@ void RankModel::run_backward(int stage, int microbatch, int slot, Halves halves)
   Halves& begun = begun_[index_of(stage)];
   LayerContext layers = context(input);
   layers.begun = begun;
-  at(stage).backward(layers, input, slot, halves, step_.gradient_scales, losses_, [this](int unit) {
+  at(stage).backward(layers, input, slot, halves, step_.gradient_scales, wanted_sums(), [this](int unit) {
     if (--remaining_[static_cast<std::size_t>(unit)] == 0) step_.unit_final(unit);
   });
   begun.input |= halves.input;

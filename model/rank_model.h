@@ -43,15 +43,18 @@ class RankModel : public StageWork {
     Mode mode = Mode::train;
     std::span<const MicrobatchInput> microbatches;  // on the host; of the microbatches that were planned for
     std::vector<double> gradient_scales;  // [D + 1] weightₖ / valid targets of depth k in the global batch
+    /// Of training: acceptance and, where MtpConfig::diagnose_every is set, gradients at the trunk are summed
+    /// up too.
+    bool diagnose = false;
     /// Called when a parameter unit's gradient on this rank is final, with its index in parameters().units().
     std::function<void(int unit)> unit_final = [](int) {};
   };
   /// Before the program of a step runs. What the gradients hold from before is left out of a training step:
   /// it is zeroed here, or overwritten by the step's first contribution.
   void begin_step(Step step);
-  /// [D + 1] f64 on the stream's device: sums of the losses over this rank's valid targets; zeros but on the
-  /// last stage's rank.
-  const Tensor& losses() const { return losses_; }
+  /// Over this rank's microbatches, on the stream's device; zeros but on the last stage's rank, and of what
+  /// the step did not sum up.
+  const StepSums& sums() const { return sums_; }
   /// Last stage's rank: the logits [N, V] of one depth for the step's microbatch, which was the last one
   /// forwarded into the slot.
   void logits(int microbatch, int slot, int depth, const Tensor& out);
@@ -69,8 +72,11 @@ class RankModel : public StageWork {
   std::size_t index_of(int stage) const;
   PipelineStage& at(int stage) { return compute_[index_of(stage)]; }
   LayerContext context(const MicrobatchInput& input) const;
+  /// Without what this step is not to sum up.
+  StepSums wanted_sums() const;
   void run_backward(int stage, int microbatch, int slot, Halves halves);
   void plan_inputs();
+  void zero_gradients();
   void upload(std::span<const MicrobatchInput> microbatches);
 
   Stream& stream_;
@@ -83,7 +89,8 @@ class RankModel : public StageWork {
   std::vector<Halves> begun_;  // per stage, in this step
   int last_stage_ = -1;
   Step step_;
-  Tensor losses_;
+  bool sampled_ = false;  // a microbatch of the step trains some depths alone
+  StepSums sums_;
   // Of a GPU: the step's microbatches there, and the page-locked memory that they are copied from.
   Arena input_arena_{DeviceKind::cpu, true};
   std::vector<MicrobatchInput> inputs_;

@@ -15,12 +15,16 @@ class HeadsInTurn : public PredictionHeads {
   void add_slot(const TrunkTensors& trunk, const TrunkTensors& dtrunk) override;
   void forward(const LayerContext&, const MicrobatchInput&, int) const override {}
   void backward(const LayerContext& context, const MicrobatchInput& input, int slot, Halves halves,
-                const DepthLoss& loss) const override;
+                const DepthLoss& loss, const TrunkProbe& probe) const override;
 
  protected:
-  /// Both halves of a head's backward, right after hidden(): dhidden [B, T, C] may be overwritten.
-  virtual void head_backward(const LayerContext& context, int slot, int depth,
-                             const Tensor& dhidden) const = 0;
+  /// Both halves of a head's backward, right after hidden(): dhidden [B, T, C] may be overwritten. Returns
+  /// the gradient of what it reads of the trunk, undefined where heads are detached; the microbatch's first
+  /// head may return that of all heads, to which join() adds the others.
+  virtual Tensor head_backward(const LayerContext& context, int slot, int depth, bool first,
+                               const Tensor& dhidden) const = 0;
+  /// Adds a head's gradient to that of the trunk.
+  virtual void join(const LayerContext& context, int slot, const Tensor& gradient) const;
 
   struct Slot {
     TrunkTensors trunk, dtrunk;

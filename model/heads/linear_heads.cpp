@@ -1,7 +1,6 @@
 #include "model/heads/linear_heads.h"
 
 #include "model/layout.h"
-#include "runtime/operators/elementwise.h"
 
 namespace foretoken {
 
@@ -34,8 +33,8 @@ OutputMatrix LinearHeads::output(int depth) const {
   return matrices_[static_cast<std::size_t>(depth) - 1];
 }
 
-void LinearHeads::head_backward(const LayerContext& context, int slot, int, const Tensor& dhidden) const {
-  if (dhidden.defined()) add(context.stream, dhidden, at(slot).dtrunk.normed);
+Tensor LinearHeads::head_backward(const LayerContext&, int, int, bool, const Tensor& dhidden) const {
+  return dhidden;
 }
 
 }  // namespace foretoken

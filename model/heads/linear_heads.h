@@ -17,7 +17,8 @@ class LinearHeads : public HeadsInTurn {
   OutputMatrix output(int depth) const override;
 
  private:
-  void head_backward(const LayerContext& context, int slot, int depth, const Tensor& dhidden) const override;
+  Tensor head_backward(const LayerContext& context, int slot, int depth, bool first,
+                       const Tensor& dhidden) const override;
 
   std::vector<OutputMatrix> matrices_;  // [D]
 };

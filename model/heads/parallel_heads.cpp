@@ -44,8 +44,8 @@ Tensor ParallelHeads::hidden(const LayerContext& context, int slot, int depth) c
   return hidden_;
 }
 
-void ParallelHeads::head_backward(const LayerContext& context, int slot, int depth,
-                                  const Tensor& dhidden) const {
+Tensor ParallelHeads::head_backward(const LayerContext& context, int slot, int depth, bool first,
+                                    const Tensor& dhidden) const {
   const Block& block = blocks_[static_cast<std::size_t>(depth) - 1];
   // hidden = RMSNorm(raw)
   const Tensor draw = hidden_.view(raw_.shape);
@@ -53,11 +53,14 @@ void ParallelHeads::head_backward(const LayerContext& context, int slot, int dep
       context.stream,
       {.dout = {dhidden}, .x = raw_, .weight = norm_, .rstd = rstd_, .dx = draw, .dweight = dnorm_});
   // raw = block(last_input)
-  const bool first = depth == 1 && !detached_;
-  const Tensor dx = first ? dinput_ : dhidden.view(raw_.shape);
+  const Tensor dx = first && !detached_ ? dinput_ : dhidden.view(raw_.shape);
   block.backward_input(context, draw, at(slot).trunk.last_input, dx, saved_, gradients_, scratch_);
   block.backward_weight(context, draw, saved_, gradients_);
-  if (!first && !detached_) add(context.stream, dx, dinput_);
+  return detached_ ? Tensor{} : dx;
+}
+
+void ParallelHeads::join(const LayerContext& context, int, const Tensor& gradient) const {
+  if (gradient.data != dinput_.data) add(context.stream, gradient, dinput_);
 }
 
 }  // namespace foretoken

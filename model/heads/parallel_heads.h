@@ -19,10 +19,13 @@ class ParallelHeads : public HeadsInTurn {
   explicit ParallelHeads(const HeadsPlan& plan);
 
   Tensor hidden(const LayerContext& context, int slot, int depth) const override;
+  Tensor TrunkTensors::*reads() const override { return &TrunkTensors::last_input; }
   Tensor last_input_gradient() const override { return dinput_; }
 
  private:
-  void head_backward(const LayerContext& context, int slot, int depth, const Tensor& dhidden) const override;
+  Tensor head_backward(const LayerContext& context, int slot, int depth, bool first,
+                       const Tensor& dhidden) const override;
+  void join(const LayerContext& context, int slot, const Tensor& gradient) const override;
 
   double eps_;
   std::vector<Block> blocks_;  // [D]

@@ -34,6 +34,10 @@ struct OutputMatrix {
 using DepthLoss =
     std::function<void(int depth, const Tensor& hidden, const OutputMatrix& matrix, const Tensor& dhidden)>;
 
+/// Told, of every depth alone, the gradient [N, C] that its loss gives the tensor of the trunk that heads
+/// read.
+using TrunkProbe = std::function<void(int depth, const Tensor& gradient)>;
+
 /// Everything the heads are built from.
 struct HeadsPlan {
   Stream& stream;
@@ -55,18 +59,23 @@ class PredictionHeads {
 
   /// Plans the buffers of one more microbatch in flight.
   virtual void add_slot(const TrunkTensors& trunk, const TrunkTensors& dtrunk) = 0;
+  /// The tensor of the trunk that they predict from.
+  virtual Tensor TrunkTensors::*reads() const { return &TrunkTensors::normed; }
   /// Follows the trunk's forward.
   virtual void forward(const LayerContext& context, const MicrobatchInput& input, int slot) const = 0;
   /// Of the microbatch last forwarded into the slot; valid until the next call.
   virtual Tensor hidden(const LayerContext& context, int slot, int depth) const = 0;
   virtual OutputMatrix output(int depth) const;
-  /// Calls loss for every depth in its input half. Unless heads are detached: += into dtrunk.normed, and =
-  /// into what the next two say.
+  /// Calls loss for every depth that the microbatch trains in its input half, in their order, and the probe
+  /// where there is one. Unless heads are detached: += into dtrunk.normed, and = into what the next two say.
   virtual void backward(const LayerContext& context, const MicrobatchInput& input, int slot, Halves halves,
-                        const DepthLoss& loss) const = 0;
-  /// Whether backward fills dtrunk.raw.
-  virtual bool gives_raw_gradient() const { return false; }
-  /// [N, C] filled by backward: joins what the last block gives for its input. Undefined where there is none.
+                        const DepthLoss& loss, const TrunkProbe& probe) const = 0;
+  /// Whether backward fills dtrunk.raw, where the first depth is trained.
+  bool gives_raw_gradient() const { return !detached_ && reads() == &TrunkTensors::raw; }
+  /// Whether it gives the trunk any gradient.
+  bool gives_gradient() const { return !detached_; }
+  /// [N, C] filled by backward, where a depth is trained: joins what the last block gives for its input.
+  /// Undefined where there is none.
   virtual Tensor last_input_gradient() const { return {}; }
 
  protected:

@@ -86,8 +86,8 @@ Tensor ResidualHeads::hidden(const LayerContext& context, int slot, int depth) c
   return hidden_;
 }
 
-void ResidualHeads::head_backward(const LayerContext& context, int slot, int depth,
-                                  const Tensor& dhidden) const {
+Tensor ResidualHeads::head_backward(const LayerContext& context, int slot, int depth, bool,
+                                    const Tensor& dhidden) const {
   Stream& stream = context.stream;
   const Weights &weight = of(weight_, depth), &gradient = of(gradient_, depth);
   const auto backward_weight = [&](const Tensor& dout, const Tensor& x, const Tensor& dweight) {
@@ -105,12 +105,12 @@ void ResidualHeads::head_backward(const LayerContext& context, int slot, int dep
   }
   // inner = fc1 · u, or of n
   backward_weight(inner_, input(slot), gradient.fc1);
-  if (detached_ && !mlp_) return;
+  if (detached_ && !mlp_) return {};
   linear_backward_input(stream, {.dout = inner_, .weight = weight.fc1, .dx = hidden_});
   add(stream, dhidden, hidden_);
   // u = n + e
   if (mlp_) backward_weight(hidden_, ones_, gradient.embedding);
-  if (!detached_) add(stream, hidden_, at(slot).dtrunk.normed);
+  return detached_ ? Tensor{} : hidden_;
 }
 
 }  // namespace foretoken

@@ -21,7 +21,8 @@ class ResidualHeads : public HeadsInTurn {
   Tensor hidden(const LayerContext& context, int slot, int depth) const override;
 
  private:
-  void head_backward(const LayerContext& context, int slot, int depth, const Tensor& dhidden) const override;
+  Tensor head_backward(const LayerContext& context, int slot, int depth, bool first,
+                       const Tensor& dhidden) const override;
 
   struct Weights {
     Tensor embedding;  // [C, 1], mlp

@@ -2,6 +2,7 @@
 
 #include "model/layout.h"
 #include "runtime/operators/dispatch.h"
+#include "runtime/operators/elementwise.h"
 #include "runtime/operators/rms_norm.h"
 
 namespace foretoken {
@@ -31,6 +32,9 @@ SequentialHeads::SequentialHeads(const HeadsPlan& plan)
     norm_.push_back(plan.parameters.weight(prefix + ".shared_head.norm.weight"));
     dnorm_.push_back(plan.parameters.gradient(prefix + ".shared_head.norm.weight"));
   }
+  if (!measures_gradients(mtp_)) return;
+  probed_ = arena_.tensor(plan_.dtype, {plan_.shape.rows, plan_.shape.length, model_.hidden_size});
+  probed_gate_up_ = arena_.tensor(plan_.dtype, {plan_.shape.tokens(), 2 * model_.intermediate_size});
 }
 
 void SequentialHeads::add_slot(const TrunkTensors& trunk, const TrunkTensors& dtrunk) {
@@ -81,7 +85,7 @@ const Tensor& SequentialHeads::input_of(int depth, const Saved& saved) const {
 
 void SequentialHeads::forward(const LayerContext& context, const MicrobatchInput& input, int slot) const {
   const Saved& saved = saved_[static_cast<std::size_t>(slot)];
-  for (int depth = 1; depth <= depths(); ++depth) {
+  for (int depth = 1; depth <= input.depths.deepest(depths()); ++depth) {
     const auto k = static_cast<std::size_t>(depth);
     modules_[k - 1].forward(context, input.tokens, table_, input_of(depth, saved), saved.raw[k],
                             saved.modules[k - 1]);
@@ -98,17 +102,21 @@ Tensor SequentialHeads::hidden(const LayerContext&, int slot, int depth) const {
 }
 
 void SequentialHeads::backward(const LayerContext& context, const MicrobatchInput& input, int slot,
-                               Halves halves, const DepthLoss& loss) const {
+                               Halves halves, const DepthLoss& loss, const TrunkProbe& probe) const {
   const Saved& saved = saved_[static_cast<std::size_t>(slot)];
   const Gradients& gradients = gradients_[static_cast<std::size_t>(slot)];
-  for (int depth = 1; halves.input && depth <= depths(); ++depth) {
+  const int deepest = input.depths.deepest(depths());
+  for (int depth = 1; halves.input && depth <= deepest; ++depth) {
     const auto k = static_cast<std::size_t>(depth);
     loss(depth, saved.normed[k], output(depth), gradients.dnormed[k]);
+    if (probe) probe_depth(context, saved, gradients, depth, probe);
   }
-  for (int depth = depths(); depth > 0; --depth) {
+  for (int depth = deepest; depth > 0; --depth) {
     const auto k = static_cast<std::size_t>(depth);
     if (halves.input) {
-      norm_backward(context, saved, gradients, depth);
+      // Where module k + 1 took hᵏ raw, its gradient is in draw already.
+      norm_backward(context, saved, gradients, depth, gradients.dnormed[k],
+                    depth < deepest && !takes_normed(depth + 1));
       const bool stops = detached_ && depth == 1, normed = takes_normed(depth);
       const Tensor& dinput = normed ? gradients.dnormed[k - 1] : gradients.draw[k - 1];
       modules_[k - 1].backward_input(context, gradients.draw[k], input_of(depth, saved),
@@ -117,25 +125,44 @@ void SequentialHeads::backward(const LayerContext& context, const MicrobatchInpu
     }
     if (halves.weight) {
       LayerContext of_depth = context;  // a module that is repeated has added its deepest depth first
-      of_depth.begun.weight |= mtp_.repeat && depth < depths();
+      of_depth.begun.weight |= mtp_.repeat && depth < deepest;
       modules_[k - 1].backward_weight(of_depth, gradients.draw[k], input.tokens, dtable_,
                                       saved.modules[k - 1], gradients.modules[k - 1]);
     }
   }
 }
 
-/// Where module k + 1 took hᵏ raw, its gradient is in draw already.
+void SequentialHeads::probe_depth(const LayerContext& context, const Saved& saved, const Gradients& gradients,
+                                  int depth, const TrunkProbe& probe) const {
+  LayerContext measured = context;
+  measured.measured = true;
+  Tensor dnormed = gradients.dnormed[static_cast<std::size_t>(depth)];
+  for (int module = depth; module > 0; --module) {
+    const auto k = static_cast<std::size_t>(module);
+    if (dnormed.defined()) norm_backward(measured, saved, gradients, module, dnormed, false);
+    MtpModule::Saved of_module = saved.modules[k - 1];
+    copy(context.stream, of_module.block.gate_up, probed_gate_up_);
+    of_module.block.gate_up = probed_gate_up_;
+    const bool normed = takes_normed(module);
+    modules_[k - 1].backward_input(measured, gradients.draw[k], input_of(module, saved),
+                                   normed || module == 1 ? probed_ : gradients.draw[k - 1], false, of_module,
+                                   gradients.modules[k - 1], scratch_);
+    dnormed = normed ? probed_ : Tensor{};
+  }
+  probe(depth, probed_);
+}
+
 void SequentialHeads::norm_backward(const LayerContext& context, const Saved& saved,
-                                    const Gradients& gradients, int depth) const {
+                                    const Gradients& gradients, int depth, const Tensor& dnormed,
+                                    bool accumulate) const {
   const auto k = static_cast<std::size_t>(depth);
-  const bool raw_was_taken = depth < depths() && !takes_normed(depth + 1);
-  rms_norm_backward(context.stream, {.dout = {gradients.dnormed[k]},
+  rms_norm_backward(context.stream, {.dout = {dnormed},
                                      .x = saved.raw[k],
                                      .weight = norm_[k - 1],
                                      .rstd = saved.rstd[k],
-                                     .residual = raw_was_taken ? gradients.draw[k] : Tensor{},
+                                     .residual = accumulate ? gradients.draw[k] : Tensor{},
                                      .dx = gradients.draw[k],
-                                     .dweight = dnorm_[k - 1]});
+                                     .dweight = context.measured ? Tensor{} : dnorm_[k - 1]});
 }
 
 }  // namespace foretoken

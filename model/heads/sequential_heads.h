@@ -23,8 +23,10 @@ class SequentialHeads : public PredictionHeads {
   void forward(const LayerContext& context, const MicrobatchInput& input, int slot) const override;
   Tensor hidden(const LayerContext& context, int slot, int depth) const override;
   void backward(const LayerContext& context, const MicrobatchInput& input, int slot, Halves halves,
-                const DepthLoss& loss) const override;
-  bool gives_raw_gradient() const override { return !detached_ && !takes_normed(1); }
+                const DepthLoss& loss, const TrunkProbe& probe) const override;
+  Tensor TrunkTensors::*reads() const override {
+    return takes_normed(1) ? &TrunkTensors::normed : &TrunkTensors::raw;
+  }
 
  private:
   /// Of one microbatch in flight, by depth; depth 0 is the trunk.
@@ -45,8 +47,13 @@ class SequentialHeads : public PredictionHeads {
   /// Whether module k takes the state of the depth before after its norm.
   bool takes_normed(int depth) const;
   const Tensor& input_of(int depth, const Saved& saved) const;
-  void norm_backward(const LayerContext& context, const Saved& saved, const Gradients& gradients,
-                     int depth) const;
+  /// dnormed [N, C] → draw of the depth, = or += what is there; += into the norm's gradient
+  void norm_backward(const LayerContext& context, const Saved& saved, const Gradients& gradients, int depth,
+                     const Tensor& dnormed, bool accumulate) const;
+  /// The gradient that the loss of one depth alone gives the trunk, through the chain; it leaves what
+  /// backward reads as it is.
+  void probe_depth(const LayerContext& context, const Saved& saved, const Gradients& gradients, int depth,
+                   const TrunkProbe& probe) const;
 
   ModelConfig model_;
   MtpConfig mtp_;
@@ -57,6 +64,8 @@ class SequentialHeads : public PredictionHeads {
   std::vector<Tensor> norm_;        // [D] of [C]
   std::vector<Tensor> dnorm_;       // [D] of [C]
   Tensor table_, dtable_;           // [V, C]; dtable_ undefined where heads are detached
+  Tensor probed_;                   // [B, T, C] one depth's gradient on its way down; where it is measured
+  Tensor probed_gate_up_;           // [N, 2F] likewise: a block's backward overwrites what it saved
   std::vector<Saved> saved_;        // by slot
   std::vector<Gradients> gradients_;
 };

@@ -144,7 +144,7 @@ class Trainer {
                     .weight_decay = 0.1,
                     .step = ++step_});
     std::vector<double> losses(counts_.size());
-    copy(stream_, model_.losses(), tensor_over(std::span(losses), model_.losses().shape));
+    copy(stream_, model_.sums().losses, tensor_over(std::span(losses), model_.sums().losses.shape));
     stream_.synchronize();
     return objective_.losses(losses, counts_).total;
   }

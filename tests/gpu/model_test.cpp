@@ -1,5 +1,6 @@
 // The whole model on a GPU: parity with PyTorch, and with its own recomputation and deterministic mode.
 
+#include <cmath>
 #include <limits>
 
 #include "model/objective.h"
@@ -70,7 +71,7 @@ Result train_step(const Device::Options& where, Recompute recompute, double left
     model.backward(0, m, 0);
   }
   std::vector<double> losses(3);
-  copy(stream, model.losses(), tensor_over(std::span(losses), {3}));
+  copy(stream, model.sums().losses, tensor_over(std::span(losses), {3}));
   stream.synchronize();
   return {Objective(mtp).losses(losses, counts).total, checksum(stream, model.parameters().gradients())};
 }
@@ -103,4 +104,69 @@ TEST_CASE("on a GPU a step's gradients have the same bits whatever the buffer he
   const Result poisoned = train_step(device, Recompute::selective, std::numeric_limits<double>::quiet_NaN());
   CHECK(poisoned.loss == expected.loss);
   CHECK(poisoned.gradients == expected.gradients);
+}
+
+TEST_CASE("on a GPU a diagnosed and a sampled step sum up and train what they do on the CPU") {
+  const NamedHeads heads = GENERATE(from_range(every_kind_of_heads(3)));
+  const bool sampled = GENERATE(false, true);
+  CAPTURE(heads.name, sampled);
+  MtpConfig mtp = heads.mtp;
+  mtp.diagnose_every = 1;
+  const MicrobatchShape shape{.rows = 2, .length = 40};
+  RankModelOptions options = serial_options(tiny_model(), mtp, shape, DType::f32, 1);
+  options.microbatches = 2;
+  const TinyBatch first(shape, mtp.depths, 11, 1), second(shape, mtp.depths, 11, 2);
+  std::vector<MicrobatchInput> inputs{first.input(), second.input()};
+  const auto scales = gradient_scales(mtp, target_counts(inputs, mtp.depths, shape.length));
+  if (sampled) {
+    DepthSet one;
+    one.insert(1);
+    inputs[0].depths = one;
+    inputs[1].depths = DepthSet();
+  }
+  Device gpu({.kind = DeviceKind::cuda});
+  TestStream cpu;
+  struct Outcome {
+    std::vector<double> sums;
+    std::vector<float> gradients;
+  };
+  const auto step = [&](Stream& stream) {
+    RankModel model(stream, options);
+    model.parameters().initialize(stream, 3);
+    fill(stream, model.parameters().gradients(), std::numeric_limits<double>::quiet_NaN());
+    model.begin_step({.microbatches = inputs, .gradient_scales = scales, .diagnose = !sampled});
+    for (int m = 0; m < 2; ++m) {
+      model.forward(0, m, 0);
+      model.backward(0, m, 0);
+    }
+    const Tensor &sums = model.sums().all, gradients = model.parameters().gradients();
+    Outcome outcome{std::vector<double>(static_cast<std::size_t>(sums.elements())),
+                    std::vector<float>(static_cast<std::size_t>(gradients.elements()))};
+    copy(stream, sums, tensor_over(std::span(outcome.sums), sums.shape));
+    copy(stream, gradients, tensor_over(std::span(outcome.gradients), gradients.shape));
+    stream.synchronize();
+    return outcome;
+  };
+  Outcome actual = step(gpu.stream()), expected = step(cpu);
+  const auto error = [](auto& a, auto& b) {
+    const Shape shape_of_all{static_cast<std::int64_t>(a.size())};
+    return relative_error(tensor_over(std::span(a), shape_of_all), tensor_over(std::span(b), shape_of_all));
+  };
+  CHECK(error(actual.gradients, expected.gradients) < 1e-4);
+  // Losses and gradients to rounding; counts apart, where a tie may fall either way.
+  const auto d = static_cast<std::size_t>(mtp.depths);
+  const auto part = [](const std::vector<double>& all, std::size_t from, std::size_t count) {
+    return std::vector<double>(all.begin() + static_cast<std::ptrdiff_t>(from),
+                               all.begin() + static_cast<std::ptrdiff_t>(from + count));
+  };
+  for (const auto& [from, count] : {std::pair{std::size_t{0}, d + 1}, std::pair{3 * d + 1, d + 1}}) {
+    auto a = part(actual.sums, from, count), b = part(expected.sums, from, count);
+    CHECK(error(a, b) < 1e-4);
+  }
+  CHECK(part(actual.sums, d + 1, d) == part(expected.sums, d + 1, d));
+  for (std::size_t k = 0; k < d; ++k) {
+    CHECK(std::abs(actual.sums[2 * d + 1 + k] - expected.sums[2 * d + 1 + k]) <= 2);
+    const double scale = std::sqrt(expected.sums[3 * d + 1] * expected.sums[3 * d + 2 + k]);
+    CHECK(std::abs(actual.sums[4 * d + 2 + k] - expected.sums[4 * d + 2 + k]) <= 1e-4 * scale);
+  }
 }

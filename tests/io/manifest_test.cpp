@@ -34,6 +34,7 @@ CheckpointManifest example() {
   manifest.info.samples = 17;
   manifest.info.grid = {2, 3, 4};
   manifest.info.seed = 0xffffffffffffffffu;
+  manifest.info.balance = {0.1, 1.0 / 3};
   manifest.info.conventions = {{"concat", "hidden_first"}, {"trunk_hidden", "raw"}};
   manifest.info.config = "[run]\nname = \"Übung \\\"1\\\"\"\n";
   manifest.info.tokenizer = "bytes:0123";
@@ -87,6 +88,7 @@ TEST_CASE("a manifest reads back as it was written") {
   CHECK(read.info.samples == written.info.samples);
   CHECK(read.info.grid == written.info.grid);
   CHECK(read.info.seed == written.info.seed);
+  CHECK(read.info.balance == written.info.balance);
   CHECK(read.info.conventions == written.info.conventions);
   CHECK(read.info.config == written.info.config);
   CHECK(read.info.tokenizer == written.info.tokenizer);

@@ -49,6 +49,16 @@ StepMetrics example() {
   return metrics;
 }
 
+StepMetrics diagnosed() {
+  StepMetrics metrics = example();
+  metrics.weights = {1, 0.3, 0.1};
+  metrics.heads = HeadsMetrics{.acceptance = {0.41, 0.2},
+                               .accepted_length = 1.61,
+                               .trunk_norms = {0.04, 0.01, 0.02},
+                               .trunk_cosines = {0.12, -0.3}};
+  return metrics;
+}
+
 }  // namespace
 
 TEST_CASE("the console's line of a step") {
@@ -59,9 +69,18 @@ TEST_CASE("the console's line of a step") {
   StepMetrics apart = example();
   apart.heads_grad_norm = 0.126;
   CHECK_THAT(console_line(apart), foretoken::testing::contains("| grad 0.84 heads 0.13 | lr"));
-  EvaluationMetrics evaluation{120, 2.5, {2.1, 2.4}, 64, 9.126};
+  EvaluationMetrics evaluation{120, 2.5, {2.1, 2.4}, 64, 9.126, {}};
   CHECK(console_line(evaluation) ==
         "evaluation at step 120 | loss 2.5000 | main 2.1000 mtp1 2.4000 | 64 rows | 9.13 ms");
+  evaluation.heads = HeadsMetrics{.acceptance = {0.41}, .accepted_length = 1.41};
+  CHECK(console_line(evaluation) ==
+        "evaluation at step 120 | loss 2.5000 | main 2.1000 mtp1 2.4000 | accepted 1.41 tokens (0.410) | 64 "
+        "rows | "
+        "9.13 ms");
+  CHECK_THAT(console_line(diagnosed()),
+             foretoken::testing::contains(
+                 " mtp2 2.6200 | accepted 1.61 tokens (0.410 0.200) | at the trunk mtp1 0.25 "
+                 "cos 0.12 mtp2 0.50 cos -0.30 | grad "));
 }
 
 TEST_CASE("durations are told in the two largest units") {
@@ -80,9 +99,17 @@ TEST_CASE("a step becomes one line of JSON") {
   const std::filesystem::path path = folder / "metrics.jsonl";
   MetricsSink sink(path.string(), no_warning);
   sink.write(example());
-  sink.write(EvaluationMetrics{120, 2.5, {2.1, 2.4}, 64, 9});
+  sink.write(EvaluationMetrics{120, 2.5, {2.1, 2.4}, 64, 9, {}});
+  sink.write(diagnosed());
   const auto lines = lines_of(path);  // flushed: read while the sink is open
-  REQUIRE(lines.size() == 2);
+  REQUIRE(lines.size() == 3);
+  CHECK_FALSE(lines[0].contains("accepted_length"));
+  CHECK(lines[2]["mtp2_weight"] == 0.1);
+  CHECK(lines[2]["mtp1_acceptance"] == 0.41);
+  CHECK(lines[2]["accepted_length"] == 1.61);
+  CHECK(lines[2]["main_trunk_norm"] == 0.04);
+  CHECK(lines[2]["mtp2_trunk_norm"] == 0.02);
+  CHECK(lines[2]["mtp2_trunk_cosine"] == -0.3);
   CHECK(lines[0]["kind"] == "step");
   CHECK(lines[0]["step"] == 120);
   CHECK(lines[0]["loss"] == 2.34564);

@@ -44,7 +44,7 @@ struct Serial {
   double loss() {
     model.begin_step({.mode = RankModel::Mode::evaluate, .microbatches = microbatches});
     for (int m = 0; m < 2; ++m) model.forward(0, m, m);
-    return Objective(mtp).losses(model.losses().span<double>(), counts).total;
+    return Objective(mtp).losses(model.sums().losses.span<double>(), counts).total;
   }
 
   void check_gradients(bool split_backward) {

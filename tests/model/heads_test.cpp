@@ -20,7 +20,7 @@ constexpr MicrobatchShape row{.rows = 1, .length = 24};
 std::vector<double> loss_sums(RankModel& model, const MicrobatchInput& input) {
   model.begin_step({.mode = RankModel::Mode::evaluate, .microbatches = {&input, 1}});
   model.forward(0, 0, 0);
-  const auto sums = model.losses().span<double>();
+  const auto sums = model.sums().losses.span<double>();
   return {sums.begin(), sums.end()};
 }
 
@@ -150,6 +150,10 @@ TEST_CASE("costs and parameter counts of every kind are those counted by hand") 
   check("residual", d * (8 + 2 * 8 * 12), 2.0 * 2 * 8 * 12);
   check("medusa", d * 8 * 8, 2.0 * 8 * 8);
   check("linear", d * 11 * 8, 0);
+  MtpConfig sampled{
+      .depths = d, .balance = MtpConfig::Balance::sampling, .sample_probabilities = {1, 0.5, 0.25}};
+  const double depth = 2.0 * (block + 2 * 8 * 8) + attention + 2.0 * 8 * 11;
+  CHECK(predictor_cost(model, sampled, length) == 1.75 * depth + 2.0 * 8 * 11);
 }
 
 TEST_CASE("no two tensors of a model share a name, whatever the heads") {

@@ -1,0 +1,380 @@
+// What a diagnosed step measures, against counts and gradients that are taken another way; and steps that
+// train some of the depths.
+#include <algorithm>
+#include <cmath>
+#include <map>
+
+#include "model/depth_sampler.h"
+#include "model/objective.h"
+#include "runtime/profile.h"
+#include "tests/support/catch.h"
+#include "tests/support/tiny_model.h"
+
+using namespace foretoken;
+using namespace foretoken::testing;
+
+namespace {
+
+constexpr MicrobatchShape shape{.rows = 3, .length = 12};
+
+std::vector<std::int32_t> argmax_rows(const Tensor& logits) {
+  const std::int64_t v = logits.shape[1];
+  std::vector<std::int32_t> result;
+  for (std::int64_t n = 0; n < logits.shape[0]; ++n) {
+    const double* row = logits.as<double>() + n * v;
+    result.push_back(static_cast<std::int32_t>(std::max_element(row, row + v) - row));
+  }
+  return result;
+}
+
+/// One rank, two microbatches with documents, norms' weights that are not all one.
+struct Serial {
+  MtpConfig mtp;
+  TestStream stream;
+  RankModel model;
+  TinyBatch first, second;
+  std::vector<MicrobatchInput> inputs;
+  std::vector<double> scales;
+
+  Serial(const MtpConfig& mtp_config, RankModelOptions options, const MicrobatchShape& size = shape)
+      : mtp(mtp_config),
+        model(stream, options),
+        first(size, mtp.depths, 11, 1),
+        second(size, mtp.depths, 11, 2),
+        inputs{first.input(), second.input()},
+        scales(gradient_scales(mtp, target_counts(inputs, mtp.depths, size.length))) {
+    model.parameters().initialize(stream, 3);
+    for (const ParameterUnit& unit : model.parameters().units())
+      for (const ParameterSpec& spec : unit.specs)
+        if (spec.init != Init::normal) fill_normal(model.parameters().value(spec.name), spec.name);
+  }
+
+  void step(bool diagnose, bool split_backward = false) {
+    poison(model.parameters().gradients());
+    model.begin_step({.microbatches = inputs, .gradient_scales = scales, .diagnose = diagnose});
+    for (int m = 0; m < 2; ++m) model.forward(0, m, m);
+    for (int m = 0; m < 2; ++m) split_backward ? model.backward_input(0, m, m) : model.backward(0, m, m);
+    for (int m = 0; split_backward && m < 2; ++m) model.backward_weight(0, m, m);
+  }
+
+  std::vector<double> gradients() {
+    const auto all = model.parameters().gradients().span<double>();
+    return {all.begin(), all.end()};
+  }
+};
+
+MtpConfig diagnosed(MtpConfig mtp) {
+  mtp.diagnose_every = 1;
+  return mtp;
+}
+
+}  // namespace
+
+TEST_CASE("acceptance is that counted from all logits, in training and in evaluation") {
+  const NamedHeads heads = GENERATE(from_range(every_kind_of_heads(3)));
+  CAPTURE(heads.name);
+  Serial serial(heads.mtp, serial_options(tiny_model(), heads.mtp, shape, DType::f64, 2));
+  const std::int64_t d = heads.mtp.depths, t = shape.length;
+
+  std::vector<double> drafts(static_cast<std::size_t>(d)), accepted(drafts.size());
+  serial.model.begin_step({.mode = RankModel::Mode::evaluate, .microbatches = serial.inputs});
+  for (int m = 0; m < 2; ++m) {
+    serial.model.forward(0, m, m);
+    std::vector<std::vector<std::int32_t>> said;
+    for (int k = 0; k <= d; ++k) {
+      Arena arena(DeviceKind::cpu);
+      const Tensor logits = arena.tensor(DType::f64, {shape.tokens(), 11});
+      serial.model.logits(m, m, k, logits);
+      said.push_back(argmax_rows(logits));
+    }
+    const std::int32_t* start = serial.inputs[static_cast<std::size_t>(m)].document_start.as<std::int32_t>();
+    for (std::int64_t b = 0; b < shape.rows; ++b)
+      for (std::int64_t i = 0; i < t; ++i) {
+        bool all_agree = true;
+        for (std::int64_t k = 1; k <= d && i + k < t; ++k) {
+          const auto of = static_cast<std::size_t>(k);
+          all_agree = all_agree && said[of][static_cast<std::size_t>(b * t + i)] ==
+                                       said[0][static_cast<std::size_t>(b * t + i + k)];
+          const std::int32_t* row = start + b * (t + 1 + d);
+          if (row[i + k + 1] != row[i]) continue;
+          ++drafts[of - 1];
+          accepted[of - 1] += all_agree;
+        }
+      }
+  }
+  CHECK(accepted[0] > 0);
+  CHECK(accepted[0] < drafts[0]);
+  const auto check = [&] {
+    const StepSums& sums = serial.model.sums();
+    CHECK(std::vector(sums.drafts.as<double>(), sums.drafts.as<double>() + d) == drafts);
+    CHECK(std::vector(sums.accepted.as<double>(), sums.accepted.as<double>() + d) == accepted);
+  };
+  check();
+  serial.step(true);
+  check();
+  serial.step(false);
+  for (std::int64_t i = d + 1; i < StepSums::elements(d); ++i)
+    CHECK(serial.model.sums().all.as<double>()[i] == 0);
+}
+
+namespace {
+
+/// The last stage fed with any numbers, so that losses are functions of what heads read. Norms with an ε so
+/// large that they are all but linear: 1/rms is a constant.
+struct LastStage {
+  static constexpr double eps = 1e8, scale = 1e4;  // √ε
+  static constexpr MicrobatchShape size{.rows = 2, .length = 5};
+  Serial serial;
+  bool takes_input;  // the last stage's input is what heads read, else it is that before the norm
+  std::int64_t depths;
+
+  LastStage(const MtpConfig& mtp, Recompute recompute, bool split_backward)
+      : serial(mtp, options(mtp, recompute, split_backward), size),
+        takes_input(mtp.kind == MtpConfig::Kind::parallel || mtp.trunk_hidden == MtpConfig::Hidden::raw),
+        depths(mtp.depths) {
+    for (const ParameterUnit& unit : serial.model.parameters().units())
+      for (const ParameterSpec& spec : unit.specs)
+        if (spec.init == Init::ones)
+          for (double& weight : serial.model.parameters().value(spec.name).span<double>()) weight *= scale;
+  }
+
+  static RankModelOptions options(const MtpConfig& mtp, Recompute recompute, bool split_backward) {
+    ModelConfig model = tiny_model();
+    model.rms_norm_eps = eps;
+    RankModelOptions options = serial_options(model, mtp, size, DType::f64, 2, split_backward);
+    options.recompute = recompute;
+    options.layout.grid.virtual_stages = 2;
+    options.layout.blocks_per_stage = {1, 1};
+    if (mtp.kind != MtpConfig::Kind::parallel) options.layout.blocks_per_stage = {2, 0};
+    options.slots = {1, 2};
+    return options;
+  }
+
+  void feed(int slot) { fill_normal(serial.model.activation_in(1, slot), "trunk " + std::to_string(slot)); }
+
+  /// The weighted losses of microbatch m by depth.
+  std::vector<double> losses(int m) {
+    serial.model.begin_step({.mode = RankModel::Mode::evaluate, .microbatches = serial.inputs});
+    serial.model.forward(1, m, m);
+    std::vector<double> result;
+    for (int k = 0; k <= depths; ++k)
+      result.push_back(serial.model.sums().losses.as<double>()[k] *
+                       serial.scales[static_cast<std::size_t>(k)]);
+    return result;
+  }
+};
+
+}  // namespace
+
+TEST_CASE("gradients at the trunk are measured by depth as finite differences have them") {
+  NamedHeads heads = GENERATE(from_range(every_kind_of_heads(3)));
+  const auto trunk = GENERATE(MtpConfig::Hidden::normed, MtpConfig::Hidden::raw);
+  const auto recycled = GENERATE(MtpConfig::Hidden::normed, MtpConfig::Hidden::raw);
+  const auto recompute = GENERATE(Recompute::none, Recompute::selective, Recompute::full);
+  const bool split_backward = GENERATE(false, true);
+  const bool sequential = heads.mtp.kind == MtpConfig::Kind::sequential;
+  if (!sequential && (trunk == MtpConfig::Hidden::raw || recycled == MtpConfig::Hidden::raw)) return;
+  if (recompute == Recompute::full && split_backward) return;  // refused
+  CAPTURE(heads.name, static_cast<int>(trunk), static_cast<int>(recycled), static_cast<int>(recompute),
+          split_backward);
+  heads.mtp.trunk_hidden = trunk;
+  heads.mtp.recycled_hidden = recycled;
+  LastStage last(diagnosed(heads.mtp), recompute, split_backward);
+  RankModel& model = last.serial.model;
+  const std::size_t d = static_cast<std::size_t>(last.depths);
+
+  std::vector<double> squares(d + 1), products(d);
+  for (int m = 0; m < 2; ++m) {
+    last.feed(m);
+    const Tensor x = model.activation_in(1, m);
+    for (std::int64_t i = 0; i < x.elements(); ++i) {
+      double& at = x.as<double>()[i];
+      const double value = at, step = 1e-5;
+      at = value + step;
+      const std::vector<double> above = last.losses(m);
+      at = value - step;
+      const std::vector<double> below = last.losses(m);
+      at = value;
+      // normed = x / √ε · w
+      const double dx_dread =
+          last.takes_input
+              ? 1
+              : LastStage::scale / model.parameters().value("model.norm.weight").as<double>()[i % 8];
+      const auto gradient = [&](std::size_t k) { return (above[k] - below[k]) / (2 * step) * dx_dread; };
+      for (std::size_t k = 0; k <= d; ++k) squares[k] += gradient(k) * gradient(k);
+      for (std::size_t k = 1; k <= d; ++k) products[k - 1] += gradient(k) * gradient(0);
+    }
+  }
+  model.begin_step(
+      {.microbatches = last.serial.inputs, .gradient_scales = last.serial.scales, .diagnose = true});
+  for (int m = 0; m < 2; ++m) {
+    last.feed(m);
+    model.forward(1, m, m);
+  }
+  for (int m = 0; m < 2; ++m) split_backward ? model.backward_input(1, m, m) : model.backward(1, m, m);
+  for (std::size_t k = 0; k <= d; ++k) {
+    CAPTURE(k);
+    CHECK(squares[k] > 0);
+    CHECK(model.sums().squares.as<double>()[k] == Approx(squares[k]).epsilon(1e-5));
+    if (k > 0)
+      CHECK(std::abs(model.sums().products.as<double>()[k - 1] - products[k - 1]) <
+            1e-5 * std::sqrt(squares[0] * squares[k]));
+  }
+}
+
+TEST_CASE("a diagnosed step trains with the bits of one that is not") {
+  NamedHeads heads = GENERATE(from_range(every_kind_of_heads(3)));
+  heads.mtp.detach_heads = GENERATE(false, true);
+  const auto hidden = GENERATE(MtpConfig::Hidden::normed, MtpConfig::Hidden::raw);
+  const auto recompute = GENERATE(Recompute::none, Recompute::selective, Recompute::full);
+  const bool split_backward = GENERATE(false, true);
+  if (heads.mtp.kind != MtpConfig::Kind::sequential && hidden == MtpConfig::Hidden::raw) return;
+  if (recompute == Recompute::full && split_backward) return;  // refused
+  CAPTURE(heads.name, heads.mtp.detach_heads, static_cast<int>(hidden), static_cast<int>(recompute),
+          split_backward);
+  heads.mtp.trunk_hidden = heads.mtp.recycled_hidden = hidden;
+  const MtpConfig mtp = diagnosed(heads.mtp);
+  RankModelOptions options = serial_options(tiny_model(), mtp, shape, DType::f64, 2, split_backward);
+  options.recompute = recompute;
+  Serial serial(mtp, options);
+  serial.step(false, split_backward);
+  const std::vector<double> plain = serial.gradients();
+  serial.step(true, split_backward);
+  CHECK(serial.gradients() == plain);
+}
+
+TEST_CASE("a step that samples depths trains those that are drawn and leaves the others at zero") {
+  const NamedHeads heads = GENERATE(from_range(every_kind_of_heads(3)));
+  const bool split_backward = GENERATE(false, true);
+  const auto hidden = GENERATE(MtpConfig::Hidden::normed, MtpConfig::Hidden::raw);
+  const bool sequential = heads.mtp.kind == MtpConfig::Kind::sequential;
+  if (!sequential && hidden == MtpConfig::Hidden::raw) return;
+  CAPTURE(heads.name, split_backward, static_cast<int>(hidden));
+  MtpConfig mtp = heads.mtp;
+  mtp.trunk_hidden = mtp.recycled_hidden = hidden;
+  Serial serial(mtp, serial_options(tiny_model(), mtp, shape, DType::f64, 2, split_backward));
+  // Each microbatch alone with every set of depths, once by drawing it and once by weights that are zero
+  // elsewhere.
+  const std::vector<double> full = serial.scales;
+  serial.step(false, split_backward);  // so that no buffer is zero by chance
+  for (int bits = 0; bits < 8; ++bits) {
+    DepthSet depths;
+    std::vector<double> scales = full;
+    for (int k = 1; k <= 3; ++k) {
+      if ((bits >> (k - 1) & 1) != 0)
+        depths.insert(k);
+      else
+        scales[static_cast<std::size_t>(k)] = 0;
+    }
+    if (sequential && bits != 0 && bits != 1 && bits != 3 && bits != 7) continue;  // chains alone
+    CAPTURE(bits);
+    for (MicrobatchInput& input : serial.inputs) input.depths = depths;
+    serial.scales = full;
+    serial.step(false, split_backward);
+    const std::vector<double> drawn = serial.gradients();
+    for (MicrobatchInput& input : serial.inputs) input.depths = DepthSet::all();
+    serial.scales = scales;
+    serial.step(false, split_backward);
+    const std::vector<double> weighted = serial.gradients();
+    double difference = 0, size = 0;
+    for (std::size_t i = 0; i < drawn.size(); ++i) {
+      difference = std::max(difference, std::abs(drawn[i] - weighted[i]));
+      size = std::max(size, std::abs(weighted[i]));
+      if (std::isnan(drawn[i])) FAIL("a gradient was left as it was");
+    }
+    CHECK(difference < 1e-13 * size);
+  }
+}
+
+TEST_CASE("microbatches of a step may train different depths") {
+  const NamedHeads heads = GENERATE(from_range(every_kind_of_heads(3)));
+  const bool first_trains = GENERATE(false, true);
+  CAPTURE(heads.name, first_trains);
+  Serial serial(heads.mtp, serial_options(tiny_model(), heads.mtp, shape, DType::f64, 2));
+  // Both microbatches with their sets, and each with its own beside one whose targets do not count.
+  const std::vector<MicrobatchInput> both = serial.inputs;
+  const auto with = [&](bool first, bool second) {
+    Arena arena(DeviceKind::cpu);
+    serial.inputs = both;
+    serial.inputs[first_trains ? 1 : 0].depths = DepthSet();
+    for (const auto& [m, counts] : {std::pair{0, first}, std::pair{1, second}}) {
+      if (counts) continue;
+      Tensor& start = serial.inputs[static_cast<std::size_t>(m)].document_start;
+      const Tensor none = arena.tensor(DType::i32, start.shape);
+      std::fill_n(none.as<std::int32_t>(), none.elements(), -1);
+      start = none;
+    }
+    serial.step(false);
+    return serial.gradients();
+  };
+  const std::vector<double> together = with(true, true), first = with(true, false),
+                            second = with(false, true);
+  double difference = 0, size = 0;
+  for (std::size_t i = 0; i < together.size(); ++i) {
+    REQUIRE_FALSE(std::isnan(together[i]));
+    difference = std::max(difference, std::abs(together[i] - first[i] - second[i]));
+    size = std::max(size, std::abs(together[i]));
+  }
+  CHECK(difference < 1e-13 * size);
+}
+
+TEST_CASE("sampled depths have the expected gradient of all depths") {
+  const auto kind = GENERATE(MtpConfig::Kind::sequential, MtpConfig::Kind::linear);
+  MtpConfig mtp{.kind = kind, .depths = 3, .loss_weight = 0.9, .balance = MtpConfig::Balance::sampling};
+  mtp.sample_probabilities = {0.8, 0.5, 0.25};
+  Serial serial(mtp, serial_options(tiny_model(), mtp, shape, DType::f64, 2));
+  serial.step(false);
+  const std::vector<double> full = serial.gradients();
+
+  const DepthSampler sampler(mtp, 5);
+  sampler.weigh(serial.scales);
+  constexpr int draws = 600;
+  std::vector<double> mean(full.size()), square(full.size());
+  for (int draw = 0; draw < draws; ++draw) {
+    for (int m = 0; m < 2; ++m)
+      serial.inputs[static_cast<std::size_t>(m)].depths = sampler.draw(draw * 6 + m * 3);
+    serial.step(false);
+    const std::vector<double> gradients = serial.gradients();
+    for (std::size_t i = 0; i < full.size(); ++i) {
+      mean[i] += gradients[i] / draws;
+      square[i] += gradients[i] * gradients[i] / draws;
+    }
+  }
+  // Along the full gradient and element by element, in standard deviations of the mean.
+  double worst = 0, along = 0, length = 0;
+  for (std::size_t i = 0; i < full.size(); ++i) {
+    const double deviation = std::sqrt(std::max(0.0, square[i] - mean[i] * mean[i]) / draws);
+    worst = std::max(worst, std::abs(mean[i] - full[i]) / (deviation + 1e-12));
+    along += mean[i] * full[i];
+    length += full[i] * full[i];
+  }
+  CHECK(worst < 5);
+  CHECK(along / length == Approx(1).epsilon(0.1));
+}
+
+TEST_CASE("depths that are not drawn cost nothing") {
+  const NamedHeads heads = GENERATE(from_range(every_kind_of_heads(3)));
+  CAPTURE(heads.name);
+  const auto calls_with = [&](int deepest) {
+    Profile profile;
+    MtpConfig mtp = heads.mtp;
+    mtp.depths = deepest < 0 ? -deepest : 3;
+    Serial serial(mtp, serial_options(tiny_model(), mtp, shape, DType::f64, 2));
+    DepthSet depths;
+    for (int k = 1; k <= deepest; ++k) depths.insert(k);
+    if (deepest >= 0)
+      for (MicrobatchInput& input : serial.inputs) input.depths = depths;
+    static_cast<Stream&>(serial.stream).set_profile(&profile);
+    serial.step(false);
+    static_cast<Stream&>(serial.stream).set_profile(nullptr);
+    std::map<std::string, std::int64_t> calls;
+    for (const auto& [name, entry] : profile.entries())
+      if (name != "set_zero") calls[name] = entry.calls;
+    return calls;
+  };
+  // As many calls as a model has that ends at that depth.
+  for (int deepest = 1; deepest <= 3; ++deepest) CHECK(calls_with(deepest) == calls_with(-deepest));
+  auto none = calls_with(0), one = calls_with(1);
+  CHECK(none["cross_entropy_rows"] == 2);
+  CHECK(one["cross_entropy_rows"] == 4);
+}

@@ -1,0 +1,226 @@
+// The objective in the main job: scheduled, balanced and sampled losses and what heads are diagnosed by are
+// those of the serial run in every layout, and go on where a run stopped.
+
+#include <cmath>
+#include <fstream>
+
+#include <nlohmann/json.hpp>
+
+#include "tests/support/multi_rank.h"
+#include "tests/support/training_lab.h"
+
+using namespace foretoken;
+using namespace foretoken::testing;
+
+namespace {
+
+std::vector<Sets> layouts_of(int ranks) {
+  if (ranks == 1) return {{"parallel.virtual_stages=2", "parallel.schedule=interleaved_1f1b"}};
+  if (ranks == 2)
+    return {{"parallel.pp=2"},
+            {"parallel.pp=2", "parallel.schedule=zero_bubble_h1"},
+            {"parallel.dp=2", "parallel.sharded_optimizer=true"}};
+  return {{"parallel.pp=4"}, {"parallel.pp=2", "parallel.dp=2"}};
+}
+
+/// A step has 8 rows of 16 tokens: 128.
+const Sets steps{"train.steps=12"};
+const Sets scheduled{"mtp.weighting=per_depth", "mtp.depth_weights=0.5,0.2",
+                     "mtp.schedule=[[256, 1], [1024, 0.1]]", "mtp.schedule_form=linear"};
+const Sets balanced{"mtp.balance=dynamic", "mtp.balance_ratio=0.5", "mtp.diagnose_every=2"};
+const Sets sampled{"mtp.balance=sampling", "mtp.sample_probabilities=0.7,0.4", "mtp.diagnose_every=5"};
+
+std::vector<Sets> objectives() {
+  return {scheduled,
+          balanced,
+          balanced + Sets{"mtp.kind=parallel"},
+          balanced + Sets{"mtp.trunk_hidden=raw", "model.tie_word_embeddings=true"},
+          sampled,
+          sampled + Sets{"mtp.kind=parallel"},
+          sampled + Sets{"mtp.kind=linear"},
+          sampled + Sets{"mtp.trunk_hidden=raw", "mtp.repeat=true"}};
+}
+
+using Line = nlohmann::json;
+std::vector<Line> lines_of(const std::string& run, const std::string& kind) {
+  std::vector<Line> lines;
+  std::ifstream file(run + "/metrics.jsonl");
+  for (std::string text; std::getline(file, text);)
+    if (Line line = Line::parse(text); line["kind"] == kind) lines.push_back(std::move(line));
+  return lines;
+}
+
+/// The first difference of what two runs report of losses and heads: numbers beyond `relative`.
+std::string report_mismatch(const std::string& run, const std::string& expected, double relative,
+                            const std::string& kind = "step") {
+  const std::vector<Line> actual = lines_of(run, kind), wanted = lines_of(expected, kind);
+  if (actual.size() != wanted.size() || actual.empty()) return fmt::format("{} lines", actual.size());
+  for (std::size_t i = 0; i < wanted.size(); ++i)
+    for (const auto& [key, value] : wanted[i].items()) {
+      if (key != "loss" && key != "accepted_length" && !key.starts_with("main_") && !key.starts_with("mtp"))
+        continue;
+      const Line& other = actual[i].contains(key) ? actual[i][key] : Line("missing");
+      const bool numbers = other.is_number() && value.is_number();
+      if (numbers
+              ? std::abs(other.get<double>() - value.get<double>()) > relative * std::abs(value.get<double>())
+              : other != value)
+        return fmt::format("line {}, {}: {}, expected {}", i + 1, key, other.dump(), value.dump());
+    }
+  return {};
+}
+
+}  // namespace
+
+TEST_CASE("every objective and diagnosis is the serial run's in every layout", "[ranks1][ranks2][ranks4]") {
+  MpiCommunicator& world = multi_rank::world();
+  const TrainingLab lab(world);
+  for (const Sets& objective : objectives()) {
+    const std::string serial = lab.path("serial " + name_of(objective));
+    lab.train_serial(objective + steps, {.run_directory = serial});
+    for (const Sets& layout : layouts_of(world.size())) {
+      INFO(name_of(objective) << "on " << name_of(layout));
+      const std::string run = lab.path(name_of(objective) + name_of(layout));
+      CHECK(lab.train(world, objective + layout + steps, {.run_directory = run}) == ExitCode::done);
+      if (world.rank() == 0) CHECK(report_mismatch(run, serial, 1e-4) == "");
+    }
+  }
+}
+
+TEST_CASE("a run with any objective stops and goes on with the same bits, and in another layout",
+          "[ranks1][ranks2][ranks4]") {
+  MpiCommunicator& world = multi_rank::world();
+  const TrainingLab lab(world);
+  const std::vector<Sets> layouts = layouts_of(world.size()), all = objectives();
+  for (std::size_t i = 0; i < all.size(); ++i) {
+    const Sets sets = all[i] + steps;
+    const Sets &layout = layouts[i % layouts.size()], &other = layouts[(i + 1) % layouts.size()];
+    INFO(name_of(sets) << "on " << name_of(layout));
+    const std::string whole = lab.path(name_of(sets) + "whole"), parts = lab.path(name_of(sets) + "parts"),
+                      moved = lab.path(name_of(sets) + "moved");
+    CHECK(lab.train(world, sets + layout, {.run_directory = whole}) == ExitCode::done);
+    for (const std::string& run : {parts, moved})
+      CHECK(lab.train(world, sets + layout, {.stop_after = 5, .run_directory = run}) == ExitCode::resumable);
+    CHECK(lab.train(world, sets + layout, {.resume = parts}) == ExitCode::done);
+    CHECK(lab.train(world, sets + other, {.resume = moved}) == ExitCode::done);
+    if (world.rank() != 0) continue;
+    CHECK(report_mismatch(parts, whole, 0) == "");
+    CHECK(report_mismatch(moved, whole, 1e-4) == "");
+    for (const char* kind : {"model", "exp_avg", "exp_avg_sq"})
+      CHECK(tensor_mismatch(TrainingLab::checkpoint(parts, 12), TrainingLab::checkpoint(whole, 12), kind, 0,
+                            0) == "");
+  }
+}
+
+TEST_CASE("weights follow their schedule, and balanced ones bring gradients to the ratio", "[ranks1]") {
+  MpiCommunicator& world = multi_rank::world();
+  const TrainingLab lab(world);
+  lab.train(world, scheduled + steps, {.run_directory = lab.path("scheduled")});
+  const std::vector<Line> lines = lines_of(lab.path("scheduled"), "step");
+  for (std::size_t i = 0; i < lines.size(); ++i) {
+    // Factor 1 up to 256 tokens, 0.1 from 1024 on, a line between; a step is weighed by the tokens before it.
+    const double factor =
+        1 - 0.9 * std::min(1.0, std::max(0.0, (128.0 * static_cast<double>(i) - 256) / 768));
+    CHECK(lines[i]["mtp1_weight"].get<double>() == Approx(0.5 * factor));
+    CHECK(lines[i]["mtp2_weight"].get<double>() == Approx(0.2 * factor));
+    CHECK(lines[i]["loss"].get<double>() ==
+          Approx(lines[i]["main_loss"].get<double>() + 0.5 * factor * lines[i]["mtp1_loss"].get<double>() +
+                 0.2 * factor * lines[i]["mtp2_loss"].get<double>()));
+  }
+
+  lab.train(world, balanced + Sets{"train.steps=60"}, {.run_directory = lab.path("balanced")});
+  const std::vector<Line> moving = lines_of(lab.path("balanced"), "step");
+  const auto ratio = [&](const Line& line, const char* depth) {
+    return line[fmt::format("{}_trunk_norm", depth)].get<double>() / line["main_trunk_norm"].get<double>();
+  };
+  for (const char* depth : {"mtp1", "mtp2"}) {
+    double late = 0;
+    for (std::size_t step = 40; step <= 60; step += 2) late += std::log(ratio(moving[step - 1], depth)) / 11;
+    CHECK(std::exp(late) == Approx(0.5).epsilon(0.1));
+    CHECK(std::abs(std::log(ratio(moving[1], depth) / 0.5)) > 0.5);  // it was not there from the start
+  }
+  CHECK_FALSE(moving[0].contains("main_trunk_norm"));
+  CHECK(TrainingLab::checkpoint(lab.path("balanced"), 60).info().balance.size() == 2);
+}
+
+TEST_CASE("a diagnosed run trains the bits of one that is not", "[ranks1]") {
+  MpiCommunicator& world = multi_rank::world();
+  const TrainingLab lab(world);
+  for (const Sets& kind :
+       std::vector<Sets>{{"mtp.depths=2"}, {"mtp.kind=parallel"}, {"mtp.detach_heads=true"}}) {
+    INFO(name_of(kind));
+    const std::string plain = lab.path(name_of(kind) + "plain"),
+                      watched = lab.path(name_of(kind) + "watched");
+    lab.train(world, kind + steps, {.run_directory = plain});
+    lab.train(world, kind + steps + Sets{"mtp.diagnose_every=1"}, {.run_directory = watched});
+    CHECK(tensor_mismatch(TrainingLab::checkpoint(watched, 12), TrainingLab::checkpoint(plain, 12), "model",
+                          0, 0) == "");
+    const Line line = lines_of(watched, "step").back();
+    CHECK(line.contains("mtp2_acceptance"));
+    CHECK(line.contains("mtp1_trunk_cosine") == (kind.front() != "mtp.detach_heads=true"));
+  }
+}
+
+TEST_CASE("a drawn depth has its gradient over its probability, and the mean loss of what was drawn",
+          "[ranks1]") {
+  MpiCommunicator& world = multi_rank::world();
+  const TrainingLab lab(world);
+  const Sets one_step{"train.steps=1", "optimizer.warmup_steps=0", "optimizer.clip=0"};
+  const Sets drawn{"mtp.balance=sampling", "mtp.sample_probabilities=0.75,0.5"};
+  lab.train(world, one_step, {.run_directory = lab.path("all")});
+  lab.train(world, one_step + drawn, {.run_directory = lab.path("eight")});
+  const Line all = lines_of(lab.path("all"), "step").front(),
+             eight = lines_of(lab.path("eight"), "step").front();
+  CHECK(eight["main_loss"] == all["main_loss"]);
+  CHECK(eight["mtp1_loss"].get<double>() == Approx(all["mtp1_loss"].get<double>()).epsilon(0.05));
+  CHECK(eight["mtp1_loss"] != all["mtp1_loss"]);
+
+  // One microbatch a step, so that depth 2 is drawn or not. The first moment is (1 − β₁) · gradient.
+  const auto moment = [&](const std::string& run) {
+    const Checkpoint checkpoint = TrainingLab::checkpoint(run, 1);
+    const std::string name = "model.layers.8.mlp.up_proj.weight";
+    const PieceRecord& piece = checkpoint.pieces("exp_avg", name).front();
+    std::vector<float> values(static_cast<std::size_t>(piece.shape.elements()));
+    checkpoint.read("exp_avg", name, {0, piece.shape.elements()},
+                    tensor_over(std::span(values), piece.shape));
+    return values;
+  };
+  int with = 0, without = 0;
+  for (int seed = 1; seed <= 8; ++seed) {
+    const Sets sets = one_step + Sets{"train.microbatch=8", fmt::format("train.seed={}", seed)};
+    const std::string plain = lab.path(fmt::format("plain {}", seed)),
+                      some = lab.path(fmt::format("some {}", seed));
+    lab.train(world, sets, {.run_directory = plain});
+    lab.train(world, sets + drawn, {.run_directory = some});
+    const bool trained = !lines_of(some, "step").front()["mtp2_loss"].is_null();
+    ++(trained ? with : without);
+    const std::vector<float> full = moment(plain), actual = moment(some);
+    double error = 0, size = 0;
+    for (std::size_t i = 0; i < full.size(); ++i) {
+      error = std::max(error, std::abs(actual[i] - (trained ? 1 / 0.5 : 0.0) * full[i]));
+      size = std::max(size, std::abs(static_cast<double>(full[i])));
+    }
+    CHECK(error <= 1e-5 * size);
+  }
+  CHECK(with > 0);
+  CHECK(without > 0);
+}
+
+TEST_CASE("evaluations report the acceptance of the serial run in every layout", "[ranks1][ranks2][ranks4]") {
+  MpiCommunicator& world = multi_rank::world();
+  const TrainingLab lab(world);
+  const Sets sets{"data.validation_path=" + lab.path("data.h5"), "train.evaluate_every=20",
+                  "train.evaluate_rows=21", "train.steps=40", "optimizer.lr=1e-2"};
+  lab.train_serial(sets, {.run_directory = lab.path("serial")});
+  for (const Sets& layout : layouts_of(world.size())) {
+    INFO(name_of(layout));
+    const std::string run = lab.path("run " + name_of(layout));
+    lab.train(world, sets + layout, {.run_directory = run});
+    if (world.rank() != 0) continue;
+    CHECK(report_mismatch(run, lab.path("serial"), 1e-4, "evaluation") == "");
+    const Line line = lines_of(run, "evaluation").back();
+    const double first = line["mtp1_acceptance"], second = line["mtp2_acceptance"];
+    CHECK(first > 0);
+    CHECK(first < 1);
+    CHECK(line["accepted_length"].get<double>() == Approx(1 + first + second));
+  }
+}
