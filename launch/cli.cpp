@@ -10,6 +10,7 @@
 #include "launch/config_loader.h"
 #include "launch/config_validator.h"
 #include "launch/options.h"
+#include "launch/resume.h"
 #include "runtime/error.h"
 
 namespace foretoken {
@@ -17,6 +18,7 @@ namespace {
 
 struct TrainFlags {
   TrainArguments arguments;
+  std::string from;
   std::vector<std::string> sets;
   bool print_config = false;
   bool list_options = false;
@@ -47,6 +49,12 @@ CLI::App* add_train(CLI::App& app, TrainFlags& into) {
   auto* resume =
       command->add_option("--resume", into.arguments.resume,
                           "run or checkpoint to go on with; CONFIG and --set override its settings");
+  command
+      ->add_option(
+          "--from", into.from,
+          "run or checkpoint whose weights and settings a new run starts from; CONFIG and --set override "
+          "the settings, and prediction heads may be others")
+      ->excludes(resume);
   command->add_option("--stop-after", into.arguments.stop_after, "stop with a checkpoint after this step")
       ->check(CLI::PositiveNumber);
   command
@@ -56,7 +64,8 @@ CLI::App* add_train(CLI::App& app, TrainFlags& into) {
   command->add_flag("--print-config", into.print_config, "print the resolved configuration and stop");
   command->add_flag("--list-options", into.list_options, "print all settings as Markdown tables and stop");
   command->footer("Settings (of CONFIG and --set), with their defaults:\n" + option_help() +
-                  "\nExample:\n  mpirun -n 4 foretoken train train.toml --set parallel.pp=2");
+                  "\nExample:\n  mpirun -n 4 foretoken train train.toml --set parallel.pp=2"
+                  "\n  mpirun -n 4 foretoken train --from runs/first --set mtp.depths=3");
   return command;
 }
 
@@ -120,14 +129,16 @@ CLI::App* add_inspect(CLI::App& app, InspectArguments& into) {
   return command;
 }
 
-/// The run's settings first when one is resumed, then the file, then the flags.
+/// The settings of the run that is resumed or started from first, then the file, then the flags.
 Config resolve_config(const TrainFlags& flags) {
   Config config;
   if (!flags.arguments.resume.empty())
     apply_toml_file(config, RunDirectory::open(flags.arguments.resume).config_path());
+  if (!flags.from.empty()) config = settings_of(newest_readable(flags.from));
   const Config before = config;
   if (!flags.arguments.config_path.empty()) apply_toml_file(config, flags.arguments.config_path);
   apply_sets(config, flags.sets);
+  if (!flags.from.empty()) config.train.init_from = flags.from;
   if (!flags.arguments.resume.empty()) validate_resumed(before, config);
   return config;
 }

@@ -16,9 +16,7 @@ namespace foretoken {
 
 int evaluate(const EvaluateArguments& arguments) {
   return static_cast<int>(run_on_ranks([&](MpiCommunicator& world) {
-    const Checkpoint newest = newest_readable(arguments.path);
-    Config config;
-    apply_toml(config, newest.info().config, (newest.directory() / "manifest.json").string());
+    Config config = settings_of(newest_readable(arguments.path));
     config.data.path = arguments.data;
     config.parallel.pp = 1;
     config.parallel.dp = 0;
@@ -36,10 +34,7 @@ int evaluate(const EvaluateArguments& arguments) {
     std::vector<StatePiece> pieces;
     for (const ParameterUnit& unit : session.model().parameters().units())
       for (const ParameterSpec& spec : unit.specs)
-        pieces.push_back({.kind = "model",
-                          .spec = &spec,
-                          .range = {0, spec.shape.elements()},
-                          .data = session.model().parameters().value(spec.name)});
+        pieces.push_back(weight_piece(session.model().parameters(), spec));
     const CheckpointInfo info = load_checkpoint(arguments.path, config, to_string(dataset.tokenizer()),
                                                 pieces, session.stream(), world, console);
     session.model().parameters().round_weights(session.stream());

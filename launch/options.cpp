@@ -124,8 +124,8 @@ void add_train(std::vector<Option>& table) {
   train.add("seed", &T::seed, at_least(0), "of initial weights and data order");
   train.add(
       "init_from", &T::init_from,
-      "run or checkpoint whose weights a new run starts from; heads that it lacks or has of another kind are "
-      "drawn");
+      "run or checkpoint whose weights a new run starts from, as --from sets it; heads that it lacks or "
+      "has of another kind are drawn");
   train
       .add("freeze", &T::freeze, {"none", "trunk"},
            "what keeps its weights: nothing, or all but the prediction heads, which are then detached")

@@ -1,14 +1,12 @@
 #include "launch/resume.h"
 
 #include <cstddef>
-#include <functional>
 #include <optional>
 
 #include "io/checkpoint_directory.h"
 #include "launch/agreement.h"
 #include "launch/config_loader.h"
 #include "launch/options.h"
-#include "model/layout.h"
 #include "runtime/error.h"
 #include "runtime/operators/elementwise.h"
 
@@ -90,7 +88,28 @@ std::vector<CheckpointPiece> checkpoint_pieces(const std::vector<StatePiece>& pi
   return result;
 }
 
-namespace {
+StatePiece weight_piece(const Parameters& parameters, const ParameterSpec& spec) {
+  return {.kind = "model",
+          .spec = &spec,
+          .range = {0, spec.shape.elements()},
+          .data = parameters.value(spec.name)};
+}
+
+Checkpoint newest_readable(const std::string& path) {
+  std::string first_fault;
+  for (const auto& directory : checkpoints_at(path)) try {
+      return Checkpoint::open(directory);
+    } catch (const DataError& error) {
+      if (first_fault.empty()) first_fault = error.what();
+    }
+  throw DataError("{}", first_fault);
+}
+
+Config settings_of(const Checkpoint& checkpoint) {
+  Config config;
+  apply_toml(config, checkpoint.info().config, (checkpoint.directory() / manifest_name).string());
+  return config;
+}
 
 void require_same_tokenizer(const Checkpoint& checkpoint, const std::string& tokenizer) {
   if (checkpoint.info().tokenizer != tokenizer)
@@ -98,9 +117,6 @@ void require_same_tokenizer(const Checkpoint& checkpoint, const std::string& tok
                     checkpoint.directory().string(), checkpoint.info().tokenizer, tokenizer);
 }
 
-/// Reads what `pieces_of` asks of a checkpoint, from the newest one that holds. What it throws is a fault of
-/// the request, not of the files: an older checkpoint would not be better.
-using PiecesOf = std::function<std::vector<StatePiece>(const Checkpoint& checkpoint)>;
 CheckpointInfo load_newest(const std::string& path, const PiecesOf& pieces_of, Stream& stream,
                            Communicator& world, Console& console) {
   std::string last_fault;
@@ -143,16 +159,6 @@ CheckpointInfo load_newest(const std::string& path, const PiecesOf& pieces_of, S
   throw DataError("{}: no checkpoint holds; the oldest: {}", path, last_fault);
 }
 
-/// Whether the heads of a checkpoint are of the run's kind, whatever their number.
-bool same_heads(const CheckpointInfo& info, const Config& config) {
-  auto found = info.conventions, expected = conventions_of(config);
-  found.erase("mtp.depths");
-  expected.erase("mtp.depths");
-  return found == expected;
-}
-
-}  // namespace
-
 CheckpointInfo load_checkpoint(const std::string& path, const Config& config, const std::string& tokenizer,
                                const std::vector<StatePiece>& pieces, Stream& stream, Communicator& world,
                                Console& console) {
@@ -162,34 +168,6 @@ CheckpointInfo load_checkpoint(const std::string& path, const Config& config, co
     return pieces;
   };
   return load_newest(path, all, stream, world, console);
-}
-
-void load_weights(const std::string& path, const Config& config, const std::string& tokenizer,
-                  Parameters& parameters, Stream& stream, Communicator& world, Console& console) {
-  std::string drawn;
-  const auto lacks = [&](const Checkpoint& checkpoint, const ParameterUnit& unit) {
-    return unit.head &&
-           (!same_heads(checkpoint.info(), config) || !checkpoint.has("model", unit.specs.front().name));
-  };
-  const auto weights = [&](const Checkpoint& checkpoint) {
-    require_same_tokenizer(checkpoint, tokenizer);
-    drawn.clear();
-    for (const ParameterUnit& unit : head_units(config.model, config.mtp))
-      if (lacks(checkpoint, unit)) drawn += (drawn.empty() ? "; drawn anew: " : ", ") + unit.name;
-    std::vector<StatePiece> pieces;
-    for (const ParameterUnit& unit : parameters.units()) {
-      if (lacks(checkpoint, unit)) continue;
-      for (const ParameterSpec& spec : unit.specs)
-        pieces.push_back({.kind = "model",
-                          .spec = &spec,
-                          .range = {0, spec.shape.elements()},
-                          .data = parameters.value(spec.name)});
-    }
-    return pieces;
-  };
-  const CheckpointInfo info = load_newest(path, weights, stream, world, console);
-  parameters.round_weights(stream);
-  console.line(fmt::format("weights    of {} at step {}{}", path, info.step, drawn));
 }
 
 }  // namespace foretoken

@@ -1,6 +1,7 @@
 #pragma once
 // Between the run and its checkpoints: what a checkpoint says of the run, and loading one into the ranks.
 
+#include <functional>
 #include <string>
 #include <vector>
 
@@ -22,18 +23,31 @@ void restore_objective(Objective& objective, const CheckpointInfo& info, const C
 /// What the optimizer gives to save, as the writer takes it.
 std::vector<CheckpointPiece> checkpoint_pieces(const std::vector<StatePiece>& pieces);
 
-/// Fills `pieces` on every rank from the newest checkpoint at `path` (a run or a checkpoint) that holds, and
-/// returns what it says. One that is damaged is named and the one before it taken, until none is left: a
-/// DataError. One with other conventions is a UsageError; with another tokenizer than `tokenizer`
-/// (to_string(identity)), a DataError. Collective.
+/// A parameter of this rank as a checkpoint holds its value.
+StatePiece weight_piece(const Parameters& parameters, const ParameterSpec& spec);
+
+/// The newest checkpoint at `path` whose manifest can be read: it says what model to build. What loads from
+/// there names those that are passed over. A DataError where there is none.
+Checkpoint newest_readable(const std::string& path);
+
+/// The settings that a checkpoint was trained with.
+Config settings_of(const Checkpoint& checkpoint);
+
+/// A DataError where the checkpoint's tokens are not those of `tokenizer` (to_string(identity)).
+void require_same_tokenizer(const Checkpoint& checkpoint, const std::string& tokenizer);
+
+/// Reads what `pieces_of` asks of a checkpoint, from the newest one at `path` (a run or a checkpoint) that
+/// holds, and returns what that says. One that is damaged is named and the one before it taken, until none is
+/// left: a DataError. What `pieces_of` throws is a fault of the request, for which no older checkpoint would
+/// be better. Collective.
+using PiecesOf = std::function<std::vector<StatePiece>(const Checkpoint& checkpoint)>;
+CheckpointInfo load_newest(const std::string& path, const PiecesOf& pieces_of, Stream& stream,
+                           Communicator& world, Console& console);
+
+/// load_newest() of all `pieces`. A checkpoint with other conventions is a UsageError; with another
+/// tokenizer, a DataError.
 CheckpointInfo load_checkpoint(const std::string& path, const Config& config, const std::string& tokenizer,
                                const std::vector<StatePiece>& pieces, Stream& stream, Communicator& world,
                                Console& console);
-
-/// Gives a new run the weights of the newest checkpoint at `path` that holds: the main model's and, where its
-/// conventions are the run's in all but the depths, those of the heads that it has; other heads keep what
-/// they were drawn with. Says which. Errors as above, but for conventions. Collective.
-void load_weights(const std::string& path, const Config& config, const std::string& tokenizer,
-                  Parameters& parameters, Stream& stream, Communicator& world, Console& console);
 
 }  // namespace foretoken

@@ -11,6 +11,7 @@
 #include "launch/startup_table.h"
 #include "launch/step_trace.h"
 #include "launch/stop_signal.h"
+#include "launch/transfer.h"
 #include "runtime/error.h"
 
 namespace foretoken {
@@ -146,7 +147,12 @@ void Training::open_run(const std::string& path) {
 }
 
 void Training::start_fresh() {
-  session_.model().parameters().initialize(session_.stream(), config_.train.seed);
+  Parameters& parameters = session_.model().parameters();
+  parameters.initialize(session_.stream(), config_.train.seed);
+  std::string transferred;  // before there is a folder: a refusal leaves none
+  if (!config_.train.init_from.empty())
+    transferred = transfer_weights(config_.train.init_from, config_, to_string(dataset_.tokenizer()),
+                                   parameters, session_.stream(), world_, console_);
   std::string path, fault;
   if (session_.is_root()) try {
       const std::string& exact = arguments_.run_directory;
@@ -158,9 +164,7 @@ void Training::start_fresh() {
     }
   if (fault = first_fault(world_, fault); !fault.empty()) throw DataError("{}", fault);
   open_run(broadcast_text(world_, path));
-  if (!config_.train.init_from.empty())
-    load_weights(config_.train.init_from, config_, to_string(dataset_.tokenizer()),
-                 session_.model().parameters(), session_.stream(), world_, console_);
+  if (!transferred.empty()) console_.line(transferred);
 }
 
 void Training::resume() {

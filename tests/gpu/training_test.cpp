@@ -159,3 +159,30 @@ TEST_CASE("a rank on a GPU whose peer stops answering says which, and the job en
   CHECK(outcome.code == 5);
   CHECK_THAT(outcome.output, contains("rank 0") && contains("peer rank 1") && contains("after 3 s"));
 }
+
+TEST_CASE("heads are added, changed and stripped on a GPU, and what is kept is as it was") {
+  const Runs runs;
+  const std::string device = GENERATE("cuda", "cpu");  // that the base was trained on
+  const std::string few = " --set train.steps=4 --set optimizer.warmup_steps=1";
+  runs.fresh("base", few + " --set run.device=" + device, program());
+  const Checkpoint base = TrainingLab::checkpoint(runs.path("base").string(), 4);
+  for (const std::string change : {"mtp.depths=3", "mtp.depths=0", "mtp.kind=parallel"}) {
+    INFO(change << " of a run on " << device);
+    const std::string from = fmt::format(
+        "{} train --from {} --run-directory {} --set run.device=cuda --set {} --set optimizer.lr=1e-30 --set "
+        "optimizer.weight_decay=0",
+        program(), runs.path("base").string(), runs.path(change).string(), change);
+    train(from);
+    const Checkpoint after = TrainingLab::checkpoint(runs.path(change).string(), 4);
+    int kept = 0;
+    for (const PieceRecord& piece : base.manifest().pieces) {
+      if (piece.kind != "model" ||
+          (change != "mtp.depths=3" &&
+           (piece.tensor.starts_with("model.layers.4.") || piece.tensor.starts_with("model.layers.5."))))
+        continue;
+      ++kept;
+      CHECK(after.pieces("model", piece.tensor).front().digest == piece.digest);
+    }
+    CHECK(kept >= 39);  // 4 layers of 9 tensors, embedding, final norm, head
+  }
+}

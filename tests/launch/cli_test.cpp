@@ -152,6 +152,13 @@ TEST_CASE("generate takes prompts, stop texts and how to sample, and refuses wha
   CHECK_THAT(refusal({"generate", "x", "--stop", ""}), contains("--stop is empty"));
 }
 
+TEST_CASE("starting from what is not there is an error, and excludes resuming") {
+  const TemporaryFolder folder;
+  const std::string nowhere = (folder / "nowhere").string();
+  CHECK_THROWS_AS(parse_command_line({"train", "--from", nowhere}), DataError);
+  CHECK_THAT(refusal({"train", "--from", nowhere, "--resume", nowhere}), contains("--from"));
+}
+
 TEST_CASE("resuming what is not there is an error, never a fresh start") {
   const TemporaryFolder folder;
   CHECK_THROWS_AS(parse_command_line({"train", "--resume", (folder / "nowhere").string()}), DataError);

@@ -2,7 +2,6 @@
 // go on.
 
 #include <cmath>
-#include <fstream>
 
 #include "tests/support/multi_rank.h"
 #include "tests/support/training_lab.h"
@@ -122,11 +121,6 @@ std::vector<float> values_of(const Checkpoint& checkpoint, const std::string& ki
   return values;
 }
 
-std::string log_of(const std::string& run) {
-  std::ifstream log(run + "/log.txt");
-  return {std::istreambuf_iterator<char>(log), {}};
-}
-
 }  // namespace
 
 TEST_CASE("new heads are trained on a frozen trunk that stays as it was, in every layout",
@@ -155,31 +149,13 @@ TEST_CASE("new heads are trained on a frozen trunk that stays as it was, in ever
       CHECK(lab.train(world, sets + layout, {.resume = run}) == ExitCode::done);
       if (world.rank() != 0) continue;
       CHECK(loss_mismatch(run, serial, 1e-5) == "");
-      CHECK_THAT(log_of(run), contains("at step 10; drawn anew: mtp 1, mtp 2"));
+      CHECK_THAT(TrainingLab::log(run), contains("at step 10,") && contains("parameters: mtp 1-2\n"));
       const Checkpoint before = TrainingLab::checkpoint(trunk, 10), after = TrainingLab::checkpoint(run, 12);
       CHECK(tensor_mismatch(after, before, "model", 0, 0) == "");
       for (const PieceRecord& piece : before.manifest().pieces)
         CHECK_FALSE(after.has("exp_avg", piece.tensor));
     }
   }
-}
-
-TEST_CASE("weights are taken over with the heads that are of the run's kind", "[ranks1]") {
-  MpiCommunicator& world = multi_rank::world();
-  const TrainingLab lab(world);
-  const Sets few{"train.steps=3", "optimizer.warmup_steps=0"};
-  const std::string two = lab.path("two"), three = lab.path("three"), other = lab.path("other");
-  lab.train(world, few, {.run_directory = two});
-  const Sets from{"train.init_from=" + two, "optimizer.lr=1e-30", "optimizer.weight_decay=0"};
-  lab.train(world, few + from + Sets{"mtp.depths=3"}, {.run_directory = three});
-  CHECK_THAT(log_of(three), contains("at step 3; drawn anew: mtp 3\n"));
-  CHECK(tensor_mismatch(TrainingLab::checkpoint(three, 3), TrainingLab::checkpoint(two, 3), "model", 0, 0) ==
-        "");
-  lab.train(world, few + from + Sets{"mtp.kind=parallel"}, {.run_directory = other});
-  CHECK_THAT(log_of(other), contains("drawn anew: mtp 1, mtp 2\n"));
-  const std::string name = "model.layers.7.mlp.up_proj.weight";
-  CHECK(values_of(TrainingLab::checkpoint(other, 3), "model", name) !=
-        values_of(TrainingLab::checkpoint(two, 3), "model", name));
 }
 
 TEST_CASE("heads that are clipped apart leave the main model's update as it is without them",
@@ -205,6 +181,6 @@ TEST_CASE("heads that are clipped apart leave the main model's update as it is w
         for (const float moment : values_of(checkpoint, "exp_avg", piece.tensor))
           squares += 100.0 * moment * moment;
     CHECK(std::sqrt(squares) == Approx(0.125).epsilon(1e-4));
-    CHECK_THAT(log_of(run), contains(" heads "));
+    CHECK_THAT(TrainingLab::log(run), contains(" heads "));
   }
 }

@@ -111,6 +111,11 @@ std::vector<std::vector<double>> TrainingLab::losses(const std::string& run) {
   return result;
 }
 
+std::string TrainingLab::log(const std::string& run) {
+  std::ifstream log(run + "/log.txt");
+  return {std::istreambuf_iterator<char>(log), {}};
+}
+
 Checkpoint TrainingLab::checkpoint(const std::string& run, std::int64_t step) {
   return Checkpoint::open(run + "/checkpoints/" + checkpoint_name(step));
 }

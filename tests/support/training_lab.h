@@ -35,6 +35,8 @@ class TrainingLab {
   std::string path(const std::string& name) const { return folder_ + "/" + name; }
   /// [step] the losses of a run in the order of its steps: the objective, then one per depth.
   static std::vector<std::vector<double>> losses(const std::string& run);
+  /// What its console showed.
+  static std::string log(const std::string& run);
   static Checkpoint checkpoint(const std::string& run, std::int64_t step);
 
  private:

@@ -76,6 +76,23 @@ TEST_CASE("a run does not go on with the tokens of another tokenizer") {
   CHECK(run(program() + " inspect --verify " + run_path).code == 0);
 }
 
+TEST_CASE("a run starts from another one with its settings, but not from another model") {
+  const TemporaryFolder folder;
+  const std::string base = (folder / "base").string(), next = (folder / "next").string();
+  REQUIRE(
+      run(program() + " " + small_training(folder) + " --set train.steps=3 --run-directory " + base).code ==
+      0);
+  const std::string from = program() + " train --from " + base + " --run-directory " + next;
+  check_refusal(
+      run(from + " --set model.hidden_size=32"), 2,
+      "model.embed_tokens.weight has the shape [257, 16], but the run that starts from it has [257, 32]");
+  CHECK(!std::filesystem::exists(next));
+  const Outcome outcome = run(from + " --set mtp.depths=1");
+  CHECK(outcome.code == 0);
+  CHECK_THAT(outcome.output, contains("step 3/3") && contains("dropped  13 tensors, 2768 parameters: mtp 2"));
+  CHECK(run(program() + " train --resume " + next + " --set train.steps=5").code == 0);
+}
+
 TEST_CASE("a configuration that cannot be read or makes no sense is refused before anything is written") {
   const TemporaryFolder folder;
   const std::string train = small_training(folder);
