@@ -165,6 +165,16 @@ void MetricsSink::write(const EvaluationMetrics& metrics) {
   append(object.dump());
 }
 
+void MetricsSink::write(const EndMetrics& metrics) {
+  Json object;
+  object["kind"] = "end";
+  object["step"] = metrics.step;
+  put(object, "seconds", metrics.seconds);
+  object["peak_memory_bytes"] = metrics.peak_memory_bytes;
+  put_time(object);
+  append(object.dump());
+}
+
 std::int64_t truncate_metrics(const std::string& path, std::int64_t step) {
   std::ifstream file(path);
   if (!file) {

@@ -10,6 +10,8 @@
 // An evaluation's line: {"kind": "evaluation", "step": 120, "loss": ..., "main_loss": ..., "rows": 64,
 //                        "mtp1_acceptance": ..., "accepted_length": ..., ...}
 // A depth that a step did not train, or had no target for, has the loss NaN.
+// Where a run ends or stops: {"kind": "end", "step": 400, "seconds": 73.1, "peak_memory_bytes": 214958080,
+//                        "time": ...}
 // JSON has no NaN or infinity: such a number is null, and beside it "<name>_text" holds "nan", "inf" or
 // "-inf".
 
@@ -57,6 +59,14 @@ struct EvaluationMetrics {
   std::optional<HeadsMetrics> heads;  // where there are heads
 };
 
+/// Of one start of the program: a run that was resumed has several.
+struct EndMetrics {
+  std::int64_t step = 0;
+  double seconds = 0;  // in the loop over steps
+  /// Of the rank that has most: the process's resident memory at its peak; of a GPU, its memory in use.
+  std::int64_t peak_memory_bytes = 0;
+};
+
 /// "step 120/400 | loss 2.3456 | main 2.1000 mtp1 2.4000 | grad 0.84 | lr 3.0e-04 | 182 ms | 11250 tok/s |
 /// 51s left"; of a step that measured heads, after the losses: "| accepted 1.41 tokens (0.410) | at the trunk
 /// mtp1 0.30 cos 0.12", the norm being over the main loss's
@@ -77,6 +87,7 @@ class MetricsSink {
 
   void write(const StepMetrics& metrics);
   void write(const EvaluationMetrics& metrics);
+  void write(const EndMetrics& metrics);
 
  private:
   void append(const std::string& line);

@@ -2,6 +2,7 @@
 
 #include <chrono>
 #include <cmath>
+#include <sys/resource.h>
 
 #include "launch/agreement.h"
 #include "launch/config_loader.h"
@@ -53,6 +54,14 @@ OptimizerConfig adamw_of(const OptimizerSettings& settings) {
           .clip_norm = settings.clip,
           .heads_clip_norm = settings.heads_clip,
           .moments = settings.moments == OptimizerSettings::Moments::bf16 ? DType::bf16 : DType::f32};
+}
+
+/// Of this process, or of its GPU, whose memory is all taken before the first step.
+std::int64_t peak_memory(const Device& device) {
+  if (const std::size_t in_use = device.memory_in_use(); in_use > 0) return static_cast<std::int64_t>(in_use);
+  rusage usage{};
+  getrusage(RUSAGE_SELF, &usage);
+  return std::int64_t{1024} * usage.ru_maxrss;
 }
 
 LearningRate schedule_of(const Config& config) {
@@ -192,12 +201,21 @@ void Training::resume() {
 
 ExitCode Training::run() {
   catch_stop_signals();
+  const auto start = std::chrono::steady_clock::now();
   try {
-    return run_steps();
+    const ExitCode code = run_steps();
+    report_end(std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count());
+    return code;
   } catch (const PeerError&) {
     dump_flight();
     throw;
   }
+}
+
+void Training::report_end(double seconds) {
+  std::int64_t memory = peak_memory(session_.device());
+  world_.all_reduce(tensor_over(std::span(&memory, 1), {1}), ReduceOp::max);
+  if (metrics_) metrics_->write(EndMetrics{.step = step_, .seconds = seconds, .peak_memory_bytes = memory});
 }
 
 void Training::dump_flight() noexcept try {

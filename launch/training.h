@@ -35,6 +35,7 @@ class Training {
   class Overlap;
 
   ExitCode run_steps();
+  void report_end(double seconds);
   /// After another rank failed: this rank's last communications, for the ranks' files to be set side by side.
   void dump_flight() noexcept;
   void start_fresh();

@@ -20,9 +20,9 @@ constexpr const char* layout =
 
 std::size_t steps_in(const std::string& run) {
   std::ifstream file(run + "/metrics.jsonl");
-  std::size_t lines = 0;
-  for (std::string line; std::getline(file, line);) ++lines;
-  return lines;
+  std::size_t steps = 0;
+  for (std::string line; std::getline(file, line);) steps += line.starts_with(R"({"kind":"step",)");
+  return steps;
 }
 
 void check_same_bits(const std::string& run, const std::string& expected, std::int64_t step) {

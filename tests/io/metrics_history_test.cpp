@@ -1,0 +1,82 @@
+// What a run has reported, read back; and tables as CSV.
+#include "io/metrics_history.h"
+
+#include <cmath>
+#include <filesystem>
+#include <fstream>
+
+#include "io/csv.h"
+#include "io/metrics.h"
+#include "runtime/error.h"
+#include "tests/support/catch.h"
+#include "tests/support/temporary_folder.h"
+
+using namespace foretoken;
+using foretoken::testing::contains;
+
+TEST_CASE("metrics that were written read back") {
+  const TemporaryFolder folder;
+  const std::string path = (folder / "metrics.jsonl").string();
+  {
+    MetricsSink sink(path, [](const std::string& text) { FAIL(text); });
+    EvaluationMetrics evaluation;
+    evaluation.depth_losses = {5.5, 5.6};
+    sink.write(evaluation);
+    for (std::int64_t step = 1; step <= 3; ++step) {
+      StepMetrics metrics;
+      metrics.step = step;
+      metrics.depth_losses = {4.0 / static_cast<double>(step), step == 2 ? NAN : 4.5};
+      metrics.milliseconds = 500;
+      metrics.tokens_per_second = 2048;
+      metrics.tokens_seen = 1024 * step;
+      sink.write(metrics);
+    }
+    evaluation.step = 3;
+    evaluation.depth_losses = {1.25, 2.5};
+    sink.write(evaluation);
+    sink.write(EndMetrics{.step = 2, .seconds = 1, .peak_memory_bytes = 900});
+    sink.write(EndMetrics{.step = 3, .seconds = 1, .peak_memory_bytes = 700});
+  }
+  const MetricsHistory history = read_metrics(path);
+  REQUIRE(history.steps.size() == 3);
+  CHECK(history.steps[1].depths[0] == 2);
+  CHECK(std::isnan(history.steps[1].depths[1]));
+  CHECK(history.steps[2].tokens_per_second == 2048);
+  REQUIRE(history.evaluations.size() == 2);
+  CHECK(history.evaluations[1].step == 3);
+  CHECK(history.evaluations[1].depths == std::vector<double>{1.25, 2.5});
+  CHECK(history.evaluations[1].acceptance.empty());
+  CHECK(history.peak_memory_bytes == 900);
+  CHECK(history.tokens_at(0) == 0);
+  CHECK(history.tokens_at(2) == 2048);
+  CHECK(history.seconds_at(3) == 1.5);
+}
+
+TEST_CASE("acceptance is read where it is reported") {
+  const TemporaryFolder folder;
+  const auto path = folder.write(
+      "m.jsonl",
+      R"({"kind": "evaluation", "step": 4, "main_loss": 1, "mtp1_loss": 2, "mtp1_acceptance": 0.5, "mtp2_acceptance": null, "accepted_length": 1.5})"
+      "\n");
+  const MetricsHistory history = read_metrics(path.string());
+  REQUIRE(history.evaluations.size() == 1);
+  REQUIRE(history.evaluations[0].acceptance.size() == 2);
+  CHECK(history.evaluations[0].acceptance[0] == 0.5);
+  CHECK(std::isnan(history.evaluations[0].acceptance[1]));
+  CHECK(history.evaluations[0].accepted_length == 1.5);
+}
+
+TEST_CASE("metrics may be missing or torn at the end, but nothing else") {
+  const TemporaryFolder folder;
+  CHECK(read_metrics((folder / "none.jsonl").string()).steps.empty());
+  const std::string line = R"({"kind": "evaluation", "step": 4, "main_loss": 1})";
+  CHECK(read_metrics(folder.write("torn.jsonl", line + "\n" + line.substr(0, 30)).string())
+            .evaluations.size() == 1);
+  CHECK_THROWS_WITH(read_metrics(folder.write("bad.jsonl", line + "\n{}\n" + line + "\n").string()),
+                    contains("bad.jsonl:2: "));
+}
+
+TEST_CASE("fields of CSV are quoted where they must be") {
+  CHECK(csv_line({"a", "", "1.5"}) == "a,,1.5\n");
+  CHECK(csv_line({"a, b", "say \"c\"", "d\ne"}) == "\"a, b\",\"say \"\"c\"\"\",\"d\ne\"\n");
+}
