@@ -1,0 +1,115 @@
+// Charts: ticks that people expect, and SVG that any reader of XML takes.
+#include "io/chart.h"
+
+#include <cmath>
+
+#include "tests/support/catch.h"
+#include "tests/support/xml.h"
+
+using namespace foretoken;
+using namespace foretoken::testing;
+
+namespace {
+
+int count(const std::string& text, const std::string& part) {
+  int found = 0;
+  for (std::size_t at = text.find(part); at != std::string::npos; at = text.find(part, at + 1)) ++found;
+  return found;
+}
+
+LineChart example() {
+  return {.title = "Loss & <time>",
+          .x = {.title = "tokens"},
+          .y = {.title = "loss, nats per token"},
+          .lines = {{.name = "\"a\" & b", .colour = 0, .x = {0, 1e6, 2e6}, .y = {5, 3, 2}, .marked = true},
+                    {.name = "c", .colour = 1, .x = {0, 1e6, 2e6}, .y = {4, NAN, 1.5}}}};
+}
+
+}  // namespace
+
+TEST_CASE("the check of XML sees what it is for") {
+  CHECK(xml_fault("<a x=\"1\"><b/>text &amp; more</a>") == "");
+  CHECK(xml_fault("<!DOCTYPE html>\n<a/>\n") == "");
+  for (const char* bad : {"", "<a>", "<a></b>", "<a/><a/>", "<a>&</a>", "<a x=1/>", "<a x=\"1\" x=\"2\"/>",
+                          "<a x=\"<\"/>", "text<a/>", "<a", "<a b=\"c/>", "< a/>"}) {
+    INFO(bad);
+    CHECK(xml_fault(bad) != "");
+  }
+}
+
+TEST_CASE("ticks are round, inside the range and about as many as asked for") {
+  CHECK(round_ticks(0, 10, 5) == std::vector<double>{0, 2, 4, 6, 8, 10});
+  CHECK(round_ticks(0, 1, 4) == std::vector<double>{0, 0.25, 0.5, 0.75, 1});
+  CHECK(round_ticks(0.013, 0.0295, 4) == std::vector<double>{0.015, 0.02, 0.025});
+  CHECK(round_ticks(-30, 25, 5) == std::vector<double>{-20, 0, 20});
+  CHECK(round_ticks(3, 3, 5) == std::vector<double>{3});
+  for (const double high : {1.0, 1.7, 3e-9, 4.2e12, 99.0, 101.0}) {
+    const auto ticks = round_ticks(0, high, 6);
+    INFO(high);
+    CHECK((ticks.size() >= 4 && ticks.size() <= 8));
+    CHECK(ticks.back() <= high * (1 + 1e-9));
+  }
+}
+
+TEST_CASE("logarithmic ticks are more where the range is small") {
+  CHECK(logarithmic_ticks(1, 1000) == std::vector<double>{1, 2, 5, 10, 20, 50, 100, 200, 500, 1000});
+  CHECK(logarithmic_ticks(1.4, 5.6) == std::vector<double>{1.5, 2, 3, 4, 5});
+  CHECK(logarithmic_ticks(1.01, 1.09).size() >= 3);
+}
+
+TEST_CASE("numbers are short and say their power of a thousand") {
+  CHECK(short_number(0) == "0");
+  CHECK(short_number(-0.25) == "-0.25");
+  CHECK(short_number(9999) == "9999");
+  CHECK(short_number(12500) == "12.5 K");
+  CHECK(short_number(1.5e6) == "1.5 M");
+  CHECK(short_number(2e9) == "2 G");
+  CHECK(short_number(0.1 + 0.2) == "0.3");
+}
+
+TEST_CASE("a line chart is well-formed and leaves a gap for what is not finite") {
+  const std::string svg = to_svg(example());
+  CHECK(xml_fault(svg) == "");
+  CHECK_THAT(svg, contains("Loss &amp; &lt;time&gt;") && contains("&quot;a&quot; &amp; b") &&
+                      contains(">1.5 M<") && contains("loss, nats per token"));
+  CHECK(count(svg, "<circle") == 3);
+  const std::size_t second = svg.find("d=\"", svg.find("d=\"") + 1);
+  const std::string path = svg.substr(second, svg.find('"', second + 3) - second);
+  CHECK(count(path, "M") == 2);  // broken in two
+  CHECK(count(svg, "nan") == 0);
+}
+
+TEST_CASE("a chart of nothing, of one point and of many is well-formed") {
+  LineChart chart = example();
+  chart.lines = {};
+  CHECK(xml_fault(to_svg(chart)) == "");
+  chart.lines = {{.name = "one", .x = {3}, .y = {2}, .marked = true}};
+  CHECK(xml_fault(to_svg(chart)) == "");
+  chart.y.logarithmic = true;
+  for (int i = 0; i < 25; ++i) {
+    ChartLine line{.name = "line", .colour = i};
+    for (int x = 0; x < 5000; ++x) {
+      line.x.push_back(x);
+      line.y.push_back(i - 3 + 1.0 / (x + 1));
+    }
+    chart.lines.push_back(line);
+  }
+  const std::string svg = to_svg(chart);
+  CHECK(xml_fault(svg) == "");
+  CHECK(svg.size() < 150'000);  // lines of many points are thinned
+  CHECK_THAT(svg, contains("stroke-dasharray"));
+  CHECK(count(svg, "nan") + count(svg, "inf") == 0);
+}
+
+TEST_CASE("a bar chart is well-formed, with its labels and its reference") {
+  const std::string svg =
+      to_svg(BarChart{.title = "Memory",
+                      .axis = "GiB",
+                      .bars = {{.name = "D = 0", .value = 1, .label = "1.00 (2 GiB)"},
+                               {.name = "D = 1", .colour = 1, .value = 1.2, .label = "<1.20>"}},
+                      .reference = 1});
+  CHECK(xml_fault(svg) == "");
+  CHECK_THAT(svg, contains("1.00 (2 GiB)") && contains("&lt;1.20&gt;") && contains("stroke-dasharray"));
+  CHECK(count(svg, "<rect") == 3);  // the ground and two bars
+  CHECK(xml_fault(to_svg(BarChart{.title = "", .axis = "", .bars = {}, .reference = {}})) == "");
+}
