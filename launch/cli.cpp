@@ -129,6 +129,36 @@ CLI::App* add_inspect(CLI::App& app, InspectArguments& into) {
   return command;
 }
 
+CLI::App* add_study(CLI::App& app, StudyArguments& into) {
+  CLI::App* command =
+      app.add_subcommand("study", "Run the points of a sweep one after another and report them side by side");
+  command->add_option("SWEEP", into.sweep, "sweep file (TOML): a configuration and what is varied in it")
+      ->required();
+  command->add_option(
+      "--launcher", into.launcher,
+      "command that starts the ranks, instead of the sweep's; {ranks} stands for their number");
+  command->add_option("--set", into.sets, "section.key=value over every point; may be repeated")
+      ->take_all()
+      ->allow_extra_args(false);
+  command->footer(
+      "Points that are done are not run again: the same command goes on with an interrupted study.\n"
+      "\nA sweep file is a configuration file with\n\n"
+      "  [study]\n"
+      "  base = \"quickstart.toml\"                # a configuration beside this file, applied first\n"
+      "  ranks = 2                               # of every point, default 1\n"
+      "  directory = \"runs/study\"                # where all is written, default runs/NAME\n"
+      "  launcher = \"mpirun -n {ranks}\"          # default\n\n"
+      "  [axes]                                  # every combination is a point\n"
+      "  mtp.kind = [\"parallel\", \"linear\"]\n"
+      "  mtp.depths = [1, 2]\n\n"
+      "  [[points]]                              # and points of their own\n"
+      "  name = \"no heads\"\n"
+      "  ranks = 1\n"
+      "  mtp.depths = 0\n"
+      "\nExample:\n  foretoken study launch/configs/study_cpu.toml");
+  return command;
+}
+
 /// The settings of the run that is resumed or started from first, then the file, then the flags.
 Config resolve_config(const TrainFlags& flags) {
   Config config;
@@ -171,6 +201,7 @@ Command parse_command_line(const std::vector<std::string>& arguments) {
   EvaluateArguments evaluate_arguments;
   GenerateArguments generate_arguments;
   InspectArguments inspect_arguments;
+  StudyArguments study_arguments;
 
   CLI::App app("Foretoken trains language models that predict several tokens ahead.", "foretoken");
   app.set_version_flag("--version", "foretoken " FORETOKEN_VERSION);
@@ -180,6 +211,7 @@ Command parse_command_line(const std::vector<std::string>& arguments) {
   const CLI::App* train = add_train(app, train_flags);
   const CLI::App* evaluate = add_evaluate(app, evaluate_arguments);
   const CLI::App* generate = add_generate(app, generate_arguments);
+  const CLI::App* study = add_study(app, study_arguments);
   add_inspect(app, inspect_arguments);
 
   const auto chosen = [&]() -> const CLI::App* {
@@ -203,6 +235,7 @@ Command parse_command_line(const std::vector<std::string>& arguments) {
   if (chosen() == train) return finish_train(train_flags);
   if (chosen() == evaluate) return finish_evaluate(evaluate_arguments);
   if (chosen() == generate) return finish_generate(generate_arguments);
+  if (chosen() == study) return study_arguments;
   return inspect_arguments;
 }
 

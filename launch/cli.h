@@ -9,6 +9,7 @@
 #include "launch/config.h"
 #include "launch/evaluate.h"
 #include "launch/generate.h"
+#include "launch/study.h"
 #include "launch/tokenize.h"
 #include "launch/train.h"
 
@@ -29,8 +30,8 @@ struct InspectArguments {
   bool verify = false;
 };
 
-using Command = std::variant<PrintText, TokenizeOptions, TrainCommand, EvaluateArguments, GenerateArguments,
-                             InspectArguments>;
+using Command = std::variant<PrintText, TokenizeOptions, TrainCommand, StudyArguments, EvaluateArguments,
+                             GenerateArguments, InspectArguments>;
 
 /// The arguments behind the program's name. A UsageError for what it does not understand.
 Command parse_command_line(const std::vector<std::string>& arguments);

@@ -10,32 +10,13 @@
 
 #include <fmt/format.h>
 #include <fmt/ranges.h>
-#include <toml++/toml.h>
 
+#include "launch/config_toml.h"
 #include "launch/options.h"
 #include "runtime/error.h"
 
 namespace foretoken {
 namespace {
-
-std::string type_in_words(const toml::node& node) {
-  switch (node.type()) {
-    case toml::node_type::table:
-      return "a table";
-    case toml::node_type::array:
-      return "a list";
-    case toml::node_type::string:
-      return "a string";
-    case toml::node_type::integer:
-      return "an integer";
-    case toml::node_type::floating_point:
-      return "a number with a fraction";
-    case toml::node_type::boolean:
-      return "a boolean";
-    default:
-      return "a date or time";
-  }
-}
 
 /// `where` begins every message: "train.toml:12: [model] hidden_size".
 void check_domain(const Option& option, double value, const std::string& where) {
@@ -112,18 +93,6 @@ OptionValue value_of(const Option& option, const toml::node& node, const std::st
   throw wrong_type(node);
 }
 
-toml::table parse(std::string_view text, const std::string& name) {
-  try {
-    return toml::parse(text);
-  } catch (const toml::parse_error& error) {
-    throw UsageError("{}:{}: {}", name, error.source().begin.line, error.description());
-  }
-}
-
-std::string line_of(const std::string& name, const toml::source_region& source) {
-  return fmt::format("{}:{}", name, source.begin.line);
-}
-
 void apply(Config& config, const Option& option, const toml::node& node, const std::string& where,
            const std::string& origin) {
   option.set(config, value_of(option, node, where));
@@ -152,11 +121,52 @@ toml::table parse_flag_value(const Option& option, const std::string& text, cons
 
 }  // namespace
 
-void apply_toml(Config& config, std::string_view text, const std::string& name) {
-  const toml::table file = parse(text, name);
+std::string type_in_words(const toml::node& node) {
+  switch (node.type()) {
+    case toml::node_type::table:
+      return "a table";
+    case toml::node_type::array:
+      return "a list";
+    case toml::node_type::string:
+      return "a string";
+    case toml::node_type::integer:
+      return "an integer";
+    case toml::node_type::floating_point:
+      return "a number with a fraction";
+    case toml::node_type::boolean:
+      return "a boolean";
+    default:
+      return "a date or time";
+  }
+}
+
+toml::table parse_toml(std::string_view text, const std::string& name) {
+  try {
+    return toml::parse(text);
+  } catch (const toml::parse_error& error) {
+    throw UsageError("{}:{}: {}", name, error.source().begin.line, error.description());
+  }
+}
+
+std::string line_of(const std::string& name, const toml::node& node) {
+  return fmt::format("{}:{}", name, node.source().begin.line);
+}
+
+void apply_key(Config& config, const std::string& section, const std::string& key, const toml::node& node,
+               const std::string& name) {
+  const std::string origin = line_of(name, node);
+  const std::string where = fmt::format("{}: [{}] {}", origin, section, key);
+  const Option* option = find_option(section, key);
+  if (option == nullptr) throw UsageError("{}: unknown key{}", where, suggestion(section, key));
+  apply(config, *option, node, where, origin);
+}
+
+void apply_table(Config& config, const toml::table& file, const std::string& name,
+                 const std::set<std::string_view>& others) {
   for (const auto& [section_key, section_node] : file) {
     const std::string section(section_key.str());
-    const std::string section_origin = line_of(name, section_node.source());
+    if (others.contains(section)) continue;
+    const std::string section_origin = line_of(name, section_node);
     const toml::table* table = section_node.as_table();
     if (table == nullptr)
       throw UsageError("{}: {}: expected a [section], found {}{}", section_origin, section,
@@ -164,23 +174,24 @@ void apply_toml(Config& config, std::string_view text, const std::string& name) 
     if (std::none_of(options().begin(), options().end(),
                      [&](const Option& option) { return option.section == section; }))
       throw UsageError("{}: [{}]: unknown section{}", section_origin, section, suggestion(section, ""));
-    for (const auto& [key_view, node] : *table) {
-      const std::string key(key_view.str());
-      const std::string origin = line_of(name, node.source());
-      const std::string where = fmt::format("{}: [{}] {}", origin, section, key);
-      const Option* option = find_option(section, key);
-      if (option == nullptr) throw UsageError("{}: unknown key{}", where, suggestion(section, key));
-      apply(config, *option, node, where, origin);
-    }
+    for (const auto& [key, node] : *table) apply_key(config, section, std::string(key.str()), node, name);
   }
 }
 
-void apply_toml_file(Config& config, const std::string& path) {
+void apply_toml(Config& config, std::string_view text, const std::string& name) {
+  apply_table(config, parse_toml(text, name), name);
+}
+
+std::string read_toml_file(const std::string& path) {
   std::ifstream file(path, std::ios::binary);
   std::ostringstream text;
   if (!file || !(text << file.rdbuf()))
     throw UsageError("{}: the configuration cannot be read: {}", path, std::strerror(errno));
-  apply_toml(config, text.str(), path);
+  return text.str();
+}
+
+void apply_toml_file(Config& config, const std::string& path) {
+  apply_toml(config, read_toml_file(path), path);
 }
 
 void apply_sets(Config& config, const std::vector<std::string>& sets) {

@@ -26,6 +26,7 @@ struct RunCommand {
   int operator()(const InspectArguments& arguments) const {
     return inspect(arguments.path, arguments.verify, std::cout);
   }
+  int operator()(const StudyArguments& arguments) const { return study(arguments); }
 };
 
 }  // namespace

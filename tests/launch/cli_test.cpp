@@ -6,6 +6,7 @@
 #include "io/run_directory.h"
 #include "launch/config_loader.h"
 #include "launch/options.h"
+#include "launch/sweep.h"
 #include "runtime/error.h"
 #include "tests/support/catch.h"
 #include "tests/support/temporary_folder.h"
@@ -34,7 +35,7 @@ std::string printed(const std::vector<std::string>& arguments) {
 
 TEST_CASE("help names every command, and every command's help has an example") {
   const std::string help = printed({"--help"});
-  for (const std::string command : {"tokenize", "train", "evaluate", "generate", "inspect"}) {
+  for (const std::string command : {"tokenize", "train", "study", "evaluate", "generate", "inspect"}) {
     CHECK_THAT(help, contains("  " + command + " "));
     CHECK_THAT(printed({command, "--help"}),
                contains("Example:\n") && contains("foretoken " + command + " "));
@@ -61,12 +62,13 @@ TEST_CASE("a bad command line is refused with the way to the help") {
   CHECK_THAT(refusal({"evaluate", "runs/x", "--data", "d.h5", "--set", "parallel.qq=1"}),
              StartsWith("--set parallel.qq=1: unknown key"));
   CHECK_THAT(refusal({"inspect"}), contains("PATH"));
+  CHECK_THAT(refusal({"study"}), contains("SWEEP"));
   CHECK_THAT(refusal({"train", "--stop-after", "0"}), contains("--stop-after"));
   CHECK_THAT(refusal({"train", "a.toml", "b.toml"}), contains("see foretoken train --help"));
   CHECK_THAT(refusal({"train", "--resume", "r", "--run-directory", "d"}), contains("--run-directory"));
 }
 
-TEST_CASE("tokenize, evaluate and inspect take their arguments") {
+TEST_CASE("tokenize, evaluate, inspect and study take their arguments") {
   const auto tokenize = std::get<TokenizeOptions>(parse_command_line(
       {"tokenize", "a", "b", "-o", "d.h5", "--validation-output", "v.h5", "--validation-fraction", "0.25"}));
   CHECK(tokenize.paths == std::vector<std::filesystem::path>{"a", "b"});
@@ -86,6 +88,12 @@ TEST_CASE("tokenize, evaluate and inspect take their arguments") {
   const auto inspect = std::get<InspectArguments>(parse_command_line({"inspect", "runs/x", "--verify"}));
   CHECK(inspect.path == "runs/x");
   CHECK(inspect.verify);
+
+  const auto study = std::get<StudyArguments>(
+      parse_command_line({"study", "s.toml", "--launcher", "srun -n {ranks}", "--set", "train.steps=5"}));
+  CHECK(study.sweep == "s.toml");
+  CHECK(study.launcher == "srun -n {ranks}");
+  CHECK(study.sets == std::vector<std::string>{"train.steps=5"});
 }
 
 TEST_CASE("train applies the file, then the flags") {
@@ -178,7 +186,10 @@ TEST_CASE("every example configuration loads and fits together") {
   int examples = 0;
   for (const auto& file : std::filesystem::directory_iterator(configs)) {
     INFO(file.path());
-    CHECK_NOTHROW(parse_command_line({"train", file.path().string(), "--print-config"}));
+    if (file.path().filename().string().starts_with("study_"))
+      CHECK(read_sweep(file.path().string(), {}).points.size() > 2);
+    else
+      CHECK_NOTHROW(parse_command_line({"train", file.path().string(), "--print-config"}));
     ++examples;
   }
   CHECK(examples > 0);

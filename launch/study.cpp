@@ -1,0 +1,224 @@
+#include "launch/study.h"
+
+#include <cerrno>
+#include <chrono>
+#include <cstring>
+#include <fcntl.h>
+#include <filesystem>
+#include <fstream>
+#include <sys/file.h>
+#include <unistd.h>
+
+#include <fmt/format.h>
+
+#include "io/checkpoint_directory.h"
+#include "io/metrics.h"
+#include "launch/config_loader.h"
+#include "launch/console.h"
+#include "launch/options.h"
+#include "launch/stop_signal.h"
+#include "launch/study_report.h"
+#include "launch/subprocess.h"
+#include "launch/sweep.h"
+#include "runtime/error.h"
+
+namespace foretoken {
+
+namespace {
+
+namespace fs = std::filesystem;
+
+/// Keeps a second study out of the folder while it lives.
+class FolderLock {
+ public:
+  explicit FolderLock(const std::string& directory) {
+    const std::string path = directory + "/.lock";
+    file_ = open(path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0666);
+    if (file_ < 0) throw DataError("study: {}: cannot be made: {}", path, std::strerror(errno));
+    if (flock(file_, LOCK_EX | LOCK_NB) == 0) return;
+    close(file_);
+    throw UsageError("study: {}: another study is running there", directory);
+  }
+  ~FolderLock() { close(file_); }
+  FolderLock(const FolderLock&) = delete;
+  FolderLock& operator=(const FolderLock&) = delete;
+
+ private:
+  int file_;
+};
+
+/// What a point was given before must be what it is given now: else its row would tell of other settings.
+void require_same_settings(const SweepPoint& point, const std::string& config_path) {
+  if (!fs::exists(config_path)) return;
+  Config before;
+  apply_toml_file(before, config_path);
+  for (const Option& option : options())
+    if (option.get(before) != option.get(point.config))
+      throw UsageError(
+          "study: point \"{}\" has begun with {} {}, but is to have {}: give it another name, or "
+          "remove {}",
+          point.name, option.name(), to_toml(option.get(before)), to_toml(option.get(point.config)),
+          fs::path(config_path).parent_path().string());
+}
+
+/// The line of a failed run that says why: ours if there is one, else the last.
+std::string reason_in(const std::string& output_file) {
+  std::ifstream file(output_file);
+  std::string reason, last;
+  for (std::string line; std::getline(file, line);) {
+    if (line.starts_with("[rank ") || line.starts_with("foretoken: ")) reason = line;
+    if (!line.empty()) last = line;
+  }
+  return reason.empty() ? last : reason;
+}
+
+/// On a terminal the latest line of the run's log, in place.
+class LatestLine {
+ public:
+  explicit LatestLine(std::string log) : log_(std::move(log)) {}
+  ~LatestLine() { show(""); }
+
+  void update() {
+    if (!terminal_ || ++calls_ % 5 != 0) return;
+    std::ifstream file(log_);
+    file.seekg(0, std::ios::end);
+    file.seekg(-std::min<std::streamoff>(file.tellg(), 400), std::ios::cur);
+    std::string latest;
+    for (std::string line; std::getline(file, line);)
+      if (line.starts_with("step ")) latest = line;
+    show(latest);
+  }
+
+ private:
+  void show(const std::string& text) const {
+    if (!terminal_) return;
+    fmt::print("\r\x1b[K{}", text.substr(0, 100));
+    std::fflush(stdout);
+  }
+
+  std::string log_;
+  bool terminal_ = isatty(STDOUT_FILENO) != 0;
+  int calls_ = 0;
+};
+
+class Study {
+ public:
+  Study(Sweep sweep, std::string sweep_file)
+      : sweep_(std::move(sweep)),
+        sweep_file_(std::move(sweep_file)),
+        lock_(made(sweep_.directory)),
+        console_(true) {
+    for (const SweepPoint& point : sweep_.points)
+      require_same_settings(point, folder(point) + "/config.toml");
+    console_.open_log(sweep_.directory + "/log.txt");
+  }
+
+  int run() {
+    catch_stop_signals();
+    console_.line(fmt::format("study      {}: {} points in {}, by {}", sweep_.title, sweep_.points.size(),
+                              sweep_.directory, sweep_.launcher));
+    for (std::size_t i = 0; i < sweep_.points.size() && stop_signal() == 0; ++i) {
+      const SweepPoint& point = sweep_.points[i];
+      label_ = fmt::format("point {}/{}  {}", i + 1, sweep_.points.size(), point.name);
+      if (outcome_of(folder(point)).exit_code == 0)
+        console_.line(label_ + ": was done before");
+      else
+        run_point(point);
+    }
+    write_report(sweep_, sweep_file_);
+    return finish();
+  }
+
+ private:
+  static const std::string& made(const std::string& directory) {
+    std::error_code error;
+    fs::create_directories(directory, error);
+    if (error) throw DataError("study: {}: cannot be made: {}", directory, error.message());
+    return directory;
+  }
+
+  std::string folder(const SweepPoint& point) const { return sweep_.directory + "/" + point.name; }
+
+  std::string command(const SweepPoint& point, bool resumed) const {
+    std::string line = sweep_.launcher;
+    for (std::size_t at = line.find("{ranks}"); at != std::string::npos; at = line.find("{ranks}"))
+      line.replace(at, std::strlen("{ranks}"), std::to_string(point.ranks));
+    const std::string program = shell_quoted(fs::read_symlink("/proc/self/exe").string());
+    const std::string run = shell_quoted(folder(point) + "/run");
+    if (resumed) return fmt::format("{} {} train --resume {}", line, program, run);
+    return fmt::format("{} {} train {} --run-directory {}", line, program,
+                       shell_quoted(folder(point) + "/config.toml"), run);
+  }
+
+  void run_point(const SweepPoint& point) {
+    const fs::path run = folder(point) + "/run";
+    const std::string output = folder(point) + "/output.txt";
+    const bool resumed = fs::exists(run) && !list_checkpoints(run / "checkpoints").empty();
+    if (!resumed) {
+      std::error_code error;
+      if (fs::remove_all(run, error); error)
+        throw DataError("study: {}: cannot be removed: {}", run.string(), error.message());
+      made(folder(point));
+      write_file(folder(point) + "/config.toml", to_toml(point.config));
+    }
+    console_.line(fmt::format("{}: {} on {} rank{}", label_, resumed ? "goes on" : "starts", point.ranks,
+                              point.ranks == 1 ? "" : "s"));
+    const auto start = std::chrono::steady_clock::now();
+    int code = 0;
+    {
+      LatestLine latest((run / "log.txt").string());
+      code = run_command(command(point, resumed), output, [&] { latest.update(); });
+    }
+    const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+    const double before = resumed ? outcome_of(folder(point)).seconds : 0;
+    write_outcome(folder(point), {.exit_code = code, .seconds = before + seconds});
+    tell(point, code, seconds, output);
+    write_report(sweep_, sweep_file_);
+  }
+
+  void tell(const SweepPoint& point, int code, double seconds, const std::string& output) {
+    const std::string time = duration_in_words(seconds);
+    if (code == 0)
+      return console_.line(
+          fmt::format("{}: done in {}, {}", label_, time, summary(result_of(sweep_, point))));
+    if (code == static_cast<int>(ExitCode::resumable))
+      return console_.line(fmt::format("{}: stopped after {} with a checkpoint", label_, time));
+    console_.warn(fmt::format("{}: failed with code {} after {}: {}; see {}", label_, code, time,
+                              reason_in(output), output));
+  }
+
+  int finish() {
+    int done = 0, first_code = 0;
+    for (const SweepPoint& point : sweep_.points) {
+      const std::optional<int> code = outcome_of(folder(point)).exit_code;
+      done += code == 0;
+      if (first_code == 0 && code) first_code = *code;
+    }
+    const auto points = static_cast<int>(sweep_.points.size());
+    console_.line(fmt::format("{:<11}{} of {} points; {}/study.html and study.csv",
+                              done == points ? "done" : "ended", done, points, sweep_.directory));
+    if (done < points && stop_signal() != 0) {
+      console_.line("stopped    go on with the same command");
+      return static_cast<int>(ExitCode::resumable);
+    }
+    return first_code;
+  }
+
+  Sweep sweep_;
+  std::string sweep_file_;
+  FolderLock lock_;
+  Console console_;
+  std::string label_;  // of the point whose turn it is
+};
+
+}  // namespace
+
+int study(const StudyArguments& arguments) {
+  Sweep sweep = read_sweep(arguments.sweep, arguments.sets);
+  if (!arguments.launcher.empty()) sweep.launcher = arguments.launcher;
+  if (sweep.launcher.find("{ranks}") == std::string::npos)
+    throw UsageError("study: launcher \"{}\" does not say {{ranks}}", sweep.launcher);
+  return Study(std::move(sweep), arguments.sweep).run();
+}
+
+}  // namespace foretoken
