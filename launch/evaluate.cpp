@@ -6,7 +6,6 @@
 #include "launch/config_validator.h"
 #include "launch/console.h"
 #include "launch/evaluation.h"
-#include "launch/newest_checkpoint.h"
 #include "launch/ranks.h"
 #include "launch/resume.h"
 #include "parallel/shared_weights.h"

@@ -13,7 +13,6 @@
 
 #include "launch/config_loader.h"
 #include "launch/console.h"
-#include "launch/newest_checkpoint.h"
 #include "launch/ranks.h"
 #include "launch/resume.h"
 #include "launch/text_stream.h"
@@ -93,8 +92,7 @@ class Transcript {
 /// The checkpoint's settings, but for what is of training alone. The same seed gives the same text: nothing
 /// is chosen by timing.
 Config config_of(const Checkpoint& checkpoint, const GenerateArguments& arguments) {
-  Config config;
-  apply_toml(config, checkpoint.info().config, (checkpoint.directory() / "manifest.json").string());
+  Config config = settings_of(checkpoint);
   config.run.device = arguments.device;
   config.origins["run.device"] = "--device";
   config.parallel.threads = 0;
@@ -109,10 +107,7 @@ void load_weights(const GenerateArguments& arguments, const Config& config, cons
   std::vector<StatePiece> pieces;
   for (const ParameterUnit& unit : parameters.units())
     for (const ParameterSpec& spec : unit.specs)
-      pieces.push_back({.kind = "model",
-                        .spec = &spec,
-                        .range = {0, spec.shape.elements()},
-                        .data = parameters.value(spec.name)});
+      pieces.push_back(weight_piece(parameters, spec));
   load_checkpoint(arguments.path, config, to_string(tokenizer.identity()), pieces, stream, world, console);
   parameters.round_weights(stream);
 }
