@@ -106,8 +106,7 @@ void load_weights(const GenerateArguments& arguments, const Config& config, cons
                   Parameters& parameters, Stream& stream, MpiCommunicator& world, Console& console) {
   std::vector<StatePiece> pieces;
   for (const ParameterUnit& unit : parameters.units())
-    for (const ParameterSpec& spec : unit.specs)
-      pieces.push_back(weight_piece(parameters, spec));
+    for (const ParameterSpec& spec : unit.specs) pieces.push_back(weight_piece(parameters, spec));
   load_checkpoint(arguments.path, config, to_string(tokenizer.identity()), pieces, stream, world, console);
   parameters.round_weights(stream);
 }

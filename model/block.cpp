@@ -54,8 +54,7 @@ Block::Block(const ModelConfig& config, const Parameters& parameters, const std:
       weight_(weights(parameters, parameters.weights(), prefix)),
       gradient_(weights(parameters, parameters.gradients(), prefix)) {}
 
-Block::Weights Block::weights(const Parameters& parameters, const Tensor& flat,
-                              const std::string& prefix) {
+Block::Weights Block::weights(const Parameters& parameters, const Tensor& flat, const std::string& prefix) {
   const auto single = [&](const char* name) {
     return Parameters::view(flat, parameters.spec(prefix + name));
   };

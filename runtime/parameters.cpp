@@ -52,7 +52,8 @@ Tensor Parameters::fused(const Tensor& flat, std::span<const std::string> names)
       throw DefectError("parameters: {} does not follow {} in one matrix", name, first.name);
     rows += part.shape[0];
   }
-  return !flat.defined() ? Tensor{} : flat.flat(first.offset, rows * first.shape[1]).view({rows, first.shape[1]});
+  return !flat.defined() ? Tensor{}
+                         : flat.flat(first.offset, rows * first.shape[1]).view({rows, first.shape[1]});
 }
 
 void Parameters::initialize(Stream& stream, std::uint64_t seed) {

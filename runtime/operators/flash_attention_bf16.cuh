@@ -8,8 +8,8 @@
 
 #include <cmath>
 
-#include "runtime/operators/flash_attention_kernels.h"
 #include "runtime/cuda/hopper.cuh"
+#include "runtime/operators/flash_attention_kernels.h"
 
 namespace foretoken::cuda::flash {
 
