@@ -30,12 +30,9 @@ int evaluate(const EvaluateArguments& arguments) {
     const TokenDataset dataset(arguments.data);
     validate_vocabulary(config, dataset.tokenizer().vocab_size, arguments.data);
     Session session(world, config, resolve_grid(config, world.size()), Session::Purpose::evaluate);
-    std::vector<StatePiece> pieces;
-    for (const ParameterUnit& unit : session.model().parameters().units())
-      for (const ParameterSpec& spec : unit.specs)
-        pieces.push_back(weight_piece(session.model().parameters(), spec));
-    const CheckpointInfo info = load_checkpoint(arguments.path, config, to_string(dataset.tokenizer()),
-                                                pieces, session.stream(), world, console);
+    const CheckpointInfo info =
+        load_checkpoint(arguments.path, config, to_string(dataset.tokenizer()),
+                        weight_pieces(session.model().parameters()), session.stream(), world, console);
     session.model().parameters().round_weights(session.stream());
     restore_objective(session.objective(), info, config);
     check_replicas(session.stream(), session.model().parameters(), session.groups());

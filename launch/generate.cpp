@@ -104,10 +104,8 @@ Config config_of(const Checkpoint& checkpoint, const GenerateArguments& argument
 
 void load_weights(const GenerateArguments& arguments, const Config& config, const Tokenizer& tokenizer,
                   Parameters& parameters, Stream& stream, MpiCommunicator& world, Console& console) {
-  std::vector<StatePiece> pieces;
-  for (const ParameterUnit& unit : parameters.units())
-    for (const ParameterSpec& spec : unit.specs) pieces.push_back(weight_piece(parameters, spec));
-  load_checkpoint(arguments.path, config, to_string(tokenizer.identity()), pieces, stream, world, console);
+  load_checkpoint(arguments.path, config, to_string(tokenizer.identity()), weight_pieces(parameters), stream,
+                  world, console);
   parameters.round_weights(stream);
 }
 
@@ -139,8 +137,6 @@ ExitCode run(const GenerateArguments& arguments, const std::vector<std::string>&
     longest = std::max(longest, tokens.back().size());
   }
   Device device(resolve_device(config, world));
-  const bool rounded =
-      device.stream().device() == DeviceKind::cuda && config.train.precision != TrainConfig::Precision::f32;
   if (arguments.speculate > 0 && config.mtp.depths == 0)
     console.warn(fmt::format("generate: the model has no prediction heads; --speculate {} is left out",
                              arguments.speculate));
@@ -150,7 +146,7 @@ ExitCode run(const GenerateArguments& arguments, const std::vector<std::string>&
   Decoder decoder(device.stream(),
                   {.model = config.model,
                    .mtp = mtp,
-                   .dtype = rounded ? DType::bf16 : DType::f32,
+                   .dtype = compute_dtype(config, device.stream().device()),
                    .sequences = sequences,
                    .positions = std::min(config.model.max_position_embeddings,
                                          static_cast<std::int64_t>(longest) + arguments.max_tokens),

@@ -95,6 +95,13 @@ StatePiece weight_piece(const Parameters& parameters, const ParameterSpec& spec)
           .data = parameters.value(spec.name)};
 }
 
+std::vector<StatePiece> weight_pieces(const Parameters& parameters) {
+  std::vector<StatePiece> pieces;
+  for (const ParameterUnit& unit : parameters.units())
+    for (const ParameterSpec& spec : unit.specs) pieces.push_back(weight_piece(parameters, spec));
+  return pieces;
+}
+
 Checkpoint newest_readable(const std::string& path) {
   std::string first_fault;
   for (const auto& directory : checkpoints_at(path)) try {

@@ -25,6 +25,8 @@ std::vector<CheckpointPiece> checkpoint_pieces(const std::vector<StatePiece>& pi
 
 /// A parameter of this rank as a checkpoint holds its value.
 StatePiece weight_piece(const Parameters& parameters, const ParameterSpec& spec);
+/// All of them.
+std::vector<StatePiece> weight_pieces(const Parameters& parameters);
 
 /// The newest checkpoint at `path` whose manifest can be read: it says what model to build. What loads from
 /// there names those that are passed over. A DataError where there is none.

@@ -75,6 +75,11 @@ Device::Options resolve_device(const Config& config, MpiCommunicator& world) {
   return options;
 }
 
+DType compute_dtype(const Config& config, DeviceKind device) {
+  const bool rounded = device == DeviceKind::cuda && config.train.precision != TrainConfig::Precision::f32;
+  return rounded ? DType::bf16 : DType::f32;
+}
+
 Session::Session(MpiCommunicator& world, const Config& config, const Grid& grid, Purpose purpose)
     : config_(config),
       device_(resolve_device(config, world)),
@@ -98,9 +103,7 @@ Session::Session(MpiCommunicator& world, const Config& config, const Grid& grid,
   options.layout = layout_;
   options.pp_rank = groups_.pp_rank;
   options.shape = {.rows = config.train.microbatch, .length = config.data.sequence_length};
-  const bool rounded =
-      device_.stream().device() == DeviceKind::cuda && config.train.precision != TrainConfig::Precision::f32;
-  options.activations = rounded ? DType::bf16 : DType::f32;
+  options.activations = compute_dtype(config, stream().device());
   options.recompute = config.train.recompute;
   options.microbatches = shape.microbatches;
   options.slots = slots;

@@ -42,6 +42,9 @@ int resolve_threads(const Config& config, int local_ranks);
 /// choose one kind. A UsageError where a GPU is asked for and a rank sees none.
 Device::Options resolve_device(const Config& config, MpiCommunicator& world);
 
+/// What layers compute in: train.precision, on that kind of device.
+DType compute_dtype(const Config& config, DeviceKind device);
+
 class Session {
  public:
   enum class Purpose { train, evaluate };
