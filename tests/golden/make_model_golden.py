@@ -97,6 +97,32 @@ def mask(document_start, within_documents):
     return torch.zeros(B, 1, T, T).masked_fill(~allowed[:, None], float("-inf"))
 
 
+def rounding_noise(modules, parameters, step, exact):
+    """What rounding to bf16 does to every object of this model: the largest relative error over 200 steps with weights in
+    bf16 and the output of every layer off by up to 2^-8 of itself, bf16's largest rounding error."""
+    def relative(actual, expected):
+        return ((actual - expected).norm() / expected.norm()).item()
+
+    generator = torch.Generator().manual_seed(1)
+
+    def off(x):
+        return x * (1 + (2 * torch.rand(x.shape, generator=generator) - 1) * 2**-8)
+
+    def hook(module, inputs, output):
+        return tuple(map(off, output)) if isinstance(output, tuple) else off(output)
+
+    for parameter in parameters:
+        parameter.data = parameter.data.bfloat16().float()
+    kinds = (nn.Linear, nn.Embedding, LlamaRMSNorm, LlamaDecoderLayer)
+    for module in (m for each in modules for m in each.modules() if isinstance(m, kinds)):
+        module.register_forward_hook(hook)
+    largest = dict.fromkeys(exact, 0.0)
+    for _ in range(200):
+        for name, value in step().items():
+            largest[name] = max(largest[name], relative(value, exact[name]))
+    return largest
+
+
 def case(file, name, *, kind="sequential", depths, tied=False, repeat=False, concat="embedding_first",
          trunk_hidden="normed", recycled_hidden="normed", residual_form="mlp", within_documents, seed=None):
     torch.manual_seed(seed or len(name))
@@ -118,17 +144,14 @@ def case(file, name, *, kind="sequential", depths, tied=False, repeat=False, con
     rotary = LlamaRotaryEmbedding(config)
     attention_mask = mask(document_start, within_documents)
     position = torch.arange(T)[None].expand(B, T)
-    # Decoder layers one by one: LlamaModel's own output is normed, and some conventions need the raw one.
-    raw = model.model.embed_tokens(tokens[:, :T])
-    rope = rotary(raw, position)
+    parameters = dict(model.named_parameters())
+    for k, module in enumerate(modules):
+        parameters |= dict(module.names(f"model.layers.{L + k}"))
+    weights = {name: parameter.detach().clone() for name, parameter in parameters.items()}
 
-    def run(layer, x):
+    def run(layer, x, rope):
         out = layer(x, attention_mask=attention_mask, position_ids=position, position_embeddings=rope)
         return out[0] if isinstance(out, tuple) else out
-
-    for layer in model.model.layers:
-        last_input, raw = raw, run(layer, raw)
-    normed = model.model.norm(raw)
 
     def head_loss(hidden, depth, output=model.lm_head):
         logits = output(hidden)
@@ -136,43 +159,54 @@ def case(file, name, *, kind="sequential", depths, tied=False, repeat=False, con
         valid = document_start[:, depth + 1 : depth + 1 + T] == document_start[:, :T]
         return logits, F.cross_entropy(logits[valid], target[valid])
 
-    outputs = [head_loss(normed, 0)]
-    trunk_normed = normed
-    for depth in range(1, depths + 1):
-        head = modules[0 if repeat else depth - 1]
-        if kind == "sequential":
-            convention = trunk_hidden if depth == 1 else recycled_hidden
-            embedded = head.enorm(model.model.embed_tokens(tokens[:, depth : depth + T]))
-            hidden = head.hnorm(normed if convention == "normed" else raw)
-            halves = [embedded, hidden] if concat == "embedding_first" else [hidden, embedded]
-            raw = run(head.layer, head.eh_proj(torch.cat(halves, -1)))
-            normed = head.norm(raw)
-            outputs.append(head_loss(normed, depth))
-        elif kind == "parallel":
-            outputs.append(head_loss(model.model.norm(run(head.layer, last_input)), depth))
-        elif kind == "residual":
-            outputs.append(head_loss(head(trunk_normed), depth))
-        else:
-            outputs.append(head_loss(trunk_normed, depth, head.head))
-    logits, losses = zip(*outputs)
-    total = losses[0] + sum(LAMBDA / depths * loss for loss in losses[1:])
-    total.backward()
+    def step():
+        """Losses, logits by depth, gradients by name."""
+        # Decoder layers one by one: LlamaModel's own output is normed, and some conventions need the raw one.
+        raw = model.model.embed_tokens(tokens[:, :T])
+        rope = rotary(raw, position)
+        for layer in model.model.layers:
+            last_input, raw = raw, run(layer, raw, rope)
+        normed = model.model.norm(raw)
 
-    parameters = dict(model.named_parameters())
-    for k, module in enumerate(modules):
-        parameters |= dict(module.names(f"model.layers.{L + k}"))
+        outputs = [head_loss(normed, 0)]
+        trunk_normed = normed
+        for depth in range(1, depths + 1):
+            head = modules[0 if repeat else depth - 1]
+            if kind == "sequential":
+                convention = trunk_hidden if depth == 1 else recycled_hidden
+                embedded = head.enorm(model.model.embed_tokens(tokens[:, depth : depth + T]))
+                hidden = head.hnorm(normed if convention == "normed" else raw)
+                halves = [embedded, hidden] if concat == "embedding_first" else [hidden, embedded]
+                raw = run(head.layer, head.eh_proj(torch.cat(halves, -1)), rope)
+                normed = head.norm(raw)
+                outputs.append(head_loss(normed, depth))
+            elif kind == "parallel":
+                outputs.append(head_loss(model.model.norm(run(head.layer, last_input, rope)), depth))
+            elif kind == "residual":
+                outputs.append(head_loss(head(trunk_normed), depth))
+            else:
+                outputs.append(head_loss(trunk_normed, depth, head.head))
+        logits, losses = zip(*outputs)
+        total = losses[0] + sum(LAMBDA / depths * loss for loss in losses[1:])
+        gradients = torch.autograd.grad(total, parameters.values())
+        return ({"losses": torch.stack(losses).detach().double()}
+                | {f"logits/{depth}": value.detach() for depth, value in enumerate(logits)}
+                | {f"gradients/{name}": value for name, value in zip(parameters, gradients)})
+
+    exact = step()
+    noise = rounding_noise([model, modules], parameters.values(), step, exact)
     group = file.create_group(name)
-    group.attrs.update(kind=kind, depths=depths, repeat=int(repeat), residual_form=residual_form, tied=int(tied), concat=concat, trunk_hidden=trunk_hidden,
-                       recycled_hidden=recycled_hidden, within_documents=int(within_documents), loss_weight=LAMBDA)
+    group.attrs.update(kind=kind, depths=depths, repeat=int(repeat), residual_form=residual_form, tied=int(tied),
+                       concat=concat, trunk_hidden=trunk_hidden, recycled_hidden=recycled_hidden,
+                       within_documents=int(within_documents), loss_weight=LAMBDA)
     group["tokens"] = tokens.int().numpy()
     group["document_start"] = document_start.int().numpy()
-    group["losses"] = torch.stack(losses).detach().double().numpy()
-    for depth in range(depths + 1):
-        group[f"logits/{depth}"] = logits[depth].detach().numpy()
-    for parameter_name, parameter in parameters.items():
-        group[f"weights/{parameter_name}"] = parameter.detach().numpy()
-        group[f"gradients/{parameter_name}"] = parameter.grad.numpy()
-    print(f"{name}: losses {[round(loss.item(), 6) for loss in losses]}")
+    for parameter_name, weight in weights.items():
+        group[f"weights/{parameter_name}"] = weight.numpy()
+    for object_name, value in exact.items():
+        group[object_name] = value.numpy()
+        group[object_name].attrs["rounding_noise"] = noise[object_name]
+    print(f"{name}: losses {[round(loss, 6) for loss in exact['losses'].tolist()]}")
 
 
 with h5py.File(sys.argv[1], "w", libver="earliest") as out:

@@ -25,16 +25,16 @@ TEST_CASE("on a GPU logits, losses and gradients equal PyTorch's in fp32") {
   }
 }
 
-// The bounds are PyTorch's own: in bf16 its logits on these models are off by up to 1.2 %, its gradients by
-// up to 4.5 % but for one tensor (11 %), its losses by 0.1 %.
-TEST_CASE("on a GPU in bf16 they are as near to PyTorch's fp32 values as PyTorch's bf16") {
+// Rounding is drawn 200 times in PyTorch for each object's noise; one draw more may lie somewhat above them
+// all.
+TEST_CASE(
+    "on a GPU in bf16 they are as near to PyTorch's fp32 values as roundings to bf16 leave them there") {
   const GoldenCase golden = GENERATE(from_range(golden_cases()));
   CAPTURE(golden.name);
   Device device({.kind = DeviceKind::cuda});
   for (const GoldenComparison& each : run_golden(device.stream(), golden, DType::bf16)) {
     INFO(each.object);
-    const double bound = each.object == "losses" ? 1e-3 : each.object.starts_with("logits") ? 1.2e-2 : 4.5e-2;
-    CHECK(relative_error(each.actual, each.expected) < bound);
+    CHECK(relative_error(each.actual, each.expected) < 1.5 * each.rounding_noise);
   }
 }
 

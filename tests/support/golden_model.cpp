@@ -69,6 +69,8 @@ std::vector<GoldenComparison> run_golden(Stream& stream, const GoldenCase& golde
         *results.emplace_back(GoldenComparison{.arena = std::make_shared<Arena>(DeviceKind::cpu)}).arena;
     const Tensor tensor = arena.tensor(dataset.dtype(), dataset.shape());
     dataset.read(tensor);
+    if (dataset.has_attribute("rounding_noise"))
+      results.back().rounding_noise = dataset.f64_attribute("rounding_noise");
     return tensor;
   };
   const auto compare = [&](const std::string& object, const Tensor& actual) {
