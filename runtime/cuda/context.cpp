@@ -4,6 +4,7 @@
 
 #include "runtime/backend.h"
 #include "runtime/cuda/matmul.h"
+#include "runtime/cuda/memory.h"
 #if FORETOKEN_WITH_CUDNN
 #include "runtime/operators/cudnn_attention.h"
 #endif
@@ -34,6 +35,8 @@ Context::Context(const Options& options) : options_(options) {
   name_ = properties.name;
   multiprocessors_ = properties.multiProcessorCount;
   check(cudaStreamCreateWithFlags(stream_.out(), cudaStreamNonBlocking), "stream");
+  check(cudaMalloc(counter_.out(), sizeof(int)), "counter");
+  zero_device(counter_.get(), sizeof(int));
   matmul_ = std::make_unique<Matmul>(*this);
 #if FORETOKEN_WITH_CUDNN
   cudnn_attention_ = std::make_unique<CudnnAttention>(stream_.get(), options.deterministic);

@@ -39,6 +39,9 @@ class Context {
   /// shape is met for the first time and no other asked for as much.
   void* workspace(std::size_t bytes) { return workspace_.reserve(bytes); }
 
+  /// 0 between operators: for kernels that count something among their blocks, and leave it 0.
+  int* counter() const { return static_cast<int*>(counter_.get()); }
+
   Matmul& matmul() { return *matmul_; }
   CudnnAttention* cudnn_attention() { return cudnn_attention_.get(); }  // null where cuDNN is absent
 
@@ -52,6 +55,7 @@ class Context {
   int multiprocessors_ = 0;
   StreamHandle stream_;
   Buffer workspace_;
+  Handle<void*, cudaFree> counter_;
   std::unique_ptr<Matmul> matmul_;
   std::unique_ptr<CudnnAttention> cudnn_attention_;
 };

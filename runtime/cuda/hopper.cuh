@@ -100,6 +100,23 @@ __device__ __forceinline__ void cluster_barrier() {
   asm volatile("barrier.cluster.arrive.aligned;\nbarrier.cluster.wait.aligned;" ::: "memory");
 }
 
+/// Stores to the same place of another block of the cluster, or of this one, and counts four bytes at its
+/// barrier. Asynchronously.
+__device__ __forceinline__ void store_async(std::uint32_t to, int value, std::uint32_t barrier, int rank) {
+  asm volatile(
+      "{\n.reg .b32 place, there;\nmapa.shared::cluster.u32 place, %0, %3;\n"
+      "mapa.shared::cluster.u32 there, %2, %3;\n"
+      "st.async.weak.shared::cluster.mbarrier::complete_tx::bytes.s32 [place], %1, [there];\n}\n" ::"r"(to),
+      "r"(value), "r"(barrier), "r"(rank)
+      : "memory");
+}
+
+__device__ __forceinline__ int load_shared_int(std::uint32_t from) {
+  int value;
+  asm volatile("ld.shared.s32 %0, [%1];" : "=r"(value) : "r"(from) : "memory");
+  return value;
+}
+
 /// Copies the map's box at (x, y, z) to shared memory, zeros where it reaches past the tensor, and counts its
 /// bytes at the barrier. One thread does it. Into the same place of each block that `blocks` has a bit for,
 /// where it has several.

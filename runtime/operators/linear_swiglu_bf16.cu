@@ -29,6 +29,8 @@ template <Pass pass_>
 struct Tiling {
   static constexpr Pass pass = pass_;
   static constexpr int columns = 192, stages = 4, cluster = 2;
+  static constexpr int tiles = 4;  // whose numbers are known at once
+  static constexpr int tile_readers = cluster * (1 + 3 + 2 * warpgroup / 32);  // the copying thread and warps
   static constexpr int gates = pass == Pass::forward ? columns / 2 : columns;
 
   static constexpr int a_bytes = tile_rows * row_bytes;
@@ -37,7 +39,8 @@ struct Tiling {
   static constexpr int half_bytes = half_rows * columns * 2;  // results
   static constexpr int results = stages * stage_bytes;
   static constexpr int barriers = results + 2 * half_bytes;
-  static constexpr int bytes = 1024 + barriers + (2 * stages + 4) * 8;
+  static constexpr int numbers = barriers + (2 * stages + 4 + 2 * tiles) * 8;
+  static constexpr int bytes = 1024 + numbers + tiles * 4;
   static_assert(bytes <= 227 << 10);
 
   __device__ static int a(int stage) { return stage * stage_bytes; }
@@ -46,6 +49,9 @@ struct Tiling {
   __device__ static int empty(int stage) { return barriers + (stages + stage) * 8; }
   __device__ static int ready(int half) { return barriers + (2 * stages + half) * 8; }
   __device__ static int taken(int half) { return barriers + (2 * stages + 2 + half) * 8; }
+  __device__ static int told(int tile) { return barriers + (2 * stages + 4 + tile) * 8; }
+  __device__ static int read(int tile) { return barriers + (2 * stages + 4 + tiles + tile) * 8; }
+  __device__ static int number(int tile) { return numbers + tile * 4; }
 };
 
 /// A place in a ring of barriers and the parity of its phase.
@@ -73,16 +79,63 @@ struct Order {
     const int rest = i - first * columns;
     return {first + rest % height, rest / height};
   }
+};
 
-  /// Calls f(row, column) with the first row and gate column of each of this block's tiles in turn.
-  template <class T, class F>
-  __device__ __forceinline__ void for_each_tile(F f) const {
-    const int rank = blockIdx.x % T::cluster;
-    for (int i = blockIdx.x / T::cluster; i < count(); i += gridDim.x / T::cluster) {
-      const Place at = place(i);
-      f((at.row * T::cluster + rank) * tile_rows, at.column * T::gates);
-    }
+/// Calls f(row, column) with the first row and gate column of each of this block's tiles in turn. `lanes` of
+/// a warp call it.
+template <class T, unsigned lanes = full_warp, class F>
+__device__ __forceinline__ void for_each_tile(std::uint32_t shared, const Order& order, F f) {
+  const int rank = blockIdx.x % T::cluster;
+  for (Ring<T::tiles> ring;; ring.advance()) {
+    barrier_wait(shared + T::told(ring.at), ring.parity);
+    const int i = load_shared_int(shared + T::number(ring.at));
+    __syncwarp(lanes);
+    if (threadIdx.x % 32 == 0) barrier_arrive(shared + T::read(ring.at), 0);
+    if (i >= order.count()) return;
+    const Order::Place at = order.place(i);
+    f((at.row * T::cluster + rank) * tile_rows, at.column * T::gates);
   }
+}
+
+/// Deals tiles to clusters as they come for them, since some may start late: other kernels hold their
+/// multiprocessors. A cluster's first block draws for it, one tile further than it tells, so that nobody
+/// waits for the draw. `drawn` counts the draws and is 0 again after the last one.
+template <class T>
+class Dealer {
+ public:
+  __device__ Dealer(std::uint32_t shared, const Order& order, int* drawn)
+      : shared_(shared), drawn_(drawn), last_(order.count() + 2 * int(gridDim.x / T::cluster) - 1) {
+    if (leads_) coming_ = atomicAdd(drawn_, 1);
+    tell();
+  }
+  __device__ ~Dealer() {
+    if (leads_) note(coming_);
+  }
+
+  /// The cluster's blocks do this together, once for each tile that there is and once at the start.
+  __device__ void tell() {
+    barrier_expect(shared_ + T::told(ring_.at), 4);
+    if (leads_) {
+      barrier_wait(shared_ + T::read(ring_.at), ring_.parity ^ 1);
+      note(coming_);
+      for (int rank = 0; rank < T::cluster; ++rank)
+        store_async(shared_ + T::number(ring_.at), coming_, shared_ + T::told(ring_.at), rank);
+      coming_ = atomicAdd(drawn_, 1);
+    }
+    ring_.advance();
+  }
+
+ private:
+  /// Each cluster draws two numbers past the last tile.
+  __device__ void note(int draw) {
+    if (draw == last_) *drawn_ = 0;
+  }
+
+  std::uint32_t shared_;
+  int* drawn_;
+  int last_, coming_ = 0;
+  bool leads_ = blockIdx.x % T::cluster == 0;
+  Ring<T::tiles> ring_;
 };
 
 /// PTX ISA, "Matrix Descriptor Format", 128-byte swizzle. Of an address it takes the 18 bits within the
@@ -124,11 +177,13 @@ __device__ __forceinline__ void store(__nv_bfloat16* to, const Piece& piece) {
 /// every backward panel of 64 columns some of the 64 rows.
 template <class T>
 __device__ __forceinline__ void load_tiles(std::uint32_t shared, const CUtensorMap& a, const CUtensorMap& b,
-                                           const Order& order, int depth) {
+                                           const Order& order, int depth, int* drawn) {
   constexpr unsigned all = (1U << T::cluster) - 1;
   const int rank = blockIdx.x % T::cluster;
   Ring<T::stages> ring;
-  order.for_each_tile<T>([&](int row, int column) {
+  Dealer<T> dealer(shared, order, drawn);
+  for_each_tile<T, 1>(shared, order, [&](int row, int column) {
+    dealer.tell();
     for (int k = 0; k < depth; k += tile_depth, ring.advance()) {
       const std::uint32_t full = shared + T::full(ring.at), to = shared + T::b(ring.at);
       barrier_wait(shared + T::empty(ring.at), ring.parity ^ 1);
@@ -161,7 +216,7 @@ __device__ __forceinline__ void multiply(std::uint32_t shared, int half, const O
   float d[T::columns / 2];
   Ring<T::stages> ring;
   std::uint32_t taken_parity = 1;
-  order.for_each_tile<T>([&](int, int) {
+  for_each_tile<T>(shared, order, [&](int, int) {
     pin(d);
     for (int k = 0; k < depth; k += tile_depth, ring.advance()) {
       const std::uint32_t a = shared + T::a(ring.at) + half * half_rows * row_bytes;
@@ -225,7 +280,7 @@ struct Turn {
 template <class T>
 __device__ __forceinline__ void gate_forward(std::uint32_t shared, const Order& order, const Problem& p) {
   std::uint32_t parity = 0;
-  order.for_each_tile<T>([&](int row, int column) {
+  for_each_tile<T>(shared, order, [&](int row, int column) {
 #pragma unroll 1
     for (int half = 0; half < 2; ++half, row += half_rows) {
       const std::uint32_t results = shared + T::results + half * T::half_bytes;
@@ -297,7 +352,7 @@ template <class T>
 __device__ __forceinline__ void gate_backward(std::uint32_t shared, const Order& order, const Problem& p) {
   constexpr int turns = Ahead<T>::turns;
   std::uint32_t parity = 0;
-  order.for_each_tile<T>([&](int row, int column) {
+  for_each_tile<T>(shared, order, [&](int row, int column) {
 #pragma unroll 1
     for (int half = 0; half < 2; ++half, row += half_rows) {
       const std::uint32_t results = shared + T::results + half * T::half_bytes;
@@ -320,15 +375,16 @@ __device__ __forceinline__ void gate_backward(std::uint32_t shared, const Order&
 /// Forward: [gate up] = x Wᵀ, gated = silu(gate) · up. Backward: dgated = dout W, never stored, becomes
 /// dgate_up.
 ///
-/// Blocks stay and take tile after tile, [128 × columns] of the product; in forward half of the columns are
-/// gates and half the same ups. One warp copies operands, 64 deep, into a ring of stages, two warpgroups
-/// multiply 64 rows each, and three warps gate the finished tile, which they find in shared memory as bf16,
-/// while the next is multiplied: to read and write the large matrices costs the tensor cores no time. Blocks
-/// of a cluster take tiles one below the other and share B. A multiplying thread holds columns / 2 sums.
+/// Blocks stay and take tile after tile, as they are dealt, [128 × columns] of the product; in forward half
+/// of the columns are gates and half the same ups. One warp copies operands, 64 deep, into a ring of stages,
+/// two warpgroups multiply 64 rows each, and three warps gate the finished tile, which they find in shared
+/// memory as bf16, while the next is multiplied: to read and write the large matrices costs the tensor cores
+/// no time. Blocks of a cluster take tiles one below the other and share B. A multiplying thread holds
+/// columns / 2 sums.
 template <class T>
 __global__ void __launch_bounds__(block_threads, 1) __cluster_dims__(T::cluster, 1, 1)
     kernel(const __grid_constant__ CUtensorMap a, const __grid_constant__ CUtensorMap b, Order order,
-           Problem p) {
+           Problem p, int* drawn) {
   extern __shared__ unsigned char memory[];
   const std::uint32_t shared = (shared_address(memory) + 1023) / 1024 * 1024;
   if (threadIdx.x == 0) {
@@ -339,6 +395,10 @@ __global__ void __launch_bounds__(block_threads, 1) __cluster_dims__(T::cluster,
     for (int half = 0; half < 2; ++half) {
       barrier_init(shared + T::ready(half), warpgroup);
       barrier_init(shared + T::taken(half), gate_threads);
+    }
+    for (int tile = 0; tile < T::tiles; ++tile) {
+      barrier_init(shared + T::told(tile), 1);
+      barrier_init(shared + T::read(tile), T::tile_readers);
     }
     barrier_init_done();
   }
@@ -353,7 +413,7 @@ __global__ void __launch_bounds__(block_threads, 1) __cluster_dims__(T::cluster,
     else
       gate_backward<T>(shared, order, p);
   } else if (threadIdx.x == 0) {
-    load_tiles<T>(shared, a, b, order, p.c);
+    load_tiles<T>(shared, a, b, order, p.c, drawn);
   }
   __syncwarp();
   cluster_barrier();  // nobody leaves while others copy to or arrive at its shared memory
@@ -385,7 +445,7 @@ CUtensorMap boxes(const __nv_bfloat16* matrix, std::int64_t inner, std::int64_t 
 }
 
 template <Pass pass>
-void launch(cudaStream_t stream, int multiprocessors, const Problem& p) {
+void launch(Context& context, const Problem& p) {
   using T = Tiling<pass>;
   if (p.n == 0 || p.f == 0) return;
   const CUtensorMap a = boxes(p.a, p.c, p.n, 1, tile_rows);
@@ -399,19 +459,20 @@ void launch(cudaStream_t stream, int multiprocessors, const Problem& p) {
     return true;
   }();
   static_cast<void>(allowed);
-  const int blocks = std::min(multiprocessors / T::cluster, order.count()) * T::cluster;
-  kernel<T><<<static_cast<unsigned>(blocks), block_threads, T::bytes, stream>>>(a, b, order, p);
+  const int blocks = std::min(context.multiprocessors() / T::cluster, order.count()) * T::cluster;
+  kernel<T><<<static_cast<unsigned>(blocks), block_threads, T::bytes, context.stream()>>>(a, b, order, p,
+                                                                                          context.counter());
   check_launch("linear_swiglu");
 }
 
 }  // namespace
 
-void forward_bf16(cudaStream_t stream, int multiprocessors, const Problem& p) {
-  launch<Pass::forward>(stream, multiprocessors, p);
+void forward_bf16(Context& context, const Problem& p) {
+  launch<Pass::forward>(context, p);
 }
 
-void backward_bf16(cudaStream_t stream, int multiprocessors, const Problem& p) {
-  launch<Pass::backward>(stream, multiprocessors, p);
+void backward_bf16(Context& context, const Problem& p) {
+  launch<Pass::backward>(context, p);
 }
 
 }  // namespace foretoken::cuda::linear_swiglu

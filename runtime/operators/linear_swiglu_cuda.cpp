@@ -28,15 +28,14 @@ __nv_bfloat16* elements(const Tensor& tensor) {
 void linear_swiglu_forward(Stream& stream, const LinearSwigluForward& op) {
   const std::int64_t c = op.weight.shape[1], f = op.weight.shape[0] / 2;
   if (fits(c, f, {op.x, op.weight, op.gate_up, op.gated}))
-    return linear_swiglu::forward_bf16(stream.cuda().stream(), stream.cuda().multiprocessors(),
-                                       {.n = static_cast<int>(op.x.elements() / c),
-                                        .c = static_cast<int>(c),
-                                        .f = static_cast<int>(f),
-                                        .a = elements(op.x),
-                                        .weight = elements(op.weight),
-                                        .gate_up = nullptr,
-                                        .out = elements(op.gate_up),
-                                        .gated = elements(op.gated)});
+    return linear_swiglu::forward_bf16(stream.cuda(), {.n = static_cast<int>(op.x.elements() / c),
+                                                       .c = static_cast<int>(c),
+                                                       .f = static_cast<int>(f),
+                                                       .a = elements(op.x),
+                                                       .weight = elements(op.weight),
+                                                       .gate_up = nullptr,
+                                                       .out = elements(op.gate_up),
+                                                       .gated = elements(op.gated)});
   cuda::linear_forward(stream, {.x = op.x, .weight = op.weight, .out = op.gate_up});
   cuda::swiglu_forward(stream, {.gate_up = op.gate_up, .out = op.gated});
 }
@@ -44,15 +43,14 @@ void linear_swiglu_forward(Stream& stream, const LinearSwigluForward& op) {
 void linear_swiglu_backward_input(Stream& stream, const LinearSwigluBackwardInput& op) {
   const std::int64_t c = op.weight.shape[0], f = op.weight.shape[1];
   if (fits(c, f, {op.dout, op.weight, op.gate_up, op.dgate_up, op.gated}))
-    return linear_swiglu::backward_bf16(stream.cuda().stream(), stream.cuda().multiprocessors(),
-                                        {.n = static_cast<int>(op.dout.elements() / c),
-                                         .c = static_cast<int>(c),
-                                         .f = static_cast<int>(f),
-                                         .a = elements(op.dout),
-                                         .weight = elements(op.weight),
-                                         .gate_up = elements(op.gate_up),
-                                         .out = elements(op.dgate_up),
-                                         .gated = elements(op.gated)});
+    return linear_swiglu::backward_bf16(stream.cuda(), {.n = static_cast<int>(op.dout.elements() / c),
+                                                        .c = static_cast<int>(c),
+                                                        .f = static_cast<int>(f),
+                                                        .a = elements(op.dout),
+                                                        .weight = elements(op.weight),
+                                                        .gate_up = elements(op.gate_up),
+                                                        .out = elements(op.dgate_up),
+                                                        .gated = elements(op.gated)});
   cuda::linear_backward_input(stream, {.dout = op.dout, .weight = op.weight, .dx = op.dgated});
   cuda::swiglu_backward(stream,
                         {.dout = op.dgated, .gate_up = op.gate_up, .dgate_up = op.dgate_up, .out = op.gated});

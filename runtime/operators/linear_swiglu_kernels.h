@@ -4,9 +4,8 @@
 #include <cstdint>
 
 #include <cuda_bf16.h>
-#include <cuda_runtime_api.h>
 
-#include "runtime/cuda/check.h"
+#include "runtime/cuda/context.h"
 
 namespace foretoken::cuda::linear_swiglu {
 
@@ -20,7 +19,7 @@ struct Problem {
   __nv_bfloat16* gated;          // [N, F]; null where backward is not asked for it
 };
 
-void forward_bf16(cudaStream_t stream, int multiprocessors, const Problem& p);
-void backward_bf16(cudaStream_t stream, int multiprocessors, const Problem& p);
+void forward_bf16(Context& context, const Problem& p);
+void backward_bf16(Context& context, const Problem& p);
 
 }  // namespace foretoken::cuda::linear_swiglu

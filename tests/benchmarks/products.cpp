@@ -1,11 +1,13 @@
 // What the matrix products of a model reach on this GPU: each shape of a step, forward, for the input's and
 // for the weight's gradient, run for long enough that the clocks settle; and what it gains to gate the MLP's
-// products in the same operator.
+// products in the same operator. With --occupied 4 as beside a receive of the pipeline, whose blocks hold so
+// many multiprocessors while they wait.
 
 #include <chrono>
 #include <string>
 #include <vector>
 
+#include <CLI/CLI.hpp>
 #include <fmt/format.h>
 
 #include "runtime/arena.h"
@@ -15,6 +17,7 @@
 #include "runtime/operators/linear_swiglu.h"
 #include "runtime/operators/random_normal.h"
 #include "runtime/operators/swiglu.h"
+#include "tests/benchmarks/occupy.h"
 
 using namespace foretoken;
 
@@ -35,12 +38,15 @@ Tensor random(Stream& stream, Arena& arena, const Shape& shape) {
   return out;
 }
 
+int occupied = 0;
+
 /// Seconds of one call, over at least a fifth of a second.
 template <class Call>
 double seconds(Stream& stream, const Call& call) {
   using Clock = std::chrono::steady_clock;
-  call();
+  call();  // which may choose an algorithm
   stream.synchronize();
+  const benchmarks::Occupied blocks(occupied);
   int calls = 0;
   double spent = 0;
   for (int batch = 20; spent < 0.2; calls += batch) {
@@ -84,7 +90,10 @@ void compare_gated(Stream& stream, std::int64_t n, std::int64_t c, std::int64_t 
 
 }  // namespace
 
-int main() try {
+int main(int argc, char** argv) try {
+  CLI::App app("The matrix products of a model on this GPU");
+  app.add_option("--occupied", occupied, "multiprocessors that other kernels hold")->capture_default_str();
+  CLI11_PARSE(app, argc, argv);
   Device device({.kind = DeviceKind::cuda});
   Stream& stream = device.stream();
   const std::int64_t n = 8192, c = 2048, f = 5632;
