@@ -23,27 +23,30 @@ __global__ void store_rows(const T* __restrict__ x, std::int64_t stride,
 }
 
 constexpr int warps = 8, attend_threads = 32 * warps;
-constexpr int ahead = 4;  // keys whose loads are under way together in a warp
+constexpr int ahead = 4;        // keys whose loads are under way together in a warp
+constexpr int part_keys = 128;  // of a block; fixed, since parts make a sum's order
+constexpr int join_threads = 128;
+constexpr std::size_t most_partial_bytes = std::size_t{64} << 20;
 
 struct Problem {
   std::int64_t places, width, qkv_width;
   int heads, group, dim, value_offset;  // value_offset: from a head's key to its value
-  int splits;
+  int parts;                            // of all places; a row has those up to its own
   float scale;
 
   __device__ std::int64_t out(int row, int head) const {
     return (static_cast<std::int64_t>(row) * heads + head) * dim;
   }
   /// Of a part's result in `partial`: dim sums, then their largest score and their sum of weights.
-  __device__ float* part(float* partial, int row, int head, int split) const {
-    return partial + ((static_cast<std::int64_t>(row) * heads + head) * splits + split) * (dim + 2);
+  __device__ float* part(float* partial, int row, int head, int i) const {
+    return partial + ((static_cast<std::int64_t>(row) * heads + head) * parts + i) * (dim + 2);
   }
 };
 
 /// A block owns one head of one row and a part of its keys; its warps take the keys in turn, each with a
 /// softmax of its own that the end joins (Dao et al., "Flash-Decoding for long-context inference", 2023). A
-/// lane owns pairs of elements lane + 32·e, e < E. With one part the result is final, else it goes to
-/// `partial` and join_parts() ends the work. Every sum's order depends on the shapes alone.
+/// lane owns pairs of elements lane + 32·e, e < E. Of a row with one part the result is final, else it goes
+/// to `partial` and join_parts() ends the work. The order of a row's sums depends on its position alone.
 template <class T, int E>
 __global__ void __launch_bounds__(attend_threads)
     attend(Problem p, const T* __restrict__ qkv, const std::int32_t* __restrict__ cells,
@@ -51,11 +54,13 @@ __global__ void __launch_bounds__(attend_threads)
   __shared__ float sums[warps][64 * E];
   __shared__ float tops[warps], weights[warps];
   const int row = static_cast<int>(blockIdx.x), head = static_cast<int>(blockIdx.y),
-            split = static_cast<int>(blockIdx.z);
+            index = static_cast<int>(blockIdx.z);
   const int warp = static_cast<int>(threadIdx.x) / 32, lane = static_cast<int>(threadIdx.x) % 32;
   const std::int64_t cell = cells[row];
   const std::int64_t count = cell % p.places + 1;
-  const std::int64_t begin = count * split / p.splits, end = count * (split + 1) / p.splits;
+  const std::int64_t begin = static_cast<std::int64_t>(index) * part_keys,
+                     end = min(count, begin + part_keys);
+  if (begin >= count) return;
   const T* keys = cache + cell / p.places * p.places * p.width + head / p.group * p.dim;
   const T* query = qkv + row * p.qkv_width + head * p.dim;
 
@@ -130,17 +135,18 @@ __global__ void __launch_bounds__(attend_threads)
     factor[w] = weights[w] > 0 ? expf(tops[w] - block_top) : 0;  // a warp may have had no key
     block_total += factor[w] * weights[w];
   }
-  float* part = p.part(partial, row, head, split);
+  const bool only = count <= part_keys;
+  float* part = p.part(partial, row, head, index);
   for (int i = static_cast<int>(threadIdx.x); i < p.dim; i += attend_threads) {
     float result = 0;
 #pragma unroll
     for (int w = 0; w < warps; ++w) result += factor[w] * sums[w][i];
-    if (p.splits == 1)
+    if (only)
       out[p.out(row, head) + i] = from_float<T>(result / block_total);
     else
       part[i] = result;
   }
-  if (p.splits > 1 && threadIdx.x == 0) {
+  if (!only && threadIdx.x == 0) {
     part[p.dim] = block_top;
     part[p.dim + 1] = block_total;
   }
@@ -148,19 +154,22 @@ __global__ void __launch_bounds__(attend_threads)
 
 /// A block owns one head of one row: out = the parts' sums over the sum of their weights.
 template <class T>
-__global__ void join_parts(Problem p, float* __restrict__ partial, T* __restrict__ out) {
+__global__ void join_parts(Problem p, const std::int32_t* __restrict__ cells, float* __restrict__ partial,
+                           T* __restrict__ out) {
   const int row = static_cast<int>(blockIdx.x), head = static_cast<int>(blockIdx.y);
+  const int parts = static_cast<int>(cells[row] % p.places) / part_keys + 1;
+  if (parts == 1) return;
   float top = -INFINITY;
-  for (int s = 0; s < p.splits; ++s) top = fmaxf(top, p.part(partial, row, head, s)[p.dim]);
-  for (int i = static_cast<int>(threadIdx.x); i < p.dim; i += static_cast<int>(blockDim.x)) {
+  for (int i = 0; i < parts; ++i) top = fmaxf(top, p.part(partial, row, head, i)[p.dim]);
+  for (int e = static_cast<int>(threadIdx.x); e < p.dim; e += static_cast<int>(blockDim.x)) {
     float result = 0, total = 0;
-    for (int s = 0; s < p.splits; ++s) {
-      const float* part = p.part(partial, row, head, s);
-      const float factor = part[p.dim + 1] > 0 ? expf(part[p.dim] - top) : 0;  // a part may have had no key
-      result += factor * part[i];
+    for (int i = 0; i < parts; ++i) {
+      const float* part = p.part(partial, row, head, i);
+      const float factor = expf(part[p.dim] - top);
+      result += factor * part[e];
       total += factor * part[p.dim + 1];
     }
-    out[p.out(row, head) + i] = from_float<T>(result / total);
+    out[p.out(row, head) + e] = from_float<T>(result / total);
   }
 }
 
@@ -196,10 +205,7 @@ void cached_attention(Stream& stream, const CachedAttention& op) {
   const AttentionHeads& h = op.heads;
   const std::int64_t n = op.cells.elements();
   if (n == 0) return;
-  // So many parts that few rows still fill the GPU.
-  const std::int64_t blocks = n * h.query;
-  const auto splits =
-      static_cast<int>(std::clamp<std::int64_t>(2 * stream.cuda().multiprocessors() / blocks, 1, 16));
+  const std::int64_t parts = blocks_for(op.cache.shape[1], part_keys);
   const Problem p{.places = op.cache.shape[1],
                   .width = op.cache.shape[2],
                   .qkv_width = (h.query + 2 * h.key_value) * h.dim,
@@ -207,21 +213,28 @@ void cached_attention(Stream& stream, const CachedAttention& op) {
                   .group = static_cast<int>(h.query / h.key_value),
                   .dim = static_cast<int>(h.dim),
                   .value_offset = static_cast<int>(h.key_value * h.dim),
-                  .splits = splits,
+                  .parts = static_cast<int>(parts),
                   .scale = 1 / std::sqrt(static_cast<float>(h.dim))};
-  float* partial = nullptr;
-  if (splits > 1)
-    partial = static_cast<float*>(
-        stream.cuda().workspace(static_cast<std::size_t>(blocks * splits * (h.dim + 2)) * sizeof(float)));
-  const dim3 grid(static_cast<unsigned>(n), static_cast<unsigned>(h.query), static_cast<unsigned>(splits));
+  // Many rows, which come in prompts, take turns in the workspace.
+  const auto row_bytes = static_cast<std::size_t>(h.query * parts * (h.dim + 2)) * sizeof(float);
+  const std::int64_t together =
+      std::clamp<std::int64_t>(static_cast<std::int64_t>(most_partial_bytes / row_bytes), 1, n);
+  auto* partial =
+      static_cast<float*>(stream.cuda().workspace(static_cast<std::size_t>(together) * row_bytes));
   with_activation("cached_attention", op.qkv.dtype, [&]<class T>() {
-    T* out = static_cast<T*>(op.out.data);
-    with_pairs(p.dim, [&]<int E>() {
-      attend<T, E><<<grid, attend_threads, 0, stream.cuda().stream()>>>(
-          p, static_cast<const T*>(op.qkv.data), op.cells.as<std::int32_t>(),
-          static_cast<const T*>(op.cache.data), out, partial);
-    });
-    if (splits > 1) join_parts<T><<<dim3(grid.x, grid.y), 128, 0, stream.cuda().stream()>>>(p, partial, out);
+    for (std::int64_t row = 0; row < n; row += together) {
+      const dim3 blocks(static_cast<unsigned>(std::min(together, n - row)), static_cast<unsigned>(h.query));
+      const T* qkv = static_cast<const T*>(op.qkv.data) + row * p.qkv_width;
+      const std::int32_t* cells = op.cells.as<std::int32_t>() + row;
+      T* out = static_cast<T*>(op.out.data) + row * h.query * h.dim;
+      with_pairs(p.dim, [&]<int E>() {
+        attend<T, E>
+            <<<dim3(blocks.x, blocks.y, static_cast<unsigned>(parts)), attend_threads, 0,
+               stream.cuda().stream()>>>(p, qkv, cells, static_cast<const T*>(op.cache.data), out, partial);
+      });
+      if (parts > 1)
+        join_parts<T><<<blocks, join_threads, 0, stream.cuda().stream()>>>(p, cells, partial, out);
+    }
   });
   check_launch("cached_attention");
 }

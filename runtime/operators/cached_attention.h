@@ -8,7 +8,8 @@
 //
 // Rows are stored before they are attended to, so new rows of one sequence see each other causally, and to
 // forget what was stored past a position nothing needs to be done: later rows overwrite it before they see
-// it. Query head h reads key/value head h / (NH/NKV).
+// it. Query head h reads key/value head h / (NH/NKV). What a row gives has the same bits whatever rows come
+// with it.
 
 #include "runtime/operators/attention.h"
 #include "runtime/operators/rms_norm.h"
