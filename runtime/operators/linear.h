@@ -4,6 +4,10 @@
 //   out[N, O] = x[N, I] · Wᵀ (+ residual[N, O])
 //   dx [N, I] = dout · W          (overwritten)
 //   dW [O, I] += doutᵀ · x        (accumulated; = for the first of a sum, which spares it its zeros)
+//
+// On a GPU, in bf16, up to 64 rows are multiplied by kernels of our own (few_rows_linear.h): what a row gives
+// then has the same bits however many rows it comes with. Larger products, and those in f32, are the library's
+// and may differ in their last bits from one number of rows to the next.
 
 #include "runtime/stream.h"
 

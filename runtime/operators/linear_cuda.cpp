@@ -1,13 +1,26 @@
 #include "runtime/cuda/context.h"
 #include "runtime/cuda/matmul.h"
+#include "runtime/operators/few_rows_linear.h"
 #include "runtime/operators/linear.h"
 
 namespace foretoken::cuda {
 
 void linear_forward(Stream& stream, const LinearForward& op) {
-  const std::int64_t o = op.weight.shape[0], i = op.weight.shape[1];
+  const std::int64_t o = op.weight.shape[0], i = op.weight.shape[1], n = op.x.elements() / i;
+  const bool wide = op.out.dtype == DType::f32;
+  if (few_rows::fits(op.x, op.weight, n) && !(wide && op.residual.defined()))
+    return few_rows::linear(stream,
+                            {.rows = static_cast<int>(n),
+                             .inputs = static_cast<int>(i),
+                             .outputs = static_cast<int>(o),
+                             .x = static_cast<const __nv_bfloat16*>(op.x.data),
+                             .weight = static_cast<const __nv_bfloat16*>(op.weight.data),
+                             .residual = static_cast<const __nv_bfloat16*>(op.residual.data),
+                             .out = op.out.data,
+                             .gated = nullptr},
+                            wide);
   stream.cuda().matmul().run({.transpose_b = true,
-                              .m = op.x.elements() / i,
+                              .m = n,
                               .n = o,
                               .k = i,
                               .a = op.x,

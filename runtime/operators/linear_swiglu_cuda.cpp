@@ -2,6 +2,7 @@
 #include <initializer_list>
 
 #include "runtime/cuda/context.h"
+#include "runtime/operators/few_rows_linear.h"
 #include "runtime/operators/linear.h"
 #include "runtime/operators/linear_swiglu.h"
 #include "runtime/operators/linear_swiglu_kernels.h"
@@ -26,9 +27,20 @@ __nv_bfloat16* elements(const Tensor& tensor) {
 }  // namespace
 
 void linear_swiglu_forward(Stream& stream, const LinearSwigluForward& op) {
-  const std::int64_t c = op.weight.shape[1], f = op.weight.shape[0] / 2;
+  const std::int64_t c = op.weight.shape[1], f = op.weight.shape[0] / 2, n = op.x.elements() / c;
+  if (few_rows::fits(op.x, op.weight, n))
+    return few_rows::linear(stream,
+                            {.rows = static_cast<int>(n),
+                             .inputs = static_cast<int>(c),
+                             .outputs = static_cast<int>(2 * f),
+                             .x = elements(op.x),
+                             .weight = elements(op.weight),
+                             .residual = nullptr,
+                             .out = op.gate_up.data,
+                             .gated = elements(op.gated)},
+                            false);
   if (fits(c, f, {op.x, op.weight, op.gate_up, op.gated}))
-    return linear_swiglu::forward_bf16(stream.cuda(), {.n = static_cast<int>(op.x.elements() / c),
+    return linear_swiglu::forward_bf16(stream.cuda(), {.n = static_cast<int>(n),
                                                        .c = static_cast<int>(c),
                                                        .f = static_cast<int>(f),
                                                        .a = elements(op.x),

@@ -1,0 +1,42 @@
+#pragma once
+// Kernels that begin while those before them on the stream still end (CUDA C++ programming guide,
+// "Programmatic dependent launch"): between short kernels most of the time goes into the end of one and the
+// start of the next. Until wait_for_earlier_work() such a kernel may read what no kernel writes, weights
+// above all, and must not write. After it reads what earlier kernels wrote through ordinary loads: not as
+// constant for the kernel's life, which it is not.
+
+#include "runtime/cuda/device.cuh"
+
+namespace foretoken::cuda {
+
+/// Lets the next kernel take up the room that this one leaves.
+__device__ __forceinline__ void let_next_begin() {
+  asm volatile("griddepcontrol.launch_dependents;" ::: "memory");
+}
+
+/// Returns when all that was enqueued before has ended and its writes are seen. Every kernel that was
+/// launched by launch_overlapped() calls it: that is what makes the end of one kernel the end of all before
+/// it.
+__device__ __forceinline__ void wait_for_earlier_work() {
+  asm volatile("griddepcontrol.wait;" ::: "memory");
+}
+
+/// In clusters of `cluster` blocks along x.
+template <class... Parameters, class... Arguments>
+void launch_overlapped(cudaStream_t stream, void (*kernel)(Parameters...), dim3 grid, int threads,
+                       unsigned cluster, const Arguments&... arguments) {
+  cudaLaunchAttribute attributes[2]{};
+  attributes[0].id = cudaLaunchAttributeProgrammaticStreamSerialization;
+  attributes[0].val.programmaticStreamSerializationAllowed = 1;
+  attributes[1].id = cudaLaunchAttributeClusterDimension;
+  attributes[1].val.clusterDim = {cluster, 1, 1};
+  cudaLaunchConfig_t config{};
+  config.gridDim = grid;
+  config.blockDim = dim3(static_cast<unsigned>(threads));
+  config.stream = stream;
+  config.attrs = attributes;
+  config.numAttrs = cluster > 1 ? 2 : 1;
+  check(cudaLaunchKernelEx(&config, kernel, Parameters(arguments)...), "launch");
+}
+
+}  // namespace foretoken::cuda
