@@ -4,6 +4,7 @@
 
 #include "model/layout.h"
 #include "runtime/error.h"
+#include "runtime/operators/argmax.h"
 #include "runtime/operators/cached_attention.h"
 #include "runtime/operators/dispatch.h"
 #include "runtime/operators/elementwise.h"
@@ -16,7 +17,12 @@ namespace foretoken {
 using Kind = MtpConfig::Kind;
 
 Decoder::Decoder(Stream& stream, const DecoderOptions& options)
-    : stream_(stream), options_(options), arena_(stream.device()), small_context_{.stream = stream} {
+    : stream_(stream),
+      options_(options),
+      arena_(stream.device()),
+      small_context_{.stream = stream},
+      host_arena_(DeviceKind::cpu, stream.device() == DeviceKind::cuda),
+      replays_(stream) {
   options_.rows = std::max(options_.rows, options_.logits);
   const ModelConfig& model = options_.model;
   const std::int64_t s = options_.sequences, p = options_.positions, r = options_.rows, c = model.hidden_size;
@@ -39,10 +45,13 @@ Decoder::Decoder(Stream& stream, const DecoderOptions& options)
   x_ = arena_.tensor(dtype, {r, c});
   gathered_ = arena_.tensor(dtype, {options_.logits, c});
   logits_ = arena_.tensor(DType::f32, {options_.logits, model.vocab_size});
+  likeliest_ = arena_.tensor(DType::i32, {options_.logits});
   states_.push_back(arena_.tensor(dtype, {s, p, c}));
   if (options_.mtp.depths > 0) plan_heads();
   arena_.seal();
-  host_logits_.resize(static_cast<std::size_t>(logits_.elements()));
+  host_logits_ = host_arena_.tensor(logits_.dtype, logits_.shape);
+  host_likeliest_ = host_arena_.tensor(likeliest_.dtype, likeliest_.shape);
+  host_arena_.seal();
 }
 
 void Decoder::plan_heads() {
@@ -129,10 +138,19 @@ void Decoder::forward_part(int level, std::span<const Row> rows, Input input) {
                           .cells = index_.flat(2 * count, count),
                           .rope_cos = rope_.cos,
                           .rope_sin = rope_.sin};
-  if (level == 0)
-    run_trunk(cached);
-  else
-    run_head(cached, level, input);
+  enqueue(Work::forward, level, count, static_cast<std::int64_t>(input), [&] {
+    if (level == 0)
+      run_trunk(cached);
+    else
+      run_head(cached, level, input);
+  });
+}
+
+void Decoder::enqueue(Work work, int level, std::int64_t rows, std::int64_t variant,
+                      const std::function<void()>& operators) {
+  constexpr std::int64_t most_rows = 256;  // from there on a GPU takes longer for kernels than their launch
+  if (rows > most_rows) return operators();
+  replays_.run({static_cast<std::int64_t>(work), level, rows, variant}, operators);
 }
 
 void Decoder::run_trunk(const CachedRows& rows) {
@@ -192,7 +210,7 @@ void Decoder::norm(const Tensor& x, const Tensor& weight, const Columns& out) {
                              .rstd = scratch_.rstd.rows(0, x.shape[0])});
 }
 
-std::span<const float> Decoder::logits(int level, std::span<const Place> places) {
+std::int64_t Decoder::send_places(int level, std::span<const Place> places) {
   const auto m = static_cast<std::int64_t>(places.size());
   if (m > options_.logits)
     throw DefectError("decoder: {} rows of logits, planned for {}", m, options_.logits);
@@ -202,6 +220,10 @@ std::span<const float> Decoder::logits(int level, std::span<const Place> places)
     host_index_.push_back(cell(place));
   }
   copy(stream_, tensor_over(std::span(host_index_), {m}), index_.flat(0, m));
+  return m;
+}
+
+Tensor Decoder::run_output(int level, std::int64_t m) {
   const bool small = level > 0 && small_heads_;
   Tensor hidden = (small ? small_input_.view(gathered_.shape) : gathered_).rows(0, m);
   look_up(states(small ? 0 : level), index_.flat(0, m), hidden);
@@ -214,12 +236,34 @@ std::span<const float> Decoder::logits(int level, std::span<const Place> places)
     norm(hidden, norm_of(level), {normed});
     hidden = normed;
   }
-  const Tensor out = logits_.rows(0, m);
-  linear_forward(stream_, {.x = hidden, .weight = matrix, .out = out});
-  const std::span<float> host = std::span(host_logits_).first(static_cast<std::size_t>(out.elements()));
-  copy(stream_, out, tensor_over(host, out.shape));
+  linear_forward(stream_, {.x = hidden, .weight = matrix, .out = logits_.rows(0, m)});
+  return logits_.rows(0, m);
+}
+
+std::span<const float> Decoder::logits(int level, std::span<const Place> places) {
+  const std::int64_t m = send_places(level, places);
+  const Tensor host = host_logits_.rows(0, m);
+  enqueue(Work::logits, level, m, 0, [&] { copy(stream_, run_output(level, m), host); });
   stream_.synchronize();
-  return host;
+  return host.span<float>();
+}
+
+std::span<const std::int32_t> Decoder::argmax(int level, std::span<const Place> places,
+                                              std::int64_t vocabulary) {
+  const std::int64_t m = send_places(level, places);
+  const Tensor likeliest = likeliest_.rows(0, m), host = host_likeliest_.rows(0, m);
+  if (vocabulary == 0) vocabulary = options_.model.vocab_size;
+  enqueue(Work::argmax, level, m, vocabulary, [&] {
+    foretoken::argmax(stream_, {.x = run_output(level, m), .count = vocabulary, .out = likeliest});
+    copy(stream_, likeliest, host);
+  });
+  stream_.synchronize();
+  const std::span<const std::int32_t> tokens = host.span<std::int32_t>();
+  for (std::size_t i = 0; i < tokens.size(); ++i)
+    if (tokens[i] < 0)
+      throw NumericalError("decoder: the logits of level {} after position {} of sequence {} are not finite",
+                           level, places[i].position, places[i].sequence);
+  return tokens;
 }
 
 }  // namespace foretoken

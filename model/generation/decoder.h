@@ -9,6 +9,7 @@
 // for rejected drafts is undone by going on from an earlier position.
 
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <optional>
 #include <span>
@@ -19,6 +20,7 @@
 #include "model/heads/prediction_heads.h"
 #include "model/rope_tables.h"
 #include "runtime/operators/rms_norm.h"
+#include "runtime/replays.h"
 
 namespace foretoken {
 
@@ -64,6 +66,10 @@ class Decoder {
   /// [places, V] on the host, until the next call: logits of the token level + 1 after each place, whose row
   /// was computed.
   std::span<const float> logits(int level, std::span<const Place> places);
+  /// [places] on the host, until the next call: of these logits the likeliest token below `vocabulary`, the
+  /// lowest where several are; 0 stands for the model's. A NumericalError where a logit is not a number or
+  /// the largest is not finite.
+  std::span<const std::int32_t> argmax(int level, std::span<const Place> places, std::int64_t vocabulary = 0);
 
  private:
   /// A depth of sequential or parallel heads.
@@ -76,6 +82,14 @@ class Decoder {
   void check(const char* what, int level, const Place& place) const;
   std::int32_t cell(const Place& place) const;
   void forward_part(int level, std::span<const Row> rows, Input input);
+  /// What the decoder enqueues again and again; on a GPU replayed, where the rows are few.
+  enum class Work : std::uint8_t { forward, logits, argmax };
+  void enqueue(Work work, int level, std::int64_t rows, std::int64_t variant,
+               const std::function<void()>& operators);
+  /// Sends the places' cells to the device; returns their number.
+  std::int64_t send_places(int level, std::span<const Place> places);
+  /// logits_ of the first m cells of index_.
+  Tensor run_output(int level, std::int64_t m);
   void run_trunk(const CachedRows& rows);
   void run_head(const CachedRows& rows, int level, Input input);
   void take_in(const CachedRows& rows, const Head& head, const Tensor& states, const Tensor& x);
@@ -103,14 +117,18 @@ class Decoder {
   Tensor last_input_;           // parallel: [S, P, C] what the trunk's last block takes
   // Of one call:
   CachedBlock::Scratch scratch_;
-  Tensor index_;     // [4, R] i32: tokens, positions, cells, cells of the states taken in
-  Tensor x_;         // [R, C]
-  Tensor embedded_;  // [R, C], sequential
-  Tensor joined_;    // [R, 2C], sequential
-  Tensor gathered_;  // [logits, C]
-  Tensor logits_;    // [logits, V]
+  Tensor index_;      // [4, R] i32: tokens, positions, cells, cells of the states taken in
+  Tensor x_;          // [R, C]
+  Tensor embedded_;   // [R, C], sequential
+  Tensor joined_;     // [R, 2C], sequential
+  Tensor gathered_;   // [logits, C]
+  Tensor logits_;     // [logits, V]
+  Tensor likeliest_;  // [logits] i32
   std::vector<std::int32_t> host_index_;
-  std::vector<float> host_logits_;
+  Arena host_arena_;
+  Tensor host_logits_;     // [logits, V]
+  Tensor host_likeliest_;  // [logits] i32
+  Replays replays_;
 };
 
 }  // namespace foretoken
