@@ -1,0 +1,309 @@
+// What makes a decoding step fast on a GPU, and that it changes no bit: products of few rows, replayed
+// graphs, and the choice of tokens there.
+
+#include <cmath>
+#include <cstring>
+#include <limits>
+
+#include "model/generation/generator.h"
+#include "runtime/cuda/context.h"
+#include "runtime/operators/argmax.h"
+#include "runtime/operators/linear.h"
+#include "runtime/operators/linear_swiglu.h"
+#include "runtime/operators/rms_norm.h"
+#include "runtime/profile.h"
+#include "runtime/replays.h"
+#include "tests/gpu/twin.h"
+#include "tests/support/catch.h"
+#include "tests/support/tiny_model.h"
+
+using namespace foretoken;
+using namespace foretoken::testing;
+
+namespace {
+
+/// Bits of the GPU's tensor on the host.
+std::vector<std::byte> bits(Stream& stream, const Tensor& tensor) {
+  std::vector<std::byte> bytes(tensor.bytes());
+  copy(stream, tensor, {bytes.data(), tensor.dtype, DeviceKind::cpu, tensor.shape});
+  stream.synchronize();
+  return bytes;
+}
+
+struct Sizes {
+  std::int64_t i, o;
+};
+
+const std::vector<Sizes> sizes{{8, 5},      {40, 16},     {128, 257},   {352, 128},
+                               {2048, 600}, {5632, 2048}, {2048, 6144}, {4096, 1000}};
+
+}  // namespace
+
+TEST_CASE("products of few rows match the CPU") {
+  TwinBench bench(DType::bf16);
+  const auto [i, o] = GENERATE(from_range(sizes));
+  const std::int64_t n = GENERATE(1, 7, 8, 9, 16, 17, 32, 33, 64);
+  if (i * o > 4000000 && n != 7 && n != 64) return;
+  CAPTURE(i, o, n);
+  const Twin x = bench.normal("x", {n, i}), w = bench.normal("w", {o, i}, 1 / std::sqrt(double(i))),
+             residual = bench.normal("residual", {n, o}), out = bench.poisoned({n, o}),
+             plain = bench.poisoned({n, o}), wide = bench.poisoned({n, o}, DType::f32);
+  for (auto on : {&Twin::cpu, &Twin::gpu}) {
+    Stream& stream = on == &Twin::cpu ? bench.cpu() : bench.gpu();
+    linear_forward(stream, {.x = x.*on, .weight = w.*on, .residual = residual.*on, .out = out.*on});
+    linear_forward(stream, {.x = x.*on, .weight = w.*on, .out = plain.*on});
+    linear_forward(stream, {.x = x.*on, .weight = w.*on, .out = wide.*on});
+  }
+  CHECK(bench.error(out) < tolerance(DType::bf16));
+  CHECK(bench.error(plain) < tolerance(DType::bf16));
+  CHECK(bench.error(wide) < tolerance(DType::f32));
+}
+
+TEST_CASE("gated products of few rows match the CPU") {
+  TwinBench bench(DType::bf16);
+  const auto [c, f] = GENERATE(from_range(sizes));
+  const std::int64_t n = GENERATE(1, 8, 13, 32, 64);
+  if (c * f > 4000000 && n != 8) return;
+  CAPTURE(c, f, n);
+  const Twin x = bench.normal("x", {n, c}), w = bench.normal("w", {2 * f, c}, 1 / std::sqrt(double(c))),
+             gate_up = bench.poisoned({n, 2 * f}), gated = bench.poisoned({n, f});
+  for (auto on : {&Twin::cpu, &Twin::gpu})
+    linear_swiglu_forward(on == &Twin::cpu ? bench.cpu() : bench.gpu(),
+                          {.x = x.*on, .weight = w.*on, .gate_up = gate_up.*on, .gated = gated.*on});
+  CHECK(bench.error(gate_up) < tolerance(DType::bf16));
+  CHECK(bench.error(gated) < 2 * tolerance(DType::bf16));
+}
+
+TEST_CASE("a row of a product of few rows has the same bits whatever rows come with it") {
+  TwinBench bench(DType::bf16);
+  Stream& stream = bench.gpu();
+  const auto [i, o] = GENERATE(from_range(sizes));
+  constexpr std::int64_t most = 64;
+  const Tensor x = bench.normal("x", {most, i}).gpu, w = bench.normal("w", {o, i}).gpu,
+               residual = bench.normal("residual", {most, o}).gpu;
+  struct Results {
+    std::vector<std::byte> out, wide, gate_up, gated;
+  };
+  const auto rows = [&](std::int64_t begin, std::int64_t n) {
+    const Tensor out = bench.poisoned({n, o}).gpu, wide = bench.poisoned({n, o}, DType::f32).gpu,
+                 gate_up = bench.poisoned({n, o / 2 * 2}).gpu, gated = bench.poisoned({n, o / 2}).gpu;
+    linear_forward(stream,
+                   {.x = x.rows(begin, n), .weight = w, .residual = residual.rows(begin, n), .out = out});
+    linear_forward(stream, {.x = x.rows(begin, n), .weight = w, .out = wide});
+    linear_swiglu_forward(
+        stream, {.x = x.rows(begin, n), .weight = w.rows(0, o / 2 * 2), .gate_up = gate_up, .gated = gated});
+    return Results{bits(stream, out), bits(stream, wide), bits(stream, gate_up), bits(stream, gated)};
+  };
+  const Results all = rows(0, most);
+  const auto part = [](const std::vector<std::byte>& whole, std::int64_t begin, std::int64_t n) {
+    const auto row = static_cast<std::ptrdiff_t>(whole.size()) / most;
+    return std::vector(whole.begin() + begin * row, whole.begin() + (begin + n) * row);
+  };
+  for (const auto& [begin, n] : std::vector<std::pair<std::int64_t, std::int64_t>>{
+           {0, 1}, {63, 1}, {5, 2}, {8, 3}, {1, 5}, {0, 8}, {7, 9}, {20, 12}, {40, 16}, {3, 17}, {30, 33}}) {
+    CAPTURE(i, o, begin, n);
+    const Results some = rows(begin, n);
+    CHECK(some.out == part(all.out, begin, n));
+    CHECK(some.wide == part(all.wide, begin, n));
+    CHECK(some.gate_up == part(all.gate_up, begin, n));
+    CHECK(some.gated == part(all.gated, begin, n));
+  }
+}
+
+TEST_CASE("argmax on a GPU is the CPU's") {
+  TwinBench bench(DType::f32);
+  const std::int64_t v = GENERATE(1, 5, 257, 1000, 32768);
+  const Twin x = bench.normal("x", {7, v});
+  constexpr float nan = std::numeric_limits<float>::quiet_NaN(), inf = std::numeric_limits<float>::infinity();
+  float* cpu = x.cpu.as<float>();
+  for (std::int64_t i = 0; i < v; ++i) {
+    cpu[i] = std::round(cpu[i]);          // many that are largest
+    cpu[v + i] = static_cast<float>(-7);  // all of them
+  }
+  cpu[3 * v - 1] = nan;
+  cpu[3 * v + v / 2] = inf;
+  std::fill_n(cpu + 4 * v, v, -inf);
+  bench.upload(x);
+  for (const std::int64_t count : {v, (v + 1) / 2}) {
+    const Twin out = bench.zeros({7}, DType::i32);
+    argmax(bench.cpu(), {.x = x.cpu, .count = count, .out = out.cpu});
+    argmax(bench.gpu(), {.x = x.gpu, .count = count, .out = out.gpu});
+    const Tensor found = bench.download(out);
+    CAPTURE(v, count);
+    CHECK(std::vector(found.span<std::int32_t>().begin(), found.span<std::int32_t>().end()) ==
+          std::vector(out.cpu.span<std::int32_t>().begin(), out.cpu.span<std::int32_t>().end()));
+  }
+}
+
+TEST_CASE("a replayed sequence of operators does what its first run did, on what is in its tensors now") {
+  TwinBench bench(GENERATE(DType::f32, DType::bf16));
+  Stream& stream = bench.gpu();
+  const std::int64_t n = GENERATE(3, 100);
+  const Twin x = bench.normal("x", {n, 64}), w = bench.normal("w", {64, 64}, 0.2),
+             norm = bench.normal("norm", {64}, 1), out = bench.poisoned({n, 64}),
+             normed = bench.poisoned({n, 64}), rstd = bench.poisoned({n}, bench.statistics());
+  const auto operators = [&](auto on) {
+    Stream& where = on == &Twin::cpu ? bench.cpu() : stream;
+    rms_norm_forward(where, {.x = x.*on, .weight = norm.*on, .out = {normed.*on}, .rstd = rstd.*on});
+    linear_forward(where, {.x = normed.*on, .weight = w.*on, .residual = x.*on, .out = out.*on});
+  };
+  Replays replays(stream);
+  for (int run = 0; run < 4; ++run) {
+    CAPTURE(run, n);
+    fill_normal(x.cpu, "x" + std::to_string(run));
+    bench.upload(x);
+    if (run == 3) stream.cuda().workspace(std::size_t{1} << (20 + run));  // moves the workspace
+    replays.run({n}, [&] { operators(&Twin::gpu); });
+    operators(&Twin::cpu);
+    CHECK(bench.error(out) < tolerance(bench.dtype()));
+  }
+}
+
+TEST_CASE("a sequence that fails while it is recorded leaves the stream in order") {
+  TwinBench bench(DType::f32);
+  Stream& stream = bench.gpu();
+  const Twin x = bench.normal("x", {5});
+  Replays replays(stream);
+  replays.run({1}, [&] { add(stream, x.gpu, x.gpu); });
+  CHECK_THROWS_AS(replays.run({1}, [&] { throw DefectError("on purpose"); }), DefectError);
+  replays.run({1}, [&] { add(stream, x.gpu, x.gpu); });
+  add(bench.cpu(), x.cpu, x.cpu);
+  add(bench.cpu(), x.cpu, x.cpu);
+  CHECK(bench.error(x) == 0);
+}
+
+namespace {
+
+constexpr std::int64_t positions = 300;
+
+ModelConfig small_model() {
+  return {.hidden_size = 256,
+          .num_hidden_layers = 3,
+          .num_attention_heads = 4,
+          .num_key_value_heads = 2,
+          .head_dim = 64,
+          .intermediate_size = 352,
+          .vocab_size = 257,
+          .initializer_range = 0.08};
+}
+
+DecoderOptions small_options(const MtpConfig& mtp, DType dtype) {
+  return {.model = small_model(),
+          .mtp = mtp,
+          .dtype = dtype,
+          .sequences = 5,
+          .positions = positions,
+          .logits = 40};
+}
+
+std::int32_t token(std::int32_t sequence, std::int32_t position) {
+  return (sequence * 31 + position * 17 + position * position) % 257;
+}
+
+/// Logits of some rows after a prompt, of both levels, the steps taken several times over.
+std::vector<float> logits_of(Stream& stream, DType dtype, int repeats) {
+  Decoder decoder(stream, small_options({.depths = 1}, dtype));
+  decoder.parameters().initialize(stream, 3);
+  std::vector<float> all;
+  const auto step = [&](int level, std::int32_t begin, std::int32_t end) {
+    std::vector<Decoder::Row> rows;
+    std::vector<Decoder::Place> places;
+    for (std::int32_t s = 0; s < 5; ++s)
+      for (std::int32_t t = begin; t < end; ++t) {
+        rows.push_back({{s, t}, token(s, t + level)});
+        places.push_back({s, t});
+      }
+    decoder.forward(level, rows);
+    return places;
+  };
+  for (const int level : {0, 1}) {
+    step(level, 0, 200);
+    for (int repeat = 0; repeat < repeats; ++repeat)
+      for (const std::int32_t width : {1, 4, 8}) {
+        const std::int32_t first = 200 + repeat;
+        const std::span<const float> found = decoder.logits(level, step(level, first, first + width));
+        all.insert(all.end(), found.begin(), found.end());
+      }
+  }
+  return all;
+}
+
+}  // namespace
+
+TEST_CASE("replayed steps of a decoder give the bits of steps that are launched one by one") {
+  const DType dtype = GENERATE(DType::f32, DType::bf16);
+  Device device({.kind = DeviceKind::cuda, .deterministic = true});
+  const std::vector<float> replayed = logits_of(device.stream(), dtype, 4);
+  Profile profile;
+  device.stream().set_profile(&profile);  // operators are timed: nothing is replayed
+  CHECK(logits_of(device.stream(), dtype, 4) == replayed);
+}
+
+TEST_CASE("a decoder in bf16 on a GPU comes close to one in fp32 on the CPU") {
+  Device device({.kind = DeviceKind::cuda, .deterministic = true});
+  TestStream cpu(4);
+  std::vector<float> found = logits_of(device.stream(), DType::bf16, 1),
+                     expected = logits_of(cpu, DType::f32, 1);
+  const Shape shape{static_cast<std::int64_t>(expected.size())};
+  CHECK(relative_error(tensor_over(std::span(found), shape), tensor_over(std::span(expected), shape)) < 0.03);
+}
+
+TEST_CASE("the logits of rows that are verified together are those of rows one by one, bit by bit") {
+  Device device({.kind = DeviceKind::cuda});
+  Stream& stream = device.stream();
+  Decoder decoder(stream, small_options({}, DType::bf16));
+  decoder.parameters().initialize(stream, 3);
+  const std::int32_t prompt = GENERATE(3, 130, 270);
+  std::vector<Decoder::Row> first;
+  for (std::int32_t t = 0; t < prompt; ++t) first.push_back({{0, t}, token(0, t)});
+  decoder.forward(0, first);
+  const auto logits = [&](std::int32_t begin, std::int32_t end) {
+    std::vector<Decoder::Row> rows;
+    std::vector<Decoder::Place> places;
+    for (std::int32_t t = begin; t < end; ++t) {
+      rows.push_back({{0, t}, token(0, t)});
+      places.push_back({0, t});
+    }
+    decoder.forward(0, rows);
+    const std::span<const float> found = decoder.logits(0, places);
+    return std::vector(found.begin(), found.end());
+  };
+  constexpr std::int32_t width = 24;
+  std::vector<float> single;
+  for (std::int32_t t = prompt; t < prompt + width; ++t) {
+    const std::vector<float> one = logits(t, t + 1);
+    single.insert(single.end(), one.begin(), one.end());
+  }
+  for (const std::int32_t together : {2, 3, 4, 8, 12, 24}) {
+    CAPTURE(prompt, together);
+    std::vector<float> found;
+    for (std::int32_t t = prompt; t < prompt + width; t += together) {
+      const std::vector<float> some = logits(t, t + together);
+      found.insert(found.end(), some.begin(), some.end());
+    }
+    CHECK(found == single);
+  }
+}
+
+TEST_CASE("greedy speculative text in bf16 on a GPU is the plain text, token by token") {
+  const NamedHeads heads = GENERATE(from_range(every_kind_of_heads(2)));
+  CAPTURE(heads.name);
+  Device device({.kind = DeviceKind::cuda});
+  const auto texts = [&](int speculate) {
+    Decoder decoder(device.stream(), small_options(heads.mtp, DType::bf16));
+    decoder.parameters().initialize(device.stream(), 5);
+    std::vector<std::vector<std::int32_t>> prompts{{3, 1, 4, 1, 5, 9, 2, 6}, {5}, {200, 100}};
+    Generator generator(
+        decoder,
+        {.sampling = {.temperature = 0}, .max_tokens = 150, .vocabulary = 257, .speculate = speculate},
+        prompts);
+    while (generator.round([](std::size_t, std::span<const std::int32_t>) { return true; })) {
+    }
+    std::vector<std::vector<std::int32_t>> found;
+    for (std::size_t i = 0; i < prompts.size(); ++i)
+      found.emplace_back(generator.text(i).begin(), generator.text(i).end());
+    return found;
+  };
+  const auto plain = texts(0);
+  for (const int speculate : {1, 3, 5}) CHECK(texts(speculate) == plain);
+}
