@@ -15,7 +15,7 @@ struct CUstream_st;  // cudaStream_t is a pointer to it
 namespace foretoken {
 
 struct TimelineSpan {
-  /// A receive lasts from the moment that it may begin until the message is there: mostly it waits.
+  /// A receive lasts from the moment that it may begin until the message is there: it may wait for long.
   enum class Kind { compute, communication, receive };
 
   Kind kind = Kind::compute;

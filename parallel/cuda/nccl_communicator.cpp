@@ -10,8 +10,9 @@ namespace foretoken::cuda {
 
 namespace {
 
-/// Of a link for messages. A receive that waits for its message holds its blocks, and several links wait at
-/// once: few blocks, so that compute keeps the GPU, and so that all links fit on it together.
+/// Of a link for messages: few blocks, so that compute keeps the GPU, and so that all links fit on it
+/// together where both ends are not on one machine and a receive holds its blocks while it waits
+/// (handshake.h).
 constexpr int message_blocks = 4;
 
 Tensor bytes_of(ncclUniqueId& id) {
@@ -96,7 +97,9 @@ void NcclCommunicator::connect_neighbours(NcclTransport& transport, bool around)
           ranks().receive(bytes_of(id), from, tag);
         const NcclLink::Members members{
             .id = id, .ranks = 2, .rank = rank() == from ? 0 : 1, .blocks = message_blocks};
-        directions_.push_back({from, to, up, std::make_unique<NcclLink>(transport, ranks(), members)});
+        auto handshake = Handshake::connect(ranks(), rank() == from ? to : from, tag, rank() == from);
+        directions_.push_back(
+            {from, to, up, std::make_unique<NcclLink>(transport, ranks(), members, std::move(handshake))});
         if (rank() == from)
           start_send(transport.scratch(), to, tag).wait();
         else

@@ -11,6 +11,7 @@
 
 #include <nccl.h>
 
+#include "parallel/cuda/handshake.h"
 #include "parallel/cuda/nccl_transport.h"
 #include "parallel/mpi_communicator.h"
 #include "runtime/cuda/handle.h"
@@ -28,8 +29,9 @@ class NcclLink {
     int blocks = 0;
   };
   /// Collective over the members. `group` is what its operations are named by; it and the transport must
-  /// outlive the link.
-  NcclLink(NcclTransport& transport, const MpiCommunicator& group, const Members& members);
+  /// outlive the link. With a handshake, of two members, each operation begins with it.
+  NcclLink(NcclTransport& transport, const MpiCommunicator& group, const Members& members,
+           std::unique_ptr<Handshake> handshake = nullptr);
   /// Leaves in agreement with the other members, or abandons the GPU where they do not come or an exception
   /// is on its way.
   ~NcclLink();
@@ -79,6 +81,7 @@ class NcclLink {
   const MpiCommunicator& group_;
   StreamHandle stream_;
   EventHandle ready_;  // the compute stream at the start of the latest operation
+  std::unique_ptr<Handshake> handshake_;
   ncclComm_t communicator_ = nullptr;
   std::shared_ptr<Operation> starting_;
   std::deque<std::shared_ptr<Operation>> under_way_;  // oldest first

@@ -2,9 +2,8 @@
 
 #include <algorithm>
 
-#include <cudaTypedefs.h>
-
 #include "runtime/cuda/device.cuh"
+#include "runtime/cuda/driver.h"
 #include "runtime/cuda/hopper.cuh"
 #include "runtime/operators/linear_swiglu_kernels.h"
 #include "runtime/operators/swiglu.cuh"
@@ -422,15 +421,7 @@ __global__ void __launch_bounds__(block_threads, 1) __cluster_dims__(T::cluster,
 /// A matrix of rows of `inner` elements as the copies see it, in `slabs` of `rows`; their box has 64 columns.
 CUtensorMap boxes(const __nv_bfloat16* matrix, std::int64_t inner, std::int64_t rows, std::int64_t slabs,
                   int box_rows) {
-  static const auto encode = [] {
-    void* found = nullptr;
-    cudaDriverEntryPointQueryResult result{};
-    check(
-        cudaGetDriverEntryPointByVersion("cuTensorMapEncodeTiled", &found, 12000, cudaEnableDefault, &result),
-        "cuTensorMapEncodeTiled");
-    if (result != cudaDriverEntryPointSuccess) check(cudaErrorNotSupported, "cuTensorMapEncodeTiled");
-    return reinterpret_cast<PFN_cuTensorMapEncodeTiled_v12000>(found);
-  }();
+  static const auto encode = driver_function<PFN_cuTensorMapEncodeTiled_v12000>("cuTensorMapEncodeTiled");
   const std::uint64_t row_stride = static_cast<std::uint64_t>(inner) * 2;
   const std::uint64_t sizes[3]{static_cast<std::uint64_t>(inner), static_cast<std::uint64_t>(rows),
                                static_cast<std::uint64_t>(slabs)};

@@ -1,7 +1,9 @@
 // Communication between GPUs against the serial statement, over every transport that the machine allows.
 
 #include <array>
+#include <chrono>
 #include <cmath>
+#include <thread>
 
 #include "parallel/cuda/nccl_link.h"
 #include "parallel/groups.h"
@@ -292,4 +294,25 @@ TEST_CASE("groups on GPUs say how they communicate", "[gpu][ranks1][ranks2][rank
   groups.device_world->all_reduce(sum);
   groups.transport->synchronize();
   CHECK(gpu.download<double>(sum).front() == world.size() * (world.size() + 1) / 2);
+}
+
+TEST_CASE("two GPU ranks of a machine begin a message together, whoever comes first", "[gpu][ranks2]") {
+  Gpu gpu;
+  MpiCommunicator& world = multi_rank::world();
+  const int peer = 1 - world.rank();
+  const auto handshake = cuda::Handshake::connect(world, peer, 0, world.rank() == 0);
+  REQUIRE(handshake != nullptr);
+  const cudaStream_t stream = gpu.stream().cuda().stream();
+  for (int message = 0; message < 4; ++message) {
+    const bool first = message % 2 == world.rank();
+    if (!first) world.barrier();
+    handshake->enqueue(stream);
+    if (first) {
+      std::this_thread::sleep_for(std::chrono::milliseconds(50));
+      CHECK(cudaStreamQuery(stream) == cudaErrorNotReady);
+      cudaGetLastError();
+      world.barrier();
+    }
+    CHECK(cudaStreamSynchronize(stream) == cudaSuccess);
+  }
 }
