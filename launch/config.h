@@ -63,8 +63,8 @@ struct ParallelConfig {
   std::string schedule = "1f1b";  // of schedule_names()
   bool sharded_optimizer = false;
   std::int64_t bucket_mib = 25;
-  std::vector<int> blocks_per_stage;  // empty: dealt by cost
-  int threads = 0;                    // 0: cores / ranks of this machine
+  std::vector<double> blocks_per_stage;  // multiples of ½; empty: dealt by cost
+  int threads = 0;                       // 0: cores / ranks of this machine
   int timeout_seconds = 300;
   std::int64_t check_replicas_every = 100;
 };

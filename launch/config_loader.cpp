@@ -56,18 +56,6 @@ OptionValue value_of(const Option& option, const toml::node& node, const std::st
         throw UsageError("{}: \"{}\" is not one of {}", where, *value, fmt::join(option.choices, ", "));
       }
       break;
-    case Option::Type::integers:
-      if (const toml::array* array = node.as_array()) {
-        std::vector<std::int64_t> values;
-        for (const toml::node& entry : *array) {
-          const auto value = entry.value_exact<std::int64_t>();
-          if (!value) throw wrong_type(entry);
-          check_domain(option, static_cast<double>(*value), where);
-          values.push_back(*value);
-        }
-        return values;
-      }
-      break;
     case Option::Type::numbers:
       if (const toml::array* array = node.as_array()) {
         std::vector<double> values;
@@ -105,8 +93,7 @@ toml::table parse_flag_value(const Option& option, const std::string& text, cons
   const bool quoted = !text.empty() && (text.front() == '"' || text.front() == '\'');
   const bool takes_text = option.type == Option::Type::text || option.type == Option::Type::choice;
   if (takes_text && !quoted) toml_text = to_toml(OptionValue(text));
-  const bool list = option.type == Option::Type::integers || option.type == Option::Type::numbers;
-  if (list && !text.starts_with('[')) toml_text = "[" + text + "]";
+  if (option.type == Option::Type::numbers && !text.starts_with('[')) toml_text = "[" + text + "]";
   if (option.type == Option::Type::pairs && text.starts_with('[') && !text.starts_with("[[") && text != "[]")
     toml_text = "[" + text + "]";
   toml::table table;

@@ -132,8 +132,8 @@ void validate_pipeline(const Config& config) {
   if (parallel.blocks_per_stage.empty()) return;
   const Grid grid{.pp = parallel.pp, .virtual_stages = parallel.virtual_stages};
   with_origin(config, {"parallel.blocks_per_stage", "parallel.pp", "parallel.virtual_stages"}, [&] {
-    validate_partition(parallel.blocks_per_stage, static_cast<int>(config.model.num_hidden_layers), grid,
-                       fewest_blocks_on_last(config));
+    validate_partition(halves_of(parallel.blocks_per_stage), static_cast<int>(config.model.num_hidden_layers),
+                       grid, fewest_halves_on_last(config));
   });
 }
 
@@ -179,13 +179,8 @@ Grid resolve_grid(const Config& config, int world_size) {
         "{}train: global_batch {} is not a multiple of dp {} × microbatch {} = {}",
         origin_of(config, {"train.global_batch", "train.microbatch", "parallel.dp", "parallel.pp"}),
         train.global_batch, grid.dp, train.microbatch, product);
-  // The last stage has the head to do and may go without a layer.
-  const int fewest = grid.stages() - 1 + fewest_blocks_on_last(config);
-  if (fewest > config.model.num_hidden_layers)
-    throw UsageError(
-        "{}parallel: pp {} × virtual_stages {} = {} stages need at least {} layers, the model has {}",
-        origin_of(config, {"parallel.pp", "parallel.virtual_stages", "model.num_hidden_layers"}), grid.pp,
-        grid.virtual_stages, grid.stages(), fewest, config.model.num_hidden_layers);
+  with_origin(config, {"parallel.pp", "parallel.virtual_stages", "model.num_hidden_layers"},
+              [&] { resolve_layout(config, grid); });
   return grid;
 }
 

@@ -60,20 +60,6 @@ class Section {
     return option;
   }
 
-  Option& add(const char* key, std::vector<int> Part::*member, OptionDomain domain, const char* help) {
-    Option& option = entry(key, Option::Type::integers, help);
-    option.domain = fitted<int>(std::move(domain));
-    option.get = [part = part_, member](const Config& config) {
-      const std::vector<int>& values = config.*part.*member;
-      return std::vector<std::int64_t>(values.begin(), values.end());
-    };
-    option.set = [part = part_, member](Config& config, const OptionValue& value) {
-      const auto& values = std::get<std::vector<std::int64_t>>(value);
-      (config.*part.*member).assign(values.begin(), values.end());
-    };
-    return option;
-  }
-
   Option& add(const char* key, std::vector<double> Part::*member, OptionDomain domain, const char* help) {
     Option& option = bind<std::vector<double>>(key, Option::Type::numbers, member, help);
     option.domain = std::move(domain);

@@ -1,5 +1,7 @@
 #include "launch/options.h"
 
+#include <cmath>
+
 #include <fmt/format.h>
 
 #include "launch/option_section.h"
@@ -26,6 +28,11 @@ OptionDomain below(double min, double limit) {
 OptionDomain above(double limit, double max) {
   return {fmt::format("above {} and at most {}", limit, max),
           [=](double x) { return x > limit && x <= max; }};
+}
+
+OptionDomain halves(double min, double max) {
+  return {fmt::format("multiples of 0.5, {} to {}", min, max),
+          [=](double x) { return x >= min && x <= max && std::floor(2 * x) == 2 * x; }};
 }
 
 OptionDomain positive() {
@@ -176,8 +183,8 @@ void add_parallel(std::vector<Option>& table) {
   parallel.add("sharded_optimizer", &P::sharded_optimizer,
                "each data-parallel rank keeps and updates its part of the optimizer state");
   parallel.add("bucket_mib", &P::bucket_mib, within(1, 65536), "size of a gradient reduction, MiB");
-  parallel.add("blocks_per_stage", &P::blocks_per_stage, at_least(0),
-               "decoder layers of every stage in order, empty: dealt by cost");
+  parallel.add("blocks_per_stage", &P::blocks_per_stage, halves(0, 65536),
+               "decoder layers of every stage in order, a half being attention or MLP; empty: dealt by cost");
   parallel.add("threads", &P::threads, within(0, 4096), "threads of a rank, 0: cores / ranks of the machine");
   parallel.add("timeout_seconds", &P::timeout_seconds, at_least(1),
                "a communication that takes longer stops the run");

@@ -15,8 +15,8 @@
 namespace foretoken {
 
 using NumberPair = std::pair<double, double>;
-using OptionValue = std::variant<bool, std::int64_t, double, std::string, std::vector<std::int64_t>,
-                                 std::vector<double>, std::vector<NumberPair>>;
+using OptionValue =
+    std::variant<bool, std::int64_t, double, std::string, std::vector<double>, std::vector<NumberPair>>;
 
 /// The values an option takes: a number is checked against it, an error and the table quote the text.
 struct OptionDomain {
@@ -25,7 +25,7 @@ struct OptionDomain {
 };
 
 struct Option {
-  enum class Type { boolean, integer, number, text, choice, integers, numbers, pairs };
+  enum class Type { boolean, integer, number, text, choice, numbers, pairs };
 
   std::string section;
   std::string key;

@@ -115,8 +115,6 @@ std::string describe_type(const Option& option) {
       return "text";
     case Option::Type::choice:
       return fmt::format("{}", fmt::join(option.choices, ", "));
-    case Option::Type::integers:
-      return with_domain("list of integers");
     case Option::Type::numbers:
       return with_domain("list of numbers");
     case Option::Type::pairs:

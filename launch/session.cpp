@@ -23,27 +23,27 @@ ReadyProgram ready(const Program& compute) {
 
 }  // namespace
 
-int fewest_blocks_on_last(const Config& config) {
-  return config.mtp.depths > 0 && head_kind(config.mtp.kind).takes_last_input ? 1 : 0;
+int fewest_halves_on_last(const Config& config) {
+  return config.mtp.depths > 0 && head_kind(config.mtp.kind).takes_last_input ? 2 : 0;
 }
 
 LayerCosts layer_costs(const Config& config) {
-  const std::int64_t length = config.data.sequence_length;
+  const ModelCost cost = cost_of(config.model, config.data.sequence_length);
   LayerCosts costs;
-  costs.blocks.assign(static_cast<std::size_t>(config.model.num_hidden_layers),
-                      cost_of(config.model, length).block);
-  costs.last = predictor_cost(config.model, config.mtp, length);
-  costs.fewest_on_last = fewest_blocks_on_last(config);
+  for (std::int64_t layer = 0; layer < config.model.num_hidden_layers; ++layer)
+    costs.halves.insert(costs.halves.end(), {cost.attention, cost.mlp});
+  costs.last = predictor_cost(config.model, config.mtp, cost);
+  costs.fewest_on_last = fewest_halves_on_last(config);
   return costs;
 }
 
 ModelLayout resolve_layout(const Config& config, const Grid& grid) {
   const auto layers = static_cast<int>(config.model.num_hidden_layers);
-  if (!config.parallel.blocks_per_stage.empty()) {
-    validate_partition(config.parallel.blocks_per_stage, layers, grid, fewest_blocks_on_last(config));
-    return {.grid = grid, .blocks_per_stage = config.parallel.blocks_per_stage};
-  }
-  return {.grid = grid, .blocks_per_stage = partition_layers(layer_costs(config), grid)};
+  if (config.parallel.blocks_per_stage.empty())
+    return {.grid = grid, .halves_per_stage = partition_layers(layer_costs(config), grid)};
+  const std::vector<int> halves = halves_of(config.parallel.blocks_per_stage);
+  validate_partition(halves, layers, grid, fewest_halves_on_last(config));
+  return {.grid = grid, .halves_per_stage = halves};
 }
 
 std::int64_t microbatches_of(const Config& config, const Grid& grid) {

@@ -20,8 +20,8 @@ namespace foretoken {
 /// What the layers cost, in forward FLOPs per token.
 LayerCosts layer_costs(const Config& config);
 
-/// Blocks that the last stage must have: parallel heads take what its last block takes.
-int fewest_blocks_on_last(const Config& config);
+/// Halves of layers that the last stage must have: parallel heads take what its last layer takes.
+int fewest_halves_on_last(const Config& config);
 
 /// Which stage holds what, by expected cost or as parallel.blocks_per_stage says.
 ModelLayout resolve_layout(const Config& config, const Grid& grid);

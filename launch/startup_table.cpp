@@ -16,7 +16,14 @@ std::string millions(std::int64_t count) {
   return fmt::format("{:.2f} M", static_cast<double>(count) / 1e6);
 }
 
-/// "embedding, layers 0-3; layers 8-9, final norm, mtp 1-2, head", stages apart by semicolons.
+/// "attention of layer 3"
+std::string half_of(const HeldBlock& block) {
+  return fmt::format("{} of layer {}", block.part == Block::Part::attention ? "attention" : "MLP",
+                     block.layer);
+}
+
+/// "embedding, layers 0-3, attention of layer 4; MLP of layer 7, layers 8-9, final norm, mtp 1-2, head",
+/// stages apart by semicolons.
 std::string holds(const Session& session, int pp_rank) {
   const ModelConfig& model = session.config().model;
   const MtpConfig& mtp = session.config().mtp;
@@ -29,9 +36,13 @@ std::string holds(const Session& session, int pp_rank) {
       return first == last ? fmt::format("{} {}", one, first) : fmt::format("{} {}-{}", many, first, last);
     };
     if (layout.is_first(stage)) add("embedding");
-    const int first = layout.first_block(stage),
-              blocks = layout.blocks_per_stage[static_cast<std::size_t>(stage)];
-    if (blocks > 0) add(numbered("layer", "layers", first, first + blocks - 1));
+    const std::vector<HeldBlock> blocks = layout.blocks_of(stage);
+    const auto is_whole = [](const HeldBlock& block) { return block.part == Block::Part::whole; };
+    const auto first = std::find_if(blocks.begin(), blocks.end(), is_whole);
+    const auto end = std::find_if_not(first, blocks.end(), is_whole);
+    for (auto block = blocks.begin(); block != first; ++block) add(half_of(*block));
+    if (first != end) add(numbered("layer", "layers", first->layer, std::prev(end)->layer));
+    for (auto block = end; block != blocks.end(); ++block) add(half_of(*block));
     if (layout.is_last(stage)) {
       add("final norm");
       if (const auto heads = std::ssize(head_units(model, mtp)); heads > 0)
@@ -95,9 +106,9 @@ std::int64_t parameters_of(const Session& session, int pp_rank) {
 }
 
 /// The pipeline's idle share, from a simulation where messages are free.
-double expected_bubble(const Session& session, const std::vector<double>& flops) {
+double expected_bubble(const Session& session, const std::vector<double>& times) {
   Durations durations;
-  for (double cost : flops)
+  for (double cost : times)
     durations.stages.push_back(
         {.forward = cost, .backward = 2 * cost, .backward_input = cost, .backward_weight = cost});
   return simulate(session.training().program, session.training().footprint, durations).bubble();
@@ -108,9 +119,9 @@ double expected_bubble(const Session& session, const std::vector<double>& flops)
 std::string startup_table(const Session& session) {
   const Config& config = session.config();
   const Grid& grid = session.grid();
-  const std::vector<double> flops = stage_costs(layer_costs(config), session.layout().blocks_per_stage);
+  const std::vector<double> times = stage_costs(layer_costs(config), session.layout().halves_per_stage);
   double total = 0;
-  for (double cost : flops) total += cost;
+  for (double cost : times) total += cost;
 
   std::string text = fmt::format(
       "model      {} parameters, {} layers, hidden {}, {}\n"
@@ -122,7 +133,7 @@ std::string startup_table(const Session& session) {
       config.data.sequence_length, microbatches_of(config, grid),
       microbatches_of(config, grid) == 1 ? "" : "es", config.train.microbatch, grid.dp,
       objective_line(config.mtp), to_string(grid), config.parallel.schedule,
-      100 * expected_bubble(session, flops));
+      100 * expected_bubble(session, times));
 
   std::vector<std::pair<std::string, std::string>> rows{{"ranks", "holds"}};
   for (int pp_rank = 0; pp_rank < grid.pp; ++pp_rank) {
@@ -150,7 +161,7 @@ std::string startup_table(const Session& session) {
       continue;
     }
     double share = 0;
-    for (int stage : session.layout().stages_of(pp_rank)) share += flops[static_cast<std::size_t>(stage)];
+    for (int stage : session.layout().stages_of(pp_rank)) share += times[static_cast<std::size_t>(stage)];
     text +=
         fmt::format("{:>10}  {:>11.0f} %\n", millions(parameters_of(session, pp_rank)), 100 * share / total);
   }

@@ -20,9 +20,7 @@ constexpr const char* structure[] = {"num_hidden_layers", "num_attention_heads",
                                      "head_dim", "tie_word_embeddings"};
 
 std::vector<ParameterUnit> whole_model(const Config& config) {
-  const ModelLayout one_stage{.grid = {},
-                              .blocks_per_stage = {static_cast<int>(config.model.num_hidden_layers)}};
-  return units_of(config.model, config.mtp, one_stage, 0);
+  return units_of(config.model, config.mtp, one_stage(config.model), 0);
 }
 
 void require_same_structure(const Checkpoint& checkpoint, const Config& found, const Config& config) {

@@ -20,7 +20,8 @@ std::int64_t attention_width(const ModelConfig& config) {
 
 }  // namespace
 
-std::vector<ParameterSpec> Block::parameters(const ModelConfig& config, const std::string& prefix) {
+std::vector<ParameterSpec> Block::parameters(const ModelConfig& config, const std::string& prefix,
+                                             Part part) {
   const std::int64_t c = config.hidden_size, f = config.intermediate_size;
   const std::int64_t kv = config.num_key_value_heads * config.head_dim;
   const auto norm = [&](const char* name) {
@@ -33,80 +34,100 @@ std::vector<ParameterSpec> Block::parameters(const ModelConfig& config, const st
                          .gradient_overwritten = true};
   };
   // q, k, v and gate, up stand one after another: each group is one matrix to the operators.
-  return {norm(".input_layernorm.weight"),
-          matrix(".self_attn.q_proj.weight", attention_width(config), c),
-          matrix(".self_attn.k_proj.weight", kv, c),
-          matrix(".self_attn.v_proj.weight", kv, c),
-          matrix(".self_attn.o_proj.weight", c, attention_width(config)),
-          norm(".post_attention_layernorm.weight"),
-          matrix(".mlp.gate_proj.weight", f, c),
-          matrix(".mlp.up_proj.weight", f, c),
-          matrix(".mlp.down_proj.weight", c, f)};
+  std::vector<ParameterSpec> attention{
+      norm(".input_layernorm.weight"), matrix(".self_attn.q_proj.weight", attention_width(config), c),
+      matrix(".self_attn.k_proj.weight", kv, c), matrix(".self_attn.v_proj.weight", kv, c),
+      matrix(".self_attn.o_proj.weight", c, attention_width(config))};
+  if (part == Part::attention) return attention;
+  const std::vector<ParameterSpec> mlp{
+      norm(".post_attention_layernorm.weight"), matrix(".mlp.gate_proj.weight", f, c),
+      matrix(".mlp.up_proj.weight", f, c), matrix(".mlp.down_proj.weight", c, f)};
+  if (part == Part::mlp) return mlp;
+  attention.insert(attention.end(), mlp.begin(), mlp.end());
+  return attention;
 }
 
 Block::Block(const ModelConfig& config, const Parameters& parameters, const std::string& prefix,
-             Recompute recompute)
+             Recompute recompute, Part part)
     : eps_(config.rms_norm_eps),
       recompute_(recompute),
+      part_(part),
       heads_{.query = config.num_attention_heads,
              .key_value = config.num_key_value_heads,
              .dim = config.head_dim},
-      weight_(weights(parameters, parameters.weights(), prefix)),
-      gradient_(weights(parameters, parameters.gradients(), prefix)) {}
+      weight_(weights(parameters, parameters.weights(), prefix, part)),
+      gradient_(weights(parameters, parameters.gradients(), prefix, part)) {}
 
-Block::Weights Block::weights(const Parameters& parameters, const Tensor& flat, const std::string& prefix) {
+Block::Weights Block::weights(const Parameters& parameters, const Tensor& flat, const std::string& prefix,
+                              Part part) {
   const auto single = [&](const char* name) {
     return Parameters::view(flat, parameters.spec(prefix + name));
   };
   const std::vector<std::string> qkv{prefix + ".self_attn.q_proj.weight", prefix + ".self_attn.k_proj.weight",
                                      prefix + ".self_attn.v_proj.weight"};
   const std::vector<std::string> gate_up{prefix + ".mlp.gate_proj.weight", prefix + ".mlp.up_proj.weight"};
-  return {.norm1 = single(".input_layernorm.weight"),
-          .qkv = parameters.fused(flat, qkv),
-          .o = single(".self_attn.o_proj.weight"),
-          .norm2 = single(".post_attention_layernorm.weight"),
-          .gate_up = parameters.fused(flat, gate_up),
-          .down = single(".mlp.down_proj.weight")};
+  Weights weights;
+  if (part != Part::mlp) {
+    weights.norm1 = single(".input_layernorm.weight");
+    weights.qkv = parameters.fused(flat, qkv);
+    weights.o = single(".self_attn.o_proj.weight");
+  }
+  if (part != Part::attention) {
+    weights.norm2 = single(".post_attention_layernorm.weight");
+    weights.gate_up = parameters.fused(flat, gate_up);
+    weights.down = single(".mlp.down_proj.weight");
+  }
+  return weights;
 }
 
-Block::Inputs Block::plan_inputs(Arena& arena, const ModelConfig& config, const ActivationPlan& plan) {
+Block::Inputs Block::plan_inputs(Arena& arena, const ModelConfig& config, const ActivationPlan& plan,
+                                 Part part) {
   const std::int64_t n = plan.shape.tokens();
-  return {.normed1 = arena.tensor(plan.dtype, {n, config.hidden_size}),
-          .normed2 = arena.tensor(plan.dtype, {n, config.hidden_size}),
-          .gated = arena.tensor(plan.dtype, {n, config.intermediate_size})};
+  Inputs inputs;
+  if (part != Part::mlp) inputs.normed1 = arena.tensor(plan.dtype, {n, config.hidden_size});
+  if (part != Part::attention) {
+    inputs.normed2 = arena.tensor(plan.dtype, {n, config.hidden_size});
+    inputs.gated = arena.tensor(plan.dtype, {n, config.intermediate_size});
+  }
+  return inputs;
 }
 
 Block::Saved Block::plan_own_saved(Arena& arena, const ModelConfig& config, const ActivationPlan& plan,
-                                   const Inputs& inputs) {
+                                   const Inputs& inputs, Part part) {
   const std::int64_t b = plan.shape.rows, t = plan.shape.length, n = plan.shape.tokens();
-  const std::int64_t c = config.hidden_size;
   const DType dtype = plan.dtype, statistics = statistics_dtype(dtype);
-  return {.inputs = inputs,
-          .rstd1 = arena.tensor(statistics, {n}),
-          .qkv = arena.tensor(dtype, {b, t, qkv_width(config)}),
-          .attention = arena.tensor(dtype, {b, t, attention_width(config)}),
-          .lse = arena.tensor(statistics, {b, config.num_attention_heads, t}),
-          .x1 = arena.tensor(dtype, {n, c}),
-          .rstd2 = arena.tensor(statistics, {n}),
-          .gate_up = arena.tensor(dtype, {n, 2 * config.intermediate_size})};
+  Saved saved{.inputs = inputs};
+  if (part != Part::mlp) {
+    saved.rstd1 = arena.tensor(statistics, {n});
+    saved.qkv = arena.tensor(dtype, {b, t, qkv_width(config)});
+    saved.attention = arena.tensor(dtype, {b, t, attention_width(config)});
+    saved.lse = arena.tensor(statistics, {b, config.num_attention_heads, t});
+  }
+  if (part == Part::whole) saved.x1 = arena.tensor(dtype, {n, config.hidden_size});
+  if (part != Part::attention) {
+    saved.rstd2 = arena.tensor(statistics, {n});
+    saved.gate_up = arena.tensor(dtype, {n, 2 * config.intermediate_size});
+  }
+  return saved;
 }
 
 Block::Saved Block::plan_saved(Arena& arena, const ModelConfig& config, const ActivationPlan& plan,
-                               const Scratch& scratch) {
+                               const Scratch& scratch, Part part) {
   if (plan.recompute == Recompute::full) return scratch.recomputed;
   return plan_own_saved(
       arena, config, plan,
-      plan.recompute == Recompute::selective ? scratch.inputs : plan_inputs(arena, config, plan));
+      plan.recompute == Recompute::selective ? scratch.inputs : plan_inputs(arena, config, plan, part), part);
 }
 
 Block::Gradients Block::plan_gradients(Arena& arena, const ModelConfig& config, const ActivationPlan& plan,
-                                       const Scratch& scratch) {
+                                       const Scratch& scratch, Part part) {
   const std::int64_t n = plan.shape.tokens(), c = config.hidden_size;
-  Gradients gradients{
-      .dx1 = arena.tensor(plan.dtype, {n, c}),
-      .dqkv = arena.tensor(plan.dtype, {plan.shape.rows, plan.shape.length, qkv_width(config)})};
+  Gradients gradients;
+  if (part == Part::whole) gradients.dx1 = arena.tensor(plan.dtype, {n, c});
+  if (part != Part::mlp)
+    gradients.dqkv = arena.tensor(plan.dtype, {plan.shape.rows, plan.shape.length, qkv_width(config)});
   if (plan.recompute == Recompute::selective)
-    gradients.inputs = plan.split_backward ? plan_inputs(arena, config, plan) : scratch.inputs;
+    gradients.inputs = plan.split_backward ? plan_inputs(arena, config, plan, part) : scratch.inputs;
   return gradients;
 }
 
@@ -128,17 +149,23 @@ Block::Scratch Block::plan_scratch(Arena& arena, const ModelConfig& config, cons
 
 void Block::forward(const LayerContext& context, const Tensor& x, const Tensor& out,
                     const Saved& saved) const {
-  forward_saved(context, x, saved);
+  const Tensor& x1 = part_ == Part::whole ? saved.x1 : part_ == Part::attention ? out : x;
+  if (has_attention()) {
+    attend(context, x, saved);
+    add_attention(context, x, x1, saved);
+  }
+  if (!has_mlp()) return;
+  gate(context, x1, saved);
   linear_forward(context.stream,
-                 {.x = saved.inputs.gated, .weight = weight_.down, .residual = saved.x1, .out = out});
+                 {.x = saved.inputs.gated, .weight = weight_.down, .residual = x1, .out = out});
 }
 
-void Block::forward_saved(const LayerContext& context, const Tensor& x, const Saved& saved) const {
+void Block::attend(const LayerContext& context, const Tensor& x, const Saved& saved) const {
   Stream& stream = context.stream;
-  const Inputs& in = saved.inputs;
+  const Tensor& normed = saved.inputs.normed1;
   rms_norm_forward(stream,
-                   {.x = x, .weight = weight_.norm1, .eps = eps_, .out = {in.normed1}, .rstd = saved.rstd1});
-  linear_forward(stream, {.x = in.normed1, .weight = weight_.qkv, .out = saved.qkv});
+                   {.x = x, .weight = weight_.norm1, .eps = eps_, .out = {normed}, .rstd = saved.rstd1});
+  linear_forward(stream, {.x = normed, .weight = weight_.qkv, .out = saved.qkv});
   rope(stream, {.qkv = saved.qkv,
                 .cos = context.rope_cos,
                 .sin = context.rope_sin,
@@ -148,19 +175,40 @@ void Block::forward_saved(const LayerContext& context, const Tensor& x, const Sa
                              .document_start = context.document_start,
                              .out = saved.attention,
                              .lse = saved.lse});
-  linear_forward(stream, {.x = saved.attention, .weight = weight_.o, .residual = x, .out = saved.x1});
-  rms_norm_forward(
-      stream,
-      {.x = saved.x1, .weight = weight_.norm2, .eps = eps_, .out = {in.normed2}, .rstd = saved.rstd2});
+}
+
+void Block::add_attention(const LayerContext& context, const Tensor& x, const Tensor& x1,
+                          const Saved& saved) const {
+  linear_forward(context.stream, {.x = saved.attention, .weight = weight_.o, .residual = x, .out = x1});
+}
+
+void Block::gate(const LayerContext& context, const Tensor& x1, const Saved& saved) const {
+  Stream& stream = context.stream;
+  const Tensor& normed = saved.inputs.normed2;
+  rms_norm_forward(stream,
+                   {.x = x1, .weight = weight_.norm2, .eps = eps_, .out = {normed}, .rstd = saved.rstd2});
   linear_swiglu_forward(
-      stream, {.x = in.normed2, .weight = weight_.gate_up, .gate_up = saved.gate_up, .gated = in.gated});
+      stream,
+      {.x = normed, .weight = weight_.gate_up, .gate_up = saved.gate_up, .gated = saved.inputs.gated});
 }
 
 void Block::backward_input(const LayerContext& context, const Tensor& dout, const Tensor& x, const Tensor& dx,
                            const Saved& saved, const Gradients& gradients, const Scratch& scratch) const {
-  Stream& stream = context.stream;
-  if (recompute_ == Recompute::full) forward_saved(context, x, saved);
+  const Tensor& x1 = part_ == Part::whole ? saved.x1 : x;
+  const Tensor& dx1 = part_ == Part::whole ? gradients.dx1 : part_ == Part::attention ? dout : dx;
+  if (recompute_ == Recompute::full) {
+    if (has_attention()) attend(context, x, saved);
+    if (part_ == Part::whole) add_attention(context, x, x1, saved);
+    if (has_mlp()) gate(context, x1, saved);
+  }
   const Inputs recomputed = recompute_ == Recompute::selective ? gradients.inputs : Inputs{};
+  if (has_mlp()) backward_mlp(context, dout, x1, dx1, saved, recomputed, scratch);
+  if (has_attention()) backward_attention(context, dx1, x, dx, saved, gradients, recomputed, scratch);
+}
+
+void Block::backward_mlp(const LayerContext& context, const Tensor& dout, const Tensor& x1, const Tensor& dx1,
+                         const Saved& saved, const Inputs& recomputed, const Scratch& scratch) const {
+  Stream& stream = context.stream;
   // out = x1 + down · gated
   linear_swiglu_backward_input(stream, {.dout = dout,
                                         .weight = weight_.down,
@@ -170,15 +218,21 @@ void Block::backward_input(const LayerContext& context, const Tensor& dout, cons
                                         .gated = recomputed.gated});
   linear_backward_input(stream, {.dout = saved.gate_up, .weight = weight_.gate_up, .dx = scratch.dnormed});
   rms_norm_backward(stream, {.dout = {scratch.dnormed},
-                             .x = saved.x1,
+                             .x = x1,
                              .weight = weight_.norm2,
                              .rstd = saved.rstd2,
                              .residual = dout,
-                             .dx = gradients.dx1,
+                             .dx = dx1,
                              .dweight = context.measured ? Tensor{} : gradient_.norm2,
                              .out = recomputed.normed2});
+}
+
+void Block::backward_attention(const LayerContext& context, const Tensor& dx1, const Tensor& x,
+                               const Tensor& dx, const Saved& saved, const Gradients& gradients,
+                               const Inputs& recomputed, const Scratch& scratch) const {
+  Stream& stream = context.stream;
   // x1 = x + o · attention
-  linear_backward_input(stream, {.dout = gradients.dx1, .weight = weight_.o, .dx = scratch.dattention});
+  linear_backward_input(stream, {.dout = dx1, .weight = weight_.o, .dx = scratch.dattention});
   attention_backward(stream, {.heads = heads_,
                               .dout = scratch.dattention,
                               .qkv = saved.qkv,
@@ -193,7 +247,7 @@ void Block::backward_input(const LayerContext& context, const Tensor& dout, cons
                              .x = x,
                              .weight = weight_.norm1,
                              .rstd = saved.rstd1,
-                             .residual = gradients.dx1,
+                             .residual = dx1,
                              .dx = dx,
                              .dweight = context.measured ? Tensor{} : gradient_.norm1,
                              .out = recomputed.normed1});
@@ -206,9 +260,12 @@ void Block::backward_weight(const LayerContext& context, const Tensor& dout, con
     linear_backward_weight(
         context.stream, {.dout = dproduct, .x = x, .dweight = dweight, .accumulate = context.begun.weight});
   };
-  product(dout, in.gated, gradient_.down);
-  product(saved.gate_up, in.normed2, gradient_.gate_up);
-  product(gradients.dx1, saved.attention, gradient_.o);
+  if (has_mlp()) {
+    product(dout, in.gated, gradient_.down);
+    product(saved.gate_up, in.normed2, gradient_.gate_up);
+  }
+  if (!has_attention()) return;
+  product(part_ == Part::whole ? gradients.dx1 : dout, saved.attention, gradient_.o);
   product(gradients.dqkv, in.normed1, gradient_.qkv);
 }
 

@@ -4,6 +4,9 @@
 //   x₁  = x + o_proj · Attention( RoPE( qkv_proj · RMSNorm(x) ) )
 //   out = x₁ + down_proj · SwiGLU( gate_up_proj · RMSNorm(x₁) )
 //
+// A stage may hold one of the two steps alone, its attention half or its MLP half: x₁ is then what goes out,
+// or what comes in.
+//
 // Backward is two functions: backward_input gives dx and keeps what backward_weight needs in Gradients, so
 // that a schedule may run the weight half later.
 
@@ -19,12 +22,18 @@ namespace foretoken {
 
 class Block {
  public:
+  enum class Part { whole, attention, mlp };
+
   /// What the block owns, named `prefix`.self_attn.q_proj.weight and so on.
-  static std::vector<ParameterSpec> parameters(const ModelConfig& config, const std::string& prefix);
+  static std::vector<ParameterSpec> parameters(const ModelConfig& config, const std::string& prefix,
+                                               Part part = Part::whole);
 
   Block(const ModelConfig& config, const Parameters& parameters, const std::string& prefix,
-        Recompute recompute);
+        Recompute recompute, Part part = Part::whole);
 
+  Part part() const { return part_; }
+
+  /// Undefined what the part does not have, as in all structs here.
   struct Weights {
     Tensor norm1;    // [C]
     Tensor qkv;      // [(NH + 2·NKV)·HS, C]
@@ -34,7 +43,8 @@ class Block {
     Tensor down;     // [C, F]
   };
   /// Of the block of that prefix in `flat`, one of the parameters' buffers.
-  static Weights weights(const Parameters& parameters, const Tensor& flat, const std::string& prefix);
+  static Weights weights(const Parameters& parameters, const Tensor& flat, const std::string& prefix,
+                         Part part = Part::whole);
 
   /// What the matrix products that follow a norm or the gate take in.
   struct Inputs {
@@ -48,14 +58,14 @@ class Block {
     Tensor rstd1;           // [N]
     Tensor qkv;             // [B, T, (NH + 2·NKV)·HS], rotated
     Tensor attention, lse;  // [B, T, NH·HS], [B, NH, T]
-    Tensor x1;              // [N, C]
+    Tensor x1;              // [N, C], of a whole block
     Tensor rstd2;           // [N]
     Tensor gate_up;         // [N, 2F]; after backward_input its gradient
   };
   /// Of one microbatch between backward_input and backward_weight.
   struct Gradients {
     Inputs inputs;  // where they are recomputed
-    Tensor dx1;     // [N, C]
+    Tensor dx1;     // [N, C], of a whole block
     Tensor dqkv;    // [B, T, (NH + 2·NKV)·HS]
   };
   /// Of one call; one set serves all blocks of a stage.
@@ -67,9 +77,9 @@ class Block {
     Tensor dattention;  // [B, T, NH·HS]
   };
   static Saved plan_saved(Arena& arena, const ModelConfig& config, const ActivationPlan& plan,
-                          const Scratch& scratch);
+                          const Scratch& scratch, Part part = Part::whole);
   static Gradients plan_gradients(Arena& arena, const ModelConfig& config, const ActivationPlan& plan,
-                                  const Scratch& scratch);
+                                  const Scratch& scratch, Part part = Part::whole);
   static Scratch plan_scratch(Arena& arena, const ModelConfig& config, const ActivationPlan& plan);
 
   /// x [N, C] → out [N, C]
@@ -82,18 +92,30 @@ class Block {
                        const Gradients& gradients) const;
 
  private:
-  /// All of forward but the last product: what backward needs.
-  void forward_saved(const LayerContext& context, const Tensor& x, const Saved& saved) const;
+  bool has_attention() const { return part_ != Part::mlp; }
+  bool has_mlp() const { return part_ != Part::attention; }
+  // Each half but its last product, which adds to the residual: what backward needs.
+  void attend(const LayerContext& context, const Tensor& x, const Saved& saved) const;
+  void gate(const LayerContext& context, const Tensor& x1, const Saved& saved) const;
+  void add_attention(const LayerContext& context, const Tensor& x, const Tensor& x1,
+                     const Saved& saved) const;
+  void backward_mlp(const LayerContext& context, const Tensor& dout, const Tensor& x1, const Tensor& dx1,
+                    const Saved& saved, const Inputs& recomputed, const Scratch& scratch) const;
+  void backward_attention(const LayerContext& context, const Tensor& dx1, const Tensor& x, const Tensor& dx,
+                          const Saved& saved, const Gradients& gradients, const Inputs& recomputed,
+                          const Scratch& scratch) const;
 
-  static Inputs plan_inputs(Arena& arena, const ModelConfig& config, const ActivationPlan& plan);
+  static Inputs plan_inputs(Arena& arena, const ModelConfig& config, const ActivationPlan& plan,
+                            Part part = Part::whole);
   static Saved plan_own_saved(Arena& arena, const ModelConfig& config, const ActivationPlan& plan,
-                              const Inputs& inputs);
+                              const Inputs& inputs, Part part = Part::whole);
   const Inputs& inputs(const Saved& saved, const Gradients& gradients) const {
     return recompute_ == Recompute::selective ? gradients.inputs : saved.inputs;
   }
 
   double eps_;
   Recompute recompute_;
+  Part part_;
   AttentionHeads heads_;
   Weights weight_;
   Weights gradient_;

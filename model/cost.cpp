@@ -7,17 +7,20 @@
 
 namespace foretoken {
 
-ModelCost cost_of(const ModelConfig& model, std::int64_t sequence_length) {
-  const auto c = static_cast<double>(model.hidden_size);
-  const auto attention = static_cast<double>(model.num_attention_heads * model.head_dim);
-  const auto key_value = static_cast<double>(model.num_key_value_heads * model.head_dim);
-  const double weights =
-      c * (attention + 2 * key_value) + attention * c + 3 * c * double(model.intermediate_size);
-  const double block = 2 * weights + 2 * attention * static_cast<double>(sequence_length);
-  return {.block = block, .head = 2 * c * static_cast<double>(model.vocab_size)};
-}
-
 namespace {
+
+/// Attention and output head at so much a FLOP, products of blocks at 1.
+ModelCost weighed(const ModelConfig& model, std::int64_t sequence_length, double attention_flop,
+                  double head_flop) {
+  const auto c = static_cast<double>(model.hidden_size);
+  const auto query = static_cast<double>(model.num_attention_heads * model.head_dim);
+  const auto key_value = static_cast<double>(model.num_key_value_heads * model.head_dim);
+  const double projections = 2 * c * (2 * query + 2 * key_value);
+  const double attention = 2 * query * static_cast<double>(sequence_length);
+  return {.attention = projections + attention_flop * attention,
+          .mlp = 6 * c * static_cast<double>(model.intermediate_size),
+          .head = head_flop * 2 * c * static_cast<double>(model.vocab_size)};
+}
 
 /// How many depths a token passes, on average where they are sampled.
 double depths_passed(const MtpConfig& mtp) {
@@ -27,22 +30,24 @@ double depths_passed(const MtpConfig& mtp) {
 
 }  // namespace
 
-double predictor_cost(const ModelConfig& model, const MtpConfig& mtp, std::int64_t sequence_length) {
-  const ModelCost cost = cost_of(model, sequence_length);
+ModelCost cost_of(const ModelConfig& model, std::int64_t sequence_length) {
+  return weighed(model, sequence_length, 1, 1);
+}
+
+double predictor_cost(const ModelConfig& model, const MtpConfig& mtp, const ModelCost& cost) {
   const double depths = depths_passed(mtp);
-  return depths * head_kind(mtp.kind).cost(model, mtp, cost.block) + (1 + depths) * cost.head;
+  return depths * head_kind(mtp.kind).cost(model, mtp, cost.block()) + (1 + depths) * cost.head;
 }
 
 double training_flops_per_token(const ModelConfig& model, const MtpConfig& mtp,
                                 std::int64_t sequence_length) {
-  return 3 * (static_cast<double>(model.num_hidden_layers) * cost_of(model, sequence_length).block +
-              predictor_cost(model, mtp, sequence_length));
+  const ModelCost cost = cost_of(model, sequence_length);
+  return 3 * (static_cast<double>(model.num_hidden_layers) * cost.block() + predictor_cost(model, mtp, cost));
 }
 
 std::int64_t parameter_count(const ModelConfig& model, const MtpConfig& mtp) {
-  const ModelLayout serial{.blocks_per_stage = {static_cast<int>(model.num_hidden_layers)}};
   std::int64_t count = 0;
-  for (const ParameterUnit& unit : units_of(model, mtp, serial, 0))
+  for (const ParameterUnit& unit : units_of(model, mtp, one_stage(model), 0))
     for (const ParameterSpec& spec : unit.specs) count += spec.shape.elements();
   return count;
 }

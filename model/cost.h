@@ -1,5 +1,6 @@
 #pragma once
-// What the model costs: matrix FLOPs and parameters, for the partition, the start-up table and MFU.
+// What the model costs: matrix FLOPs and parameters, for the partition, the
+// start-up table and MFU.
 //
 // A matrix that a token passes through costs 2 FLOPs per weight forward and 4 backward. Causal attention
 // costs, per token and layer, 2 products over on average T/2 keys: 2·T·NH·HS forward, twice that backward. So
@@ -12,17 +13,20 @@
 
 namespace foretoken {
 
-/// Forward FLOPs per token; backward is twice that.
+/// Forward, per token; backward is twice that.
 struct ModelCost {
-  double block = 0;  // one decoder block
-  double head = 0;   // the output head, once per predicted depth
+  double attention = 0;  // the attention half of a decoder block: q, k, v and o products, attention
+  double mlp = 0;        // its MLP half
+  double head = 0;       // the output head, once per predicted depth
+  double block() const { return attention + mlp; }
 };
 
+/// FLOPs.
 ModelCost cost_of(const ModelConfig& model, std::int64_t sequence_length);
 
-/// Forward FLOPs per token of what the last stage holds beside blocks, the expected ones where depths are
-/// sampled.
-double predictor_cost(const ModelConfig& model, const MtpConfig& mtp, std::int64_t sequence_length);
+/// Of what follows the trunk (heads of all depths), where blocks and output heads cost `cost`; the expected
+/// one where depths are sampled.
+double predictor_cost(const ModelConfig& model, const MtpConfig& mtp, const ModelCost& cost);
 
 /// Model FLOPs per token of a training step.
 double training_flops_per_token(const ModelConfig& model, const MtpConfig& mtp, std::int64_t sequence_length);

@@ -5,13 +5,22 @@
 
 #include <fmt/format.h>
 
-#include "model/block.h"
 #include "model/heads/prediction_heads.h"
 
 namespace foretoken {
 
-int ModelLayout::first_block(int stage) const {
-  return std::accumulate(blocks_per_stage.begin(), blocks_per_stage.begin() + stage, 0);
+std::vector<HeldBlock> ModelLayout::blocks_of(int stage) const {
+  const int begin = std::accumulate(halves_per_stage.begin(), halves_per_stage.begin() + stage, 0);
+  const int end = begin + halves_per_stage[static_cast<std::size_t>(stage)];
+  std::vector<HeldBlock> blocks;
+  for (int half = begin; half < end; half += half % 2 == 0 ? 2 : 1) {
+    const int layer = half / 2;
+    if (half % 2 == 1)
+      blocks.push_back({layer, Block::Part::mlp});
+    else
+      blocks.push_back({layer, half + 1 < end ? Block::Part::whole : Block::Part::attention});
+  }
+  return blocks;
 }
 
 std::vector<int> ModelLayout::stages_of(int pp_rank) const {
@@ -19,6 +28,17 @@ std::vector<int> ModelLayout::stages_of(int pp_rank) const {
   for (int stage = 0; stage < stages(); ++stage)
     if (grid.pp_rank_of_stage(stage) == pp_rank) held.push_back(stage);
   return held;
+}
+
+ModelLayout one_stage(const ModelConfig& model) {
+  return {.grid = {}, .halves_per_stage = {static_cast<int>(2 * model.num_hidden_layers)}};
+}
+
+std::string unit_name(const HeldBlock& block) {
+  const char* half = block.part == Block::Part::whole       ? ""
+                     : block.part == Block::Part::attention ? " attention"
+                                                            : " MLP";
+  return fmt::format("layer {}{}", block.layer, half);
 }
 
 std::string block_prefix(std::int64_t layer) {
@@ -60,10 +80,9 @@ std::vector<ParameterUnit> units_of(const ModelConfig& model, const MtpConfig& m
                      .canonical = pp_rank == first_rank,
                      .specs = {{.name = embedding_name, .shape = {v, c}, .std = model.initializer_range}}});
   for (int stage : layout.stages_of(pp_rank)) {
-    const int first = layout.first_block(stage);
-    for (int layer = first; layer < first + layout.blocks_per_stage[static_cast<std::size_t>(stage)]; ++layer)
-      units.push_back(
-          {.name = fmt::format("layer {}", layer), .specs = Block::parameters(model, block_prefix(layer))});
+    for (const HeldBlock& block : layout.blocks_of(stage))
+      units.push_back({.name = unit_name(block),
+                       .specs = Block::parameters(model, block_prefix(block.layer), block.part)});
     if (!layout.is_last(stage)) continue;
     units.push_back({.name = "final norm",
                      .specs = {{.name = final_norm_name, .shape = {c}, .decay = false, .init = Init::ones}}});

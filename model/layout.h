@@ -1,28 +1,42 @@
 #pragma once
-// Which stage and which rank holds what: blocks, embedding, MTP modules, head; and the names of it all.
+// Which stage and which rank holds what: halves of blocks, embedding, MTP modules, head; and the names of it
+// all.
 
 #include <string>
 #include <vector>
 
+#include "model/block.h"
 #include "model/config.h"
 #include "parallel/grid.h"
 #include "runtime/parameters.h"
 
 namespace foretoken {
 
-/// Blocks of the trunk dealt to the stages in order. The first stage also embeds; the last also holds the
-/// final norm, the MTP modules and the head.
+/// A block of which a stage holds all or a half.
+struct HeldBlock {
+  int layer = 0;
+  Block::Part part = Block::Part::whole;
+};
+
+/// Blocks of the trunk dealt to the stages in order, in halves (parallel/partition.h). The first stage also
+/// embeds; the last also holds the final norm, the MTP modules and the head.
 struct ModelLayout {
   Grid grid;
-  std::vector<int> blocks_per_stage;  // size grid.stages()
+  std::vector<int> halves_per_stage;  // size grid.stages()
 
-  int stages() const { return static_cast<int>(blocks_per_stage.size()); }
-  int first_block(int stage) const;
+  int stages() const { return static_cast<int>(halves_per_stage.size()); }
+  std::vector<HeldBlock> blocks_of(int stage) const;
   bool is_first(int stage) const { return stage == 0; }
   bool is_last(int stage) const { return stage == stages() - 1; }
   /// The stages of a pipeline rank, ascending.
   std::vector<int> stages_of(int pp_rank) const;
 };
+
+/// The whole model on one rank, in one stage.
+ModelLayout one_stage(const ModelConfig& model);
+
+/// "layer 7", "layer 7 attention", "layer 7 MLP"
+std::string unit_name(const HeldBlock& block);
 
 /// "model.layers.7"; depth k of an L-layer model is layer L + k − 1, a module that is repeated layer L.
 std::string block_prefix(std::int64_t layer);

@@ -1,7 +1,5 @@
 #include "model/pipeline_stage.h"
 
-#include <fmt/format.h>
-
 #include "runtime/error.h"
 #include "runtime/operators/elementwise.h"
 #include "runtime/operators/embedding.h"
@@ -15,10 +13,10 @@ PipelineStage::PipelineStage(const StagePlan& plan)
         "model: recompute \"full\" needs a schedule that takes weight gradients with the input's, not later");
   scratch_ = Block::plan_scratch(plan.arena, plan.model, plan.activations);
   const Parameters& parameters = plan.parameters;
-  const int first = plan.layout.first_block(plan.stage);
-  for (int layer = first; layer < first + plan.layout.blocks_per_stage[index(plan.stage)]; ++layer) {
-    blocks_.emplace_back(plan.model, parameters, block_prefix(layer), plan.activations.recompute);
-    block_units_.push_back(parameters.unit(fmt::format("layer {}", layer)));
+  for (const HeldBlock& block : plan.layout.blocks_of(plan.stage)) {
+    blocks_.emplace_back(plan.model, parameters, block_prefix(block.layer), plan.activations.recompute,
+                         block.part);
+    block_units_.push_back(parameters.unit(unit_name(block)));
   }
   if (first_) {
     table_ = parameters.weight(embedding_name);
@@ -51,14 +49,14 @@ void PipelineStage::plan_slots(const StagePlan& plan) {
   const auto hidden = [&] {
     return arena.tensor(activations.dtype, {shape_.tokens(), plan.model.hidden_size});
   };
-  const auto block_gradients = [&] {
-    return Block::plan_gradients(arena, plan.model, activations, scratch_);
+  const auto block_gradients = [&](Block::Part part) {
+    return Block::plan_gradients(arena, plan.model, activations, scratch_, part);
   };
 
   // What lies between the two halves of backward: one set for all blocks and microbatches, unless a weight
   // half may come later.
   const std::size_t blocks = blocks_.size();
-  const Block::Gradients common = split ? Block::Gradients{} : block_gradients();
+  const Block::Gradients common = split ? Block::Gradients{} : block_gradients(Block::Part::whole);
   const std::vector<Tensor> alternating = split ? std::vector<Tensor>{} : std::vector{hidden(), hidden()};
   for (int i = 0; i < plan.slots; ++i) {
     Slot slot;
@@ -67,9 +65,9 @@ void PipelineStage::plan_slots(const StagePlan& plan) {
       const bool at_boundary = j == 0 || j == blocks;
       slot.dx.push_back(at_boundary || split ? hidden() : alternating[j % 2]);
     }
-    for (std::size_t j = 0; j < blocks; ++j) {
-      slot.blocks.push_back(Block::plan_saved(arena, plan.model, activations, scratch_));
-      slot.block_gradients.push_back(split ? block_gradients() : common);
+    for (const Block& block : blocks_) {
+      slot.blocks.push_back(Block::plan_saved(arena, plan.model, activations, scratch_, block.part()));
+      slot.block_gradients.push_back(split ? block_gradients(block.part()) : common);
     }
     if (predictor_)
       predictor_->add_slot({.last_input = blocks > 0 ? slot.x[blocks - 1] : Tensor{}, .raw = slot.x.back()},

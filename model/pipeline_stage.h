@@ -1,6 +1,6 @@
 #pragma once
-// One virtual stage of the pipeline: the embedding (first stage), some blocks, the predictor (last stage),
-// and the buffers of the microbatches in flight on it.
+// One virtual stage of the pipeline: the embedding (first stage), some blocks, of which the first and the
+// last may be halves, the predictor (last stage), and the buffers of the microbatches in flight on it.
 
 #include <functional>
 #include <optional>

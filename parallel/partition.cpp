@@ -14,14 +14,14 @@ namespace foretoken {
 
 namespace {
 
-/// Costs of runs of blocks, by prefix sums.
+/// Costs of runs of halves, by prefix sums.
 class RunCosts {
  public:
   RunCosts(const LayerCosts& costs, int stages) : costs_(costs), stages_(stages), sums_(1, 0.0) {
-    for (const double block : costs.blocks) sums_.push_back(sums_.back() + block);
+    for (const double half : costs.halves) sums_.push_back(sums_.back() + half);
   }
 
-  /// Of a stage that holds blocks [begin, end).
+  /// Of a stage that holds halves [begin, end).
   double operator()(int stage, int begin, int end) const {
     return sums_[static_cast<std::size_t>(end)] - sums_[static_cast<std::size_t>(begin)] +
            (stage == 0 ? costs_.first : 0) + (stage == stages_ - 1 ? costs_.last : 0);
@@ -34,29 +34,30 @@ class RunCosts {
 };
 
 /// Dynamic programming from the last stage to the first: best(stage, begin) is the least value of stages
-/// stage.. that share blocks [begin, L), where a stage's own value and that of the rest are joined by `join`.
-/// Returns the block counts of the best whole and its value; ties go to fewer blocks on the earlier stage.
+/// stage.. that share halves [begin, end of all), where a stage's own value and that of the rest are joined
+/// by `join`. Returns the counts of the best whole and its value; ties go to fewer halves on the earlier
+/// stage.
 struct Dealt {
-  std::vector<int> blocks;
+  std::vector<int> halves;
   double value;
 };
 
 template <class Value, class Join>
-Dealt deal(int layers, int stages, int fewest_on_last, Value value_of, Join join) {
+Dealt deal(int halves, int stages, int fewest_on_last, Value value_of, Join join) {
   constexpr double never = std::numeric_limits<double>::infinity();
-  const auto columns = static_cast<std::size_t>(layers) + 1;
+  const auto columns = static_cast<std::size_t>(halves) + 1;
   const auto at = [columns](int stage, int begin) {
     return static_cast<std::size_t>(stage) * columns + static_cast<std::size_t>(begin);
   };
   std::vector<double> best(static_cast<std::size_t>(stages) * columns, never);
   std::vector<int> count(best.size(), 0);
-  for (int begin = 0; begin <= layers - fewest_on_last; ++begin) {
-    best[at(stages - 1, begin)] = value_of(stages - 1, begin, layers);
-    count[at(stages - 1, begin)] = layers - begin;
+  for (int begin = 0; begin <= halves - fewest_on_last; ++begin) {
+    best[at(stages - 1, begin)] = value_of(stages - 1, begin, halves);
+    count[at(stages - 1, begin)] = halves - begin;
   }
   for (int stage = stages - 2; stage >= 0; --stage)
-    for (int begin = 0; begin < layers; ++begin)
-      for (int end = begin + 1; end <= layers; ++end) {
+    for (int begin = 0; begin < halves; ++begin)
+      for (int end = begin + 1; end <= halves; ++end) {
         const double value = join(value_of(stage, begin, end), best[at(stage + 1, end)]);
         if (value < best[at(stage, begin)]) {
           best[at(stage, begin)] = value;
@@ -64,8 +65,8 @@ Dealt deal(int layers, int stages, int fewest_on_last, Value value_of, Join join
         }
       }
   Dealt dealt{{}, best[at(0, 0)]};
-  for (int stage = 0, begin = 0; stage < stages; begin += dealt.blocks.back(), ++stage)
-    dealt.blocks.push_back(count[at(stage, begin)]);
+  for (int stage = 0, begin = 0; stage < stages; begin += dealt.halves.back(), ++stage)
+    dealt.halves.push_back(count[at(stage, begin)]);
   return dealt;
 }
 
@@ -74,58 +75,77 @@ std::string describe_stages(const Grid& grid) {
                      grid.stages() == 1 ? "" : "s");
 }
 
-void require_enough_layers(int layers, const Grid& grid, int fewest_on_last) {
+/// "13", "13.5"
+std::string in_layers(std::int64_t halves) {
+  return fmt::format("{:g}", static_cast<double>(halves) / 2);
+}
+
+std::string counted_layers(std::int64_t halves) {
+  return fmt::format("{} layer{}", in_layers(halves), halves == 2 ? "" : "s");
+}
+
+void require_enough_layers(int halves, const Grid& grid, int fewest_on_last) {
   const int fewest = grid.stages() - 1 + fewest_on_last;
-  if (layers < fewest)
-    throw UsageError("partition: {} need at least {} layer{}, the model has {}", describe_stages(grid),
-                     fewest, fewest == 1 ? "" : "s", layers);
+  if (halves < fewest)
+    throw UsageError("partition: {} need at least {}, the model has {}", describe_stages(grid),
+                     counted_layers(fewest), in_layers(halves));
 }
 
 }  // namespace
 
 std::vector<int> partition_layers(const LayerCosts& costs, const Grid& grid) {
-  const int layers = static_cast<int>(costs.blocks.size());
+  const int halves = static_cast<int>(costs.halves.size());
   const int stages = grid.stages();
-  require_enough_layers(layers, grid, costs.fewest_on_last);
+  require_enough_layers(halves, grid, costs.fewest_on_last);
   const auto is_cost = [](double cost) { return std::isfinite(cost) && cost >= 0; };
-  if (!std::all_of(costs.blocks.begin(), costs.blocks.end(), is_cost) || !is_cost(costs.first) ||
+  if (!std::all_of(costs.halves.begin(), costs.halves.end(), is_cost) || !is_cost(costs.first) ||
       !is_cost(costs.last))
-    throw DefectError("partition: a cost is negative or not finite: blocks {}, first {}, last {}",
-                      fmt::join(costs.blocks, " "), costs.first, costs.last);
+    throw DefectError("partition: a cost is negative or not finite: halves {}, first {}, last {}",
+                      fmt::join(costs.halves, " "), costs.first, costs.last);
 
   const RunCosts cost(costs, stages);
   const int fewest = costs.fewest_on_last;
   const double dearest =
-      deal(layers, stages, fewest, cost, [](double a, double b) { return std::max(a, b); }).value;
+      deal(halves, stages, fewest, cost, [](double a, double b) { return std::max(a, b); }).value;
   // Prefix sums round: equal costs may differ in their last bits.
   const double allowed = dearest * (1 + 1e-9);
-  const auto squares = [&](int stage, int begin, int end) {
+  const double cut_inside = 1.0 + static_cast<double>(halves) * halves;  // more than all squares together
+  const auto unevenness = [&](int stage, int begin, int end) {
     const double count = end - begin;
-    return cost(stage, begin, end) <= allowed ? count * count : std::numeric_limits<double>::infinity();
+    return cost(stage, begin, end) <= allowed ? count * count + (begin % 2 == 1 ? cut_inside : 0)
+                                              : std::numeric_limits<double>::infinity();
   };
-  return deal(layers, stages, fewest, squares, [](double a, double b) { return a + b; }).blocks;
+  return deal(halves, stages, fewest, unevenness, [](double a, double b) { return a + b; }).halves;
 }
 
-void validate_partition(const std::vector<int>& blocks, int layers, const Grid& grid, int fewest_on_last) {
-  require_enough_layers(layers, grid, fewest_on_last);
-  const std::string given = fmt::format("partition: [{}]", fmt::join(blocks, ", "));
-  if (blocks.size() != static_cast<std::size_t>(grid.stages()))
-    throw UsageError("{}: {} entries, expected {}", given, blocks.size(), describe_stages(grid));
-  for (std::size_t stage = 0; stage < blocks.size(); ++stage) {
-    const int least = stage + 1 == blocks.size() ? fewest_on_last : 1;
-    if (blocks[stage] < least)
-      throw UsageError("{}: stage {} has {} blocks, expected at least {}", given, stage, blocks[stage],
-                       least);
+std::vector<int> halves_of(const std::vector<double>& layers) {
+  std::vector<int> halves;
+  for (const double count : layers) halves.push_back(static_cast<int>(std::lround(2 * count)));
+  return halves;
+}
+
+void validate_partition(const std::vector<int>& halves, int layers, const Grid& grid, int fewest_on_last) {
+  require_enough_layers(2 * layers, grid, fewest_on_last);
+  std::vector<std::string> entries;
+  for (const int count : halves) entries.push_back(in_layers(count));
+  const std::string given = fmt::format("partition: [{}]", fmt::join(entries, ", "));
+  if (halves.size() != static_cast<std::size_t>(grid.stages()))
+    throw UsageError("{}: {} entries, expected {}", given, halves.size(), describe_stages(grid));
+  for (std::size_t stage = 0; stage < halves.size(); ++stage) {
+    const int least = stage + 1 == halves.size() ? fewest_on_last : 1;
+    if (halves[stage] < least)
+      throw UsageError("{}: stage {} has {} layers, expected at least {}", given, stage, entries[stage],
+                       in_layers(least));
   }
-  const auto sum = std::accumulate(blocks.begin(), blocks.end(), std::int64_t{0});
-  if (sum != layers) throw UsageError("{}: {} blocks, but the model has {} layers", given, sum, layers);
+  const auto sum = std::accumulate(halves.begin(), halves.end(), std::int64_t{0});
+  if (sum != 2 * layers) throw UsageError("{}: {}, but the model has {}", given, counted_layers(sum), layers);
 }
 
-std::vector<double> stage_costs(const LayerCosts& costs, const std::vector<int>& blocks) {
-  const RunCosts cost(costs, static_cast<int>(blocks.size()));
+std::vector<double> stage_costs(const LayerCosts& costs, const std::vector<int>& halves) {
+  const RunCosts cost(costs, static_cast<int>(halves.size()));
   std::vector<double> stages;
-  for (int stage = 0, begin = 0; stage < static_cast<int>(blocks.size()); ++stage) {
-    const int end = begin + blocks[static_cast<std::size_t>(stage)];
+  for (int stage = 0, begin = 0; stage < static_cast<int>(halves.size()); ++stage) {
+    const int end = begin + halves[static_cast<std::size_t>(stage)];
     stages.push_back(cost(stage, begin, end));
     begin = end;
   }

@@ -1,6 +1,10 @@
 #pragma once
-// Which stage holds which layers: contiguous runs of transformer blocks, dealt by cost, not by count.
+// Which stage holds which layers: contiguous runs of half layers, dealt by cost, not by count.
+//
+// A decoder layer is two residual steps, attention and MLP. Between them, as between layers, the residual
+// stream alone goes on, so a stage may begin and end with either half; runs are counted in halves.
 
+#include <string>
 #include <vector>
 
 #include "parallel/grid.h"
@@ -9,25 +13,28 @@ namespace foretoken {
 
 /// Times of one microbatch, in any one unit.
 struct LayerCosts {
-  std::vector<double> blocks;  // [L]
+  std::vector<double> halves;  // [2L] in forward order: attention and MLP of layer 0, of layer 1, ...
   double first = 0;            // what the first stage does besides: the embedding
   double last = 0;             // what the last stage does besides: final norm, head, loss, prediction heads
-  int fewest_on_last = 0;      // blocks that the last stage must have, 0 or 1
+  int fewest_on_last = 0;      // halves that the last stage must have
 };
 
-/// The number of blocks of every stage of the grid, in order, such that the most expensive stage costs as
-/// little as possible (exact). Every stage but the last has at least one block; the last has its fixed work,
-/// and may go without. Of partitions that are equal in cost it takes the most even in block counts (least sum
-/// of squares), of those the one with fewer blocks on earlier stages, which hold more microbatches at once.
-/// A UsageError where there are too few layers:
-/// "pp 8 × v 1 = 8 stages need at least 7 layers, the model has 4".
+/// The number of halves of every stage of the grid, in order, such that the most expensive stage costs as
+/// little as possible (exact). Every stage but the last has at least one half; the last has its fixed work,
+/// and may go without. Of partitions that are equal in cost it takes one with the fewest cuts inside layers,
+/// of those the most even in counts (least sum of squares), of those the one with fewer halves on earlier
+/// stages, which hold more microbatches at once. A UsageError where there are too few layers:
+/// "pp 8 × v 1 = 8 stages need at least 3.5 layers, the model has 3".
 std::vector<int> partition_layers(const LayerCosts& costs, const Grid& grid);
 
-/// Checks a partition that a person wrote: as many entries as stages, at least one block on every stage but
-/// the last, which has fewest_on_last at least, L in sum. A UsageError gives the figures.
-void validate_partition(const std::vector<int>& blocks, int layers, const Grid& grid, int fewest_on_last = 0);
+/// Layers that a person wrote for every stage, multiples of ½, as halves.
+std::vector<int> halves_of(const std::vector<double>& layers);
+
+/// Checks a partition that a person wrote: as many entries as stages, at least a half on every stage but the
+/// last, which has fewest_on_last at least, 2L in sum. A UsageError gives the figures, in layers.
+void validate_partition(const std::vector<int>& halves, int layers, const Grid& grid, int fewest_on_last = 0);
 
 /// What every stage costs under a partition.
-std::vector<double> stage_costs(const LayerCosts& costs, const std::vector<int>& blocks);
+std::vector<double> stage_costs(const LayerCosts& costs, const std::vector<int>& halves);
 
 }  // namespace foretoken

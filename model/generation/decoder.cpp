@@ -29,11 +29,9 @@ Decoder::Decoder(Stream& stream, const DecoderOptions& options)
   if (s * p > std::int64_t{1} << 31)
     throw UsageError("decoder: {} sequences of {} positions, at most 2^31 places are numbered", s, p);
   const DType dtype = options_.dtype;
-  ModelLayout layout;
-  layout.blocks_per_stage.push_back(static_cast<int>(model.num_hidden_layers));
   parameters_ =
       std::make_unique<Parameters>(arena_, Parameters::Buffers{.weights = dtype, .gradients = false},
-                                   units_of(model, options_.mtp, layout, 0), 128);
+                                   units_of(model, options_.mtp, one_stage(model), 0), 128);
   rope_ = make_rope_tables(stream_, arena_, model, p, dtype);
   table_ = parameters_->weight(embedding_name);
   norm_ = parameters_->weight(final_norm_name);

@@ -85,7 +85,7 @@ RankModelOptions options_of(const Arguments& arguments) {
   RankModelOptions options;
   options.model = arguments.model;
   options.mtp = arguments.mtp;
-  options.layout.blocks_per_stage = {static_cast<int>(arguments.model.num_hidden_layers)};
+  options.layout = one_stage(arguments.model);
   options.shape = {.rows = arguments.rows, .length = arguments.length};
   options.activations = arguments.device.kind == DeviceKind::cuda ? DType::bf16 : DType::f32;
   options.recompute = arguments.recompute;

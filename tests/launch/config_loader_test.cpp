@@ -43,14 +43,14 @@ TEST_CASE("a file sets what it names and leaves the defaults") {
   apply_toml(config,
              "[model]\nhidden_size = 64\nrope_theta = 50000\ntie_word_embeddings = true\n"
              "[mtp]\ndepths = 2\nconcat = \"hidden_first\"\n"
-             "[parallel]\nblocks_per_stage = [1, 2, 1]\n[train]\nseed = 9223372036854775807\n",
+             "[parallel]\nblocks_per_stage = [1, 2.5, 0.5]\n[train]\nseed = 9223372036854775807\n",
              "train.toml");
   CHECK(config.model.hidden_size == 64);
   CHECK(config.model.rope_theta == 50000.0);
   CHECK(config.model.tie_word_embeddings);
   CHECK(config.mtp.depths == 2);
   CHECK(config.mtp.concat == MtpConfig::Concat::hidden_first);
-  CHECK(config.parallel.blocks_per_stage == std::vector<int>{1, 2, 1});
+  CHECK(config.parallel.blocks_per_stage == std::vector<double>{1, 2.5, 0.5});
   CHECK(config.train.seed == 9223372036854775807ULL);
   CHECK(config.model.num_hidden_layers == ModelConfig{}.num_hidden_layers);
   CHECK(config.origins.at("mtp.depths") == "train.toml:6");
@@ -114,10 +114,14 @@ TEST_CASE("a mistake in a file is refused with file and line") {
        "train.toml:2: [parallel] schedule: \"1f2b\" is not one of gpipe, 1f1b, interleaved_1f1b, "
        "zero_bubble_h1"},
       {"[parallel]\nblocks_per_stage = [1, \"2\"]",
-       "train.toml:2: [parallel] blocks_per_stage: expected list of integers, at least 0, found a string"},
+       "train.toml:2: [parallel] blocks_per_stage: expected list of numbers, multiples of 0.5, 0 to 65536, "
+       "found a string"},
       {"[parallel]\nblocks_per_stage = [1, -2]",
-       "train.toml:2: [parallel] blocks_per_stage: -2 is out of range, expected list of integers, at least "
-       "0"},
+       "train.toml:2: [parallel] blocks_per_stage: -2 is out of range, expected list of numbers, multiples "
+       "of 0.5, 0 to 65536"},
+      {"[parallel]\nblocks_per_stage = [1.25]",
+       "train.toml:2: [parallel] blocks_per_stage: 1.25 is out of range, expected list of numbers, multiples "
+       "of 0.5, 0 to 65536"},
       {"[mtp]\ndepth_weights = 0.3",
        "train.toml:2: [mtp] depth_weights: expected list of numbers, at least 0, found a number with a "
        "fraction"},
@@ -171,13 +175,13 @@ TEST_CASE("an empty file is a configuration") {
 TEST_CASE("flags set values of every type") {
   Config config;
   apply_sets(config, {"run.name=two words", "data.path=\"quoted.h5\"", "parallel.schedule=gpipe",
-                      "parallel.blocks_per_stage=3,1", "model.tie_word_embeddings=true", "optimizer.lr=1",
+                      "parallel.blocks_per_stage=3,1.5", "model.tie_word_embeddings=true", "optimizer.lr=1",
                       "train.steps=1_000", "data.validation_path=a=b"});
   CHECK(config.run.name == "two words");
   CHECK(config.data.path == "quoted.h5");
   CHECK(config.data.validation_path == "a=b");
   CHECK(config.parallel.schedule == "gpipe");
-  CHECK(config.parallel.blocks_per_stage == std::vector<int>{3, 1});
+  CHECK(config.parallel.blocks_per_stage == std::vector<double>{3, 1.5});
   CHECK(config.model.tie_word_embeddings);
   CHECK(config.optimizer.lr == 1.0);
   CHECK(config.train.steps == 1000);
@@ -203,7 +207,8 @@ TEST_CASE("a mistake in a flag is refused with the flag's text") {
   CHECK(set_refusal({"train.steps=1\nseed=2"}) ==
         "--set train.steps=1\nseed=2: one value expected, found several");
   CHECK(set_refusal({"parallel.blocks_per_stage=1,x"}) ==
-        "--set parallel.blocks_per_stage=1,x: expected list of integers, at least 0, found \"1,x\"");
+        "--set parallel.blocks_per_stage=1,x: expected list of numbers, multiples of 0.5, 0 to 65536, "
+        "found \"1,x\"");
   CHECK(set_refusal({"train.steps=1", "train.steps=2"}) == "--set train.steps=2: train.steps is set twice");
   CHECK_THAT(set_refusal({"data.path=\xff"}), Catch::Matchers::StartsWith("--set data.path="));
 }

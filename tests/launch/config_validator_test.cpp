@@ -62,7 +62,7 @@ TEST_CASE("options that contradict each other are refused with their lines and f
       {"[parallel]\npp = 2\nblocks_per_stage = [4]",
        "t.toml:3, t.toml:2: partition: [4]: 1 entries, expected pp 2 × v 1 = 2 stages"},
       {"[parallel]\npp = 2\nblocks_per_stage = [2, 3]",
-       "t.toml:3, t.toml:2: partition: [2, 3]: 5 blocks, but the model has 4 layers"},
+       "t.toml:3, t.toml:2: partition: [2, 3]: 5 layers, but the model has 4"},
       {"[run]\nname = \"../other\"",
        "t.toml:2: run: name \"../other\" cannot name a folder: no '/', no '.' in front, not empty"},
       {"[train]\nrecompute = \"full\"\n[parallel]\nschedule = \"zero_bubble_h1\"",
@@ -93,8 +93,9 @@ TEST_CASE("a batch that the layout cannot split is refused with its product") {
 }
 
 TEST_CASE("more stages than layers are refused with figures") {
-  CHECK(refusal([] { resolve_grid(config_of("[parallel]\npp = 8\n"), 8); }) ==
-        "t.toml:2: parallel: pp 8 × virtual_stages 1 = 8 stages need at least 7 layers, the model has 4");
+  CHECK(refusal([] { resolve_grid(config_of("[parallel]\npp = 10\n"), 10); }) ==
+        "t.toml:2: partition: pp 10 × v 1 = 10 stages need at least 4.5 layers, the model has 4");
+  CHECK_NOTHROW(resolve_grid(config_of("[parallel]\npp = 9\n"), 9));
 }
 
 TEST_CASE("a vocabulary smaller than the dataset's is refused") {
@@ -153,10 +154,11 @@ TEST_CASE("a frozen trunk and a limit of the heads' norm need heads, and the tru
 TEST_CASE("parallel heads need a layer on the last stage") {
   const std::string heads = "[mtp]\nkind = \"parallel\"\ndepths = 2\n";
   CHECK_NOTHROW(resolve_grid(config_of("[parallel]\npp = 5\n"), 5));
-  CHECK(refusal([&] { resolve_grid(config_of(heads + "[parallel]\npp = 5\n"), 5); }) ==
-        "t.toml:5: parallel: pp 5 × virtual_stages 1 = 5 stages need at least 5 layers, the model has 4");
-  CHECK(refusal([&] { validate(config_of(heads + "[parallel]\npp = 2\nblocks_per_stage = [4, 0]\n")); }) ==
-        "t.toml:6, t.toml:5: partition: [4, 0]: stage 1 has 0 blocks, expected at least 1");
+  CHECK(refusal([&] { resolve_grid(config_of(heads + "[parallel]\npp = 8\n"), 8); }) ==
+        "t.toml:5: partition: pp 8 × v 1 = 8 stages need at least 4.5 layers, the model has 4");
+  CHECK(refusal([&] {
+          validate(config_of(heads + "[parallel]\npp = 2\nblocks_per_stage = [3.5, 0.5]\n"));
+        }) == "t.toml:6, t.toml:5: partition: [3.5, 0.5]: stage 1 has 0.5 layers, expected at least 1");
 }
 
 TEST_CASE("a resumed run keeps its model and its conventions but may change its layout") {

@@ -144,8 +144,8 @@ struct LastStage {
     RankModelOptions options = serial_options(model, mtp, size, DType::f64, 2, split_backward);
     options.recompute = recompute;
     options.layout.grid.virtual_stages = 2;
-    options.layout.blocks_per_stage = {1, 1};
-    if (mtp.kind != MtpConfig::Kind::parallel) options.layout.blocks_per_stage = {2, 0};
+    options.layout.halves_per_stage = {2, 2};
+    if (mtp.kind != MtpConfig::Kind::parallel) options.layout.halves_per_stage = {4, 0};
     options.slots = {1, 2};
     return options;
   }

@@ -140,7 +140,8 @@ TEST_CASE("costs and parameter counts of every kind are those counted by hand") 
       if (heads.name == name) {
         INFO(name);
         CHECK(parameter_count(model, heads.mtp) == main + parameters);
-        CHECK(predictor_cost(model, heads.mtp, length) == d * flops_of_a_depth + (d + 1) * 2.0 * 8 * 11);
+        CHECK(predictor_cost(model, heads.mtp, cost_of(model, length)) ==
+              d * flops_of_a_depth + (d + 1) * 2.0 * 8 * 11);
       }
   };
   const std::int64_t module = block + norms + 3 * 8 + 2 * 8 * 8;
@@ -153,13 +154,15 @@ TEST_CASE("costs and parameter counts of every kind are those counted by hand") 
   MtpConfig sampled{
       .depths = d, .balance = MtpConfig::Balance::sampling, .sample_probabilities = {1, 0.5, 0.25}};
   const double depth = 2.0 * (block + 2 * 8 * 8) + attention + 2.0 * 8 * 11;
-  CHECK(predictor_cost(model, sampled, length) == 1.75 * depth + 2.0 * 8 * 11);
+  CHECK(predictor_cost(model, sampled, cost_of(model, length)) == 1.75 * depth + 2.0 * 8 * 11);
+  CHECK(cost_of(model, length).attention == 2.0 * (8 * 16 + 2 * 8 * 8 + 16 * 8) + attention);
+  CHECK(cost_of(model, length).mlp == 2.0 * 3 * 8 * 12);
 }
 
 TEST_CASE("no two tensors of a model share a name, whatever the heads") {
   const NamedHeads heads = GENERATE(from_range(every_kind_of_heads(3)));
   std::vector<std::string> names;
-  for (const ParameterUnit& unit : units_of(tiny_model(), heads.mtp, {.blocks_per_stage = {2}}, 0))
+  for (const ParameterUnit& unit : units_of(tiny_model(), heads.mtp, one_stage(tiny_model()), 0))
     for (const ParameterSpec& spec : unit.specs) names.push_back(spec.name);
   std::sort(names.begin(), names.end());
   CHECK(std::adjacent_find(names.begin(), names.end()) == names.end());

@@ -27,7 +27,7 @@ std::vector<Sets> layouts_of(int ranks) {
   if (ranks == 1) return {{"parallel.virtual_stages=2", "parallel.schedule=interleaved_1f1b"}};
   if (ranks == 2)
     return {{"parallel.pp=2"},
-            {"parallel.pp=2", "parallel.schedule=zero_bubble_h1"},
+            {"parallel.pp=2", "parallel.schedule=zero_bubble_h1", "parallel.blocks_per_stage=5.5,1.5"},
             {"parallel.pp=2", "parallel.virtual_stages=3", "parallel.schedule=interleaved_1f1b"},
             {"parallel.dp=2", "parallel.sharded_optimizer=true"}};
   return {{"parallel.pp=4"},

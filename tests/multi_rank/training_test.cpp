@@ -19,15 +19,22 @@ using namespace foretoken::testing;
 namespace {
 
 std::vector<Sets> layouts_of(int ranks) {
-  if (ranks == 1) return {{"parallel.virtual_stages=2", "parallel.schedule=interleaved_1f1b"}};
+  if (ranks == 1)
+    return {{"parallel.virtual_stages=2", "parallel.schedule=interleaved_1f1b"},
+            {"parallel.virtual_stages=2", "parallel.schedule=gpipe", "parallel.blocks_per_stage=3.5,3.5"}};
   if (ranks == 2)
     return {{"parallel.pp=2"},
             {"parallel.pp=2", "parallel.schedule=gpipe"},
             {"parallel.pp=2", "parallel.schedule=zero_bubble_h1"},
             {"parallel.pp=2", "parallel.virtual_stages=3", "parallel.schedule=interleaved_1f1b"},
+            {"parallel.pp=2", "parallel.schedule=zero_bubble_h1", "parallel.blocks_per_stage=4.5,2.5"},
+            {"parallel.pp=2", "parallel.virtual_stages=2", "parallel.schedule=interleaved_1f1b",
+             "parallel.blocks_per_stage=1.5,2.5,2.5,0.5"},
             {"parallel.dp=2"},
             {"parallel.dp=2", "parallel.sharded_optimizer=true"}};
+  if (ranks == 3) return {{"parallel.pp=3", "parallel.blocks_per_stage=2.5,4,0.5"}};
   return {{"parallel.pp=4"},
+          {"parallel.pp=4", "parallel.blocks_per_stage=2.5,0.5,3.5,0.5"},
           {"parallel.pp=2", "parallel.dp=2"},
           {"parallel.pp=2", "parallel.dp=2", "parallel.sharded_optimizer=true", "parallel.bucket_mib=1"},
           {"parallel.pp=4", "parallel.virtual_stages=2", "parallel.schedule=interleaved_1f1b"},
@@ -37,7 +44,8 @@ std::vector<Sets> layouts_of(int ranks) {
 
 }  // namespace
 
-TEST_CASE("fifty steps have the serial run's losses to 1e-5 in every layout", "[ranks1][ranks2][ranks4]") {
+TEST_CASE("fifty steps have the serial run's losses to 1e-5 in every layout",
+          "[ranks1][ranks2][ranks3][ranks4]") {
   MpiCommunicator& world = multi_rank::world();
   const bool tied = GENERATE(false, true);
   const TrainingLab lab(world);
@@ -57,7 +65,7 @@ TEST_CASE("fifty steps have the serial run's losses to 1e-5 in every layout", "[
 }
 
 TEST_CASE("one step's gradients are the serial run's, tensor by tensor, in every layout",
-          "[ranks1][ranks2][ranks4]") {
+          "[ranks1][ranks2][ranks3][ranks4]") {
   MpiCommunicator& world = multi_rank::world();
   const bool tied = GENERATE(false, true);
   const TrainingLab lab(world);
@@ -73,6 +81,33 @@ TEST_CASE("one step's gradients are the serial run's, tensor by tensor, in every
     if (world.rank() == 0)
       CHECK(tensor_mismatch(TrainingLab::checkpoint(run, 1), TrainingLab::checkpoint(lab.path("serial"), 1),
                             "exp_avg", 1e-4, 2e-8) == "");
+  }
+}
+
+TEST_CASE("a cut inside a layer gives the gradients of a cut beside it, bit by bit", "[ranks2]") {
+  MpiCommunicator& world = multi_rank::world();
+  const TrainingLab lab(world);
+  const Sets one_step{"parallel.pp=2", "train.steps=1", "optimizer.warmup_steps=0", "optimizer.clip=0"};
+  const std::vector<Sets> ways{{"train.recompute=none"},
+                               {"train.recompute=selective"},
+                               {"train.recompute=full"},
+                               {"parallel.schedule=zero_bubble_h1"},
+                               {"parallel.schedule=zero_bubble_h1", "train.recompute=selective"},
+                               {"mtp.kind=parallel"}};
+  for (const Sets& way : ways) {
+    INFO(name_of(way));
+    const auto run = [&](const std::string& partition) {
+      const std::string path = lab.path(name_of(way) + partition);
+      lab.train(world, one_step + way + Sets{"parallel.blocks_per_stage=" + partition},
+                {.run_directory = path});
+      return path;
+    };
+    const std::string beside = run("4,3"), inside = run("4.5,2.5");
+    if (world.rank() != 0) continue;
+    CHECK(tensor_mismatch(TrainingLab::checkpoint(inside, 1), TrainingLab::checkpoint(beside, 1), "exp_avg",
+                          0, 0) == "");
+    CHECK_THAT(TrainingLab::log(inside), contains("embedding, layers 0-3, attention of layer 4 ") &&
+                                             contains("MLP of layer 4, layers 5-6, final norm"));
   }
 }
 

@@ -19,64 +19,95 @@ Grid grid_of(int pp, int v = 1) {
 }
 
 LayerCosts equal_costs(int layers, double first, double last) {
-  return {std::vector<double>(static_cast<std::size_t>(layers), 1.0), first, last};
+  return {std::vector<double>(2 * static_cast<std::size_t>(layers), 0.5), first, last};
 }
 
-double dearest(const LayerCosts& costs, const std::vector<int>& blocks) {
-  const std::vector<double> stages = stage_costs(costs, blocks);
+double dearest(const LayerCosts& costs, const std::vector<int>& halves) {
+  const std::vector<double> stages = stage_costs(costs, halves);
   return *std::max_element(stages.begin(), stages.end());
 }
 
-/// The least dearest stage of all partitions, by trying all.
-double brute_force(const LayerCosts& costs, std::vector<int>& blocks, int stages, int left) {
-  if (static_cast<int>(blocks.size()) == stages - 1) {
-    blocks.push_back(left);
-    const double value = dearest(costs, blocks);
-    blocks.pop_back();
-    return value;
+int cuts_inside(const std::vector<int>& halves) {
+  int cuts = 0;
+  for (std::size_t stage = 0, end = 0; stage + 1 < halves.size(); ++stage) {
+    end += static_cast<std::size_t>(halves[stage]);
+    cuts += end % 2 == 1;
   }
-  double best = std::numeric_limits<double>::infinity();
-  for (int count = 1; count <= left; ++count) {
-    blocks.push_back(count);
-    best = std::min(best, brute_force(costs, blocks, stages, left - count));
-    blocks.pop_back();
+  return cuts;
+}
+
+/// Calls body with every partition of `left` halves over the stages that are left.
+template <class Body>
+void every_partition(std::vector<int>& halves, int stages, int left, int fewest_on_last, const Body& body) {
+  const bool last = static_cast<int>(halves.size()) == stages - 1;
+  for (int count = last ? left : 1; count <= left; ++count) {
+    if (last && count < fewest_on_last) return;
+    halves.push_back(count);
+    if (last)
+      body(halves);
+    else
+      every_partition(halves, stages, left - count, fewest_on_last, body);
+    halves.pop_back();
   }
-  return best;
 }
 
 }  // namespace
 
-TEST_CASE("equal layers without fixed costs are dealt evenly, fewer to earlier stages") {
-  CHECK(partition_layers(equal_costs(8, 0, 0), grid_of(4)) == std::vector<int>{2, 2, 2, 2});
-  CHECK(partition_layers(equal_costs(10, 0, 0), grid_of(4)) == std::vector<int>{2, 2, 3, 3});
-  CHECK(partition_layers(equal_costs(10, 0, 0), grid_of(2, 2)) == std::vector<int>{2, 2, 3, 3});
-  CHECK(partition_layers(equal_costs(5, 0, 0), grid_of(1)) == std::vector<int>{5});
-  CHECK(partition_layers({std::vector<double>(9, 0.1), 0, 0}, grid_of(3)) == std::vector<int>{3, 3, 3});
+TEST_CASE("equal layers without fixed costs are dealt evenly and whole, fewer to earlier stages") {
+  CHECK(partition_layers(equal_costs(8, 0, 0), grid_of(4)) == std::vector<int>{4, 4, 4, 4});
+  CHECK(partition_layers(equal_costs(5, 0, 0), grid_of(1)) == std::vector<int>{10});
+  CHECK(partition_layers({std::vector<double>(18, 0.1), 0, 0}, grid_of(3)) == std::vector<int>{6, 6, 6});
+  CHECK(partition_layers(equal_costs(11, 0, 0.5), grid_of(2)) == std::vector<int>{12, 10});
+  // Two stages of 6 in any case; a cut inside a layer would gain nothing.
+  CHECK(partition_layers({{3, 3, 3, 3, 1, 1, 3, 3}, 0, 0}, grid_of(4)) == std::vector<int>{2, 2, 2, 2});
+}
+
+TEST_CASE("a cut inside a layer is made where it makes the dearest stage cheaper") {
+  CHECK(partition_layers(equal_costs(10, 0, 0), grid_of(4)) == std::vector<int>{5, 5, 5, 5});
+  CHECK(partition_layers(equal_costs(10, 0, 0), grid_of(2, 2)) == std::vector<int>{5, 5, 5, 5});
+  CHECK(partition_layers({{2, 3, 2, 3, 2, 3}, 0, 0}, grid_of(2)) == std::vector<int>{3, 3});
+  CHECK(partition_layers({{1, 4, 1, 4, 1, 4}, 0, 0}, grid_of(2)) == std::vector<int>{3, 3});
+  CHECK(partition_layers({{1, 4, 1, 4}, 0, 5}, grid_of(2)) == std::vector<int>{3, 1});
+  CHECK(partition_layers({{1, 4, 1, 4}, 0, 9}, grid_of(2)) == std::vector<int>{4, 0});
 }
 
 TEST_CASE("the embedding unburdens the first stage, the head and its MTP modules the last") {
-  CHECK(partition_layers(equal_costs(12, 0, 4), grid_of(4)) == std::vector<int>{4, 4, 4, 0});
-  CHECK(partition_layers(equal_costs(12, 0, 2), grid_of(4)) == std::vector<int>{3, 3, 4, 2});
-  CHECK(partition_layers(equal_costs(10, 1, 1), grid_of(3)) == std::vector<int>{3, 4, 3});
-  CHECK(partition_layers(equal_costs(3, 0, 100), grid_of(4)) == std::vector<int>{1, 1, 1, 0});
+  CHECK(partition_layers(equal_costs(12, 0, 4), grid_of(4)) == std::vector<int>{8, 8, 8, 0});
+  CHECK(partition_layers(equal_costs(12, 0, 2), grid_of(4)) == std::vector<int>{7, 7, 7, 3});
+  CHECK(partition_layers(equal_costs(10, 1, 1), grid_of(3)) == std::vector<int>{6, 8, 6});
+  CHECK(partition_layers(equal_costs(3, 0, 100), grid_of(4)) == std::vector<int>{2, 2, 2, 0});
   LayerCosts with_last = equal_costs(12, 0, 4);
-  with_last.fewest_on_last = 1;
-  CHECK(partition_layers(with_last, grid_of(4)) == std::vector<int>{3, 4, 4, 1});
+  with_last.fewest_on_last = 2;
+  CHECK(partition_layers(with_last, grid_of(4)).back() == 2);
 }
 
-TEST_CASE("a partition's dearest stage is the least of all partitions'") {
+TEST_CASE(
+    "a partition's dearest stage is the least of all, and of equals it has the fewest cuts inside layers") {
   const CounterRng rng(7, "partition");
-  for (std::uint64_t trial = 0; trial < 60; ++trial) {
-    const int layers = 3 + static_cast<int>(rng.u64(3 * trial) % 7);
-    const int stages = 1 + static_cast<int>(rng.u64(3 * trial + 1) % 4);
+  for (std::uint64_t trial = 0; trial < 80; ++trial) {
+    const int layers = 3 + static_cast<int>(rng.u64(4 * trial) % 4);
+    const int stages = 1 + static_cast<int>(rng.u64(4 * trial + 1) % 4);
     LayerCosts costs{{}, 2 * rng.uniform(1000 + trial), 4 * rng.uniform(2000 + trial)};
-    for (int i = 0; i < layers; ++i)
-      costs.blocks.push_back(rng.uniform(10'000 + 100 * trial + static_cast<std::uint64_t>(i)));
-    const std::vector<int> blocks = partition_layers(costs, grid_of(stages));
-    std::vector<int> tried;
+    costs.fewest_on_last = static_cast<int>(rng.u64(4 * trial + 2) % 2) * 2;
+    // Of a few values, so that there are ties.
+    for (int i = 0; i < 2 * layers; ++i)
+      costs.halves.push_back(
+          1.0 + static_cast<double>(rng.u64(10'000 + 100 * trial + static_cast<std::uint64_t>(i)) % 3));
+    const std::vector<int> halves = partition_layers(costs, grid_of(stages));
     INFO("trial " << trial << " layers " << layers << " stages " << stages);
-    CHECK_NOTHROW(validate_partition(blocks, layers, grid_of(stages)));
-    CHECK(dearest(costs, blocks) == Approx(brute_force(costs, tried, stages, layers)).epsilon(1e-8));
+    CHECK_NOTHROW(validate_partition(halves, layers, grid_of(stages), costs.fewest_on_last));
+    double least = std::numeric_limits<double>::infinity();
+    int fewest_cuts = stages;
+    std::vector<int> tried;
+    every_partition(tried, stages, 2 * layers, costs.fewest_on_last, [&](const std::vector<int>& other) {
+      const double value = dearest(costs, other);
+      if (value > least * (1 + 1e-12)) return;
+      fewest_cuts =
+          value < least * (1 - 1e-12) ? cuts_inside(other) : std::min(fewest_cuts, cuts_inside(other));
+      least = value;
+    });
+    CHECK(dearest(costs, halves) == Approx(least).epsilon(1e-8));
+    CHECK(cuts_inside(halves) == fewest_cuts);
   }
 }
 
@@ -86,11 +117,11 @@ TEST_CASE("stage costs hold the fixed costs of the ends") {
 }
 
 TEST_CASE("too few layers are a usage error with the figures") {
-  CHECK_THROWS_WITH(partition_layers(equal_costs(4, 1, 1), grid_of(8)),
-                    contains("pp 8 × v 1 = 8 stages need at least 7 layers, the model has 4"));
-  CHECK_THROWS_AS(partition_layers(equal_costs(4, 1, 1), grid_of(8)), UsageError);
-  CHECK_THROWS_WITH(partition_layers(equal_costs(4, 1, 1), grid_of(3, 2)), contains("pp 3 × v 2 = 6 stages"));
-  CHECK(partition_layers(equal_costs(7, 0, 9), grid_of(8)).back() == 0);
+  CHECK_THROWS_WITH(partition_layers(equal_costs(3, 1, 1), grid_of(8)),
+                    contains("pp 8 × v 1 = 8 stages need at least 3.5 layers, the model has 3"));
+  CHECK_THROWS_AS(partition_layers(equal_costs(3, 1, 1), grid_of(8)), UsageError);
+  CHECK_THROWS_WITH(partition_layers(equal_costs(2, 1, 1), grid_of(3, 2)), contains("pp 3 × v 2 = 6 stages"));
+  CHECK(partition_layers(equal_costs(4, 0, 9), grid_of(9)).back() == 0);
 }
 
 TEST_CASE("costs that are no costs are a defect") {
@@ -100,15 +131,18 @@ TEST_CASE("costs that are no costs are a defect") {
 }
 
 TEST_CASE("a partition written by hand is checked") {
-  CHECK_NOTHROW(validate_partition({3, 4, 1}, 8, grid_of(3)));
-  CHECK_NOTHROW(validate_partition({4, 4, 0}, 8, grid_of(3)));
-  CHECK_THROWS_WITH(validate_partition({4, 4}, 8, grid_of(3)),
-                    contains("[4, 4]: 2 entries, expected pp 3 × v 1 = 3 stages"));
-  CHECK_THROWS_WITH(validate_partition({0, 4, 4}, 8, grid_of(3)), contains("stage 0 has 0 blocks"));
-  CHECK_THROWS_WITH(validate_partition({5, 4, -1}, 8, grid_of(3)), contains("stage 2 has -1 blocks"));
-  CHECK_THROWS_WITH(validate_partition({3, 3, 3}, 8, grid_of(3)), contains("9 blocks, but the model has 8"));
-  CHECK_THROWS_AS(validate_partition({1, 1, 1}, 1, grid_of(3)), UsageError);
-  CHECK_THROWS_WITH(validate_partition({4, 4, 0}, 8, grid_of(3), 1),
-                    contains("stage 2 has 0 blocks, expected at least 1"));
-  CHECK_THROWS_WITH(validate_partition({1, 1, 0}, 2, grid_of(3), 1), contains("need at least 3 layers"));
+  CHECK(halves_of({3, 4.5, 0}) == std::vector<int>{6, 9, 0});
+  CHECK_NOTHROW(validate_partition({6, 8, 2}, 8, grid_of(3)));
+  CHECK_NOTHROW(validate_partition({7, 9, 0}, 8, grid_of(3)));
+  CHECK_THROWS_WITH(validate_partition({7, 9}, 8, grid_of(3)),
+                    contains("[3.5, 4.5]: 2 entries, expected pp 3 × v 1 = 3 stages"));
+  CHECK_THROWS_WITH(validate_partition({0, 8, 8}, 8, grid_of(3)),
+                    contains("stage 0 has 0 layers, expected at least 0.5"));
+  CHECK_THROWS_WITH(validate_partition({10, 8, -2}, 8, grid_of(3)), contains("stage 2 has -1 layers"));
+  CHECK_THROWS_WITH(validate_partition({6, 5, 6}, 8, grid_of(3)),
+                    contains("8.5 layers, but the model has 8"));
+  CHECK_THROWS_AS(validate_partition({1, 1, 0}, 0, grid_of(3)), UsageError);
+  CHECK_THROWS_WITH(validate_partition({8, 7, 1}, 8, grid_of(3), 2),
+                    contains("stage 2 has 0.5 layers, expected at least 1"));
+  CHECK_THROWS_WITH(validate_partition({1, 1, 0}, 1, grid_of(3), 2), contains("need at least 2 layers"));
 }

@@ -21,7 +21,7 @@ RankModelOptions serial_options(const ModelConfig& model, const MtpConfig& mtp, 
   RankModelOptions options;
   options.model = model;
   options.mtp = mtp;
-  options.layout.blocks_per_stage.push_back(static_cast<int>(model.num_hidden_layers));
+  options.layout = one_stage(model);
   options.shape = shape;
   options.values = options.activations = dtype;
   options.slots.push_back(slots);
