@@ -28,11 +28,11 @@ int fewest_halves_on_last(const Config& config) {
 }
 
 LayerCosts layer_costs(const Config& config) {
-  const ModelCost cost = cost_of(config.model, config.data.sequence_length);
+  const ModelCost time = time_of(config.model, config.data.sequence_length);
   LayerCosts costs;
   for (std::int64_t layer = 0; layer < config.model.num_hidden_layers; ++layer)
-    costs.halves.insert(costs.halves.end(), {cost.attention, cost.mlp});
-  costs.last = predictor_cost(config.model, config.mtp, cost);
+    costs.halves.insert(costs.halves.end(), {time.attention, time.mlp});
+  costs.last = predictor_cost(config.model, config.mtp, time);
   costs.fewest_on_last = fewest_halves_on_last(config);
   return costs;
 }

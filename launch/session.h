@@ -17,7 +17,7 @@
 
 namespace foretoken {
 
-/// What the layers cost, in forward FLOPs per token.
+/// What the layers cost, in forward FLOPs per token weighed by their time (model/cost.h).
 LayerCosts layer_costs(const Config& config);
 
 /// Halves of layers that the last stage must have: parallel heads take what its last layer takes.

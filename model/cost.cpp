@@ -34,6 +34,10 @@ ModelCost cost_of(const ModelConfig& model, std::int64_t sequence_length) {
   return weighed(model, sequence_length, 1, 1);
 }
 
+ModelCost time_of(const ModelConfig& model, std::int64_t sequence_length) {
+  return weighed(model, sequence_length, attention_time, head_time);
+}
+
 double predictor_cost(const ModelConfig& model, const MtpConfig& mtp, const ModelCost& cost) {
   const double depths = depths_passed(mtp);
   return depths * head_kind(mtp.kind).cost(model, mtp, cost.block()) + (1 + depths) * cost.head;

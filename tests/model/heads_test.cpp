@@ -157,6 +157,8 @@ TEST_CASE("costs and parameter counts of every kind are those counted by hand") 
   CHECK(predictor_cost(model, sampled, cost_of(model, length)) == 1.75 * depth + 2.0 * 8 * 11);
   CHECK(cost_of(model, length).attention == 2.0 * (8 * 16 + 2 * 8 * 8 + 16 * 8) + attention);
   CHECK(cost_of(model, length).mlp == 2.0 * 3 * 8 * 12);
+  CHECK(time_of(model, length).attention ==
+        cost_of(model, length).attention + (attention_time - 1) * attention);
 }
 
 TEST_CASE("no two tensors of a model share a name, whatever the heads") {
