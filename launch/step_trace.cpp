@@ -1,5 +1,8 @@
 #include "launch/step_trace.h"
 
+#include <algorithm>
+#include <vector>
+
 #include <fmt/format.h>
 
 #include "io/trace.h"
@@ -14,6 +17,17 @@ Stream& stream_of_waiting(Session& session) {
   session.stream().synchronize();
   session.groups().world.barrier();
   return session.stream();
+}
+
+/// "87.2 % (rank 0) to 93.9 % (rank 1)": the ranks' least and largest share; "100.0 %" of one rank.
+std::string range(Communicator& world, double share) {
+  std::vector<double> shares(static_cast<std::size_t>(world.size()));
+  shares[static_cast<std::size_t>(world.rank())] = share;
+  world.all_reduce(tensor_over(std::span(shares), {world.size()}));
+  const auto [least, most] = std::minmax_element(shares.begin(), shares.end());
+  if (world.size() == 1) return fmt::format("{:.1f} %", 100 * share);
+  return fmt::format("{:.1f} % (rank {}) to {:.1f} % (rank {})", 100 * *least, least - shares.begin(),
+                     100 * *most, most - shares.begin());
 }
 
 }  // namespace
@@ -42,22 +56,16 @@ std::string StepTrace::write(const std::filesystem::path& file, std::int64_t ste
   if (fault = first_fault(world, fault); !fault.empty()) throw DataError("{}", fault);
 
   const TraceOverlap overlap = overlap_of(spans);
-  // Between CPU ranks communication is not recorded: there compute is what counts.
-  const double hidden = overlap.communication > 0 ? overlap.hidden / overlap.communication
-                                                  : 1 + overlap.compute / overlap.length;
-  double least = hidden;
-  world.all_reduce(tensor_over(std::span(&least, 1), {1}), ReduceOp::min);
-  std::string text = fmt::format("compute {:.1f} % of {:.1f} ms", 100 * overlap.compute / overlap.length,
-                                 1e3 * overlap.length);
-  if (overlap.communication > 0)
-    text += fmt::format(", communication {:.1f} ms, {:.1f} % of it under compute",
-                        1e3 * overlap.communication, 100 * hidden);
-  if (world.size() > 1) text += fmt::format(" (rank {}, where that is least)", world.rank());
-  // The first rank that has the least tells it.
-  std::int64_t teller = hidden == least ? world.rank() : world.size();
-  world.all_reduce(tensor_over(std::span(&teller, 1), {1}), ReduceOp::min);
-  return fmt::format("step {}: {}; {}", step, broadcast_text(world, text, static_cast<int>(teller)),
-                     file.string());
+  const double hidden = overlap.communication > 0 ? overlap.hidden / overlap.communication : 0;
+  std::string text = fmt::format("step {}: {:.1f} ms, compute {}", step, 1e3 * overlap.length,
+                                 range(world, overlap.compute / overlap.length));
+  // Between CPU ranks communication is not recorded.
+  double longest = overlap.communication;
+  world.all_reduce(tensor_over(std::span(&longest, 1), {1}), ReduceOp::max);
+  if (longest > 0)
+    text += fmt::format(", communication at most {:.1f} ms, {} of it under compute", 1e3 * longest,
+                        range(world, hidden));
+  return broadcast_text(world, text + "; " + file.string());
 }
 
 }  // namespace foretoken

@@ -17,9 +17,10 @@ class StepTrace {
   StepTrace(const StepTrace&) = delete;
   StepTrace& operator=(const StepTrace&) = delete;
 
-  /// Writes what was recorded, and says how much of NCCL's communication was hidden under compute: "step 20:
-  /// compute 96.0 % of 560.2 ms, communication 34.1 ms, 97.0 % of it under compute (rank 1, where that is
-  /// least); runs/a/trace_00000020.json". Collective; the text is the same on all ranks.
+  /// Writes what was recorded, and says how busy the ranks were and how much of NCCL's communication was
+  /// hidden under compute: "step 20: 560.2 ms, compute 87.2 % (rank 0) to 93.9 % (rank 1), communication at
+  /// most 34.1 ms, 74.8 % (rank 1) to 97.0 % (rank 0) of it under compute; runs/a/trace_00000020.json".
+  /// Collective; the text is the same on all ranks.
   std::string write(const std::filesystem::path& file, std::int64_t step);
 
  private:

@@ -10,10 +10,9 @@ namespace foretoken::cuda {
 
 namespace {
 
-/// Of a link for messages: few blocks, so that compute keeps the GPU, and so that all links fit on it
-/// together where both ends are not on one machine and a receive holds its blocks while it waits
-/// (handshake.h).
-constexpr int message_blocks = 4;
+/// Thread blocks of a link for messages. Where both ends begin together, enough to use what joins them; else
+/// few: a receive holds its blocks while it waits, and all links must fit on the GPU beside compute.
+constexpr int blocks_together = 16, blocks_waiting = 4;
 
 Tensor bytes_of(ncclUniqueId& id) {
   const std::span bytes(reinterpret_cast<std::uint8_t*>(id.internal), sizeof id.internal);
@@ -95,9 +94,11 @@ void NcclCommunicator::connect_neighbours(NcclTransport& transport, bool around)
           ranks().send(bytes_of(id), to, tag);
         else
           ranks().receive(bytes_of(id), from, tag);
-        const NcclLink::Members members{
-            .id = id, .ranks = 2, .rank = rank() == from ? 0 : 1, .blocks = message_blocks};
         auto handshake = Handshake::connect(ranks(), rank() == from ? to : from, tag, rank() == from);
+        const NcclLink::Members members{.id = id,
+                                        .ranks = 2,
+                                        .rank = rank() == from ? 0 : 1,
+                                        .blocks = handshake ? blocks_together : blocks_waiting};
         directions_.push_back(
             {from, to, up, std::make_unique<NcclLink>(transport, ranks(), members, std::move(handshake))});
         if (rank() == from)

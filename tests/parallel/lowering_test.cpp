@@ -26,18 +26,20 @@ std::string replaced(std::string text, const std::string& from, const std::strin
   return text.replace(at, from.size(), to);
 }
 
-const std::string one_f_one_b_of_two =
+const std::string two_ranks =
     "0F0 0SF0 0RB0 0F1 0SF1 0B0 0RB1 0F2 0SF2 0RB2 0B1 0B2\n"
     "1RF0 1F0 1RF1 1B0 1SB0 1F1 1RF2 1B1 1SB1 1F2 1B2 1SB2\n";
 
 std::string broken(const std::string& from, const std::string& to) {
-  return validation_error(replaced(one_f_one_b_of_two, from, to));
+  return validation_error(replaced(two_ranks, from, to));
 }
 
 }  // namespace
 
 TEST_CASE("sends follow their action, receives are posted one compute action ahead of the one that waits") {
-  CHECK(to_string(lower_program(one_f_one_b({2, 1, 3}))) == one_f_one_b_of_two);
+  CHECK(to_string(lower_program(one_f_one_b({2, 1, 3}))) ==
+        "0F0 0SF0 0F1 0SF1 0RB0 0F2 0SF2 0RB1 0B0 0RB2 0B1 0B2\n"
+        "1RF0 1F0 1RF1 1B0 1SB0 1F1 1RF2 1B1 1SB1 1F2 1B2 1SB2\n");
   CHECK(to_string(lower_program(zero_bubble_h1({2, 1, 2}))) ==
         "0F0 0SF0 0RB0 0F1 0SF1 0I0 0RB1 0W0 0I1 0W1\n"
         "1RF0 1F0 1RF1 1I0 1SB0 1F1 1I1 1SB1 1W0 1W1\n");
@@ -58,15 +60,14 @@ TEST_CASE("receives are posted in the order of the sends where they are used in 
 }
 
 TEST_CASE("lowering refuses messages and inputs that nothing gives") {
-  CHECK_THROWS_WITH(lower_program(parse_program(one_f_one_b_of_two)),
-                    contains("0SF0") && contains("lowering"));
+  CHECK_THROWS_WITH(lower_program(parse_program(two_ranks)), contains("0SF0") && contains("lowering"));
   CHECK_THROWS_AS(lower_program(parse_program("0F0 0B0\n1F0 1B0 1F1 1B1\n")), UsageError);
   CHECK_THROWS_WITH(lower_program(parse_program("0F0 0B0\n1F0 1B0 1F1 1B1\n")),
                     contains("1RF1") && contains("nothing gives 0SF1"));
 }
 
 TEST_CASE("validation takes the program that the other cases break") {
-  CHECK(validation_error(one_f_one_b_of_two) == "valid");
+  CHECK(validation_error(two_ranks) == "valid");
 }
 
 TEST_CASE("validation names what is missing, twice or in the wrong place") {
@@ -121,10 +122,10 @@ TEST_CASE("ranks that wait for each other are a deadlock, with where each stands
   }
 }
 
-TEST_CASE("1F1B holds pp − rank microbatches, and a slot more where a receive is posted ahead") {
+TEST_CASE("1F1B holds pp − rank + 1 microbatches, and a slot more where a receive is posted ahead") {
   const ProgramFootprint footprint = validate_program(lower_program(one_f_one_b({4, 1, 12})));
-  CHECK(footprint.in_flight == std::vector<int>{4, 3, 2, 1});
-  CHECK(footprint.slots == std::vector<int>{4, 4, 3, 2});
+  CHECK(footprint.in_flight == std::vector<int>{5, 4, 3, 1});
+  CHECK(footprint.slots == std::vector<int>{5, 5, 4, 2});
 }
 
 TEST_CASE("GPipe holds all microbatches, zero bubble H1 pp on every rank") {

@@ -137,3 +137,14 @@ TEST_CASE("a timeline renders as one line per rank with idle time as dots") {
   // Too narrow for the label: the letter alone.
   CHECK_THAT(render(timeline_of("1f1b", {2, 1, 2}, {1, 1, 1}), 18), contains("|F F ....B0  ..B1  |"));
 }
+
+TEST_CASE("1F1B, interleaved or not, waits for messages at a step's ends, not once a microbatch") {
+  for (const auto& [name, v] : {std::pair{"1f1b", 1}, {"interleaved_1f1b", 2}, {"interleaved_1f1b", 3}})
+    for (const int pp : {2, 3, 4, 8}) {
+      const auto makespan = [&, name = name, v = v](double message) {
+        return timeline_of(name, {pp, v, 16 * pp}, {10, 12, 9}, message).makespan();
+      };
+      INFO(name << ", pp " << pp << ", v " << v);
+      CHECK(makespan(0.1) - makespan(0) < 0.1 * 4 * pp * v);
+    }
+}

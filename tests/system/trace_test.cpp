@@ -19,7 +19,8 @@ TEST_CASE("train.trace_step writes that step's actions of every rank") {
           " --set parallel.pp=2 --set train.steps=3 --set train.trace_step=2 --run-directory " + path);
   INFO(outcome.output);
   REQUIRE(outcome.code == 0);
-  CHECK_THAT(outcome.output, contains("trace      step 2: compute") && contains("trace_00000002.json"));
+  CHECK_THAT(outcome.output,
+             contains("trace      step 2: ") && contains(" ms, compute ") && contains("trace_00000002.json"));
   std::ifstream file(path + "/trace_00000002.json");
   const nlohmann::json trace = nlohmann::json::parse(file);
   std::map<int, std::multiset<std::string>> actions;
