@@ -21,13 +21,13 @@ CachedBlock::Scratch CachedBlock::plan_scratch(Arena& arena, const ModelConfig& 
 }
 
 CachedBlock::CachedBlock(const ModelConfig& config, const Parameters& parameters, const std::string& prefix,
-                         Arena& arena, DType dtype, std::int64_t sequences, std::int64_t positions)
+                         Arena& arena, DType dtype, std::int64_t sequences, std::int64_t places)
     : eps_(config.rms_norm_eps),
       heads_{.query = config.num_attention_heads,
              .key_value = config.num_key_value_heads,
              .dim = config.head_dim},
       weight_(Block::weights(parameters, parameters.weights(), prefix)),
-      cache_(arena.tensor(dtype, {sequences, positions, 2 * heads_.key_value * heads_.dim})) {}
+      cache_(arena.tensor(dtype, {sequences, places, 2 * heads_.key_value * heads_.dim})) {}
 
 void CachedBlock::forward(const CachedRows& rows, const Tensor& x, const Scratch& scratch) const {
   Stream& stream = rows.stream;
@@ -45,8 +45,13 @@ void CachedBlock::forward(const CachedRows& rows, const Tensor& x, const Scratch
   cache_store(
       stream,
       {.x = {.matrix = qkv, .first = heads_.query * heads_.dim}, .cells = rows.cells, .cache = cache_});
-  cached_attention(stream,
-                   {.heads = heads_, .qkv = qkv, .cells = rows.cells, .cache = cache_, .out = attention});
+  cached_attention(stream, {.heads = heads_,
+                            .qkv = qkv,
+                            .cells = rows.cells,
+                            .positions = rows.positions,
+                            .paths = rows.paths,
+                            .cache = cache_,
+                            .out = attention});
   linear_forward(stream, {.x = attention, .weight = weight_.o, .residual = x, .out = x});
   rms_norm_forward(stream, {.x = x, .weight = weight_.norm2, .eps = eps_, .out = {normed}, .rstd = rstd});
   linear_swiglu_forward(

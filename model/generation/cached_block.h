@@ -11,6 +11,7 @@ struct CachedRows {
   Stream& stream;
   Tensor positions;  // [N] i32
   Tensor cells;      // [N] i32
+  Tensor paths;      // [N, A] i32; undefined: every row is in its position's place
   Tensor rope_cos;   // [P, HS/2]
   Tensor rope_sin;   // [P, HS/2]
   std::int64_t count() const { return cells.elements(); }
@@ -29,12 +30,13 @@ class CachedBlock {
   };
   static Scratch plan_scratch(Arena& arena, const ModelConfig& config, DType dtype, std::int64_t rows);
 
-  /// Its cache, [S, P, 2·NKV·HS], comes from the arena.
+  /// Its cache, [S, P, 2·NKV·HS], comes from the arena; P: places of a sequence.
   CachedBlock(const ModelConfig& config, const Parameters& parameters, const std::string& prefix,
-              Arena& arena, DType dtype, std::int64_t sequences, std::int64_t positions);
+              Arena& arena, DType dtype, std::int64_t sequences, std::int64_t places);
 
   /// x [N, C] = the block of x; the rows' keys and values go into the cache.
   void forward(const CachedRows& rows, const Tensor& x, const Scratch& scratch) const;
+  const Tensor& cache() const { return cache_; }
 
  private:
   double eps_;

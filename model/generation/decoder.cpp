@@ -25,14 +25,14 @@ Decoder::Decoder(Stream& stream, const DecoderOptions& options)
       replays_(stream) {
   options_.rows = std::max(options_.rows, options_.logits);
   const ModelConfig& model = options_.model;
-  const std::int64_t s = options_.sequences, p = options_.positions, r = options_.rows, c = model.hidden_size;
+  const std::int64_t s = options_.sequences, p = cells(), r = options_.rows, c = model.hidden_size;
   if (s * p > std::int64_t{1} << 31)
     throw UsageError("decoder: {} sequences of {} positions, at most 2^31 places are numbered", s, p);
   const DType dtype = options_.dtype;
   parameters_ =
       std::make_unique<Parameters>(arena_, Parameters::Buffers{.weights = dtype, .gradients = false},
                                    units_of(model, options_.mtp, one_stage(model), 0), 128);
-  rope_ = make_rope_tables(stream_, arena_, model, p, dtype);
+  rope_ = make_rope_tables(stream_, arena_, model, options_.positions, dtype);
   table_ = parameters_->weight(embedding_name);
   norm_ = parameters_->weight(final_norm_name);
   output_ = parameters_->weight(output_matrix_name(model));
@@ -40,6 +40,7 @@ Decoder::Decoder(Stream& stream, const DecoderOptions& options)
     blocks_.emplace_back(model, *parameters_, block_prefix(layer), arena_, dtype, s, p);
   scratch_ = CachedBlock::plan_scratch(arena_, model, dtype, r);
   index_ = arena_.tensor(DType::i32, {4, r});
+  if (options_.branches > 0) paths_ = arena_.tensor(DType::i32, {r, options_.branches});
   x_ = arena_.tensor(dtype, {r, c});
   gathered_ = arena_.tensor(dtype, {options_.logits, c});
   logits_ = arena_.tensor(DType::f32, {options_.logits, model.vocab_size});
@@ -56,7 +57,7 @@ void Decoder::plan_heads() {
   const ModelConfig& model = options_.model;
   const MtpConfig& mtp = options_.mtp;
   const DType dtype = options_.dtype;
-  const std::int64_t s = options_.sequences, p = options_.positions, c = model.hidden_size;
+  const std::int64_t s = options_.sequences, p = cells(), c = model.hidden_size;
   if (mtp.kind == Kind::residual || mtp.kind == Kind::linear) {
     const ActivationPlan plan{.shape = {.rows = options_.logits, .length = 1}, .dtype = dtype};
     small_heads_ = head_kind(mtp.kind).make({.stream = stream_,
@@ -92,27 +93,32 @@ bool Decoder::keeps_normed(int level) const {
   return (level == 0 ? options_.mtp.trunk_hidden : options_.mtp.recycled_hidden) == MtpConfig::Hidden::normed;
 }
 
-void Decoder::check(const char* what, int level, const Place& place) const {
+void Decoder::check(const char* what, int level, const Place& place, std::int64_t positions) const {
   if (level < 0 || level >= levels() || place.sequence < 0 || place.sequence >= options_.sequences ||
-      place.position < 0 || place.position >= options_.positions)
+      place.position < 0 || place.position >= positions)
     throw DefectError("decoder: {} of level {}, sequence {}, position {}; there are {}, {} and {}", what,
-                      level, place.sequence, place.position, levels(), options_.sequences,
-                      options_.positions);
+                      level, place.sequence, place.position, levels(), options_.sequences, positions);
 }
 
-std::int32_t Decoder::cell(const Place& place) const {
-  return static_cast<std::int32_t>(place.sequence * options_.positions + place.position);
+void Decoder::check(const Row& row, int level, Input input) const {
+  check("a row", level, row.place, options_.positions);
+  if (input == Input::own_output && (!is_chained() || row.place.position == 0))
+    throw DefectError("decoder: level {} has no output before position {}", level, row.place.position);
+  if (row.token < 0 || row.token >= options_.model.vocab_size)
+    throw UsageError("decoder: token {} of sequence {} is outside of the model's vocabulary of {}", row.token,
+                     row.place.sequence, options_.model.vocab_size);
+  if (static_cast<std::int64_t>(row.branch.size()) > options_.branches)
+    throw DefectError("decoder: a branch of {} rows, planned for {}", row.branch.size(), options_.branches);
+  for (const std::int32_t cell : row.branch) check("a branch", level, {row.place.sequence, cell}, cells());
+  if (row.from != -1) check("a state", level, {row.place.sequence, row.from}, cells());
+}
+
+std::int32_t Decoder::cell(std::int32_t sequence, std::int32_t of_sequence) const {
+  return static_cast<std::int32_t>(sequence * cells() + of_sequence);
 }
 
 void Decoder::forward(int level, std::span<const Row> rows, Input input) {
-  for (const Row& row : rows) {
-    check("a row", level, row.place);
-    if (input == Input::own_output && (!is_chained() || row.place.position == 0))
-      throw DefectError("decoder: level {} has no output before position {}", level, row.place.position);
-    if (row.token < 0 || row.token >= options_.model.vocab_size)
-      throw UsageError("decoder: token {} of sequence {} is outside of the model's vocabulary of {}",
-                       row.token, row.place.sequence, options_.model.vocab_size);
-  }
+  for (const Row& row : rows) check(row, level, input);
   if (level > 0 && small_heads_) return;  // they keep nothing
   const auto part = static_cast<std::size_t>(options_.rows);
   for (std::size_t begin = 0; begin < rows.size(); begin += part)
@@ -124,19 +130,23 @@ void Decoder::forward_part(int level, std::span<const Row> rows, Input input) {
   host_index_.resize(4 * n);
   for (std::size_t i = 0; i < n; ++i) {
     const Row& row = rows[i];
+    const auto [sequence, position] = row.place;
+    const std::int32_t of_text = position - (input == Input::own_output ? 1 : 0);
     host_index_[i] = row.token;
-    host_index_[n + i] = row.place.position;
-    host_index_[2 * n + i] = cell(row.place);
-    host_index_[3 * n + i] = cell(row.place) - (input == Input::own_output ? 1 : 0);
+    host_index_[n + i] = position;
+    host_index_[2 * n + i] = cell(sequence, row.branch.empty() ? position : row.branch.front());
+    host_index_[3 * n + i] = cell(sequence, row.from == -1 ? of_text : row.from);
   }
   const auto count = static_cast<std::int64_t>(n);
   copy(stream_, tensor_over(std::span(host_index_), {4 * count}), index_.flat(0, 4 * count));
   const CachedRows cached{.stream = stream_,
                           .positions = index_.flat(count, count),
                           .cells = index_.flat(2 * count, count),
+                          .paths = put_paths(rows),
                           .rope_cos = rope_.cos,
                           .rope_sin = rope_.sin};
-  enqueue(Work::forward, level, count, static_cast<std::int64_t>(input), [&] {
+  const std::int64_t reach = cached.paths.defined() ? cached.paths.shape[1] : 0;
+  enqueue(Work::forward, level, count, 2 * reach + static_cast<std::int64_t>(input), [&] {
     if (level == 0)
       run_trunk(cached);
     else
@@ -149,6 +159,44 @@ void Decoder::enqueue(Work work, int level, std::int64_t rows, std::int64_t vari
   constexpr std::int64_t most_rows = 256;  // from there on a GPU takes longer for kernels than their launch
   if (rows > most_rows) return operators();
   replays_.run({static_cast<std::int64_t>(work), level, rows, variant}, operators);
+}
+
+Tensor Decoder::put_paths(std::span<const Row> rows) {
+  std::size_t reach = 0;
+  for (const Row& row : rows) reach = std::max(reach, row.branch.size());
+  if (reach == 0) return {};
+  host_paths_.clear();
+  for (const Row& row : rows) {
+    host_paths_.insert(host_paths_.end(), row.branch.begin(), row.branch.end());
+    for (std::size_t back = row.branch.size(); back < reach; ++back)
+      host_paths_.push_back(std::max(row.place.position - static_cast<std::int32_t>(back), 0));
+  }
+  const Shape shape{static_cast<std::int64_t>(rows.size()), static_cast<std::int64_t>(reach)};
+  const Tensor paths = paths_.flat(0, shape[0] * shape[1]).view(shape);
+  copy(stream_, tensor_over(std::span(host_paths_), shape), paths);
+  return paths;
+}
+
+void Decoder::settle(std::span<const Move> moves) {
+  if (moves.empty()) return;
+  const auto m = static_cast<std::int64_t>(moves.size());
+  if (2 * m > index_.elements())
+    throw DefectError("decoder: {} moves, planned for {}", m, index_.elements() / 2);
+  host_index_.resize(2 * moves.size());
+  for (std::size_t i = 0; i < moves.size(); ++i) {
+    const auto [sequence, from, to] = moves[i];
+    check("a move", 0, {sequence, from}, cells());
+    check("a move", 0, {sequence, to}, options_.positions);
+    host_index_[i] = cell(sequence, from);
+    host_index_[moves.size() + i] = cell(sequence, to);
+  }
+  copy(stream_, tensor_over(std::span(host_index_), {2 * m}), index_.flat(0, 2 * m));
+  const auto move = [&](const Tensor& cache) {
+    cache_move(stream_, {.from = index_.flat(0, m), .to = index_.flat(m, m), .cache = cache});
+  };
+  for (const CachedBlock& block : blocks_) move(block.cache());
+  move(states(0));
+  if (last_input_.defined()) move(last_input_);
 }
 
 void Decoder::run_trunk(const CachedRows& rows) {
@@ -214,8 +262,8 @@ std::int64_t Decoder::send_places(int level, std::span<const Place> places) {
     throw DefectError("decoder: {} rows of logits, planned for {}", m, options_.logits);
   host_index_.clear();
   for (const Place& place : places) {
-    check("logits", level, place);
-    host_index_.push_back(cell(place));
+    check("logits", level, place, cells());
+    host_index_.push_back(cell(place.sequence, place.position));
   }
   copy(stream_, tensor_over(std::span(host_index_), {m}), index_.flat(0, m));
   return m;

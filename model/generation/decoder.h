@@ -7,6 +7,10 @@
 // Everything is one call: a prompt whole or in chunks, one token of each of many sequences, several drafts to
 // be verified. A row may be given again later: from there on the sequence is another. So what was computed
 // for rejected drafts is undone by going on from an earlier position.
+//
+// A text may also go on in several ways at once. Rows of such a tree are kept in cells of their sequence that
+// their giver chooses, past those of the text, and name the cells of their ancestors; settle() makes one
+// branch the text.
 
 #include <cstdint>
 #include <functional>
@@ -30,6 +34,7 @@ struct DecoderOptions {
   DType dtype = DType::f32;  // of activations, caches, and the weights that layers compute with
   std::int64_t sequences = 1;
   std::int64_t positions = 0;  // of a sequence, at most
+  std::int64_t branches = 0;   // cells of a sequence beyond its positions, for rows of trees
   std::int64_t rows = 512;     // that are computed together; calls with more go in parts
   std::int64_t logits = 1;     // rows of logits that are asked for together, at most
 };
@@ -45,6 +50,7 @@ class Decoder {
   /// Whether a level looks at tokens, or at the trunk alone.
   bool is_chained() const { return options_.mtp.kind == MtpConfig::Kind::sequential; }
 
+  /// A row of the text is kept in the cell of its position's number.
   struct Place {
     std::int32_t sequence = 0;
     std::int32_t position = 0;
@@ -52,6 +58,10 @@ class Decoder {
   struct Row {
     Place place;
     std::int32_t token = 0;
+    /// In a tree: the row's own cell, that of the row before it, and so on as far as cells are not the
+    /// text's.
+    std::span<const std::int32_t> branch{};
+    std::int32_t from = -1;  // in a tree: the cell of the state that is taken in; −1: the text's
   };
   /// What a chained level takes beside the token.
   enum class Input {
@@ -64,12 +74,19 @@ class Decoder {
   void forward(int level, std::span<const Row> rows, Input input = Input::previous_level);
 
   /// [places, V] on the host, until the next call: logits of the token level + 1 after each place, whose row
-  /// was computed.
+  /// was computed. Of a tree's row the place is its cell.
   std::span<const float> logits(int level, std::span<const Place> places);
   /// [places] on the host, until the next call: of these logits the likeliest token below `vocabulary`, the
   /// lowest where several are; 0 stands for the model's. A NumericalError where a logit is not a number or
   /// the largest is not finite.
   std::span<const std::int32_t> argmax(int level, std::span<const Place> places, std::int64_t vocabulary = 0);
+
+  struct Move {
+    std::int32_t sequence = 0;
+    std::int32_t from = 0, to = 0;  // cells
+  };
+  /// What level 0 keeps of rows moves, one after another.
+  void settle(std::span<const Move> moves);
 
  private:
   /// A depth of sequential or parallel heads.
@@ -79,8 +96,12 @@ class Decoder {
     Tensor norm;  // [C]
   };
   void plan_heads();
-  void check(const char* what, int level, const Place& place) const;
-  std::int32_t cell(const Place& place) const;
+  std::int64_t cells() const { return options_.positions + options_.branches; }
+  void check(const char* what, int level, const Place& place, std::int64_t positions) const;
+  void check(const Row& row, int level, Input input) const;
+  std::int32_t cell(std::int32_t sequence, std::int32_t of_sequence) const;
+  /// [N, A] on the device for rows of which some are a tree's, else undefined.
+  Tensor put_paths(std::span<const Row> rows);
   void forward_part(int level, std::span<const Row> rows, Input input);
   /// What the decoder enqueues again and again; on a GPU replayed, where the rows are few.
   enum class Work : std::uint8_t { forward, logits, argmax };
@@ -118,13 +139,14 @@ class Decoder {
   // Of one call:
   CachedBlock::Scratch scratch_;
   Tensor index_;      // [4, R] i32: tokens, positions, cells, cells of the states taken in
+  Tensor paths_;      // [R, branches] i32
   Tensor x_;          // [R, C]
   Tensor embedded_;   // [R, C], sequential
   Tensor joined_;     // [R, 2C], sequential
   Tensor gathered_;   // [logits, C]
   Tensor logits_;     // [logits, V]
   Tensor likeliest_;  // [logits] i32
-  std::vector<std::int32_t> host_index_;
+  std::vector<std::int32_t> host_index_, host_paths_;
   Arena host_arena_;
   Tensor host_logits_;     // [logits, V]
   Tensor host_likeliest_;  // [logits] i32

@@ -20,6 +20,16 @@ void cache_store(Stream& stream, const CacheStore& op) {
   cpu::cache_store(stream, op);
 }
 
+void cache_move(Stream& stream, const CacheMove& op) {
+  const ProfileScope scope(stream, "cache_move");
+  if (op.from.elements() != op.to.elements() || op.cache.shape.rank() != 3)
+    throw DefectError("cache_move: from {} cells to {} of cache {}", op.from.elements(), op.to.elements(),
+                      to_string(op.cache.shape));
+  if constexpr (with_cuda)
+    if (stream.device() == DeviceKind::cuda) return cuda::cache_move(stream, op);
+  cpu::cache_move(stream, op);
+}
+
 void cached_attention(Stream& stream, const CachedAttention& op) {
   const ProfileScope scope(stream, "cached_attention");
   const AttentionHeads& h = op.heads;
@@ -33,6 +43,10 @@ void cached_attention(Stream& stream, const CachedAttention& op) {
         "heads of {}",
         name_of(op.qkv.dtype), to_string(op.qkv.shape), name_of(op.cache.dtype), to_string(op.cache.shape),
         to_string(op.out.shape), n, h.query, h.key_value, h.dim);
+  if (op.paths.defined() &&
+      (op.paths.shape.rank() != 2 || op.paths.shape[0] != n || op.positions.elements() != n))
+    throw DefectError("cached_attention: paths {} and {} positions do not fit {} rows",
+                      to_string(op.paths.shape), op.positions.elements(), n);
   if constexpr (with_cuda)
     if (stream.device() == DeviceKind::cuda) {
       if (h.dim > 256 || h.dim % 2 != 0)

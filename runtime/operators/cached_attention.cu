@@ -22,6 +22,16 @@ __global__ void store_rows(const T* __restrict__ x, std::int64_t stride,
     store<N>(to + i, load<N>(from + i));
 }
 
+/// A thread owns columns, so that each of them moves in order.
+template <class T, int N>
+__global__ void move_rows(std::int64_t moves, const std::int32_t* __restrict__ from,
+                          const std::int32_t* __restrict__ to, T* cache, std::int64_t width) {
+  const std::int64_t i = (static_cast<std::int64_t>(blockIdx.x) * store_threads + threadIdx.x) * N;
+  if (i >= width) return;
+  for (std::int64_t m = 0; m < moves; ++m)
+    store<N>(cache + to[m] * width + i, load<N>(cache + from[m] * width + i));
+}
+
 constexpr int warps = 8, attend_threads = 32 * warps;
 constexpr int ahead = 4;        // keys whose loads are under way together in a warp
 constexpr int part_keys = 128;  // of a block; fixed, since parts make a sum's order
@@ -32,6 +42,7 @@ struct Problem {
   std::int64_t places, width, qkv_width;
   int heads, group, dim, value_offset;  // value_offset: from a head's key to its value
   int parts;                            // of all places; a row has those up to its own
+  int reach;                            // positions back from a row's own whose places its path names
   float scale;
 
   __device__ std::int64_t out(int row, int head) const {
@@ -43,21 +54,35 @@ struct Problem {
   }
 };
 
+struct Rows {
+  const std::int32_t* cells;
+  const std::int32_t* positions = nullptr;  // where rows have paths
+  const std::int32_t* paths = nullptr;
+
+  __device__ std::int64_t position(const Problem& p, int row) const {
+    return p.reach > 0 ? positions[row] : cells[row] % p.places;
+  }
+  /// Of the key of position u, for a row at position `own`.
+  __device__ std::int64_t place(const Problem& p, int row, std::int64_t own, std::int64_t u) const {
+    return own - u < p.reach ? paths[row * p.reach + (own - u)] : u;
+  }
+};
+
 /// A block owns one head of one row and a part of its keys; its warps take the keys in turn, each with a
 /// softmax of its own that the end joins (Dao et al., "Flash-Decoding for long-context inference", 2023). A
 /// lane owns pairs of elements lane + 32·e, e < E. Of a row with one part the result is final, else it goes
 /// to `partial` and join_parts() ends the work. The order of a row's sums depends on its position alone.
 template <class T, int E>
 __global__ void __launch_bounds__(attend_threads)
-    attend(Problem p, const T* __restrict__ qkv, const std::int32_t* __restrict__ cells,
-           const T* __restrict__ cache, T* __restrict__ out, float* __restrict__ partial) {
+    attend(Problem p, const T* __restrict__ qkv, Rows rows, const T* __restrict__ cache, T* __restrict__ out,
+           float* __restrict__ partial) {
   __shared__ float sums[warps][64 * E];
   __shared__ float tops[warps], weights[warps];
   const int row = static_cast<int>(blockIdx.x), head = static_cast<int>(blockIdx.y),
             index = static_cast<int>(blockIdx.z);
   const int warp = static_cast<int>(threadIdx.x) / 32, lane = static_cast<int>(threadIdx.x) % 32;
-  const std::int64_t cell = cells[row];
-  const std::int64_t count = cell % p.places + 1;
+  const std::int64_t cell = rows.cells[row];
+  const std::int64_t count = rows.position(p, row) + 1;
   const std::int64_t begin = static_cast<std::int64_t>(index) * part_keys,
                      end = min(count, begin + part_keys);
   if (begin >= count) return;
@@ -76,15 +101,17 @@ __global__ void __launch_bounds__(attend_threads)
   float top = -INFINITY, total = 0;
   for (std::int64_t first = begin + warp * ahead; first < end; first += warps * ahead) {
     float score[ahead];
+    const T* key_of[ahead];
 #pragma unroll
     for (int j = 0; j < ahead; ++j) {
       score[j] = 0;
       if (first + j < end) {
+        key_of[j] = keys + rows.place(p, row, count - 1, first + j) * p.width;
 #pragma unroll
         for (int e = 0; e < E; ++e) {
           const int i = 2 * (lane + 32 * e);
           if (i >= p.dim) continue;
-          const Pack<T, 2> key = load<2>(keys + (first + j) * p.width + i);
+          const Pack<T, 2> key = load<2>(key_of[j] + i);
           score[j] += q[e].x * to_float(key.at[0]) + q[e].y * to_float(key.at[1]);
         }
       }
@@ -109,7 +136,7 @@ __global__ void __launch_bounds__(attend_threads)
       for (int e = 0; e < E; ++e) {
         const int i = 2 * (lane + 32 * e);
         if (i >= p.dim) continue;
-        const Pack<T, 2> value = load<2>(keys + (first + j) * p.width + p.value_offset + i);
+        const Pack<T, 2> value = load<2>(key_of[j] + p.value_offset + i);
         sum[e].x += weight * to_float(value.at[0]);
         sum[e].y += weight * to_float(value.at[1]);
       }
@@ -154,10 +181,9 @@ __global__ void __launch_bounds__(attend_threads)
 
 /// A block owns one head of one row: out = the parts' sums over the sum of their weights.
 template <class T>
-__global__ void join_parts(Problem p, const std::int32_t* __restrict__ cells, float* __restrict__ partial,
-                           T* __restrict__ out) {
+__global__ void join_parts(Problem p, Rows rows, float* __restrict__ partial, T* __restrict__ out) {
   const int row = static_cast<int>(blockIdx.x), head = static_cast<int>(blockIdx.y);
-  const int parts = static_cast<int>(cells[row] % p.places) / part_keys + 1;
+  const int parts = static_cast<int>(rows.position(p, row)) / part_keys + 1;
   if (parts == 1) return;
   float top = -INFINITY;
   for (int i = 0; i < parts; ++i) top = fmaxf(top, p.part(partial, row, head, i)[p.dim]);
@@ -201,6 +227,25 @@ void cache_store(Stream& stream, const CacheStore& op) {
   check_launch("cache_store");
 }
 
+void cache_move(Stream& stream, const CacheMove& op) {
+  const std::int64_t moves = op.from.elements(), width = op.cache.shape[2];
+  if (moves == 0) return;
+  with_activation("cache_move", op.cache.dtype, [&]<class T>() {
+    T* cache = static_cast<T*>(op.cache.data);
+    const auto *from = op.from.as<std::int32_t>(), *to = op.to.as<std::int32_t>();
+    constexpr int pack = lane_elements<T>;
+    const auto blocks = [&](int n) {
+      return static_cast<unsigned>((width + store_threads * n - 1) / (store_threads * n));
+    };
+    cudaStream_t on = stream.cuda().stream();
+    if (packs<pack>(width, cache))
+      move_rows<T, pack><<<blocks(pack), store_threads, 0, on>>>(moves, from, to, cache, width);
+    else
+      move_rows<T, 1><<<blocks(1), store_threads, 0, on>>>(moves, from, to, cache, width);
+  });
+  check_launch("cache_move");
+}
+
 void cached_attention(Stream& stream, const CachedAttention& op) {
   const AttentionHeads& h = op.heads;
   const std::int64_t n = op.cells.elements();
@@ -214,6 +259,7 @@ void cached_attention(Stream& stream, const CachedAttention& op) {
                   .dim = static_cast<int>(h.dim),
                   .value_offset = static_cast<int>(h.key_value * h.dim),
                   .parts = static_cast<int>(parts),
+                  .reach = op.paths.defined() ? static_cast<int>(op.paths.shape[1]) : 0,
                   .scale = 1 / std::sqrt(static_cast<float>(h.dim))};
   // Many rows, which come in prompts, take turns in the workspace.
   const auto row_bytes = static_cast<std::size_t>(h.query * parts * (h.dim + 2)) * sizeof(float);
@@ -225,15 +271,19 @@ void cached_attention(Stream& stream, const CachedAttention& op) {
     for (std::int64_t row = 0; row < n; row += together) {
       const dim3 blocks(static_cast<unsigned>(std::min(together, n - row)), static_cast<unsigned>(h.query));
       const T* qkv = static_cast<const T*>(op.qkv.data) + row * p.qkv_width;
-      const std::int32_t* cells = op.cells.as<std::int32_t>() + row;
+      Rows rows{.cells = op.cells.as<std::int32_t>() + row};
+      if (p.reach > 0) {
+        rows.positions = op.positions.as<std::int32_t>() + row;
+        rows.paths = op.paths.as<std::int32_t>() + row * p.reach;
+      }
       T* out = static_cast<T*>(op.out.data) + row * h.query * h.dim;
       with_pairs(p.dim, [&]<int E>() {
         attend<T, E>
             <<<dim3(blocks.x, blocks.y, static_cast<unsigned>(parts)), attend_threads, 0,
-               stream.cuda().stream()>>>(p, qkv, cells, static_cast<const T*>(op.cache.data), out, partial);
+               stream.cuda().stream()>>>(p, qkv, rows, static_cast<const T*>(op.cache.data), out, partial);
       });
       if (parts > 1)
-        join_parts<T><<<blocks, join_threads, 0, stream.cuda().stream()>>>(p, cells, partial, out);
+        join_parts<T><<<blocks, join_threads, 0, stream.cuda().stream()>>>(p, rows, partial, out);
     }
   });
   check_launch("cached_attention");

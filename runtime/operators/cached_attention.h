@@ -10,6 +10,14 @@
 // forget what was stored past a position nothing needs to be done: later rows overwrite it before they see
 // it. Query head h reads key/value head h / (NH/NKV). What a row gives has the same bits whatever rows come
 // with it.
+//
+// Where a text may go on in several ways (a tree of drafts; Miao et al., "SpecInfer", arXiv 2305.09781), rows
+// of one sequence share positions but not places. Then a row says where the keys of its last A positions are:
+//
+//   out[n] = Σᵤ softmaxᵤ( (q_n · k_w) / √HS ) · v_w,  u = 0..p,  w = paths[n, p − u] where p − u < A, else u
+//
+// with p = positions[n] and cells[n] = s · P + paths[n, 0]. The sum goes by positions, so that a branch gets
+// the bits that it would get as the text.
 
 #include "runtime/operators/attention.h"
 #include "runtime/operators/rms_norm.h"
@@ -24,21 +32,33 @@ struct CacheStore {
 };
 void cache_store(Stream& stream, const CacheStore& op);
 
+/// cache[to[m]] = cache[from[m]], m = 0, 1, … one after another: how a branch becomes the text.
+struct CacheMove {
+  Tensor from;   // [M] i32
+  Tensor to;     // [M] i32
+  Tensor cache;  // [S, P, W]
+};
+void cache_move(Stream& stream, const CacheMove& op);
+
 struct CachedAttention {
   AttentionHeads heads;
-  Tensor qkv;    // [N, (NH + 2·NKV)·HS]: query heads first, the rest is not read
-  Tensor cells;  // [N] i32
-  Tensor cache;  // [S, P, 2·NKV·HS]: key heads, value heads
-  Tensor out;    // [N, NH·HS] =
+  Tensor qkv;        // [N, (NH + 2·NKV)·HS]: query heads first, the rest is not read
+  Tensor cells;      // [N] i32
+  Tensor positions;  // [N] i32; read with paths alone
+  Tensor paths;      // [N, A] i32; undefined: every key is in its position's place
+  Tensor cache;      // [S, P, 2·NKV·HS]: key heads, value heads
+  Tensor out;        // [N, NH·HS] =
 };
 void cached_attention(Stream& stream, const CachedAttention& op);
 
 namespace cpu {
 void cache_store(Stream& stream, const CacheStore& op);
+void cache_move(Stream& stream, const CacheMove& op);
 void cached_attention(Stream& stream, const CachedAttention& op);
 }  // namespace cpu
 namespace cuda {
 void cache_store(Stream& stream, const CacheStore& op);
+void cache_move(Stream& stream, const CacheMove& op);
 void cached_attention(Stream& stream, const CachedAttention& op);
 }  // namespace cuda
 

@@ -48,6 +48,50 @@ TEST_CASE("cached attention matches the CPU, in one part and in several") {
   CHECK(bench.error(out) < tolerance(bench.dtype()));
 }
 
+TEST_CASE("attention over keys in places of their own matches the CPU, and they move as on the CPU") {
+  TwinBench bench(GENERATE(DType::f32, DType::bf16));
+  struct Case {
+    AttentionHeads heads;
+    std::int64_t places;
+    std::int32_t known;  // keys of the text in each of two sequences, before a tree of 5
+  };
+  const Case each = GENERATE(Case{{4, 2, 64}, 20, 9}, Case{{16, 4, 128}, 900, 800}, Case{{2, 1, 6}, 12, 0});
+  const auto [nh, nkv, hs] = each.heads;
+  const std::int64_t width = (nh + 2 * nkv) * hs;
+  CAPTURE(name_of(bench.dtype()), nh, nkv, hs);
+  const std::vector<std::vector<std::int32_t>> branches{{0}, {1}, {2, 0}, {3, 1}, {4, 3, 1}};
+  std::vector<std::int32_t> at, positions, paths;
+  for (std::int32_t sequence = 0; sequence < 2; ++sequence)
+    for (const std::vector<std::int32_t>& branch : branches) {
+      const auto depth = static_cast<std::int32_t>(branch.size());
+      at.push_back(sequence * static_cast<std::int32_t>(each.places) + each.known + branch[0]);
+      positions.push_back(each.known + depth - 1);
+      for (std::int32_t back = 0; back < 3; ++back)
+        paths.push_back(back < depth ? each.known + branch[static_cast<std::size_t>(back)]
+                                     : std::max(positions.back() - back, 0));
+    }
+  const Twin qkv = bench.normal("qkv", {10, width});
+  const Twin cache = bench.normal("cache", {2, each.places, 2 * nkv * hs});
+  const Twin cells = bench.integers({10}, at), places = bench.integers({10}, positions),
+             path = bench.integers({10, 3}, paths), out = bench.poisoned({10, nh * hs});
+  const Twin from = bench.integers({3}, {each.known + 1, each.known + 3, each.known + 4}),
+             to = bench.integers({3}, {each.known, each.known + 1, each.known + 2});
+  for (auto on : {&Twin::cpu, &Twin::gpu}) {
+    Stream& stream = on == &Twin::cpu ? bench.cpu() : bench.gpu();
+    cache_store(stream, {.x = {qkv.*on, nh * hs}, .cells = cells.*on, .cache = cache.*on});
+    cached_attention(stream, {.heads = each.heads,
+                              .qkv = qkv.*on,
+                              .cells = cells.*on,
+                              .positions = places.*on,
+                              .paths = path.*on,
+                              .cache = cache.*on,
+                              .out = out.*on});
+    cache_move(stream, {.from = from.*on, .to = to.*on, .cache = cache.*on});
+  }
+  CHECK(bench.error(cache) == 0);
+  CHECK(bench.error(out) < tolerance(bench.dtype()));
+}
+
 TEST_CASE("rope at given positions matches the CPU") {
   TwinBench bench(GENERATE(DType::f32, DType::bf16));
   const std::int64_t hs = GENERATE(6, 64);

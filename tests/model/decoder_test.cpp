@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <cstring>
 
 #include "model/layout.h"
 #include "runtime/operators/elementwise.h"
@@ -50,6 +51,7 @@ struct Pair {
             .mtp = mtp,
             .sequences = rows,
             .positions = length,
+            .branches = 8,
             .rows = rows_together,
             .logits = rows * length};
   }
@@ -153,6 +155,62 @@ TEST_CASE("argmax refuses logits that are not numbers") {
                                [&] { pair.decoder.argmax(0, std::span(&place, 1)); });
 }
 
+TEST_CASE("rows of a branch of a tree get what they would get as the text, and become the text") {
+  const NamedHeads heads = GENERATE(from_range(every_kind_of_heads(3)));
+  const std::int64_t together = GENERATE(2, 512);
+  CAPTURE(heads.name, together);
+  Pair pair(heads.mtp, false, together);
+  const std::int32_t known = 6;
+  for (int level = 0; level <= 3; ++level) CHECK(pair.run(level, {{0, 0, known}, {1, 0, 4}}) == "");
+  // Below each of two nodes two others, of which one is the row's token, and so on: the right ones are nodes
+  // 1, 3 and 6.
+  const std::vector<std::int32_t> parents{-1, -1, 1, 1, 3, 3, 3}, right{1, 3, 6};
+  std::vector<std::vector<std::int32_t>> branches;
+  std::vector<Decoder::Row> tree;
+  for (std::int32_t node = 0; node < 7; ++node) {
+    const std::int32_t parent = parents[static_cast<std::size_t>(node)];
+    branches.push_back({known + node});
+    if (parent >= 0)
+      branches.back().insert(branches.back().end(), branches[static_cast<std::size_t>(parent)].begin(),
+                             branches[static_cast<std::size_t>(parent)].end());
+  }
+  for (std::int32_t node = 0; node < 7; ++node) {
+    const std::vector<std::int32_t>& branch = branches[static_cast<std::size_t>(node)];
+    const std::int32_t position = known + static_cast<std::int32_t>(branch.size()) - 1;
+    const bool is_right = std::find(right.begin(), right.end(), node) != right.end();
+    tree.push_back({.place = {0, position},
+                    .token = (pair.token(0, position) + (is_right ? 0 : 1 + node % 3)) % 11,
+                    .branch = branch});
+  }
+  const auto check = [&](int level) {
+    std::vector<Decoder::Place> places;
+    for (const std::int32_t node : right) places.push_back({0, known + node});
+    const std::span<const float> logits = pair.decoder.logits(level, places);
+    std::vector<float> actual(logits.begin(), logits.end());
+    CHECK(mismatch(tensor_over(std::span(actual), {3, 11}),
+                   pair.expected[static_cast<std::size_t>(level)].rows(known, 3), 1e-5, 1e-5) == "");
+  };
+  pair.decoder.forward(0, tree);
+  check(0);
+  if (pair.decoder.is_chained()) {
+    // A module's rows over the same nodes, each on what the level before has for it.
+    for (int level = 1; level <= 3; ++level) {
+      std::vector<Decoder::Row> rows = tree;
+      for (Decoder::Row& row : rows) {
+        const bool is_right = row.token == pair.token(0, row.place.position);
+        row.from = row.branch.front();
+        row.token = (pair.token(0, row.place.position + level) + (is_right ? 0 : 1)) % 11;
+      }
+      pair.decoder.forward(level, rows);
+      check(level);
+    }
+  }
+  pair.decoder.settle(std::vector<Decoder::Move>{
+      {0, known + 1, known}, {0, known + 3, known + 1}, {0, known + 6, known + 2}});
+  CHECK(pair.run(0, {{0, known + 3, known + 5}, {1, 4, 6}}) == "");
+  for (int level = 1; level <= 3; ++level) CHECK(pair.run(level, {{0, known, known + 5}}) == "");
+}
+
 TEST_CASE("a decoder refuses rows that it has no place for") {
   Pair pair({.depths = 1}, false, 512);
   const auto forward = [&](int level, Decoder::Row row) { pair.decoder.forward(level, std::span(&row, 1)); };
@@ -161,6 +219,14 @@ TEST_CASE("a decoder refuses rows that it has no place for") {
   });
   expect_error<DefectError>("sequence 0, position 17", [&] { forward(1, {{0, 17}, 1}); });
   expect_error<DefectError>("level 2", [&] { forward(2, {{0, 0}, 1}); });
+  const std::vector<std::int32_t> branch(9), beyond{25};
+  expect_error<DefectError>("a branch of 9 rows, planned for 8", [&] { forward(0, {{0, 3}, 1, branch}); });
+  expect_error<DefectError>("a branch of level 0, sequence 0, position 25; there are 2, 3 and 25", [&] {
+    forward(0, {{0, 3}, 1, beyond});
+  });
+  expect_error<DefectError>("a move of level 0, sequence 0, position 17; there are 2, 3 and 17", [&] {
+    pair.decoder.settle(std::vector<Decoder::Move>{{0, 20, 17}});
+  });
   expect_error<UsageError>("token 11 of sequence 1 is outside of the model's vocabulary of 11", [&] {
     forward(0, {{1, 0}, 11});
   });

@@ -86,6 +86,49 @@ TEST_CASE("what a cache held past a position does not matter once rows go on fro
   CHECK(bench.run({{0, 6, 11}}, 1e-12) == "");
 }
 
+TEST_CASE("a branch whose keys are elsewhere gets the bits that it gets as the text") {
+  Bench bench(GENERATE(DType::f64, DType::f32));
+  CHECK(bench.run({{0, 0, 11}, {1, 0, 11}}, 1e-5) == "");
+  // The last three positions of sequence 1 move to other places, and others' keys into theirs.
+  std::vector<std::int32_t> from{13 + 9, 13 + 8, 13 + 10, 0, 1},
+      to{13 + 11, 13 + 10, 13 + 12, 13 + 8, 13 + 9};
+  std::swap(from[1], from[2]);
+  std::swap(to[1], to[2]);
+  const auto move = [&] {
+    cache_move(bench.stream, {.from = tensor_over(std::span(from), {5}),
+                              .to = tensor_over(std::span(to), {5}),
+                              .cache = bench.cache});
+  };
+  const auto attend = [&](std::vector<std::int32_t> cells, std::vector<std::int32_t> positions,
+                          std::vector<std::int32_t> paths) {
+    const auto n = static_cast<std::int64_t>(cells.size());
+    const Tensor packed = bench.arena.tensor(bench.dtype, {n, bench.width}),
+                 out = bench.arena.tensor(bench.dtype, {n, 24});
+    for (std::int64_t i = 0; i < n; ++i)
+      std::memcpy(
+          packed.rows(i, 1).data,
+          bench.qkv.flat((11 + positions[static_cast<std::size_t>(i)]) * bench.width, bench.width).data,
+          packed.rows(i, 1).bytes());
+    poison(out);
+    cached_attention(
+        bench.stream,
+        {.heads = bench.heads,
+         .qkv = packed,
+         .cells = tensor_over(std::span(cells), {n}),
+         .positions = tensor_over(std::span(positions), {n}),
+         .paths = paths.empty() ? Tensor{} : tensor_over(std::span(paths), {n, std::ssize(paths) / n}),
+         .cache = bench.cache,
+         .out = out});
+    return out;
+  };
+  const Tensor as_text = attend({13 + 8, 13 + 9, 13 + 10, 13 + 2}, {8, 9, 10, 2}, {});
+  move();
+  // Position 8 is in place 10, 9 in 11, 10 in 12.
+  const Tensor as_branch =
+      attend({13 + 10, 13 + 11, 13 + 12, 13 + 2}, {8, 9, 10, 2}, {10, 7, 6, 11, 10, 7, 12, 11, 10, 2, 1, 0});
+  CHECK(mismatch(as_branch, as_text, 0, 0) == "");
+}
+
 TEST_CASE("cached attention refuses tensors that do not fit") {
   Bench bench(DType::f32);
   const Tensor cells = bench.arena.tensor(DType::i32, {2}), qkv = bench.arena.tensor(DType::f32, {2, 40});
