@@ -1,6 +1,7 @@
 #include "launch/cli.h"
 
 #include <algorithm>
+#include <charconv>
 #include <map>
 
 #include <CLI/CLI.hpp>
@@ -82,7 +83,13 @@ CLI::App* add_evaluate(CLI::App& app, EvaluateArguments& into) {
   return command;
 }
 
-CLI::App* add_generate(CLI::App& app, GenerateArguments& into) {
+struct GenerateFlags {
+  GenerateArguments arguments;
+  std::string speculate;
+};
+
+CLI::App* add_generate(CLI::App& app, GenerateFlags& flags) {
+  GenerateArguments& into = flags.arguments;
   CLI::App* command = app.add_subcommand("generate", "Write text after prompts with a checkpoint's model");
   const auto texts = [&](const char* name, std::vector<std::string>& values, const char* help) {
     command->add_option(name, values, help)->take_all()->allow_extra_args(false);
@@ -106,9 +113,36 @@ CLI::App* add_generate(CLI::App& app, GenerateArguments& into) {
   texts("--stop", into.stops, "a text ends before this one; may be repeated");
   command->add_option("--seed", into.seed, "of the draws")->capture_default_str();
   command
-      ->add_option("--speculate", into.speculate,
-                   "tokens that the prediction heads draft in a round, for the model to verify")
-      ->check(CLI::Range(0, 64));
+      ->add_option("--speculate", flags.speculate,
+                   "tokens that the prediction heads draft in a round, for the model to verify: a number, or "
+                   "auto for as many as pay")
+      ->type_name("K|auto");
+  CLI::Option* tree =
+      command
+          ->add_option("--tree", into.drafts,
+                       "draft a tree: how many ways to go on after each draft, by depth, such as 3,2,1; with "
+                       "--speculate auto as deep as pays")
+          ->delimiter(',')
+          ->allow_extra_args(false)
+          ->type_name("N,N,...");
+  CLI::Option* draft =
+      command
+          ->add_option(
+              "--draft", into.draft_path,
+              "run or checkpoint of a smaller model over the same tokens, which drafts in place of the "
+              "heads; without --speculate or --tree as much as pays")
+          ->type_name("CHECKPOINT");
+  CLI::Option* parallel =
+      command
+          ->add_option(
+              "--parallel-decode", into.parallel_candidates,
+              "take blocks of tokens as a whole: of the product of the heads' likeliest N the one that "
+              "the model finds likeliest; not the text of plain decoding, and without sampling")
+          ->check(CLI::Range(1, 64))
+          ->type_name("N");
+  parallel->excludes(tree)->excludes(draft);
+  for (const char* sampled : {"--temperature", "--top-k", "--top-p", "--min-p"})
+    parallel->excludes(command->get_option(sampled));
   using Device = RunConfig::Device;
   command->add_option("--device", into.device, "auto: a GPU where there is one")
       ->transform(CLI::CheckedTransformer(std::map<std::string, Device>{{"auto", Device::automatic},
@@ -117,7 +151,11 @@ CLI::App* add_generate(CLI::App& app, GenerateArguments& into) {
                       .description("auto, cpu or cuda"))
       ->type_name("TEXT")
       ->default_str("auto");
-  command->footer("Example:\n  foretoken generate runs/first --prompt \"Once upon\" --speculate 3");
+  command->footer(
+      "Speculation leaves the text's distribution as it is, at temperature 0 the text. With auto the same "
+      "seed\n"
+      "may give another text at other temperatures, since time decides how deep to draft.\n"
+      "\nExample:\n  foretoken generate runs/first --prompt \"Once upon\" --speculate 3");
   return command;
 }
 
@@ -180,7 +218,31 @@ Command finish_train(const TrainFlags& flags) {
   return TrainCommand{std::move(config), flags.arguments};
 }
 
-Command finish_generate(const GenerateArguments& arguments) {
+/// What --speculate, --tree, --draft and --parallel-decode ask for together.
+void resolve_drafts(const std::string& speculate, GenerateArguments& into) {
+  constexpr int deepest = 64, deepest_automatic = 8;
+  const bool fixed = !speculate.empty() && speculate != "auto";
+  into.adapt_drafts = speculate == "auto" || (!fixed && into.drafts.empty() && !into.draft_path.empty());
+  int depth = into.adapt_drafts ? deepest_automatic : 0;
+  if (fixed) {
+    const char* end = speculate.data() + speculate.size();
+    const auto [read, error] = std::from_chars(speculate.data(), end, depth);
+    if (error != std::errc() || read != end || depth < 0 || depth > deepest)
+      throw UsageError("generate: --speculate is {}, expected 0 to {} or auto; see foretoken generate --help",
+                       speculate, deepest);
+    if (!into.drafts.empty())
+      throw UsageError("generate: --speculate {} and --tree, which has depths of its own", speculate);
+  }
+  if (into.adapt_drafts && into.parallel_candidates > 0)
+    throw UsageError("generate: --speculate auto and --parallel-decode, which takes blocks of one length");
+  if (into.drafts.empty()) into.drafts.assign(static_cast<std::size_t>(depth), 1);
+  validate(into.drafts);
+}
+
+Command finish_generate(const GenerateFlags& flags) {
+  GenerateArguments arguments = flags.arguments;
+  resolve_drafts(flags.speculate, arguments);
+  if (arguments.parallel_candidates > 0) arguments.sampling.temperature = 0;
   validate(arguments.sampling);
   for (const std::string& stop : arguments.stops)
     if (stop.empty()) throw UsageError("generate: --stop is empty; see foretoken generate --help");
@@ -199,7 +261,7 @@ Command parse_command_line(const std::vector<std::string>& arguments) {
   TokenizeOptions tokenize_arguments;
   TrainFlags train_flags;
   EvaluateArguments evaluate_arguments;
-  GenerateArguments generate_arguments;
+  GenerateFlags generate_flags;
   InspectArguments inspect_arguments;
   StudyArguments study_arguments;
 
@@ -210,7 +272,7 @@ Command parse_command_line(const std::vector<std::string>& arguments) {
   const CLI::App* tokenize = add_tokenize(app, tokenize_arguments);
   const CLI::App* train = add_train(app, train_flags);
   const CLI::App* evaluate = add_evaluate(app, evaluate_arguments);
-  const CLI::App* generate = add_generate(app, generate_arguments);
+  const CLI::App* generate = add_generate(app, generate_flags);
   const CLI::App* study = add_study(app, study_arguments);
   add_inspect(app, inspect_arguments);
 
@@ -234,7 +296,7 @@ Command parse_command_line(const std::vector<std::string>& arguments) {
   if (chosen() == tokenize) return tokenize_arguments;
   if (chosen() == train) return finish_train(train_flags);
   if (chosen() == evaluate) return finish_evaluate(evaluate_arguments);
-  if (chosen() == generate) return finish_generate(generate_arguments);
+  if (chosen() == generate) return finish_generate(generate_flags);
   if (chosen() == study) return study_arguments;
   return inspect_arguments;
 }

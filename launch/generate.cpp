@@ -2,11 +2,10 @@
 
 #include <algorithm>
 #include <chrono>
-#include <cstdio>
 #include <filesystem>
 #include <fstream>
 #include <iterator>
-#include <utility>
+#include <optional>
 
 #include <fmt/format.h>
 #include <fmt/ranges.h>
@@ -15,7 +14,7 @@
 #include "launch/console.h"
 #include "launch/ranks.h"
 #include "launch/resume.h"
-#include "launch/text_stream.h"
+#include "launch/transcript.h"
 #include "model/generation/generator.h"
 #include "runtime/error.h"
 
@@ -44,53 +43,8 @@ std::vector<std::string> prompts_of(const GenerateArguments& arguments) {
   return prompts;
 }
 
-/// Shows several texts one after another: one of them as it comes, those after it when their turn has come.
-class Transcript {
- public:
-  Transcript(std::size_t texts, const std::vector<std::string>& stops)
-      : streams_(texts, TextStream(stops)), waiting_(texts), ended_(texts) {
-    begin();
-  }
-
-  /// False where a stop text has appeared.
-  bool add(std::size_t text, std::string_view bytes) {
-    show(text, streams_[text].push(bytes));
-    return !streams_[text].stopped();
-  }
-  void end(std::size_t text) {
-    if (ended_[text]) return;
-    show(text, streams_[text].finish());
-    ended_[text] = true;
-    while (current_ < ended_.size() && ended_[current_]) {
-      fmt::print("\n");
-      if (++current_ == ended_.size()) break;
-      begin();
-      show(current_, std::exchange(waiting_[current_], {}));
-    }
-    std::fflush(stdout);
-  }
-
- private:
-  void begin() const {
-    if (ended_.size() > 1) fmt::print("==> prompt {} <==\n", current_ + 1);
-  }
-  void show(std::size_t text, const std::string& shown) {
-    if (text != current_) {
-      waiting_[text] += shown;
-      return;
-    }
-    fmt::print("{}", shown);
-    std::fflush(stdout);
-  }
-
-  std::vector<TextStream> streams_;
-  std::vector<std::string> waiting_;
-  std::vector<bool> ended_;
-  std::size_t current_ = 0;
-};
-
-/// The checkpoint's settings, but for what is of training alone. The same seed gives the same text: nothing
-/// is chosen by timing.
+/// A checkpoint's settings, but for what is of training alone. The same seed gives the same text: nothing is
+/// chosen by timing but, where that is asked for, how deep to draft.
 Config config_of(const Checkpoint& checkpoint, const GenerateArguments& arguments) {
   Config config = settings_of(checkpoint);
   config.run.device = arguments.device;
@@ -102,68 +56,122 @@ Config config_of(const Checkpoint& checkpoint, const GenerateArguments& argument
   return config;
 }
 
-void load_weights(const GenerateArguments& arguments, const Config& config, const Tokenizer& tokenizer,
-                  Parameters& parameters, Stream& stream, MpiCommunicator& world, Console& console) {
-  load_checkpoint(arguments.path, config, to_string(tokenizer.identity()), weight_pieces(parameters), stream,
-                  world, console);
-  parameters.round_weights(stream);
+/// What one generates and drafts with: checkpoint, settings, and from load() on a decoder.
+struct Model {
+  const std::string& path;
+  Checkpoint checkpoint;
+  Config config;
+  std::optional<Decoder> decoder;
+
+  Model(const std::string& from, const GenerateArguments& arguments)
+      : path(from), checkpoint(newest_readable(from)), config(config_of(checkpoint, arguments)) {}
+  const std::string& tokens() const { return checkpoint.info().tokenizer; }
+  void plan(Stream& stream, DecoderOptions shape, bool heads) {
+    shape.model = config.model;
+    if (heads) shape.mtp = config.mtp;
+    shape.dtype = compute_dtype(config, stream.device());
+    decoder.emplace(stream, shape);
+  }
+  void load(Stream& stream, MpiCommunicator& world, Console& console) {
+    load_checkpoint(path, config, tokens(), weight_pieces(decoder->parameters()), stream, world, console);
+    decoder->parameters().round_weights(stream);
+  }
+};
+
+/// The drafts of a round: as asked for, or those candidates of each of the heads.
+TreeShape drafts_of(const GenerateArguments& arguments, const Config& config, Console& console) {
+  TreeShape drafts = arguments.drafts;
+  if (!arguments.draft_path.empty() || (drafts.empty() && arguments.parallel_candidates == 0)) return drafts;
+  if (config.mtp.depths == 0) {
+    console.warn("generate: the model has no prediction heads; it generates plainly");
+    return {};
+  }
+  if (arguments.parallel_candidates > 0) {
+    if (drafts.empty()) drafts.resize(static_cast<std::size_t>(config.mtp.depths));
+    std::fill(drafts.begin(), drafts.end(), arguments.parallel_candidates);
+    console.warn(
+        "generate: --parallel-decode keeps the likeliest candidates as a whole; the text is not that of "
+        "plain "
+        "decoding");
+  }
+  validate(drafts);
+  return drafts;
+}
+
+std::string by_position(const SpeculationStatistics& s) {
+  std::vector<std::string> shares;
+  for (std::size_t j = 0; j < s.drafted_at.size() && s.drafted_at[j] > 0; ++j)
+    shares.push_back(
+        fmt::format("{:.3f}", static_cast<double>(s.accepted_at[j]) / static_cast<double>(s.drafted_at[j])));
+  return fmt::format("{}", fmt::join(shares, " "));
 }
 
 void report(std::int64_t tokens, double seconds, double first_token, const SpeculationStatistics& s) {
   fmt::print(stderr, "generate   {} tokens in {:.2f} s, {:.1f} tokens/s; first token after {:.3f} s\n",
              tokens, seconds, static_cast<double>(tokens) / seconds, first_token);
   if (s.rounds == 0) return;
-  std::vector<std::string> positions;
-  for (const std::int64_t accepted : s.accepted_at)
-    positions.push_back(fmt::format("{:.3f}", static_cast<double>(accepted) / static_cast<double>(s.rounds)));
   fmt::print(stderr,
-             "speculate  {} rounds, acceptance rate {:.3f}, mean acceptance length {:.2f}, by position {}\n",
-             s.rounds, s.acceptance_rate(), s.mean_acceptance_length(), fmt::join(positions, " "));
+             "speculate  {} rounds, acceptance rate {:.3f}, mean acceptance length {:.2f}, by position {}; "
+             "{} rounds without drafts\n",
+             s.rounds, s.acceptance_rate(), s.mean_acceptance_length(), by_position(s), s.plain_rounds);
 }
 
 ExitCode run(const GenerateArguments& arguments, const std::vector<std::string>& prompts,
              MpiCommunicator& world) {
   if (world.size() > 1) throw UsageError("generate: runs on one rank, found {}", world.size());
   Console console(true);
-  const Checkpoint checkpoint = newest_readable(arguments.path);
-  const Config config = config_of(checkpoint, arguments);
-  const std::string& identity = checkpoint.info().tokenizer;
-  const auto tokenizer = make_tokenizer(identity.substr(0, identity.find(' ')));
-
+  Model model(arguments.path, arguments);
+  std::optional<Model> draft_model;
+  if (!arguments.draft_path.empty()) {
+    draft_model.emplace(arguments.draft_path, arguments);
+    if (draft_model->tokens() != model.tokens())
+      throw DataError("generate: the draft model {} was trained on tokens of {}, the model {} on those of {}",
+                      arguments.draft_path, draft_model->tokens(), arguments.path, model.tokens());
+  }
+  const TreeShape drafts = drafts_of(arguments, model.config, console);
+  const auto tokenizer = make_tokenizer(model.tokens().substr(0, model.tokens().find(' ')));
+  const TokenizerIdentity& identity = tokenizer->identity();
   std::vector<std::vector<std::int32_t>> tokens;
   std::size_t longest = 0;
   for (const std::string& prompt : prompts) {
     tokenizer->encode(prompt, tokens.emplace_back());
     longest = std::max(longest, tokens.back().size());
   }
-  Device device(resolve_device(config, world));
-  if (arguments.speculate > 0 && config.mtp.depths == 0)
-    console.warn(fmt::format("generate: the model has no prediction heads; --speculate {} is left out",
-                             arguments.speculate));
-  MtpConfig mtp = config.mtp;
-  if (arguments.speculate == 0) mtp.depths = 0;
+
+  Device device(resolve_device(model.config, world));
+  Stream& stream = device.stream();
   const auto sequences = static_cast<std::int64_t>(prompts.size());
-  Decoder decoder(device.stream(),
-                  {.model = config.model,
-                   .mtp = mtp,
-                   .dtype = compute_dtype(config, device.stream().device()),
-                   .sequences = sequences,
-                   .positions = std::min(config.model.max_position_embeddings,
-                                         static_cast<std::int64_t>(longest) + arguments.max_tokens),
-                   .logits = sequences * (1 + arguments.speculate)});
-  Generator generator(decoder,
+  const DecoderOptions shape{.sequences = sequences,
+                             .positions = std::min(model.config.model.max_position_embeddings,
+                                                   static_cast<std::int64_t>(longest) + arguments.max_tokens),
+                             .branches = branches_of(drafts),
+                             .logits = sequences * (1 + drafts_in(drafts))};
+  model.plan(stream, shape, !draft_model && !drafts.empty());
+  std::unique_ptr<Drafter> drafter;
+  if (draft_model) {
+    draft_model->plan(stream, shape, false);
+    drafter = std::make_unique<ModelDrafter>(*draft_model->decoder, identity.vocab_size);
+  } else if (!drafts.empty()) {
+    drafter = std::make_unique<HeadDrafter>(*model.decoder);
+  }
+  std::optional<DraftLength> length;
+  if (drafter && arguments.adapt_drafts)
+    length.emplace(std::min(static_cast<int>(drafts.size()), drafter->longest()));
+  Generator generator(*model.decoder,
                       {.sampling = arguments.sampling,
                        .seed = arguments.seed,
                        .max_tokens = arguments.max_tokens,
-                       .vocabulary = tokenizer->identity().vocab_size,
-                       .end = tokenizer->identity().end_of_document,
-                       .speculate = arguments.speculate},
-                      std::move(tokens));
-  load_weights(arguments, config, *tokenizer, decoder.parameters(), device.stream(), world, console);
+                       .vocabulary = identity.vocab_size,
+                       .end = identity.end_of_document,
+                       .drafts = drafts,
+                       .keep_best = arguments.parallel_candidates > 0},
+                      std::move(tokens), drafter.get(), length ? &*length : nullptr);
+  model.load(stream, world, console);
+  if (draft_model) draft_model->load(stream, world, console);
 
   Transcript transcript(prompts.size(), arguments.stops);
   const auto take = [&](std::size_t sequence, std::span<const std::int32_t> added) {
-    const bool ends = added.back() == tokenizer->identity().end_of_document;
+    const bool ends = added.back() == identity.end_of_document;
     return transcript.add(sequence, tokenizer->decode(added.first(added.size() - (ends ? 1 : 0))));
   };
   const Clock::time_point start = Clock::now();

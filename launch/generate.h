@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "launch/config.h"
+#include "model/generation/draft_tree.h"
 #include "model/generation/sampling.h"
 
 namespace foretoken {
@@ -18,7 +19,10 @@ struct GenerateArguments {
   SamplingOptions sampling{.temperature = 0.8};
   std::vector<std::string> stops;  // a text ends before the first of these
   std::uint64_t seed = 1;
-  int speculate = 0;  // tokens that prediction heads draft in a round
+  TreeShape drafts;             // of a round, by the model's heads or by `draft_path`'s model; empty: plain
+  bool adapt_drafts = false;    // as deep as pays, at most as deep as `drafts`
+  std::string draft_path;       // run or checkpoint of a smaller model; empty: the heads draft
+  int parallel_candidates = 0;  // of each depth; keep whole candidates, as likely as any; 0: lossless drafts
   RunConfig::Device device = RunConfig::Device::automatic;
 };
 

@@ -6,14 +6,6 @@
 
 namespace foretoken {
 
-namespace {
-
-Decoder::Place place(std::int32_t sequence, std::int64_t position) {
-  return {.sequence = sequence, .position = static_cast<std::int32_t>(position)};
-}
-
-}  // namespace
-
 double SpeculationStatistics::acceptance_rate() const {
   return drafted == 0 ? 0 : static_cast<double>(accepted) / static_cast<double>(drafted);
 }
@@ -23,9 +15,18 @@ double SpeculationStatistics::mean_acceptance_length() const {
 }
 
 Generator::Generator(Decoder& decoder, const GenerationOptions& options,
-                     std::vector<std::vector<std::int32_t>> prompts)
-    : decoder_(decoder), options_(options) {
+                     std::vector<std::vector<std::int32_t>> prompts, Drafter* drafter, DraftLength* length)
+    : decoder_(decoder),
+      options_(options),
+      chooser_(options.sampling, options.vocabulary),
+      drafter_(drafter),
+      length_(length),
+      computed_(prompts.size()) {
   validate(options_.sampling);
+  validate(options_.drafts);
+  if (options_.keep_best && !chooser_.greedy())
+    throw UsageError("generate: the best candidate is kept at temperature 0, found {}",
+                     options_.sampling.temperature);
   const auto positions = static_cast<std::size_t>(decoder_.options().positions);
   if (static_cast<std::int64_t>(prompts.size()) > decoder_.options().sequences)
     throw DefectError("generate: {} prompts, planned for {}", prompts.size(), decoder_.options().sequences);
@@ -42,141 +43,111 @@ Generator::Generator(Decoder& decoder, const GenerationOptions& options,
           "(max_position_embeddings), one of them for a new token",
           i + 1, prompt.size(), positions);
     const std::size_t size = prompt.size();
-    sequences_.push_back({.index = static_cast<std::int32_t>(i),
-                          .text = std::move(prompt),
-                          .prompt = size,
-                          .limit = std::min(size + static_cast<std::size_t>(options_.max_tokens), positions),
-                          .rng = {options_.seed, static_cast<std::int64_t>(i)},
-                          .computed = std::vector<std::int64_t>(static_cast<std::size_t>(decoder_.levels())),
-                          .drafts = {}});
+    texts_.push_back({.sequence = static_cast<std::int32_t>(i),
+                      .tokens = std::move(prompt),
+                      .prompt = size,
+                      .limit = std::min(size + static_cast<std::size_t>(options_.max_tokens), positions),
+                      .rng = {options_.seed, static_cast<std::int64_t>(i)},
+                      .drafts = {}});
   }
-  if (decoder_.levels() == 1) options_.speculate = 0;
-  // Heads that do not chain draft no further than each predicts.
-  if (!decoder_.is_chained()) options_.speculate = std::min(options_.speculate, decoder_.levels() - 1);
-  statistics_.accepted_at.resize(static_cast<std::size_t>(options_.speculate));
+  const std::size_t deepest = drafter_ ? static_cast<std::size_t>(drafter_->longest()) : 0;
+  options_.drafts.resize(std::min(options_.drafts.size(), deepest));
+  statistics_.drafted_at.resize(options_.drafts.size());
+  statistics_.accepted_at.resize(options_.drafts.size());
 }
 
 std::int64_t Generator::new_tokens() const {
   std::int64_t count = 0;
-  for (const Sequence& sequence : sequences_)
-    count += static_cast<std::int64_t>(sequence.text.size() - sequence.prompt);
+  for (const GeneratedText& text : texts_)
+    count += static_cast<std::int64_t>(text.tokens.size() - text.prompt);
   return count;
 }
 
-/// Every round adds a token beside the drafts; the first has nothing to draft from.
-int Generator::drafts_of(const Sequence& sequence) const {
-  if (sequence.computed.front() == 0) return 0;
-  return std::min(options_.speculate, static_cast<int>(sequence.limit - sequence.text.size()) - 1);
-}
-
-/// What the model, or a head, has for the token after the text and so many drafts.
-std::vector<double> Generator::next(const Sequence& sequence, std::size_t drafts,
-                                    std::span<const float> logits) const {
-  std::vector<std::int32_t> text = sequence.text;
-  for (std::size_t j = 0; j < drafts; ++j) text.push_back(sequence.drafts[j].token);
-  return distribution(logits.first(static_cast<std::size_t>(options_.vocabulary)), text, options_.sampling);
-}
-
 bool Generator::round(const OnTokens& on_tokens) {
-  std::vector<Sequence*> active;
-  for (Sequence& sequence : sequences_)
-    if (!sequence.finished) active.push_back(&sequence);
-  if (active.empty()) return false;
-  draft(active);
-  const std::vector<Decoder::Place> places = run_trunk(active);
-  std::span<const float> logits = decoder_.logits(0, places);
-  const std::size_t width = logits.size() / places.size();
-  for (Sequence* sequence : active) {
-    std::vector<std::vector<double>> model;
-    for (std::size_t j = 0; j <= sequence->drafts.size(); ++j) {
-      model.push_back(next(*sequence, j, logits.first(width)));
-      logits = logits.subspan(width);
-    }
-    take(*sequence,
-         verify(sequence->drafts, model, sequence->rng, static_cast<std::int64_t>(sequence->text.size())),
-         on_tokens);
+  active_.clear();
+  for (GeneratedText& text : texts_)
+    if (!text.finished) active_.push_back(&text);
+  if (active_.empty()) return false;
+  draft();
+  const std::span<const float> logits = run_trunk();
+  const std::size_t width = logits.size() / places_.size();
+  std::size_t row = 0;
+  moves_.clear();
+  for (GeneratedText* text : active_) {
+    const std::size_t rows = 1 + static_cast<std::size_t>(text->drafts.size());
+    const Verdict verdict = judge(*text, {logits.subspan(row * width, rows * width), width});
+    row += rows;
+    count(*text, verdict);
+    take(*text, verdict, on_tokens);
   }
+  decoder_.settle(moves_);
+  if (length_) length_->end_round();
   return true;
 }
 
-void Generator::draft(std::vector<Sequence*>& active) {
-  for (Sequence* sequence : active) sequence->drafts.clear();
-  for (int depth = 1; depth <= options_.speculate; ++depth) {
-    std::vector<Sequence*> drafting;
-    for (Sequence* sequence : active)
-      if (drafts_of(*sequence) >= depth) drafting.push_back(sequence);
-    if (!drafting.empty()) draft_one(drafting, depth);
-  }
+/// The first round has nothing to draft from.
+void Generator::draft() {
+  for (GeneratedText* text : active_) text->drafts.clear();
+  if (options_.drafts.empty() || computed_[static_cast<std::size_t>(active_.front()->sequence)] == 0) return;
+  TreeShape shape = options_.drafts;
+  if (length_) shape.resize(static_cast<std::size_t>(length_->begin_round(active_.size())));
+  drafter_->draft(active_, shape, chooser_);
 }
 
-/// With the text t₀ … t_{p+1}, of which the trunk has computed all but the last, draft k is t_{p+1+k}.
-void Generator::draft_one(const std::vector<Sequence*>& drafting, int depth) {
-  const int level = std::min(depth, decoder_.levels() - 1);
-  const std::int64_t ahead = decoder_.is_chained() ? level : 0, beyond = depth - level;
-  std::vector<Decoder::Row> rows;
-  std::vector<Decoder::Place> last;
-  for (Sequence* sequence : drafting) {
-    const auto size = static_cast<std::int64_t>(sequence->text.size());
-    const std::int64_t p = size - 2 + beyond;
-    std::int64_t& computed = sequence->computed[static_cast<std::size_t>(level)];
-    for (std::int64_t i = beyond > 0 ? p : computed; i <= p; ++i) {
-      const std::int64_t at = i + ahead;
-      rows.push_back({.place = place(sequence->index, i),
-                      .token = at < size ? sequence->text[static_cast<std::size_t>(at)]
-                                         : sequence->drafts[static_cast<std::size_t>(at - size)].token});
-    }
-    // Rows over drafts do not last.
-    if (beyond == 0) computed = std::max<std::int64_t>(computed, size - std::max<std::int64_t>(ahead, 1));
-    last.push_back(place(sequence->index, p));
+std::span<const float> Generator::run_trunk() {
+  rows_.clear();
+  places_.clear();
+  for (const GeneratedText* text : active_) {
+    std::int32_t& computed = computed_[static_cast<std::size_t>(text->sequence)];
+    for (; computed < text->size(); ++computed)
+      rows_.add_token(*text, computed, text->tokens[static_cast<std::size_t>(computed)]);
+    for (std::int32_t draft = 0; draft < text->drafts.size(); ++draft)
+      rows_.add_draft(*text, text->size(), draft);
+    for (std::int32_t draft = -1; draft < text->drafts.size(); ++draft)
+      places_.push_back(DraftRows::place(*text, text->size(), draft));
   }
-  decoder_.forward(level, rows, beyond > 0 ? Decoder::Input::own_output : Decoder::Input::previous_level);
-  const std::span<const float> logits = decoder_.logits(level, last);
-  const std::size_t width = logits.size() / last.size();
-  for (std::size_t i = 0; i < drafting.size(); ++i) {
-    Sequence& sequence = *drafting[i];
-    Draft draft{.distribution = next(sequence, sequence.drafts.size(), logits.subspan(i * width, width))};
-    draft.token =
-        draw(draft.distribution,
-             sequence.rng.draft(static_cast<std::int64_t>(sequence.text.size() + sequence.drafts.size())));
-    sequence.drafts.push_back(std::move(draft));
-  }
+  decoder_.forward(0, rows_.rows());
+  return decoder_.logits(0, places_);
 }
 
-std::vector<Decoder::Place> Generator::run_trunk(const std::vector<Sequence*>& active) {
-  std::vector<Decoder::Row> rows;
-  std::vector<Decoder::Place> places;
-  for (const Sequence* sequence : active) {
-    const auto size = static_cast<std::int64_t>(sequence->text.size());
-    for (std::int64_t i = sequence->computed.front(); i < size; ++i)
-      rows.push_back({place(sequence->index, i), sequence->text[static_cast<std::size_t>(i)]});
-    places.push_back(rows.back().place);
-    for (const Draft& draft : sequence->drafts) {
-      rows.push_back({place(sequence->index, rows.back().place.position + 1), draft.token});
-      places.push_back(rows.back().place);
-    }
-  }
-  decoder_.forward(0, rows);
-  return places;
+Verdict Generator::judge(const GeneratedText& text, const ModelLogits& model) {
+  if (options_.keep_best) return best_candidate(text, model, chooser_);
+  if (chooser_.greedy()) return follow_likeliest(text, model, chooser_);
+  return verify(text, model, chooser_);
 }
 
-void Generator::take(Sequence& sequence, const Verdict& verdict, const OnTokens& on_tokens) {
-  std::vector<std::int32_t> added;
-  for (std::size_t j = 0; j < verdict.accepted; ++j) added.push_back(sequence.drafts[j].token);
-  added.push_back(verdict.token);
-  if (!sequence.drafts.empty()) {
-    ++statistics_.rounds;
-    statistics_.drafted += static_cast<std::int64_t>(sequence.drafts.size());
-    statistics_.accepted += static_cast<std::int64_t>(verdict.accepted);
-    for (std::size_t j = 0; j < verdict.accepted; ++j) ++statistics_.accepted_at[j];
+void Generator::count(const GeneratedText& text, const Verdict& verdict) {
+  if (text.drafts.empty()) {
+    if (!options_.drafts.empty() && text.room() > 0) ++statistics_.plain_rounds;
+    return;
   }
-  if (const auto end = std::find(added.begin(), added.end(), options_.end); end != added.end()) {
-    added.erase(end + 1, added.end());
-    sequence.finished = true;
+  const auto depth = static_cast<std::size_t>(text.drafts.depth());
+  ++statistics_.rounds;
+  statistics_.drafted += text.drafts.size();
+  statistics_.accepted += static_cast<std::int64_t>(verdict.accepted.size());
+  for (std::size_t j = 0; j < depth; ++j) ++statistics_.drafted_at[j];
+  for (std::size_t j = 0; j < verdict.accepted.size(); ++j) ++statistics_.accepted_at[j];
+  if (length_) length_->learn(depth, verdict.accepted.size());
+}
+
+/// Accepted drafts and the token after them become text; what the trunk has of the drafts goes along.
+void Generator::take(GeneratedText& text, const Verdict& verdict, const OnTokens& on_tokens) {
+  added_.clear();
+  std::int32_t& computed = computed_[static_cast<std::size_t>(text.sequence)];
+  for (const std::int32_t draft : verdict.accepted) {
+    added_.push_back(text.drafts[draft].token);
+    const std::int32_t from = DraftRows::place(text, text.size(), draft).position;
+    if (from != computed) moves_.push_back({.sequence = text.sequence, .from = from, .to = computed});
+    ++computed;
   }
-  sequence.text.insert(sequence.text.end(), added.begin(), added.end());
-  sequence.computed.front() = static_cast<std::int64_t>(sequence.text.size()) - 1;
-  if (sequence.text.size() >= sequence.limit) sequence.finished = true;
-  if (!on_tokens(static_cast<std::size_t>(sequence.index), added)) sequence.finished = true;
+  added_.push_back(verdict.token);
+  if (const auto end = std::find(added_.begin(), added_.end(), options_.end); end != added_.end()) {
+    added_.erase(end + 1, added_.end());
+    text.finished = true;
+  }
+  text.tokens.insert(text.tokens.end(), added_.begin(), added_.end());
+  if (text.tokens.size() >= text.limit) text.finished = true;
+  if (!on_tokens(static_cast<std::size_t>(text.sequence), added_)) text.finished = true;
 }
 
 }  // namespace foretoken

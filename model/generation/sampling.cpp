@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 #include <functional>
+#include <limits>
 #include <numeric>
 
 #include <fmt/format.h>
@@ -13,12 +14,15 @@ namespace foretoken {
 
 namespace {
 
-void scale_to_one(std::vector<double>& p) {
-  const double sum = std::accumulate(p.begin(), p.end(), 0.0);
-  for (double& x : p) x /= sum;
+void check(std::span<const float> logits) {
+  if (std::any_of(logits.begin(), logits.end(), [](float x) { return std::isnan(x); }))
+    throw NumericalError("sampling: a logit of the model is not a number");
+  const float largest = *std::max_element(logits.begin(), logits.end());
+  if (!std::isfinite(largest)) throw NumericalError("sampling: the largest logit is {}", largest);
 }
 
-void penalise(std::vector<double>& logits, std::span<const std::int32_t> text, double penalty) {
+template <class T>
+void penalise(std::span<T> logits, std::span<const std::int32_t> text, T penalty) {
   std::vector<bool> seen(logits.size());
   for (const std::int32_t token : text) {
     const auto i = static_cast<std::size_t>(token);
@@ -43,7 +47,7 @@ void keep_top_p(std::vector<double>& p, double mass) {
   for (std::size_t i = 0; i < p.size(); ++i)
     if (p[i] > 0) order.push_back(i);
   std::stable_sort(order.begin(), order.end(), [&](std::size_t a, std::size_t b) { return p[a] > p[b]; });
-  const double wanted = mass * std::accumulate(p.begin(), p.end(), 0.0);
+  const double wanted = mass * sum_of(p);
   double sum = 0;
   for (const std::size_t i : order) {
     if (sum >= wanted) p[i] = 0;
@@ -72,17 +76,55 @@ void validate(const SamplingOptions& options) {
           options.repetition_penalty, "a number above 0");
 }
 
+void penalise(std::span<float> logits, std::span<const std::int32_t> text, double penalty) {
+  penalise<float>(logits, text, static_cast<float>(penalty));
+}
+
+std::int32_t likeliest(std::span<const float> logits) {
+  float largest = -std::numeric_limits<float>::infinity(), sum = 0;
+#pragma omp simd reduction(max : largest) reduction(+ : sum)
+  for (std::size_t i = 0; i < logits.size(); ++i) {
+    const float x = logits[i];
+    largest = x > largest ? x : largest;
+    sum += x - x;  // not a number where a logit is not, or is infinite
+  }
+  if (!std::isfinite(largest) || std::isnan(sum)) check(logits);
+  return static_cast<std::int32_t>(std::find(logits.begin(), logits.end(), largest) - logits.begin());
+}
+
+void likeliest_of(std::span<const float> logits, std::size_t count, std::vector<std::int32_t>& tokens) {
+  tokens.assign(1, likeliest(logits));
+  if (count == 1) return;
+  tokens.resize(logits.size());
+  std::iota(tokens.begin(), tokens.end(), 0);
+  count = std::min(count, tokens.size());
+  std::partial_sort(tokens.begin(), tokens.begin() + static_cast<std::ptrdiff_t>(count), tokens.end(),
+                    [&](std::int32_t a, std::int32_t b) {
+                      const float x = logits[static_cast<std::size_t>(a)],
+                                  y = logits[static_cast<std::size_t>(b)];
+                      return x > y || (x == y && a < b);
+                    });
+  tokens.resize(count);
+}
+
+double sum_of(std::span<const double> weights) {
+  return std::accumulate(weights.begin(), weights.end(), 0.0);
+}
+
+void scale_to_one(std::span<double> weights) {
+  const double sum = sum_of(weights);
+  for (double& x : weights) x /= sum;
+}
+
 std::vector<double> distribution(std::span<const float> logits, std::span<const std::int32_t> text,
                                  const SamplingOptions& options) {
+  check(logits);
   std::vector<double> p(logits.begin(), logits.end());
-  if (std::any_of(p.begin(), p.end(), [](double x) { return std::isnan(x); }))
-    throw NumericalError("sampling: a logit of the model is not a number");
-  if (options.repetition_penalty != 1) penalise(p, text, options.repetition_penalty);
-  const auto likeliest = std::max_element(p.begin(), p.end());
-  const double largest = *likeliest;
-  if (!std::isfinite(largest)) throw NumericalError("sampling: the largest logit is {}", largest);
+  if (options.repetition_penalty != 1) penalise<double>(p, text, options.repetition_penalty);
+  const auto first = std::max_element(p.begin(), p.end());
+  const double largest = *first;
   if (options.temperature == 0) {
-    const auto index = static_cast<std::size_t>(likeliest - p.begin());
+    const auto index = static_cast<std::size_t>(first - p.begin());
     std::fill(p.begin(), p.end(), 0.0);
     p[index] = 1;
     return p;
@@ -96,7 +138,7 @@ std::vector<double> distribution(std::span<const float> logits, std::span<const 
 }
 
 std::int32_t draw(std::span<const double> weights, double u) {
-  const double target = u * std::accumulate(weights.begin(), weights.end(), 0.0);
+  const double target = u * sum_of(weights);
   double sum = 0;
   std::size_t last = 0;
   for (std::size_t i = 0; i < weights.size(); ++i) {
@@ -112,20 +154,5 @@ SequenceRng::SequenceRng(std::uint64_t seed, std::int64_t sequence)
     : token_(seed, fmt::format("generate/{}/token", sequence)),
       draft_(seed, fmt::format("generate/{}/draft", sequence)),
       accept_(seed, fmt::format("generate/{}/accept", sequence)) {}
-
-Verdict verify(std::span<const Draft> drafts, std::span<const std::vector<double>> model,
-               const SequenceRng& rng, std::int64_t first) {
-  for (std::size_t j = 0; j < drafts.size(); ++j) {
-    const auto x = static_cast<std::size_t>(drafts[j].token);
-    const std::vector<double>&p = model[j], &q = drafts[j].distribution;
-    const std::int64_t position = first + static_cast<std::int64_t>(j);
-    if (rng.accept(position) * q[x] < p[x]) continue;
-    std::vector<double> rest(p.size());
-    for (std::size_t i = 0; i < p.size(); ++i) rest[i] = std::max(p[i] - q[i], 0.0);
-    return {.accepted = j, .token = draw(rest, rng.token(position))};
-  }
-  return {.accepted = drafts.size(),
-          .token = draw(model[drafts.size()], rng.token(first + static_cast<std::int64_t>(drafts.size())))};
-}
 
 }  // namespace foretoken

@@ -24,10 +24,22 @@ struct SamplingOptions {
 /// A UsageError naming the option and its bounds.
 void validate(const SamplingOptions& options);
 
-/// [V] of the next token. `text`: the tokens before it. A NumericalError where a logit is NaN or none is
-/// finite.
+/// [V] of the next token. `text`: the tokens before it. A NumericalError where a logit is not a number or the
+/// largest is not finite.
 std::vector<double> distribution(std::span<const float> logits, std::span<const std::int32_t> text,
                                  const SamplingOptions& options);
+
+/// The repetition penalty alone.
+void penalise(std::span<float> logits, std::span<const std::int32_t> text, double penalty);
+
+/// The token of the largest logit, the first of equals: where the temperature is 0, all of the distribution.
+/// Errors as above.
+std::int32_t likeliest(std::span<const float> logits);
+/// The `count` likeliest, likeliest first, the first of equals first.
+void likeliest_of(std::span<const float> logits, std::size_t count, std::vector<std::int32_t>& tokens);
+
+double sum_of(std::span<const double> weights);
+void scale_to_one(std::span<double> weights);
 
 /// The token at `u` in [0, 1) of the cumulated weights, which need not sum to 1; never one without weight.
 std::int32_t draw(std::span<const double> weights, double u);
@@ -37,31 +49,16 @@ std::int32_t draw(std::span<const double> weights, double u);
 class SequenceRng {
  public:
   SequenceRng(std::uint64_t seed, std::int64_t sequence);
-  double token(std::int64_t position) const { return token_.uniform(static_cast<std::uint64_t>(position)); }
-  double draft(std::int64_t position) const { return draft_.uniform(static_cast<std::uint64_t>(position)); }
-  double accept(std::int64_t position) const { return accept_.uniform(static_cast<std::uint64_t>(position)); }
+  double token(std::int64_t position) const { return token_.uniform(index(position, 0)); }
+  /// Of the drafts for one position, drawn in turn.
+  double draft(std::int64_t position, int child) const { return draft_.uniform(index(position, child)); }
+  double accept(std::int64_t position, int child) const { return accept_.uniform(index(position, child)); }
 
  private:
+  static std::uint64_t index(std::int64_t position, int child) {
+    return static_cast<std::uint64_t>(position) << 8 | static_cast<std::uint64_t>(child);
+  }
   CounterRng token_, draft_, accept_;
 };
-
-/// A token that was drafted for some position.
-struct Draft {
-  std::int32_t token = 0;
-  std::vector<double> distribution;  // [V] it was drawn from
-};
-
-struct Verdict {
-  std::size_t accepted = 0;  // of the drafts, from the first on
-  std::int32_t token = 0;    // the one after them
-};
-
-/// Speculative sampling (Leviathan et al., arXiv 2211.17192, algorithm 1): drafts stand for positions
-/// first, first + 1, …; model[j], [drafts + 1] of [V], is what the model has for position first + j. Draft x
-/// of distribution q is accepted with probability min(1, p(x) / q(x)); in place of the first that is not, a
-/// token is drawn from max(p − q, 0); where all are accepted, one more from the model. The tokens are
-/// distributed as if each had been drawn from the model.
-Verdict verify(std::span<const Draft> drafts, std::span<const std::vector<double>> model,
-               const SequenceRng& rng, std::int64_t first);
 
 }  // namespace foretoken

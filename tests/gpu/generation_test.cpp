@@ -109,19 +109,22 @@ namespace {
 
 using Texts = std::vector<std::vector<std::int32_t>>;
 
-Texts texts_on(Stream& stream, const MtpConfig& mtp, DType dtype, int speculate) {
+Texts texts_on(Stream& stream, const MtpConfig& mtp, DType dtype, const TreeShape& drafts) {
   const Texts prompts{{3, 1, 4, 1, 5, 9, 2, 6}, {5}, {3, 5, 8, 9, 7, 9, 3}};
   Decoder decoder(stream, {.model = tiny_model(),
                            .mtp = mtp,
                            .dtype = dtype,
                            .sequences = 3,
                            .positions = 50,
+                           .branches = branches_of(drafts),
                            .rows = 7,
-                           .logits = 3 * (1 + speculate)});
+                           .logits = 3 * (1 + drafts_in(drafts))});
   decoder.parameters().initialize(stream, 11);
-  Generator generator(
-      decoder, {.sampling = {.temperature = 0}, .max_tokens = 40, .vocabulary = 11, .speculate = speculate},
-      prompts);
+  std::unique_ptr<Drafter> drafter;
+  if (!drafts.empty()) drafter = std::make_unique<HeadDrafter>(decoder);
+  Generator generator(decoder,
+                      {.sampling = {.temperature = 0}, .max_tokens = 40, .vocabulary = 11, .drafts = drafts},
+                      prompts, drafter.get());
   while (generator.round([](std::size_t, std::span<const std::int32_t>) { return true; })) {
   }
   Texts texts;
@@ -136,10 +139,10 @@ TEST_CASE("greedy text on a GPU in fp32 is the CPU's, for every kind of heads") 
   const NamedHeads heads = GENERATE(from_range(every_kind_of_heads(2)));
   CAPTURE(heads.name);
   TestStream cpu;
-  const Texts expected = texts_on(cpu, {}, DType::f32, 0);
+  const Texts expected = texts_on(cpu, {}, DType::f32, {});
   Device device({.kind = DeviceKind::cuda, .deterministic = true});
-  for (const int speculate : {0, 1, 2, 4})
-    CHECK(texts_on(device.stream(), heads.mtp, DType::f32, speculate) == expected);
+  for (const TreeShape& drafts : {TreeShape{}, {1}, {1, 1}, {1, 1, 1, 1}, {3, 2, 1}, {1, 2, 2, 1}})
+    CHECK(texts_on(device.stream(), heads.mtp, DType::f32, drafts) == expected);
 }
 
 TEST_CASE("generate on a GPU in bf16 goes on with text, speculates and repeats itself by seed") {
@@ -160,6 +163,8 @@ TEST_CASE("generate on a GPU in bf16 goes on with text, speculates and repeats i
   };
   CHECK_THAT(generate("--temperature 0 --speculate 2 --max-tokens 40"),
              contains(" repeat") && contains("acceptance rate 0."));
+  CHECK_THAT(generate("--temperature 0 --tree 3,2 --max-tokens 40"), contains(" repeat"));
+  CHECK_THAT(generate("--temperature 0 --speculate auto --max-tokens 200"), contains(" repeat"));
   const std::string sampled = "--seed 3 --speculate 3 --max-tokens 40 2>/dev/null";
   CHECK(generate(sampled) == generate(sampled));
 }

@@ -124,6 +124,28 @@ TEST_CASE("resuming begins with the run's settings, and file and flags override 
              contains("mtp.depths: the run that is resumed has 0, found 3"));
 }
 
+TEST_CASE("generate takes how to draft: heads or a model, chains or trees, of a given depth or as pays") {
+  const auto arguments = [](std::vector<std::string> flags) {
+    flags.insert(flags.begin(), {"generate", "x"});
+    return std::get<GenerateArguments>(parse_command_line(flags));
+  };
+  const GenerateArguments tree = arguments({"--tree", "3,2,1"});
+  CHECK(tree.drafts == TreeShape{3, 2, 1});
+  CHECK(!tree.adapt_drafts);
+  CHECK(arguments({"--tree", "3,2", "--speculate", "auto"}).adapt_drafts);
+  const GenerateArguments automatic = arguments({"--speculate", "auto"});
+  CHECK(automatic.adapt_drafts);
+  CHECK(automatic.drafts == TreeShape(8, 1));
+  const GenerateArguments model = arguments({"--draft", "runs/small"});
+  CHECK(model.draft_path == "runs/small");
+  CHECK(model.adapt_drafts);
+  CHECK(!arguments({"--draft", "runs/small", "--speculate", "3"}).adapt_drafts);
+  const GenerateArguments blocks = arguments({"--parallel-decode", "4"});
+  CHECK(blocks.parallel_candidates == 4);
+  CHECK(blocks.drafts.empty());
+  CHECK(blocks.sampling.temperature == 0);
+}
+
 TEST_CASE("generate takes prompts, stop texts and how to sample, and refuses what makes no sense") {
   const auto arguments = std::get<GenerateArguments>(
       parse_command_line({"generate",    "runs/x",      "--prompt", "[one, two]",
@@ -143,18 +165,28 @@ TEST_CASE("generate takes prompts, stop texts and how to sample, and refuses wha
   CHECK(arguments.sampling.repetition_penalty == 1.1);
   CHECK(arguments.seed == 7);
   CHECK(arguments.max_tokens == 9);
-  CHECK(arguments.speculate == 4);
+  CHECK(arguments.drafts == TreeShape{1, 1, 1, 1});
+  CHECK(!arguments.adapt_drafts);
   CHECK(arguments.device == RunConfig::Device::cpu);
 
   const auto plain = std::get<GenerateArguments>(parse_command_line({"generate", "runs/x"}));
   CHECK(plain.sampling.temperature == 0.8);
-  CHECK(plain.speculate == 0);
+  CHECK(plain.drafts.empty());
   CHECK(plain.device == RunConfig::Device::automatic);
 
   CHECK_THAT(refusal({"generate"}), contains("PATH") && contains("see foretoken generate --help"));
   CHECK_THAT(refusal({"generate", "x", "--top-p", "0"}), contains("top_p is 0"));
   CHECK_THAT(refusal({"generate", "x", "--temperature", "-1"}), contains("temperature is -1"));
-  CHECK_THAT(refusal({"generate", "x", "--speculate", "65"}), contains("--speculate"));
+  CHECK_THAT(refusal({"generate", "x", "--speculate", "65"}),
+             contains("--speculate is 65, expected 0 to 64 or auto"));
+  CHECK_THAT(refusal({"generate", "x", "--speculate", "2x"}), contains("--speculate is 2x"));
+  CHECK_THAT(refusal({"generate", "x", "--tree", "3,0"}), contains("a tree of 3, 0 children by depth"));
+  CHECK_THAT(refusal({"generate", "x", "--tree", "9,9,9"}), contains("more than 255 drafts"));
+  CHECK_THAT(refusal({"generate", "x", "--tree", "3,2", "--speculate", "2"}), contains("--tree"));
+  CHECK_THAT(refusal({"generate", "x", "--parallel-decode", "3", "--temperature", "1"}),
+             contains("--temperature"));
+  CHECK_THAT(refusal({"generate", "x", "--parallel-decode", "3", "--speculate", "auto"}),
+             contains("--speculate auto and --parallel-decode"));
   CHECK_THAT(refusal({"generate", "x", "--max-tokens", "0"}), contains("--max-tokens"));
   CHECK_THAT(refusal({"generate", "x", "--device", "tpu"}), contains("--device"));
   CHECK_THAT(refusal({"generate", "x", "--stop", ""}), contains("--stop is empty"));

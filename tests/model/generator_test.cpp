@@ -4,85 +4,60 @@
 #include "model/generation/generator.h"
 
 #include <algorithm>
+#include <cmath>
 
 #include "tests/support/catch.h"
 #include "tests/support/expect_error.h"
-#include "tests/support/tiny_model.h"
+#include "tests/support/generation_lab.h"
+#include "tests/support/whole_model.h"
 
 using namespace foretoken;
 using namespace foretoken::testing;
 
 namespace {
 
-using Texts = std::vector<std::vector<std::int32_t>>;
-
 const Texts prompts{{3, 1, 4, 1, 5, 9, 2, 6}, {5}, {3, 5, 8, 9, 7, 9, 3, 2, 3, 8, 4, 6, 2}, {6, 4}};
 
-struct Run {
-  Texts texts;
-  SpeculationStatistics statistics;
-  int rounds = 0;
-};
-
-/// `std` of the initial weights: small ones make a model that hardly looks at its input, whose heads agree.
-Run generate(MtpConfig mtp, const GenerationOptions& options, const Texts& from, double std = 0.3,
-             std::int64_t positions = 64) {
-  TestStream stream;
-  ModelConfig model = tiny_model();
-  model.initializer_range = std;
-  const auto sequences = static_cast<std::int64_t>(from.size());
-  Decoder decoder(stream, {.model = model,
-                           .mtp = mtp,
-                           .sequences = sequences,
-                           .positions = positions,
-                           .rows = 7,
-                           .logits = sequences * (1 + options.speculate)});
-  decoder.parameters().initialize(stream, 11);
-  Generator generator(decoder, options, from);
-  Run run;
-  Texts told = from;
-  while (generator.round([&](std::size_t sequence, std::span<const std::int32_t> tokens) {
-    told[sequence].insert(told[sequence].end(), tokens.begin(), tokens.end());
-    return true;
-  }))
-    ++run.rounds;
-  for (std::size_t i = 0; i < from.size(); ++i)
-    run.texts.emplace_back(generator.text(i).begin(), generator.text(i).end());
-  CHECK(told == run.texts);
-  run.statistics = generator.statistics();
-  return run;
-}
-
-GenerationOptions greedy(int speculate) {
-  return {.sampling = {.temperature = 0}, .max_tokens = 40, .vocabulary = 11, .speculate = speculate};
+GenerationOptions greedy(const TreeShape& drafts = {}) {
+  return {.sampling = {.temperature = 0}, .max_tokens = 40, .vocabulary = 11, .drafts = drafts};
 }
 
 /// The likeliest next token after a text, by the whole model.
 std::int32_t next_token(const std::vector<std::int32_t>& text) {
-  TestStream stream;
-  ModelConfig model = tiny_model();
-  const auto length = static_cast<std::int64_t>(text.size());
-  RankModel whole(stream, serial_options(model, {}, {.rows = 1, .length = length}, DType::f32, 1));
-  whole.parameters().initialize(stream, 11);
-  std::vector<std::int32_t> tokens = text, starts(text.size() + 1);
-  tokens.push_back(0);
-  const std::vector<MicrobatchInput> input{
-      {.tokens = tensor_over(std::span(tokens), {1, length + 1}),
-       .document_start = tensor_over(std::span(starts), {1, length + 1})}};
-  whole.begin_step({.mode = RankModel::Mode::evaluate, .microbatches = input});
-  whole.forward(0, 0, 0);
-  std::vector<float> logits(static_cast<std::size_t>(length * model.vocab_size));
-  whole.logits(0, 0, 0, tensor_over(std::span(logits), {length, model.vocab_size}));
-  const auto last = logits.end() - model.vocab_size;
-  return static_cast<std::int32_t>(std::max_element(last, logits.end()) - last);
+  return likeliest(whole_logits(text));
 }
+
+/// Drafts what is known to follow, or what is not.
+class Prophet : public Drafter {
+ public:
+  Prophet(Texts texts, bool lies) : texts_(std::move(texts)), lies_(lies) {}
+  int longest() const override { return 8; }
+
+ private:
+  void draft_depth(std::span<GeneratedText* const> texts, int depth, int children,
+                   TokenChooser& /*chooser*/) override {
+    for (GeneratedText* text : texts) {
+      const auto& whole = texts_[static_cast<std::size_t>(text->sequence)];
+      const std::int32_t next = whole[static_cast<std::size_t>(text->size() + depth - 1)];
+      const DraftTree::Range last = text->drafts.at_depth(depth - 1);
+      // The right token is below the last draft of a depth, and the last there.
+      for (std::int32_t draft = last.begin; draft < last.end; ++draft)
+        for (int child = 0; child < children; ++child) {
+          const bool right = !lies_ && draft + 1 == last.end && child + 1 == children;
+          text->drafts.add(draft, right ? next : (next + 1 + child) % 11);
+        }
+    }
+  }
+  Texts texts_;
+  bool lies_;
+};
 
 }  // namespace
 
 TEST_CASE("greedy text is what the whole model gives when it is run anew for every token") {
-  GenerationOptions options = greedy(0);
+  GenerationOptions options = greedy();
   options.max_tokens = 12;
-  const Run run = generate({}, options, prompts);
+  const GenerationRun run = generate({.options = options, .prompts = prompts});
   for (std::size_t i = 0; i < prompts.size(); ++i) {
     std::vector<std::int32_t> expected = prompts[i];
     for (int token = 0; token < 12; ++token) expected.push_back(next_token(expected));
@@ -92,28 +67,79 @@ TEST_CASE("greedy text is what the whole model gives when it is run anew for eve
 
 TEST_CASE("greedy speculative text is the plain text, token for token, for every kind of heads") {
   const NamedHeads heads = GENERATE(from_range(every_kind_of_heads(3)));
-  const int speculate = GENERATE(range(1, 9));
+  const TreeShape drafts = GENERATE(chain(1), chain(2), chain(3), chain(5), chain(8), TreeShape{3, 2, 1},
+                                    TreeShape{1, 2, 2, 1, 2}, TreeShape{11}, TreeShape{2, 2, 2, 2, 2});
   const double std = GENERATE(0.3, 0.02);
-  CAPTURE(heads.name, speculate, std);
-  const Run plain = generate({}, greedy(0), prompts, std);
+  CAPTURE(heads.name, drafts, std);
+  const GenerationRun plain = generate({.options = greedy(), .prompts = prompts, .std = std});
   for (std::size_t count = 1; count <= prompts.size(); ++count) {
     const Texts some(prompts.begin(), prompts.begin() + static_cast<std::ptrdiff_t>(count));
-    const Run run = generate(heads.mtp, greedy(speculate), some, std);
+    const GenerationRun run =
+        generate({.mtp = heads.mtp, .options = greedy(drafts), .prompts = some, .std = std});
     CHECK(run.texts == Texts(plain.texts.begin(), plain.texts.begin() + static_cast<std::ptrdiff_t>(count)));
     CHECK(run.statistics.drafted > 0);
     CHECK(run.statistics.accepted <= run.statistics.drafted);
   }
 }
 
+TEST_CASE("greedy text that another model drafts is the plain text") {
+  const TreeShape drafts = GENERATE(chain(1), chain(4), TreeShape{2, 3, 1});
+  const bool same = GENERATE(false, true);
+  CAPTURE(drafts, same);
+  ModelConfig small = tiny_model();
+  if (!same) small.num_hidden_layers = 1;
+  const GenerationRun plain = generate({.options = greedy(), .prompts = prompts}),
+                      run = generate({.options = greedy(drafts),
+                                      .prompts = prompts,
+                                      .draft_model = small,
+                                      .draft_seed = same ? 11u : 12u});
+  CHECK(run.texts == plain.texts);
+  // A model that drafts for itself is always right: its caches are those of plain generation.
+  const SpeculationStatistics& s = run.statistics;
+  if (same) CHECK(s.accepted_at == s.drafted_at);
+  if (!same) CHECK(s.accepted < s.drafted);
+}
+
+TEST_CASE("drafts that are all right or all wrong are accepted or not, on whatever branch they are") {
+  const GenerationRun plain = generate({.options = greedy(), .prompts = prompts});
+  const TreeShape drafts = GENERATE(chain(3), TreeShape{3, 2, 2}, TreeShape{1, 4, 1});
+  CAPTURE(drafts);
+  for (const bool lies : {false, true}) {
+    Prophet prophet(plain.texts, lies);
+    // Caches of heads follow those of the trunk.
+    const GenerationRun run = generate({.mtp = {.kind = MtpConfig::Kind::parallel, .depths = 1},
+                                        .options = greedy(drafts),
+                                        .prompts = prompts},
+                                       prophet);
+    CHECK(run.texts == plain.texts);
+    CHECK(run.statistics.accepted_at == (lies ? std::vector<std::int64_t>(3) : run.statistics.drafted_at));
+    CHECK(run.rounds == (lies ? 40 : 11));
+  }
+}
+
+TEST_CASE("a tree accepts what its first branch alone would, and more") {
+  const NamedHeads heads = GENERATE(from_range(every_kind_of_heads(3)));
+  CAPTURE(heads.name);
+  // One round after the first: the same text, so that the drafts can be compared.
+  GenerationOptions options = greedy(chain(5));
+  options.max_tokens = 7;
+  const GenerationCase alone{.mtp = heads.mtp, .options = options, .prompts = prompts};
+  GenerationCase tree = alone;
+  tree.options.drafts = {3, 2, 1, 2, 1};
+  const SpeculationStatistics a = generate(alone).statistics, b = generate(tree).statistics;
+  CHECK(b.rounds <= a.rounds);
+  CHECK(b.accepted * a.rounds >= a.accepted * b.rounds);
+}
+
 TEST_CASE("what speculation reports adds up, and rounds it saves are saved") {
   // Residual heads of Medusa's form begin as the main model's: where a text repeats one token they are right.
   MtpConfig mtp{
       .kind = MtpConfig::Kind::residual, .depths = 3, .residual_form = MtpConfig::ResidualForm::medusa};
-  GenerationOptions options = greedy(3);
-  options.sampling.repetition_penalty = 1;
-  const Run run = generate(mtp, options, {prompts[0]}, 0.3);
+  const GenerationRun run = generate({.mtp = mtp, .options = greedy(chain(3)), .prompts = {prompts[0]}});
   const SpeculationStatistics& s = run.statistics;
   CHECK(s.rounds + s.accepted + 1 + (run.rounds - 1 - s.rounds) == 40);
+  CHECK(s.drafted_at[0] == s.rounds);
+  CHECK(s.drafted_at[0] + s.drafted_at[1] + s.drafted_at[2] == s.drafted);
   CHECK(s.accepted_at[0] + s.accepted_at[1] + s.accepted_at[2] == s.accepted);
   CHECK(s.accepted_at[0] >= s.accepted_at[1]);
   CHECK(s.accepted_at[1] >= s.accepted_at[2]);
@@ -122,33 +148,90 @@ TEST_CASE("what speculation reports adds up, and rounds it saves are saved") {
 }
 
 TEST_CASE("a text does not depend on the texts beside it, and another seed gives another") {
-  GenerationOptions options{.max_tokens = 30, .vocabulary = 11, .speculate = 2};
-  const MtpConfig mtp{.depths = 2};
-  const Run together = generate(mtp, options, prompts);
-  const Run alone = generate(mtp, options, {prompts[0]});
+  GenerationCase of{.mtp = {.depths = 2},
+                    .options = {.max_tokens = 30, .vocabulary = 11, .drafts = {3, 2}},
+                    .prompts = prompts};
+  const GenerationRun together = generate(of);
+  of.prompts = {prompts[0]};
+  const GenerationRun alone = generate(of);
   CHECK(alone.texts[0] == together.texts[0]);
-  options.seed = 2;
-  CHECK(generate(mtp, options, {prompts[0]}).texts[0] != alone.texts[0]);
+  of.options.seed = 2;
+  CHECK(generate(of).texts[0] != alone.texts[0]);
 }
 
 TEST_CASE("a text ends with the end token, at the limit, or where the model has no more positions") {
-  const Run free = generate({}, greedy(0), prompts);
-  GenerationOptions options = greedy(4);
-  options.end = free.texts[0][12];
-  const auto first_end = std::find(free.texts[0].begin() + 8, free.texts[0].end(), options.end);
-  const Run ended = generate({.depths = 2}, options, prompts);
-  CHECK(ended.texts[0] == std::vector<std::int32_t>(free.texts[0].begin(), first_end + 1));
-  CHECK(generate({.depths = 2}, greedy(4), prompts, 0.3, 20).texts[0].size() == 20);
+  const GenerationRun free = generate({.options = greedy(), .prompts = prompts});
+  const TreeShape drafts = GENERATE(chain(4), TreeShape{2, 2, 1, 1});
+  GenerationCase of{.mtp = {.depths = 2}, .options = greedy(drafts), .prompts = prompts};
+  of.options.end = free.texts[0][12];
+  const auto first_end = std::find(free.texts[0].begin() + 8, free.texts[0].end(), of.options.end);
+  CHECK(generate(of).texts[0] == std::vector<std::int32_t>(free.texts[0].begin(), first_end + 1));
+  of.options.end = -1;
+  of.positions = 20;
+  CHECK(generate(of).texts[0] ==
+        std::vector<std::int32_t>(free.texts[0].begin(), free.texts[0].begin() + 20));
   CHECK(free.texts[1].size() == 41);
 }
 
-TEST_CASE("a prompt that the model cannot take is refused") {
-  const GenerationOptions options = greedy(0);
-  expect_error<UsageError>("generate: prompt 2 is empty", [&] { generate({}, options, {{1}, {}}); });
-  expect_error<UsageError>("generate: prompt 1: token 11 is outside of the vocabulary of 11", [&] {
-    generate({}, options, {{1, 11}});
-  });
-  expect_error<UsageError>("generate: prompt 1 has 3 tokens, but the model has 3 positions", [&] {
-    generate({}, options, {{1, 2, 3}}, 0.3, 3);
-  });
+TEST_CASE("with a repetition penalty drafts count as text, in greedy speculation too") {
+  GenerationOptions options = greedy();
+  options.sampling.repetition_penalty = 1.3;
+  const GenerationRun plain = generate({.options = options, .prompts = prompts});
+  options.drafts = GENERATE(chain(3), TreeShape{3, 2, 2});
+  ModelConfig same = tiny_model();
+  const GenerationRun run = generate({.options = options, .prompts = prompts, .draft_model = same});
+  CHECK(run.texts == plain.texts);
+  CHECK(run.statistics.accepted_at == run.statistics.drafted_at);
+}
+
+TEST_CASE("the best candidate is the one that the whole model finds likeliest, and its next token follows") {
+  const NamedHeads heads = GENERATE(from_range(every_kind_of_heads(2)));
+  CAPTURE(heads.name);
+  GenerationOptions options = greedy({3, 3});
+  options.keep_best = true;
+  options.max_tokens = 4;  // one plain round, one with a candidate of two
+  const std::vector<std::int32_t>& prompt = prompts[0];
+  const GenerationRun run = generate({.mtp = heads.mtp, .options = options, .prompts = {prompt}});
+  std::vector<std::int32_t> known(run.texts[0].begin(), run.texts[0].begin() + 9);
+  CHECK(known.back() == next_token(prompt));
+  const auto ln = [](const std::vector<float>& logits, std::int32_t token) {
+    return std::log(distribution(logits, {}, {})[static_cast<std::size_t>(token)]);
+  };
+  const auto score = [&](std::int32_t first, std::int32_t second) {
+    std::vector<std::int32_t> longer = known;
+    longer.push_back(first);
+    return ln(whole_logits(known), first) + ln(whole_logits(longer), second);
+  };
+  const double kept = score(run.texts[0][9], run.texts[0][10]);
+  CHECK(run.texts[0][11] == next_token({run.texts[0].begin(), run.texts[0].end() - 1}));
+  // With every token a candidate, the best of all is kept, which those of any heads cannot beat.
+  options.drafts = {11, 11};
+  const GenerationRun all = generate({.mtp = heads.mtp, .options = options, .prompts = {prompt}});
+  double best = -1e300;
+  for (std::int32_t first = 0; first < 11; ++first)
+    for (std::int32_t second = 0; second < 11; ++second) best = std::max(best, score(first, second));
+  CHECK(std::abs(score(all.texts[0][9], all.texts[0][10]) - best) < 1e-5);
+  CHECK(kept <= best + 1e-5);
+}
+
+TEST_CASE("a prompt that the model cannot take, and drafts that are too many, are refused") {
+  const auto refuse = [](const std::string& message, const GenerationCase& of) {
+    expect_error<UsageError>(message, [&] { generate(of); });
+  };
+  refuse("generate: prompt 2 is empty", {.options = greedy(), .prompts = {{1}, {}}});
+  refuse("generate: prompt 1: token 11 is outside of the vocabulary of 11",
+         {.options = greedy(), .prompts = {{1, 11}}});
+  refuse("generate: prompt 1 has 3 tokens, but the model has 3 positions",
+         {.options = greedy(), .prompts = {{1, 2, 3}}, .positions = 3});
+  refuse("drafts: a tree of 4, 4, 4, 4 children by depth has more than 255 drafts",
+         {.mtp = {.depths = 1}, .options = greedy({4, 4, 4, 4}), .prompts = {{1}}});
+  refuse("drafts: a tree of 2, 0 children by depth; each depth needs at least 1",
+         {.mtp = {.depths = 1}, .options = greedy({2, 0}), .prompts = {{1}}});
+  GenerationOptions sampled{.vocabulary = 11, .drafts = {2}, .keep_best = true};
+  refuse("generate: the best candidate is kept at temperature 0, found 1",
+         {.mtp = {.depths = 1}, .options = sampled, .prompts = {{1}}});
+  ModelConfig small = tiny_model();
+  small.vocab_size = 10;
+  refuse("drafts: the draft model knows 10 tokens, expected at least 11",
+         {.options = greedy({1}), .prompts = {{1}}, .draft_model = small});
 }

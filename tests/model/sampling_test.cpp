@@ -7,9 +7,11 @@
 #include <string>
 
 #include "tests/support/catch.h"
+#include "tests/support/chi_square.h"
 #include "tests/support/expect_error.h"
 
 using namespace foretoken;
+using foretoken::testing::check_counts;
 
 namespace {
 
@@ -17,27 +19,6 @@ using Weights = std::vector<double>;
 
 const std::vector<float> logits{2.0F, -1.0F, 0.5F, 3.0F, 0.0F, -2.5F, 2.5F, 1.0F};
 const std::vector<std::int32_t> text{3, 1, 3, 7};
-
-/// The largest value that chi-square stays below with probability 1 − 1e−6 (Wilson & Hilferty, 1931).
-double chi_square_bound(double freedom) {
-  const double a = 2 / (9 * freedom);
-  return freedom * std::pow(1 - a + 4.7534 * std::sqrt(a), 3);
-}
-
-/// Whether counts are those of draws from p: a token of probability 0 never is.
-void check_counts(const std::vector<std::int64_t>& counts, const Weights& p) {
-  double total = 0, chi_square = 0, freedom = -1;
-  for (const std::int64_t count : counts) total += static_cast<double>(count);
-  for (std::size_t i = 0; i < p.size(); ++i) {
-    if (p[i] == 0) {
-      CHECK(counts[i] == 0);
-      continue;
-    }
-    ++freedom;
-    chi_square += std::pow(static_cast<double>(counts[i]) - total * p[i], 2) / (total * p[i]);
-  }
-  CHECK(chi_square < chi_square_bound(std::max(freedom, 1.0)));
-}
 
 constexpr std::int64_t draws = 200000;
 
@@ -75,7 +56,13 @@ TEST_CASE("temperature 0 takes the likeliest token, the first of equals, and pen
   CHECK(distribution(logits, {}, {.temperature = 0}) == Weights{0, 0, 0, 1, 0, 0, 0, 0});
   CHECK(distribution(logits, text, {.repetition_penalty = 1.5, .temperature = 0}) ==
         Weights{0, 0, 0, 0, 0, 0, 1, 0});
-  CHECK(distribution(std::vector<float>{1, 4, 4}, {}, {.temperature = 0}) == Weights{0, 1, 0});
+  const std::vector<float> equals{1, 4, 4, -std::numeric_limits<float>::infinity()};
+  CHECK(distribution(equals, {}, {.temperature = 0}) == Weights{0, 1, 0, 0});
+  std::vector<std::int32_t> few;
+  likeliest_of(equals, 3, few);
+  CHECK(few == std::vector<std::int32_t>{1, 2, 0});
+  likeliest_of(logits, 20, few);
+  CHECK(few == std::vector<std::int32_t>{3, 6, 0, 7, 2, 4, 1, 5});
 }
 
 TEST_CASE("what is drawn is distributed as the distribution says, for temperatures and top-p") {
@@ -92,58 +79,6 @@ TEST_CASE("a draw never gives a token without weight") {
   CHECK(draw(Weights{0, 0.25, 0, 0.75, 0}, 0) == 1);
   CHECK(draw(Weights{0, 0.25, 0, 0.75, 0}, std::nextafter(1.0, 0.0)) == 3);
   CHECK(draw(Weights{0, 1e-300, 0}, 0.5) == 1);
-}
-
-TEST_CASE("speculative tokens are distributed as the model's, however bad the drafts") {
-  // Two positions; what the model has for the second depends on the first, as a model's does.
-  const double draft_temperature = GENERATE(0.0, 0.3, 1.0, 5.0), top_p = GENERATE(1.0, 0.7);
-  CAPTURE(draft_temperature, top_p);
-  const SamplingOptions options{.temperature = 0.8, .top_p = top_p};
-  const std::size_t v = logits.size();
-  const auto model_after = [&](std::size_t first) {
-    std::vector<float> turned(v);
-    for (std::size_t i = 0; i < v; ++i) turned[i] = logits[(i + first) % v];
-    return distribution(turned, {}, options);
-  };
-  const std::vector<float> other{2.5F, 1.0F, 0.5F, 2.0F, 0.0F, 2.2F, 3.0F, -1.0F};
-  const Weights p0 = distribution(logits, {}, options),
-                q = distribution(other, {}, {.temperature = draft_temperature, .top_p = top_p});
-  std::vector<Weights> p1;
-  for (std::size_t i = 0; i < v; ++i) p1.push_back(model_after(i));
-
-  std::vector<std::int64_t> first(v), pairs(v * v);
-  std::size_t accepted = 0;
-  for (std::int64_t sequence = 0; sequence < draws / 4; ++sequence) {
-    const SequenceRng rng(5, sequence);
-    const Draft draft0{draw(q, rng.draft(0)), q}, draft1{draw(q, rng.draft(1)), q};
-    const auto x = static_cast<std::size_t>(draft0.token), y = static_cast<std::size_t>(draft1.token);
-    const std::vector<Draft> drafts{draft0, draft1};
-    const std::vector<Weights> model{p0, p1[x], model_after(x + y)};
-    const Verdict verdict = verify(drafts, model, rng, 0);
-    accepted += verdict.accepted;
-    const auto t0 = static_cast<std::size_t>(verdict.accepted == 0 ? verdict.token : draft0.token);
-    // The next round has no drafts: a plain draw.
-    const auto t1 = static_cast<std::size_t>(verdict.accepted == 0   ? draw(p1[t0], rng.token(1))
-                                             : verdict.accepted == 1 ? verdict.token
-                                                                     : draft1.token);
-    ++first[t0];
-    ++pairs[t0 * v + t1];
-  }
-  Weights joint(v * v);
-  for (std::size_t i = 0; i < v; ++i)
-    for (std::size_t j = 0; j < v; ++j) joint[i * v + j] = p0[i] * p1[i][j];
-  check_counts(first, p0);
-  check_counts(pairs, joint);
-  CHECK(accepted > 0);
-}
-
-TEST_CASE("drafts of the model's own distribution are all accepted") {
-  const Weights p = distribution(logits, {}, {});
-  for (std::int64_t sequence = 0; sequence < 1000; ++sequence) {
-    const SequenceRng rng(1, sequence);
-    const std::vector<Draft> drafts{{draw(p, rng.draft(7)), p}, {draw(p, rng.draft(8)), p}};
-    CHECK(verify(drafts, std::vector<Weights>{p, p, p}, rng, 7).accepted == 2);
-  }
 }
 
 TEST_CASE("sampling refuses options out of bounds and logits that are not numbers") {

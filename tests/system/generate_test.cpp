@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include "tests/support/catch.h"
+#include "tests/support/checkpoint_fixture.h"
 #include "tests/system/program.h"
 
 using namespace foretoken;
@@ -56,6 +57,51 @@ TEST_CASE("generate goes on with prompts, and speculation changes speed alone") 
   CHECK(figure(outcome.output, "acceptance rate ") > 0.3);
   CHECK(figure(outcome.output, "mean acceptance length ") > 1.5);
   CHECK(model.text(greedy + "--speculate 7") == plain);
+  CHECK(model.text(greedy + "--tree 3,2,1") == plain);
+  CHECK(model.text(greedy + "--speculate auto") == plain);
+  CHECK(model.text(greedy + "--tree 2,2 --speculate auto") == plain);
+}
+
+TEST_CASE("another model drafts, with heads or without, and changes speed alone") {
+  const Trained model("--set mtp.depths=0"), draft("--set model.num_hidden_layers=1");
+  const std::string greedy = both + "--temperature 0 --max-tokens 60 ",
+                    by = "--draft " + draft.run_path + " ";
+  const std::string plain = model.text(greedy);
+  const Outcome outcome = run(model.command(greedy + by + "--speculate 3"));
+  INFO(outcome.output);
+  CHECK_THAT(outcome.output, contains(plain));
+  CHECK(figure(outcome.output, "acceptance rate ") > 0.3);
+  CHECK(model.text(greedy + by) == plain);
+  CHECK(model.text(greedy + by + "--tree 2,2,1") == plain);
+}
+
+TEST_CASE("a draft model over other tokens is refused") {
+  const Trained model;
+  const TemporaryFolder folder;
+  const std::string other = (folder / "step_00000001").string();
+  CheckpointInfo info = test_info(1, 1);
+  info.config = "[model]\nhidden_size = 12\n";
+  info.tokenizer = "words (digest 1)";
+  CheckpointWriter writer(folder.path(), 0, 1, {});
+  const std::vector<RankPieces> cut = cut_by_tensor(1, 1);
+  writer.save(info, cut[0].pieces, [] {});
+  writer.finish();
+  const Outcome outcome = run(model.command("--prompt line --draft " + other));
+  CHECK(outcome.code == 3);
+  CHECK_THAT(outcome.output, contains("generate: the draft model " + other +
+                                      " was trained on tokens of words (digest 1), the model " +
+                                      model.run_path + " on those of bytes (digest "));
+  CHECK(run(model.command("--prompt line --draft /nowhere")).code == 3);
+}
+
+TEST_CASE(
+    "candidates that are kept as a whole come in fewer rounds, and generate says that the text is another") {
+  const Trained model;
+  const Outcome outcome = run(model.command("--prompt 'line 1 of a' --max-tokens 61 --parallel-decode 3"));
+  INFO(outcome.output);
+  CHECK(outcome.code == 0);
+  CHECK_THAT(outcome.output, contains("the text is not that of plain decoding") && contains(" text "));
+  CHECK(figure(outcome.output, "mean acceptance length ") == 3);
 }
 
 TEST_CASE("the same seed gives the same text, and texts end before a stop text") {
@@ -74,7 +120,8 @@ TEST_CASE("generate without prediction heads says so and goes on plainly") {
   const Trained model("--set mtp.depths=0");
   const Outcome outcome = run(model.command("--prompt line --max-tokens 5 --speculate 2"));
   CHECK(outcome.code == 0);
-  CHECK_THAT(outcome.output, contains("warning: generate: the model has no prediction heads; --speculate 2"));
+  CHECK_THAT(outcome.output,
+             contains("warning: generate: the model has no prediction heads; it generates plainly"));
 }
 
 TEST_CASE("prompts that the model cannot take and paths without a checkpoint are refused") {

@@ -1,0 +1,63 @@
+#pragma once
+// How deep to draft, so that speculation gains what it can and never costs more than it gains. With aⱼ the
+// share of drafts of depth j that are accepted where those before them were, and s(k) the seconds of a round
+// that drafts and verifies k deep, all measured while text is generated, the depth is the k that has the most
+//
+//   tokens(k) / s(k),   tokens(k) = 1 + Σⱼ₌₁ᵏ a₁ · … · aⱼ
+//
+// (with one a for all depths (1 − aᵏ⁺¹) / (1 − a), as in Leviathan et al., arXiv 2211.17192); k = 0 is plain
+// generation. What was not measured for long is probed now and then, the more seldom the longer probes change
+// nothing. The choice rests on earlier rounds and on time alone, so that sampling stays lossless; but where
+// tokens are sampled the same seed may give another text.
+
+#include <cstddef>
+#include <functional>
+#include <vector>
+
+namespace foretoken {
+
+class DraftLength {
+ public:
+  using Clock = std::function<double()>;  // seconds, from whenever
+  /// Chooses 0 to `longest`.
+  DraftLength(int longest, Clock clock);
+  /// Of the computer's own time.
+  explicit DraftLength(int longest);
+
+  /// The depth of the round that begins, for so many texts.
+  int begin_round(std::size_t texts);
+  /// A text of the round had drafts so deep, of which so many were accepted.
+  void learn(std::size_t depth, std::size_t accepted);
+  void end_round();
+
+ private:
+  struct Cost {
+    double seconds = 0;
+    bool known = false;
+  };
+  struct Acceptance {
+    double accepted = 0, seen = 0;
+  };
+  int choose();
+  int best() const;
+  void begin_probe(int usual);
+  double seconds(int depth) const;
+  void take_time(double seconds);
+
+  int longest_;
+  Clock clock_;
+  std::vector<Cost> costs_;             // by depth
+  std::vector<Acceptance> acceptance_;  // by depth; 0 is not used
+  int depth_ = -1;
+  int repeated_ = 0;         // rounds before this one with this depth
+  std::vector<int> probes_;  // depths to come, the last first
+  int usual_ = 0;            // what was best before them
+  int interval_, until_probe_;
+  int probed_ = 0;  // probes so far
+  std::size_t texts_ = 0;
+  bool rescale_ = false;  // the number of texts has changed, and with it all costs
+  double begin_ = 0;
+  bool timed_ = false;
+};
+
+}  // namespace foretoken

@@ -1,0 +1,121 @@
+#include "model/generation/drafter.h"
+
+#include <algorithm>
+
+#include "runtime/error.h"
+
+namespace foretoken {
+
+void Drafter::draft(std::span<GeneratedText* const> texts, const TreeShape& shape, TokenChooser& chooser) {
+  for (int depth = 1; depth <= static_cast<int>(shape.size()); ++depth) {
+    drafting_.clear();
+    for (GeneratedText* text : texts)
+      if (text->room() >= depth && text->drafts.depth() == depth - 1) drafting_.push_back(text);
+    if (drafting_.empty()) return;
+    draft_depth(drafting_, depth, shape[static_cast<std::size_t>(depth) - 1], chooser);
+  }
+}
+
+HeadDrafter::HeadDrafter(Decoder& decoder)
+    : decoder_(decoder),
+      computed_(static_cast<std::size_t>(decoder.levels()),
+                std::vector<std::int32_t>(static_cast<std::size_t>(decoder.options().sequences))) {
+  if (decoder.levels() == 1) throw DefectError("drafts: the model has no prediction heads");
+}
+
+int HeadDrafter::longest() const {
+  return decoder_.is_chained() ? static_cast<int>(most_drafts) : decoder_.levels() - 1;
+}
+
+/// With the text t₀ … t_{n−1}, of which the trunk has computed all but the last, draft k stands for
+/// t_{n−1+k}. Module k has at position i the token at i + k, so that it knows n − k positions; drafts of
+/// depth d < k are the tokens of its rows after them. Other heads predict from the trunk's last row.
+void HeadDrafter::add_rows(const GeneratedText& text, int depth) {
+  const int level = std::min(depth, decoder_.levels() - 1);
+  const bool own_output = depth > level, chained = decoder_.is_chained();
+  const std::int32_t ahead = chained ? level : 0, known = text.size() - std::max(ahead, 1);
+  auto& computed = computed_[static_cast<std::size_t>(level)][static_cast<std::size_t>(text.sequence)];
+  for (; computed < known; ++computed)
+    rows_.add_token(text, computed, text.tokens[static_cast<std::size_t>(computed + ahead)]);
+  const DraftTree::Range last = text.drafts.at_depth(depth - 1);
+  if (!chained) {
+    places_.push_back(DraftRows::place(text, known, -1));
+    return;
+  }
+  for (std::int32_t draft = own_output ? last.begin : 0; draft < last.end; ++draft) {
+    const auto [token, parent, of_depth] = text.drafts[draft];
+    if (known - 1 + of_depth < 0) continue;
+    const std::int32_t known_to_input = known + (own_output ? 0 : 1);
+    rows_.add_draft(text, known, draft, parent < 0 ? -1 : known_to_input + parent);
+  }
+  for (std::int32_t draft = last.begin; draft < last.end; ++draft)
+    places_.push_back(DraftRows::place(text, known, draft));
+}
+
+void HeadDrafter::draft_depth(std::span<GeneratedText* const> texts, int depth, int children,
+                              TokenChooser& chooser) {
+  const int level = std::min(depth, decoder_.levels() - 1);
+  rows_.clear();
+  places_.clear();
+  for (const GeneratedText* text : texts) add_rows(*text, depth);
+  decoder_.forward(level, rows_.rows(),
+                   depth > level ? Decoder::Input::own_output : Decoder::Input::previous_level);
+  const std::span<const float> logits = decoder_.logits(level, places_);
+  const std::size_t width = logits.size() / places_.size();
+  std::size_t row = 0;
+  for (GeneratedText* text : texts) {
+    const DraftTree::Range last = text->drafts.at_depth(depth - 1);
+    for (std::int32_t draft = last.begin; draft < last.end; ++draft) {
+      chooser.add_drafts(*text, draft, children, logits.subspan(row * width, width));
+      if (decoder_.is_chained() || draft + 1 == last.end) ++row;
+    }
+  }
+}
+
+ModelDrafter::ModelDrafter(Decoder& decoder, std::int64_t vocabulary)
+    : decoder_(decoder), caches_(static_cast<std::size_t>(decoder.options().sequences)) {
+  if (decoder.options().model.vocab_size < vocabulary)
+    throw UsageError("drafts: the draft model knows {} tokens, expected at least {}",
+                     decoder.options().model.vocab_size, vocabulary);
+}
+
+/// Rows over drafts that were accepted are the text's.
+void ModelDrafter::add_text(const GeneratedText& text) {
+  auto& [computed, drafts] = caches_[static_cast<std::size_t>(text.sequence)];
+  for (const std::int32_t draft : drafts) {
+    if (computed == text.size() || text.tokens[static_cast<std::size_t>(computed)] != draft) break;
+    ++computed;
+  }
+  drafts.clear();
+  computed = std::min(computed, text.size() - 1);
+  for (; computed < text.size(); ++computed)
+    rows_.add_token(text, computed, text.tokens[static_cast<std::size_t>(computed)]);
+}
+
+void ModelDrafter::draft_depth(std::span<GeneratedText* const> texts, int depth, int children,
+                               TokenChooser& chooser) {
+  rows_.clear();
+  places_.clear();
+  for (const GeneratedText* text : texts) {
+    if (depth == 1) add_text(*text);
+    const DraftTree::Range last = text->drafts.at_depth(depth - 1);
+    for (std::int32_t draft = last.begin; draft < last.end; ++draft) {
+      places_.push_back(DraftRows::place(*text, text->size(), draft));
+      if (draft < 0) continue;
+      rows_.add_draft(*text, text->size(), draft);
+      if (DraftRows::in_place(text->drafts, draft))
+        caches_[static_cast<std::size_t>(text->sequence)].drafts.push_back(text->drafts[draft].token);
+    }
+  }
+  decoder_.forward(0, rows_.rows());
+  const std::span<const float> logits = decoder_.logits(0, places_);
+  const std::size_t width = logits.size() / places_.size();
+  std::size_t row = 0;
+  for (GeneratedText* text : texts) {
+    const DraftTree::Range last = text->drafts.at_depth(depth - 1);
+    for (std::int32_t draft = last.begin; draft < last.end; ++draft, ++row)
+      chooser.add_drafts(*text, draft, children, logits.subspan(row * width, width));
+  }
+}
+
+}  // namespace foretoken

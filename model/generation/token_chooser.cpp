@@ -1,0 +1,61 @@
+#include "model/generation/token_chooser.h"
+
+#include <cmath>
+
+namespace foretoken {
+
+std::span<const std::int32_t> TokenChooser::text_to(const GeneratedText& text, std::int32_t draft) {
+  if (sampling_.repetition_penalty == 1 || draft < 0) return text.tokens;
+  seen_ = text.tokens;
+  for (; draft >= 0; draft = text.drafts[draft].parent) seen_.push_back(text.drafts[draft].token);
+  return seen_;
+}
+
+std::span<const float> TokenChooser::penalised(const GeneratedText& text, std::int32_t draft,
+                                               std::span<const float> logits) {
+  logits = logits.first(vocabulary_);
+  if (sampling_.repetition_penalty == 1) return logits;
+  penalised_.assign(logits.begin(), logits.end());
+  penalise(penalised_, text_to(text, draft), sampling_.repetition_penalty);
+  return penalised_;
+}
+
+std::int32_t TokenChooser::likeliest(const GeneratedText& text, std::int32_t draft,
+                                     std::span<const float> logits) {
+  return foretoken::likeliest(penalised(text, draft, logits));
+}
+
+std::vector<double> TokenChooser::distribution(const GeneratedText& text, std::int32_t draft,
+                                               std::span<const float> logits) {
+  return foretoken::distribution(logits.first(vocabulary_), text_to(text, draft), sampling_);
+}
+
+std::vector<double> TokenChooser::log_likelihoods(const GeneratedText& text, std::int32_t draft,
+                                                  std::span<const float> logits) {
+  std::vector<double> p = foretoken::distribution(logits.first(vocabulary_), text_to(text, draft),
+                                                  {.repetition_penalty = sampling_.repetition_penalty});
+  for (double& x : p) x = std::log(x);
+  return p;
+}
+
+void TokenChooser::add_drafts(GeneratedText& text, std::int32_t draft, int count,
+                              std::span<const float> logits) {
+  if (greedy()) {
+    likeliest_of(penalised(text, draft, logits), static_cast<std::size_t>(count), chosen_);
+    for (const std::int32_t token : chosen_) text.drafts.add(draft, token);
+    return;
+  }
+  std::vector<double> source = distribution(text, draft, logits);
+  std::vector<double> left = source;
+  const int depth = draft < 0 ? 0 : text.drafts[draft].depth;
+  for (int child = 0; child < count; ++child) {
+    const std::int32_t token = draw(left, text.rng.draft(text.size() + depth, child));
+    double& weight = left[static_cast<std::size_t>(token)];
+    if (weight == 0) break;  // nothing is left
+    weight = 0;
+    text.drafts.add(draft, token);
+  }
+  text.drafts.set_source(draft, std::move(source));
+}
+
+}  // namespace foretoken

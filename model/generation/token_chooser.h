@@ -1,0 +1,59 @@
+#pragma once
+// Texts that are being generated, and how their tokens are chosen of logits: by the model and by whatever
+// drafts for it alike.
+
+#include <cstdint>
+#include <span>
+#include <vector>
+
+#include "model/generation/draft_tree.h"
+#include "model/generation/sampling.h"
+
+namespace foretoken {
+
+struct GeneratedText {
+  std::int32_t sequence = 0;
+  std::vector<std::int32_t> tokens;  // prompt and new ones
+  std::size_t prompt = 0;            // tokens of it
+  std::size_t limit = 0;             // tokens, at most
+  SequenceRng rng;
+  DraftTree drafts;  // of the round
+  bool finished = false;
+
+  std::int32_t size() const { return static_cast<std::int32_t>(tokens.size()); }
+  /// Drafts in a row that leave place for the token that every round adds beside them.
+  int room() const { return static_cast<int>(limit - tokens.size()) - 1; }
+};
+
+class TokenChooser {
+ public:
+  /// `vocabulary`: ids that may be chosen are below it.
+  TokenChooser(const SamplingOptions& sampling, std::int64_t vocabulary)
+      : sampling_(sampling), vocabulary_(static_cast<std::size_t>(vocabulary)) {}
+
+  bool greedy() const { return sampling_.temperature == 0; }
+  /// Of the token after the text and a draft and those before it; −1: after the text.
+  std::int32_t likeliest(const GeneratedText& text, std::int32_t draft, std::span<const float> logits);
+  std::vector<double> distribution(const GeneratedText& text, std::int32_t draft,
+                                   std::span<const float> logits);
+  /// [V] ln p of every token, temperature and restrictions apart.
+  std::vector<double> log_likelihoods(const GeneratedText& text, std::int32_t draft,
+                                      std::span<const float> logits);
+
+  /// Adds up to `count` tokens as children of a draft: the likeliest ones, or, where tokens are sampled,
+  /// drawn from their distribution without putting back.
+  void add_drafts(GeneratedText& text, std::int32_t draft, int count, std::span<const float> logits);
+
+ private:
+  /// The text and the drafts up to this one.
+  std::span<const std::int32_t> text_to(const GeneratedText& text, std::int32_t draft);
+  std::span<const float> penalised(const GeneratedText& text, std::int32_t draft,
+                                   std::span<const float> logits);
+
+  SamplingOptions sampling_;
+  std::size_t vocabulary_;
+  std::vector<float> penalised_;
+  std::vector<std::int32_t> seen_, chosen_;
+};
+
+}  // namespace foretoken

@@ -1,0 +1,95 @@
+#include "model/generation/verification.h"
+
+#include <algorithm>
+
+namespace foretoken {
+
+namespace {
+
+/// p ← norm(max(p − q, 0)); where rounding alone has left p above q nowhere, p stays.
+void take_away(std::vector<double>& p, const std::vector<double>& q) {
+  std::vector<double> rest(p.size());
+  for (std::size_t i = 0; i < p.size(); ++i) rest[i] = std::max(p[i] - q[i], 0.0);
+  if (sum_of(rest) == 0) return;
+  scale_to_one(rest);
+  p = std::move(rest);
+}
+
+/// The drafts from the text on to `draft`.
+std::vector<std::int32_t> way_to(const DraftTree& drafts, std::int32_t draft) {
+  std::vector<std::int32_t> way;
+  for (; draft >= 0; draft = drafts[draft].parent) way.push_back(draft);
+  std::reverse(way.begin(), way.end());
+  return way;
+}
+
+}  // namespace
+
+Verdict follow_likeliest(const GeneratedText& text, const ModelLogits& model, TokenChooser& chooser) {
+  Verdict verdict;
+  std::int32_t at = -1, next = -1;
+  do {
+    at = next;
+    if (at >= 0) verdict.accepted.push_back(at);
+    verdict.token = chooser.likeliest(text, at, model[at]);
+    const DraftTree::Range children = text.drafts.children(at);
+    for (std::int32_t child = children.begin; child < children.end; ++child)
+      if (text.drafts[child].token == verdict.token) next = child;
+  } while (next != at);
+  return verdict;
+}
+
+Verdict verify(const DraftTree& drafts, const Distribution& model, const SequenceRng& rng,
+               std::int64_t first) {
+  Verdict verdict;
+  std::int32_t at = -1;
+  while (true) {
+    const std::int64_t position = first + static_cast<std::int64_t>(verdict.accepted.size());
+    std::vector<double> p = model(at);
+    const DraftTree::Range children = drafts.children(at);
+    std::int32_t child = children.begin;
+    std::vector<double> q;
+    if (children.count() > 0) q = drafts.source(at);
+    for (; child < children.end; ++child) {
+      const auto x = static_cast<std::size_t>(drafts[child].token);
+      if (rng.accept(position, child - children.begin) * q[x] < p[x]) break;
+      take_away(p, q);
+      q[x] = 0;
+      if (child + 1 < children.end) scale_to_one(q);
+    }
+    if (child == children.end) {
+      verdict.token = draw(p, rng.token(position));
+      return verdict;
+    }
+    verdict.accepted.push_back(child);
+    at = child;
+  }
+}
+
+Verdict verify(const GeneratedText& text, const ModelLogits& model, TokenChooser& chooser) {
+  return verify(
+      text.drafts, [&](std::int32_t draft) { return chooser.distribution(text, draft, model[draft]); },
+      text.rng, text.size());
+}
+
+Verdict best_candidate(const GeneratedText& text, const ModelLogits& model, TokenChooser& chooser) {
+  const DraftTree& drafts = text.drafts;
+  std::vector<double> score(static_cast<std::size_t>(drafts.size()));
+  std::int32_t best = -1;
+  for (std::int32_t parent = -1; parent < drafts.size(); ++parent) {
+    const DraftTree::Range children = drafts.children(parent);
+    if (children.count() == 0) continue;
+    const std::vector<double> likelihood = chooser.log_likelihoods(text, parent, model[parent]);
+    for (std::int32_t child = children.begin; child < children.end; ++child) {
+      double& whole = score[static_cast<std::size_t>(child)];
+      whole = likelihood[static_cast<std::size_t>(drafts[child].token)];
+      if (parent >= 0) whole += score[static_cast<std::size_t>(parent)];
+      if (drafts[child].depth == drafts.depth() &&
+          (best < 0 || whole > score[static_cast<std::size_t>(best)]))
+        best = child;
+    }
+  }
+  return {.accepted = way_to(drafts, best), .token = chooser.likeliest(text, best, model[best])};
+}
+
+}  // namespace foretoken

@@ -1,0 +1,135 @@
+// What heads draft, beside the whole model's heads over each way through the tree.
+
+#include "model/generation/drafter.h"
+
+#include "tests/support/catch.h"
+#include "tests/support/expect_error.h"
+#include "tests/support/generation_lab.h"
+#include "tests/support/whole_model.h"
+
+using namespace foretoken;
+using namespace foretoken::testing;
+
+namespace {
+
+/// A decoder of the tiny model whose trunk has seen a text but its last token, and that text.
+struct Bench {
+  TestStream stream;
+  Decoder decoder;
+  GeneratedText text;
+  TokenChooser chooser{{.temperature = 0}, 11};
+
+  Bench(const MtpConfig& mtp, std::vector<std::int32_t> tokens)
+      : decoder(stream, {.model = tiny_model(),
+                         .mtp = mtp,
+                         .sequences = 2,
+                         .positions = 32,
+                         .branches = 60,
+                         .rows = 9,
+                         .logits = 60}),
+        text{.sequence = 1, .tokens = std::move(tokens), .limit = 32, .rng = {1, 1}, .drafts = {}} {
+    decoder.parameters().initialize(stream, 11);
+    std::vector<Decoder::Row> rows;
+    for (std::int32_t i = 0; i + 1 < text.size(); ++i)
+      rows.push_back({{1, i}, text.tokens[static_cast<std::size_t>(i)]});
+    decoder.forward(0, rows);
+  }
+  const DraftTree& draft(Drafter& drafter, const TreeShape& shape) {
+    text.drafts.clear();
+    GeneratedText* texts[] = {&text};
+    drafter.draft(texts, shape, chooser);
+    return text.drafts;
+  }
+  std::vector<std::int32_t> children(std::int32_t draft) const {
+    std::vector<std::int32_t> tokens;
+    const DraftTree::Range range = text.drafts.children(draft);
+    for (std::int32_t child = range.begin; child < range.end; ++child)
+      tokens.push_back(text.drafts[child].token);
+    return tokens;
+  }
+};
+
+}  // namespace
+
+TEST_CASE("every kind of heads drafts below each draft what it would after the text and that draft") {
+  const NamedHeads heads = GENERATE(from_range(every_kind_of_heads(3)));
+  // Shorter than the chain of modules reaches back, and longer.
+  const std::vector<std::int32_t> tokens =
+      GENERATE(std::vector<std::int32_t>{3, 1, 4, 1, 5, 9}, std::vector<std::int32_t>{2, 7});
+  CAPTURE(heads.name, tokens);
+  Bench bench(heads.mtp, tokens);
+  HeadDrafter drafter(bench.decoder);
+  const TreeShape shape{3, 2, 2};
+  for (int again = 0; again < 2; ++again) {
+    const DraftTree& drafts = bench.draft(drafter, shape);
+    REQUIRE(drafts.size() == 21);
+    for (std::int32_t draft = -1; draft < drafts.at_depth(3).begin; ++draft) {
+      const int depth = draft < 0 ? 0 : drafts[draft].depth;
+      std::vector<std::int32_t> way, text = bench.text.tokens;
+      for (std::int32_t at = draft; at >= 0; at = drafts[at].parent) way.push_back(drafts[at].token);
+      text.insert(text.end(), way.rbegin(), way.rend());
+      // Draft k is what level k has at the last position that the trunk has seen.
+      const std::vector<float> logits = whole_logits(text, heads.mtp, depth + 1, 2 + depth);
+      std::vector<std::int32_t> expected;
+      likeliest_of(logits, static_cast<std::size_t>(shape[static_cast<std::size_t>(depth)]), expected);
+      CHECK(bench.children(draft) == expected);
+    }
+  }
+}
+
+TEST_CASE("past the last module a branch gets what it gets as the only one") {
+  const bool repeat = GENERATE(false, true);
+  const std::vector<std::int32_t> tokens{3, 1, 4, 1, 5, 9};
+  Bench bench({.depths = 2, .repeat = repeat}, tokens);
+  HeadDrafter drafter(bench.decoder);
+  const TreeShape shape{2, 2, 2, 2, 1};
+  const DraftTree& drafts = bench.draft(drafter, shape);
+  REQUIRE(drafts.size() == 46);
+  const std::int32_t n = bench.text.size();
+  for (std::int32_t draft = drafts.at_depth(2).begin; draft < drafts.at_depth(5).begin; ++draft) {
+    std::vector<std::int32_t> way;
+    for (std::int32_t at = draft; at >= 0; at = drafts[at].parent) way.insert(way.begin(), drafts[at].token);
+    // The same drafts as text: module 2 over what is known and the first, then over its own output.
+    Bench alone({.depths = 2, .repeat = repeat}, tokens);
+    const auto at = [&](std::int32_t i) {
+      return i < n ? tokens[static_cast<std::size_t>(i)] : way[static_cast<std::size_t>(i - n)];
+    };
+    for (std::int32_t level = 1; level <= 2; ++level)
+      for (std::int32_t i = 0; i < n - 1; ++i)
+        alone.decoder.forward(level, std::vector<Decoder::Row>{{{1, i}, at(i + level)}});
+    const auto depth = static_cast<std::int32_t>(way.size());
+    for (std::int32_t i = n - 1; i < n - 2 + depth; ++i)
+      alone.decoder.forward(2, std::vector<Decoder::Row>{{{1, i}, at(i + 2)}}, Decoder::Input::own_output);
+    std::vector<std::int32_t> expected;
+    likeliest_of(alone.decoder.logits(2, std::vector<Decoder::Place>{{1, n - 3 + depth}}),
+                 static_cast<std::size_t>(shape[way.size()]), expected);
+    CHECK(bench.children(draft) == expected);
+  }
+}
+
+TEST_CASE("another model drafts what it would go on with itself") {
+  const std::vector<std::int32_t> tokens{3, 1, 4, 1, 5, 9};
+  Bench bench({}, tokens);
+  ModelDrafter drafter(bench.decoder, 11);
+  const DraftTree& drafts = bench.draft(drafter, {2, 3, 1});
+  REQUIRE(drafts.size() == 14);
+  for (std::int32_t draft = -1; draft < drafts.at_depth(3).begin; ++draft) {
+    std::vector<std::int32_t> way, text = tokens, expected;
+    for (std::int32_t at = draft; at >= 0; at = drafts[at].parent) way.push_back(drafts[at].token);
+    text.insert(text.end(), way.rbegin(), way.rend());
+    likeliest_of(whole_logits(text), draft < 0 ? 2 : drafts[draft].depth == 1 ? 3 : 1, expected);
+    CHECK(bench.children(draft) == expected);
+  }
+}
+
+TEST_CASE("a text without room is not drafted for, and heads that are missing are a defect") {
+  Bench bench({.depths = 2}, {3, 1, 4});
+  HeadDrafter drafter(bench.decoder);
+  bench.text.limit = 4;
+  CHECK(bench.draft(drafter, {1, 1}).empty());
+  bench.text.limit = 5;
+  CHECK(bench.draft(drafter, {2, 2}).depth() == 1);
+  TestStream stream;
+  Decoder plain(stream, {.model = tiny_model(), .positions = 8});
+  expect_error<DefectError>("drafts: the model has no prediction heads", [&] { HeadDrafter{plain}; });
+}
