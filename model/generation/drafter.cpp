@@ -60,13 +60,13 @@ void HeadDrafter::draft_depth(std::span<GeneratedText* const> texts, int depth, 
   for (const GeneratedText* text : texts) add_rows(*text, depth);
   decoder_.forward(level, rows_.rows(),
                    depth > level ? Decoder::Input::own_output : Decoder::Input::previous_level);
-  const std::span<const float> logits = decoder_.logits(level, places_);
-  const std::size_t width = logits.size() / places_.size();
+  const Predictions predictions(decoder_, level, places_, !chooser.needs_logits(children),
+                                chooser.vocabulary());
   std::size_t row = 0;
   for (GeneratedText* text : texts) {
     const DraftTree::Range last = text->drafts.at_depth(depth - 1);
     for (std::int32_t draft = last.begin; draft < last.end; ++draft) {
-      chooser.add_drafts(*text, draft, children, logits.subspan(row * width, width));
+      chooser.add_drafts(*text, draft, children, predictions[row]);
       if (decoder_.is_chained() || draft + 1 == last.end) ++row;
     }
   }
@@ -108,13 +108,12 @@ void ModelDrafter::draft_depth(std::span<GeneratedText* const> texts, int depth,
     }
   }
   decoder_.forward(0, rows_.rows());
-  const std::span<const float> logits = decoder_.logits(0, places_);
-  const std::size_t width = logits.size() / places_.size();
+  const Predictions predictions(decoder_, 0, places_, !chooser.needs_logits(children), chooser.vocabulary());
   std::size_t row = 0;
   for (GeneratedText* text : texts) {
     const DraftTree::Range last = text->drafts.at_depth(depth - 1);
     for (std::int32_t draft = last.begin; draft < last.end; ++draft, ++row)
-      chooser.add_drafts(*text, draft, children, logits.subspan(row * width, width));
+      chooser.add_drafts(*text, draft, children, predictions[row]);
   }
 }
 

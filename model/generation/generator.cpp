@@ -69,14 +69,12 @@ bool Generator::round(const OnTokens& on_tokens) {
     if (!text.finished) active_.push_back(&text);
   if (active_.empty()) return false;
   draft();
-  const std::span<const float> logits = run_trunk();
-  const std::size_t width = logits.size() / places_.size();
+  const Predictions model = run_trunk();
   std::size_t row = 0;
   moves_.clear();
   for (GeneratedText* text : active_) {
-    const std::size_t rows = 1 + static_cast<std::size_t>(text->drafts.size());
-    const Verdict verdict = judge(*text, {logits.subspan(row * width, rows * width), width});
-    row += rows;
+    const Verdict verdict = judge(*text, {model, row});
+    row += 1 + static_cast<std::size_t>(text->drafts.size());
     count(*text, verdict);
     take(*text, verdict, on_tokens);
   }
@@ -94,7 +92,7 @@ void Generator::draft() {
   drafter_->draft(active_, shape, chooser_);
 }
 
-std::span<const float> Generator::run_trunk() {
+Predictions Generator::run_trunk() {
   rows_.clear();
   places_.clear();
   for (const GeneratedText* text : active_) {
@@ -107,10 +105,10 @@ std::span<const float> Generator::run_trunk() {
       places_.push_back(DraftRows::place(*text, text->size(), draft));
   }
   decoder_.forward(0, rows_.rows());
-  return decoder_.logits(0, places_);
+  return {decoder_, 0, places_, !options_.keep_best && !chooser_.needs_logits(1), chooser_.vocabulary()};
 }
 
-Verdict Generator::judge(const GeneratedText& text, const ModelLogits& model) {
+Verdict Generator::judge(const GeneratedText& text, const DraftPredictions& model) {
   if (options_.keep_best) return best_candidate(text, model, chooser_);
   if (chooser_.greedy()) return follow_likeliest(text, model, chooser_);
   return verify(text, model, chooser_);

@@ -62,9 +62,9 @@ class Generator {
 
  private:
   void draft();
-  /// Computes the trunk over what is new and the drafts; returns the logits after each.
-  std::span<const float> run_trunk();
-  Verdict judge(const GeneratedText& text, const ModelLogits& model);
+  /// Computes the trunk over what is new and the drafts; returns what it has after each.
+  Predictions run_trunk();
+  Verdict judge(const GeneratedText& text, const DraftPredictions& model);
   void take(GeneratedText& text, const Verdict& verdict, const OnTokens& on_tokens);
   void count(const GeneratedText& text, const Verdict& verdict);
 

@@ -20,32 +20,32 @@ std::span<const float> TokenChooser::penalised(const GeneratedText& text, std::i
   return penalised_;
 }
 
-std::int32_t TokenChooser::likeliest(const GeneratedText& text, std::int32_t draft,
-                                     std::span<const float> logits) {
-  return foretoken::likeliest(penalised(text, draft, logits));
+std::int32_t TokenChooser::likeliest(const GeneratedText& text, std::int32_t draft, const Prediction& model) {
+  if (model.logits.empty()) return model.likeliest;
+  return foretoken::likeliest(penalised(text, draft, model.logits));
 }
 
 std::vector<double> TokenChooser::distribution(const GeneratedText& text, std::int32_t draft,
-                                               std::span<const float> logits) {
-  return foretoken::distribution(logits.first(vocabulary_), text_to(text, draft), sampling_);
+                                               const Prediction& model) {
+  return foretoken::distribution(model.logits.first(vocabulary_), text_to(text, draft), sampling_);
 }
 
 std::vector<double> TokenChooser::log_likelihoods(const GeneratedText& text, std::int32_t draft,
-                                                  std::span<const float> logits) {
-  std::vector<double> p = foretoken::distribution(logits.first(vocabulary_), text_to(text, draft),
+                                                  const Prediction& model) {
+  std::vector<double> p = foretoken::distribution(model.logits.first(vocabulary_), text_to(text, draft),
                                                   {.repetition_penalty = sampling_.repetition_penalty});
   for (double& x : p) x = std::log(x);
   return p;
 }
 
-void TokenChooser::add_drafts(GeneratedText& text, std::int32_t draft, int count,
-                              std::span<const float> logits) {
+void TokenChooser::add_drafts(GeneratedText& text, std::int32_t draft, int count, const Prediction& model) {
+  if (model.logits.empty()) return text.drafts.add(draft, model.likeliest);
   if (greedy()) {
-    likeliest_of(penalised(text, draft, logits), static_cast<std::size_t>(count), chosen_);
+    likeliest_of(penalised(text, draft, model.logits), static_cast<std::size_t>(count), chosen_);
     for (const std::int32_t token : chosen_) text.drafts.add(draft, token);
     return;
   }
-  std::vector<double> source = distribution(text, draft, logits);
+  std::vector<double> source = distribution(text, draft, model);
   std::vector<double> left = source;
   const int depth = draft < 0 ? 0 : text.drafts[draft].depth;
   for (int child = 0; child < count; ++child) {

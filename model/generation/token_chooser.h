@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "model/generation/draft_tree.h"
+#include "model/generation/predictions.h"
 #include "model/generation/sampling.h"
 
 namespace foretoken {
@@ -32,17 +33,19 @@ class TokenChooser {
       : sampling_(sampling), vocabulary_(static_cast<std::size_t>(vocabulary)) {}
 
   bool greedy() const { return sampling_.temperature == 0; }
+  /// Whether the likeliest token of the logits is all that `count` tokens are chosen by.
+  bool needs_logits(int count) const { return !greedy() || sampling_.repetition_penalty != 1 || count > 1; }
+  std::int64_t vocabulary() const { return static_cast<std::int64_t>(vocabulary_); }
+
   /// Of the token after the text and a draft and those before it; −1: after the text.
-  std::int32_t likeliest(const GeneratedText& text, std::int32_t draft, std::span<const float> logits);
-  std::vector<double> distribution(const GeneratedText& text, std::int32_t draft,
-                                   std::span<const float> logits);
+  std::int32_t likeliest(const GeneratedText& text, std::int32_t draft, const Prediction& model);
+  std::vector<double> distribution(const GeneratedText& text, std::int32_t draft, const Prediction& model);
   /// [V] ln p of every token, temperature and restrictions apart.
-  std::vector<double> log_likelihoods(const GeneratedText& text, std::int32_t draft,
-                                      std::span<const float> logits);
+  std::vector<double> log_likelihoods(const GeneratedText& text, std::int32_t draft, const Prediction& model);
 
   /// Adds up to `count` tokens as children of a draft: the likeliest ones, or, where tokens are sampled,
   /// drawn from their distribution without putting back.
-  void add_drafts(GeneratedText& text, std::int32_t draft, int count, std::span<const float> logits);
+  void add_drafts(GeneratedText& text, std::int32_t draft, int count, const Prediction& model);
 
  private:
   /// The text and the drafts up to this one.

@@ -25,7 +25,7 @@ std::vector<std::int32_t> way_to(const DraftTree& drafts, std::int32_t draft) {
 
 }  // namespace
 
-Verdict follow_likeliest(const GeneratedText& text, const ModelLogits& model, TokenChooser& chooser) {
+Verdict follow_likeliest(const GeneratedText& text, const DraftPredictions& model, TokenChooser& chooser) {
   Verdict verdict;
   std::int32_t at = -1, next = -1;
   do {
@@ -66,13 +66,13 @@ Verdict verify(const DraftTree& drafts, const Distribution& model, const Sequenc
   }
 }
 
-Verdict verify(const GeneratedText& text, const ModelLogits& model, TokenChooser& chooser) {
+Verdict verify(const GeneratedText& text, const DraftPredictions& model, TokenChooser& chooser) {
   return verify(
       text.drafts, [&](std::int32_t draft) { return chooser.distribution(text, draft, model[draft]); },
       text.rng, text.size());
 }
 
-Verdict best_candidate(const GeneratedText& text, const ModelLogits& model, TokenChooser& chooser) {
+Verdict best_candidate(const GeneratedText& text, const DraftPredictions& model, TokenChooser& chooser) {
   const DraftTree& drafts = text.drafts;
   std::vector<double> score(static_cast<std::size_t>(drafts.size()));
   std::int32_t best = -1;

@@ -12,22 +12,8 @@ struct Verdict {
   std::int32_t token = 0;              // the one after them
 };
 
-/// Logits that the model has after the text, first, and after each draft in order: [1 + drafts] of [V].
-class ModelLogits {
- public:
-  ModelLogits(std::span<const float> rows, std::size_t width) : rows_(rows), width_(width) {}
-  /// After draft `draft`, −1: after the text.
-  std::span<const float> operator[](std::int32_t draft) const {
-    return rows_.subspan(static_cast<std::size_t>(draft + 1) * width_, width_);
-  }
-
- private:
-  std::span<const float> rows_;
-  std::size_t width_;
-};
-
 /// Accepts along the model's likeliest tokens: the text is that of plain greedy decoding.
-Verdict follow_likeliest(const GeneratedText& text, const ModelLogits& model, TokenChooser& chooser);
+Verdict follow_likeliest(const GeneratedText& text, const DraftPredictions& model, TokenChooser& chooser);
 
 /// Speculative sampling (Leviathan et al., arXiv 2211.17192, algorithm 1) over several candidates that were
 /// drawn without putting back (Miao et al., "SpecInfer", arXiv 2305.09781; Jeon et al., "Recursive
@@ -42,13 +28,13 @@ Verdict follow_likeliest(const GeneratedText& text, const ModelLogits& model, To
 using Distribution = std::function<std::vector<double>(std::int32_t draft)>;
 Verdict verify(const DraftTree& drafts, const Distribution& model, const SequenceRng& rng,
                std::int64_t first);
-Verdict verify(const GeneratedText& text, const ModelLogits& model, TokenChooser& chooser);
+Verdict verify(const GeneratedText& text, const DraftPredictions& model, TokenChooser& chooser);
 
 /// The candidate, a way through the tree to a draft of the last depth, that is likeliest as a whole for the
 /// model, and the likeliest token after it: block by block the best of the heads' product, rescored by the
 /// model (Stern et al., arXiv 1811.03115, propose blocks so; Kim et al., arXiv 2404.09221, rescore the
 /// lattice of the heads' top-k; Qin et al., arXiv 2407.09722, choose tokens by their joint probability). It
 /// is not the text that plain decoding gives.
-Verdict best_candidate(const GeneratedText& text, const ModelLogits& model, TokenChooser& chooser);
+Verdict best_candidate(const GeneratedText& text, const DraftPredictions& model, TokenChooser& chooser);
 
 }  // namespace foretoken

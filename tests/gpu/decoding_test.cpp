@@ -289,14 +289,16 @@ TEST_CASE("greedy speculative text in bf16 on a GPU is the plain text, token by 
   const NamedHeads heads = GENERATE(from_range(every_kind_of_heads(2)));
   CAPTURE(heads.name);
   Device device({.kind = DeviceKind::cuda});
-  const auto texts = [&](int speculate) {
-    Decoder decoder(device.stream(), small_options(heads.mtp, DType::bf16));
+  const auto texts = [&](const TreeShape& drafts) {
+    DecoderOptions options = small_options(heads.mtp, DType::bf16);
+    options.branches = branches_of(drafts);
+    Decoder decoder(device.stream(), options);
     decoder.parameters().initialize(device.stream(), 5);
     std::vector<std::vector<std::int32_t>> prompts{{3, 1, 4, 1, 5, 9, 2, 6}, {5}, {200, 100}};
+    HeadDrafter drafter(decoder);
     Generator generator(
-        decoder,
-        {.sampling = {.temperature = 0}, .max_tokens = 150, .vocabulary = 257, .speculate = speculate},
-        prompts);
+        decoder, {.sampling = {.temperature = 0}, .max_tokens = 150, .vocabulary = 257, .drafts = drafts},
+        prompts, &drafter);
     while (generator.round([](std::size_t, std::span<const std::int32_t>) { return true; })) {
     }
     std::vector<std::vector<std::int32_t>> found;
@@ -304,6 +306,7 @@ TEST_CASE("greedy speculative text in bf16 on a GPU is the plain text, token by 
       found.emplace_back(generator.text(i).begin(), generator.text(i).end());
     return found;
   };
-  const auto plain = texts(0);
-  for (const int speculate : {1, 3, 5}) CHECK(texts(speculate) == plain);
+  const auto plain = texts({});
+  for (const TreeShape& drafts : {TreeShape{1}, {1, 1, 1}, {1, 1, 1, 1, 1}, {3, 2}, {2, 1, 2}})
+    CHECK(texts(drafts) == plain);
 }
