@@ -1,0 +1,155 @@
+// How deep is drafted, over rounds whose times and acceptance are made up.
+
+#include "model/generation/draft_length.h"
+
+#include <algorithm>
+#include <cmath>
+#include <map>
+
+#include "runtime/random.h"
+#include "tests/support/catch.h"
+
+using namespace foretoken;
+
+namespace {
+
+/// A model and what drafts for it, as a clock sees them.
+struct World {
+  double acceptance = 0.8;
+  double plain = 1;    // seconds of a round without drafts
+  double fixed = 0.2;  // what drafting adds at all
+  double each = 0.1;   // and for each draft
+  double noise = 0;    // up to so much longer, by chance
+  double load = 1;     // of the machine
+
+  double seconds(int depth) const { return load * (plain + (depth > 0 ? fixed : 0) + each * depth); }
+  double tokens(int depth) const {
+    double sum = 1;
+    for (int j = 1; j <= depth; ++j) sum += std::pow(acceptance, j);
+    return sum;
+  }
+  double rate(int depth) const { return tokens(depth) / seconds(depth); }
+  int best(int longest) const {
+    int best = 0;
+    for (int depth = 1; depth <= longest; ++depth)
+      if (rate(depth) > rate(best)) best = depth;
+    return best;
+  }
+};
+
+class Simulation {
+ public:
+  explicit Simulation(int longest, std::size_t texts = 1)
+      : texts_(texts), longest_(longest), length_(longest, [this] { return now_; }) {}
+
+  World world;
+  struct Result {
+    std::map<int, int> rounds;  // by depth
+    double tokens = 0, seconds = 0;
+    int usual() const {
+      return std::max_element(rounds.begin(), rounds.end(),
+                              [](const auto& a, const auto& b) { return a.second < b.second; })
+          ->first;
+    }
+  };
+  Result run(int rounds) {
+    Result result;
+    for (int i = 0; i < rounds; ++i) {
+      const double before = now_;
+      const int depth = length_.begin_round(texts_);
+      CHECK((depth >= 0 && depth <= longest_));
+      now_ += world.seconds(depth) * (1 + world.noise * uniform());
+      for (std::size_t text = 0; text < texts_; ++text) {
+        std::size_t accepted = 0;
+        while (static_cast<int>(accepted) < depth && uniform() < world.acceptance) ++accepted;
+        if (depth > 0) length_.learn(static_cast<std::size_t>(depth), accepted);
+        result.tokens += static_cast<double>(accepted + 1) / static_cast<double>(texts_);
+      }
+      length_.end_round();
+      ++result.rounds[depth];
+      result.seconds += now_ - before;
+    }
+    return result;
+  }
+  void set_texts(std::size_t texts) { texts_ = texts; }
+
+ private:
+  double uniform() { return rng_.uniform(next_++); }
+
+  std::size_t texts_;
+  int longest_;
+  double now_ = 0;
+  CounterRng rng_{1, "simulation"};
+  std::uint64_t next_ = 0;
+  DraftLength length_;
+};
+
+}  // namespace
+
+TEST_CASE("where no draft is accepted generation ends up plain and costs hardly more") {
+  Simulation simulation(8, GENERATE(1, 8));
+  simulation.world.acceptance = 0;
+  simulation.world.noise = GENERATE(0.0, 0.5);
+  const Simulation::Result first = simulation.run(200), later = simulation.run(2000);
+  CHECK(first.seconds < 1.1 * 200 * (1 + simulation.world.noise / 2));
+  CHECK(later.usual() == 0);
+  CHECK(later.rounds.at(0) > 1950);
+  CHECK(later.seconds < 1.02 * 2000 * (1 + simulation.world.noise / 2));
+}
+
+TEST_CASE("the depth comes to the one that gives the most tokens a second") {
+  struct Case {
+    double acceptance, fixed, each;
+  };
+  const auto [acceptance, fixed, each] =
+      GENERATE(Case{0.3, 0.1, 0.1}, Case{0.6, 0.1, 0.2}, Case{0.8, 0.2, 0.1}, Case{0.9, 0.1, 0.05},
+               Case{0.95, 0.7, 0.02}, Case{0.99, 0, 0.05}, Case{0.6, 0.6, 0.1}, Case{0.5, 0, 0.7});
+  Simulation simulation(8, GENERATE(1, 4));
+  simulation.world.acceptance = acceptance;
+  simulation.world.fixed = fixed;
+  simulation.world.each = each;
+  simulation.world.noise = GENERATE(0.0, 0.3);
+  simulation.run(300);
+  const Simulation::Result result = simulation.run(3000);
+  const World& world = simulation.world;
+  CAPTURE(acceptance, fixed, each, world.noise, result.usual(), world.best(8), result.rounds);
+  // Depths whose rates are near each other may take turns.
+  CHECK(world.rate(result.usual()) > 0.97 * world.rate(world.best(8)));
+  CHECK(result.tokens / result.seconds * (1 + world.noise / 2) > 0.94 * world.rate(world.best(8)));
+}
+
+TEST_CASE("the depth follows a text whose drafts become better or worse") {
+  Simulation simulation(8);
+  simulation.world.acceptance = 0;
+  simulation.run(3000);  // probes have become seldom
+  simulation.world.acceptance = 0.9;
+  simulation.run(1200);
+  Simulation::Result result = simulation.run(500);
+  CHECK(simulation.world.rate(result.usual()) > 0.95 * simulation.world.rate(simulation.world.best(8)));
+  simulation.world.acceptance = 0.1;
+  simulation.run(100);
+  result = simulation.run(500);
+  CHECK(result.usual() == simulation.world.best(8));
+}
+
+TEST_CASE("the depth follows the number of texts and the machine's load, which change all times") {
+  Simulation simulation(8, 8);
+  simulation.world.acceptance = 0.85;
+  simulation.run(400);
+  const double best = simulation.world.rate(simulation.world.best(8));
+  simulation.set_texts(3);
+  simulation.world.load = 0.5;
+  CHECK(simulation.world.rate(simulation.run(300).usual()) > 0.97 * 2 * best);
+  simulation.world.load = 3;  // with as many texts
+  simulation.run(300);
+  CHECK(simulation.world.rate(simulation.run(500).usual()) > 0.97 * best / 3);
+}
+
+TEST_CASE("a single depth is used or not, and none is no choice") {
+  Simulation one(1);
+  one.world.acceptance = 0.9;
+  one.run(100);
+  CHECK(one.run(300).usual() == 1);
+  Simulation none(0);
+  CHECK(none.run(100).rounds.at(0) == 100);
+}
