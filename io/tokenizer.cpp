@@ -45,9 +45,29 @@ std::string to_string(const TokenizerIdentity& identity) {
                      identity.vocab_size, identity.end_of_document);
 }
 
-std::unique_ptr<Tokenizer> make_tokenizer(std::string_view name) {
+namespace {
+
+std::unique_ptr<Tokenizer> find_tokenizer(std::string_view name) {
   if (name == "bytes") return std::make_unique<ByteTokenizer>();
+  return nullptr;
+}
+
+}  // namespace
+
+std::unique_ptr<Tokenizer> make_tokenizer(std::string_view name) {
+  if (auto tokenizer = find_tokenizer(name)) return tokenizer;
   throw UsageError("tokenizer \"{}\" does not exist; there is: bytes", name);
+}
+
+std::vector<std::int32_t> bytes_of_tokens(const TokenizerIdentity& identity) {
+  const auto tokenizer = find_tokenizer(identity.name);
+  if (!tokenizer || tokenizer->identity() != identity) return {};
+  std::vector<std::int32_t> bytes;
+  for (std::int32_t id = 0; id < identity.vocab_size; ++id)
+    bytes.push_back(id == identity.end_of_document
+                        ? 0
+                        : static_cast<std::int32_t>(tokenizer->decode(std::span(&id, 1)).size()));
+  return bytes;
 }
 
 }  // namespace foretoken

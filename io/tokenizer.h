@@ -39,4 +39,8 @@ class Tokenizer {
 /// UsageError for a name that does not exist, saying which do.
 std::unique_ptr<Tokenizer> make_tokenizer(std::string_view name);
 
+/// [V] bytes of the text that each token stands for, 0 for the end of a document. Empty where `identity` is
+/// of no tokenizer that exists here: datasets of foreign tokens can be trained on too.
+std::vector<std::int32_t> bytes_of_tokens(const TokenizerIdentity& identity);
+
 }  // namespace foretoken

@@ -35,6 +35,15 @@ TEST_CASE("the byte tokenizer's identity is what datasets in the world carry") {
   REQUIRE(identity == TokenizerIdentity{"bytes", "7616142adcc6254c5795ed877f813edd", 257, 256});
 }
 
+TEST_CASE("a byte is one byte, the end of a document none, and foreign tokens are not guessed") {
+  const TokenizerIdentity identity = make_tokenizer("bytes")->identity();
+  std::vector<std::int32_t> expected(257, 1);
+  expected[256] = 0;
+  REQUIRE(bytes_of_tokens(identity) == expected);
+  REQUIRE(bytes_of_tokens({"gpt2", "0", 50257, 50256}).empty());
+  REQUIRE(bytes_of_tokens({"bytes", "another digest", 257, 256}).empty());
+}
+
 TEST_CASE("ids outside of the vocabulary and unknown tokenizers are refused by name") {
   const auto tokenizer = make_tokenizer("bytes");
   expect_error<DataError>("id 257 is outside of the vocabulary of 257",
