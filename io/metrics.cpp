@@ -5,6 +5,7 @@
 #include <cmath>
 #include <cstring>
 #include <filesystem>
+#include <numbers>
 #include <optional>
 
 #include <fmt/chrono.h>
@@ -48,6 +49,17 @@ void put_heads(Json& object, const std::optional<HeadsMetrics>& heads) {
   put(object, "accepted_length", heads->accepted_length);
   put_all(heads->trunk_norms, 0, "trunk_norm");
   put_all(heads->trunk_cosines, 1, "trunk_cosine");
+}
+
+void put_free_running(Json& object, const std::optional<FreeRunningMetrics>& free) {
+  if (!free) return;
+  object["free_prompts"] = free->prompts;
+  object["free_tokens"] = free->tokens;
+  object["free_rounds"] = free->rounds;
+  for (std::size_t k = 1; k <= free->acceptance.size(); ++k)
+    put(object, fmt::format("free_{}_acceptance", depth_name(k)), free->acceptance[k - 1]);
+  put(object, "free_acceptance_rate", free->acceptance_rate);
+  put(object, "free_accepted_length", free->accepted_length);
 }
 
 void put_time(Json& object) {
@@ -111,10 +123,50 @@ std::string console_line(const StepMetrics& metrics) {
                      duration_in_words(metrics.seconds_left));
 }
 
+std::optional<double> EvaluationMetrics::bits_per_byte() const {
+  if (bytes == 0 || depth_losses.empty()) return std::nullopt;
+  return depth_losses.front() * static_cast<double>(tokens) /
+         (std::numbers::ln2 * static_cast<double>(bytes));
+}
+
 std::string console_line(const EvaluationMetrics& metrics) {
-  return fmt::format("evaluation at step {} | {}{} | {} rows | {}", metrics.step,
-                     losses_in_words(metrics.loss, metrics.depth_losses), heads_in_words(metrics.heads),
+  const std::optional<double> bits = metrics.bits_per_byte();
+  return fmt::format("evaluation at step {} | {}{}{} | {} rows | {}", metrics.step,
+                     losses_in_words(metrics.loss, metrics.depth_losses),
+                     bits ? fmt::format(" | {:.3f} bits/byte", *bits) : "", heads_in_words(metrics.heads),
                      metrics.rows, milliseconds_in_words(metrics.milliseconds));
+}
+
+std::string table(const EvaluationMetrics& metrics) {
+  const auto share = [](double value, int width) {
+    return fmt::format("{:>{}}", std::isnan(value) ? "-" : fmt::format("{:.3f}", value), width);
+  };
+  const auto& heads = metrics.heads;
+  const auto& free = metrics.free_running;
+  std::string text;
+  if (heads) text += fmt::format("{:29}acceptance of drafts\n", "");
+  text += fmt::format("{:6}{:>8}{:>12}", "depth", "loss", "perplexity");
+  if (heads) text += fmt::format("{:>17}", "teacher-forced");
+  if (free) text += fmt::format("{:>14}", "free-running");
+  for (std::size_t depth = 0; depth < metrics.depth_losses.size(); ++depth) {
+    const double loss = metrics.depth_losses[depth];
+    text += fmt::format("\n{:6}{:>8.4f}{:>12.3f}", depth_name(depth), loss, std::exp(loss));
+    if (depth > 0 && heads) text += share(heads->acceptance.at(depth - 1), 17);
+    if (depth > 0 && free) text += share(free->acceptance.at(depth - 1), 14);
+  }
+  if (heads) text += fmt::format("\n{:26}{:>17.3f}", "tokens a round", heads->accepted_length);
+  if (free) text += fmt::format("{:>14.3f}", free->accepted_length);
+
+  const std::optional<double> bits = metrics.bits_per_byte();
+  text += fmt::format("\n\nbits/byte  {}\ntext       {} rows, {} tokens",
+                      bits ? fmt::format("{:.4f}", *bits) : "not known: the tokenizer is not", metrics.rows,
+                      metrics.tokens);
+  if (bits) text += fmt::format(" of {} bytes", metrics.bytes);
+  text += fmt::format("; objective {:.4f}; {}", metrics.loss, milliseconds_in_words(metrics.milliseconds));
+  if (free)
+    text += fmt::format("\ndrafts     {} rounds over {} tokens after {} prompts, acceptance rate {:.3f}",
+                        free->rounds, free->tokens, free->prompts, free->acceptance_rate);
+  return text;
 }
 
 MetricsSink::MetricsSink(const std::string& path, std::function<void(const std::string&)> warn)
@@ -158,8 +210,16 @@ void MetricsSink::write(const EvaluationMetrics& metrics) {
   object["kind"] = "evaluation";
   object["step"] = metrics.step;
   put_losses(object, metrics.loss, metrics.depth_losses);
+  for (std::size_t depth = 0; depth < metrics.depth_losses.size(); ++depth)
+    put(object, depth_name(depth) + "_perplexity", std::exp(metrics.depth_losses[depth]));
   put_heads(object, metrics.heads);
+  put_free_running(object, metrics.free_running);
   object["rows"] = metrics.rows;
+  object["tokens"] = metrics.tokens;
+  if (const std::optional<double> bits = metrics.bits_per_byte()) {
+    object["bytes"] = metrics.bytes;
+    put(object, "bits_per_byte", *bits);
+  }
   put(object, "milliseconds", metrics.milliseconds);
   put_time(object);
   append(object.dump());

@@ -7,8 +7,11 @@
 //                        "samples_seen": 1920, "time": ...}
 // and, where a step measured them, "mtp1_acceptance": 0.41, "accepted_length": 1.41, "main_trunk_norm": 0.02,
 // "mtp1_trunk_norm": 0.006, "mtp1_trunk_cosine": 0.3.
-// An evaluation's line: {"kind": "evaluation", "step": 120, "loss": ..., "main_loss": ..., "rows": 64,
-//                        "mtp1_acceptance": ..., "accepted_length": ..., ...}
+// An evaluation's line: {"kind": "evaluation", "step": 120, "loss": ..., "main_loss": ..., "main_perplexity":
+//                        ..., "mtp1_acceptance": ..., "accepted_length": ..., "rows": 64, "tokens": 8130,
+//                        "bytes": 8101, "bits_per_byte": 2.1, ...}
+// and, where free-running drafts were measured, "free_prompts": 64, "free_tokens": 4096, "free_rounds": 2530,
+// "free_mtp1_acceptance": 0.4, "free_acceptance_rate": ..., "free_accepted_length": ....
 // A depth that a step did not train, or had no target for, has the loss NaN.
 // Where a run ends or stops: {"kind": "end", "step": 400, "seconds": 73.1, "peak_memory_bytes": 214958080,
 //                        "time": ...}
@@ -50,13 +53,34 @@ struct StepMetrics {
   std::optional<HeadsMetrics> heads;  // of steps that measure it
 };
 
+/// Drafts that went on from drafts, over text that the model wrote itself (launch/free_running.h).
+struct FreeRunningMetrics {
+  std::int64_t prompts = 0;
+  std::int64_t tokens = 0;  // written after them
+  std::int64_t rounds = 0;  // in which drafts were verified
+  std::vector<double>
+      acceptance;              // [D] of rounds, the share in which draft k, and so all before it, was kept
+  double acceptance_rate = 0;  // accepted / drafted
+  double accepted_length = 1;  // 1 + accepted / rounds: tokens of a round
+};
+
 struct EvaluationMetrics {
   std::int64_t step = 0;
   double loss = 0;
   std::vector<double> depth_losses;
   std::int64_t rows = 0;
+  std::int64_t tokens = 0;  // targets of the main loss
+  /// Of text that those stand for (bytes_of_tokens()); 0: not known.
+  std::int64_t bytes = 0;
   double milliseconds = 0;
-  std::optional<HeadsMetrics> heads;  // where there are heads
+  std::optional<HeadsMetrics> heads;  // where there are heads; their drafts are taken with the text given
+  std::optional<FreeRunningMetrics> free_running;
+
+  /// The main loss over all its targets in bits, per byte of their text: nats · tokens / (ln 2 · bytes). It
+  /// compares models of different tokenizers (Gao et al., "The Pile", arXiv 2101.00027, section 3.1). The
+  /// token that ends a document is a target and costs nats, but is no byte of text; a document's first token
+  /// has nothing before it, is no target and counts in neither. Nothing where bytes are not known.
+  std::optional<double> bits_per_byte() const;
 };
 
 /// Of one start of the program: a run that was resumed has several.
@@ -71,9 +95,19 @@ struct EndMetrics {
 /// 51s left"; of a step that measured heads, after the losses: "| accepted 1.41 tokens (0.410) | at the trunk
 /// mtp1 0.30 cos 0.12", the norm being over the main loss's
 std::string console_line(const StepMetrics& metrics);
-/// "evaluation at step 120 | loss 2.3456 | main 2.1000 mtp1 2.4000 | accepted 1.41 tokens (0.410) | 64 rows |
-/// 182 ms"
+/// "evaluation at step 120 | loss 2.3456 | main 2.1000 mtp1 2.4000 | 3.041 bits/byte | accepted 1.41 tokens
+/// (0.410) | 64 rows | 182 ms"
 std::string console_line(const EvaluationMetrics& metrics);
+
+/// All of an evaluation in lines for a person:
+///
+///                               acceptance of drafts
+///   depth     loss  perplexity  teacher-forced  free-running
+///   main    1.3863       4.000
+///   mtp1    1.7918       6.000           0.500         0.450
+///   tokens a round                       1.500         1.450
+///   ...
+std::string table(const EvaluationMetrics& metrics);
 
 /// "51s", "3m 20s", "2h 05m", "4d 03h"
 std::string duration_in_words(double seconds);

@@ -71,10 +71,19 @@ CLI::App* add_train(CLI::App& app, TrainFlags& into) {
 }
 
 CLI::App* add_evaluate(CLI::App& app, EvaluateArguments& into) {
-  CLI::App* command = app.add_subcommand("evaluate", "Report a checkpoint's losses on a dataset");
+  CLI::App* command = app.add_subcommand(
+      "evaluate", "Report a checkpoint's losses, and what drafts it accepts, on a dataset");
   command->add_option("PATH", into.path, "run (its newest checkpoint) or checkpoint")->required();
   command->add_option("--data", into.data, "token dataset (HDF5)")->required();
   command->add_option("--rows", into.rows, "rows to evaluate, 0: all")->check(CLI::NonNegativeNumber);
+  command
+      ->add_option("--free-running", into.free_running,
+                   "prompts cut from the rows, after which the model writes text greedily with drafts of all "
+                   "depths, 0: none")
+      ->check(CLI::NonNegativeNumber)
+      ->capture_default_str();
+  command->add_option("--metrics", into.metrics,
+                      "file to append the figures to, as a line of a run's metrics.jsonl");
   command->add_option("--set", into.sets, "section.key=value over the checkpoint's settings; may be repeated")
       ->take_all()
       ->allow_extra_args(false);

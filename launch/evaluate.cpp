@@ -1,11 +1,14 @@
 #include "launch/evaluate.h"
 
+#include <optional>
+
 #include <fmt/format.h>
 
 #include "launch/config_loader.h"
 #include "launch/config_validator.h"
 #include "launch/console.h"
 #include "launch/evaluation.h"
+#include "launch/free_running.h"
 #include "launch/ranks.h"
 #include "launch/resume.h"
 #include "parallel/shared_weights.h"
@@ -13,32 +16,55 @@
 
 namespace foretoken {
 
+namespace {
+
+/// The checkpoint's settings, on the ranks that there are.
+Config config_of(const EvaluateArguments& arguments, int ranks) {
+  Config config = settings_of(newest_readable(arguments.path));
+  config.data.path = arguments.data;
+  config.parallel.pp = 1;
+  config.parallel.dp = 0;
+  config.parallel.virtual_stages = 1;
+  config.parallel.schedule = "1f1b";
+  config.parallel.blocks_per_stage.clear();
+  config.train.global_batch = config.train.microbatch * ranks;
+  apply_sets(config, arguments.sets);
+  validate(config);
+  return config;
+}
+
+/// With the text given. The session, and its memory, ends with it.
+EvaluationMetrics teacher_forced(const EvaluateArguments& arguments, const Config& config,
+                                 const TokenDataset& dataset, MpiCommunicator& world, Console& console) {
+  Session session(world, config, resolve_grid(config, world.size()), Session::Purpose::evaluate);
+  const CheckpointInfo info =
+      load_checkpoint(arguments.path, config, to_string(dataset.tokenizer()),
+                      weight_pieces(session.model().parameters()), session.stream(), world, console);
+  session.model().parameters().round_weights(session.stream());
+  restore_objective(session.objective(), info, config);
+  check_replicas(session.stream(), session.model().parameters(), session.groups());
+  console.line(fmt::format("evaluate   {} at step {}, on {} ({})\n", arguments.path, info.step,
+                           arguments.data, to_string(session.grid())));
+  return Evaluation(session, dataset, arguments.rows).run(info.step);
+}
+
+}  // namespace
+
 int evaluate(const EvaluateArguments& arguments) {
   return static_cast<int>(run_on_ranks([&](MpiCommunicator& world) {
-    Config config = settings_of(newest_readable(arguments.path));
-    config.data.path = arguments.data;
-    config.parallel.pp = 1;
-    config.parallel.dp = 0;
-    config.parallel.virtual_stages = 1;
-    config.parallel.schedule = "1f1b";
-    config.parallel.blocks_per_stage.clear();
-    config.train.global_batch = config.train.microbatch * world.size();
-    apply_sets(config, arguments.sets);
-    validate(config);
-
+    const Config config = config_of(arguments, world.size());
     Console console(world.rank() == 0);
     const TokenDataset dataset(arguments.data);
     validate_vocabulary(config, dataset.tokenizer().vocab_size, arguments.data);
-    Session session(world, config, resolve_grid(config, world.size()), Session::Purpose::evaluate);
-    const CheckpointInfo info =
-        load_checkpoint(arguments.path, config, to_string(dataset.tokenizer()),
-                        weight_pieces(session.model().parameters()), session.stream(), world, console);
-    session.model().parameters().round_weights(session.stream());
-    restore_objective(session.objective(), info, config);
-    check_replicas(session.stream(), session.model().parameters(), session.groups());
-    console.line(fmt::format("evaluate   {} at step {}, on {} ({})", arguments.path, info.step,
-                             arguments.data, to_string(session.grid())));
-    console.line(console_line(Evaluation(session, dataset, arguments.rows).run(info.step)));
+    std::optional<MetricsSink> sink;
+    if (world.rank() == 0 && !arguments.metrics.empty())
+      sink.emplace(arguments.metrics, [&](const std::string& text) { console.warn(text); });
+    EvaluationMetrics metrics = teacher_forced(arguments, config, dataset, world, console);
+    if (config.mtp.depths > 0 && arguments.free_running > 0)
+      metrics.free_running =
+          free_running(arguments.path, config, dataset, metrics.rows, arguments.free_running, world);
+    console.line(table(metrics));
+    if (sink) sink->write(metrics);
     return ExitCode::done;
   }));
 }

@@ -28,6 +28,7 @@ class Evaluation {
  private:
   Session& session_;
   const TokenDataset& dataset_;
+  std::vector<std::int32_t> bytes_of_tokens_;  // empty where they are not known
   std::int64_t rows_;
   Executor executor_;
 };

@@ -1,6 +1,7 @@
 // Metrics: the console's line, the JSON lines, and what a resume does to them.
 #include "io/metrics.h"
 
+#include <cmath>
 #include <csignal>
 #include <filesystem>
 #include <fstream>
@@ -69,18 +70,61 @@ TEST_CASE("the console's line of a step") {
   StepMetrics apart = example();
   apart.heads_grad_norm = 0.126;
   CHECK_THAT(console_line(apart), foretoken::testing::contains("| grad 0.84 heads 0.13 | lr"));
-  EvaluationMetrics evaluation{120, 2.5, {2.1, 2.4}, 64, 9.126, {}};
+  EvaluationMetrics evaluation{
+      .step = 120, .loss = 2.5, .depth_losses = {2.1, 2.4}, .rows = 64, .milliseconds = 9.126};
   CHECK(console_line(evaluation) ==
         "evaluation at step 120 | loss 2.5000 | main 2.1000 mtp1 2.4000 | 64 rows | 9.13 ms");
+  evaluation.tokens = evaluation.bytes = 1000;
   evaluation.heads = HeadsMetrics{.acceptance = {0.41}, .accepted_length = 1.41};
   CHECK(console_line(evaluation) ==
-        "evaluation at step 120 | loss 2.5000 | main 2.1000 mtp1 2.4000 | accepted 1.41 tokens (0.410) | 64 "
-        "rows | "
-        "9.13 ms");
+        "evaluation at step 120 | loss 2.5000 | main 2.1000 mtp1 2.4000 | 3.030 bits/byte | accepted 1.41 "
+        "tokens (0.410) | 64 rows | 9.13 ms");
   CHECK_THAT(console_line(diagnosed()),
              foretoken::testing::contains(
                  " mtp2 2.6200 | accepted 1.61 tokens (0.410 0.200) | at the trunk mtp1 0.25 "
                  "cos 0.12 mtp2 0.50 cos -0.30 | grad "));
+}
+
+TEST_CASE("an evaluation as a table") {
+  EvaluationMetrics metrics{.step = 120,
+                            .loss = 2.5,
+                            .depth_losses = {std::log(4), std::log(6), std::log(300)},
+                            .rows = 64,
+                            .tokens = 1000,
+                            .bytes = 800,
+                            .milliseconds = 182};
+  CHECK(*metrics.bits_per_byte() == Approx(2.5));  // 2 bits a token, 1.25 tokens a byte
+  metrics.heads = HeadsMetrics{.acceptance = {0.5, std::numeric_limits<double>::quiet_NaN()},
+                               .accepted_length = 1.5,
+                               .trunk_norms = {},
+                               .trunk_cosines = {}};
+  metrics.free_running = FreeRunningMetrics{.prompts = 8,
+                                            .tokens = 512,
+                                            .rounds = 300,
+                                            .acceptance = {0.45, 0.2},
+                                            .acceptance_rate = 0.325,
+                                            .accepted_length = 1.65};
+  CHECK("\n" + table(metrics) == R"(
+                             acceptance of drafts
+depth     loss  perplexity   teacher-forced  free-running
+main    1.3863       4.000
+mtp1    1.7918       6.000            0.500         0.450
+mtp2    5.7038     300.000                -         0.200
+tokens a round                        1.500         1.650
+
+bits/byte  2.5000
+text       64 rows, 1000 tokens of 800 bytes; objective 2.5000; 182 ms
+drafts     300 rounds over 512 tokens after 8 prompts, acceptance rate 0.325)");
+  metrics.heads.reset();
+  metrics.free_running.reset();
+  metrics.depth_losses.resize(1);
+  metrics.bytes = 0;
+  CHECK("\n" + table(metrics) == R"(
+depth     loss  perplexity
+main    1.3863       4.000
+
+bits/byte  not known: the tokenizer is not
+text       64 rows, 1000 tokens; objective 2.5000; 182 ms)");
 }
 
 TEST_CASE("durations are told in the two largest units") {
@@ -99,10 +143,20 @@ TEST_CASE("a step becomes one line of JSON") {
   const std::filesystem::path path = folder / "metrics.jsonl";
   MetricsSink sink(path.string(), no_warning);
   sink.write(example());
-  sink.write(EvaluationMetrics{120, 2.5, {2.1, 2.4}, 64, 9, {}});
+  sink.write(
+      EvaluationMetrics{.step = 120, .loss = 2.5, .depth_losses = {2.1, 2.4}, .rows = 64, .milliseconds = 9});
   sink.write(diagnosed());
+  sink.write(EvaluationMetrics{.depth_losses = {std::log(4), 2},
+                               .tokens = 1000,
+                               .bytes = 800,
+                               .free_running = FreeRunningMetrics{.prompts = 8,
+                                                                  .tokens = 512,
+                                                                  .rounds = 300,
+                                                                  .acceptance = {0.45},
+                                                                  .acceptance_rate = 0.5,
+                                                                  .accepted_length = 1.45}});
   const auto lines = lines_of(path);  // flushed: read while the sink is open
-  REQUIRE(lines.size() == 3);
+  REQUIRE(lines.size() == 4);
   CHECK_FALSE(lines[0].contains("accepted_length"));
   CHECK(lines[2]["mtp2_weight"] == 0.1);
   CHECK(lines[2]["mtp1_acceptance"] == 0.41);
@@ -118,6 +172,14 @@ TEST_CASE("a step becomes one line of JSON") {
   CHECK(lines[0]["tokens_seen"] == 245760);
   CHECK(lines[1]["kind"] == "evaluation");
   CHECK(lines[1]["rows"] == 64);
+  CHECK_FALSE(lines[1].contains("bits_per_byte"));
+  CHECK_FALSE(lines[1].contains("free_rounds"));
+  CHECK(lines[3]["main_perplexity"].get<double>() == Approx(4));
+  CHECK(lines[3]["mtp1_perplexity"] == std::exp(2.0));
+  CHECK(lines[3]["bits_per_byte"].get<double>() == Approx(2.5));
+  CHECK(lines[3]["free_tokens"] == 512);
+  CHECK(lines[3]["free_mtp1_acceptance"] == 0.45);
+  CHECK(lines[3]["free_accepted_length"] == 1.45);
 }
 
 TEST_CASE("numbers that are not finite stay valid JSON and stay known") {

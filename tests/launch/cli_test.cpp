@@ -61,6 +61,8 @@ TEST_CASE("a bad command line is refused with the way to the help") {
   CHECK_THAT(refusal({"evaluate", "runs/x", "--data", "d.h5", "--rows", "-1"}), contains("--rows"));
   CHECK_THAT(refusal({"evaluate", "runs/x", "--data", "d.h5", "--set", "parallel.qq=1"}),
              StartsWith("--set parallel.qq=1: unknown key"));
+  CHECK_THAT(refusal({"evaluate", "runs/x", "--data", "d.h5", "--free-running", "-1"}),
+             contains("--free-running"));
   CHECK_THAT(refusal({"inspect"}), contains("PATH"));
   CHECK_THAT(refusal({"study"}), contains("SWEEP"));
   CHECK_THAT(refusal({"train", "--stop-after", "0"}), contains("--stop-after"));

@@ -1,0 +1,23 @@
+// Where free-running drafts begin: prompts cut from a dataset's rows.
+
+#include "launch/free_running.h"
+
+#include "tests/support/catch.h"
+#include "tests/support/temporary_folder.h"
+#include "tests/support/token_files.h"
+
+using namespace foretoken;
+
+TEST_CASE("prompts begin with rows spaced evenly and lie in one document") {
+  const TemporaryFolder folder;
+  // 20 tokens, 8, 1, 1, 30: documents begin at 0, 20, 28, 29, 30.
+  const std::vector<std::int64_t> lengths{20, 8, 1, 1, 30};
+  write_counting_dataset(folder / "data.h5", lengths, 100);
+  const TokenDataset dataset(folder / "data.h5");
+  using Prompts = std::vector<std::vector<std::int32_t>>;
+  CHECK(free_running_prompts(dataset, 6, 9, 3, 2) == Prompts{{0, 1}, {18}, {36, 37}});
+  // Rows 0 to 4 begin at 0, 6, …: 20 begins a document inside of row 3, 28 and 29 are documents without text.
+  CHECK(free_running_prompts(dataset, 6, 5, 9, 4) ==
+        Prompts{{0, 1, 2, 3}, {6, 7, 8, 9}, {12, 13, 14, 15}, {20, 21}, {24, 25, 26}});
+  CHECK(free_running_prompts(dataset, 28, 2, 2, 2) == Prompts{{0, 1}});
+}

@@ -1,0 +1,51 @@
+// foretoken evaluate as a person runs it.
+
+#include <fstream>
+
+#include <fmt/format.h>
+#include <nlohmann/json.hpp>
+
+#include "tests/support/catch.h"
+#include "tests/system/program.h"
+
+using namespace foretoken;
+using namespace foretoken::testing;
+
+TEST_CASE("evaluate prints a table, and writes a line of metrics that no layout changes") {
+  const TemporaryFolder folder;
+  const std::string run_path = (folder / "run").string(), file = (folder / "metrics.jsonl").string();
+  const Outcome trained =
+      run(fmt::format("{} {} --run-directory {} --set train.steps=60 --set optimizer.lr=0.02", program(),
+                      small_training(folder), run_path));
+  INFO(trained.output);
+  REQUIRE(trained.code == 0);
+  const std::string evaluate =
+      fmt::format("evaluate {} --data {} --rows 100 ", run_path, (folder / "data.h5").string());
+  for (const std::string& command : {program() + " " + evaluate, program_on(2) + " " + evaluate,
+                                     program_on(2) + " " + evaluate + "--set parallel.pp=2 "}) {
+    const Outcome outcome = run(command + "--metrics " + file);
+    INFO(outcome.output);
+    REQUIRE(outcome.code == 0);
+    CHECK_THAT(outcome.output, contains("  teacher-forced  free-running\nmain ") && contains("\nmtp2 ") &&
+                                   contains("\nbits/byte  ") && contains(" after 64 prompts, "));
+  }
+  std::vector<nlohmann::json> lines;
+  std::ifstream metrics(file);
+  for (std::string line; std::getline(metrics, line);) lines.push_back(nlohmann::json::parse(line));
+  REQUIRE(lines.size() == 3);
+  CHECK(lines[0]["free_mtp1_acceptance"] > 0.1);
+  for (const nlohmann::json& line : lines) {
+    for (const char* key : {"tokens", "bytes", "free_tokens", "free_rounds", "free_mtp1_acceptance",
+                            "free_mtp2_acceptance", "free_accepted_length"})
+      CHECK(line[key] == lines[0][key]);
+    CHECK(line["bits_per_byte"].get<double>() ==
+          Approx(lines[0]["bits_per_byte"].get<double>()).epsilon(1e-5));
+  }
+
+  const Outcome without = run(program() + " " + evaluate + "--free-running 0");
+  CHECK(without.code == 0);
+  CHECK(without.output.find("free-running") == std::string::npos);
+  const Outcome refused = run(program() + " " + evaluate + "--metrics /nowhere/m.jsonl");
+  CHECK(refused.code == 3);
+  CHECK_THAT(refused.output, contains("metrics: /nowhere/m.jsonl: cannot be opened"));
+}
