@@ -164,7 +164,10 @@ CLI::App* add_generate(CLI::App& app, GenerateFlags& flags) {
       "Speculation leaves the text's distribution as it is, at temperature 0 the text. With auto the same "
       "seed\n"
       "may give another text at other temperatures, since time decides how deep to draft.\n"
-      "\nExample:\n  foretoken generate runs/first --prompt \"Once upon\" --speculate 3");
+      "Under mpirun the model is spread over the ranks, for one that a device does not hold; the text is the "
+      "same.\n"
+      "\nExample:\n  foretoken generate runs/first --prompt \"Once upon\" --speculate 3"
+      "\n  mpirun -n 4 foretoken generate runs/large --prompt \"Once upon\"");
   return command;
 }
 

@@ -1,6 +1,7 @@
 #include "launch/free_running.h"
 
 #include <algorithm>
+#include <optional>
 
 #include "launch/resume.h"
 #include "launch/session.h"
@@ -91,13 +92,17 @@ FreeRunningMetrics free_running(const std::string& path, const Config& config, c
   Config own = config;
   own.train.deterministic = true;  // nothing is chosen by timing, so that a tie of tokens falls one way
   Device device(resolve_device(own, world));
+  const int stages = config.parallel.pp, pipelines = world.size() / stages;
+  std::optional<TrunkPipeline> pipeline;
+  if (stages > 1) pipeline.emplace(world, device.stream(), decoding_layout(config.model, config.mtp, stages));
   Decoder decoder(device.stream(), {.model = config.model,
                                     .mtp = config.mtp,
                                     .dtype = compute_dtype(own, device.stream().device()),
                                     .sequences = batch,
                                     .positions = std::min(config.model.max_position_embeddings,
                                                           prompt_tokens + new_tokens + depths),
-                                    .logits = batch * (1 + depths)});
+                                    .logits = batch * (1 + depths),
+                                    .pipeline = pipeline ? &*pipeline : nullptr});
   Console silent(false);  // what there is to warn of was said when the losses were computed
   load_checkpoint(path, config, to_string(dataset.tokenizer()), weight_pieces(decoder.parameters()),
                   device.stream(), world, silent);
@@ -110,11 +115,17 @@ FreeRunningMetrics free_running(const std::string& path, const Config& config, c
                                   .drafts = TreeShape(static_cast<std::size_t>(depths), 1)};
   Counts counts;
   counts.drafts.accepted_at.resize(static_cast<std::size_t>(depths));
-  for (std::int64_t first = batch * world.rank(); first < std::ssize(all); first += batch * world.size())
-    run_batch(decoder, options,
-              std::span(all).subspan(static_cast<std::size_t>(first),
-                                     static_cast<std::size_t>(std::min(batch, std::ssize(all) - first))),
-              new_tokens, counts);
+  if (pipeline && !pipeline->is_last()) {
+    decoder.follow();
+  } else {
+    for (std::int64_t first = batch * (world.rank() / stages); first < std::ssize(all);
+         first += batch * pipelines)
+      run_batch(decoder, options,
+                std::span(all).subspan(static_cast<std::size_t>(first),
+                                       static_cast<std::size_t>(std::min(batch, std::ssize(all) - first))),
+                new_tokens, counts);
+    decoder.dismiss();
+  }
   sum_over_ranks(counts, world);
   return metrics_of(counts, std::ssize(all));
 }

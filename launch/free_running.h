@@ -25,9 +25,10 @@ std::vector<std::vector<std::int32_t>> free_running_prompts(const TokenDataset& 
                                                             std::int64_t rows, std::int64_t count,
                                                             std::int64_t tokens);
 
-/// Every rank loads the whole model of the checkpoint at `path` and takes a share of `prompts` prompts,
-/// always in the same batches: what is counted does not depend on the number of ranks. Collective over the
-/// world; every rank gets the result. The config is the checkpoint's, with at least one depth.
+/// With the model of the checkpoint at `path`: every `parallel.pp` neighbouring ranks spread it over
+/// themselves and take a share of `prompts` prompts, always in the same batches, so that what is counted does
+/// not depend on the layout. Collective over the world; every rank gets the result. The config is the
+/// checkpoint's, with at least one depth.
 FreeRunningMetrics free_running(const std::string& path, const Config& config, const TokenDataset& dataset,
                                 std::int64_t rows, std::int64_t prompts, MpiCommunicator& world);
 

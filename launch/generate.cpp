@@ -66,14 +66,15 @@ struct Model {
   Model(const std::string& from, const GenerateArguments& arguments)
       : path(from), checkpoint(newest_readable(from)), config(config_of(checkpoint, arguments)) {}
   const std::string& tokens() const { return checkpoint.info().tokenizer; }
-  void plan(Stream& stream, DecoderOptions shape, bool heads) {
+  void plan(Stream& stream, DecoderOptions shape, const MtpConfig& heads, TrunkPipeline* pipeline = nullptr) {
     shape.model = config.model;
-    if (heads) shape.mtp = config.mtp;
+    shape.mtp = heads;
+    shape.pipeline = pipeline;
     shape.dtype = compute_dtype(config, stream.device());
     decoder.emplace(stream, shape);
   }
-  void load(Stream& stream, MpiCommunicator& world, Console& console) {
-    load_checkpoint(path, config, tokens(), weight_pieces(decoder->parameters()), stream, world, console);
+  void load(Stream& stream, Communicator& ranks, Console& console) {
+    load_checkpoint(path, config, tokens(), weight_pieces(decoder->parameters()), stream, ranks, console);
     decoder->parameters().round_weights(stream);
   }
 };
@@ -118,8 +119,8 @@ void report(std::int64_t tokens, double seconds, double first_token, const Specu
 
 ExitCode run(const GenerateArguments& arguments, const std::vector<std::string>& prompts,
              MpiCommunicator& world) {
-  if (world.size() > 1) throw UsageError("generate: runs on one rank, found {}", world.size());
-  Console console(true);
+  const bool writes = world.rank() == 0;
+  Console console(writes);
   Model model(arguments.path, arguments);
   std::optional<Model> draft_model;
   if (!arguments.draft_path.empty()) {
@@ -146,10 +147,20 @@ ExitCode run(const GenerateArguments& arguments, const std::vector<std::string>&
                                                    static_cast<std::int64_t>(longest) + arguments.max_tokens),
                              .branches = branches_of(drafts),
                              .logits = sequences * (1 + drafts_in(drafts))};
-  model.plan(stream, shape, !draft_model && !drafts.empty());
+  const MtpConfig heads = draft_model || drafts.empty() ? MtpConfig{} : model.config.mtp;
+  std::optional<TrunkPipeline> pipeline;
+  if (world.size() > 1)
+    pipeline.emplace(world, stream, decoding_layout(model.config.model, heads, world.size()));
+  model.plan(stream, shape, heads, pipeline ? &*pipeline : nullptr);
+  const auto writer = world.split(writes ? 0 : -1, 0, "rank 0");
+  if (!writes) {
+    model.load(stream, world, console);
+    model.decoder->follow();
+    return ExitCode::done;
+  }
   std::unique_ptr<Drafter> drafter;
   if (draft_model) {
-    draft_model->plan(stream, shape, false);
+    draft_model->plan(stream, shape, {});
     drafter = std::make_unique<ModelDrafter>(*draft_model->decoder, identity.vocab_size);
   } else if (!drafts.empty()) {
     drafter = std::make_unique<HeadDrafter>(*model.decoder);
@@ -167,7 +178,7 @@ ExitCode run(const GenerateArguments& arguments, const std::vector<std::string>&
                        .keep_best = arguments.parallel_candidates > 0},
                       std::move(tokens), drafter.get(), length ? &*length : nullptr);
   model.load(stream, world, console);
-  if (draft_model) draft_model->load(stream, world, console);
+  if (draft_model) draft_model->load(stream, *writer, console);
 
   Transcript transcript(prompts.size(), arguments.stops);
   const auto take = [&](std::size_t sequence, std::span<const std::int32_t> added) {
@@ -181,6 +192,7 @@ ExitCode run(const GenerateArguments& arguments, const std::vector<std::string>&
     for (std::size_t i = 0; i < prompts.size(); ++i)
       if (generator.finished(i)) transcript.end(i);
   }
+  model.decoder->dismiss();
   report(generator.new_tokens(), seconds_since(start), first_token, generator.statistics());
   return ExitCode::done;
 }

@@ -1,5 +1,6 @@
 #pragma once
-// foretoken generate: text after prompts, from a checkpoint of any layout, on one rank.
+// foretoken generate: text after prompts, from a checkpoint of any layout. On several ranks the
+// model is spread over all of them (model/generation/trunk_pipeline.h), and rank 0 writes.
 
 #include <cstdint>
 #include <string>

@@ -21,20 +21,27 @@ CachedBlock::Scratch CachedBlock::plan_scratch(Arena& arena, const ModelConfig& 
 }
 
 CachedBlock::CachedBlock(const ModelConfig& config, const Parameters& parameters, const std::string& prefix,
-                         Arena& arena, DType dtype, std::int64_t sequences, std::int64_t places)
+                         Arena& arena, DType dtype, std::int64_t sequences, std::int64_t places,
+                         Block::Part part)
     : eps_(config.rms_norm_eps),
       heads_{.query = config.num_attention_heads,
              .key_value = config.num_key_value_heads,
              .dim = config.head_dim},
-      weight_(Block::weights(parameters, parameters.weights(), prefix)),
-      cache_(arena.tensor(dtype, {sequences, places, 2 * heads_.key_value * heads_.dim})) {}
+      weight_(Block::weights(parameters, parameters.weights(), prefix, part)) {
+  if (part != Block::Part::mlp)
+    cache_ = arena.tensor(dtype, {sequences, places, 2 * heads_.key_value * heads_.dim});
+}
 
 void CachedBlock::forward(const CachedRows& rows, const Tensor& x, const Scratch& scratch) const {
+  if (weight_.qkv.defined()) attend(rows, x, scratch);
+  if (weight_.down.defined()) run_mlp(rows, x, scratch);
+}
+
+void CachedBlock::attend(const CachedRows& rows, const Tensor& x, const Scratch& scratch) const {
   Stream& stream = rows.stream;
   const std::int64_t n = rows.count();
   const Tensor normed = scratch.normed.rows(0, n), rstd = scratch.rstd.rows(0, n),
-               qkv = scratch.qkv.rows(0, n), attention = scratch.attention.rows(0, n),
-               gated = scratch.gated.rows(0, n);
+               qkv = scratch.qkv.rows(0, n), attention = scratch.attention.rows(0, n);
   rms_norm_forward(stream, {.x = x, .weight = weight_.norm1, .eps = eps_, .out = {normed}, .rstd = rstd});
   linear_forward(stream, {.x = normed, .weight = weight_.qkv, .out = qkv});
   rope(stream, {.qkv = qkv.view({1, n, qkv.shape[1]}),
@@ -53,6 +60,13 @@ void CachedBlock::forward(const CachedRows& rows, const Tensor& x, const Scratch
                             .cache = cache_,
                             .out = attention});
   linear_forward(stream, {.x = attention, .weight = weight_.o, .residual = x, .out = x});
+}
+
+void CachedBlock::run_mlp(const CachedRows& rows, const Tensor& x, const Scratch& scratch) const {
+  Stream& stream = rows.stream;
+  const std::int64_t n = rows.count();
+  const Tensor normed = scratch.normed.rows(0, n), rstd = scratch.rstd.rows(0, n),
+               gated = scratch.gated.rows(0, n);
   rms_norm_forward(stream, {.x = x, .weight = weight_.norm2, .eps = eps_, .out = {normed}, .rstd = rstd});
   linear_swiglu_forward(
       stream,

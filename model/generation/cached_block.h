@@ -30,19 +30,23 @@ class CachedBlock {
   };
   static Scratch plan_scratch(Arena& arena, const ModelConfig& config, DType dtype, std::int64_t rows);
 
-  /// Its cache, [S, P, 2·NKV·HS], comes from the arena; P: places of a sequence.
+  /// The cache of its attention, [S, P, 2·NKV·HS], comes from the arena; P: places of a sequence.
   CachedBlock(const ModelConfig& config, const Parameters& parameters, const std::string& prefix,
-              Arena& arena, DType dtype, std::int64_t sequences, std::int64_t places);
+              Arena& arena, DType dtype, std::int64_t sequences, std::int64_t places,
+              Block::Part part = Block::Part::whole);
 
   /// x [N, C] = the block of x; the rows' keys and values go into the cache.
   void forward(const CachedRows& rows, const Tensor& x, const Scratch& scratch) const;
   const Tensor& cache() const { return cache_; }
 
  private:
+  void attend(const CachedRows& rows, const Tensor& x, const Scratch& scratch) const;
+  void run_mlp(const CachedRows& rows, const Tensor& x, const Scratch& scratch) const;
+
   double eps_;
   AttentionHeads heads_;
-  Block::Weights weight_;
-  Tensor cache_;
+  Block::Weights weight_;  // undefined what its part does not have
+  Tensor cache_;           // likewise
 };
 
 }  // namespace foretoken

@@ -28,29 +28,43 @@ Decoder::Decoder(Stream& stream, const DecoderOptions& options)
   const std::int64_t s = options_.sequences, p = cells(), r = options_.rows, c = model.hidden_size;
   if (s * p > std::int64_t{1} << 31)
     throw UsageError("decoder: {} sequences of {} positions, at most 2^31 places are numbered", s, p);
-  const DType dtype = options_.dtype;
-  parameters_ =
-      std::make_unique<Parameters>(arena_, Parameters::Buffers{.weights = dtype, .gradients = false},
-                                   units_of(model, options_.mtp, one_stage(model), 0), 128);
-  rope_ = make_rope_tables(stream_, arena_, model, options_.positions, dtype);
-  table_ = parameters_->weight(embedding_name);
-  norm_ = parameters_->weight(final_norm_name);
-  output_ = parameters_->weight(output_matrix_name(model));
-  for (std::int64_t layer = 0; layer < model.num_hidden_layers; ++layer)
-    blocks_.emplace_back(model, *parameters_, block_prefix(layer), arena_, dtype, s, p);
-  scratch_ = CachedBlock::plan_scratch(arena_, model, dtype, r);
+  plan_trunk();
+  scratch_ = CachedBlock::plan_scratch(arena_, model, options_.dtype, r);
   index_ = arena_.tensor(DType::i32, {4, r});
   if (options_.branches > 0) paths_ = arena_.tensor(DType::i32, {r, options_.branches});
-  x_ = arena_.tensor(dtype, {r, c});
-  gathered_ = arena_.tensor(dtype, {options_.logits, c});
-  logits_ = arena_.tensor(DType::f32, {options_.logits, model.vocab_size});
-  likeliest_ = arena_.tensor(DType::i32, {options_.logits});
-  states_.push_back(arena_.tensor(dtype, {s, p, c}));
-  if (options_.mtp.depths > 0) plan_heads();
+  x_ = arena_.tensor(options_.dtype, {r, c});
+  if (is_last()) plan_last();
   arena_.seal();
+  host_arena_.seal();
+}
+
+void Decoder::plan_trunk() {
+  const ModelConfig& model = options_.model;
+  const TrunkPipeline* pipeline = options_.pipeline;
+  const ModelLayout layout = pipeline ? pipeline->layout() : one_stage(model);
+  const int stage = pipeline ? pipeline->stage() : 0;
+  parameters_ =
+      std::make_unique<Parameters>(arena_, Parameters::Buffers{.weights = options_.dtype, .gradients = false},
+                                   units_of(model, options_.mtp, layout, stage), 128);
+  rope_ = make_rope_tables(stream_, arena_, model, options_.positions, options_.dtype);
+  if (is_first() || (is_last() && last_stage_embeds(model, options_.mtp)))
+    table_ = parameters_->weight(embedding_name);
+  for (const auto& [layer, part] : layout.blocks_of(stage))
+    blocks_.emplace_back(model, *parameters_, block_prefix(layer), arena_, options_.dtype, options_.sequences,
+                         cells(), part);
+}
+
+void Decoder::plan_last() {
+  const std::int64_t c = options_.model.hidden_size, v = options_.model.vocab_size;
+  norm_ = parameters_->weight(final_norm_name);
+  output_ = parameters_->weight(output_matrix_name(options_.model));
+  gathered_ = arena_.tensor(options_.dtype, {options_.logits, c});
+  logits_ = arena_.tensor(DType::f32, {options_.logits, v});
+  likeliest_ = arena_.tensor(DType::i32, {options_.logits});
   host_logits_ = host_arena_.tensor(logits_.dtype, logits_.shape);
   host_likeliest_ = host_arena_.tensor(likeliest_.dtype, likeliest_.shape);
-  host_arena_.seal();
+  states_.push_back(arena_.tensor(options_.dtype, {options_.sequences, cells(), c}));
+  if (options_.mtp.depths > 0) plan_heads();
 }
 
 void Decoder::plan_heads() {
@@ -127,6 +141,7 @@ void Decoder::forward(int level, std::span<const Row> rows, Input input) {
 
 void Decoder::forward_part(int level, std::span<const Row> rows, Input input) {
   const std::size_t n = rows.size();
+  if (level == 0) tell(rows);
   host_index_.resize(4 * n);
   for (std::size_t i = 0; i < n; ++i) {
     const Row& row = rows[i];
@@ -146,12 +161,15 @@ void Decoder::forward_part(int level, std::span<const Row> rows, Input input) {
                           .rope_cos = rope_.cos,
                           .rope_sin = rope_.sin};
   const std::int64_t reach = cached.paths.defined() ? cached.paths.shape[1] : 0;
+  TrunkPipeline* pipeline = level == 0 ? options_.pipeline : nullptr;
+  if (pipeline) pipeline->receive(x_.rows(0, count));
   enqueue(Work::forward, level, count, 2 * reach + static_cast<std::int64_t>(input), [&] {
     if (level == 0)
       run_trunk(cached);
     else
       run_head(cached, level, input);
   });
+  if (pipeline) pipeline->send(x_.rows(0, count));
 }
 
 void Decoder::enqueue(Work work, int level, std::int64_t rows, std::int64_t variant,
@@ -179,6 +197,7 @@ Tensor Decoder::put_paths(std::span<const Row> rows) {
 
 void Decoder::settle(std::span<const Move> moves) {
   if (moves.empty()) return;
+  tell(moves);
   const auto m = static_cast<std::int64_t>(moves.size());
   if (2 * m > index_.elements())
     throw DefectError("decoder: {} moves, planned for {}", m, index_.elements() / 2);
@@ -194,20 +213,21 @@ void Decoder::settle(std::span<const Move> moves) {
   const auto move = [&](const Tensor& cache) {
     cache_move(stream_, {.from = index_.flat(0, m), .to = index_.flat(m, m), .cache = cache});
   };
-  for (const CachedBlock& block : blocks_) move(block.cache());
-  move(states(0));
+  for (const CachedBlock& block : blocks_)
+    if (block.cache().defined()) move(block.cache());
+  if (is_last()) move(states(0));
   if (last_input_.defined()) move(last_input_);
 }
 
 void Decoder::run_trunk(const CachedRows& rows) {
   const Tensor x = x_.rows(0, rows.count());
-  look_up(table_, index_.flat(0, rows.count()), x);
+  if (is_first()) look_up(table_, index_.flat(0, rows.count()), x);
   for (const CachedBlock& block : blocks_) {
     if (last_input_.defined() && &block == &blocks_.back())
       cache_store(stream_, {.x = {x}, .cells = rows.cells, .cache = last_input_});
     block.forward(rows, x, scratch_);
   }
-  keep(rows, 0, x);
+  if (is_last()) keep(rows, 0, x);
 }
 
 void Decoder::run_head(const CachedRows& rows, int level, Input input) {
@@ -286,11 +306,18 @@ Tensor Decoder::run_output(int level, std::int64_t m) {
   return logits_.rows(0, m);
 }
 
+void Decoder::synchronize() {
+  if (options_.pipeline)
+    options_.pipeline->synchronize();
+  else
+    stream_.synchronize();
+}
+
 std::span<const float> Decoder::logits(int level, std::span<const Place> places) {
   const std::int64_t m = send_places(level, places);
   const Tensor host = host_logits_.rows(0, m);
   enqueue(Work::logits, level, m, 0, [&] { copy(stream_, run_output(level, m), host); });
-  stream_.synchronize();
+  synchronize();
   return host.span<float>();
 }
 
@@ -303,7 +330,7 @@ std::span<const std::int32_t> Decoder::argmax(int level, std::span<const Place> 
     foretoken::argmax(stream_, {.x = run_output(level, m), .count = vocabulary, .out = likeliest});
     copy(stream_, likeliest, host);
   });
-  stream_.synchronize();
+  synchronize();
   const std::span<const std::int32_t> tokens = host.span<std::int32_t>();
   for (std::size_t i = 0; i < tokens.size(); ++i)
     if (tokens[i] < 0)

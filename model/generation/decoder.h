@@ -11,6 +11,9 @@
 // A text may also go on in several ways at once. Rows of such a tree are kept in cells of their sequence that
 // their giver chooses, past those of the text, and name the cells of their ancestors; settle() makes one
 // branch the text.
+//
+// The trunk may be spread over ranks (model/generation/trunk_pipeline.h). All of the above is then said to
+// the decoder of the last stage; the others follow().
 
 #include <cstdint>
 #include <functional>
@@ -20,6 +23,7 @@
 #include <vector>
 
 #include "model/generation/cached_block.h"
+#include "model/generation/trunk_pipeline.h"
 #include "model/heads/mtp_module.h"
 #include "model/heads/prediction_heads.h"
 #include "model/rope_tables.h"
@@ -33,10 +37,11 @@ struct DecoderOptions {
   MtpConfig mtp;             // with no depths for plain generation
   DType dtype = DType::f32;  // of activations, caches, and the weights that layers compute with
   std::int64_t sequences = 1;
-  std::int64_t positions = 0;  // of a sequence, at most
-  std::int64_t branches = 0;   // cells of a sequence beyond its positions, for rows of trees
-  std::int64_t rows = 512;     // that are computed together; calls with more go in parts
-  std::int64_t logits = 1;     // rows of logits that are asked for together, at most
+  std::int64_t positions = 0;         // of a sequence, at most
+  std::int64_t branches = 0;          // cells of a sequence beyond its positions, for rows of trees
+  std::int64_t rows = 512;            // that are computed together; calls with more go in parts
+  std::int64_t logits = 1;            // rows of logits that are asked for together, at most
+  TrunkPipeline* pipeline = nullptr;  // of which it is a stage, with the other options the same on all ranks
 };
 
 class Decoder {
@@ -73,6 +78,11 @@ class Decoder {
   /// level, and of what it takes in the row's position. A sequence's rows are given in ascending order.
   void forward(int level, std::span<const Row> rows, Input input = Input::previous_level);
 
+  /// Of a pipeline's stages but the last: computes what the last one's decoder does, until that is dismissed.
+  void follow();
+  /// Of the last stage: nothing more will come. Without a pipeline there is nothing to do.
+  void dismiss();
+
   /// [places, V] on the host, until the next call: logits of the token level + 1 after each place, whose row
   /// was computed. Of a tree's row the place is its cell.
   std::span<const float> logits(int level, std::span<const Place> places);
@@ -95,7 +105,16 @@ class Decoder {
     CachedBlock block;
     Tensor norm;  // [C]
   };
+  bool is_first() const { return !options_.pipeline || options_.pipeline->is_first(); }
+  bool is_last() const { return !options_.pipeline || options_.pipeline->is_last(); }
+  void plan_trunk();
+  /// What comes after the trunk.
+  void plan_last();
   void plan_heads();
+  /// To the other stages, where this is the last one of a pipeline.
+  void tell(std::span<const Row> rows);
+  void tell(std::span<const Move> moves);
+  void synchronize();
   std::int64_t cells() const { return options_.positions + options_.branches; }
   void check(const char* what, int level, const Place& place, std::int64_t positions) const;
   void check(const Row& row, int level, Input input) const;

@@ -155,7 +155,7 @@ TEST_CASE("losses and bits per byte are those of the logits, over every token wi
         Approx(nats[0] / std::log(2.0) / static_cast<double>(bytes)).epsilon(1e-5));
 }
 
-TEST_CASE("free-running acceptance is counted as the whole model counts it, on any number of ranks",
+TEST_CASE("free-running acceptance is counted as the whole model counts it, in every layout",
           "[ranks1][ranks2][ranks4]") {
   MpiCommunicator& world = multi_rank::world();
   const TrainingLab lab(world);
@@ -171,16 +171,19 @@ TEST_CASE("free-running acceptance is counted as the whole model counts it, on a
     WholeModel model(lab.path(kind), config, data, 20);
     for (const auto& prompt : prompts) count_rounds(model, prompt, 2, 8, counts);
 
-    const FreeRunningMetrics metrics = free_running(lab.path(kind), config, data, 60, 20, world);
-    CHECK(metrics.prompts == std::ssize(prompts));
-    CHECK(metrics.tokens == counts.tokens);
-    CHECK(metrics.rounds == counts.rounds);
     const auto rounds = static_cast<double>(counts.rounds);
     const auto first = static_cast<double>(counts.accepted_at[0]),
                second = static_cast<double>(counts.accepted_at[1]);
-    CHECK(metrics.acceptance == std::vector<double>{first / rounds, second / rounds});
-    CHECK(metrics.acceptance_rate == Approx((first + second) / (2 * rounds)));
-    CHECK(metrics.accepted_length == Approx(1 + (first + second) / rounds));
+    for (int pp = 1; pp <= world.size(); pp *= 2) {
+      const Config spread = lab.config(sets + Sets{"parallel.pp=" + std::to_string(pp)});
+      const FreeRunningMetrics metrics = free_running(lab.path(kind), spread, data, 60, 20, world);
+      CHECK(metrics.prompts == std::ssize(prompts));
+      CHECK(metrics.tokens == counts.tokens);
+      CHECK(metrics.rounds == counts.rounds);
+      CHECK(metrics.acceptance == std::vector<double>{first / rounds, second / rounds});
+      CHECK(metrics.acceptance_rate == Approx((first + second) / (2 * rounds)));
+      CHECK(metrics.accepted_length == Approx(1 + (first + second) / rounds));
+    }
     CHECK(first > 0);
     CHECK(first < rounds);
   }

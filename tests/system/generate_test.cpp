@@ -116,6 +116,31 @@ TEST_CASE("the same seed gives the same text, and texts end before a stop text")
         whole.substr(0, whole.find("repeat")) + "\n");
 }
 
+TEST_CASE("a model spread over ranks writes the text of one, and errors end all ranks") {
+  const Trained model;
+  const auto spread = [&](int ranks, const std::string& arguments) {
+    return run(fmt::format("{} generate {} --device cpu {}", program_on(ranks), model.run_path, arguments));
+  };
+  const std::string sampled = both + "--max-tokens 30 --speculate 3 --seed 2",
+                    by_model = both + "--max-tokens 30 --temperature 0 --draft " + model.run_path;
+  CHECK_THAT(spread(2, sampled).output, contains(model.text(sampled)));
+  CHECK_THAT(spread(4, sampled).output, contains(model.text(sampled)));
+  CHECK_THAT(spread(2, by_model).output, contains(model.text(by_model)));
+
+  const Outcome too_many = spread(10, "--prompt x");
+  CHECK(too_many.code == 2);
+  CHECK_THAT(
+      too_many.output,
+      contains("[rank 0] partition: pp 10 × v 1 = 10 stages need at least 4.5 layers, the model has 4"));
+  const Outcome unreadable = spread(2, "--prompt-file /nowhere.txt");
+  CHECK(unreadable.code == 3);
+  CHECK_THAT(unreadable.output, contains("generate: /nowhere.txt: cannot be read"));
+  const Outcome too_long = spread(2, "--prompt " + std::string(2048, 'x'));
+  CHECK(too_long.code == 2);
+  CHECK_THAT(too_long.output,
+             contains("[rank 0] generate: prompt 1 has 2048 tokens, but the model has 2048"));
+}
+
 TEST_CASE("generate without prediction heads says so and goes on plainly") {
   const Trained model("--set mtp.depths=0");
   const Outcome outcome = run(model.command("--prompt line --max-tokens 5 --speculate 2"));

@@ -1,0 +1,62 @@
+#pragma once
+// Texts written by a model that is spread over a pipeline of ranks, beside those that it writes whole.
+
+#include "model/generation/generator.h"
+#include "tests/support/catch.h"
+#include "tests/support/tiny_model.h"
+
+namespace foretoken::testing {
+
+struct Spread {
+  MtpConfig mtp;
+  bool tied = false;
+  DType dtype = DType::f32;
+  SamplingOptions sampling;
+  TreeShape drafts;
+  int stages = 1;
+};
+
+/// What a decoder writes after prompts, one of which is longer than the rows that it computes together.
+inline std::vector<std::vector<std::int32_t>> texts_by(Decoder& decoder, const Spread& spread) {
+  const std::vector<std::vector<std::int32_t>> prompts{
+      {3, 1, 4, 1, 5, 9, 2, 6, 5, 3, 5}, {5}, {3, 5, 8, 9, 7, 9, 3}};
+  HeadDrafter drafter(decoder);
+  Generator generator(
+      decoder,
+      {.sampling = spread.sampling, .seed = 3, .max_tokens = 20, .vocabulary = 11, .drafts = spread.drafts},
+      prompts, spread.drafts.empty() ? nullptr : &drafter);
+  while (generator.round([](std::size_t, std::span<const std::int32_t>) { return true; })) {
+  }
+  std::vector<std::vector<std::int32_t>> texts;
+  for (std::size_t i = 0; i < prompts.size(); ++i)
+    texts.emplace_back(generator.text(i).begin(), generator.text(i).end());
+  return texts;
+}
+
+/// Pipelines of neighbouring ranks write the same text, each beside the others.
+inline void check_spread(MpiCommunicator& world, Stream& stream, const Spread& spread) {
+  DecoderOptions options{.model = tiny_model(),
+                         .mtp = spread.mtp,
+                         .dtype = spread.dtype,
+                         .sequences = 3,
+                         .positions = 40,
+                         .branches = branches_of(spread.drafts),
+                         .rows = 7,
+                         .logits = 3 * (1 + drafts_in(spread.drafts))};
+  options.model.num_hidden_layers = 5;  // some stages begin or end inside one
+  options.model.tie_word_embeddings = spread.tied;
+  TrunkPipeline pipeline(world, stream, decoding_layout(options.model, spread.mtp, spread.stages));
+  Decoder whole(stream, options);
+  options.pipeline = &pipeline;
+  Decoder stage(stream, options);
+  for (Decoder* decoder : {&whole, &stage}) {
+    decoder->parameters().initialize(stream, 11);
+    decoder->parameters().round_weights(stream);
+  }
+  if (!pipeline.is_last()) return stage.follow();
+  const auto texts = texts_by(stage, spread);
+  stage.dismiss();
+  CHECK(texts == texts_by(whole, spread));
+}
+
+}  // namespace foretoken::testing
