@@ -1,5 +1,6 @@
 #include "runtime/operators/dispatch.h"
 #include "runtime/operators/elementwise.h"
+#include "runtime/operators/few_rows_cpu.h"
 #include "runtime/operators/gemm_cpu.h"
 #include "runtime/operators/linear.h"
 
@@ -21,6 +22,16 @@ struct Dims {
 void linear_forward(Stream& stream, const LinearForward& op) {
   const auto [n, i, o] = Dims(op.x, op.weight);
   const bool residual = op.residual.defined();
+  if (n <= few_rows)
+    return with_floating("linear_forward", op.x.dtype, [&, n = n, i = i, o = o]<class T>() {
+      few_rows_product<T>(stream, {.n = n,
+                                   .o = o,
+                                   .k = i,
+                                   .x = op.x.as<T>(),
+                                   .w = op.weight.as<T>(),
+                                   .out = op.out.as<T>(),
+                                   .addend = residual ? op.residual.as<T>() : nullptr});
+    });
   if (residual && op.residual.data != op.out.data) cpu::copy(stream, op.residual, op.out);
   with_floating("linear_forward", op.x.dtype, [&, n = n, i = i, o = o]<class T>() {
     gemm<T>(stream, {.transpose_b = Transpose::yes,

@@ -211,6 +211,55 @@ TEST_CASE("rows of a branch of a tree get what they would get as the text, and b
   for (int level = 1; level <= 3; ++level) CHECK(pair.run(level, {{0, known, known + 5}}) == "");
 }
 
+TEST_CASE("on the CPU logits have the same bits for rows alone, together, and on a branch") {
+  TestStream stream{2};
+  ModelConfig model = tiny_model();
+  model.hidden_size = 40;
+  model.head_dim = 10;
+  model.intermediate_size = 72;
+  model.vocab_size = 53;
+  Decoder decoder(stream, {.model = model, .sequences = 2, .positions = 40, .branches = 9, .logits = 24});
+  decoder.parameters().initialize(stream, 3);
+  const auto token = [](std::int32_t t) { return t * t * 7 % 53; };
+  const auto run = [&](const std::vector<Decoder::Row>& rows) {
+    std::vector<Decoder::Place> places;
+    for (const Decoder::Row& row : rows)
+      places.push_back({row.place.sequence, row.branch.empty() ? row.place.position : row.branch.front()});
+    decoder.forward(0, rows);
+    const std::span<const float> logits = decoder.logits(0, places);
+    return std::vector<float>(logits.begin(), logits.end());
+  };
+  std::vector<float> alone;
+  for (std::int32_t t = 0; t < 24; ++t) {
+    const std::vector<float> one = run({{{0, t}, token(t)}});
+    alone.insert(alone.end(), one.begin(), one.end());
+  }
+  for (const std::int32_t together : {2, 3, 5, 24}) {
+    CAPTURE(together);
+    std::vector<float> found;
+    for (std::int32_t t = 0; t < 24; t += together) {
+      std::vector<Decoder::Row> rows;
+      for (std::int32_t i = t; i < std::min(t + together, 24); ++i) rows.push_back({{1, i}, token(i)});
+      const std::vector<float> some = run(rows);
+      found.insert(found.end(), some.begin(), some.end());
+    }
+    CHECK(found == alone);
+  }
+  // Positions 20 to 23 again, in cells 30 and on, beside drafts of other tokens in their own.
+  std::vector<std::vector<std::int32_t>> branches;
+  std::vector<Decoder::Row> rows;
+  for (std::int32_t t = 20; t < 24; ++t) {
+    branches.emplace_back();
+    for (std::int32_t back = t; back >= 20; --back) branches.back().push_back(back + 10);
+  }
+  for (std::int32_t t = 20; t < 24; ++t) rows.push_back({{1, t}, (token(t) + 1) % 53});
+  for (std::int32_t t = 20; t < 24; ++t)
+    rows.push_back({{1, t}, token(t), branches[static_cast<std::size_t>(t) - 20]});
+  const std::vector<float> both = run(rows);
+  CHECK(std::vector<float>(both.begin() + 4 * 53, both.end()) ==
+        std::vector<float>(alone.begin() + 20 * 53, alone.end()));
+}
+
 TEST_CASE("a decoder refuses rows that it has no place for") {
   Pair pair({.depths = 1}, false, 512);
   const auto forward = [&](int level, Decoder::Row row) { pair.decoder.forward(level, std::span(&row, 1)); };

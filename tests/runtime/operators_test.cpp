@@ -69,6 +69,38 @@ TEST_CASE("linear backward matches finite differences, with and without a residu
   CHECK(gradient_mismatch(loss, w, dw) == "");
 }
 
+TEST_CASE("what a row of a linear layer gives has the same bits however many rows it comes with") {
+  Arena arena(DeviceKind::cpu);
+  const DType dtype = GENERATE(DType::f32, DType::f64);
+  TestStream stream(GENERATE(1, 3));
+  struct Case {
+    std::int64_t in, out;
+  };
+  const auto [in, out] = GENERATE(Case{128, 384}, Case{352, 257}, Case{7, 3}, Case{33, 70}, Case{1024, 96});
+  constexpr std::int64_t most = 64;
+  CAPTURE(name_of(dtype), in, out);
+  const Tensor x = arena.tensor(dtype, {most, in}), w = arena.tensor(dtype, {out, in}),
+               residual = arena.tensor(dtype, {most, out}), alone = arena.tensor(dtype, {most, out}),
+               together = arena.tensor(dtype, {most, out});
+  fill_normal(x, "x");
+  fill_normal(w, "w");
+  fill_normal(residual, "residual");
+  const auto run = [&](std::int64_t rows, const Tensor& result) {
+    for (std::int64_t i = 0; i < most; i += rows) {
+      const std::int64_t n = std::min(rows, most - i);
+      linear_forward(
+          stream,
+          {.x = x.rows(i, n), .weight = w, .residual = residual.rows(i, n), .out = result.rows(i, n)});
+    }
+  };
+  run(1, alone);
+  for (const std::int64_t rows : {2, 3, 4, 5, 7, 9, 16, 31, 64}) {
+    poison(together);
+    run(rows, together);
+    CHECK(mismatch(together, alone, 0, 0) == "");
+  }
+}
+
 TEST_CASE("a linear layer's weight gradient accumulates, or begins with the bits that zeros would give") {
   Bench bench;
   const Tensor x = bench.normal("x", {5, 3}), dout = bench.normal("dout", {5, 4});

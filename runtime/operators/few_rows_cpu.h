@@ -1,0 +1,142 @@
+#pragma once
+// out[n,o] = x[n,k] · W[o,k]ᵀ for the few rows of a decoding step. A BLAS picks its kernel by the sizes, and
+// a row's last bits with it; here what a row gives depends on that row and on W alone. So tokens that are
+// verified together get the logits that each would get by itself, and ties are broken alike.
+//
+// Every sum goes over k in vectors, one element of each lane after another, and over the lanes in a tree: the
+// same for every tile. A tile has as many sums as a vector has lanes, so that one transposition adds up all
+// of them: 1 row by 16 outputs, 2 by 8 or 4 by 4.
+
+#if defined(__AVX__)
+#include <immintrin.h>
+#endif
+
+#include <algorithm>
+
+#include "runtime/operators/tile_product_cpu.h"
+#include "runtime/stream.h"
+
+namespace foretoken::cpu {
+
+/// Above it a BLAS's products are worth more than their last bits.
+inline constexpr std::int64_t few_rows = 256;
+
+template <class T>
+struct FewRows {
+  std::int64_t n, o, k;
+  const T* x;
+  const T* w;
+  T* out;           // [n, o] =
+  const T* addend;  // [n, o], added; may be out; null: nothing
+};
+
+/// a · b + c, rounded once wherever the processor can: left to a compiler, that is so in one tile and not in
+/// another.
+template <class T>
+typename VectorOf<T>::type multiply_add(typename VectorOf<T>::type a, typename VectorOf<T>::type b,
+                                        typename VectorOf<T>::type c) {
+#if defined(__AVX512F__)
+  if constexpr (sizeof(T) == 4) return _mm512_fmadd_ps(a, b, c);
+  if constexpr (sizeof(T) == 8) return _mm512_fmadd_pd(a, b, c);
+#elif defined(__AVX__) && defined(__FMA__)
+  if constexpr (sizeof(T) == 4) return _mm256_fmadd_ps(a, b, c);
+  if constexpr (sizeof(T) == 8) return _mm256_fmadd_pd(a, b, c);
+#else
+  return a * b + c;
+#endif
+}
+
+/// Adds up lanes: of 2·left vectors the first `left` get the halves of two, i and i + left, interleaved,
+/// until element i of x[0] is the sum of what was x[i].
+template <int left, class V, int n>
+[[gnu::always_inline]] inline void add_up_lanes(V (&x)[n]) {
+  [&]<int... l>(std::integer_sequence<int, l...>) {
+    unrolled<left>([&](auto i) {
+      x[i] = __builtin_shufflevector(x[i], x[i + left], (l / 2 + l % 2 * n)...) +
+             __builtin_shufflevector(x[i], x[i + left], (n / 2 + l / 2 + l % 2 * n)...);
+    });
+  }
+  (std::make_integer_sequence<int, n>{});
+  if constexpr (left > 1) add_up_lanes<left / 2>(x);
+}
+
+/// The first `count` of them, zeros after.
+template <class T>
+typename VectorOf<T>::type load_some(const T* from, std::int64_t count) {
+  typename VectorOf<T>::type value = {};
+  for (std::int64_t i = 0; i < count; ++i) value[i] = from[i];
+  return value;
+}
+
+/// Rows [i, i + Rows) by lanes / Rows outputs from j on; rows that are not there and outputs from `end` on
+/// are not stored.
+template <int Rows, class T>
+void few_rows_tile(const FewRows<T>& op, std::int64_t i, std::int64_t j, std::int64_t end) {
+  using V = typename VectorOf<T>::type;
+  constexpr int n = lanes<T>, outputs = n / Rows;
+  const std::int64_t whole = op.k - op.k % n;
+  const T *x[Rows], *w[outputs];
+  unrolled<Rows>([&](auto r) { x[r] = op.x + std::min<std::int64_t>(i + r, op.n - 1) * op.k; });
+  unrolled<outputs>([&](auto c) { w[c] = op.w + std::min<std::int64_t>(j + c, end - 1) * op.k; });
+  V sum[n] = {};
+  const auto add = [&](const auto& load, std::int64_t p) __attribute__((always_inline)) {
+    V row[Rows];
+    unrolled<Rows>([&](auto r) { row[r] = load(x[r] + p); });
+    unrolled<outputs>([&](auto c) {
+      const V column = load(w[c] + p);
+      unrolled<Rows>(
+          [&](auto r) { sum[r * outputs + c] = multiply_add<T>(row[r], column, sum[r * outputs + c]); });
+    });
+  };
+  for (std::int64_t p = 0; p < whole; p += n)
+    add(
+        [](const T* from) {
+          V value;
+          std::memcpy(&value, from, sizeof(V));
+          return value;
+        },
+        p);
+  if (whole < op.k) add([&](const T* from) { return load_some(from, op.k - whole); }, whole);
+  add_up_lanes<n / 2>(sum);
+  T sums[n];
+  std::memcpy(sums, &sum[0], sizeof(V));
+  unrolled<Rows>([&](auto r) {
+    if (i + r >= op.n) return;
+    const std::int64_t at = (i + r) * op.o + j;
+    T* of_row = sums + r * outputs;
+    const std::int64_t count = std::min<std::int64_t>(outputs, end - j);
+    if (op.addend)
+      for (std::int64_t c = 0; c < count; ++c) of_row[c] += op.addend[at + c];
+    if (count == outputs)
+      std::memcpy(op.out + at, of_row, outputs * sizeof(T));
+    else
+      for (std::int64_t c = 0; c < count; ++c) op.out[at + c] = of_row[c];
+  });
+}
+
+/// Outputs [j, end) of Rows rows.
+template <int Rows, class T>
+void few_rows_block(const FewRows<T>& op, std::int64_t i, std::int64_t j, std::int64_t end) {
+  for (; j < end; j += lanes<T> / Rows) few_rows_tile<Rows>(op, i, j, end);
+}
+
+template <class T>
+void few_rows_product(Stream& stream, const FewRows<T>& op) {
+  constexpr std::int64_t worth_a_thread = 1 << 20;  // products, some tens of microseconds
+  constexpr std::int64_t block = 64;  // outputs whose rows of W stay near while all rows of x meet them
+  const std::int64_t grain =
+      std::max<std::int64_t>(1, worth_a_thread / (block * std::max<std::int64_t>(op.n * op.k, 1)));
+  const auto blocks = [&](std::int64_t begin, std::int64_t last) {
+    for (std::int64_t j = begin * block; j < last * block; j += block) {
+      const std::int64_t end = std::min(j + block, op.o);
+      std::int64_t i = 0;
+      if constexpr (lanes<T> >= 4)
+        for (; i + 2 < op.n; i += 4) few_rows_block<4>(op, i, j, end);
+      for (; i + 1 < op.n; i += 2) few_rows_block<2>(op, i, j, end);
+      for (; i < op.n; ++i) few_rows_block<1>(op, i, j, end);
+    }
+  };
+  stream.threads().parallel_for((op.o + block - 1) / block, grain, blocks);
+}
+
+}  // namespace foretoken::cpu
