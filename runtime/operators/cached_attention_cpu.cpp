@@ -7,6 +7,7 @@
 #include "runtime/operators/cached_attention.h"
 #include "runtime/operators/dispatch.h"
 #include "runtime/operators/vector_math.h"
+#include "runtime/operators/vectors_cpu.h"
 
 namespace foretoken::cpu {
 
@@ -20,38 +21,88 @@ struct Keys {
     const std::int64_t back = count - 1 - position;
     return back < reach ? path[back] : position;
   }
+  /// of[j] = where the row of position u + j begins; past the last position that one's.
+  template <int n, class T>
+  void find(const T* rows, std::int64_t stride, std::int64_t u, const T* (&of)[n]) const {
+    if (u + n <= count - reach)
+      unrolled<n>([&](auto j) { of[j] = rows + (u + j) * stride; });
+    else
+      unrolled<n>([&](auto j) { of[j] = rows + place(std::min<std::int64_t>(u + j, count - 1)) * stride; });
+  }
 };
+
+/// scores[u] = (q · k_u) · scale, a vector of keys at a time; those past the last are as the last.
+template <class T>
+void score_keys(const T* q, const T* k, const Keys& keys, std::int64_t stride, std::int64_t dim, T scale,
+                T* scores) {
+  using V = typename VectorOf<T>::type;
+  constexpr int n = lanes<T>;
+  const std::int64_t whole = dim - dim % n;
+  for (std::int64_t u = 0; u < keys.count; u += n) {
+    const T* key[n];
+    keys.find(k, stride, u, key);
+    V sum[n] = {};
+    for (std::int64_t i = 0; i < whole; i += n) {
+      const V part = load_vector(q + i);
+      unrolled<n>([&](auto j) { sum[j] = multiply_add<T>(part, load_vector(key[j] + i), sum[j]); });
+    }
+    if (whole < dim) {
+      const V part = load_some(q + whole, dim - whole);
+      unrolled<n>(
+          [&](auto j) { sum[j] = multiply_add<T>(part, load_some(key[j] + whole, dim - whole), sum[j]); });
+    }
+    add_up_lanes<n / 2>(sum);
+    sum[0] *= scale;
+    std::memcpy(scores + u, &sum[0], sizeof(V));
+  }
+}
+
+/// out = Σᵤ weights[u] · v_u, four keys side by side; weights past the last key are 0.
+template <class T>
+void add_values(const T* weights, const T* v, const Keys& keys, std::int64_t stride, std::int64_t dim,
+                T* out) {
+  using V = typename VectorOf<T>::type;
+  constexpr int n = lanes<T>, together = 4;
+  for (std::int64_t i = 0; i < dim; i += n) {
+    const std::int64_t width = std::min<std::int64_t>(n, dim - i);
+    V sum[together] = {};
+    for (std::int64_t u = 0; u < keys.count; u += together) {
+      const T* value[together];
+      keys.find(v + i, stride, u, value);
+      unrolled<together>([&](auto j) {
+        const V part = width == n ? load_vector(value[j]) : load_some(value[j], width);
+        sum[j] = multiply_add<T>(part, V{} + weights[u + j], sum[j]);
+      });
+    }
+    const V all = (sum[0] + sum[1]) + (sum[2] + sum[3]);
+    std::memcpy(out + i, &all, static_cast<std::size_t>(width) * sizeof(T));
+  }
+}
 
 /// One head of one row; keys and values begin at k and v, `stride` apart.
 template <class T>
 void attend(const T* q, const T* k, const T* v, const Keys& keys, std::int64_t stride, std::int64_t dim,
             T* out) {
   thread_local std::vector<T> scores;
-  scores.resize(static_cast<std::size_t>(keys.count));
-  const T scale = T(1 / std::sqrt(static_cast<double>(dim)));
-  T largest = -std::numeric_limits<T>::infinity();
+  scores.resize(static_cast<std::size_t>(padded<T>(keys.count)) + lanes<T>);
+  score_keys(q, k, keys, stride, dim, T(1 / std::sqrt(static_cast<double>(dim))), scores.data());
+  T largest = -std::numeric_limits<T>::infinity(), sum = 0;
+#pragma omp simd reduction(max : largest)
   for (std::int64_t u = 0; u < keys.count; ++u) {
-    const T* key = k + keys.place(u) * stride;
-    T product = 0;
-#pragma omp simd reduction(+ : product)
-    for (std::int64_t i = 0; i < dim; ++i) product += q[i] * key[i];
-    scores[static_cast<std::size_t>(u)] = product * scale;
-    largest = std::max(largest, product * scale);
+    const T score = scores[static_cast<std::size_t>(u)];
+    largest = score > largest ? score : largest;
   }
-  T sum = 0;
 #pragma omp simd reduction(+ : sum)
   for (std::int64_t u = 0; u < keys.count; ++u) {
     T& score = scores[static_cast<std::size_t>(u)];
     score = exp(score - largest);
     sum += score;
   }
-  std::fill_n(out, dim, T(0));
-  for (std::int64_t u = 0; u < keys.count; ++u) {
-    const T weight = scores[static_cast<std::size_t>(u)] / sum;
-    const T* value = v + keys.place(u) * stride;
+  const T scale = 1 / sum;
 #pragma omp simd
-    for (std::int64_t i = 0; i < dim; ++i) out[i] += weight * value[i];
-  }
+  for (std::int64_t u = 0; u < keys.count; ++u) scores[static_cast<std::size_t>(u)] *= scale;
+  std::fill(scores.begin() + keys.count, scores.end(), T(0));
+  add_values(scores.data(), v, keys, stride, dim, out);
 }
 
 }  // namespace
@@ -90,9 +141,15 @@ void cached_attention(Stream& stream, const CachedAttention& op) {
     return Keys{op.positions.as<std::int32_t>()[row] + 1, reach, op.paths.as<std::int32_t>() + row * reach};
   };
   with_floating("cached_attention", op.qkv.dtype, [&]<class T>() {
-    stream.threads().parallel_for(n * h.query, 1, [&](std::int64_t begin, std::int64_t end) {
+    // Few keys take less time than another thread takes to wake.
+    constexpr std::int64_t worth_a_thread = 1 << 20;  // products
+    std::int64_t all = 0;
+    for (std::int64_t row = 0; row < n; ++row) all += keys_of(row).count;
+    const std::int64_t grain = worth_a_thread * n / (2 * h.dim * std::max<std::int64_t>(all, 1)) + 1;
+    // Head by head: the rows of a sequence meet the same keys.
+    stream.threads().parallel_for(n * h.query, grain, [&](std::int64_t begin, std::int64_t end) {
       for (std::int64_t i = begin; i < end; ++i) {
-        const std::int64_t row = i / h.query, head = i % h.query, kv_head = head / (h.query / h.key_value);
+        const std::int64_t row = i % n, head = i / n, kv_head = head / (h.query / h.key_value);
         const std::int64_t cell = op.cells.as<std::int32_t>()[row];
         const T* keys = op.cache.as<T>() + cell / places * places * width + kv_head * h.dim;
         attend(op.qkv.as<T>() + row * qkv_width + head * h.dim, keys, keys + h.key_value * h.dim,

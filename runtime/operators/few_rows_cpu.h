@@ -7,13 +7,9 @@
 // same for every tile. A tile has as many sums as a vector has lanes, so that one transposition adds up all
 // of them: 1 row by 16 outputs, 2 by 8 or 4 by 4.
 
-#if defined(__AVX__)
-#include <immintrin.h>
-#endif
-
 #include <algorithm>
 
-#include "runtime/operators/tile_product_cpu.h"
+#include "runtime/operators/vectors_cpu.h"
 #include "runtime/stream.h"
 
 namespace foretoken::cpu {
@@ -29,44 +25,6 @@ struct FewRows {
   T* out;           // [n, o] =
   const T* addend;  // [n, o], added; may be out; null: nothing
 };
-
-/// a · b + c, rounded once wherever the processor can: left to a compiler, that is so in one tile and not in
-/// another.
-template <class T>
-typename VectorOf<T>::type multiply_add(typename VectorOf<T>::type a, typename VectorOf<T>::type b,
-                                        typename VectorOf<T>::type c) {
-#if defined(__AVX512F__)
-  if constexpr (sizeof(T) == 4) return _mm512_fmadd_ps(a, b, c);
-  if constexpr (sizeof(T) == 8) return _mm512_fmadd_pd(a, b, c);
-#elif defined(__AVX__) && defined(__FMA__)
-  if constexpr (sizeof(T) == 4) return _mm256_fmadd_ps(a, b, c);
-  if constexpr (sizeof(T) == 8) return _mm256_fmadd_pd(a, b, c);
-#else
-  return a * b + c;
-#endif
-}
-
-/// Adds up lanes: of 2·left vectors the first `left` get the halves of two, i and i + left, interleaved,
-/// until element i of x[0] is the sum of what was x[i].
-template <int left, class V, int n>
-[[gnu::always_inline]] inline void add_up_lanes(V (&x)[n]) {
-  [&]<int... l>(std::integer_sequence<int, l...>) {
-    unrolled<left>([&](auto i) {
-      x[i] = __builtin_shufflevector(x[i], x[i + left], (l / 2 + l % 2 * n)...) +
-             __builtin_shufflevector(x[i], x[i + left], (n / 2 + l / 2 + l % 2 * n)...);
-    });
-  }
-  (std::make_integer_sequence<int, n>{});
-  if constexpr (left > 1) add_up_lanes<left / 2>(x);
-}
-
-/// The first `count` of them, zeros after.
-template <class T>
-typename VectorOf<T>::type load_some(const T* from, std::int64_t count) {
-  typename VectorOf<T>::type value = {};
-  for (std::int64_t i = 0; i < count; ++i) value[i] = from[i];
-  return value;
-}
 
 /// Rows [i, i + Rows) by lanes / Rows outputs from j on; rows that are not there and outputs from `end` on
 /// are not stored.
@@ -88,14 +46,7 @@ void few_rows_tile(const FewRows<T>& op, std::int64_t i, std::int64_t j, std::in
           [&](auto r) { sum[r * outputs + c] = multiply_add<T>(row[r], column, sum[r * outputs + c]); });
     });
   };
-  for (std::int64_t p = 0; p < whole; p += n)
-    add(
-        [](const T* from) {
-          V value;
-          std::memcpy(&value, from, sizeof(V));
-          return value;
-        },
-        p);
+  for (std::int64_t p = 0; p < whole; p += n) add([](const T* from) { return load_vector(from); }, p);
   if (whole < op.k) add([&](const T* from) { return load_some(from, op.k - whole); }, whole);
   add_up_lanes<n / 2>(sum);
   T sums[n];
