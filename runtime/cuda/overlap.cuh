@@ -21,21 +21,28 @@ __device__ __forceinline__ void wait_for_earlier_work() {
   asm volatile("griddepcontrol.wait;" ::: "memory");
 }
 
-/// In clusters of `cluster` blocks along x.
+struct Blocks {
+  dim3 grid;
+  int threads = 0;
+  unsigned cluster = 1;    // blocks of a cluster, along x
+  std::size_t shared = 0;  // bytes of dynamic shared memory
+};
+
 template <class... Parameters, class... Arguments>
-void launch_overlapped(cudaStream_t stream, void (*kernel)(Parameters...), dim3 grid, int threads,
-                       unsigned cluster, const Arguments&... arguments) {
+void launch_overlapped(cudaStream_t stream, void (*kernel)(Parameters...), const Blocks& blocks,
+                       const Arguments&... arguments) {
   cudaLaunchAttribute attributes[2]{};
   attributes[0].id = cudaLaunchAttributeProgrammaticStreamSerialization;
   attributes[0].val.programmaticStreamSerializationAllowed = 1;
   attributes[1].id = cudaLaunchAttributeClusterDimension;
-  attributes[1].val.clusterDim = {cluster, 1, 1};
+  attributes[1].val.clusterDim = {blocks.cluster, 1, 1};
   cudaLaunchConfig_t config{};
-  config.gridDim = grid;
-  config.blockDim = dim3(static_cast<unsigned>(threads));
+  config.gridDim = blocks.grid;
+  config.blockDim = dim3(static_cast<unsigned>(blocks.threads));
+  config.dynamicSmemBytes = blocks.shared;
   config.stream = stream;
   config.attrs = attributes;
-  config.numAttrs = cluster > 1 ? 2 : 1;
+  config.numAttrs = blocks.cluster > 1 ? 2 : 1;
   check(cudaLaunchKernelEx(&config, kernel, Parameters(arguments)...), "launch");
 }
 

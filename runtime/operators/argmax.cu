@@ -1,5 +1,5 @@
 #include "runtime/cuda/context.h"
-#include "runtime/cuda/device.cuh"
+#include "runtime/cuda/overlap.cuh"
 #include "runtime/operators/argmax.h"
 
 namespace foretoken::cuda {
@@ -29,8 +29,10 @@ struct Best {
 /// A block owns a row, a thread packs of N of its elements.
 template <int N>
 __global__ void __launch_bounds__(threads)
-    find(const float* __restrict__ x, std::int64_t stride, int count, std::int32_t* __restrict__ out) {
+    find(const float* x, std::int64_t stride, int count, std::int32_t* out) {
   __shared__ Best shared[warps];
+  let_next_begin();
+  wait_for_earlier_work();
   const float* row = x + static_cast<std::int64_t>(blockIdx.x) * stride;
   Best best;
   for (int first = static_cast<int>(threadIdx.x) * N; first < count; first += threads * N) {
@@ -56,13 +58,9 @@ void argmax(Stream& stream, const Argmax& op) {
   if (n == 0) return;
   const auto* x = op.x.as<float>();
   auto* out = op.out.as<std::int32_t>();
-  const auto blocks = static_cast<unsigned>(n);
-  const cudaStream_t on = stream.cuda().stream();
-  if (packs<4>(stride, x))
-    find<4><<<blocks, threads, 0, on>>>(x, stride, static_cast<int>(op.count), out);
-  else
-    find<1><<<blocks, threads, 0, on>>>(x, stride, static_cast<int>(op.count), out);
-  check_launch("argmax");
+  launch_overlapped(stream.cuda().stream(), packs<4>(stride, x) ? find<4> : find<1>,
+                    {.grid = dim3(static_cast<unsigned>(n)), .threads = threads}, x, stride,
+                    static_cast<int>(op.count), out);
 }
 
 }  // namespace foretoken::cuda

@@ -2,7 +2,7 @@
 #include <cmath>
 
 #include "runtime/cuda/context.h"
-#include "runtime/cuda/device.cuh"
+#include "runtime/cuda/overlap.cuh"
 #include "runtime/operators/cached_attention.h"
 
 namespace foretoken::cuda {
@@ -13,9 +13,10 @@ constexpr int store_threads = 128;
 
 /// A block owns a row.
 template <class T, int N>
-__global__ void store_rows(const T* __restrict__ x, std::int64_t stride,
-                           const std::int32_t* __restrict__ cells, T* __restrict__ cache,
+__global__ void store_rows(const T* x, std::int64_t stride, const std::int32_t* cells, T* cache,
                            std::int64_t width) {
+  let_next_begin();
+  wait_for_earlier_work();
   const T* from = x + static_cast<std::int64_t>(blockIdx.x) * stride;
   T* to = cache + cells[blockIdx.x] * width;
   for (std::int64_t i = static_cast<std::int64_t>(threadIdx.x) * N; i < width; i += store_threads * N)
@@ -217,14 +218,11 @@ void cache_store(Stream& stream, const CacheStore& op) {
     T* cache = static_cast<T*>(op.cache.data);
     const auto* cells = op.cells.as<std::int32_t>();
     constexpr int pack = lane_elements<T>;
-    const auto blocks = static_cast<unsigned>(n);
-    if (packs<pack>(width, x, cache) && stride % pack == 0)
-      store_rows<T, pack>
-          <<<blocks, store_threads, 0, stream.cuda().stream()>>>(x, stride, cells, cache, width);
-    else
-      store_rows<T, 1><<<blocks, store_threads, 0, stream.cuda().stream()>>>(x, stride, cells, cache, width);
+    const bool packed = packs<pack>(width, x, cache) && stride % pack == 0;
+    launch_overlapped(stream.cuda().stream(), packed ? store_rows<T, pack> : store_rows<T, 1>,
+                      {.grid = dim3(static_cast<unsigned>(n)), .threads = store_threads}, x, stride, cells,
+                      cache, width);
   });
-  check_launch("cache_store");
 }
 
 void cache_move(Stream& stream, const CacheMove& op) {

@@ -1,7 +1,7 @@
 #include <cub/device/device_radix_sort.cuh>
 
 #include "runtime/cuda/context.h"
-#include "runtime/cuda/device.cuh"
+#include "runtime/cuda/overlap.cuh"
 #include "runtime/operators/embedding.h"
 
 namespace foretoken::cuda {
@@ -19,7 +19,9 @@ struct Window {
 
 /// A block owns a position and copies its row of the table.
 template <class T, int N>
-__global__ void look_up(Window window, const T* __restrict__ table, T* __restrict__ out, std::int64_t c) {
+__global__ void look_up(Window window, const T* table, T* out, std::int64_t c) {
+  let_next_begin();
+  wait_for_earlier_work();
   const std::int64_t n = blockIdx.x;
   const T* from = table + window.token(n) * c;
   for (std::int64_t i = static_cast<std::int64_t>(threadIdx.x) * N; i < c; i += threads * N)
@@ -74,13 +76,10 @@ void embedding_forward(Stream& stream, const EmbeddingForward& op) {
     const T* table = static_cast<const T*>(op.table.data);
     T* out = static_cast<T*>(op.out.data);
     constexpr int pack = lane_elements<T>;
-    const auto blocks = static_cast<unsigned>(count);
-    if (packs<pack>(c, table, out))
-      look_up<T, pack><<<blocks, threads, 0, stream.cuda().stream()>>>(window, table, out, c);
-    else
-      look_up<T, 1><<<blocks, threads, 0, stream.cuda().stream()>>>(window, table, out, c);
+    const Blocks blocks{.grid = dim3(static_cast<unsigned>(count)), .threads = threads};
+    launch_overlapped(stream.cuda().stream(), packs<pack>(c, table, out) ? look_up<T, pack> : look_up<T, 1>,
+                      blocks, window, table, out, c);
   });
-  check_launch("embedding_forward");
 }
 
 void embedding_backward_weight(Stream& stream, const EmbeddingBackwardWeight& op) {

@@ -2,6 +2,7 @@
 
 #include "runtime/cuda/context.h"
 #include "runtime/cuda/overlap.cuh"
+#include "runtime/cuda/warp_product.cuh"
 #include "runtime/operators/few_rows_linear.h"
 #include "runtime/operators/swiglu.cuh"
 
@@ -46,16 +47,6 @@ __device__ __forceinline__ uint4 load_row(const __nv_bfloat16* from, bool filled
 }
 
 #undef FORETOKEN_LOAD_16
-
-/// d [16 × 8] += A [16 × 16] · B [16 × 8]
-__device__ __forceinline__ void multiply(float (&d)[4], std::uint32_t a0, std::uint32_t a1, std::uint32_t a2,
-                                         std::uint32_t a3, std::uint32_t b0, std::uint32_t b1) {
-  asm volatile(
-      "mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, "
-      "{%0, %1, %2, %3};"
-      : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3])
-      : "r"(a0), "r"(a1), "r"(a2), "r"(a3), "r"(b0), "r"(b1));
-}
 
 /// The sum over all slices, in their order, of one place of the blocks' partial sums.
 template <class T>
@@ -196,7 +187,8 @@ template <class T, Result result>
 void launch(cudaStream_t stream, const Problem& p) {
   const int results = result == Result::gated ? p.outputs / 2 : p.outputs;
   const unsigned tiles = blocks_for(results, result == Result::gated ? T::outputs / 2 : T::outputs);
-  launch_overlapped(stream, multiply_rows<T, result>, dim3(tiles * T::spread), block_threads, T::spread, p);
+  launch_overlapped(stream, multiply_rows<T, result>,
+                    {.grid = dim3(tiles * T::spread), .threads = block_threads, .cluster = T::spread}, p);
 }
 
 template <Result result>

@@ -1,6 +1,7 @@
 #include <algorithm>
 
 #include "runtime/cuda/context.h"
+#include "runtime/cuda/overlap.cuh"
 #include "runtime/cuda/reduce.cuh"
 #include "runtime/operators/rms_norm.h"
 
@@ -32,9 +33,10 @@ struct Rows {
 /// passes over them, so that memory is read once.
 template <class T, int N, int P, int R, int Threads>
 __global__ void __launch_bounds__(Threads)
-    forward(const T* __restrict__ x, const T* __restrict__ weight, T* __restrict__ out,
-            float* __restrict__ rstd, Rows rows, float eps) {
+    forward(const T* x, const T* weight, T* out, float* rstd, Rows rows, float eps) {
   __shared__ float shared[R][32];
+  let_next_begin();
+  wait_for_earlier_work();
   const std::int64_t row0 = static_cast<std::int64_t>(blockIdx.x) * R;
   Pack<T, N> in[R][P];
   float squares[R] = {};
@@ -187,12 +189,12 @@ void rms_norm_forward(Stream& stream, const RmsNormForward& op) {
     constexpr int n = lane_elements<T>;
     with_packs<T>(rows.c, packs<n>(rows.c, x, w, out) && rows.stride % n == 0,
                   [&]<int N, int P, int R, int Threads>(unsigned threads) {
-                    forward<T, N, P, R, Threads>
-                        <<<blocks_for(rows.n, R), threads, 0, stream.cuda().stream()>>>(
-                            x, w, out, op.rstd.as<float>(), rows, static_cast<float>(op.eps));
+                    launch_overlapped(
+                        stream.cuda().stream(), forward<T, N, P, R, Threads>,
+                        {.grid = dim3(blocks_for(rows.n, R)), .threads = static_cast<int>(threads)}, x, w,
+                        out, op.rstd.as<float>(), rows, static_cast<float>(op.eps));
                   });
   });
-  check_launch("rms_norm_forward");
 }
 
 void rms_norm_backward(Stream& stream, const RmsNormBackward& op) {

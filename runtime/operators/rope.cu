@@ -1,5 +1,5 @@
 #include "runtime/cuda/context.h"
-#include "runtime/cuda/device.cuh"
+#include "runtime/cuda/overlap.cuh"
 #include "runtime/operators/rope.h"
 
 namespace foretoken::cuda {
@@ -10,9 +10,10 @@ constexpr int threads = 256;
 
 /// A block owns a token's row, a thread N pairs (i, i + HS/2) of a head at a time.
 template <class T, int N>
-__global__ void rotate(T* __restrict__ qkv, const float* __restrict__ cos, const float* __restrict__ sin,
-                       const std::int32_t* __restrict__ positions, std::int64_t length, std::int64_t width,
-                       int heads, int half, float sign) {
+__global__ void rotate(T* qkv, const float* cos, const float* sin, const std::int32_t* positions,
+                       std::int64_t length, std::int64_t width, int heads, int half, float sign) {
+  let_next_begin();
+  wait_for_earlier_work();
   const std::int64_t row = blockIdx.x;
   const std::int64_t angles = (positions ? positions[row] : row % length) * half;
   const int packs_per_head = half / N;
@@ -44,15 +45,11 @@ void rope(Stream& stream, const Rope& op) {
     const float *cos = op.cos.as<float>(), *sin = op.sin.as<float>();
     const std::int32_t* positions = op.positions.defined() ? op.positions.as<std::int32_t>() : nullptr;
     constexpr int pack = lane_elements<T>;
-    const auto blocks = static_cast<unsigned>(rows);
-    if (packs<pack>(half, qkv) && width % pack == 0)
-      rotate<T, pack><<<blocks, threads, 0, stream.cuda().stream()>>>(
-          qkv, cos, sin, positions, op.qkv.shape[1], width, heads, half, sign);
-    else
-      rotate<T, 1><<<blocks, threads, 0, stream.cuda().stream()>>>(qkv, cos, sin, positions, op.qkv.shape[1],
-                                                                   width, heads, half, sign);
+    const bool packed = packs<pack>(half, qkv) && width % pack == 0;
+    launch_overlapped(stream.cuda().stream(), packed ? rotate<T, pack> : rotate<T, 1>,
+                      {.grid = dim3(static_cast<unsigned>(rows)), .threads = threads}, qkv, cos, sin,
+                      positions, op.qkv.shape[1], width, heads, half, sign);
   });
-  check_launch("rope");
 }
 
 }  // namespace foretoken::cuda

@@ -1,0 +1,38 @@
+#pragma once
+// Products on the tensor cores by one warp, in bf16 with sums in f32 (PTX ISA, "mma.m16n8k16", "ldmatrix").
+// Lane 4g + t of A [16 × 16] has rows g and g + 8, of B [16 × 8] column g, of either the depths 2t, 2t + 1
+// and 2t + 8, 2t + 9; of D [16 × 8] it has columns 2t and 2t + 1 of rows g (0, 1) and g + 8 (2, 3). A row of
+// D depends on that row of A alone.
+
+#include "runtime/cuda/hopper.cuh"
+
+namespace foretoken::cuda {
+
+/// d += A · B
+__device__ __forceinline__ void multiply(float (&d)[4], std::uint32_t a0, std::uint32_t a1, std::uint32_t a2,
+                                         std::uint32_t a3, std::uint32_t b0, std::uint32_t b1) {
+  asm volatile(
+      "mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, "
+      "{%0, %1, %2, %3};"
+      : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3])
+      : "r"(a0), "r"(a1), "r"(a2), "r"(a3), "r"(b0), "r"(b1));
+}
+
+/// Four matrices [8 × 8] from shared memory: lane 8i + r gives the address of row r of matrix i, and gets of
+/// each the elements 2t and 2t + 1 of row g.
+__device__ __forceinline__ void load_matrices(std::uint32_t (&to)[4], const __nv_bfloat16* from) {
+  asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0, %1, %2, %3}, [%4];"
+               : "=r"(to[0]), "=r"(to[1]), "=r"(to[2]), "=r"(to[3])
+               : "r"(shared_address(from))
+               : "memory");
+}
+
+/// The same, each transposed: a lane gets rows 2t and 2t + 1 of column g.
+__device__ __forceinline__ void load_matrices_transposed(std::uint32_t (&to)[4], const __nv_bfloat16* from) {
+  asm volatile("ldmatrix.sync.aligned.m8n8.x4.trans.shared.b16 {%0, %1, %2, %3}, [%4];"
+               : "=r"(to[0]), "=r"(to[1]), "=r"(to[2]), "=r"(to[3])
+               : "r"(shared_address(from))
+               : "memory");
+}
+
+}  // namespace foretoken::cuda
