@@ -4,6 +4,7 @@
 #include "runtime/cuda/context.h"
 #include "runtime/cuda/overlap.cuh"
 #include "runtime/operators/cached_attention.h"
+#include "runtime/operators/cached_attention_bf16.h"
 
 namespace foretoken::cuda {
 
@@ -245,6 +246,7 @@ void cache_move(Stream& stream, const CacheMove& op) {
 }
 
 void cached_attention(Stream& stream, const CachedAttention& op) {
+  if (cached_attention_bf16::fits(op)) return cached_attention_bf16::attend(stream, op);
   const AttentionHeads& h = op.heads;
   const std::int64_t n = op.cells.elements();
   if (n == 0) return;

@@ -43,7 +43,7 @@ void cache_move(Stream& stream, const CacheMove& op);
 struct CachedAttention {
   AttentionHeads heads;
   Tensor qkv;        // [N, (NH + 2·NKV)·HS]: query heads first, the rest is not read
-  Tensor cells;      // [N] i32
+  Tensor cells;      // [N] i32; on a GPU read while the kernels before still run: none of them writes it
   Tensor positions;  // [N] i32; read with paths alone
   Tensor paths;      // [N, A] i32; undefined: every key is in its position's place
   Tensor cache;      // [S, P, 2·NKV·HS]: key heads, value heads

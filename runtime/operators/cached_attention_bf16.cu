@@ -1,0 +1,368 @@
+#include <algorithm>
+#include <cmath>
+#include <cooperative_groups.h>
+#include <numbers>
+
+#include "runtime/cuda/context.h"
+#include "runtime/cuda/overlap.cuh"
+#include "runtime/cuda/warp_product.cuh"
+#include "runtime/operators/cached_attention_bf16.h"
+
+namespace foretoken::cuda::cached_attention_bf16 {
+
+namespace {
+
+constexpr int ranks = 8;       // blocks of a cluster: tile i of the keys is block i % ranks's
+constexpr int tile_keys = 64;  // both fixed, since they make a sum's order
+constexpr int warps = 4, block_threads = 32 * warps;
+constexpr int most_queries = 16;  // that a cluster takes together, at most: heads of a group, of some rows
+constexpr int stages = 2;         // tiles under way
+constexpr int weight_pitch = tile_keys + 8;
+constexpr int prefetched = 4;  // tiles of a block
+
+struct Problem {
+  const __nv_bfloat16* qkv;
+  const std::int32_t* cells;
+  const __nv_bfloat16* cache;
+  __nv_bfloat16* out;
+  int rows, window;  // all, and those of one cluster
+  int places, width, qkv_width;
+  int heads, group, together;  // heads of a group that a cluster takes
+  int dim, value_offset;       // value_offset: from a head's key to its value
+  float scale;                 // log₂e / √HS: weights are powers of two
+};
+
+/// Shared memory of a block. Rows of matrices are 16 bytes longer than they need be, so that the eight rows
+/// of a load lie in different banks.
+struct Layout {
+  __nv_bfloat16 *tiles, *queries;
+  float *tops, *totals, *joined;  // [warps, 16] each, then [2, 16]
+
+  __host__ __device__ static int pitch(int dim) { return dim + 8; }
+  __host__ __device__ static int tile_elements(int dim) { return 2 * tile_keys * pitch(dim); }
+  /// Once queries are in registers, their place is that of the weights.
+  __host__ __device__ static int query_elements(int dim) {
+    return most_queries * (dim > tile_keys ? pitch(dim) : weight_pitch);
+  }
+  static std::size_t bytes(int dim) {
+    return static_cast<std::size_t>(stages * tile_elements(dim) + query_elements(dim)) *
+               sizeof(__nv_bfloat16) +
+           (2 * warps + 2) * most_queries * sizeof(float);
+  }
+  __device__ Layout(unsigned char* memory, int dim)
+      : tiles(reinterpret_cast<__nv_bfloat16*>(memory)),
+        queries(tiles + stages * tile_elements(dim)),
+        tops(reinterpret_cast<float*>(queries + query_elements(dim))),
+        totals(tops + warps * most_queries),
+        joined(totals + warps * most_queries) {}
+};
+
+__device__ __forceinline__ void prefetch(const void* from, int bytes) {
+  asm volatile("cp.async.bulk.prefetch.L2.global [%0], %1;" ::"l"(from), "r"(bytes) : "memory");
+}
+
+__device__ __forceinline__ void commit_copies() {
+  asm volatile("cp.async.commit_group;" ::: "memory");
+}
+
+/// Until all but the last `pending` groups of this thread's copies have landed.
+template <int pending>
+__device__ __forceinline__ void wait_for_copies() {
+  asm volatile("cp.async.wait_group %0;" ::"n"(pending) : "memory");
+}
+
+/// 2^(x − top); where top is −∞ nothing was seen, and every weight is 0.
+__device__ __forceinline__ float weight_of(float x, float top) {
+  return exp2_fast(x - (top == -INFINITY ? 0.0F : top));
+}
+
+/// A cluster owns `window` rows and those query heads of one key/value head that fit beside each other; it
+/// takes the rows in runs that are of one sequence. Of a run's keys each block has every eighth tile: a warp
+/// scores 16 of its keys, then weighs the values of all 64 in every fourth 16 elements. Softmaxes of a
+/// block's tiles follow one another, those of the blocks join through the cluster's shared memory (Dao et
+/// al., "Flash-Decoding for long-context inference", 2023). Keys past a row's position get weights of 0,
+/// which change no bit of its sums: so these depend on its position alone.
+template <int Spans>  // of 64 elements that cover a head
+__global__ void __launch_bounds__(block_threads, Spans <= 2 ? 3 : 1) attend_run(const Problem p) {
+  extern __shared__ __align__(128) unsigned char memory[];
+  const Layout shared(memory, p.dim);
+  const int pitch = Layout::pitch(p.dim);
+  const int thread = static_cast<int>(threadIdx.x), warp = thread / 32, lane = thread % 32;
+  const int g = lane / 4, t = lane % 4;
+  const int rank = static_cast<int>(blockIdx.x) % ranks;
+  const int first = static_cast<int>(blockIdx.x) / ranks * p.window, count = min(p.window, p.rows - first);
+  const int head = static_cast<int>(blockIdx.y) * p.together;
+  const auto cluster = cooperative_groups::this_cluster();
+
+  // A lane knows a row of the window.
+  const int cell = p.cells[first + min(lane, count - 1)];
+  const int sequence = cell / p.places, position = cell % p.places;
+  const auto keys_of = [&](int s) {
+    return p.cache + static_cast<std::int64_t>(s) * p.places * p.width + head / p.group * p.dim;
+  };
+
+  let_next_begin();
+  {  // what the caches need of memory can come before the rows do
+    const __nv_bfloat16* from =
+        keys_of(__shfl_sync(full_warp, sequence, 0)) + thread / tile_keys * p.value_offset;
+    const int end = __shfl_sync(full_warp, position, 0) + 1;
+    for (int i = 0; i < prefetched; ++i) {
+      const int key = (rank + i * ranks) * tile_keys + thread % tile_keys;
+      if (key < end) prefetch(from + static_cast<std::int64_t>(key) * p.width, 2 * p.dim);
+    }
+  }
+  wait_for_earlier_work();
+
+  for (int begin = 0; begin < count;) {
+    const int s = __shfl_sync(full_warp, sequence, begin);
+    const unsigned alike = __ballot_sync(full_warp, lane < count && sequence == s) >> begin;
+    const int length = __ffs(static_cast<int>(~alike)) - 1;  // of the run
+    const bool runs = lane >= begin && lane < begin + length;
+    const int last = __reduce_max_sync(full_warp, runs ? position : 0);
+    const int tiles = last / tile_keys + 1, many = length * p.together;
+    int limit[2];  // the last key of queries g and g + 8
+#pragma unroll
+    for (int half = 0; half < 2; ++half) {
+      const int query = g + 8 * half;
+      const int of_row = __shfl_sync(full_warp, position, begin + min(query / p.together, length - 1));
+      limit[half] = query < many ? of_row : -1;
+    }
+
+    // Eight threads copy a row, 64 elements at a time.
+    const auto copy_rows = [&](__nv_bfloat16* to, const __nv_bfloat16* from, int row, bool filled) {
+#pragma unroll
+      for (int span = 0; span < Spans; ++span) {
+        const int i = 64 * span + thread % 8 * 8;
+        if (i < p.dim)
+          copy_16_async(shared_address(to + row * pitch + i), filled ? from + i : p.cache, filled);
+      }
+    };
+    const auto copy_tile = [&](int tile, int stage) {
+      if (tile >= tiles) return;
+      __nv_bfloat16* to = shared.tiles + stage * Layout::tile_elements(p.dim);
+#pragma unroll
+      for (int row = 0; row < tile_keys; row += block_threads / 8) {
+        const int at = row + thread / 8, key = tile * tile_keys + at;
+        const __nv_bfloat16* from = keys_of(s) + static_cast<std::int64_t>(key) * p.width;
+        copy_rows(to, from, at, key <= last);
+        copy_rows(to + tile_keys * pitch, from + p.value_offset, at, key <= last);
+      }
+    };
+    const int own = thread / 8;
+    copy_rows(shared.queries,
+              p.qkv + static_cast<std::int64_t>(first + begin + own / p.together) * p.qkv_width +
+                  (head + own % p.together) * p.dim,
+              own, own < many);
+    copy_tile(rank, 0);
+    commit_copies();
+    copy_tile(rank + ranks, 1);
+    commit_copies();
+
+    std::uint32_t query[4 * Spans][4];
+    float top[2] = {-INFINITY, -INFINITY}, total[2] = {}, sum[Spans][2][4] = {};
+    int stage = 0;
+    for (int tile = rank; tile < tiles; tile += ranks, stage ^= 1) {
+      wait_for_copies<1>();
+      __syncthreads();
+      if (tile == rank) {
+#pragma unroll
+        for (int k = 0; k < 4 * Spans; ++k)
+          if (16 * k < p.dim)
+            load_matrices(query[k], shared.queries + lane % 16 * pitch + 16 * k + lane / 16 * 8);
+      }
+      const __nv_bfloat16* keys = shared.tiles + stage * Layout::tile_elements(p.dim);
+      const __nv_bfloat16* values = keys + tile_keys * pitch;
+
+      float score[2][4] = {};
+      const __nv_bfloat16* key = keys + (16 * warp + lane / 16 * 8 + lane % 8) * pitch + lane / 8 % 2 * 8;
+#pragma unroll
+      for (int k = 0; k < 4 * Spans; ++k) {
+        if (16 * k >= p.dim) continue;
+        std::uint32_t b[4];
+        load_matrices(b, key + 16 * k);
+        const std::uint32_t(&a)[4] = query[k];
+        multiply(score[0], a[0], a[1], a[2], a[3], b[0], b[1]);
+        multiply(score[1], a[0], a[1], a[2], a[3], b[2], b[3]);
+      }
+      float highest[2] = {-INFINITY, -INFINITY};
+#pragma unroll
+      for (int octet = 0; octet < 2; ++octet)
+#pragma unroll
+        for (int e = 0; e < 4; ++e) {
+          const int at = tile * tile_keys + 16 * warp + 8 * octet + 2 * t + e % 2;
+          float& value = score[octet][e];
+          value = at <= limit[e / 2] ? value * p.scale : -INFINITY;
+          highest[e / 2] = fmaxf(highest[e / 2], value);
+        }
+#pragma unroll
+      for (int half = 0; half < 2; ++half) {
+        highest[half] = fmaxf(highest[half], __shfl_xor_sync(full_warp, highest[half], 1));
+        highest[half] = fmaxf(highest[half], __shfl_xor_sync(full_warp, highest[half], 2));
+        if (t == 0) shared.tops[warp * most_queries + g + 8 * half] = highest[half];
+      }
+      __syncthreads();  // and all have their queries: weights may take their place
+
+      float rescale[2];
+#pragma unroll
+      for (int half = 0; half < 2; ++half) {
+        const int at = g + 8 * half;
+        float new_top = top[half];
+#pragma unroll
+        for (int w = 0; w < warps; ++w) new_top = fmaxf(new_top, shared.tops[w * most_queries + at]);
+        rescale[half] = weight_of(top[half], new_top);
+        top[half] = new_top;
+        total[half] *= rescale[half];
+#pragma unroll
+        for (int octet = 0; octet < 2; ++octet) {
+          const float low = weight_of(score[octet][2 * half], new_top),
+                      high = weight_of(score[octet][2 * half + 1], new_top);
+          total[half] += low + high;
+          *reinterpret_cast<__nv_bfloat162*>(shared.queries + at * weight_pitch + 16 * warp + 8 * octet +
+                                             2 * t) = __floats2bfloat162_rn(low, high);
+        }
+      }
+      __syncthreads();
+
+#pragma unroll
+      for (int span = 0; span < Spans; ++span)
+#pragma unroll
+        for (int e = 0; e < 8; ++e) sum[span][e / 4][e % 4] *= rescale[e % 4 / 2];
+#pragma unroll
+      for (int k = 0; k < tile_keys; k += 16) {
+        std::uint32_t a[4];
+        load_matrices(a, shared.queries + lane % 16 * weight_pitch + k + lane / 16 * 8);
+#pragma unroll
+        for (int span = 0; span < Spans; ++span) {
+          const int i = 64 * span + 16 * warp;
+          if (i >= p.dim) continue;
+          std::uint32_t b[4];
+          load_matrices_transposed(b, values + (k + lane % 16) * pitch + i + lane / 16 * 8);
+          multiply(sum[span][0], a[0], a[1], a[2], a[3], b[0], b[1]);
+          multiply(sum[span][1], a[0], a[1], a[2], a[3], b[2], b[3]);
+        }
+      }
+      __syncthreads();
+      copy_tile(tile + stages * ranks, stage);
+      commit_copies();
+    }
+    wait_for_copies<0>();
+    __syncthreads();
+
+    // The block's result: sums [16, HS + 8] where the tiles were, then of each query the largest score and
+    // the sum of weights.
+    auto* sums = reinterpret_cast<float*>(shared.tiles);
+#pragma unroll
+    for (int half = 0; half < 2; ++half) {
+      const int at = g + 8 * half;
+      total[half] += __shfl_xor_sync(full_warp, total[half], 1);
+      total[half] += __shfl_xor_sync(full_warp, total[half], 2);
+      if (t == 0) shared.totals[warp * most_queries + at] = total[half];
+      if (t == 0 && warp == 0) shared.joined[at] = top[half];
+#pragma unroll
+      for (int span = 0; span < Spans; ++span)
+#pragma unroll
+        for (int octet = 0; octet < 2; ++octet) {
+          const int i = 64 * span + 16 * warp + 8 * octet + 2 * t;
+          if (i < p.dim)
+            *reinterpret_cast<float2*>(sums + at * pitch + i) = {sum[span][octet][2 * half],
+                                                                 sum[span][octet][2 * half + 1]};
+        }
+    }
+    __syncthreads();
+    if (thread < most_queries) {
+      float all = 0;
+#pragma unroll
+      for (int w = 0; w < warps; ++w) all += shared.totals[w * most_queries + thread];
+      shared.joined[most_queries + thread] = all;
+    }
+    cluster.sync();
+    const int pairs = p.dim / 2;
+    for (int i = rank * block_threads + thread; i < many * pairs; i += ranks * block_threads) {
+      const int at = i / pairs, element = i % pairs * 2;
+      float tops[ranks], totals[ranks], highest = -INFINITY;
+      float2 parts[ranks];
+#pragma unroll
+      for (int r = 0; r < ranks; ++r) {
+        const float* joined = cluster.map_shared_rank(shared.joined, r);
+        tops[r] = joined[at];
+        totals[r] = joined[most_queries + at];
+        parts[r] = *reinterpret_cast<const float2*>(cluster.map_shared_rank(sums, r) + at * pitch + element);
+      }
+#pragma unroll
+      for (int r = 0; r < ranks; ++r) highest = fmaxf(highest, tops[r]);
+      float all = 0;
+      float2 result = {0, 0};
+#pragma unroll
+      for (int r = 0; r < ranks; ++r) {
+        const float factor = weight_of(tops[r], highest);
+        all += factor * totals[r];
+        result.x += factor * parts[r].x;
+        result.y += factor * parts[r].y;
+      }
+      __nv_bfloat16* to = p.out + (static_cast<std::int64_t>(first + begin + at / p.together) * p.heads +
+                                   head + at % p.together) *
+                                      p.dim;
+      *reinterpret_cast<__nv_bfloat162*>(to + element) =
+          __floats2bfloat162_rn(result.x / all, result.y / all);
+    }
+    cluster.sync();  // they read this block's results
+    begin += length;
+  }
+}
+
+template <int Spans>
+void launch(cudaStream_t stream, const Problem& p) {
+  static const bool allowed = [] {
+    check(cudaFuncSetAttribute(attend_run<Spans>, cudaFuncAttributeMaxDynamicSharedMemorySize,
+                               static_cast<int>(Layout::bytes(64 * Spans))),
+          "cached_attention: shared memory");
+    return true;
+  }();
+  static_cast<void>(allowed);
+  const dim3 grid(blocks_for(p.rows, p.window) * ranks, static_cast<unsigned>(p.heads / p.together));
+  launch_overlapped(
+      stream, attend_run<Spans>,
+      {.grid = grid, .threads = block_threads, .cluster = ranks, .shared = Layout::bytes(p.dim)}, p);
+}
+
+bool aligned(const Tensor& tensor) {
+  return tensor.dtype == DType::bf16 && reinterpret_cast<std::uintptr_t>(tensor.data) % 16 == 0;
+}
+
+}  // namespace
+
+bool fits(const CachedAttention& op) {
+  return op.heads.dim % 16 == 0 && aligned(op.qkv) && aligned(op.cache) && aligned(op.out);
+}
+
+void attend(Stream& stream, const CachedAttention& op) {
+  const AttentionHeads& h = op.heads;
+  const std::int64_t n = op.cells.elements(), sequences = op.cache.shape[0];
+  if (n == 0) return;
+  const int group = static_cast<int>(h.query / h.key_value);
+  int together = std::min(group, most_queries);
+  while (group % together != 0) --together;
+  // Where all sequences have as many rows each, a window is a sequence's.
+  const auto window = std::min<std::int64_t>((n + sequences - 1) / sequences, most_queries / together);
+  const Problem p{.qkv = static_cast<const __nv_bfloat16*>(op.qkv.data),
+                  .cells = op.cells.as<std::int32_t>(),
+                  .cache = static_cast<const __nv_bfloat16*>(op.cache.data),
+                  .out = static_cast<__nv_bfloat16*>(op.out.data),
+                  .rows = static_cast<int>(n),
+                  .window = static_cast<int>(window),
+                  .places = static_cast<int>(op.cache.shape[1]),
+                  .width = static_cast<int>(op.cache.shape[2]),
+                  .qkv_width = static_cast<int>((h.query + 2 * h.key_value) * h.dim),
+                  .heads = static_cast<int>(h.query),
+                  .group = group,
+                  .together = together,
+                  .dim = static_cast<int>(h.dim),
+                  .value_offset = static_cast<int>(h.key_value * h.dim),
+                  .scale = std::numbers::log2e_v<float> / std::sqrt(static_cast<float>(h.dim))};
+  const cudaStream_t on = stream.cuda().stream();
+  if (p.dim <= 64) return launch<1>(on, p);
+  if (p.dim <= 128) return launch<2>(on, p);
+  return launch<4>(on, p);
+}
+
+}  // namespace foretoken::cuda::cached_attention_bf16
