@@ -3,9 +3,6 @@
 #include "runtime/operators/cached_attention.h"
 #include "runtime/operators/dispatch.h"
 #include "runtime/operators/linear.h"
-#include "runtime/operators/linear_swiglu.h"
-#include "runtime/operators/rms_norm.h"
-#include "runtime/operators/rope.h"
 
 namespace foretoken {
 
@@ -40,18 +37,16 @@ void CachedBlock::forward(const CachedRows& rows, const Tensor& x, const Scratch
 void CachedBlock::attend(const CachedRows& rows, const Tensor& x, const Scratch& scratch) const {
   Stream& stream = rows.stream;
   const std::int64_t n = rows.count();
-  const Tensor normed = scratch.normed.rows(0, n), rstd = scratch.rstd.rows(0, n),
-               qkv = scratch.qkv.rows(0, n), attention = scratch.attention.rows(0, n);
-  rms_norm_forward(stream, {.x = x, .weight = weight_.norm1, .eps = eps_, .out = {normed}, .rstd = rstd});
-  linear_forward(stream, {.x = normed, .weight = weight_.qkv, .out = qkv});
-  rope(stream, {.qkv = qkv.view({1, n, qkv.shape[1]}),
-                .cos = rows.rope_cos,
-                .sin = rows.rope_sin,
-                .heads = heads_.query + heads_.key_value,
-                .positions = rows.positions});
-  cache_store(
-      stream,
-      {.x = {.matrix = qkv, .first = heads_.query * heads_.dim}, .cells = rows.cells, .cache = cache_});
+  const Tensor qkv = scratch.qkv.rows(0, n), attention = scratch.attention.rows(0, n);
+  normed_qkv(stream, {.rows = normed(x, weight_.norm1, scratch),
+                      .weight = weight_.qkv,
+                      .heads = heads_,
+                      .cos = rows.rope_cos,
+                      .sin = rows.rope_sin,
+                      .positions = rows.positions,
+                      .cells = rows.cells,
+                      .qkv = qkv,
+                      .cache = cache_});
   cached_attention(stream, {.heads = heads_,
                             .qkv = qkv,
                             .cells = rows.cells,
@@ -63,15 +58,21 @@ void CachedBlock::attend(const CachedRows& rows, const Tensor& x, const Scratch&
 }
 
 void CachedBlock::run_mlp(const CachedRows& rows, const Tensor& x, const Scratch& scratch) const {
-  Stream& stream = rows.stream;
-  const std::int64_t n = rows.count();
-  const Tensor normed = scratch.normed.rows(0, n), rstd = scratch.rstd.rows(0, n),
-               gated = scratch.gated.rows(0, n);
-  rms_norm_forward(stream, {.x = x, .weight = weight_.norm2, .eps = eps_, .out = {normed}, .rstd = rstd});
-  linear_swiglu_forward(
-      stream,
-      {.x = normed, .weight = weight_.gate_up, .gate_up = scratch.gate_up.rows(0, n), .gated = gated});
-  linear_forward(stream, {.x = gated, .weight = weight_.down, .residual = x, .out = x});
+  const Tensor gated = scratch.gated.rows(0, rows.count());
+  normed_swiglu(rows.stream, {.rows = normed(x, weight_.norm2, scratch),
+                              .weight = weight_.gate_up,
+                              .gate_up = scratch.gate_up.rows(0, rows.count()),
+                              .gated = gated});
+  linear_forward(rows.stream, {.x = gated, .weight = weight_.down, .residual = x, .out = x});
+}
+
+NormedRows CachedBlock::normed(const Tensor& x, const Tensor& weight, const Scratch& scratch) const {
+  const std::int64_t n = x.shape[0];
+  return {.x = x,
+          .weight = weight,
+          .eps = eps_,
+          .normed = scratch.normed.rows(0, n),
+          .rstd = scratch.rstd.rows(0, n)};
 }
 
 }  // namespace foretoken

@@ -3,6 +3,7 @@
 // values, is in its cache.
 
 #include "model/block.h"
+#include "runtime/operators/normed_products.h"
 
 namespace foretoken {
 
@@ -42,6 +43,7 @@ class CachedBlock {
  private:
   void attend(const CachedRows& rows, const Tensor& x, const Scratch& scratch) const;
   void run_mlp(const CachedRows& rows, const Tensor& x, const Scratch& scratch) const;
+  NormedRows normed(const Tensor& x, const Tensor& weight, const Scratch& scratch) const;
 
   double eps_;
   AttentionHeads heads_;

@@ -10,7 +10,7 @@ namespace foretoken::cuda::few_rows {
 
 namespace {
 
-enum class Result { bf16, f32, gated };
+enum class Result { bf16, f32, gated, heads };
 
 constexpr int slices = 8;  // of I; fixed, since they make a sum's order
 constexpr int depth = 32;  // of I that a warp takes in one step: four lanes with 16 bytes each
@@ -48,6 +48,55 @@ __device__ __forceinline__ uint4 load_row(const __nv_bfloat16* from, bool filled
 
 #undef FORETOKEN_LOAD_16
 
+/// What a kernel is given: of a problem's heads a copy.
+struct Arguments : Problem {
+  Heads of_heads;
+};
+
+/// Products of eight bf16 numbers each, rounded, as a norm scales them.
+__device__ __forceinline__ uint4 scaled(const uint4& x, const uint4& by) {
+  const auto two = [](std::uint32_t a, std::uint32_t b) {
+    const __nv_bfloat162 product =
+        __hmul2(reinterpret_cast<const __nv_bfloat162&>(a), reinterpret_cast<const __nv_bfloat162&>(b));
+    return reinterpret_cast<const std::uint32_t&>(product);
+  };
+  return {two(x.x, by.x), two(x.y, by.y), two(x.z, by.z), two(x.w, by.w)};
+}
+
+__device__ __forceinline__ void add_squares(float& sum, const uint4& x) {
+  for (const std::uint32_t pair : {x.x, x.y, x.z, x.w}) {
+    const float low = __uint_as_float(pair << 16), high = __uint_as_float(pair & 0xffff0000U);
+    sum = fmaf(low, low, sum);
+    sum = fmaf(high, high, sum);
+  }
+}
+
+/// The pair of outputs that are i-th of eight in a tile of 16: elements j and j + HS/2 of a head.
+struct Pair {
+  int head, j;
+  __device__ Pair(const Heads& heads, int tile16, int i)
+      : head(tile16 / (heads.dim / 16)), j(tile16 % (heads.dim / 16) * 8 + i) {}
+};
+
+/// Rotates row's pair where it is a query's or a key's, and puts it where it belongs.
+__device__ __forceinline__ void place_pair(const Arguments& p, int row, const Pair& pair, __nv_bfloat16 first,
+                                           __nv_bfloat16 second) {
+  const Heads& h = p.of_heads;
+  if (pair.head < h.query + h.key_value) {
+    const std::int64_t angle = static_cast<std::int64_t>(h.positions[row]) * (h.dim / 2) + pair.j;
+    const float a = to_float(first), b = to_float(second), cos = h.cos[angle], sin = h.sin[angle];
+    first = __float2bfloat16_rn(a * cos - b * sin);
+    second = __float2bfloat16_rn(b * cos + a * sin);
+  }
+  __nv_bfloat16* to = pair.head < h.query
+                          ? static_cast<__nv_bfloat16*>(p.out) + static_cast<std::int64_t>(row) * p.outputs +
+                                pair.head * h.dim
+                          : h.cache + static_cast<std::int64_t>(h.cells[row]) * 2 * h.key_value * h.dim +
+                                (pair.head - h.query) * h.dim;
+  to[pair.j] = first;
+  to[pair.j + h.dim / 2] = second;
+}
+
 /// The sum over all slices, in their order, of one place of the blocks' partial sums.
 template <class T>
 __device__ __forceinline__ float sum_slices(float* partial, int row, int output) {
@@ -65,9 +114,12 @@ __device__ __forceinline__ float sum_slices(float* partial, int row, int output)
 /// Tiles of [16 outputs × 8 rows]: W is the tensor cores' A, x their B. Which of a step's 32 elements of I
 /// stand where within a product is free as long as both operands agree: lane 4g + t takes elements 8t .. 8t+7
 /// of rows g and g + 8 of W and of row g of x, 16 bytes each, straight from memory to where mma wants them.
-/// Where results are gated the tile's upper eight rows are gates and the lower eight their partners.
-template <class T, Result result>
-__global__ void __launch_bounds__(block_threads, 2) multiply_rows(const Problem p) {
+/// Where results are gated the tile's upper eight rows are gates and the lower eight their partners; of heads
+/// they are the two halves of what is rotated together. A norm's weight is taken into x; the squares of x
+/// that the rest of it needs are summed by one of the warps that read the same x, into a column beside the
+/// sums.
+template <class T, Result result, bool normed>
+__global__ void __launch_bounds__(block_threads, 2) multiply_rows(const Arguments p) {
   __shared__ float partial[T::slices_here * T::rows * T::pitch];
   const int lane = static_cast<int>(threadIdx.x) % 32, warp = static_cast<int>(threadIdx.x) / 32;
   const int g = lane / 4, t = lane % 4;
@@ -82,6 +134,11 @@ __global__ void __launch_bounds__(block_threads, 2) multiply_rows(const Problem 
   if constexpr (result == Result::gated) {
     upper = min(tile16 * 8 + g, p.outputs / 2 - 1);
     lower = p.outputs / 2 + upper;
+  }
+  if constexpr (result == Result::heads) {
+    const Pair pair(p.of_heads, min(tile16, p.outputs / 16 - 1), g);
+    upper = pair.head * p.of_heads.dim + pair.j;
+    lower = upper + p.of_heads.dim / 2;
   }
   const auto at_begin = [&](const __nv_bfloat16* matrix, int row) {
     return matrix + static_cast<std::int64_t>(row) * p.inputs + begin * depth + 8 * t;
@@ -106,7 +163,9 @@ __global__ void __launch_bounds__(block_threads, 2) multiply_rows(const Problem 
     load_first([&](int i) { return i < count; });
   wait_for_earlier_work();
 
-  float d[T::octets][4] = {};
+  const __nv_bfloat16* norms = normed ? p.norm + begin * depth + 8 * t : nullptr;
+  const bool squares_here = warp % T::spread == 0;
+  float d[T::octets][4] = {}, squares[T::octets] = {};
   for (int first = 0; first < end - begin; first += T::ahead) {
 #pragma unroll
     for (int i = 0; i < T::ahead; i += T::together) {
@@ -118,6 +177,19 @@ __global__ void __launch_bounds__(block_threads, 2) multiply_rows(const Problem 
         for (int octet = 0; octet < T::octets; ++octet)
           x[j][octet] = load_row(rows + (octet * 8 * p.inputs + (i + j) * depth),
                                  octet * 8 + g < p.rows && first + i + j < count);
+      if constexpr (normed) {
+        uint4 norm[T::together];
+#pragma unroll
+        for (int j = 0; j < T::together; ++j)
+          norm[j] = load_row(norms + (i + j) * depth, first + i + j < count);
+#pragma unroll
+        for (int j = 0; j < T::together; ++j)
+#pragma unroll
+          for (int octet = 0; octet < T::octets; ++octet) {
+            if (squares_here) add_squares(squares[octet], x[j][octet]);
+            x[j][octet] = scaled(x[j][octet], norm[j]);
+          }
+      }
 #pragma unroll
       for (int j = 0; j < T::together; ++j) {
         uint4(&a)[2] = w[i + j];
@@ -135,6 +207,7 @@ __global__ void __launch_bounds__(block_threads, 2) multiply_rows(const Problem 
     weights[0] += T::ahead * depth;
     weights[1] += T::ahead * depth;
     rows += T::ahead * depth;
+    if constexpr (normed) norms += T::ahead * depth;
   }
 
   float* own = partial + warp / T::spread * T::rows * T::pitch + warp % T::spread * 16 + g;
@@ -146,6 +219,16 @@ __global__ void __launch_bounds__(block_threads, 2) multiply_rows(const Problem 
     at[8] = d[octet][2];
     at[T::pitch + 8] = d[octet][3];
   }
+  if constexpr (normed) {
+    if (squares_here)
+#pragma unroll
+      for (int octet = 0; octet < T::octets; ++octet) {
+        squares[octet] += __shfl_xor_sync(full_warp, squares[octet], 1);
+        squares[octet] += __shfl_xor_sync(full_warp, squares[octet], 2);
+        if (t == 0)
+          partial[(warp / T::spread * T::rows + octet * 8 + g) * T::pitch + T::outputs] = squares[octet];
+      }
+  }
   const auto wait_for_partners = [] {
     if constexpr (T::spread > 1)
       cooperative_groups::this_cluster().sync();
@@ -153,22 +236,32 @@ __global__ void __launch_bounds__(block_threads, 2) multiply_rows(const Problem 
       __syncthreads();
   };
   wait_for_partners();
-  constexpr int results = result == Result::gated ? T::outputs / 2 : T::outputs;
+  constexpr bool in_pairs = result == Result::gated || result == Result::heads;
+  constexpr int results = in_pairs ? T::outputs / 2 : T::outputs;
   for (int i = rank * block_threads + static_cast<int>(threadIdx.x); i < results * T::rows;
        i += T::spread * block_threads) {
     const int row = i / results, at = i % results, output = tile * results + at;
     if (row >= p.rows) break;
-    if constexpr (result == Result::gated) {
-      const int f = p.outputs / 2;
-      if (output >= f) continue;
+    if constexpr (in_pairs) {
+      if (output >= p.outputs / 2) continue;
+      float scale = 1;
+      if constexpr (normed)
+        scale = rsqrtf(sum_slices<T>(partial, row, T::outputs) / static_cast<float>(p.inputs) + p.eps);
       const int place = at / 8 * 16 + at % 8;
-      const __nv_bfloat16 gate = __float2bfloat16_rn(sum_slices<T>(partial, row, place)),
-                          up = __float2bfloat16_rn(sum_slices<T>(partial, row, place + 8));
-      __nv_bfloat16* gate_up = static_cast<__nv_bfloat16*>(p.out) + static_cast<std::int64_t>(row) * 2 * f;
-      gate_up[output] = gate;
-      gate_up[f + output] = up;
-      p.gated[static_cast<std::int64_t>(row) * f + output] =
-          __float2bfloat16_rn(Silu(to_float(gate)).value * to_float(up));
+      const __nv_bfloat16 first = __float2bfloat16_rn(sum_slices<T>(partial, row, place) * scale),
+                          second = __float2bfloat16_rn(sum_slices<T>(partial, row, place + 8) * scale);
+      if constexpr (result == Result::heads) {
+        place_pair(p, row, Pair(p.of_heads, output / 8, output % 8), first, second);
+      } else {
+        const int f = p.outputs / 2;
+        if (auto* gate_up = static_cast<__nv_bfloat16*>(p.out)) {
+          gate_up += static_cast<std::int64_t>(row) * 2 * f;
+          gate_up[output] = first;
+          gate_up[f + output] = second;
+        }
+        p.gated[static_cast<std::int64_t>(row) * f + output] =
+            __float2bfloat16_rn(Silu(to_float(first)).value * to_float(second));
+      }
     } else {
       if (output >= p.outputs) continue;
       const std::int64_t to = static_cast<std::int64_t>(row) * p.outputs + output;
@@ -183,20 +276,20 @@ __global__ void __launch_bounds__(block_threads, 2) multiply_rows(const Problem 
   if constexpr (T::spread > 1) wait_for_partners();  // they read this block's sums
 }
 
-template <class T, Result result>
+template <class T, Result result, bool normed>
 void launch(cudaStream_t stream, const Problem& p) {
-  const int results = result == Result::gated ? p.outputs / 2 : p.outputs;
-  const unsigned tiles = blocks_for(results, result == Result::gated ? T::outputs / 2 : T::outputs);
-  launch_overlapped(stream, multiply_rows<T, result>,
-                    {.grid = dim3(tiles * T::spread), .threads = block_threads, .cluster = T::spread}, p);
+  const unsigned tiles = blocks_for(p.outputs, T::outputs);
+  launch_overlapped(stream, multiply_rows<T, result, normed>,
+                    {.grid = dim3(tiles * T::spread), .threads = block_threads, .cluster = T::spread},
+                    Arguments{p, p.heads ? *p.heads : Heads{}});
 }
 
-template <Result result>
+template <Result result, bool normed>
 void launch(cudaStream_t stream, const Problem& p) {
-  if (p.rows <= 8) return launch<Tiling<1, 1>, result>(stream, p);
-  if (p.rows <= 16) return launch<Tiling<2, 1>, result>(stream, p);
-  if (p.rows <= 32) return launch<Tiling<4, 4>, result>(stream, p);
-  return launch<Tiling<8, 4>, result>(stream, p);
+  if (p.rows <= 8) return launch<Tiling<1, 1>, result, normed>(stream, p);
+  if (p.rows <= 16) return launch<Tiling<2, 1>, result, normed>(stream, p);
+  if (p.rows <= 32) return launch<Tiling<4, 4>, result, normed>(stream, p);
+  return launch<Tiling<8, 4>, result, normed>(stream, p);
 }
 
 bool aligned(const Tensor& tensor) {
@@ -212,9 +305,11 @@ bool fits(const Tensor& x, const Tensor& weight, std::int64_t rows) {
 void linear(Stream& stream, const Problem& p, bool wide) {
   if (p.rows == 0 || p.outputs == 0) return;
   const cudaStream_t on = stream.cuda().stream();
-  if (p.gated) return launch<Result::gated>(on, p);
-  if (wide) return launch<Result::f32>(on, p);
-  return launch<Result::bf16>(on, p);
+  if (p.heads) return launch<Result::heads, true>(on, p);
+  if (p.gated && p.norm) return launch<Result::gated, true>(on, p);
+  if (p.gated) return launch<Result::gated, false>(on, p);
+  if (wide) return launch<Result::f32, false>(on, p);
+  return launch<Result::bf16, false>(on, p);
 }
 
 }  // namespace foretoken::cuda::few_rows

@@ -15,9 +15,12 @@ void linear_forward(Stream& stream, const LinearForward& op) {
                              .outputs = static_cast<int>(o),
                              .x = static_cast<const __nv_bfloat16*>(op.x.data),
                              .weight = static_cast<const __nv_bfloat16*>(op.weight.data),
+                             .norm = nullptr,
+                             .eps = 0,
                              .residual = static_cast<const __nv_bfloat16*>(op.residual.data),
                              .out = op.out.data,
-                             .gated = nullptr},
+                             .gated = nullptr,
+                             .heads = nullptr},
                             wide);
   stream.cuda().matmul().run({.transpose_b = true,
                               .m = n,

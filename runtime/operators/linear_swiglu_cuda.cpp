@@ -35,9 +35,12 @@ void linear_swiglu_forward(Stream& stream, const LinearSwigluForward& op) {
                              .outputs = static_cast<int>(2 * f),
                              .x = elements(op.x),
                              .weight = elements(op.weight),
+                             .norm = nullptr,
+                             .eps = 0,
                              .residual = nullptr,
                              .out = op.gate_up.data,
-                             .gated = elements(op.gated)},
+                             .gated = elements(op.gated),
+                             .heads = nullptr},
                             false);
   if (fits(c, f, {op.x, op.weight, op.gate_up, op.gated}))
     return linear_swiglu::forward_bf16(stream.cuda(), {.n = static_cast<int>(n),

@@ -1,6 +1,8 @@
 // What makes a decoding step fast on a GPU, and that it changes no bit: products of few rows, replayed
 // graphs, and the choice of tokens there.
 
+#include <algorithm>
+#include <array>
 #include <cmath>
 #include <cstring>
 #include <limits>
@@ -10,6 +12,7 @@
 #include "runtime/operators/argmax.h"
 #include "runtime/operators/linear.h"
 #include "runtime/operators/linear_swiglu.h"
+#include "runtime/operators/normed_products.h"
 #include "runtime/operators/rms_norm.h"
 #include "runtime/profile.h"
 #include "runtime/replays.h"
@@ -107,6 +110,132 @@ TEST_CASE("a row of a product of few rows has the same bits whatever rows come w
     CHECK(some.wide == part(all.wide, begin, n));
     CHECK(some.gate_up == part(all.gate_up, begin, n));
     CHECK(some.gated == part(all.gated, begin, n));
+  }
+}
+
+namespace {
+
+/// What both normed products need and give, for rows that go to sequences in turn.
+struct NormedBench {
+  static constexpr std::int64_t sequences = 3, places = 40;
+  TwinBench bench{DType::bf16};
+  AttentionHeads heads;
+  std::int64_t n, c, f, width = (heads.query + 2 * heads.key_value) * heads.dim;
+  std::vector<std::int32_t> positions = numbers([](std::int64_t i) { return i / sequences; }),
+                            cells = numbers(
+                                [](std::int64_t i) { return i % sequences * places + i / sequences; });
+  Twin x = bench.normal("x", {n, c}, 3), norm = bench.normal("norm", {c}),
+       w_qkv = bench.normal("qkv", {width, c}, 1 / std::sqrt(double(c))),
+       w_gate_up = bench.normal("gate_up", {2 * f, c}, 1 / std::sqrt(double(c))),
+       cos = bench.normal("cos", {places, heads.dim / 2}, DType::f32, 1),
+       sin = bench.normal("sin", {places, heads.dim / 2}, DType::f32, 1),
+       cache = bench.normal("cache", {sequences, places, 2 * heads.key_value*heads.dim}),
+       qkv = bench.zeros({n, width}, DType::bf16), gated = bench.poisoned({n, f}),
+       normed = bench.poisoned({n, c}), rstd = bench.poisoned({n}, DType::f32),
+       gate_up = bench.poisoned({n, 2 * f}), at_positions = bench.integers({n}, positions),
+       at_cells = bench.integers({n}, cells);
+
+  template <class Number>
+  std::vector<std::int32_t> numbers(const Number& number) const {
+    std::vector<std::int32_t> all;
+    for (std::int64_t i = 0; i < n; ++i) all.push_back(static_cast<std::int32_t>(number(i)));
+    return all;
+  }
+  /// Both products of rows [begin, begin + count).
+  void run(Stream& stream, Tensor Twin::*on, std::int64_t begin, std::int64_t count) const {
+    const auto part = [&](const Twin& twin) { return (twin.*on).rows(begin, count); };
+    const NormedRows rows{
+        .x = part(x), .weight = norm.*on, .eps = 1e-5, .normed = part(normed), .rstd = part(rstd)};
+    normed_qkv(stream, {.rows = rows,
+                        .weight = w_qkv.*on,
+                        .heads = heads,
+                        .cos = cos.*on,
+                        .sin = sin.*on,
+                        .positions = part(at_positions),
+                        .cells = part(at_cells),
+                        .qkv = part(qkv),
+                        .cache = cache.*on});
+    normed_swiglu(stream,
+                  {.rows = rows, .weight = w_gate_up.*on, .gate_up = part(gate_up), .gated = part(gated)});
+  }
+};
+
+}  // namespace
+
+TEST_CASE("norms and the products after them match the CPU") {
+  const std::int64_t n = GENERATE(1, 8, 13, 29, 64, 70);
+  const AttentionHeads heads = GENERATE(AttentionHeads{4, 2, 32}, AttentionHeads{3, 1, 80},
+                                        AttentionHeads{16, 16, 128}, AttentionHeads{2, 2, 6});
+  const std::int64_t c = heads.dim == 128 ? 2048 : 200;
+  CAPTURE(n, heads.query, heads.dim);
+  NormedBench each{.heads = heads, .n = n, .c = c, .f = 136};
+  each.run(each.bench.cpu(), &Twin::cpu, 0, n);
+  each.run(each.bench.gpu(), &Twin::gpu, 0, n);
+  CHECK(each.bench.error(each.gated) < 2 * tolerance(DType::bf16));
+  CHECK(each.bench.error(each.cache) < tolerance(DType::bf16));
+  const Tensor found = each.bench.download(each.qkv);
+  std::vector<float> gpu, cpu;
+  for (std::int64_t row = 0; row < n; ++row)
+    for (std::int64_t i = 0; i < heads.query * heads.dim; ++i) {
+      gpu.push_back(found.as<float>()[row * each.width + i]);
+      cpu.push_back(each.qkv.cpu.as<float>()[row * each.width + i]);
+    }
+  const Shape shape{static_cast<std::int64_t>(cpu.size())};
+  CHECK(relative_error(tensor_over(std::span(gpu), shape), tensor_over(std::span(cpu), shape)) <
+        tolerance(DType::bf16));
+}
+
+TEST_CASE("a row of a product after a norm has the same bits whatever rows come with it") {
+  const std::int64_t c = GENERATE(40, 352, 2048, 5632);
+  CAPTURE(c);
+  constexpr std::int64_t most = 64;
+  NormedBench each{.heads = {4, 2, 48}, .n = most, .c = c, .f = 200};
+  Stream& stream = each.bench.gpu();
+  const auto results = [&] {
+    return std::vector{bits(stream, each.qkv.gpu), bits(stream, each.cache.gpu),
+                       bits(stream, each.gated.gpu)};
+  };
+  each.run(stream, &Twin::gpu, 0, most);
+  const auto all = results();
+  for (const std::int64_t together : {1, 3, 8, 11, 16, 17, 32, 40}) {
+    CAPTURE(together);
+    for (std::int64_t begin = 0; begin < most; begin += together)
+      each.run(stream, &Twin::gpu, begin, std::min(together, most - begin));
+    CHECK(results() == all);
+  }
+}
+
+TEST_CASE("a row of cached attention has the same bits whatever rows come with it") {
+  const AttentionHeads heads =
+      GENERATE(AttentionHeads{16, 16, 128}, AttentionHeads{8, 2, 64}, AttentionHeads{32, 4, 80},
+               AttentionHeads{20, 1, 96}, AttentionHeads{2, 1, 256}, AttentionHeads{2, 2, 6});
+  const auto [nh, nkv, hs] = heads;
+  CAPTURE(nh, nkv, hs);
+  TwinBench bench(DType::bf16);
+  constexpr std::int32_t places = 1500;
+  std::vector<std::int32_t> cells;
+  for (const auto& [sequence, begin, end] :
+       std::vector<std::array<std::int32_t, 3>>{{0, 505, 522}, {1, 0, 5}, {2, 1290, 1300}, {3, 63, 66}})
+    for (std::int32_t t = begin; t < end; ++t) cells.push_back(sequence * places + t);
+  const auto n = static_cast<std::int64_t>(cells.size());
+  const Tensor qkv = bench.normal("qkv", {n, (nh + 2 * nkv) * hs}, 2).gpu,
+               cache = bench.normal("cache", {4, places, 2 * nkv * hs}, 2).gpu,
+               at = bench.integers({n}, cells).gpu, out = bench.poisoned({n, nh * hs}).gpu;
+  const auto run = [&](std::int64_t together) {
+    for (std::int64_t begin = 0; begin < n; begin += together) {
+      const std::int64_t count = std::min(together, n - begin);
+      cached_attention(bench.gpu(), {.heads = heads,
+                                     .qkv = qkv.rows(begin, count),
+                                     .cells = at.rows(begin, count),
+                                     .cache = cache,
+                                     .out = out.rows(begin, count)});
+    }
+    return bits(bench.gpu(), out);
+  };
+  const auto single = run(1);
+  for (const std::int64_t together : {2, 3, 5, 8, 17, 35}) {
+    CAPTURE(together);
+    CHECK(run(together) == single);
   }
 }
 
