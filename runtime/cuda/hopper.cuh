@@ -33,6 +33,17 @@ __device__ __forceinline__ void copy_4_async(std::uint32_t to, const void* from,
                : "memory");
 }
 
+/// Ends a group of this thread's copies.
+__device__ __forceinline__ void commit_copies() {
+  asm volatile("cp.async.commit_group;" ::: "memory");
+}
+
+/// Until all but the last `pending` groups of this thread's copies have landed.
+template <int pending>
+__device__ __forceinline__ void wait_for_copies() {
+  asm volatile("cp.async.wait_group %0;" ::"n"(pending) : "memory");
+}
+
 /// Waits until this thread's copies have landed and shows them, and what it stored, to the tensor cores,
 /// which read shared memory through another proxy. A block barrier must follow before anyone reads the copies
 /// of others.

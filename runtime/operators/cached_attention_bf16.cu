@@ -61,16 +61,6 @@ __device__ __forceinline__ void prefetch(const void* from, int bytes) {
   asm volatile("cp.async.bulk.prefetch.L2.global [%0], %1;" ::"l"(from), "r"(bytes) : "memory");
 }
 
-__device__ __forceinline__ void commit_copies() {
-  asm volatile("cp.async.commit_group;" ::: "memory");
-}
-
-/// Until all but the last `pending` groups of this thread's copies have landed.
-template <int pending>
-__device__ __forceinline__ void wait_for_copies() {
-  asm volatile("cp.async.wait_group %0;" ::"n"(pending) : "memory");
-}
-
 /// 2^(x − top); where top is −∞ nothing was seen, and every weight is 0.
 __device__ __forceinline__ float weight_of(float x, float top) {
   return exp2_fast(x - (top == -INFINITY ? 0.0F : top));

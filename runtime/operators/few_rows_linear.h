@@ -1,6 +1,6 @@
 #pragma once
 // out[N, O] = x[N, I] · Wᵀ for the few rows of a decoding step, in bf16 on the tensor cores. Such a product
-// takes as long as its weights take to come from memory: each is read once for up to 64 rows.
+// takes as long as its weights take to come from memory, or little longer: each comes once.
 //
 // What a row gives depends on that row and on W alone, bit by bit: not on how many rows it came with. So
 // tokens that are verified together get the logits that each would get by itself.
@@ -13,7 +13,7 @@
 
 namespace foretoken::cuda::few_rows {
 
-inline constexpr int most_rows = 64;
+inline constexpr int most_rows = 256;
 
 /// Where results are the heads of queries, keys and values: queries and keys are rotated (rope.h), keys and
 /// values go to the cells of a cache (cached_attention.h) instead of `out`.

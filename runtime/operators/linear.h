@@ -5,10 +5,10 @@
 //   dx [N, I] = dout · W          (overwritten)
 //   dW [O, I] += doutᵀ · x        (accumulated; = for the first of a sum, which spares it its zeros)
 //
-// Few rows, as a decoding step has, are multiplied by kernels of our own: up to 64 on a GPU in bf16
-// (few_rows_linear.h), up to 256 on the CPU (few_rows_cpu.h). What a row gives then has the same bits however
-// many rows it comes with. Larger products, and those in f32 on a GPU, are the library's and may differ in
-// their last bits from one number of rows to the next.
+// Up to 256 rows, as decoding steps have, are multiplied by kernels of our own, on a GPU in bf16
+// (few_rows_linear.h) and on the CPU (few_rows_cpu.h): what a row gives then has the same bits however many
+// rows it comes with. Larger products, and those in f32 on a GPU, are the library's and may differ in their
+// last bits from one number of rows to the next.
 
 #include "runtime/stream.h"
 

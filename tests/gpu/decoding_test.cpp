@@ -45,8 +45,8 @@ const std::vector<Sizes> sizes{{8, 5},      {40, 16},     {128, 257},   {352, 12
 TEST_CASE("products of few rows match the CPU") {
   TwinBench bench(DType::bf16);
   const auto [i, o] = GENERATE(from_range(sizes));
-  const std::int64_t n = GENERATE(1, 7, 8, 9, 16, 17, 32, 33, 64);
-  if (i * o > 4000000 && n != 7 && n != 64) return;
+  const std::int64_t n = GENERATE(1, 7, 8, 9, 16, 17, 32, 33, 64, 65, 128, 150, 256);
+  if (i * o > 4000000 && n != 7 && n != 64 && n != 150) return;
   CAPTURE(i, o, n);
   const Twin x = bench.normal("x", {n, i}), w = bench.normal("w", {o, i}, 1 / std::sqrt(double(i))),
              residual = bench.normal("residual", {n, o}), out = bench.poisoned({n, o}),
@@ -65,8 +65,8 @@ TEST_CASE("products of few rows match the CPU") {
 TEST_CASE("gated products of few rows match the CPU") {
   TwinBench bench(DType::bf16);
   const auto [c, f] = GENERATE(from_range(sizes));
-  const std::int64_t n = GENERATE(1, 8, 13, 32, 64);
-  if (c * f > 4000000 && n != 8) return;
+  const std::int64_t n = GENERATE(1, 8, 13, 32, 64, 100);
+  if (c * f > 4000000 && n != 8 && n != 100) return;
   CAPTURE(c, f, n);
   const Twin x = bench.normal("x", {n, c}), w = bench.normal("w", {2 * f, c}, 1 / std::sqrt(double(c))),
              gate_up = bench.poisoned({n, 2 * f}), gated = bench.poisoned({n, f});
@@ -81,7 +81,7 @@ TEST_CASE("a row of a product of few rows has the same bits whatever rows come w
   TwinBench bench(DType::bf16);
   Stream& stream = bench.gpu();
   const auto [i, o] = GENERATE(from_range(sizes));
-  constexpr std::int64_t most = 64;
+  constexpr std::int64_t most = 256;
   const Tensor x = bench.normal("x", {most, i}).gpu, w = bench.normal("w", {o, i}).gpu,
                residual = bench.normal("residual", {most, o}).gpu;
   struct Results {
@@ -102,8 +102,21 @@ TEST_CASE("a row of a product of few rows has the same bits whatever rows come w
     const auto row = static_cast<std::ptrdiff_t>(whole.size()) / most;
     return std::vector(whole.begin() + begin * row, whole.begin() + (begin + n) * row);
   };
-  for (const auto& [begin, n] : std::vector<std::pair<std::int64_t, std::int64_t>>{
-           {0, 1}, {63, 1}, {5, 2}, {8, 3}, {1, 5}, {0, 8}, {7, 9}, {20, 12}, {40, 16}, {3, 17}, {30, 33}}) {
+  for (const auto& [begin, n] : std::vector<std::pair<std::int64_t, std::int64_t>>{{0, 1},
+                                                                                   {63, 1},
+                                                                                   {5, 2},
+                                                                                   {8, 3},
+                                                                                   {1, 5},
+                                                                                   {0, 8},
+                                                                                   {7, 9},
+                                                                                   {20, 12},
+                                                                                   {40, 16},
+                                                                                   {3, 17},
+                                                                                   {30, 33},
+                                                                                   {70, 64},
+                                                                                   {1, 65},
+                                                                                   {100, 128},
+                                                                                   {7, 150}}) {
     CAPTURE(i, o, begin, n);
     const Results some = rows(begin, n);
     CHECK(some.out == part(all.out, begin, n));
@@ -117,7 +130,7 @@ namespace {
 
 /// What both normed products need and give, for rows that go to sequences in turn.
 struct NormedBench {
-  static constexpr std::int64_t sequences = 3, places = 40;
+  static constexpr std::int64_t sequences = 3, places = 90;
   TwinBench bench{DType::bf16};
   AttentionHeads heads;
   std::int64_t n, c, f, width = (heads.query + 2 * heads.key_value) * heads.dim;
@@ -163,7 +176,7 @@ struct NormedBench {
 }  // namespace
 
 TEST_CASE("norms and the products after them match the CPU") {
-  const std::int64_t n = GENERATE(1, 8, 13, 29, 64, 70);
+  const std::int64_t n = GENERATE(1, 8, 13, 29, 64, 70, 190, 257);
   const AttentionHeads heads = GENERATE(AttentionHeads{4, 2, 32}, AttentionHeads{3, 1, 80},
                                         AttentionHeads{16, 16, 128}, AttentionHeads{2, 2, 6});
   const std::int64_t c = heads.dim == 128 ? 2048 : 200;
@@ -188,7 +201,7 @@ TEST_CASE("norms and the products after them match the CPU") {
 TEST_CASE("a row of a product after a norm has the same bits whatever rows come with it") {
   const std::int64_t c = GENERATE(40, 352, 2048, 5632);
   CAPTURE(c);
-  constexpr std::int64_t most = 64;
+  constexpr std::int64_t most = 200;
   NormedBench each{.heads = {4, 2, 48}, .n = most, .c = c, .f = 200};
   Stream& stream = each.bench.gpu();
   const auto results = [&] {
@@ -197,7 +210,7 @@ TEST_CASE("a row of a product after a norm has the same bits whatever rows come 
   };
   each.run(stream, &Twin::gpu, 0, most);
   const auto all = results();
-  for (const std::int64_t together : {1, 3, 8, 11, 16, 17, 32, 40}) {
+  for (const std::int64_t together : {1, 3, 8, 11, 16, 17, 32, 40, 70, 130}) {
     CAPTURE(together);
     for (std::int64_t begin = 0; begin < most; begin += together)
       each.run(stream, &Twin::gpu, begin, std::min(together, most - begin));
