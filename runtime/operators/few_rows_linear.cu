@@ -87,8 +87,9 @@ __device__ __forceinline__ void place_pair(const Arguments& p, int row, const Pa
   if (pair.head < h.query + h.key_value) {
     const std::int64_t angle = static_cast<std::int64_t>(h.positions[row]) * (h.dim / 2) + pair.j;
     const float a = to_float(first), b = to_float(second), cos = h.cos[angle], sin = h.sin[angle];
-    first = __float2bfloat16_rn(a * cos - b * sin);
-    second = __float2bfloat16_rn(b * cos + a * sin);
+    // spelt out: every kernel is to round alike
+    first = __float2bfloat16_rn(fmaf(a, cos, -__fmul_rn(b, sin)));
+    second = __float2bfloat16_rn(fmaf(b, cos, __fmul_rn(a, sin)));
   }
   __nv_bfloat16* to = pair.head < h.query
                           ? static_cast<__nv_bfloat16*>(p.out) + static_cast<std::int64_t>(row) * p.outputs +
