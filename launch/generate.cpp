@@ -91,9 +91,8 @@ TreeShape drafts_of(const GenerateArguments& arguments, const Config& config, Co
     if (drafts.empty()) drafts.resize(static_cast<std::size_t>(config.mtp.depths));
     std::fill(drafts.begin(), drafts.end(), arguments.parallel_candidates);
     console.warn(
-        "generate: --parallel-decode keeps the likeliest candidates as a whole; the text is not that of "
-        "plain "
-        "decoding");
+        "generate: --parallel-decode keeps the likeliest candidates as a whole; "
+        "the text is not that of plain decoding");
   }
   validate(drafts);
   return drafts;

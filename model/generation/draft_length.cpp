@@ -85,10 +85,13 @@ double DraftLength::seconds(int depth) const {
   return cost(below) + (cost(above) - cost(below)) * (depth - below) / (above - below);
 }
 
+/// At most one deeper than what was measured: estimates of more are hopes.
 int DraftLength::best() const {
+  int deepest = longest_;
+  while (!costs_[static_cast<std::size_t>(deepest)].known) --deepest;
   int best = 0;
   double most = 1 / seconds(0), tokens = 1, all = 1, share = 1;
-  for (int depth = 1; depth <= longest_; ++depth) {
+  for (int depth = 1; depth <= std::min(deepest + 1, longest_); ++depth) {
     // An acceptance that was hardly seen is taken for that of the depth before.
     const auto [accepted, seen] = acceptance_[static_cast<std::size_t>(depth)];
     share = (accepted + share) / (seen + 1);
