@@ -322,7 +322,8 @@ bool aligned(const Tensor& tensor) {
 }  // namespace
 
 bool fits(const CachedAttention& op) {
-  return op.heads.dim % 16 == 0 && aligned(op.qkv) && aligned(op.cache) && aligned(op.out);
+  return !op.paths.defined() && op.heads.dim % 16 == 0 && aligned(op.qkv) && aligned(op.cache) &&
+         aligned(op.out);
 }
 
 void attend(Stream& stream, const CachedAttention& op) {
