@@ -44,7 +44,7 @@ struct CachedAttention {
   AttentionHeads heads;
   Tensor qkv;        // [N, (NH + 2·NKV)·HS]: query heads first, the rest is not read
   Tensor cells;      // [N] i32; on a GPU read while the kernels before still run: none of them writes it
-  Tensor positions;  // [N] i32; read with paths alone
+  Tensor positions;  // [N] i32; read with paths alone, as early as cells
   Tensor paths;      // [N, A] i32; undefined: every key is in its position's place
   Tensor cache;      // [S, P, 2·NKV·HS]: key heads, value heads
   Tensor out;        // [N, NH·HS] =

@@ -22,10 +22,11 @@ constexpr int prefetched = 4;  // tiles of a block
 
 struct Problem {
   const __nv_bfloat16* qkv;
-  const std::int32_t* cells;
+  const std::int32_t *cells, *positions, *paths;  // the last two where rows have paths
   const __nv_bfloat16* cache;
   __nv_bfloat16* out;
   int rows, window;  // all, and those of one cluster
+  int reach;         // positions back from a row's own whose places its path names
   int places, width, qkv_width;
   int heads, group, together;  // heads of a group that a cluster takes
   int dim, value_offset;       // value_offset: from a head's key to its value
@@ -86,7 +87,8 @@ __global__ void __launch_bounds__(block_threads, Spans <= 2 ? 3 : 1) attend_run(
 
   // A lane knows a row of the window.
   const int cell = p.cells[first + min(lane, count - 1)];
-  const int sequence = cell / p.places, position = cell % p.places;
+  const int sequence = cell / p.places;
+  const int position = p.reach > 0 ? p.positions[first + min(lane, count - 1)] : cell % p.places;
   const auto keys_of = [&](int s) {
     return p.cache + static_cast<std::int64_t>(s) * p.places * p.width + head / p.group * p.dim;
   };
@@ -133,7 +135,9 @@ __global__ void __launch_bounds__(block_threads, Spans <= 2 ? 3 : 1) attend_run(
 #pragma unroll
       for (int row = 0; row < tile_keys; row += block_threads / 8) {
         const int at = row + thread / 8, key = tile * tile_keys + at;
-        const __nv_bfloat16* from = keys_of(s) + static_cast<std::int64_t>(key) * p.width;
+        int place = key;
+        if (p.reach > 0 && key <= last && last - key < p.reach) place = p.paths[first * p.reach + last - key];
+        const __nv_bfloat16* from = keys_of(s) + static_cast<std::int64_t>(place) * p.width;
         copy_rows(to, from, at, key <= last);
         copy_rows(to + tile_keys * pitch, from + p.value_offset, at, key <= last);
       }
@@ -322,8 +326,7 @@ bool aligned(const Tensor& tensor) {
 }  // namespace
 
 bool fits(const CachedAttention& op) {
-  return !op.paths.defined() && op.heads.dim % 16 == 0 && aligned(op.qkv) && aligned(op.cache) &&
-         aligned(op.out);
+  return op.heads.dim % 16 == 0 && aligned(op.qkv) && aligned(op.cache) && aligned(op.out);
 }
 
 void attend(Stream& stream, const CachedAttention& op) {
@@ -333,14 +336,20 @@ void attend(Stream& stream, const CachedAttention& op) {
   const int group = static_cast<int>(h.query / h.key_value);
   int together = std::min(group, most_queries);
   while (group % together != 0) --together;
-  // Where all sequences have as many rows each, a window is a sequence's.
-  const auto window = std::min<std::int64_t>((n + sequences - 1) / sequences, most_queries / together);
+  const int reach = op.paths.defined() ? static_cast<int>(op.paths.shape[1]) : 0;
+  // Where all sequences have as many rows each, a window is a sequence's; rows with paths see each its own
+  // keys.
+  const auto window =
+      reach > 0 ? 1 : std::min<std::int64_t>((n + sequences - 1) / sequences, most_queries / together);
   const Problem p{.qkv = static_cast<const __nv_bfloat16*>(op.qkv.data),
                   .cells = op.cells.as<std::int32_t>(),
+                  .positions = reach > 0 ? op.positions.as<std::int32_t>() : nullptr,
+                  .paths = reach > 0 ? op.paths.as<std::int32_t>() : nullptr,
                   .cache = static_cast<const __nv_bfloat16*>(op.cache.data),
                   .out = static_cast<__nv_bfloat16*>(op.out.data),
                   .rows = static_cast<int>(n),
                   .window = static_cast<int>(window),
+                  .reach = reach,
                   .places = static_cast<int>(op.cache.shape[1]),
                   .width = static_cast<int>(op.cache.shape[2]),
                   .qkv_width = static_cast<int>((h.query + 2 * h.key_value) * h.dim),

@@ -6,8 +6,7 @@
 
 namespace foretoken::cuda::cached_attention_bf16 {
 
-/// Whether the kernel can work on these: bf16 at multiples of 16 bytes, heads of a multiple of 16, no
-/// branches.
+/// Whether the kernel can work on these: bf16 at multiples of 16 bytes, heads of a multiple of 16.
 bool fits(const CachedAttention& op);
 
 void attend(Stream& stream, const CachedAttention& op);
