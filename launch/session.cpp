@@ -83,8 +83,8 @@ DType compute_dtype(const Config& config, DeviceKind device) {
 Session::Session(MpiCommunicator& world, const Config& config, const Grid& grid, Purpose purpose)
     : config_(config),
       device_(resolve_device(config, world)),
-      groups_(make_groups(world, grid, stream())),
       layout_(resolve_layout(config, grid)),
+      groups_(make_groups(world, grid, stream(), sharing_ranks(config.model, config.mtp, layout_))),
       objective_(config.mtp) {
   const PipelineShape shape{.pp = grid.pp,
                             .virtual_stages = grid.virtual_stages,

@@ -75,8 +75,8 @@ class Session {
  private:
   Config config_;
   Device device_;
-  Groups groups_;
   ModelLayout layout_;
+  Groups groups_;
   Objective objective_;
   ReadyProgram training_;  // empty where the purpose is to evaluate
   ReadyProgram evaluation_;

@@ -103,7 +103,7 @@ Training::Training(MpiCommunicator& world, const Config& config, const TrainArgu
                         config.parallel.sharded_optimizer, session_.grid().dp, session_.groups().dp_rank,
                         config.optimizer.heads_clip > 0)),
       reducer_(session_.model().parameters(), plan_, *session_.groups().dp),
-      shared_(arena_, session_.model().parameters(), plan_, reducer_, session_.groups().ends.get()),
+      shared_(session_.model().parameters(), plan_, reducer_, session_.groups()),
       optimizer_(arena_, session_.model().parameters(), plan_, adamw_of(config.optimizer),
                  *session_.groups().dp, *session_.groups().device_world),
       schedule_(schedule_of(config)) {
@@ -286,7 +286,7 @@ std::vector<std::int64_t> Training::accumulate_gradients(bool diagnose) {
                     .unit_final = [this](int unit) { reducer_.unit_ready(unit); }});
   executor_->run();
   reducer_.finish();
-  shared_.finish(session_.stream());
+  shared_.finish();
   return trained;
 }
 

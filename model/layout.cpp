@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <numeric>
+#include <set>
 
 #include <fmt/format.h>
 
@@ -76,7 +77,9 @@ std::vector<ParameterUnit> units_of(const ModelConfig& model, const MtpConfig& m
 
   if (pp_rank == first_rank || (pp_rank == last_rank && last_stage_embeds(model, mtp)))
     units.push_back({.name = "embedding",
-                     .shared = first_rank != last_rank && last_stage_embeds(model, mtp),
+                     .holders = first_rank != last_rank && last_stage_embeds(model, mtp)
+                                    ? std::vector<int>{first_rank, last_rank}
+                                    : std::vector<int>{},
                      .canonical = pp_rank == first_rank,
                      .specs = {{.name = embedding_name, .shape = {v, c}, .std = model.initializer_range}}});
   for (int stage : layout.stages_of(pp_rank)) {
@@ -95,6 +98,15 @@ std::vector<ParameterUnit> units_of(const ModelConfig& model, const MtpConfig& m
                                   .gradient_overwritten = true}}});
   }
   return units;
+}
+
+std::vector<std::vector<int>> sharing_ranks(const ModelConfig& model, const MtpConfig& mtp,
+                                            const ModelLayout& layout) {
+  std::set<std::vector<int>> sets;
+  for (int pp_rank = 0; pp_rank < layout.grid.pp; ++pp_rank)
+    for (const ParameterUnit& unit : units_of(model, mtp, layout, pp_rank))
+      if (unit.shared()) sets.insert(unit.holders);
+  return {sets.begin(), sets.end()};
 }
 
 }  // namespace foretoken

@@ -60,4 +60,8 @@ std::vector<ParameterUnit> head_units(const ModelConfig& model, const MtpConfig&
 std::vector<ParameterUnit> units_of(const ModelConfig& model, const MtpConfig& mtp, const ModelLayout& layout,
                                     int pp_rank);
 
+/// The sets of pipeline ranks that hold the same shared units, in one order whoever asks.
+std::vector<std::vector<int>> sharing_ranks(const ModelConfig& model, const MtpConfig& mtp,
+                                            const ModelLayout& layout);
+
 }  // namespace foretoken

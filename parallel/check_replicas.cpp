@@ -88,24 +88,25 @@ std::string to_string(const Grid& grid, int rank) {
 }  // namespace
 
 void check_replicas(Stream& stream, const Parameters& parameters, const Groups& groups) {
-  Checksums all, shared;
+  Checksums all;
+  std::map<std::vector<int>, Checksums> shared;  // by holders
   for (const ParameterUnit& unit : parameters.units())
     for (const ParameterSpec& spec : unit.specs) {
       const auto sum =
           static_cast<std::int64_t>(checksum(stream, Parameters::view(parameters.weights(), spec)));
       all.specs.push_back(&spec);
       all.sums.push_back(sum);
-      if (!unit.shared) continue;
-      shared.specs.push_back(&spec);
-      shared.sums.push_back(sum);
+      if (!unit.shared()) continue;
+      shared[unit.holders].specs.push_back(&spec);
+      shared[unit.holders].sums.push_back(sum);
     }
 
   const ParameterSpec* different = nullptr;
   const std::size_t in_dp = first_difference(groups.dp->host(), all.sums);
   if (in_dp < all.sums.size()) different = all.specs[in_dp];
-  if (groups.ends) {
-    const std::size_t in_ends = first_difference(groups.ends->host(), shared.sums);
-    if (in_ends < shared.sums.size() && different == nullptr) different = shared.specs[in_ends];
+  for (const auto& [holders, checksums] : shared) {
+    const std::size_t at = first_difference(groups.holders.at(holders)->host(), checksums.sums);
+    if (at < checksums.sums.size() && different == nullptr) different = checksums.specs[at];
   }
 
   std::int32_t reporter = different ? groups.world.rank() : std::numeric_limits<std::int32_t>::max();

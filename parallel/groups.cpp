@@ -1,15 +1,17 @@
 #include "parallel/groups.h"
 
+#include <algorithm>
 #include <utility>
 
 #include <fmt/format.h>
+#include <fmt/ranges.h>
 
 namespace foretoken {
 
-Groups make_groups(MpiCommunicator& world, const Grid& grid, Stream& stream) {
+Groups make_groups(MpiCommunicator& world, const Grid& grid, Stream& stream,
+                   const std::vector<std::vector<int>>& holders) {
   validate(grid, world.size());
   const int pp_rank = grid.pp_rank_of(world.rank()), dp_rank = grid.dp_rank_of(world.rank());
-  const bool at_an_end = grid.pp > 1 && (pp_rank == 0 || pp_rank == grid.pp - 1);
   Groups groups{.grid = grid,
                 .pp_rank = pp_rank,
                 .dp_rank = dp_rank,
@@ -23,8 +25,13 @@ Groups make_groups(MpiCommunicator& world, const Grid& grid, Stream& stream) {
   groups.pipeline = connect(dp_rank, pp_rank, fmt::format("pipeline of dp{}", dp_rank),
                             {.neighbours = true, .around = grid.virtual_stages > 1});
   groups.dp = connect(pp_rank, dp_rank, fmt::format("dp of pp{}", pp_rank), {.collectives = true});
-  groups.ends =
-      connect(at_an_end ? dp_rank : -1, pp_rank, fmt::format("ends of dp{}", dp_rank), {.neighbours = true});
+  for (const std::vector<int>& ranks : holders) {
+    const bool holds = std::find(ranks.begin(), ranks.end(), pp_rank) != ranks.end();
+    auto group =
+        connect(holds ? dp_rank : -1, pp_rank, fmt::format("pp{} of dp{}", fmt::join(ranks, ","), dp_rank),
+                {.collectives = true, .waiting = true});
+    if (group) groups.holders.emplace(ranks, std::move(group));
+  }
   return groups;
 }
 

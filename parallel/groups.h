@@ -1,7 +1,9 @@
 #pragma once
 // The groups that the ranks of a grid form.
 
+#include <map>
 #include <memory>
+#include <vector>
 
 #include "parallel/grid.h"
 #include "parallel/mpi_communicator.h"
@@ -19,12 +21,14 @@ struct Groups {
   std::unique_ptr<Communicator> device_world;  // all ranks; collectives alone
   std::unique_ptr<Communicator> pipeline;  // the pp ranks of one replica, in pipeline order; messages alone
   std::unique_ptr<Communicator> dp;        // the dp ranks of one pipeline rank; collectives alone
-  /// Rank 0 is the first and rank 1 the last pipeline rank of one replica, for messages alone; nothing on the
-  /// ranks between them, and where both are one rank.
-  std::unique_ptr<Communicator> ends;
+  /// By the pipeline ranks of one replica that hold the same shared units (ParameterUnit::holders), this one
+  /// among them; collectives alone.
+  std::map<std::vector<int>, std::unique_ptr<Communicator>> holders;
 };
 
-/// Collective over the world, whose size must be the grid's (validate()). World and stream must outlive them.
-Groups make_groups(MpiCommunicator& world, const Grid& grid, Stream& stream);
+/// `holders`: the sets of pipeline ranks that share units, in one order on all ranks. Collective over the
+/// world, whose size must be the grid's (validate()). World and stream must outlive them.
+Groups make_groups(MpiCommunicator& world, const Grid& grid, Stream& stream,
+                   const std::vector<std::vector<int>>& holders = {});
 
 }  // namespace foretoken

@@ -16,7 +16,7 @@ ShardPlan plan_shards(const Parameters& parameters, std::int64_t bucket_bytes, b
                         unit.end - unit.begin, dp);
     const bool head = unit.head && heads_apart;
     const bool joins = !plan.buckets.empty() && plan.buckets.back().frozen == unit.frozen &&
-                       plan.buckets.back().head == head && !unit.shared && !plan.buckets.back().shared &&
+                       plan.buckets.back().head == head && !unit.shared() && !plan.buckets.back().shared &&
                        unit.end - plan.buckets.back().range.begin <= limit;
     if (joins) {
       plan.buckets.back().range.end = unit.end;
@@ -25,8 +25,8 @@ ShardPlan plan_shards(const Parameters& parameters, std::int64_t bucket_bytes, b
       plan.buckets.push_back({.range = {unit.begin, unit.end},
                               .first_unit = u,
                               .end_unit = u + 1,
-                              .shared = unit.shared,
-                              .canonical = !unit.shared || unit.canonical,
+                              .shared = unit.shared(),
+                              .canonical = !unit.shared() || unit.canonical,
                               .head = head,
                               .frozen = unit.frozen});
     }

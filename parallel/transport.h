@@ -17,6 +17,7 @@ namespace foretoken {
 /// both sides (`around` a group of two), that holds for messages of even tags and for those of odd tags.
 struct Traffic {
   bool collectives = false;
+  bool waiting = false;     // collectives start long before some of the ranks come to them
   bool neighbours = false;  // messages both ways between ranks r and r + 1
   bool around = false;      // and between the last rank and the first
 };

@@ -35,10 +35,11 @@ struct ParameterSpec {
 
 struct ParameterUnit {
   std::string name;  // "embedding", "layer 3", "mtp 1", "head"
-  /// Another pipeline rank holds a replica of this unit: its gradient is summed over both, and the norm
-  /// counts it on the canonical side alone.
-  bool shared = false;
-  /// Of a shared unit: this side is the one that is saved and counted.
+  /// The pipeline ranks that hold a replica of this unit, ascending, where there are several: its gradient is
+  /// summed over them, and the norm counts it on the canonical one alone.
+  std::vector<int> holders;
+  bool shared() const { return !holders.empty(); }
+  /// Of a shared unit: this replica is the one that is saved and counted.
   bool canonical = true;
   bool head = false;    // of what predicts beside the main model
   bool frozen = false;  // keeps its values: no gradient is taken, no optimizer state kept

@@ -2,6 +2,7 @@
 
 #include <span>
 #include <utility>
+#include <vector>
 
 #include "parallel/collective_tensors.h"
 #include "runtime/error.h"
@@ -10,8 +11,9 @@ namespace foretoken::cuda {
 
 namespace {
 
-/// Thread blocks of a link for messages. Where both ends begin together, enough to use what joins them; else
-/// few: a receive holds its blocks while it waits, and all links must fit on the GPU beside compute.
+/// Thread blocks of a link for messages, or for collectives that wait. Where all ends begin together, enough
+/// to use what joins them; else few: who waits holds its blocks, and all links must fit on the GPU beside
+/// compute.
 constexpr int blocks_together = 16, blocks_waiting = 4;
 
 Tensor bytes_of(ncclUniqueId& id) {
@@ -62,15 +64,25 @@ NcclCommunicator::NcclCommunicator(NcclTransport& transport, std::unique_ptr<Mpi
                                    const Traffic& traffic)
     : DeviceCommunicator(transport.stream(), std::move(ranks)) {
   if (size() == 1) return;
-  if (traffic.collectives) connect_all(transport);
+  if (traffic.collectives) connect_all(transport, traffic.waiting);
   if (traffic.neighbours) connect_neighbours(transport, traffic.around);
 }
 
-void NcclCommunicator::connect_all(NcclTransport& transport) {
+void NcclCommunicator::connect_all(NcclTransport& transport, bool waiting) {
   ncclUniqueId id = rank() == 0 ? make_id() : ncclUniqueId{};
   ranks().broadcast(bytes_of(id), 0);
-  collectives_ = std::make_unique<NcclLink>(transport, ranks(),
-                                            NcclLink::Members{.id = id, .ranks = size(), .rank = rank()});
+  std::vector<std::unique_ptr<Handshake>> handshakes;
+  std::int32_t together = 1;
+  // Pair by pair in one order on all ranks; each operation goes through them in that order too.
+  for (int peer = 0; waiting && peer < size(); ++peer) {
+    if (peer == rank()) continue;
+    handshakes.push_back(Handshake::connect(ranks(), peer, 0, rank() < peer));
+    if (!handshakes.back()) together = 0;
+  }
+  ranks().all_reduce(tensor_over(std::span(&together, 1), {1}), ReduceOp::min);
+  const int blocks = !waiting ? 0 : together == 1 ? blocks_together : blocks_waiting;
+  const NcclLink::Members members{.id = id, .ranks = size(), .rank = rank(), .blocks = blocks};
+  collectives_ = std::make_unique<NcclLink>(transport, ranks(), members, std::move(handshakes));
   start_broadcast(transport.scratch(), 0).wait();
   transport.synchronize();
 }
@@ -94,13 +106,14 @@ void NcclCommunicator::connect_neighbours(NcclTransport& transport, bool around)
           ranks().send(bytes_of(id), to, tag);
         else
           ranks().receive(bytes_of(id), from, tag);
-        auto handshake = Handshake::connect(ranks(), rank() == from ? to : from, tag, rank() == from);
+        std::vector<std::unique_ptr<Handshake>> handshakes;
+        handshakes.push_back(Handshake::connect(ranks(), rank() == from ? to : from, tag, rank() == from));
         const NcclLink::Members members{.id = id,
                                         .ranks = 2,
                                         .rank = rank() == from ? 0 : 1,
-                                        .blocks = handshake ? blocks_together : blocks_waiting};
+                                        .blocks = handshakes[0] ? blocks_together : blocks_waiting};
         directions_.push_back(
-            {from, to, up, std::make_unique<NcclLink>(transport, ranks(), members, std::move(handshake))});
+            {from, to, up, std::make_unique<NcclLink>(transport, ranks(), members, std::move(handshakes))});
         if (rank() == from)
           start_send(transport.scratch(), to, tag).wait();
         else

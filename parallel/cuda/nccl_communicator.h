@@ -34,7 +34,7 @@ class NcclCommunicator final : public DeviceCommunicator {
   };
 
   void connect_neighbours(NcclTransport& transport, bool around);
-  void connect_all(NcclTransport& transport);
+  void connect_all(NcclTransport& transport, bool waiting);
   NcclLink& message_link(const char* operation, int from, int to, int tag);
   NcclLink& collectives(const char* operation);
 

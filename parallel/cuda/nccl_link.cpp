@@ -57,12 +57,12 @@ class NcclLink::Pending final : public Request::Pending {
 };
 
 NcclLink::NcclLink(NcclTransport& transport, const MpiCommunicator& group, const Members& members,
-                   std::unique_ptr<Handshake> handshake)
+                   std::vector<std::unique_ptr<Handshake>> handshakes)
     : transport_(transport),
       group_(group),
       stream_(make_stream()),
       ready_(make_event()),
-      handshake_(std::move(handshake)) {
+      handshakes_(std::move(handshakes)) {
   ncclConfig_t config = NCCL_CONFIG_INITIALIZER;
   config.blocking = 0;
   config.commName = group.name().c_str();
@@ -103,7 +103,8 @@ void NcclLink::begin(const char* name, std::size_t bytes, int peer) {
                 .done = transport_.take_event()});
   cuda::check(cudaEventRecord(ready_.get(), transport_.compute()), name);
   cuda::check(cudaStreamWaitEvent(stream_.get(), ready_.get(), 0), name);
-  if (handshake_) handshake_->enqueue(stream_.get());
+  for (const auto& handshake : handshakes_)
+    if (handshake) handshake->enqueue(stream_.get());
   if (Timeline* timeline = transport_.stream().timeline())
     starting_->span = timeline->begin(span_of(*starting_), stream_.get());
 }

@@ -29,9 +29,10 @@ class NcclLink {
     int blocks = 0;
   };
   /// Collective over the members. `group` is what its operations are named by; it and the transport must
-  /// outlive the link. With a handshake, of two members, each operation begins with it.
+  /// outlive the link. Each operation begins with the handshakes, one with each other member where there are
+  /// any, null where it is not to be had.
   NcclLink(NcclTransport& transport, const MpiCommunicator& group, const Members& members,
-           std::unique_ptr<Handshake> handshake = nullptr);
+           std::vector<std::unique_ptr<Handshake>> handshakes = {});
   /// Leaves in agreement with the other members, or abandons the GPU where they do not come or an exception
   /// is on its way.
   ~NcclLink();
@@ -81,7 +82,7 @@ class NcclLink {
   const MpiCommunicator& group_;
   StreamHandle stream_;
   EventHandle ready_;  // the compute stream at the start of the latest operation
-  std::unique_ptr<Handshake> handshake_;
+  std::vector<std::unique_ptr<Handshake>> handshakes_;
   ncclComm_t communicator_ = nullptr;
   std::shared_ptr<Operation> starting_;
   std::deque<std::shared_ptr<Operation>> under_way_;  // oldest first

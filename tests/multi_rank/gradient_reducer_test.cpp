@@ -17,7 +17,7 @@ std::string unlike_the_sum(ToyRank& toy, int step) {
         for (std::int64_t i = range.begin; i < range.end; ++i) {
           float sum = 0;
           for (int d = 0; d < toy.plan.dp; ++d)
-            sum += toy_gradient(spec.name, d, unit.shared && !unit.canonical ? 1 : 0, step, i - all.begin);
+            sum += toy_gradient(spec.name, d, toy.side_of(unit), step, i - all.begin);
           if (!(gradients.as<float>()[i] == sum))
             return fmt::format("{}[{}] is {}, {} expected", spec.name, i - all.begin,
                                gradients.as<float>()[i], sum);

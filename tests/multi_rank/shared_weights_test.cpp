@@ -1,3 +1,6 @@
+#include <algorithm>
+#include <cmath>
+
 #include "runtime/error.h"
 #include "tests/multi_rank/toy_model.h"
 
@@ -14,7 +17,7 @@ bool holds(const ToyRank& toy, const std::string& name) {
 
 }  // namespace
 
-TEST_CASE("both ends sum the gradient of what they share", "[ranks1][ranks2][ranks3][ranks4]") {
+TEST_CASE("all holders sum the gradient of what they share", "[ranks1][ranks2][ranks3][ranks4]") {
   for (const Layout& layout : layouts_of(multi_rank::world().size())) {
     INFO(to_string(layout));
     ToyRank toy(layout, {});
@@ -41,7 +44,7 @@ TEST_CASE("both ends sum the gradient of what they share", "[ranks1][ranks2][ran
   }
 }
 
-TEST_CASE("the last rank's gradient goes out before the first rank's is ready", "[ranks2]") {
+TEST_CASE("a rank comes to the sum before the other's gradient is ready", "[ranks2]") {
   ToyRank toy({.grid = {.pp = 2, .dp = 1}}, {});
   toy.make_gradients(1);
   const auto finish_backward = [&] {
@@ -50,45 +53,94 @@ TEST_CASE("the last rank's gradient goes out before the first rank's is ready", 
     toy.reducer.finish();
     toy.shared.progress();
   };
+  const auto sums_started = [&] {
+    const auto entries = multi_rank::world().world().recorder().entries();
+    return std::count_if(entries.begin(), entries.end(), [](const FlightRecorder::Entry& entry) {
+      return entry.operation == std::string("all-reduce") &&
+             entry.communicator.data() == std::string("pp0,1 of dp0");
+    });
+  };
+  const auto before = sums_started();
   toy.shared.progress();
-  if (toy.groups.pp_rank == 1) finish_backward();
-  multi_rank::world().barrier();  // the last rank has sent all it will send
-  if (toy.groups.pp_rank == 0)
-    CHECK(poll_until(Seconds{30}, [&] {
-      toy.shared.progress();
-      const auto entries = multi_rank::world().world().recorder().entries();
-      return std::any_of(entries.begin(), entries.end(), [](const FlightRecorder::Entry& entry) {
-        return entry.operation == std::string("receive") && entry.finished >= 0 &&
-               entry.communicator.data() == std::string("ends of dp0");
-      });
-    }));
+  CHECK(sums_started() == before);
+  if (toy.groups.pp_rank == 1) {
+    finish_backward();
+    CHECK(sums_started() == before + 1);
+  }
+  multi_rank::world().barrier();
   if (toy.groups.pp_rank == 0) finish_backward();
-  toy.shared.finish(toy.stream);
+  toy.shared.finish();
+}
+
+TEST_CASE("units of different holders are summed over their own", "[ranks3][ranks4]") {
+  MpiCommunicator& world = multi_rank::world();
+  ThreadPool threads(1);
+  Stream stream(threads);
+  // By name, the ranks that hold it.
+  const std::vector<std::pair<std::string, std::vector<int>>> shared{
+      {"a", {0, 1, 2}}, {"b", {1, 2}}, {"c", {0, 2}}, {"d", {0, 1, 2}}, {"e", {1, 2}}};
+  const Groups groups =
+      make_groups(world, {.pp = world.size(), .dp = 1}, stream, {{0, 1, 2}, {0, 2}, {1, 2}});
+  const int rank = groups.pp_rank;
+  std::vector<ParameterUnit> units{{.name = "own", .specs = {{.name = "own", .shape = {3}}}}};
+  for (std::size_t i = 0; i < shared.size(); ++i) {
+    const auto& [name, holders] = shared[i];
+    if (std::find(holders.begin(), holders.end(), rank) == holders.end()) continue;
+    units.push_back({.name = name,
+                     .holders = holders,
+                     .canonical = holders.front() == rank,
+                     .specs = {{.name = name, .shape = {5}}}});
+  }
+  Arena arena(DeviceKind::cpu);
+  const Parameters parameters(arena, {}, units, 1);
+  const ShardPlan plan = plan_shards(parameters, 1 << 20, false, 1, 0);
+  GradientReducer reducer(parameters, plan, *groups.dp);
+  SharedWeights weights(parameters, plan, reducer, groups);
+  for (int step = 0; step < 2; ++step) {
+    for (const ParameterUnit& unit : parameters.units())
+      fill(stream, parameters.gradient(unit.specs.front().name), std::pow(10, rank));
+    // Each rank's units become final in another order.
+    const int count = static_cast<int>(parameters.units().size());
+    for (int i = 0; i < count; ++i) {
+      reducer.unit_ready(rank == 1 ? count - 1 - i : (i + rank) % count);
+      weights.progress();
+    }
+    reducer.finish();
+    weights.finish();
+    for (const ParameterUnit& unit : parameters.units()) {
+      double expected = unit.shared() ? 0 : std::pow(10, rank);
+      for (const int holder : unit.holders) expected += std::pow(10, holder);
+      INFO(unit.name);
+      for (const float value : parameters.gradient(unit.specs.front().name).span<float>())
+        CHECK(value == static_cast<float>(expected));
+    }
+  }
 }
 
 TEST_CASE("a step that ends without the shared gradient is a defect", "[ranks2]") {
   ToyRank toy({.grid = {.pp = 2, .dp = 1}}, {});
-  CHECK_THROWS_AS(toy.shared.finish(toy.stream), DefectError);
+  CHECK_THROWS_AS(toy.shared.finish(), DefectError);
   toy.make_gradients(1);
   toy.reduce();  // completes what was started
 }
 
-TEST_CASE("ends that share different tensors are refused", "[ranks2]") {
+TEST_CASE("holders that share different tensors are refused", "[ranks2]") {
   MpiCommunicator& world = multi_rank::world();
   ThreadPool threads(1);
   Stream stream(threads);
-  const Groups groups = make_groups(world, {.pp = 2, .dp = 1}, stream);
+  const Groups groups = make_groups(world, {.pp = 2, .dp = 1}, stream, {{0, 1}});
   Arena arena(DeviceKind::cpu);
   const Parameters parameters(
       arena, {},
       {{.name = "embedding",
-        .shared = true,
+        .holders = {0, 1},
         .specs = {{.name = "embed", .shape = {world.rank() == 0 ? 4 : 2, world.rank() == 0 ? 2 : 4}}}}},
       1);
   const ShardPlan plan = plan_shards(parameters, 1 << 20, false, 1, 0);
   const GradientReducer reducer(parameters, plan, *groups.dp);
-  CHECK_THROWS_AS(SharedWeights(arena, parameters, plan, reducer, groups.ends.get()), DefectError);
-  CHECK_THROWS_WITH(SharedWeights(arena, parameters, plan, reducer, nullptr),
+  CHECK_THROWS_AS(SharedWeights(parameters, plan, reducer, groups), DefectError);
+  const Groups alone = make_groups(world, {.pp = 2, .dp = 1}, stream);
+  CHECK_THROWS_WITH(SharedWeights(parameters, plan, reducer, alone),
                     testing::contains("\"embedding\" is shared, but"));
 }
 
@@ -138,14 +190,16 @@ TEST_CASE("groups follow the grid", "[ranks4]") {
   MpiCommunicator& world = multi_rank::world();
   ThreadPool threads(1);
   Stream stream(threads);
-  const Groups groups = make_groups(world, {.pp = 2, .dp = 2}, stream);
+  const Groups groups = make_groups(world, {.pp = 2, .dp = 2}, stream, {{0, 1}});
   CHECK(groups.pp_rank == world.rank() % 2);
   CHECK(groups.dp_rank == world.rank() / 2);
   CHECK(groups.pipeline->name() == fmt::format("pipeline of dp{}", groups.dp_rank));
   CHECK(groups.pipeline->rank() == groups.pp_rank);
   CHECK(groups.dp->rank() == groups.dp_rank);
-  CHECK(groups.ends->rank() == groups.pp_rank);
-  const Groups line = make_groups(world, {.pp = 4, .dp = 1}, stream);
-  CHECK((line.ends != nullptr) == (world.rank() == 0 || world.rank() == 3));
+  CHECK(groups.holders.at({0, 1})->rank() == groups.pp_rank);
+  const Groups line = make_groups(world, {.pp = 4, .dp = 1}, stream, {{0, 1, 3}, {2, 3}});
+  CHECK(line.holders.contains({0, 1, 3}) == (world.rank() != 2));
+  CHECK(line.holders.contains({2, 3}) == (world.rank() >= 2));
+  if (world.rank() == 3) CHECK(line.holders.at({0, 1, 3})->rank() == 2);
   CHECK_THROWS_AS(make_groups(world, {.pp = 3, .dp = 2}, stream), UsageError);
 }

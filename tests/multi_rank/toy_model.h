@@ -2,6 +2,7 @@
 // A model of a few small tensors, cut over ranks, and the same model in one piece. Its gradients are made up:
 // multiples of 1/16, so that sums and norms are exact in any order and layouts can be compared bit by bit.
 
+#include <algorithm>
 #include <cmath>
 #include <map>
 #include <memory>
@@ -45,11 +46,20 @@ inline std::vector<Layout> layouts_of(int ranks) {
 
 inline constexpr int toy_layers = 6;
 
+/// The pipeline ranks that hold the embedding: the first, the last, and from four on one between them.
+inline std::vector<int> toy_holders(int pp) {
+  return pp > 3 ? std::vector<int>{0, pp - 2, pp - 1} : std::vector<int>{0, pp - 1};
+}
+
+inline std::vector<std::vector<int>> toy_sharing(int pp) {
+  return pp > 1 ? std::vector<std::vector<int>>{toy_holders(pp)} : std::vector<std::vector<int>>{};
+}
+
 /// The units of one pipeline rank; odd sizes, so that units need padding.
 inline std::vector<ParameterUnit> toy_units(int pp, int pp_rank) {
   const auto embedding = [&](bool canonical) {
     return ParameterUnit{.name = "embedding",
-                         .shared = pp > 1,
+                         .holders = pp > 1 ? toy_holders(pp) : std::vector<int>{},
                          .canonical = canonical,
                          .specs = {{.name = "embed", .shape = {7, 5}}, {.name = "scale", .shape = {3}}}};
   };
@@ -62,8 +72,10 @@ inline std::vector<ParameterUnit> toy_units(int pp, int pp_rank) {
            .specs = {
                {.name = fmt::format("layers.{}.norm", k), .shape = {5}, .decay = false, .init = Init::ones},
                {.name = fmt::format("layers.{}.weight", k), .shape = {5, 11}}}});
+  const std::vector<int> holders = toy_holders(pp);
+  if (pp_rank > 0 && std::find(holders.begin(), holders.end(), pp_rank) != holders.end())
+    units.push_back(embedding(false));
   if (pp_rank == pp - 1) {
-    if (pp > 1) units.push_back(embedding(false));
     units.push_back({.name = "head",
                      .specs = {{.name = "norm", .shape = {5}, .decay = false, .init = Init::ones},
                                {.name = "head", .shape = {7, 5}}}});
@@ -71,7 +83,8 @@ inline std::vector<ParameterUnit> toy_units(int pp, int pp_rank) {
   return units;
 }
 
-/// What one data-parallel rank contributes; `side` is 1 for the replica of a shared unit.
+/// What one data-parallel rank contributes; `side` is the number of the replica of a shared unit, 0 the
+/// canonical.
 inline float toy_gradient(const std::string& name, int dp_rank, int side, int step, std::int64_t element) {
   const CounterRng rng(static_cast<std::uint64_t>(step),
                        fmt::format("{} of dp{} side {}", name, dp_rank, side));
@@ -82,11 +95,11 @@ inline float toy_gradient(const std::string& name, int dp_rank, int side, int st
 struct ToyRank {
   ToyRank(const Layout& layout, const OptimizerConfig& config, const Device::Options& options = {})
       : device(options),
-        groups(make_groups(multi_rank::world(), layout.grid, stream)),
+        groups(make_groups(multi_rank::world(), layout.grid, stream, toy_sharing(layout.grid.pp))),
         parameters(arena, {}, toy_units(layout.grid.pp, groups.pp_rank), layout.grid.dp),
         plan(plan_shards(parameters, layout.bucket_bytes, layout.sharded, layout.grid.dp, groups.dp_rank)),
         reducer(parameters, plan, *groups.dp),
-        shared(arena, parameters, plan, reducer, groups.ends.get()),
+        shared(parameters, plan, reducer, groups),
         optimizer(arena, parameters, plan, config, *groups.dp, *groups.device_world) {
     parameters.initialize(stream, 5);
     arena.seal();
@@ -97,11 +110,16 @@ struct ToyRank {
       for (const ParameterSpec& spec : unit.specs) {
         std::vector<float> gradient(static_cast<std::size_t>(spec.shape.elements()));
         for (std::size_t i = 0; i < gradient.size(); ++i)
-          gradient[i] = toy_gradient(spec.name, groups.dp_rank, unit.shared && !unit.canonical ? 1 : 0, step,
-                                     static_cast<std::int64_t>(i));
+          gradient[i] =
+              toy_gradient(spec.name, groups.dp_rank, side_of(unit), step, static_cast<std::int64_t>(i));
         copy(stream, tensor_over(std::span(gradient), spec.shape),
              Parameters::view(parameters.gradients(), spec));
       }
+  }
+
+  int side_of(const ParameterUnit& unit) const {
+    const auto own = std::find(unit.holders.begin(), unit.holders.end(), groups.pp_rank);
+    return static_cast<int>(own - unit.holders.begin());
   }
 
   /// Backward makes units final from the last to the first.
@@ -113,7 +131,7 @@ struct ToyRank {
       shared.progress();
     }
     reducer.finish();
-    shared.finish(stream);
+    shared.finish();
   }
 
   double train(int step, double lr) {
@@ -157,7 +175,8 @@ struct SerialToy {
         const auto value = parameters.value(spec.name).span<float>();
         State& state = states[spec.name];
         state.spec = spec;
-        state.sides = unit.name == "embedding" && grid.pp > 1 ? 2 : 1;
+        state.sides =
+            unit.name == "embedding" && grid.pp > 1 ? static_cast<int>(toy_holders(grid.pp).size()) : 1;
         state.value.assign(value.begin(), value.end());
         state.gradient.resize(value.size());
         state.exp_avg = arena.tensor(config.moments, {spec.shape.elements()});

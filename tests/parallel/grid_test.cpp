@@ -39,7 +39,9 @@ TEST_CASE("parts of a range tile it") {
 TEST_CASE("buckets are consecutive units up to their size, and shared units stand alone") {
   Arena arena(DeviceKind::cpu);
   const auto unit = [](const char* name, std::int64_t elements, bool shared) {
-    return ParameterUnit{.name = name, .shared = shared, .specs = {{.name = name, .shape = {elements}}}};
+    return ParameterUnit{.name = name,
+                         .holders = shared ? std::vector<int>{0, 1} : std::vector<int>{},
+                         .specs = {{.name = name, .shape = {elements}}}};
   };
   const Parameters parameters(arena, {},
                               {unit("a", 7, false), unit("b", 8, false), unit("c", 1, false),
