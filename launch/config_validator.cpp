@@ -129,12 +129,11 @@ void validate_pipeline(const Config& config) {
           "parallel: schedule \"{}\" takes weight gradients late, which recompute \"full\" forbids",
           parallel.schedule);
   });
-  if (parallel.blocks_per_stage.empty()) return;
   const Grid grid{.pp = parallel.pp, .virtual_stages = parallel.virtual_stages};
-  with_origin(config, {"parallel.blocks_per_stage", "parallel.pp", "parallel.virtual_stages"}, [&] {
-    validate_partition(halves_of(parallel.blocks_per_stage), static_cast<int>(config.model.num_hidden_layers),
-                       grid, fewest_halves_on_last(config));
-  });
+  with_origin(config,
+              {"parallel.blocks_per_stage", "mtp.placement", "mtp.depths", "parallel.pp",
+               "parallel.virtual_stages", "model.num_hidden_layers"},
+              [&] { resolve_layout(config, grid); });
 }
 
 void validate_run(const Config& config) {
@@ -179,8 +178,6 @@ Grid resolve_grid(const Config& config, int world_size) {
         "{}train: global_batch {} is not a multiple of dp {} × microbatch {} = {}",
         origin_of(config, {"train.global_batch", "train.microbatch", "parallel.dp", "parallel.pp"}),
         train.global_batch, grid.dp, train.microbatch, product);
-  with_origin(config, {"parallel.pp", "parallel.virtual_stages", "model.num_hidden_layers"},
-              [&] { resolve_layout(config, grid); });
   return grid;
 }
 

@@ -27,6 +27,7 @@ Config config_of(const EvaluateArguments& arguments, int ranks) {
   config.parallel.virtual_stages = 1;
   config.parallel.schedule = "1f1b";
   config.parallel.blocks_per_stage.clear();
+  config.mtp.placement = MtpConfig::Placement::last;
   config.train.global_batch = config.train.microbatch * ranks;
   apply_sets(config, arguments.sets);
   validate(config);

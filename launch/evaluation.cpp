@@ -76,7 +76,7 @@ EvaluationMetrics Evaluation::run(std::int64_t step) {
       const std::int64_t row = (static_cast<std::int64_t>(m) * layout.dp + layout.dp_rank) * layout.rows;
       drop_rows_from(batches[m], first + row, rows_);
       inputs.push_back(input_of(batches[m]));
-      if (!session_.model().has_last_stage()) continue;
+      if (!session_.model().has_main_head()) continue;
       add_target_counts(inputs.back(), positions, counts);
       bytes += target_bytes(batches[m], positions, bytes_of_tokens_);
     }
@@ -85,7 +85,7 @@ EvaluationMetrics Evaluation::run(std::int64_t step) {
     const std::vector<double> of_step = session_.read_sums();
     for (std::size_t i = 0; i < sums.size(); ++i) sums[i] += of_step[i];
   }
-  // Only the last stage's ranks have anything but zeros.
+  // Each rank has what its stages sum up of its own rows, and zeros.
   Communicator& world = session_.groups().world;
   const Tensor all = tensor_over<double>(sums, session_.model().sums().all.shape);
   world.all_reduce(all);

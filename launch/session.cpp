@@ -23,27 +23,55 @@ ReadyProgram ready(const Program& compute) {
 
 }  // namespace
 
-int fewest_halves_on_last(const Config& config) {
-  return config.mtp.depths > 0 && head_kind(config.mtp.kind).takes_last_input ? 2 : 0;
-}
-
 LayerCosts layer_costs(const Config& config) {
   const ModelCost time = time_of(config.model, config.data.sequence_length);
   LayerCosts costs;
   for (std::int64_t layer = 0; layer < config.model.num_hidden_layers; ++layer)
     costs.halves.insert(costs.halves.end(), {time.attention, time.mlp});
-  costs.last = predictor_cost(config.model, config.mtp, time);
-  costs.fewest_on_last = fewest_halves_on_last(config);
+  const MtpConfig& mtp = config.mtp;
+  if (mtp.placement == MtpConfig::Placement::stage_per_depth) {
+    costs.last = time.head;
+    for (std::int64_t depth = 1; depth <= mtp.depths; ++depth)
+      costs.after.push_back(depth_cost(config.model, mtp, time, depth));
+  } else {
+    costs.last = predictor_cost(config.model, mtp, time);
+  }
+  // Parallel heads take what the trunk's last layer takes, which is the main model's own head among them.
+  costs.fewest_on_last = mtp.depths > 0 && head_kind(mtp.kind).takes_last_input ? 2 : 0;
+  costs.last_apart = mtp.placement == MtpConfig::Placement::own_stage;
   return costs;
 }
 
+namespace {
+
+/// That stages are left to the trunk.
+void require_stages(const MtpConfig& mtp, const Grid& grid) {
+  using enum MtpConfig::Placement;
+  const std::int64_t apart = mtp.placement == own_stage         ? 1
+                             : mtp.placement == stage_per_depth ? mtp.depths
+                                                                : 0;
+  if (grid.stages() > apart) return;
+  throw UsageError("mtp: placement \"{}\" {}: at least {} stages are needed, but pp {} × v {} = {}",
+                   mtp.placement == own_stage ? "own_stage" : "stage_per_depth",
+                   mtp.placement == own_stage ? "puts no layer beside the heads"
+                                              : fmt::format("puts {} depth{} on stages of their own",
+                                                            mtp.depths, mtp.depths == 1 ? "" : "s"),
+                   apart + 1, grid.pp, grid.virtual_stages, grid.stages());
+}
+
+}  // namespace
+
 ModelLayout resolve_layout(const Config& config, const Grid& grid) {
-  const auto layers = static_cast<int>(config.model.num_hidden_layers);
-  if (config.parallel.blocks_per_stage.empty())
-    return {.grid = grid, .halves_per_stage = partition_layers(layer_costs(config), grid)};
-  const std::vector<int> halves = halves_of(config.parallel.blocks_per_stage);
-  validate_partition(halves, layers, grid, fewest_halves_on_last(config));
-  return {.grid = grid, .halves_per_stage = halves};
+  require_stages(config.mtp, grid);
+  const LayerCosts costs = layer_costs(config);
+  ModelLayout layout{.grid = grid,
+                     .halves_per_stage = halves_of(config.parallel.blocks_per_stage),
+                     .depth_stages = static_cast<int>(costs.after.size())};
+  if (layout.halves_per_stage.empty())
+    layout.halves_per_stage = partition_layers(costs, grid);
+  else
+    validate_partition(layout.halves_per_stage, costs, grid);
+  return layout;
 }
 
 std::int64_t microbatches_of(const Config& config, const Grid& grid) {
@@ -123,7 +151,7 @@ std::vector<double> Session::read_sums() {
 }
 
 void Session::sum_target_counts(std::span<std::int64_t> counts) {
-  if (model_->has_last_stage())
+  if (model_->takes_losses())
     groups_.dp->host().all_reduce(tensor_over(counts, {static_cast<std::int64_t>(counts.size())}));
 }
 

@@ -20,10 +20,8 @@ namespace foretoken {
 /// What the layers cost, in forward FLOPs per token weighed by their time (model/cost.h).
 LayerCosts layer_costs(const Config& config);
 
-/// Halves of layers that the last stage must have: parallel heads take what its last layer takes.
-int fewest_halves_on_last(const Config& config);
-
-/// Which stage holds what, by expected cost or as parallel.blocks_per_stage says.
+/// Which stage holds what, by expected cost or as parallel.blocks_per_stage says, with heads where
+/// mtp.placement says. A UsageError where there are too few stages or layers.
 ModelLayout resolve_layout(const Config& config, const Grid& grid);
 
 /// Microbatches of a step on each data-parallel rank.
@@ -69,7 +67,7 @@ class Session {
   /// RankModel::sums() of the last step, which it waits for.
   std::vector<double> read_sums();
   /// counts[k] over this rank's microbatches becomes that over the whole global batch. Collective over the
-  /// data- parallel ranks of the last stage, which alone need it; others do nothing.
+  /// data-parallel ranks of stages that take losses, which alone need it; others do nothing.
   void sum_target_counts(std::span<std::int64_t> counts);
 
  private:

@@ -35,7 +35,7 @@ std::string holds(const Session& session, int pp_rank) {
     const auto numbered = [](const char* one, const char* many, std::int64_t first, std::int64_t last) {
       return first == last ? fmt::format("{} {}", one, first) : fmt::format("{} {}-{}", many, first, last);
     };
-    if (layout.is_first(stage)) add("embedding");
+    if (stage == 0) add("embedding");
     const std::vector<HeldBlock> blocks = layout.blocks_of(stage);
     const auto is_whole = [](const HeldBlock& block) { return block.part == Block::Part::whole; };
     const auto first = std::find_if(blocks.begin(), blocks.end(), is_whole);
@@ -43,14 +43,19 @@ std::string holds(const Session& session, int pp_rank) {
     for (auto block = blocks.begin(); block != first; ++block) add(half_of(*block));
     if (first != end) add(numbered("layer", "layers", first->layer, std::prev(end)->layer));
     for (auto block = end; block != blocks.end(); ++block) add(half_of(*block));
-    if (layout.is_last(stage)) {
-      add("final norm");
-      if (const auto heads = std::ssize(head_units(model, mtp)); heads > 0)
-        add(numbered("mtp", "mtp", 1, heads));
-      add(model.tie_word_embeddings ? "head (tied)" : "head");
-      if (pp_rank != layout.grid.pp_rank_of_stage(0) && last_stage_embeds(model, mtp))
-        add("embedding replica");
-    }
+    const StageTensors tensors = tensors_of(model, mtp, layout, stage);
+    const DepthRange& depths = tensors.depths;
+    const bool main = stage == layout.head_stage();
+    if (main) add("final norm");
+    if (!depths.empty() && !mtp.repeat) add(numbered("mtp", "mtp", depths.first, depths.last));
+    if (!depths.empty() && mtp.repeat) add(main ? "mtp 1" : fmt::format("mtp 1 for depth {}", depths.first));
+    if (main) add(model.tie_word_embeddings ? "head (tied)" : "head");
+    std::vector<const char*> replicas;
+    const auto is_at = [&](int other) { return layout.grid.pp_rank_of_stage(other) == pp_rank; };
+    if (tensors.embedding && !is_at(0)) replicas.push_back("embedding");
+    if (tensors.final_norm && !is_at(layout.head_stage())) replicas.push_back("final norm");
+    if (tensors.head && !is_at(layout.head_stage())) replicas.push_back("head");
+    if (!replicas.empty()) add(fmt::format("{} replica", fmt::join(replicas, " and ")));
     text += (text.empty() ? "" : "; ") + part;
   }
   return text;

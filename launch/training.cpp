@@ -269,7 +269,7 @@ std::vector<std::int64_t> Training::accumulate_gradients(bool diagnose) {
     // A step that is diagnosed measures every depth, and trains it as well.
     if (sampler_ && !diagnose)
       input.depths = sampler_->draw(samples_ + (m * layout.dp + layout.dp_rank) * layout.rows);
-    if (!model.has_last_stage()) continue;
+    if (!model.takes_losses()) continue;
     std::vector<std::int64_t> of_batch(counts.size());
     add_target_counts(input, config_.data.sequence_length, of_batch);
     for (std::size_t k = 0; k < counts.size(); ++k) {
@@ -287,6 +287,7 @@ std::vector<std::int64_t> Training::accumulate_gradients(bool diagnose) {
   executor_->run();
   reducer_.finish();
   shared_.finish();
+  if (!model.has_main_head()) trained.assign(trained.size(), 0);  // one stage's ranks count for all
   return trained;
 }
 
@@ -323,7 +324,7 @@ StepMetrics Training::report(std::span<const std::int64_t> counts, bool diagnose
   std::vector<double> all = session_.read_sums();  // waits for the step, and for peers that it needs
   const double norm = optimizer_.norm(session_.stream(), step_ + 1);
 
-  // The last stage's ranks alone have anything but zeros, each of its own rows.
+  // Each rank has what its stages sum up of its own rows, and zeros.
   const std::size_t sums = all.size();
   for (const std::int64_t count : counts) all.push_back(static_cast<double>(count));
   all.push_back(stop_signal() != 0 ? 1 : 0);

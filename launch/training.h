@@ -43,7 +43,7 @@ class Training {
   void open_run(const std::string& path);
   StepMetrics step();
   /// Forward, backward and reduction; returns this rank's counts of valid targets of the depths that were
-  /// trained, none but on the last stage.
+  /// trained, none but on the main head's stage.
   std::vector<std::int64_t> accumulate_gradients(bool diagnose);
   StepMetrics report(std::span<const std::int64_t> counts, bool diagnose, double lr);
   void save();

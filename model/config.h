@@ -50,6 +50,7 @@ struct MtpConfig {
   enum class Weighting { mean, per_depth, inverse_distance };
   enum class ScheduleForm { constant, linear };
   enum class Balance { none, dynamic, sampling };
+  enum class Placement { last, own_stage, stage_per_depth };
 
   Kind kind = Kind::sequential;
   std::int64_t depths = 0;                         // D
@@ -60,6 +61,9 @@ struct MtpConfig {
   ResidualForm residual_form = ResidualForm::mlp;  // residual
   bool detach_heads = false;  // losses of depths k > 0 give no gradient to what the main model has
   double loss_weight = 0.3;   // λ of L = L_main + (λ/D)·Σₖ Lₖ
+  /// Where pipeline stages hold them: with the main head on the last stage; there, and no layer of the trunk
+  /// beside them; or each depth on a stage of its own behind the main head's.
+  Placement placement = Placement::last;
 
   // The objective, model/objective.h.
   Weighting weighting = Weighting::mean;

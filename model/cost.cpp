@@ -1,7 +1,5 @@
 #include "model/cost.h"
 
-#include <numeric>
-
 #include "model/heads/prediction_heads.h"
 #include "model/layout.h"
 
@@ -22,12 +20,6 @@ ModelCost weighed(const ModelConfig& model, std::int64_t sequence_length, double
           .head = head_flop * 2 * c * static_cast<double>(model.vocab_size)};
 }
 
-/// How many depths a token passes, on average where they are sampled.
-double depths_passed(const MtpConfig& mtp) {
-  if (mtp.balance != MtpConfig::Balance::sampling) return static_cast<double>(mtp.depths);
-  return std::accumulate(mtp.sample_probabilities.begin(), mtp.sample_probabilities.end(), 0.0);
-}
-
 }  // namespace
 
 ModelCost cost_of(const ModelConfig& model, std::int64_t sequence_length) {
@@ -38,9 +30,16 @@ ModelCost time_of(const ModelConfig& model, std::int64_t sequence_length) {
   return weighed(model, sequence_length, attention_time, head_time);
 }
 
+double depth_cost(const ModelConfig& model, const MtpConfig& mtp, const ModelCost& cost, std::int64_t depth) {
+  const bool sampled = mtp.balance == MtpConfig::Balance::sampling;
+  const double passed = sampled ? mtp.sample_probabilities.at(static_cast<std::size_t>(depth - 1)) : 1;
+  return passed * (head_kind(mtp.kind).cost(model, mtp, cost.block()) + cost.head);
+}
+
 double predictor_cost(const ModelConfig& model, const MtpConfig& mtp, const ModelCost& cost) {
-  const double depths = depths_passed(mtp);
-  return depths * head_kind(mtp.kind).cost(model, mtp, cost.block()) + (1 + depths) * cost.head;
+  double sum = cost.head;
+  for (std::int64_t depth = 1; depth <= mtp.depths; ++depth) sum += depth_cost(model, mtp, cost, depth);
+  return sum;
 }
 
 double training_flops_per_token(const ModelConfig& model, const MtpConfig& mtp,

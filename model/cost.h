@@ -34,8 +34,10 @@ inline constexpr double head_time = 0.88;
 /// FLOPs weighed by their time, to deal layers by.
 ModelCost time_of(const ModelConfig& model, std::int64_t sequence_length);
 
-/// Of what follows the trunk (heads of all depths), where blocks and output heads cost `cost`; the expected
-/// one where depths are sampled.
+/// Of a depth k > 0 with its output head, where blocks and output heads cost `cost`; the expected one where
+/// depths are sampled.
+double depth_cost(const ModelConfig& model, const MtpConfig& mtp, const ModelCost& cost, std::int64_t depth);
+/// Of the output heads of all depths, and what is before them.
 double predictor_cost(const ModelConfig& model, const MtpConfig& mtp, const ModelCost& cost);
 
 /// Model FLOPs per token of a training step.

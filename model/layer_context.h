@@ -35,6 +35,15 @@ class DepthSet {
   std::uint64_t bits_ = 0;
 };
 
+/// Depths first..last; none where last is first − 1.
+struct DepthRange {
+  int first = 1;
+  int last = 0;
+  static DepthRange all() { return {1, 64}; }
+  bool empty() const { return last < first; }
+  bool has(std::int64_t depth) const { return first <= depth && depth <= last; }
+};
+
 /// A microbatch of rows of T + 1 + D tokens.
 struct MicrobatchInput {
   Tensor tokens;          // [B, T + 1 + D] i32

@@ -54,8 +54,24 @@ const char* output_matrix_name(const ModelConfig& model) {
   return model.tie_word_embeddings ? embedding_name : head_name;
 }
 
-bool last_stage_embeds(const ModelConfig& model, const MtpConfig& mtp) {
-  return (mtp.depths > 0 && head_kind(mtp.kind).embeds) || model.tie_word_embeddings;
+DepthRange ModelLayout::depths_of(int stage, const MtpConfig& mtp) const {
+  const int head = head_stage();
+  if (stage < head) return {};
+  if (depth_stages == 0) return {1, static_cast<int>(mtp.depths)};
+  return stage == head ? DepthRange{} : DepthRange{stage - head, stage - head};
+}
+
+StageTensors tensors_of(const ModelConfig& model, const MtpConfig& mtp, const ModelLayout& layout,
+                        int stage) {
+  const HeadKind& kind = head_kind(mtp.kind);
+  const bool main = stage == layout.head_stage();
+  StageTensors tensors{.depths = layout.depths_of(stage, mtp)};
+  const bool depths = !tensors.depths.empty();
+  const bool output = main || (depths && !kind.owns_matrix);
+  tensors.embedding = stage == 0 || (depths && kind.embeds) || (output && model.tie_word_embeddings);
+  tensors.final_norm = main || (depths && kind.ends_in_final_norm);
+  tensors.head = output && !model.tie_word_embeddings;
+  return tensors;
 }
 
 std::vector<ParameterUnit> head_units(const ModelConfig& model, const MtpConfig& mtp) {
@@ -68,35 +84,84 @@ std::vector<ParameterUnit> head_units(const ModelConfig& model, const MtpConfig&
   return units;
 }
 
+namespace {
+
+/// Who reads something: stages of one rank, and the ranks of all.
+struct Readers {
+  int first = -1;           // stage
+  std::vector<int> ranks;   // ascending
+  std::vector<int> stages;  // of the rank that asks
+
+  bool here() const { return !stages.empty(); }
+  ParameterUnit unit(const char* name, int pp_rank, const ModelLayout& layout) const {
+    return {.name = name,
+            .holders = ranks.size() > 1 ? ranks : std::vector<int>{},
+            .canonical = layout.grid.pp_rank_of_stage(first) == pp_rank};
+  }
+};
+
+template <class Reads>
+Readers readers_of(const ModelLayout& layout, int pp_rank, const Reads& reads) {
+  Readers readers;
+  std::set<int> ranks;
+  for (int stage = 0; stage < layout.stages(); ++stage) {
+    if (!reads(stage)) continue;
+    const int rank = layout.grid.pp_rank_of_stage(stage);
+    if (readers.first < 0) readers.first = stage;
+    if (rank == pp_rank) readers.stages.push_back(stage);
+    ranks.insert(rank);
+  }
+  readers.ranks.assign(ranks.begin(), ranks.end());
+  return readers;
+}
+
+}  // namespace
+
 std::vector<ParameterUnit> units_of(const ModelConfig& model, const MtpConfig& mtp, const ModelLayout& layout,
                                     int pp_rank) {
   const std::int64_t c = model.hidden_size, v = model.vocab_size;
-  const int first_rank = layout.grid.pp_rank_of_stage(0);
-  const int last_rank = layout.grid.pp_rank_of_stage(layout.stages() - 1);
+  std::vector<StageTensors> tensors;
+  for (int stage = 0; stage < layout.stages(); ++stage)
+    tensors.push_back(tensors_of(model, mtp, layout, stage));
   std::vector<ParameterUnit> units;
+  /// Where stages of this rank read it.
+  const auto add = [&](const Readers& readers, const char* name, std::vector<ParameterSpec> specs) {
+    if (!readers.here()) return;
+    units.push_back(readers.unit(name, pp_rank, layout));
+    units.back().specs = std::move(specs);
+  };
+  const auto readers = [&](bool StageTensors::*read) {
+    return readers_of(layout, pp_rank,
+                      [&](int stage) { return tensors[static_cast<std::size_t>(stage)].*read; });
+  };
 
-  if (pp_rank == first_rank || (pp_rank == last_rank && last_stage_embeds(model, mtp)))
-    units.push_back({.name = "embedding",
-                     .holders = first_rank != last_rank && last_stage_embeds(model, mtp)
-                                    ? std::vector<int>{first_rank, last_rank}
-                                    : std::vector<int>{},
-                     .canonical = pp_rank == first_rank,
-                     .specs = {{.name = embedding_name, .shape = {v, c}, .std = model.initializer_range}}});
-  for (int stage : layout.stages_of(pp_rank)) {
+  add(readers(&StageTensors::embedding), "embedding",
+      {{.name = embedding_name, .shape = {v, c}, .std = model.initializer_range}});
+  for (int stage : layout.stages_of(pp_rank))
     for (const HeldBlock& block : layout.blocks_of(stage))
       units.push_back({.name = unit_name(block),
                        .specs = Block::parameters(model, block_prefix(block.layer), block.part)});
-    if (!layout.is_last(stage)) continue;
-    units.push_back({.name = "final norm",
-                     .specs = {{.name = final_norm_name, .shape = {c}, .decay = false, .init = Init::ones}}});
-    for (ParameterUnit& unit : head_units(model, mtp)) units.push_back(std::move(unit));
-    if (!model.tie_word_embeddings)
-      units.push_back({.name = "head",
-                       .specs = {{.name = head_name,
-                                  .shape = {v, c},
-                                  .std = model.initializer_range,
-                                  .gradient_overwritten = true}}});
+  add(readers(&StageTensors::final_norm), "final norm",
+      {{.name = final_norm_name, .shape = {c}, .decay = false, .init = Init::ones}});
+  int depth = 0;
+  for (ParameterUnit& unit : head_units(model, mtp)) {
+    ++depth;
+    const Readers reading = readers_of(layout, pp_rank, [&](int stage) {
+      const DepthRange& held = tensors[static_cast<std::size_t>(stage)].depths;
+      return mtp.repeat ? !held.empty() : held.has(depth);
+    });
+    if (!reading.here()) continue;
+    if (reading.stages.size() > 1)
+      for (ParameterSpec& spec : unit.specs) spec.gradient_overwritten = false;
+    add(reading, unit.name.c_str(), std::move(unit.specs));
+    units.back().head = true;
   }
+  const Readers output = readers(&StageTensors::head);
+  add(output, "head",
+      {{.name = head_name,
+        .shape = {v, c},
+        .std = model.initializer_range,
+        .gradient_overwritten = output.stages == std::vector<int>{layout.head_stage()}}});
   return units;
 }
 

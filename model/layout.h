@@ -7,6 +7,7 @@
 
 #include "model/block.h"
 #include "model/config.h"
+#include "model/layer_context.h"
 #include "parallel/grid.h"
 #include "runtime/parameters.h"
 
@@ -19,15 +20,21 @@ struct HeldBlock {
 };
 
 /// Blocks of the trunk dealt to the stages in order, in halves (parallel/partition.h). The first stage also
-/// embeds; the last also holds the final norm, the MTP modules and the head.
+/// embeds. The trunk's last stage also holds the final norm and the main head, and the prediction heads of
+/// all depths, unless stages behind it hold one each.
 struct ModelLayout {
   Grid grid;
   std::vector<int> halves_per_stage;  // size grid.stages()
+  int depth_stages = 0;               // behind the trunk's last: 0 or one per depth
 
   int stages() const { return static_cast<int>(halves_per_stage.size()); }
+  /// Of the final norm and the main head.
+  int head_stage() const { return stages() - 1 - depth_stages; }
+  /// Of the depth's prediction head; of the main head for 0.
+  int stage_of_depth(int depth) const { return head_stage() + (depth_stages > 0 ? depth : 0); }
+  /// The depths k > 0 that a stage computes.
+  DepthRange depths_of(int stage, const MtpConfig& mtp) const;
   std::vector<HeldBlock> blocks_of(int stage) const;
-  bool is_first(int stage) const { return stage == 0; }
-  bool is_last(int stage) const { return stage == stages() - 1; }
   /// The stages of a pipeline rank, ascending.
   std::vector<int> stages_of(int pp_rank) const;
 };
@@ -49,14 +56,22 @@ inline constexpr const char* head_name = "lm_head.weight";
 /// tied.
 const char* output_matrix_name(const ModelConfig& model);
 
-/// Whether the last stage reads the embedding table: MTP modules embed, a tied head is the table.
-bool last_stage_embeds(const ModelConfig& model, const MtpConfig& mtp);
+/// What a stage reads beside its blocks.
+struct StageTensors {
+  bool embedding = false;  // tokens, MTP modules and a tied output head look into the table
+  bool final_norm = false;
+  bool head = false;  // lm_head
+  DepthRange depths;  // prediction heads
+};
+StageTensors tensors_of(const ModelConfig& model, const MtpConfig& mtp, const ModelLayout& layout, int stage);
 
 /// What the depths k > 0 own: one unit "mtp k" each, or one alone where the module is repeated.
 std::vector<ParameterUnit> head_units(const ModelConfig& model, const MtpConfig& mtp);
 
-/// What a pipeline rank holds, in forward order. The embedding is shared where first and last stage are on
-/// two ranks and both need it; the first stage's copy is the canonical one.
+/// What a pipeline rank holds, in forward order. What stages of several ranks read is shared: the canonical
+/// copy of the embedding is the first stage's, of all else that of the first stage which reads it. The first
+/// contribution to the output matrix and to a repeated module overwrites their gradients where no other stage
+/// of the rank contributes.
 std::vector<ParameterUnit> units_of(const ModelConfig& model, const MtpConfig& mtp, const ModelLayout& layout,
                                     int pp_rank);
 

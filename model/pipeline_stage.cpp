@@ -6,14 +6,30 @@
 
 namespace foretoken {
 
+namespace {
+
+/// Whether the stage's predictor looks into the embedding table, or multiplies with it.
+bool reads_table(const StagePlan& plan) {
+  const bool embeds = !plan.layout.depths_of(plan.stage, plan.mtp).empty() && head_kind(plan.mtp.kind).embeds;
+  return embeds || plan.model.tie_word_embeddings;
+}
+
+}  // namespace
+
 PipelineStage::PipelineStage(const StagePlan& plan)
-    : shape_(plan.activations.shape), first_(plan.layout.is_first(plan.stage)), frozen_(plan.frozen_trunk) {
+    : shape_(plan.activations.shape),
+      first_(plan.stage == 0),
+      behind_head_(plan.stage > plan.layout.head_stage()),
+      frozen_(plan.frozen_trunk) {
   if (plan.activations.recompute == Recompute::full && plan.activations.split_backward)
     throw UsageError(
         "model: recompute \"full\" needs a schedule that takes weight gradients with the input's, not later");
-  scratch_ = Block::plan_scratch(plan.arena, plan.model, plan.activations);
   const Parameters& parameters = plan.parameters;
-  for (const HeldBlock& block : plan.layout.blocks_of(plan.stage)) {
+  const StageTensors tensors = tensors_of(plan.model, plan.mtp, plan.layout, plan.stage);
+  const std::vector<HeldBlock> blocks = plan.layout.blocks_of(plan.stage);
+  if (!blocks.empty() || (!tensors.depths.empty() && head_kind(plan.mtp.kind).has_block))
+    scratch_ = Block::plan_scratch(plan.arena, plan.model, plan.activations);
+  for (const HeldBlock& block : blocks) {
     blocks_.emplace_back(plan.model, parameters, block_prefix(block.layer), plan.activations.recompute,
                          block.part);
     block_units_.push_back(parameters.unit(unit_name(block)));
@@ -23,7 +39,7 @@ PipelineStage::PipelineStage(const StagePlan& plan)
     dtable_ = parameters.gradient(embedding_name);
     embedding_unit_ = parameters.unit("embedding");
   }
-  if (plan.layout.is_last(plan.stage)) {
+  if (plan.stage >= plan.layout.head_stage()) {
     predictor_.emplace(HeadsPlan{.stream = plan.stream,
                                  .model = plan.model,
                                  .mtp = plan.mtp,
@@ -31,15 +47,60 @@ PipelineStage::PipelineStage(const StagePlan& plan)
                                  .arena = plan.arena,
                                  .activations = plan.activations,
                                  .scratch = scratch_,
-                                 .frozen_trunk = frozen_});
-    if (!plan.model.tie_word_embeddings) predictor_units_.push_back(parameters.unit("head"));
+                                 .frozen_trunk = frozen_,
+                                 .depths = tensors.depths},
+                       !behind_head_);
+    if (tensors.head) predictor_units_.push_back(parameters.unit("head"));
     const std::vector<ParameterUnit> heads = head_units(plan.model, plan.mtp);
-    for (auto unit = heads.rbegin(); unit != heads.rend(); ++unit)
-      predictor_units_.push_back(parameters.unit(unit->name));
-    predictor_units_.push_back(parameters.unit("final norm"));
-    if (last_stage_embeds(plan.model, plan.mtp)) predictor_units_.push_back(parameters.unit("embedding"));
+    for (int depth = static_cast<int>(heads.size()); depth > 0; --depth)
+      if (plan.mtp.repeat ? !tensors.depths.empty() : tensors.depths.has(depth))
+        predictor_units_.push_back(parameters.unit(heads[index(depth - 1)].name));
+    if (tensors.final_norm) predictor_units_.push_back(parameters.unit("final norm"));
+    // The first stage's own look-up is the last to contribute.
+    if (tensors.embedding && (!first_ || reads_table(plan)))
+      predictor_units_.push_back(parameters.unit("embedding"));
   }
   plan_slots(plan);
+}
+
+std::vector<int> PipelineStage::units() const {
+  std::vector<int> units = block_units_;
+  units.insert(units.end(), predictor_units_.begin(), predictor_units_.end());
+  if (first_) units.push_back(embedding_unit_);
+  return units;
+}
+
+Predictor::Links PipelineStage::plan_links(const StagePlan& plan) const {
+  Predictor::Links links;
+  const int depths = static_cast<int>(plan.mtp.depths);
+  const int before = plan.stage - plan.layout.head_stage();  // depths on the stages before
+  const auto link = [&](int handed_on) {
+    return plan_link(plan.arena, plan.activations, plan.model.hidden_size,
+                     measures_gradients(plan.mtp) ? depths - handed_on : 0);
+  };
+  if (before > 0) links.from = link(before - 1);
+  if (before >= 0 && plan.stage + 1 < plan.layout.stages()) links.to = link(before);
+  return links;
+}
+
+Tensor PipelineStage::activation_in(int slot, Extras extras) const {
+  const Slot& at = slots_[index(slot)];
+  return behind_head_ ? at.links.from.message_down(extras.counts) : boundary(at.x.front());
+}
+
+Tensor PipelineStage::activation_out(int slot, Extras extras) const {
+  const Slot& at = slots_[index(slot)];
+  return at.links.to.defined() ? at.links.to.message_down(extras.counts) : boundary(at.x.back());
+}
+
+Tensor PipelineStage::gradient_in(int slot, Extras extras) const {
+  const Slot& at = slots_[index(slot)];
+  return at.links.to.defined() ? at.links.to.message_up(extras.measures) : boundary(at.dx.back());
+}
+
+Tensor PipelineStage::gradient_out(int slot, Extras extras) const {
+  const Slot& at = slots_[index(slot)];
+  return behind_head_ ? at.links.from.message_up(extras.measures) : boundary(at.dx.front());
 }
 
 void PipelineStage::plan_slots(const StagePlan& plan) {
@@ -56,10 +117,17 @@ void PipelineStage::plan_slots(const StagePlan& plan) {
   // What lies between the two halves of backward: one set for all blocks and microbatches, unless a weight
   // half may come later.
   const std::size_t blocks = blocks_.size();
-  const Block::Gradients common = split ? Block::Gradients{} : block_gradients(Block::Part::whole);
-  const std::vector<Tensor> alternating = split ? std::vector<Tensor>{} : std::vector{hidden(), hidden()};
+  const bool one_set = !split && blocks > 0;
+  const Block::Gradients common = one_set ? block_gradients(Block::Part::whole) : Block::Gradients{};
+  const std::vector<Tensor> alternating = one_set ? std::vector{hidden(), hidden()} : std::vector<Tensor>{};
   for (int i = 0; i < plan.slots; ++i) {
     Slot slot;
+    slot.links = plan_links(plan);
+    if (behind_head_) {
+      predictor_->add_slot({}, {}, slot.links);
+      slots_.push_back(std::move(slot));
+      continue;
+    }
     for (std::size_t j = 0; j <= blocks; ++j) {
       slot.x.push_back(hidden());
       const bool at_boundary = j == 0 || j == blocks;
@@ -71,7 +139,7 @@ void PipelineStage::plan_slots(const StagePlan& plan) {
     }
     if (predictor_)
       predictor_->add_slot({.last_input = blocks > 0 ? slot.x[blocks - 1] : Tensor{}, .raw = slot.x.back()},
-                           {.raw = slot.dx.back()});
+                           {.raw = slot.dx.back()}, slot.links);
     slots_.push_back(std::move(slot));
   }
 }

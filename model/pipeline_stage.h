@@ -1,6 +1,7 @@
 #pragma once
 // One virtual stage of the pipeline: the embedding (first stage), some blocks, of which the first and the
-// last may be halves, the predictor (last stage), and the buffers of the microbatches in flight on it.
+// last may be halves, the predictor (main head, prediction heads, or both), and the buffers of the
+// microbatches in flight on it.
 
 #include <functional>
 #include <optional>
@@ -30,11 +31,19 @@ class PipelineStage {
  public:
   explicit PipelineStage(const StagePlan& plan);
 
-  bool is_last() const { return predictor_.has_value(); }
-  Tensor activation_in(int slot) const { return boundary(slots_[index(slot)].x.front()); }
-  Tensor activation_out(int slot) const { return boundary(slots_[index(slot)].x.back()); }
-  Tensor gradient_in(int slot) const { return boundary(slots_[index(slot)].dx.back()); }
-  Tensor gradient_out(int slot) const { return boundary(slots_[index(slot)].dx.front()); }
+  bool takes_losses() const { return predictor_.has_value(); }
+  /// The parameter units that its backward contributes to, by their index in Parameters::units().
+  std::vector<int> units() const;
+
+  /// What a step's messages between stages of heads carry beside what trains.
+  struct Extras {
+    bool counts = false;    // acceptance is counted
+    bool measures = false;  // gradients at the trunk are measured
+  };
+  Tensor activation_in(int slot, Extras extras) const;
+  Tensor activation_out(int slot, Extras extras) const;
+  Tensor gradient_in(int slot, Extras extras) const;
+  Tensor gradient_out(int slot, Extras extras) const;
 
   void forward(const LayerContext& context, const MicrobatchInput& input, int slot) const;
 
@@ -44,25 +53,30 @@ class PipelineStage {
   /// Layer by layer, so that a layer's gradients are final early.
   void backward(const LayerContext& context, const MicrobatchInput& input, int slot, Halves halves,
                 std::span<const double> gradient_scales, const StepSums& sums, const UnitDone& done) const;
-  /// Last stage: losses and acceptance of a forward alone.
+  /// With a predictor: losses and acceptance of a forward alone.
   void evaluate(const LayerContext& context, const MicrobatchInput& input, int slot,
                 const StepSums& sums) const;
-  /// Last stage: Predictor::logits of the microbatch in the slot.
+  /// With a predictor: its logits of the microbatch in the slot.
   void logits(const LayerContext& context, int slot, int depth, const Tensor& out) const;
 
  private:
   struct Slot {
-    std::vector<Tensor> x;  // [blocks + 1] of [N, C]: x[j] enters block j, x.back() leaves the stage's blocks
+    // [blocks + 1] of [N, C]: x[j] enters block j, x.back() leaves the stage's blocks; nothing behind the
+    // main head's stage, whose blocks are the heads'.
+    std::vector<Tensor> x;
     std::vector<Tensor> dx;  // their gradients
     std::vector<Block::Saved> blocks;
     std::vector<Block::Gradients> block_gradients;
+    Predictor::Links links;
   };
   static std::size_t index(int slot) { return static_cast<std::size_t>(slot); }
   Tensor boundary(const Tensor& x) const { return x.view({shape_.rows, shape_.length, x.shape[1]}); }
   void plan_slots(const StagePlan& plan);
+  Predictor::Links plan_links(const StagePlan& plan) const;
 
   MicrobatchShape shape_;
   bool first_;
+  bool behind_head_;
   bool frozen_;
   std::vector<int> block_units_;
   std::vector<int> predictor_units_;

@@ -1,6 +1,7 @@
 #include "model/predictor.h"
 
 #include <algorithm>
+#include <string>
 
 #include "model/layout.h"
 #include "runtime/operators/acceptance.h"
@@ -24,24 +25,28 @@ std::int64_t logit_rows(const ModelConfig& config, const ActivationPlan& plan, D
 
 }  // namespace
 
-Predictor::Predictor(const HeadsPlan& plan)
+Predictor::Predictor(const HeadsPlan& plan, bool main)
     : arena_(plan.arena),
       eps_(plan.model.rms_norm_eps),
+      main_(main),
       frozen_(plan.frozen_trunk),
-      plan_(plan.activations),
-      norm_(plan.parameters.weight(final_norm_name)),
-      dnorm_(plan.parameters.gradient(final_norm_name)),
-      head_{.weight = plan.parameters.weight(output_matrix_name(plan.model)),
-            .gradient = frozen_ ? Tensor{} : plan.parameters.gradient(output_matrix_name(plan.model)),
-            // Where they are tied, the embedding adds to it.
-            .begins = !plan.model.tie_word_embeddings} {
+      plan_(plan.activations) {
+  if (main) {
+    norm_ = plan.parameters.weight(final_norm_name);
+    dnorm_ = plan.parameters.gradient(final_norm_name);
+    const std::string matrix = output_matrix_name(plan.model);
+    head_ = {.weight = plan.parameters.weight(matrix),
+             .gradient = frozen_ ? Tensor{} : plan.parameters.gradient(matrix),
+             // Where they are tied, the embedding adds to it.
+             .begins = plan.parameters.spec(matrix).gradient_overwritten};
+  }
   if (plan.mtp.depths > 0) heads_ = head_kind(plan.mtp.kind).make(plan);
   logits_ =
       arena_.tensor(plan_.dtype, {logit_rows(plan.model, plan_, arena_.device()), plan.model.vocab_size});
   if (!heads_) return;
   for (Tensor* tokens : {&main_argmax_, &argmax_, &agrees_})
     *tokens = arena_.tensor(DType::i32, {plan_.shape.rows, plan_.shape.length});
-  if (!measures_gradients(plan.mtp)) return;
+  if (!main || !measures_gradients(plan.mtp)) return;
   const Shape hidden{plan_.shape.tokens(), plan.model.hidden_size};
   if (heads_->reads() != &TrunkTensors::last_input)
     main_gradient_ = arena_.tensor(plan_.dtype, hidden);
@@ -50,29 +55,41 @@ Predictor::Predictor(const HeadsPlan& plan)
       depth_gradients_.push_back(arena_.tensor(plan_.dtype, hidden));
 }
 
-void Predictor::add_slot(TrunkTensors trunk, TrunkTensors dtrunk) {
-  const Shape rows{plan_.shape.rows, plan_.shape.length, norm_.elements()};
-  trunk.normed = arena_.tensor(plan_.dtype, rows);
-  dtrunk.normed = plan_.split_backward || slots_.empty() ? arena_.tensor(plan_.dtype, rows)
-                                                         : slots_.front().dtrunk.normed;
-  slots_.push_back({.trunk = trunk,
-                    .dtrunk = dtrunk,
-                    .rstd = arena_.tensor(statistics_dtype(plan_.dtype), {plan_.shape.tokens()})});
-  if (heads_) heads_->add_slot(trunk, dtrunk);
+void Predictor::add_slot(TrunkTensors trunk, TrunkTensors dtrunk, const Links& links) {
+  Slot slot{.trunk = trunk, .dtrunk = dtrunk, .rstd = {}, .links = links};
+  if (main_) {
+    const Shape rows{plan_.shape.rows, plan_.shape.length, norm_.elements()};
+    slot.trunk.normed = arena_.tensor(plan_.dtype, rows);
+    slot.dtrunk.normed = plan_.split_backward || slots_.empty() ? arena_.tensor(plan_.dtype, rows)
+                                                                : slots_.front().dtrunk.normed;
+    slot.rstd = arena_.tensor(statistics_dtype(plan_.dtype), {plan_.shape.tokens()});
+  } else {
+    const auto reads = heads_->reads();
+    const Tensor &hidden = links.from.hidden, &gradient = links.from.gradients.sum;
+    const Shape shape =
+        reads == &TrunkTensors::normed ? hidden.shape : Shape{plan_.shape.tokens(), hidden.shape[2]};
+    slot.trunk.*reads = hidden.view(shape);
+    slot.dtrunk.*reads = gradient.view(shape);
+  }
+  slots_.push_back(slot);
+  if (heads_) heads_->add_slot(slot.trunk, slot.dtrunk);
 }
 
 void Predictor::forward(const LayerContext& context, const MicrobatchInput& input, int slot) const {
-  const auto& [trunk, dtrunk, rstd] = at(slot);
-  rms_norm_forward(context.stream,
-                   {.x = trunk.raw, .weight = norm_, .eps = eps_, .out = {trunk.normed}, .rstd = rstd});
+  const auto& [trunk, dtrunk, rstd, links] = at(slot);
+  if (main_)
+    rms_norm_forward(context.stream,
+                     {.x = trunk.raw, .weight = norm_, .eps = eps_, .out = {trunk.normed}, .rstd = rstd});
   if (heads_) heads_->forward(context, input, slot);
+  if (links.to.defined())
+    copy(context.stream, heads_->hands_on(slot).view(links.to.hidden.shape), links.to.hidden);
 }
 
 void Predictor::backward(const LayerContext& context, const MicrobatchInput& input, int slot, Halves halves,
                          std::span<const double> gradient_scales, const StepSums& sums) const {
-  const auto& [trunk, dtrunk, rstd] = at(slot);
+  const auto& [trunk, dtrunk, rstd, links] = at(slot);
   const auto loss = [&](int depth, const Tensor& hidden, const OutputMatrix& matrix, const Tensor& dhidden) {
-    take_loss(context, input,
+    take_loss(context, input, slot,
               {.x = hidden,
                .weight = matrix.weight,
                .gradient_scale = gradient_scales[static_cast<std::size_t>(depth)],
@@ -81,13 +98,15 @@ void Predictor::backward(const LayerContext& context, const MicrobatchInput& inp
                .accumulate = context.begun.input || !matrix.begins},
               depth, sums);
   };
-  if (halves.input) loss(0, trunk.normed, head_, frozen_ ? Tensor{} : dtrunk.normed);
+  if (halves.input && main_) loss(0, trunk.normed, head_, frozen_ ? Tensor{} : dtrunk.normed);
+  if (halves.input && !main_) begin_gradient(context, at(slot));
   if (heads_) {
-    const TrunkProbe probe = probe_into(context, sums);
-    if (probe && halves.input) measure_main(context, at(slot), sums);
-    heads_->backward(context, input, slot, halves, loss, probe);
+    const TrunkProbe probe = probe_into(context, slot, sums);
+    if (probe && halves.input && main_) measure_main(context, at(slot), sums);
+    heads_->backward(context, input, slot, halves, loss, probe, links.to.gradients);
   }
-  if (!halves.input || frozen_) return;
+  if (halves.input && !main_) end_gradient(context, input, at(slot));
+  if (!halves.input || frozen_ || !main_) return;
   // n⁰ = RMSNorm(x); where a head took x itself, that gradient is in draw already.
   const bool raw_was_taken = heads_ && heads_->gives_raw_gradient() && input.depths.has(1);
   rms_norm_backward(context.stream, {.dout = {dtrunk.normed},
@@ -99,22 +118,35 @@ void Predictor::backward(const LayerContext& context, const MicrobatchInput& inp
                                      .dweight = dnorm_});
 }
 
-void Predictor::take_loss(const LayerContext& context, const MicrobatchInput& input, CrossEntropyHead loss,
-                          int depth, const StepSums& sums) const {
+/// Heads add to the gradient of what came down.
+void Predictor::begin_gradient(const LayerContext& context, const Slot& slot) const {
+  set_zero(context.stream, slot.links.from.gradients.sum);
+}
+
+void Predictor::end_gradient(const LayerContext& context, const MicrobatchInput& input,
+                             const Slot& slot) const {
+  const Tensor gradient = heads_->last_input_gradient(), &out = slot.links.from.gradients.sum;
+  if (gradient.defined() && input.depths.deepest(heads_->depths()) >= heads_->first())
+    copy(context.stream, gradient.view(out.shape), out);
+}
+
+void Predictor::take_loss(const LayerContext& context, const MicrobatchInput& input, int slot,
+                          CrossEntropyHead loss, int depth, const StepSums& sums) const {
   loss.targets = {.tokens = input.tokens, .document_start = input.document_start, .ahead = depth + 1};
   loss.logits = logits_;
   loss.loss_sum = sums.losses.flat(depth, 1);
   const bool counts = heads_ && sums.accepted.defined();
   if (counts) loss.argmax = depth == 0 ? main_argmax_ : argmax_;
   cross_entropy_head(context.stream, loss);
-  if (counts && depth > 0)
-    count_acceptances(context.stream, {.main = main_argmax_,
-                                       .draft = argmax_,
-                                       .document_start = input.document_start,
-                                       .depth = depth,
-                                       .agrees = agrees_,
-                                       .drafts = sums.drafts.flat(depth - 1, 1),
-                                       .accepted = sums.accepted.flat(depth - 1, 1)});
+  if (!counts || depth == 0) return;
+  const HeadsLink& from = at(slot).links.from;
+  count_acceptances(context.stream, {.main = main_ ? main_argmax_ : from.main_argmax,
+                                     .draft = argmax_,
+                                     .document_start = input.document_start,
+                                     .depth = depth,
+                                     .agrees = main_ ? agrees_ : from.agrees,
+                                     .drafts = sums.drafts.flat(depth - 1, 1),
+                                     .accepted = sums.accepted.flat(depth - 1, 1)});
 }
 
 void Predictor::measure_main(const LayerContext& context, const Slot& slot, const StepSums& sums) const {
@@ -131,8 +163,14 @@ void Predictor::measure_main(const LayerContext& context, const Slot& slot, cons
   sum_of_squares(context.stream, {main_gradient_, sums.squares.flat(0, 1)});
 }
 
-TrunkProbe Predictor::probe_into(const LayerContext& context, const StepSums& sums) const {
+TrunkProbe Predictor::probe_into(const LayerContext& context, int slot, const StepSums& sums) const {
   if (!sums.squares.defined() || !heads_->gives_gradient()) return {};
+  if (!main_)  // it is measured where the main loss's gradient is
+    return [this, &context, slot](int depth, const Tensor& gradient) {
+      const Tensor& out =
+          at(slot).links.from.gradients.by_depth[static_cast<std::size_t>(depth - heads_->first())];
+      copy(context.stream, gradient.view(out.shape), out);
+    };
   return [this, &context, &sums](int depth, const Tensor& gradient) {
     sum_of_squares(context.stream, {gradient, sums.squares.flat(depth, 1)});
     if (main_gradient_.defined()) {
@@ -168,10 +206,16 @@ void Predictor::logits(const LayerContext& context, int slot, int depth, const T
 
 void Predictor::evaluate(const LayerContext& context, const MicrobatchInput& input, int slot,
                          const StepSums& sums) const {
-  const int depths = heads_ ? heads_->depths() : 0;
-  for (int depth = 0; depth <= depths; ++depth)
-    take_loss(context, input, {.x = hidden(context, slot, depth), .weight = output(depth).weight}, depth,
-              sums);
+  const auto take = [&](int depth) {
+    take_loss(context, input, slot, {.x = hidden(context, slot, depth), .weight = output(depth).weight},
+              depth, sums);
+  };
+  if (main_) take(0);
+  for (int depth = heads_ ? heads_->first() : 1; heads_ && depth <= heads_->last(); ++depth) take(depth);
+  const auto& [from, to] = at(slot).links;
+  if (!to.defined()) return;
+  copy(context.stream, main_ ? main_argmax_ : from.main_argmax, to.main_argmax);
+  if (!main_) copy(context.stream, from.agrees, to.agrees);  // the first depth begins them
 }
 
 }  // namespace foretoken

@@ -37,14 +37,12 @@ RankModel::RankModel(Stream& stream, const RankModelOptions& options)
                                     .stage = stage,
                                     .slots = options_.slots.at(static_cast<std::size_t>(stage)),
                                     .frozen_trunk = options_.frozen_trunk});
-    if (layout.is_last(stage)) last_stage_ = stage;
   }
   sums_ = {arena_.tensor(DType::f64, {StepSums::elements(options_.mtp.depths)}), options_.mtp.depths};
-  // The embedding has two contributors where first and last stage are both here.
-  const bool both_ends = has_last_stage() && stages_.front() == 0;
-  for (const ParameterUnit& unit : parameters_->units())
-    contributions_.push_back(
-        unit.name == "embedding" && both_ends && last_stage_embeds(model, options_.mtp) ? 2 : 1);
+  if (layout.depth_stages > 0) discarded_ = {arena_.tensor(DType::f64, sums_.all.shape), options_.mtp.depths};
+  contributions_.resize(parameters_->units().size());
+  for (const PipelineStage& stage : compute_)
+    for (const int unit : stage.units()) ++contributions_[static_cast<std::size_t>(unit)];
   if (stream.device() != DeviceKind::cpu) plan_inputs();
   arena_.seal();
 }
@@ -78,6 +76,8 @@ void RankModel::begin_step(Step step) {
     step_.microbatches = std::span(inputs_).first(step_.microbatches.size());
   }
   set_zero(stream_, sums_.all);
+  const StepSums wanted = wanted_sums();
+  extras_ = {.counts = wanted.accepted.defined(), .measures = wanted.squares.defined()};
   sampled_ = std::any_of(step_.microbatches.begin(), step_.microbatches.end(),
                          [](const MicrobatchInput& input) { return input.depths != DepthSet::all(); });
   if (step_.mode == Mode::train) zero_gradients();
@@ -104,6 +104,10 @@ StepSums RankModel::wanted_sums() const {
   return wanted;
 }
 
+bool RankModel::takes_losses() const {
+  return stages_.back() >= options_.layout.head_stage();
+}
+
 std::size_t RankModel::index_of(int stage) const {
   const auto found = std::find(stages_.begin(), stages_.end(), stage);
   if (found == stages_.end())
@@ -122,8 +126,16 @@ void RankModel::forward(int stage, int microbatch, int slot) {
   const MicrobatchInput& input = step_.microbatches[static_cast<std::size_t>(microbatch)];
   PipelineStage& compute = at(stage);
   compute.forward(context(input), input, slot);
-  if (step_.mode == Mode::evaluate && compute.is_last())
-    compute.evaluate(context(input), input, slot, wanted_sums());
+  if (!compute.takes_losses() || (step_.mode == Mode::train && !counts_in_forward())) return;
+  StepSums sums = wanted_sums();
+  if (step_.mode == Mode::train) sums.losses = discarded_.losses;
+  compute.evaluate(context(input), input, slot, sums);
+}
+
+/// Of depths on stages of their own drafts are counted on the way down, as what they are compared with comes
+/// from there.
+bool RankModel::counts_in_forward() const {
+  return extras_.counts && options_.layout.depth_stages > 0;
 }
 
 void RankModel::run_backward(int stage, int microbatch, int slot, Halves halves) {
@@ -131,7 +143,9 @@ void RankModel::run_backward(int stage, int microbatch, int slot, Halves halves)
   Halves& begun = begun_[index_of(stage)];
   LayerContext layers = context(input);
   layers.begun = begun;
-  at(stage).backward(layers, input, slot, halves, step_.gradient_scales, wanted_sums(), [this](int unit) {
+  StepSums sums = wanted_sums();
+  if (counts_in_forward()) sums.drafts = sums.accepted = {};
+  at(stage).backward(layers, input, slot, halves, step_.gradient_scales, sums, [this](int unit) {
     if (--remaining_[static_cast<std::size_t>(unit)] == 0) step_.unit_final(unit);
   });
   begun.input |= halves.input;
@@ -151,7 +165,8 @@ void RankModel::backward_weight(int stage, int microbatch, int slot) {
 }
 
 void RankModel::logits(int microbatch, int slot, int depth, const Tensor& out) {
-  at(last_stage_).logits(context(step_.microbatches[static_cast<std::size_t>(microbatch)]), slot, depth, out);
+  at(options_.layout.stage_of_depth(depth))
+      .logits(context(step_.microbatches[static_cast<std::size_t>(microbatch)]), slot, depth, out);
 }
 
 }  // namespace foretoken

@@ -2,6 +2,7 @@
 // The part of the model that one rank computes: its virtual stages, their parameters and all memory of a
 // step, behind the interface that the pipeline executor drives.
 
+#include <algorithm>
 #include <functional>
 #include <memory>
 #include <span>
@@ -36,7 +37,10 @@ class RankModel : public StageWork {
   Parameters& parameters() { return *parameters_; }
   /// Of all buffers that were planned: parameters, gradients, activations.
   std::size_t planned_bytes() const { return arena_.bytes(); }
-  bool has_last_stage() const { return last_stage_ >= 0; }
+  /// Whether the main head is on this rank.
+  bool has_main_head() const { return holds(options_.layout.head_stage()); }
+  /// Whether any loss is taken on this rank.
+  bool takes_losses() const;
 
   enum class Mode { train, evaluate };
   struct Step {
@@ -52,17 +56,17 @@ class RankModel : public StageWork {
   /// Before the program of a step runs. What the gradients hold from before is left out of a training step:
   /// it is zeroed here, or overwritten by the step's first contribution.
   void begin_step(Step step);
-  /// Over this rank's microbatches, on the stream's device; zeros but on the last stage's rank, and of what
+  /// Over this rank's microbatches, on the stream's device; zeros of what other ranks compute, and of what
   /// the step did not sum up.
   const StepSums& sums() const { return sums_; }
-  /// Last stage's rank: the logits [N, V] of one depth for the step's microbatch, which was the last one
+  /// On the rank of the depth's stage: its logits [N, V] for the step's microbatch, which was the last one
   /// forwarded into the slot.
   void logits(int microbatch, int slot, int depth, const Tensor& out);
 
-  Tensor activation_in(int stage, int slot) override { return at(stage).activation_in(slot); }
-  Tensor activation_out(int stage, int slot) override { return at(stage).activation_out(slot); }
-  Tensor gradient_in(int stage, int slot) override { return at(stage).gradient_in(slot); }
-  Tensor gradient_out(int stage, int slot) override { return at(stage).gradient_out(slot); }
+  Tensor activation_in(int stage, int slot) override { return at(stage).activation_in(slot, extras_); }
+  Tensor activation_out(int stage, int slot) override { return at(stage).activation_out(slot, extras_); }
+  Tensor gradient_in(int stage, int slot) override { return at(stage).gradient_in(slot, extras_); }
+  Tensor gradient_out(int stage, int slot) override { return at(stage).gradient_out(slot, extras_); }
   void forward(int stage, int microbatch, int slot) override;
   void backward(int stage, int microbatch, int slot) override;
   void backward_input(int stage, int microbatch, int slot) override;
@@ -70,10 +74,12 @@ class RankModel : public StageWork {
 
  private:
   std::size_t index_of(int stage) const;
+  bool holds(int stage) const { return std::find(stages_.begin(), stages_.end(), stage) != stages_.end(); }
   PipelineStage& at(int stage) { return compute_[index_of(stage)]; }
   LayerContext context(const MicrobatchInput& input) const;
   /// Without what this step is not to sum up.
   StepSums wanted_sums() const;
+  bool counts_in_forward() const;
   void run_backward(int stage, int microbatch, int slot, Halves halves);
   void plan_inputs();
   void zero_gradients();
@@ -87,10 +93,11 @@ class RankModel : public StageWork {
   std::vector<int> stages_;  // ascending
   std::vector<PipelineStage> compute_;
   std::vector<Halves> begun_;  // per stage, in this step
-  int last_stage_ = -1;
   Step step_;
-  bool sampled_ = false;  // a microbatch of the step trains some depths alone
+  PipelineStage::Extras extras_;  // of the step
+  bool sampled_ = false;          // a microbatch of the step trains some depths alone
   StepSums sums_;
+  StepSums discarded_;  // what a forward sums up that is told by backward
   // Of a GPU: the step's microbatches there, and the page-locked memory that they are copied from.
   Arena input_arena_{DeviceKind::cpu, true};
   std::vector<MicrobatchInput> inputs_;

@@ -1,5 +1,5 @@
 #pragma once
-// What a step or an evaluation sums up over its microbatches on the last stage. All of it is one tensor, so
+// What a step or an evaluation sums up over its microbatches. All of it is one tensor, so
 // that it is read, and summed over ranks, at once; counts are whole numbers in f64, which are exact.
 
 #include "runtime/tensor.h"

@@ -14,22 +14,28 @@ namespace foretoken {
 
 namespace {
 
+int trunk_stages(const LayerCosts& costs, int stages) {
+  return stages - static_cast<int>(costs.after.size());
+}
+
 /// Costs of runs of halves, by prefix sums.
 class RunCosts {
  public:
-  RunCosts(const LayerCosts& costs, int stages) : costs_(costs), stages_(stages), sums_(1, 0.0) {
+  RunCosts(const LayerCosts& costs, int stages)
+      : costs_(costs), trunk_(trunk_stages(costs, stages)), sums_(1, 0.0) {
     for (const double half : costs.halves) sums_.push_back(sums_.back() + half);
   }
 
   /// Of a stage that holds halves [begin, end).
   double operator()(int stage, int begin, int end) const {
+    if (stage >= trunk_) return costs_.after[static_cast<std::size_t>(stage - trunk_)];
     return sums_[static_cast<std::size_t>(end)] - sums_[static_cast<std::size_t>(begin)] +
-           (stage == 0 ? costs_.first : 0) + (stage == stages_ - 1 ? costs_.last : 0);
+           (stage == 0 ? costs_.first : 0) + (stage == trunk_ - 1 ? costs_.last : 0);
   }
 
  private:
   const LayerCosts& costs_;
-  int stages_;
+  int trunk_;  // stages of it
   std::vector<double> sums_;
 };
 
@@ -43,7 +49,8 @@ struct Dealt {
 };
 
 template <class Value, class Join>
-Dealt deal(int halves, int stages, int fewest_on_last, Value value_of, Join join) {
+Dealt deal(const LayerCosts& costs, int stages, Value value_of, Join join) {
+  const int halves = static_cast<int>(costs.halves.size());
   constexpr double never = std::numeric_limits<double>::infinity();
   const auto columns = static_cast<std::size_t>(halves) + 1;
   const auto at = [columns](int stage, int begin) {
@@ -51,7 +58,8 @@ Dealt deal(int halves, int stages, int fewest_on_last, Value value_of, Join join
   };
   std::vector<double> best(static_cast<std::size_t>(stages) * columns, never);
   std::vector<int> count(best.size(), 0);
-  for (int begin = 0; begin <= halves - fewest_on_last; ++begin) {
+  const int last_begin = halves - costs.fewest_on_last;
+  for (int begin = costs.last_apart ? last_begin : 0; begin <= last_begin; ++begin) {
     best[at(stages - 1, begin)] = value_of(stages - 1, begin, halves);
     count[at(stages - 1, begin)] = halves - begin;
   }
@@ -84,38 +92,46 @@ std::string counted_layers(std::int64_t halves) {
   return fmt::format("{} layer{}", in_layers(halves), halves == 2 ? "" : "s");
 }
 
-void require_enough_layers(int halves, const Grid& grid, int fewest_on_last) {
-  const int fewest = grid.stages() - 1 + fewest_on_last;
-  if (halves < fewest)
-    throw UsageError("partition: {} need at least {}, the model has {}", describe_stages(grid),
-                     counted_layers(fewest), in_layers(halves));
+void require_enough_layers(const LayerCosts& costs, const Grid& grid) {
+  const int trunk = trunk_stages(costs, grid.stages());
+  const int fewest = trunk - 1 + costs.fewest_on_last;
+  const auto halves = static_cast<int>(costs.halves.size());
+  if (trunk >= 1 && halves >= fewest && !(costs.last_apart && trunk == 1 && halves > fewest)) return;
+  const std::string of_trunk =
+      costs.after.empty() ? "" : fmt::format(", {} of them with layers,", std::max(0, trunk));
+  if (trunk < (costs.last_apart ? 2 : 1))
+    throw UsageError("partition: {}{} leave none to the trunk", describe_stages(grid), of_trunk);
+  throw UsageError("partition: {}{} need at least {}, the model has {}", describe_stages(grid), of_trunk,
+                   counted_layers(fewest), in_layers(halves));
 }
 
 }  // namespace
 
 std::vector<int> partition_layers(const LayerCosts& costs, const Grid& grid) {
-  const int halves = static_cast<int>(costs.halves.size());
-  const int stages = grid.stages();
-  require_enough_layers(halves, grid, costs.fewest_on_last);
-  const auto is_cost = [](double cost) { return std::isfinite(cost) && cost >= 0; };
-  if (!std::all_of(costs.halves.begin(), costs.halves.end(), is_cost) || !is_cost(costs.first) ||
-      !is_cost(costs.last))
-    throw DefectError("partition: a cost is negative or not finite: halves {}, first {}, last {}",
-                      fmt::join(costs.halves, " "), costs.first, costs.last);
+  require_enough_layers(costs, grid);
+  std::vector<double> all{costs.first, costs.last};
+  all.insert(all.end(), costs.halves.begin(), costs.halves.end());
+  all.insert(all.end(), costs.after.begin(), costs.after.end());
+  if (!std::all_of(all.begin(), all.end(), [](double cost) { return std::isfinite(cost) && cost >= 0; }))
+    throw DefectError("partition: a cost is negative or not finite: first {}, last {}, halves {}, after {}",
+                      costs.first, costs.last, fmt::join(costs.halves, " "), fmt::join(costs.after, " "));
 
-  const RunCosts cost(costs, stages);
-  const int fewest = costs.fewest_on_last;
-  const double dearest =
-      deal(halves, stages, fewest, cost, [](double a, double b) { return std::max(a, b); }).value;
+  const int stages = trunk_stages(costs, grid.stages());
+  const RunCosts cost(costs, grid.stages());
+  double dearest = deal(costs, stages, cost, [](double a, double b) { return std::max(a, b); }).value;
+  for (const double fixed : costs.after) dearest = std::max(dearest, fixed);
   // Prefix sums round: equal costs may differ in their last bits.
   const double allowed = dearest * (1 + 1e-9);
-  const double cut_inside = 1.0 + static_cast<double>(halves) * halves;  // more than all squares together
+  // A cut inside a layer counts more than all squares together.
+  const auto cut_inside = 1 + static_cast<double>(costs.halves.size() * costs.halves.size());
   const auto unevenness = [&](int stage, int begin, int end) {
     const double count = end - begin;
     return cost(stage, begin, end) <= allowed ? count * count + (begin % 2 == 1 ? cut_inside : 0)
                                               : std::numeric_limits<double>::infinity();
   };
-  return deal(halves, stages, fewest, unevenness, [](double a, double b) { return a + b; }).halves;
+  std::vector<int> halves = deal(costs, stages, unevenness, [](double a, double b) { return a + b; }).halves;
+  halves.resize(static_cast<std::size_t>(grid.stages()), 0);
+  return halves;
 }
 
 std::vector<int> halves_of(const std::vector<double>& layers) {
@@ -124,21 +140,26 @@ std::vector<int> halves_of(const std::vector<double>& layers) {
   return halves;
 }
 
-void validate_partition(const std::vector<int>& halves, int layers, const Grid& grid, int fewest_on_last) {
-  require_enough_layers(2 * layers, grid, fewest_on_last);
+void validate_partition(const std::vector<int>& halves, const LayerCosts& costs, const Grid& grid) {
+  require_enough_layers(costs, grid);
   std::vector<std::string> entries;
   for (const int count : halves) entries.push_back(in_layers(count));
   const std::string given = fmt::format("partition: [{}]", fmt::join(entries, ", "));
   if (halves.size() != static_cast<std::size_t>(grid.stages()))
     throw UsageError("{}: {} entries, expected {}", given, halves.size(), describe_stages(grid));
-  for (std::size_t stage = 0; stage < halves.size(); ++stage) {
-    const int least = stage + 1 == halves.size() ? fewest_on_last : 1;
-    if (halves[stage] < least)
-      throw UsageError("{}: stage {} has {} layers, expected at least {}", given, stage, entries[stage],
-                       in_layers(least));
+  const int last = trunk_stages(costs, grid.stages()) - 1;
+  for (int stage = 0; stage < grid.stages(); ++stage) {
+    const int count = halves[static_cast<std::size_t>(stage)];
+    const int least = stage < last ? 1 : stage == last ? costs.fewest_on_last : 0;
+    const bool exactly = stage > last || (stage == last && costs.last_apart);
+    if (count < least || (exactly && count > least))
+      throw UsageError("{}: stage {} has {} layers, expected {}{}", given, stage, in_layers(count),
+                       exactly ? "" : "at least ", in_layers(least));
   }
   const auto sum = std::accumulate(halves.begin(), halves.end(), std::int64_t{0});
-  if (sum != 2 * layers) throw UsageError("{}: {}, but the model has {}", given, counted_layers(sum), layers);
+  if (sum != std::ssize(costs.halves))
+    throw UsageError("{}: {}, but the model has {}", given, counted_layers(sum),
+                     in_layers(std::ssize(costs.halves)));
 }
 
 std::vector<double> stage_costs(const LayerCosts& costs, const std::vector<int>& halves) {

@@ -15,24 +15,26 @@ namespace foretoken {
 struct LayerCosts {
   std::vector<double> halves;  // [2L] in forward order: attention and MLP of layer 0, of layer 1, ...
   double first = 0;            // what the first stage does besides: the embedding
-  double last = 0;             // what the last stage does besides: final norm, head, loss, prediction heads
-  int fewest_on_last = 0;      // halves that the last stage must have
+  double last = 0;             // what the trunk's last stage does besides: final norm, head, loss
+  std::vector<double> after;   // stages behind it, without layers: what each does
+  int fewest_on_last = 0;      // halves that the trunk's last stage must have
+  bool last_apart = false;     // and it has no others
 };
 
 /// The number of halves of every stage of the grid, in order, such that the most expensive stage costs as
-/// little as possible (exact). Every stage but the last has at least one half; the last has its fixed work,
-/// and may go without. Of partitions that are equal in cost it takes one with the fewest cuts inside layers,
-/// of those the most even in counts (least sum of squares), of those the one with fewer halves on earlier
-/// stages, which hold more microbatches at once. A UsageError where there are too few layers:
-/// "pp 8 × v 1 = 8 stages need at least 3.5 layers, the model has 3".
+/// little as possible (exact). Every stage of the trunk but its last has at least one half; that has its
+/// fixed work, and may go without. Of partitions that are equal in cost it takes one with the fewest cuts
+/// inside layers, of those the most even in counts (least sum of squares), of those the one with fewer halves
+/// on earlier stages, which hold more microbatches at once. A UsageError where there are too few layers: "pp
+/// 8 × v 1 = 8 stages need at least 3.5 layers, the model has 3".
 std::vector<int> partition_layers(const LayerCosts& costs, const Grid& grid);
 
 /// Layers that a person wrote for every stage, multiples of ½, as halves.
 std::vector<int> halves_of(const std::vector<double>& layers);
 
-/// Checks a partition that a person wrote: as many entries as stages, at least a half on every stage but the
-/// last, which has fewest_on_last at least, 2L in sum. A UsageError gives the figures, in layers.
-void validate_partition(const std::vector<int>& halves, int layers, const Grid& grid, int fewest_on_last = 0);
+/// Checks a partition that a person wrote: as many entries as stages, on each what the costs ask for and at
+/// least a half where partition_layers() deals one, 2L in sum. A UsageError gives the figures, in layers.
+void validate_partition(const std::vector<int>& halves, const LayerCosts& costs, const Grid& grid);
 
 /// What every stage costs under a partition.
 std::vector<double> stage_costs(const LayerCosts& costs, const std::vector<int>& halves);

@@ -28,8 +28,8 @@ class TrunkPipeline {
 
   const ModelLayout& layout() const { return layout_; }
   int stage() const { return ranks_->rank(); }
-  bool is_first() const { return layout_.is_first(stage()); }
-  bool is_last() const { return layout_.is_last(stage()); }
+  bool is_first() const { return stage() == 0; }
+  bool is_last() const { return stage() == layout_.stages() - 1; }
 
   /// The states [N, C] of a pass, from the stage before; nothing to do on the first.
   void receive(const Tensor& x);

@@ -15,7 +15,8 @@ class HeadsInTurn : public PredictionHeads {
   void add_slot(const TrunkTensors& trunk, const TrunkTensors& dtrunk) override;
   void forward(const LayerContext&, const MicrobatchInput&, int) const override {}
   void backward(const LayerContext& context, const MicrobatchInput& input, int slot, Halves halves,
-                const DepthLoss& loss, const TrunkProbe& probe) const override;
+                const DepthLoss& loss, const TrunkProbe& probe, const DepthGradients& deeper) const override;
+  Tensor hands_on(int slot) const override { return at(slot).trunk.*reads(); }
 
  protected:
   /// Both halves of a head's backward, right after hidden(): dhidden [B, T, C] may be overwritten. Returns
@@ -23,8 +24,8 @@ class HeadsInTurn : public PredictionHeads {
   /// head may return that of all heads, to which join() adds the others.
   virtual Tensor head_backward(const LayerContext& context, int slot, int depth, bool first,
                                const Tensor& dhidden) const = 0;
-  /// Adds a head's gradient to that of the trunk.
-  virtual void join(const LayerContext& context, int slot, const Tensor& gradient) const;
+  /// Adds a head's gradient, or that of deeper heads, to that of the trunk.
+  virtual void join(const LayerContext& context, int slot, const Tensor& gradient, bool first) const;
 
   struct Slot {
     TrunkTensors trunk, dtrunk;

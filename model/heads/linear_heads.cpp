@@ -17,7 +17,7 @@ double LinearHeads::cost(const ModelConfig&, const MtpConfig&, double) {
 }
 
 LinearHeads::LinearHeads(const HeadsPlan& plan) : HeadsInTurn(plan) {
-  for (int depth = 1; depth <= depths(); ++depth) {
+  for (int depth = first(); depth <= last(); ++depth) {
     const std::string name = mtp_prefix(plan.model, plan.mtp, depth) + ".head.weight";
     matrices_.push_back(
         {.weight = plan.parameters.weight(name), .gradient = plan.parameters.gradient(name), .begins = true});
@@ -30,7 +30,7 @@ Tensor LinearHeads::hidden(const LayerContext&, int slot, int) const {
 }
 
 OutputMatrix LinearHeads::output(int depth) const {
-  return matrices_[static_cast<std::size_t>(depth) - 1];
+  return matrices_[index(depth)];
 }
 
 Tensor LinearHeads::head_backward(const LayerContext&, int, int, bool, const Tensor& dhidden) const {

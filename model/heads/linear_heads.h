@@ -20,7 +20,7 @@ class LinearHeads : public HeadsInTurn {
   Tensor head_backward(const LayerContext& context, int slot, int depth, bool first,
                        const Tensor& dhidden) const override;
 
-  std::vector<OutputMatrix> matrices_;  // [D]
+  std::vector<OutputMatrix> matrices_;  // by depth
 };
 
 }  // namespace foretoken

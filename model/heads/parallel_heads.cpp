@@ -17,28 +17,27 @@ double ParallelHeads::cost(const ModelConfig&, const MtpConfig&, double block) {
 }
 
 ParallelHeads::ParallelHeads(const HeadsPlan& plan)
-    : HeadsInTurn(plan),
-      eps_(plan.model.rms_norm_eps),
-      norm_(plan.parameters.weight(final_norm_name)),
-      dnorm_(detached_ ? Tensor{} : plan.parameters.gradient(final_norm_name)),
-      saved_(Block::plan_saved(plan.arena, plan.model, plan.activations, plan.scratch)),
-      gradients_(Block::plan_gradients(plan.arena, plan.model, plan.activations, plan.scratch)),
-      scratch_(plan.scratch) {
+    : HeadsInTurn(plan), eps_(plan.model.rms_norm_eps), scratch_(plan.scratch) {
+  const std::int64_t n = plan.activations.shape.tokens(), c = plan.model.hidden_size;
+  const auto tensor = [&](const Shape& shape) { return plan.arena.tensor(plan.activations.dtype, shape); };
+  if (!detached_) dinput_ = tensor({n, c});
+  if (first() > last()) return;
+  norm_ = plan.parameters.weight(final_norm_name);
+  if (!detached_) dnorm_ = plan.parameters.gradient(final_norm_name);
   // A head's forward is run right before its backward: there is nothing to run again.
   const Recompute recompute =
       plan.activations.recompute == Recompute::full ? Recompute::none : plan.activations.recompute;
-  for (int depth = 1; depth <= depths(); ++depth)
+  for (int depth = first(); depth <= last(); ++depth)
     blocks_.emplace_back(plan.model, plan.parameters, mtp_prefix(plan.model, plan.mtp, depth), recompute);
-  const std::int64_t n = plan.activations.shape.tokens(), c = plan.model.hidden_size;
-  const auto tensor = [&](const Shape& shape) { return plan.arena.tensor(plan.activations.dtype, shape); };
+  saved_ = Block::plan_saved(plan.arena, plan.model, plan.activations, plan.scratch);
+  gradients_ = Block::plan_gradients(plan.arena, plan.model, plan.activations, plan.scratch);
   raw_ = tensor({n, c});
   rstd_ = plan.arena.tensor(statistics_dtype(plan.activations.dtype), {n});
   hidden_ = tensor({plan.activations.shape.rows, plan.activations.shape.length, c});
-  if (!detached_) dinput_ = tensor({n, c});
 }
 
 Tensor ParallelHeads::hidden(const LayerContext& context, int slot, int depth) const {
-  blocks_[static_cast<std::size_t>(depth) - 1].forward(context, at(slot).trunk.last_input, raw_, saved_);
+  blocks_[index(depth)].forward(context, at(slot).trunk.last_input, raw_, saved_);
   rms_norm_forward(context.stream,
                    {.x = raw_, .weight = norm_, .eps = eps_, .out = {hidden_}, .rstd = rstd_});
   return hidden_;
@@ -46,7 +45,7 @@ Tensor ParallelHeads::hidden(const LayerContext& context, int slot, int depth) c
 
 Tensor ParallelHeads::head_backward(const LayerContext& context, int slot, int depth, bool first,
                                     const Tensor& dhidden) const {
-  const Block& block = blocks_[static_cast<std::size_t>(depth) - 1];
+  const Block& block = blocks_[index(depth)];
   // hidden = RMSNorm(raw)
   const Tensor draw = hidden_.view(raw_.shape);
   rms_norm_backward(
@@ -59,8 +58,12 @@ Tensor ParallelHeads::head_backward(const LayerContext& context, int slot, int d
   return detached_ ? Tensor{} : dx;
 }
 
-void ParallelHeads::join(const LayerContext& context, int, const Tensor& gradient) const {
-  if (gradient.data != dinput_.data) add(context.stream, gradient, dinput_);
+void ParallelHeads::join(const LayerContext& context, int, const Tensor& gradient, bool first) const {
+  if (gradient.data == dinput_.data) return;
+  if (first)
+    copy(context.stream, gradient.view(dinput_.shape), dinput_);
+  else
+    add(context.stream, gradient.view(dinput_.shape), dinput_);
 }
 
 }  // namespace foretoken

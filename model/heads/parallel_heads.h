@@ -25,10 +25,10 @@ class ParallelHeads : public HeadsInTurn {
  private:
   Tensor head_backward(const LayerContext& context, int slot, int depth, bool first,
                        const Tensor& dhidden) const override;
-  void join(const LayerContext& context, int slot, const Tensor& gradient) const override;
+  void join(const LayerContext& context, int slot, const Tensor& gradient, bool first) const override;
 
   double eps_;
-  std::vector<Block> blocks_;  // [D]
+  std::vector<Block> blocks_;  // by depth
   Tensor norm_, dnorm_;        // [C]; dnorm_ undefined where heads are detached
   Tensor dinput_;              // [N, C] over all depths; undefined where heads are detached
   // Of the head whose turn it is:

@@ -1,5 +1,7 @@
 #include "model/heads/prediction_heads.h"
 
+#include <algorithm>
+
 #include "model/heads/linear_heads.h"
 #include "model/heads/parallel_heads.h"
 #include "model/heads/residual_heads.h"
@@ -23,16 +25,20 @@ constexpr HeadKind kind_of() {
 const HeadKind& head_kind(MtpConfig::Kind kind) {
   static const HeadKind sequential = [] {
     HeadKind row = kind_of<SequentialHeads>();
-    row.embeds = true;
+    row.embeds = row.has_block = true;
     return row;
   }();
   static const HeadKind parallel = [] {
     HeadKind row = kind_of<ParallelHeads>();
-    row.takes_last_input = true;
+    row.takes_last_input = row.ends_in_final_norm = row.has_block = true;
     return row;
   }();
   static const HeadKind residual = kind_of<ResidualHeads>();
-  static const HeadKind linear = kind_of<LinearHeads>();
+  static const HeadKind linear = [] {
+    HeadKind row = kind_of<LinearHeads>();
+    row.owns_matrix = true;
+    return row;
+  }();
   switch (kind) {
     case MtpConfig::Kind::sequential:
       return sequential;
@@ -49,8 +55,11 @@ const HeadKind& head_kind(MtpConfig::Kind kind) {
 PredictionHeads::PredictionHeads(const HeadsPlan& plan)
     : detached_(plan.mtp.detach_heads),
       depths_(static_cast<int>(plan.mtp.depths)),
-      shared_{.weight = plan.parameters.weight(output_matrix_name(plan.model)),
-              .gradient = detached_ ? Tensor{} : plan.parameters.gradient(output_matrix_name(plan.model))} {}
+      range_{plan.depths.first, std::min(plan.depths.last, depths_)} {
+  if (range_.empty() || head_kind(plan.mtp.kind).owns_matrix) return;
+  shared_.weight = plan.parameters.weight(output_matrix_name(plan.model));
+  if (!detached_) shared_.gradient = plan.parameters.gradient(output_matrix_name(plan.model));
+}
 
 OutputMatrix PredictionHeads::output(int) const {
   return shared_;

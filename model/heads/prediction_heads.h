@@ -1,8 +1,9 @@
 #pragma once
-// What predicts further than the next token: the depths k = 1..D of multi-token prediction, beside the main
-// model on the last stage. Each kind (model/config.h has the formulas) is a class behind one interface. A
-// head makes of the trunk's tensors, at every depth, the hidden state that an output matrix turns into
-// logits:
+// What predicts further than the next token: the depths k = 1..D of multi-token prediction, behind the trunk.
+// A stage computes all of them beside the main head, one of them, or none; what deeper ones on later stages
+// read, and the gradients that they give it, go through a link (model/heads/heads_link.h). Each kind
+// (model/config.h has the formulas) is a class behind one interface. A head makes of the trunk's tensors, at
+// every depth, the hidden state that an output matrix turns into logits:
 //
 //   logitsᵏ = hidden(k) · output(k).weightᵀ
 //
@@ -14,6 +15,7 @@
 #include <vector>
 
 #include "model/block.h"
+#include "model/heads/heads_link.h"
 
 namespace foretoken {
 
@@ -46,8 +48,9 @@ struct HeadsPlan {
   const Parameters& parameters;
   Arena& arena;
   const ActivationPlan& activations;
-  const Block::Scratch& scratch;  // of the stage's blocks
-  bool frozen_trunk = false;      // the main model is not trained; heads are detached
+  const Block::Scratch& scratch;          // of the stage's blocks
+  bool frozen_trunk = false;              // the main model is not trained; heads are detached
+  DepthRange depths = DepthRange::all();  // that the stage computes
 };
 
 class PredictionHeads {
@@ -55,21 +58,31 @@ class PredictionHeads {
   explicit PredictionHeads(const HeadsPlan& plan);
   virtual ~PredictionHeads() = default;
 
+  /// D, of all stages.
   int depths() const { return depths_; }
+  /// Those computed here: first()..last().
+  int first() const { return range_.first; }
+  int last() const { return range_.last; }
 
-  /// Plans the buffers of one more microbatch in flight.
+  /// Plans the buffers of one more microbatch in flight. Where the stage is not the trunk's last, its tensors
+  /// are what came down the link: reads() alone is defined.
   virtual void add_slot(const TrunkTensors& trunk, const TrunkTensors& dtrunk) = 0;
-  /// The tensor of the trunk that they predict from.
+  /// The tensor of the trunk that they predict from; of a chain that begins at a deeper depth, the form of
+  /// the state before.
   virtual Tensor TrunkTensors::*reads() const { return &TrunkTensors::normed; }
   /// Follows the trunk's forward.
   virtual void forward(const LayerContext& context, const MicrobatchInput& input, int slot) const = 0;
   /// Of the microbatch last forwarded into the slot; valid until the next call.
   virtual Tensor hidden(const LayerContext& context, int slot, int depth) const = 0;
   virtual OutputMatrix output(int depth) const;
-  /// Calls loss for every depth that the microbatch trains in its input half, in their order, and the probe
-  /// where there is one. Unless heads are detached: += into dtrunk.normed, and = into what the next two say.
+  /// What depth last() + 1 reads; [N, C] or [B, T, C].
+  virtual Tensor hands_on(int slot) const = 0;
+  /// Calls loss for every depth here that the microbatch trains in its input half, in their order, and the
+  /// probe where there is one, of deeper depths too, whose gradients of hands_on() are `deeper`'s. Unless
+  /// heads are detached from it: += into dtrunk.normed, and = into what the next two say.
   virtual void backward(const LayerContext& context, const MicrobatchInput& input, int slot, Halves halves,
-                        const DepthLoss& loss, const TrunkProbe& probe) const = 0;
+                        const DepthLoss& loss, const TrunkProbe& probe,
+                        const DepthGradients& deeper) const = 0;
   /// Whether backward fills dtrunk.raw, where the first depth is trained.
   bool gives_raw_gradient() const { return !detached_ && reads() == &TrunkTensors::raw; }
   /// Whether it gives the trunk any gradient.
@@ -79,10 +92,16 @@ class PredictionHeads {
   virtual Tensor last_input_gradient() const { return {}; }
 
  protected:
+  /// Of a depth here in a vector of them.
+  std::size_t index(int depth) const { return static_cast<std::size_t>(depth - range_.first); }
+  /// Whether deeper depths give a gradient of what this stage hands on.
+  bool has_deeper(const MicrobatchInput& input) const { return input.depths.deepest(depths_) > last(); }
+
   bool detached_;
 
  private:
   int depths_;
+  DepthRange range_;
   OutputMatrix shared_;
 };
 
@@ -94,8 +113,11 @@ struct HeadKind {
   /// Forward FLOPs per token of one depth but its output matrix, where a block costs `block`.
   double (*cost)(const ModelConfig& model, const MtpConfig& mtp, double block);
   std::unique_ptr<PredictionHeads> (*make)(const HeadsPlan& plan);
-  bool embeds = false;            // looks tokens up: the last stage holds the embedding table
-  bool takes_last_input = false;  // the last stage holds the trunk's last block
+  bool embeds = false;              // looks tokens up in the embedding table
+  bool takes_last_input = false;    // the stage of the main head holds the trunk's last block
+  bool ends_in_final_norm = false;  // a depth ends in the main model's
+  bool owns_matrix = false;         // a depth has an output matrix of its own
+  bool has_block = false;           // a depth has a decoder block
 };
 const HeadKind& head_kind(MtpConfig::Kind kind);
 

@@ -38,10 +38,11 @@ double ResidualHeads::cost(const ModelConfig& model, const MtpConfig& mtp, doubl
 }
 
 ResidualHeads::ResidualHeads(const HeadsPlan& plan) : HeadsInTurn(plan), mlp_(is_mlp(plan.mtp)) {
-  for (int depth = 1; depth <= depths(); ++depth) {
+  for (int depth = first(); depth <= last(); ++depth) {
     weight_.push_back(weights(plan, plan.parameters.weights(), depth));
     gradient_.push_back(weights(plan, plan.parameters.gradients(), depth));
   }
+  if (weight_.empty()) return;
   const ActivationPlan& activations = plan.activations;
   const std::int64_t n = activations.shape.tokens(), c = plan.model.hidden_size;
   const auto tensor = [&](const Shape& shape) { return plan.arena.tensor(activations.dtype, shape); };

@@ -30,14 +30,12 @@ class ResidualHeads : public HeadsInTurn {
     Tensor fc2;        // [C, F], mlp
   };
   Weights weights(const HeadsPlan& plan, const Tensor& flat, int depth) const;
-  const Weights& of(const std::vector<Weights>& all, int depth) const {
-    return all[static_cast<std::size_t>(depth) - 1];
-  }
+  const Weights& of(const std::vector<Weights>& all, int depth) const { return all[index(depth)]; }
   /// What fc1 takes in.
   const Tensor& input(int slot) const { return mlp_ ? stepped_ : at(slot).trunk.normed; }
 
   bool mlp_;
-  std::vector<Weights> weight_, gradient_;  // [D]
+  std::vector<Weights> weight_, gradient_;  // by depth
   // Of the head whose turn it is:
   Tensor ones_;     // [N, 1]
   Tensor stepped_;  // [N, C] u

@@ -1,5 +1,7 @@
 #include "model/heads/sequential_heads.h"
 
+#include <algorithm>
+
 #include "model/layout.h"
 #include "runtime/operators/dispatch.h"
 #include "runtime/operators/elementwise.h"
@@ -23,12 +25,14 @@ SequentialHeads::SequentialHeads(const HeadsPlan& plan)
       mtp_(plan.mtp),
       arena_(plan.arena),
       plan_(plan.activations),
-      scratch_(plan.scratch),
-      table_(plan.parameters.weight(embedding_name)),
-      dtable_(detached_ ? Tensor{} : plan.parameters.gradient(embedding_name)) {
-  for (int depth = 1; depth <= depths(); ++depth) {
+      scratch_(plan.scratch) {
+  if (first() > last()) return;
+  table_ = plan.parameters.weight(embedding_name);
+  if (!detached_) dtable_ = plan.parameters.gradient(embedding_name);
+  for (int depth = first(); depth <= last(); ++depth) {
     const std::string prefix = mtp_prefix(model_, mtp_, depth);
     modules_.emplace_back(model_, mtp_, plan.parameters, prefix, depth, plan_.recompute);
+    adds_ = !plan.parameters.spec(prefix + ".eh_proj.weight").gradient_overwritten;
     norm_.push_back(plan.parameters.weight(prefix + ".shared_head.norm.weight"));
     dnorm_.push_back(plan.parameters.gradient(prefix + ".shared_head.norm.weight"));
   }
@@ -53,10 +57,11 @@ SequentialHeads::Saved SequentialHeads::plan_saved(const TrunkTensors& trunk) {
   saved.raw.push_back(trunk.raw);
   saved.rstd.emplace_back();
   saved.normed.push_back(trunk.normed);
-  for (int depth = 1; depth <= depths(); ++depth) {
-    saved.raw.push_back(arena_.tensor(plan_.dtype, trunk.raw.shape));
-    saved.rstd.push_back(arena_.tensor(statistics_dtype(plan_.dtype), {plan_.shape.tokens()}));
-    saved.normed.push_back(arena_.tensor(plan_.dtype, trunk.normed.shape));
+  const std::int64_t n = plan_.shape.tokens(), c = model_.hidden_size;
+  for (int depth = first(); depth <= last(); ++depth) {
+    saved.raw.push_back(arena_.tensor(plan_.dtype, {n, c}));
+    saved.rstd.push_back(arena_.tensor(statistics_dtype(plan_.dtype), {n}));
+    saved.normed.push_back(arena_.tensor(plan_.dtype, {plan_.shape.rows, plan_.shape.length, c}));
     saved.modules.push_back(MtpModule::plan_saved(arena_, model_, plan_, scratch_));
   }
   return saved;
@@ -66,9 +71,10 @@ SequentialHeads::Gradients SequentialHeads::plan_gradients(const TrunkTensors& d
   Gradients gradients;
   gradients.draw.push_back(dtrunk.raw);
   gradients.dnormed.push_back(dtrunk.normed);
-  for (int depth = 1; depth <= depths(); ++depth) {
-    gradients.draw.push_back(arena_.tensor(plan_.dtype, dtrunk.raw.shape));
-    gradients.dnormed.push_back(arena_.tensor(plan_.dtype, dtrunk.normed.shape));
+  const std::int64_t n = plan_.shape.tokens(), c = model_.hidden_size;
+  for (int depth = first(); depth <= last(); ++depth) {
+    gradients.draw.push_back(arena_.tensor(plan_.dtype, {n, c}));
+    gradients.dnormed.push_back(arena_.tensor(plan_.dtype, {plan_.shape.rows, plan_.shape.length, c}));
     gradients.modules.push_back(MtpModule::plan_gradients(arena_, model_, plan_, scratch_));
   }
   return gradients;
@@ -79,18 +85,18 @@ bool SequentialHeads::takes_normed(int depth) const {
 }
 
 const Tensor& SequentialHeads::input_of(int depth, const Saved& saved) const {
-  const auto previous = static_cast<std::size_t>(depth - 1);
+  const std::size_t previous = state(depth - 1);
   return takes_normed(depth) ? saved.normed[previous] : saved.raw[previous];
 }
 
 void SequentialHeads::forward(const LayerContext& context, const MicrobatchInput& input, int slot) const {
   const Saved& saved = saved_[static_cast<std::size_t>(slot)];
-  for (int depth = 1; depth <= input.depths.deepest(depths()); ++depth) {
-    const auto k = static_cast<std::size_t>(depth);
-    modules_[k - 1].forward(context, input.tokens, table_, input_of(depth, saved), saved.raw[k],
-                            saved.modules[k - 1]);
+  for (int depth = first(); depth <= std::min(input.depths.deepest(depths()), last()); ++depth) {
+    const std::size_t k = state(depth), module = index(depth);
+    modules_[module].forward(context, input.tokens, table_, input_of(depth, saved), saved.raw[k],
+                             saved.modules[module]);
     rms_norm_forward(context.stream, {.x = saved.raw[k],
-                                      .weight = norm_[k - 1],
+                                      .weight = norm_[module],
                                       .eps = model_.rms_norm_eps,
                                       .out = {saved.normed[k]},
                                       .rstd = saved.rstd[k]});
@@ -98,55 +104,79 @@ void SequentialHeads::forward(const LayerContext& context, const MicrobatchInput
 }
 
 Tensor SequentialHeads::hidden(const LayerContext&, int slot, int depth) const {
-  return saved_[static_cast<std::size_t>(slot)].normed[static_cast<std::size_t>(depth)];
+  return saved_[static_cast<std::size_t>(slot)].normed[state(depth)];
 }
 
 void SequentialHeads::backward(const LayerContext& context, const MicrobatchInput& input, int slot,
-                               Halves halves, const DepthLoss& loss, const TrunkProbe& probe) const {
+                               Halves halves, const DepthLoss& loss, const TrunkProbe& probe,
+                               const DepthGradients& deeper) const {
   const Saved& saved = saved_[static_cast<std::size_t>(slot)];
   const Gradients& gradients = gradients_[static_cast<std::size_t>(slot)];
-  const int deepest = input.depths.deepest(depths());
-  for (int depth = 1; halves.input && depth <= deepest; ++depth) {
-    const auto k = static_cast<std::size_t>(depth);
+  const int deepest = input.depths.deepest(depths()), end = std::min(deepest, last());
+  for (int depth = first(); halves.input && depth <= end; ++depth) {
+    const std::size_t k = state(depth);
     loss(depth, saved.normed[k], output(depth), gradients.dnormed[k]);
-    if (probe) probe_depth(context, saved, gradients, depth, probe);
+    if (probe) probe_depth(context, saved, gradients, depth, depth, gradients.dnormed[k], true, probe);
   }
-  for (int depth = deepest; depth > 0; --depth) {
-    const auto k = static_cast<std::size_t>(depth);
+  const bool detached_from_it = detached_ && last() == 0;
+  if (halves.input && deepest > last() && !detached_from_it)
+    take_deeper(context, saved, gradients, deeper, probe);
+  for (int depth = end; depth >= first(); --depth) {
+    const std::size_t k = state(depth), module = index(depth);
     if (halves.input) {
       // Where module k + 1 took hᵏ raw, its gradient is in draw already.
       norm_backward(context, saved, gradients, depth, gradients.dnormed[k],
                     depth < deepest && !takes_normed(depth + 1));
       const bool stops = detached_ && depth == 1, normed = takes_normed(depth);
       const Tensor& dinput = normed ? gradients.dnormed[k - 1] : gradients.draw[k - 1];
-      modules_[k - 1].backward_input(context, gradients.draw[k], input_of(depth, saved),
-                                     stops ? scratch_.dnormed : dinput, normed && !stops,
-                                     saved.modules[k - 1], gradients.modules[k - 1], scratch_);
+      modules_[module].backward_input(context, gradients.draw[k], input_of(depth, saved),
+                                      stops ? scratch_.dnormed : dinput, normed && !stops,
+                                      saved.modules[module], gradients.modules[module], scratch_);
     }
     if (halves.weight) {
       LayerContext of_depth = context;  // a module that is repeated has added its deepest depth first
-      of_depth.begun.weight |= mtp_.repeat && depth < deepest;
-      modules_[k - 1].backward_weight(of_depth, gradients.draw[k], input.tokens, dtable_,
-                                      saved.modules[k - 1], gradients.modules[k - 1]);
+      of_depth.begun.weight |= adds_ || (mtp_.repeat && depth < end);
+      modules_[module].backward_weight(of_depth, gradients.draw[k], input.tokens, dtable_,
+                                       saved.modules[module], gradients.modules[module]);
     }
   }
 }
 
+void SequentialHeads::take_deeper(const LayerContext& context, const Saved& saved, const Gradients& gradients,
+                                  const DepthGradients& deeper, const TrunkProbe& probe) const {
+  const bool normed = takes_normed(last() + 1);
+  int depth = last();
+  if (probe)
+    for (const Tensor& gradient : deeper.by_depth)
+      probe_depth(context, saved, gradients, ++depth, last(), gradient, normed, probe);
+  const std::size_t k = state(last());
+  if (normed)
+    add(context.stream, deeper.sum, gradients.dnormed[k]);
+  else
+    copy(context.stream, deeper.sum.view(gradients.draw[k].shape), gradients.draw[k]);
+}
+
 void SequentialHeads::probe_depth(const LayerContext& context, const Saved& saved, const Gradients& gradients,
-                                  int depth, const TrunkProbe& probe) const {
+                                  int depth, int module, const Tensor& gradient, bool of_normed,
+                                  const TrunkProbe& probe) const {
+  if (module < first()) return probe(depth, gradient);
   LayerContext measured = context;
   measured.measured = true;
-  Tensor dnormed = gradients.dnormed[static_cast<std::size_t>(depth)];
-  for (int module = depth; module > 0; --module) {
-    const auto k = static_cast<std::size_t>(module);
+  if (!of_normed) {
+    const Tensor& draw = gradients.draw[state(module)];
+    copy(context.stream, gradient.view(draw.shape), draw);
+  }
+  Tensor dnormed = of_normed ? gradient : Tensor{};
+  for (; module >= first(); --module) {
+    const std::size_t k = state(module);
     if (dnormed.defined()) norm_backward(measured, saved, gradients, module, dnormed, false);
-    MtpModule::Saved of_module = saved.modules[k - 1];
+    MtpModule::Saved of_module = saved.modules[index(module)];
     copy(context.stream, of_module.block.gate_up, probed_gate_up_);
     of_module.block.gate_up = probed_gate_up_;
     const bool normed = takes_normed(module);
-    modules_[k - 1].backward_input(measured, gradients.draw[k], input_of(module, saved),
-                                   normed || module == 1 ? probed_ : gradients.draw[k - 1], false, of_module,
-                                   gradients.modules[k - 1], scratch_);
+    modules_[index(module)].backward_input(measured, gradients.draw[k], input_of(module, saved),
+                                           normed || module == first() ? probed_ : gradients.draw[k - 1],
+                                           false, of_module, gradients.modules[index(module)], scratch_);
     dnormed = normed ? probed_ : Tensor{};
   }
   probe(depth, probed_);
@@ -155,14 +185,14 @@ void SequentialHeads::probe_depth(const LayerContext& context, const Saved& save
 void SequentialHeads::norm_backward(const LayerContext& context, const Saved& saved,
                                     const Gradients& gradients, int depth, const Tensor& dnormed,
                                     bool accumulate) const {
-  const auto k = static_cast<std::size_t>(depth);
+  const std::size_t k = state(depth);
   rms_norm_backward(context.stream, {.dout = {dnormed},
                                      .x = saved.raw[k],
-                                     .weight = norm_[k - 1],
+                                     .weight = norm_[index(depth)],
                                      .rstd = saved.rstd[k],
                                      .residual = accumulate ? gradients.draw[k] : Tensor{},
                                      .dx = gradients.draw[k],
-                                     .dweight = context.measured ? Tensor{} : dnorm_[k - 1]});
+                                     .dweight = context.measured ? Tensor{} : dnorm_[index(depth)]});
 }
 
 }  // namespace foretoken

@@ -94,9 +94,20 @@ TEST_CASE("a batch that the layout cannot split is refused with its product") {
 }
 
 TEST_CASE("more stages than layers are refused with figures") {
-  CHECK(refusal([] { resolve_grid(config_of("[parallel]\npp = 10\n"), 10); }) ==
+  CHECK(refusal([] { validate(config_of("[parallel]\npp = 10\n")); }) ==
         "t.toml:2: partition: pp 10 × v 1 = 10 stages need at least 4.5 layers, the model has 4");
-  CHECK_NOTHROW(resolve_grid(config_of("[parallel]\npp = 9\n"), 9));
+  CHECK_NOTHROW(validate(config_of("[parallel]\npp = 9\n")));
+}
+
+TEST_CASE("a placement of heads needs stages for them") {
+  const std::string heads = "[mtp]\ndepths = 2\nplacement = ";
+  CHECK_NOTHROW(validate(config_of(heads + "\"stage_per_depth\"\n[parallel]\npp = 3\n")));
+  CHECK(refusal([&] { validate(config_of(heads + "\"stage_per_depth\"\n[parallel]\npp = 2\n")); }) ==
+        "t.toml:3, t.toml:2, t.toml:5: mtp: placement \"stage_per_depth\" puts 2 depths on stages of their "
+        "own: at least 3 stages are needed, but pp 2 × v 1 = 2");
+  CHECK(refusal([&] { validate(config_of(heads + "\"own_stage\"\n")); }) ==
+        "t.toml:3, t.toml:2: mtp: placement \"own_stage\" puts no layer beside the heads: at least 2 stages "
+        "are needed, but pp 1 × v 1 = 1");
 }
 
 TEST_CASE("layers are dealt by the time they take, inside a layer where that is better") {
@@ -167,12 +178,12 @@ TEST_CASE("a frozen trunk and a limit of the heads' norm need heads, and the tru
 
 TEST_CASE("parallel heads need a layer on the last stage") {
   const std::string heads = "[mtp]\nkind = \"parallel\"\ndepths = 2\n";
-  CHECK_NOTHROW(resolve_grid(config_of("[parallel]\npp = 5\n"), 5));
-  CHECK(refusal([&] { resolve_grid(config_of(heads + "[parallel]\npp = 8\n"), 8); }) ==
-        "t.toml:5: partition: pp 8 × v 1 = 8 stages need at least 4.5 layers, the model has 4");
-  CHECK(refusal([&] {
-          validate(config_of(heads + "[parallel]\npp = 2\nblocks_per_stage = [3.5, 0.5]\n"));
-        }) == "t.toml:6, t.toml:5: partition: [3.5, 0.5]: stage 1 has 0.5 layers, expected at least 1");
+  CHECK_NOTHROW(validate(config_of("[parallel]\npp = 8\n")));
+  CHECK(refusal([&] { validate(config_of(heads + "[parallel]\npp = 8\n")); }) ==
+        "t.toml:3, t.toml:5: partition: pp 8 × v 1 = 8 stages need at least 4.5 layers, the model has 4");
+  CHECK(
+      refusal([&] { validate(config_of(heads + "[parallel]\npp = 2\nblocks_per_stage = [3.5, 0.5]\n")); }) ==
+      "t.toml:6, t.toml:3, t.toml:5: partition: [3.5, 0.5]: stage 1 has 0.5 layers, expected at least 1");
 }
 
 TEST_CASE("a resumed run keeps its model and its conventions but may change its layout") {

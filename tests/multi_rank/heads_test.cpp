@@ -24,15 +24,26 @@ const std::vector<Sets>& heads() {
 }
 
 std::vector<Sets> layouts_of(int ranks) {
-  if (ranks == 1) return {{"parallel.virtual_stages=2", "parallel.schedule=interleaved_1f1b"}};
+  if (ranks == 1)
+    return {{"parallel.virtual_stages=2", "parallel.schedule=interleaved_1f1b"},
+            {"parallel.virtual_stages=4", "parallel.schedule=gpipe", "mtp.placement=stage_per_depth"}};
   if (ranks == 2)
     return {{"parallel.pp=2"},
             {"parallel.pp=2", "parallel.schedule=zero_bubble_h1", "parallel.blocks_per_stage=5.5,1.5"},
             {"parallel.pp=2", "parallel.virtual_stages=3", "parallel.schedule=interleaved_1f1b"},
+            {"parallel.pp=2", "parallel.virtual_stages=2", "parallel.schedule=interleaved_1f1b",
+             "mtp.placement=stage_per_depth"},
+            {"parallel.pp=2", "parallel.schedule=zero_bubble_h1", "mtp.placement=own_stage"},
             {"parallel.dp=2", "parallel.sharded_optimizer=true"}};
-  return {{"parallel.pp=4"},
-          {"parallel.pp=2", "parallel.dp=2", "parallel.virtual_stages=2",
-           "parallel.schedule=interleaved_1f1b", "parallel.sharded_optimizer=true"}};
+  return {
+      {"parallel.pp=4"},
+      {"parallel.pp=4", "mtp.placement=stage_per_depth"},
+      {"parallel.pp=4", "mtp.placement=own_stage"},
+      {"parallel.pp=4", "parallel.schedule=zero_bubble_h1", "mtp.placement=stage_per_depth"},
+      {"parallel.pp=2", "parallel.dp=2", "parallel.virtual_stages=2", "parallel.schedule=interleaved_1f1b",
+       "parallel.sharded_optimizer=true", "mtp.placement=stage_per_depth"},
+      {"parallel.pp=2", "parallel.dp=2", "parallel.virtual_stages=2", "parallel.schedule=interleaved_1f1b",
+       "parallel.sharded_optimizer=true"}};
 }
 
 }  // namespace

@@ -19,8 +19,13 @@ std::vector<Sets> layouts_of(int ranks) {
   if (ranks == 2)
     return {{"parallel.pp=2"},
             {"parallel.pp=2", "parallel.schedule=zero_bubble_h1"},
+            {"parallel.pp=2", "mtp.placement=own_stage"},
+            {"parallel.pp=2", "parallel.virtual_stages=2", "parallel.schedule=interleaved_1f1b",
+             "mtp.placement=stage_per_depth"},
             {"parallel.dp=2", "parallel.sharded_optimizer=true"}};
-  return {{"parallel.pp=4"}, {"parallel.pp=2", "parallel.dp=2"}};
+  return {{"parallel.pp=4"},
+          {"parallel.pp=2", "parallel.dp=2"},
+          {"parallel.pp=4", "parallel.schedule=zero_bubble_h1", "mtp.placement=stage_per_depth"}};
 }
 
 /// A step has 8 rows of 16 tokens: 128.

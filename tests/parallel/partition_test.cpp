@@ -18,8 +18,12 @@ Grid grid_of(int pp, int v = 1) {
   return {pp, 1, v};
 }
 
+LayerCosts halves(std::vector<double> costs, double first = 0, double last = 0) {
+  return {.halves = std::move(costs), .first = first, .last = last, .after = {}};
+}
+
 LayerCosts equal_costs(int layers, double first, double last) {
-  return {std::vector<double>(2 * static_cast<std::size_t>(layers), 0.5), first, last};
+  return halves(std::vector<double>(2 * static_cast<std::size_t>(layers), 0.5), first, last);
 }
 
 double dearest(const LayerCosts& costs, const std::vector<int>& halves) {
@@ -56,19 +60,19 @@ void every_partition(std::vector<int>& halves, int stages, int left, int fewest_
 TEST_CASE("equal layers without fixed costs are dealt evenly and whole, fewer to earlier stages") {
   CHECK(partition_layers(equal_costs(8, 0, 0), grid_of(4)) == std::vector<int>{4, 4, 4, 4});
   CHECK(partition_layers(equal_costs(5, 0, 0), grid_of(1)) == std::vector<int>{10});
-  CHECK(partition_layers({std::vector<double>(18, 0.1), 0, 0}, grid_of(3)) == std::vector<int>{6, 6, 6});
+  CHECK(partition_layers(halves(std::vector<double>(18, 0.1)), grid_of(3)) == std::vector<int>{6, 6, 6});
   CHECK(partition_layers(equal_costs(11, 0, 0.5), grid_of(2)) == std::vector<int>{12, 10});
   // Two stages of 6 in any case; a cut inside a layer would gain nothing.
-  CHECK(partition_layers({{3, 3, 3, 3, 1, 1, 3, 3}, 0, 0}, grid_of(4)) == std::vector<int>{2, 2, 2, 2});
+  CHECK(partition_layers(halves({3, 3, 3, 3, 1, 1, 3, 3}), grid_of(4)) == std::vector<int>{2, 2, 2, 2});
 }
 
 TEST_CASE("a cut inside a layer is made where it makes the dearest stage cheaper") {
   CHECK(partition_layers(equal_costs(10, 0, 0), grid_of(4)) == std::vector<int>{5, 5, 5, 5});
   CHECK(partition_layers(equal_costs(10, 0, 0), grid_of(2, 2)) == std::vector<int>{5, 5, 5, 5});
-  CHECK(partition_layers({{2, 3, 2, 3, 2, 3}, 0, 0}, grid_of(2)) == std::vector<int>{3, 3});
-  CHECK(partition_layers({{1, 4, 1, 4, 1, 4}, 0, 0}, grid_of(2)) == std::vector<int>{3, 3});
-  CHECK(partition_layers({{1, 4, 1, 4}, 0, 5}, grid_of(2)) == std::vector<int>{3, 1});
-  CHECK(partition_layers({{1, 4, 1, 4}, 0, 9}, grid_of(2)) == std::vector<int>{4, 0});
+  CHECK(partition_layers(halves({2, 3, 2, 3, 2, 3}), grid_of(2)) == std::vector<int>{3, 3});
+  CHECK(partition_layers(halves({1, 4, 1, 4, 1, 4}), grid_of(2)) == std::vector<int>{3, 3});
+  CHECK(partition_layers(halves({1, 4, 1, 4}, 0, 5), grid_of(2)) == std::vector<int>{3, 1});
+  CHECK(partition_layers(halves({1, 4, 1, 4}, 0, 9), grid_of(2)) == std::vector<int>{4, 0});
 }
 
 TEST_CASE("the embedding unburdens the first stage, the head and its MTP modules the last") {
@@ -87,7 +91,7 @@ TEST_CASE(
   for (std::uint64_t trial = 0; trial < 80; ++trial) {
     const int layers = 3 + static_cast<int>(rng.u64(4 * trial) % 4);
     const int stages = 1 + static_cast<int>(rng.u64(4 * trial + 1) % 4);
-    LayerCosts costs{{}, 2 * rng.uniform(1000 + trial), 4 * rng.uniform(2000 + trial)};
+    LayerCosts costs = halves({}, 2 * rng.uniform(1000 + trial), 4 * rng.uniform(2000 + trial));
     costs.fewest_on_last = static_cast<int>(rng.u64(4 * trial + 2) % 2) * 2;
     // Of a few values, so that there are ties.
     for (int i = 0; i < 2 * layers; ++i)
@@ -95,7 +99,7 @@ TEST_CASE(
           1.0 + static_cast<double>(rng.u64(10'000 + 100 * trial + static_cast<std::uint64_t>(i)) % 3));
     const std::vector<int> halves = partition_layers(costs, grid_of(stages));
     INFO("trial " << trial << " layers " << layers << " stages " << stages);
-    CHECK_NOTHROW(validate_partition(halves, layers, grid_of(stages), costs.fewest_on_last));
+    CHECK_NOTHROW(validate_partition(halves, costs, grid_of(stages)));
     double least = std::numeric_limits<double>::infinity();
     int fewest_cuts = stages;
     std::vector<int> tried;
@@ -112,8 +116,8 @@ TEST_CASE(
 }
 
 TEST_CASE("stage costs hold the fixed costs of the ends") {
-  CHECK(stage_costs({{1, 2, 3}, 10, 20}, {1, 2, 0}) == std::vector<double>{11, 5, 20});
-  CHECK(stage_costs({{1, 2, 3}, 10, 20}, {3}) == std::vector<double>{36});
+  CHECK(stage_costs(halves({1, 2, 3}, 10, 20), {1, 2, 0}) == std::vector<double>{11, 5, 20});
+  CHECK(stage_costs(halves({1, 2, 3}, 10, 20), {3}) == std::vector<double>{36});
 }
 
 TEST_CASE("too few layers are a usage error with the figures") {
@@ -125,24 +129,56 @@ TEST_CASE("too few layers are a usage error with the figures") {
 }
 
 TEST_CASE("costs that are no costs are a defect") {
-  CHECK_THROWS_AS(partition_layers({{1, -1}, 0, 0}, grid_of(2)), DefectError);
-  CHECK_THROWS_AS(partition_layers({{1, 1}, 0, std::numeric_limits<double>::quiet_NaN()}, grid_of(2)),
+  CHECK_THROWS_AS(partition_layers(halves({1, -1}), grid_of(2)), DefectError);
+  CHECK_THROWS_AS(partition_layers(halves({1, 1}, 0, std::numeric_limits<double>::quiet_NaN()), grid_of(2)),
                   DefectError);
 }
 
 TEST_CASE("a partition written by hand is checked") {
   CHECK(halves_of({3, 4.5, 0}) == std::vector<int>{6, 9, 0});
-  CHECK_NOTHROW(validate_partition({6, 8, 2}, 8, grid_of(3)));
-  CHECK_NOTHROW(validate_partition({7, 9, 0}, 8, grid_of(3)));
-  CHECK_THROWS_WITH(validate_partition({7, 9}, 8, grid_of(3)),
-                    contains("[3.5, 4.5]: 2 entries, expected pp 3 × v 1 = 3 stages"));
-  CHECK_THROWS_WITH(validate_partition({0, 8, 8}, 8, grid_of(3)),
-                    contains("stage 0 has 0 layers, expected at least 0.5"));
-  CHECK_THROWS_WITH(validate_partition({10, 8, -2}, 8, grid_of(3)), contains("stage 2 has -1 layers"));
-  CHECK_THROWS_WITH(validate_partition({6, 5, 6}, 8, grid_of(3)),
-                    contains("8.5 layers, but the model has 8"));
-  CHECK_THROWS_AS(validate_partition({1, 1, 0}, 0, grid_of(3)), UsageError);
-  CHECK_THROWS_WITH(validate_partition({8, 7, 1}, 8, grid_of(3), 2),
-                    contains("stage 2 has 0.5 layers, expected at least 1"));
-  CHECK_THROWS_WITH(validate_partition({1, 1, 0}, 1, grid_of(3), 2), contains("need at least 2 layers"));
+  const LayerCosts eight = equal_costs(8, 0, 1);
+  CHECK_NOTHROW(validate_partition({6, 8, 2}, eight, grid_of(3)));
+  CHECK_NOTHROW(validate_partition({7, 9, 0}, eight, grid_of(3)));
+  const auto refuses = [&](const std::vector<int>& written, const LayerCosts& costs, const char* message) {
+    CHECK_THROWS_WITH(validate_partition(written, costs, grid_of(3)), contains(message));
+  };
+  refuses({7, 9}, eight, "[3.5, 4.5]: 2 entries, expected pp 3 × v 1 = 3 stages");
+  refuses({0, 8, 8}, eight, "stage 0 has 0 layers, expected at least 0.5");
+  refuses({10, 8, -2}, eight, "stage 2 has -1 layers");
+  refuses({6, 5, 6}, eight, "8.5 layers, but the model has 8");
+  refuses({1, 1, 0}, halves({}), "need at least 1 layer, the model has 0");
+  LayerCosts with_last = eight;
+  with_last.fewest_on_last = 2;
+  refuses({8, 7, 1}, with_last, "stage 2 has 0.5 layers, expected at least 1");
+  LayerCosts few = equal_costs(1, 0, 1);
+  few.fewest_on_last = 2;
+  refuses({1, 1, 0}, few, "need at least 2 layers");
+  LayerCosts apart = eight;
+  apart.last_apart = true;
+  CHECK_NOTHROW(validate_partition({7, 9, 0}, apart, grid_of(3)));
+  refuses({7, 8, 1}, apart, "stage 2 has 0.5 layers, expected 0");
+  LayerCosts behind = eight;
+  behind.after = {2};
+  CHECK_NOTHROW(validate_partition({16, 0, 0}, behind, grid_of(3)));
+  refuses({8, 6, 2}, behind, "stage 2 has 1 layers, expected 0");
+}
+
+TEST_CASE("stages of heads alone take their share, and the trunk is dealt over the others") {
+  LayerCosts apart = equal_costs(8, 0, 3);
+  apart.last_apart = true;
+  CHECK(partition_layers(apart, grid_of(3)) == std::vector<int>{8, 8, 0});
+  apart.fewest_on_last = 2;
+  CHECK(partition_layers(apart, grid_of(3)) == std::vector<int>{6, 8, 2});
+  CHECK_THROWS_WITH(partition_layers(apart, grid_of(1)), contains("pp 1 × v 1 = 1 stage leave none"));
+
+  LayerCosts behind = equal_costs(8, 0, 2);
+  behind.after = {3, 3};
+  CHECK(partition_layers(behind, grid_of(4)) == std::vector<int>{10, 6, 0, 0});
+  CHECK(stage_costs(behind, {10, 6, 0, 0}) == std::vector<double>{5, 5, 3, 3});
+  // A dear stage behind leaves the others their evenness.
+  behind.after = {3, 9};
+  CHECK(partition_layers(behind, grid_of(4)) == std::vector<int>{8, 8, 0, 0});
+  CHECK_THROWS_WITH(partition_layers(behind, grid_of(2)), contains("0 of them with layers, leave none"));
+  CHECK_THROWS_WITH(partition_layers(behind, grid_of(20)),
+                    contains("18 of them with layers, need at least 8.5 layers, the model has 8"));
 }

@@ -1,0 +1,27 @@
+#include "model/heads/heads_link.h"
+
+namespace foretoken {
+
+HeadsLink plan_link(Arena& arena, const ActivationPlan& plan, std::int64_t hidden_size, int measured) {
+  const Shape hidden{plan.shape.rows, plan.shape.length, hidden_size};
+  const Shape tokens{plan.shape.rows, plan.shape.length};
+  const std::int64_t n = hidden.elements();
+  const auto element = static_cast<std::int64_t>(size_of(plan.dtype));
+  const std::int64_t part = (n * element + 255) / 256 * 256;  // bytes, so that each part is aligned
+  const std::int64_t bytes_of_tokens = 4 * tokens.elements();
+  HeadsLink link;
+  link.down = arena.tensor(plan.dtype, {(part + 2 * bytes_of_tokens) / element});
+  link.hidden = link.down.flat(0, n).view(hidden);
+  const auto tokens_at = [&](std::int64_t bytes) {
+    return Tensor{static_cast<std::byte*>(link.down.data) + bytes, DType::i32, link.down.device, tokens};
+  };
+  link.main_argmax = tokens_at(part);
+  link.agrees = tokens_at(part + bytes_of_tokens);
+  link.up = arena.tensor(plan.dtype, {(1 + measured) * part / element});
+  link.gradients.sum = link.up.flat(0, n).view(hidden);
+  for (int i = 1; i <= measured; ++i)
+    link.gradients.by_depth.push_back(link.up.flat(i * part / element, n).view(hidden));
+  return link;
+}
+
+}  // namespace foretoken
