@@ -17,6 +17,8 @@ RankModel::RankModel(Stream& stream, const RankModelOptions& options)
   const std::int64_t alignment = std::int64_t{128} * layout.grid.dp;
   std::vector<ParameterUnit> units = units_of(model, options_.mtp, layout, options_.pp_rank);
   for (ParameterUnit& unit : units) unit.frozen = options_.frozen_trunk && !unit.head;
+  // What is trained comes first, so that the gradients' buffer ends with it.
+  std::stable_partition(units.begin(), units.end(), [](const ParameterUnit& unit) { return !unit.frozen; });
   parameters_ = std::make_unique<Parameters>(
       arena_, Parameters::Buffers{.values = options_.values, .weights = options_.activations},
       std::move(units), alignment);

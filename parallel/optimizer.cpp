@@ -110,14 +110,15 @@ std::optional<double> Optimizer::heads_norm(Stream& stream) const {
 void Optimizer::throw_not_finite(Stream& stream, double norm, std::int64_t step) const {
   std::string where = "from another rank";
   const Tensor sum = sum_.flat(0, 1);
-  for (auto bucket = plan_.buckets.rbegin(); bucket != plan_.buckets.rend(); ++bucket)
+  for (auto bucket = plan_.buckets.rbegin(); bucket != plan_.buckets.rend(); ++bucket) {
+    if (bucket->frozen) continue;
     for_each_spec_in(parameters_, *bucket, plan_.part(*bucket),
                      [&](const ParameterSpec& spec, const Range& range) {
                        set_zero(stream, sum);
                        sum_of_squares(stream, {slice(parameters_.gradients(), range), sum});
-                       if (!bucket->frozen && !std::isfinite(read(stream, sum)))
-                         where = "here from " + spec.name;
+                       if (!std::isfinite(read(stream, sum))) where = "here from " + spec.name;
                      });
+  }
   throw NumericalError("optimizer: step {}: the gradient norm is {}, {}", step, norm, where);
 }
 

@@ -11,7 +11,7 @@ namespace foretoken {
 Parameters::Parameters(Arena& arena, const Buffers& buffers, std::vector<ParameterUnit> units,
                        std::int64_t alignment)
     : units_(std::move(units)) {
-  std::int64_t offset = 0;
+  std::int64_t offset = 0, trained = 0;
   for (ParameterUnit& unit : units_) {
     unit.begin = offset;
     for (ParameterSpec& spec : unit.specs) {
@@ -20,9 +20,10 @@ Parameters::Parameters(Arena& arena, const Buffers& buffers, std::vector<Paramet
     }
     offset = (offset + alignment - 1) / alignment * alignment;
     unit.end = offset;
+    if (!unit.frozen) trained = offset;
   }
   values_ = arena.tensor(buffers.values, {offset});
-  if (buffers.gradients) gradients_ = arena.tensor(buffers.values, {offset});
+  if (buffers.gradients) gradients_ = arena.tensor(buffers.values, {trained});
   weights_ = buffers.weights == buffers.values ? values_ : arena.tensor(buffers.weights, {offset});
 }
 
@@ -40,7 +41,8 @@ const ParameterSpec& Parameters::spec(std::string_view name) const {
 }
 
 Tensor Parameters::view(const Tensor& flat, const ParameterSpec& spec) {
-  return !flat.defined() ? Tensor{} : flat.flat(spec.offset, spec.shape.elements()).view(spec.shape);
+  if (!flat.defined() || spec.offset >= flat.elements()) return {};
+  return flat.flat(spec.offset, spec.shape.elements()).view(spec.shape);
 }
 
 Tensor Parameters::fused(const Tensor& flat, std::span<const std::string> names) const {
@@ -52,8 +54,8 @@ Tensor Parameters::fused(const Tensor& flat, std::span<const std::string> names)
       throw DefectError("parameters: {} does not follow {} in one matrix", name, first.name);
     rows += part.shape[0];
   }
-  return !flat.defined() ? Tensor{}
-                         : flat.flat(first.offset, rows * first.shape[1]).view({rows, first.shape[1]});
+  if (!flat.defined() || first.offset >= flat.elements()) return {};
+  return flat.flat(first.offset, rows * first.shape[1]).view({rows, first.shape[1]});
 }
 
 void Parameters::initialize(Stream& stream, std::uint64_t seed) {
@@ -82,7 +84,7 @@ void Parameters::zero_summed_gradients(Stream& stream) const {
   };
   for (const ParameterUnit& unit : units_)
     for (const ParameterSpec& spec : unit.specs) {
-      if (!spec.gradient_overwritten) continue;
+      if (!spec.gradient_overwritten || unit.begin >= gradients_.elements()) continue;
       zero_until(spec.offset);
       begin = spec.offset + spec.shape.elements();
     }

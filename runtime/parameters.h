@@ -59,9 +59,10 @@ class Parameters {
   Parameters(Arena& arena, const Buffers& buffers, std::vector<ParameterUnit> units, std::int64_t alignment);
 
   const std::vector<ParameterUnit>& units() const { return units_; }
-  Tensor values() const { return values_; }        // [elements]
-  Tensor gradients() const { return gradients_; }  // [elements]
-  Tensor weights() const { return weights_; }      // [elements]
+  Tensor values() const { return values_; }  // [elements]
+  /// To the end of the last unit that is not frozen: views of what lies behind are undefined.
+  Tensor gradients() const { return gradients_; }
+  Tensor weights() const { return weights_; }  // [elements]
   /// Whether the weights are a buffer of their own.
   bool has_rounded_weights() const { return weights_.data != values_.data; }
 

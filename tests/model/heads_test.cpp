@@ -169,3 +169,19 @@ TEST_CASE("no two tensors of a model share a name, whatever the heads") {
   std::sort(names.begin(), names.end());
   CHECK(std::adjacent_find(names.begin(), names.end()) == names.end());
 }
+
+TEST_CASE("a frozen trunk has no gradients, nor memory for them") {
+  const NamedHeads heads = GENERATE(from_range(every_kind_of_heads(3)));
+  CAPTURE(heads.name);
+  TestStream stream;
+  RankModelOptions options = serial_options(tiny_model(), heads.mtp, {.rows = 1, .length = 4}, DType::f64, 1);
+  options.frozen_trunk = true;
+  RankModel model(stream, options);
+  const Parameters& parameters = model.parameters();
+  std::int64_t of_heads = 0;
+  for (const ParameterUnit& unit : parameters.units()) {
+    if (unit.head) of_heads += unit.end - unit.begin;
+    for (const ParameterSpec& spec : unit.specs) CHECK(parameters.gradient(spec.name).defined() == unit.head);
+  }
+  CHECK(parameters.gradients().elements() == of_heads);
+}
