@@ -7,12 +7,14 @@ namespace foretoken {
 
 namespace {
 
-constexpr double memory = 0.97;      // weight of what was known of an acceptance beside one more draft
-constexpr double old_memory = 0.25;  // of what was known before a probe
-constexpr double newness = 0.25;     // weight of one more time
-constexpr double outlier = 1.5;      // times the known cost: what a round takes beyond is not the depth's
+constexpr double memory = 0.985;      // weight of what was known of an acceptance beside one more draft
+constexpr double old_memory = 0.25;   // of what was known before a probe
+constexpr double newness = 0.25;      // weight of one more time
+constexpr double good_newness = 0.5;  // of a shorter one than was known: delays are not the depth's
+constexpr int first_times = 3;        // of which the shortest counts: kernels are still prepared
+constexpr double outlier = 1.5;       // times the known cost: what a round takes beyond is not the depth's
 constexpr int shortest_interval = 32, longest_interval = 512;  // rounds between probes
-constexpr int probe_rounds = 4;
+constexpr int probe_rounds = 8;
 
 double seconds_now() {
   return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
@@ -57,20 +59,25 @@ void DraftLength::end_round() {
 
 void DraftLength::take_time(double seconds) {
   Cost& cost = costs_[static_cast<std::size_t>(depth_)];
-  if (!cost.known) {
-    cost = {seconds, true};
+  if (cost.times < first_times) {
+    cost.seconds = cost.times == 0 ? seconds : std::min(cost.seconds, seconds);
+    ++cost.times;
   } else if (rescale_) {
     const double ratio = seconds / cost.seconds;
     for (Cost& each : costs_) each.seconds *= ratio;
   } else {
-    cost.seconds += newness * (std::min(seconds, outlier * cost.seconds) - cost.seconds);
+    const double taken = std::min(seconds, outlier * cost.seconds);
+    cost.seconds += (taken < cost.seconds ? good_newness : newness) * (taken - cost.seconds);
   }
   rescale_ = false;
 }
 
+bool DraftLength::known(int depth) const {
+  return costs_[static_cast<std::size_t>(depth)].times >= 2;
+}
+
 /// Measured, or on the line through the two nearest measured depths below, or between its neighbours.
 double DraftLength::seconds(int depth) const {
-  const auto known = [&](int at) { return costs_[static_cast<std::size_t>(at)].known; };
   const auto cost = [&](int at) { return costs_[static_cast<std::size_t>(at)].seconds; };
   if (known(depth)) return cost(depth);
   int below = depth, above = depth;
@@ -88,7 +95,7 @@ double DraftLength::seconds(int depth) const {
 /// At most one deeper than what was measured: estimates of more are hopes.
 int DraftLength::best() const {
   int deepest = longest_;
-  while (!costs_[static_cast<std::size_t>(deepest)].known) --deepest;
+  while (!known(deepest)) --deepest;
   int best = 0;
   double most = 1 / seconds(0), tokens = 1, all = 1, share = 1;
   for (int depth = 1; depth <= std::min(deepest + 1, longest_); ++depth) {
@@ -107,15 +114,15 @@ int DraftLength::best() const {
 
 /// Costs of the two shortest first, then what is best; at least two rounds of a depth, for its time.
 int DraftLength::choose() {
-  if (!costs_[0].known || longest_ == 0) return 0;
-  if (!costs_[1].known) return 1;
+  if (!known(0) || longest_ == 0) return 0;
+  if (!known(1)) return 1;
   if (!probes_.empty()) {
     const int depth = probes_.back();
     probes_.pop_back();
     if (probes_.empty()) until_probe_ = -1;
     return depth;
   }
-  if (repeated_ == 0 && until_probe_ >= 0) return depth_;
+  if (until_probe_ >= 0 && (repeated_ == 0 || (repeated_ < 3 && !known(depth_)))) return depth_;
   const int best_now = best();
   if (until_probe_ < 0) {
     interval_ = best_now == usual_ ? std::min(2 * interval_, longest_interval) : shortest_interval;

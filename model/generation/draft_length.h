@@ -33,7 +33,7 @@ class DraftLength {
  private:
   struct Cost {
     double seconds = 0;
-    bool known = false;
+    int times = 0;  // that were taken, up to a few
   };
   struct Acceptance {
     double accepted = 0, seen = 0;
@@ -41,6 +41,7 @@ class DraftLength {
   int choose();
   int best() const;
   void begin_probe(int usual);
+  bool known(int depth) const;
   double seconds(int depth) const;
   void take_time(double seconds);
 
