@@ -141,8 +141,7 @@ void cached_attention(Stream& stream, const CachedAttention& op) {
     return Keys{op.positions.as<std::int32_t>()[row] + 1, reach, op.paths.as<std::int32_t>() + row * reach};
   };
   with_floating("cached_attention", op.qkv.dtype, [&]<class T>() {
-    // Few keys take less time than another thread takes to wake.
-    constexpr std::int64_t worth_a_thread = 1 << 20;  // products
+    constexpr std::int64_t worth_a_thread = 1 << 13;  // products, as in few_rows_cpu.h
     std::int64_t all = 0;
     for (std::int64_t row = 0; row < n; ++row) all += keys_of(row).count;
     const std::int64_t grain = worth_a_thread * n / (2 * h.dim * std::max<std::int64_t>(all, 1)) + 1;
