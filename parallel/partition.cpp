@@ -105,6 +105,52 @@ void require_enough_layers(const LayerCosts& costs, const Grid& grid) {
                    counted_layers(fewest), in_layers(halves));
 }
 
+/// What the busiest rank has to do, and how uneven all are.
+struct RankLoads {
+  double busiest = 0;
+  double squares = 0;
+  bool lighter_than(const RankLoads& other) const {
+    const double little = 1e-9 * other.busiest;
+    if (std::abs(busiest - other.busiest) > little) return busiest < other.busiest;
+    return squares < other.squares * (1 - 1e-9);
+  }
+};
+
+RankLoads rank_loads(const std::vector<double>& stages, const Grid& grid) {
+  std::vector<double> loads(static_cast<std::size_t>(grid.pp), 0.0);
+  for (std::size_t stage = 0; stage < stages.size(); ++stage)
+    loads[stage % static_cast<std::size_t>(grid.pp)] += stages[stage];
+  return {*std::max_element(loads.begin(), loads.end()),
+          std::inner_product(loads.begin(), loads.end(), loads.begin(), 0.0)};
+}
+
+/// Shifts single halves between neighbouring stages, the best shift first, as long as that makes the busiest
+/// rank's work less, or the ranks' more even, and no stage dearer than `allowed`.
+void even_out_ranks(const LayerCosts& costs, const Grid& grid, double allowed, std::vector<int>& halves) {
+  const int last = trunk_stages(costs, grid.stages()) - 1;
+  for (bool shifted = true; shifted;) {
+    shifted = false;
+    std::vector<int> best = halves;
+    RankLoads lightest = rank_loads(stage_costs(costs, halves), grid);
+    for (int stage = 0; stage < last - (costs.last_apart ? 1 : 0); ++stage)
+      for (const int shift : {-1, 1}) {
+        std::vector<int> candidate = halves;
+        const auto at = candidate.begin() + stage;
+        at[0] += shift;
+        at[1] -= shift;
+        if (at[0] < 1 || at[1] < (stage + 1 == last ? costs.fewest_on_last : 1)) continue;
+        const std::vector<double> stages = stage_costs(costs, candidate);
+        if (*std::max_element(stages.begin(), stages.end()) > allowed) continue;
+        if (const RankLoads loads = rank_loads(stages, grid); loads.lighter_than(lightest)) {
+          lightest = loads;
+          best = candidate;
+          shifted = true;
+        }
+      }
+    halves = best;
+  }
+}
+
 }  // namespace
 
 std::vector<int> partition_layers(const LayerCosts& costs, const Grid& grid) {
@@ -131,6 +177,7 @@ std::vector<int> partition_layers(const LayerCosts& costs, const Grid& grid) {
   };
   std::vector<int> halves = deal(costs, stages, unevenness, [](double a, double b) { return a + b; }).halves;
   halves.resize(static_cast<std::size_t>(grid.stages()), 0);
+  if (grid.virtual_stages > 1) even_out_ranks(costs, grid, allowed, halves);
   return halves;
 }
 

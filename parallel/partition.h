@@ -25,8 +25,10 @@ struct LayerCosts {
 /// little as possible (exact). Every stage of the trunk but its last has at least one half; that has its
 /// fixed work, and may go without. Of partitions that are equal in cost it takes one with the fewest cuts
 /// inside layers, of those the most even in counts (least sum of squares), of those the one with fewer halves
-/// on earlier stages, which hold more microbatches at once. A UsageError where there are too few layers: "pp
-/// 8 × v 1 = 8 stages need at least 3.5 layers, the model has 3".
+/// on earlier stages, which hold more microbatches at once. Where ranks have several stages it then shifts
+/// halves between neighbouring stages until no shift makes the busiest rank's work less, no stage getting
+/// dearer than the dearest. A UsageError where there are too few layers: "pp 8 × v 1 = 8 stages need at least
+/// 3.5 layers, the model has 3".
 std::vector<int> partition_layers(const LayerCosts& costs, const Grid& grid);
 
 /// Layers that a person wrote for every stage, multiples of ½, as halves.

@@ -47,8 +47,7 @@ void Decoder::plan_trunk() {
       std::make_unique<Parameters>(arena_, Parameters::Buffers{.weights = options_.dtype, .gradients = false},
                                    units_of(model, options_.mtp, layout, stage), 128);
   rope_ = make_rope_tables(stream_, arena_, model, options_.positions, options_.dtype);
-  if (tensors_of(model, options_.mtp, layout, stage).embedding)
-    table_ = parameters_->weight(embedding_name);
+  if (tensors_of(model, options_.mtp, layout, stage).embedding) table_ = parameters_->weight(embedding_name);
   for (const auto& [layer, part] : layout.blocks_of(stage))
     blocks_.emplace_back(model, *parameters_, block_prefix(layer), arena_, options_.dtype, options_.sequences,
                          cells(), part);

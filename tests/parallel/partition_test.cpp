@@ -182,3 +182,39 @@ TEST_CASE("stages of heads alone take their share, and the trunk is dealt over t
   CHECK_THROWS_WITH(partition_layers(behind, grid_of(20)),
                     contains("18 of them with layers, need at least 8.5 layers, the model has 8"));
 }
+
+TEST_CASE(
+    "where ranks have several stages, the busiest rank's work is as little as shifts of a half make it") {
+  const auto busiest = [](const LayerCosts& costs, const Grid& grid, const std::vector<int>& halves) {
+    std::vector<double> loads(static_cast<std::size_t>(grid.pp));
+    const std::vector<double> stages = stage_costs(costs, halves);
+    for (std::size_t stage = 0; stage < stages.size(); ++stage) loads[stage % loads.size()] += stages[stage];
+    return *std::max_element(loads.begin(), loads.end());
+  };
+  // 24 layers of which attention is 0.42, and heads worth 3.1 layers: [7, 7, 7, 3] leaves 14 to the first
+  // rank.
+  LayerCosts costs = equal_costs(24, 0, 3.1);
+  for (std::size_t half = 0; half < costs.halves.size(); ++half) costs.halves[half] = half % 2 ? 0.58 : 0.42;
+  const Grid grid = grid_of(2, 2);
+  const std::vector<int> halves = partition_layers(costs, grid);
+  CHECK(dearest(costs, halves) == Approx(7));
+  CHECK(busiest(costs, grid, halves) == Approx(13.68));
+
+  const CounterRng rng(5, "costs");
+  for (std::uint64_t round = 0; round < 200; ++round) {
+    LayerCosts drawn = equal_costs(6, 0, 4 * rng.uniform(100 * round));
+    for (std::size_t half = 0; half < drawn.halves.size(); ++half)
+      drawn.halves[half] = rng.uniform(100 * round + 1 + half);
+    const std::vector<int> dealt = partition_layers(drawn, grid);
+    const double most = dearest(drawn, dealt);
+    for (std::size_t stage = 0; stage + 1 < dealt.size(); ++stage)
+      for (const int shift : {-1, 1}) {
+        std::vector<int> other = dealt;
+        other[stage] += shift;
+        other[stage + 1] -= shift;
+        if (other[stage] < 1 || other[stage + 1] < (stage + 2 == dealt.size() ? 0 : 1)) continue;
+        if (dearest(drawn, other) > most * (1 + 1e-9)) continue;
+        CHECK(busiest(drawn, grid, other) >= busiest(drawn, grid, dealt) * (1 - 1e-9));
+      }
+  }
+}
