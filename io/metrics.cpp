@@ -68,8 +68,13 @@ void put_time(Json& object) {
 
 std::string losses_in_words(double loss, const std::vector<double>& depth_losses) {
   std::string text = fmt::format("loss {:.4f} |", loss);
-  for (std::size_t depth = 0; depth < depth_losses.size(); ++depth)
-    text += fmt::format(" {} {:.4f}", depth_name(depth), depth_losses[depth]);
+  for (std::size_t depth = 0; depth < depth_losses.size(); ++depth) {
+    const double each = depth_losses[depth];
+    // No microbatch drew the depth: it has no loss, and the whole has one.
+    const bool untrained = std::isnan(each) && std::isfinite(loss);
+    text += untrained ? fmt::format(" {} –", depth_name(depth))
+                      : fmt::format(" {} {:.4f}", depth_name(depth), each);
+  }
   return text;
 }
 

@@ -39,7 +39,7 @@ struct StepMetrics {
   std::int64_t step = 0;             // finished steps, from 1
   std::int64_t steps = 0;            // of the whole run
   double loss = 0;                   // the objective: main loss and weighted MTP losses
-  std::vector<double> depth_losses;  // [0] main, [k] MTP depth k; nats per token
+  std::vector<double> depth_losses;  // [0] main, [k] MTP depth k; nats per token; not a number: not drawn
   std::vector<double> weights;       // likewise, in the objective
   double grad_norm = 0;              // global, before the clip
   std::optional<double>

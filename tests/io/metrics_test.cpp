@@ -83,6 +83,13 @@ TEST_CASE("the console's line of a step") {
              foretoken::testing::contains(
                  " mtp2 2.6200 | accepted 1.61 tokens (0.410 0.200) | at the trunk mtp1 0.25 "
                  "cos 0.12 mtp2 0.50 cos -0.30 | grad "));
+  StepMetrics sampled = example();
+  sampled.depth_losses[2] = std::numeric_limits<double>::quiet_NaN();
+  CHECK_THAT(console_line(sampled),
+             foretoken::testing::contains("loss 2.3456 | main 2.1000 mtp1 2.4000 mtp2 – | grad"));
+  sampled.loss = sampled.depth_losses[2];
+  CHECK_THAT(console_line(sampled),
+             foretoken::testing::contains("loss nan | main 2.1000 mtp1 2.4000 mtp2 nan | grad"));
 }
 
 TEST_CASE("an evaluation as a table") {
