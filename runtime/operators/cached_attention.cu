@@ -233,14 +233,13 @@ void cache_move(Stream& stream, const CacheMove& op) {
     T* cache = static_cast<T*>(op.cache.data);
     const auto *from = op.from.as<std::int32_t>(), *to = op.to.as<std::int32_t>();
     constexpr int pack = lane_elements<T>;
-    const auto blocks = [&](int n) {
-      return static_cast<unsigned>((width + store_threads * n - 1) / (store_threads * n));
-    };
     cudaStream_t on = stream.cuda().stream();
     if (packs<pack>(width, cache))
-      move_rows<T, pack><<<blocks(pack), store_threads, 0, on>>>(moves, from, to, cache, width);
+      move_rows<T, pack>
+          <<<blocks_for(width, store_threads * pack), store_threads, 0, on>>>(moves, from, to, cache, width);
     else
-      move_rows<T, 1><<<blocks(1), store_threads, 0, on>>>(moves, from, to, cache, width);
+      move_rows<T, 1>
+          <<<blocks_for(width, store_threads), store_threads, 0, on>>>(moves, from, to, cache, width);
   });
   check_launch("cache_move");
 }

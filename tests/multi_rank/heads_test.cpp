@@ -3,6 +3,7 @@
 
 #include <cmath>
 
+#include "tests/multi_rank/goes_on.h"
 #include "tests/support/multi_rank.h"
 #include "tests/support/training_lab.h"
 
@@ -85,19 +86,7 @@ TEST_CASE("a run of any kind of heads stops and goes on with the same bits, and 
     const Sets sets = heads()[i] + Sets{"train.steps=10"};
     const Sets &layout = layouts[i % layouts.size()], &other = layouts[(i + 1) % layouts.size()];
     INFO(name_of(sets) << "on " << name_of(layout));
-    const std::string whole = lab.path(name_of(sets) + "whole"), parts = lab.path(name_of(sets) + "parts"),
-                      moved = lab.path(name_of(sets) + "moved");
-    CHECK(lab.train(world, sets + layout, {.run_directory = whole}) == ExitCode::done);
-    for (const std::string& run : {parts, moved})
-      CHECK(lab.train(world, sets + layout, {.stop_after = 4, .run_directory = run}) == ExitCode::resumable);
-    CHECK(lab.train(world, sets + layout, {.resume = parts}) == ExitCode::done);
-    CHECK(lab.train(world, sets + other, {.resume = moved}) == ExitCode::done);
-    if (world.rank() != 0) continue;
-    CHECK(loss_mismatch(parts, whole, 0) == "");
-    CHECK(loss_mismatch(moved, whole, 1e-5) == "");
-    for (const char* kind : {"model", "exp_avg", "exp_avg_sq"})
-      CHECK(tensor_mismatch(TrainingLab::checkpoint(parts, 10), TrainingLab::checkpoint(whole, 10), kind, 0,
-                            0) == "");
+    check_goes_on(lab, world, sets, layout, other, 10, 4, 1e-5, loss_mismatch);
   }
 }
 

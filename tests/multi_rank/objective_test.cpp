@@ -6,6 +6,7 @@
 
 #include <nlohmann/json.hpp>
 
+#include "tests/multi_rank/goes_on.h"
 #include "tests/support/multi_rank.h"
 #include "tests/support/training_lab.h"
 
@@ -100,19 +101,10 @@ TEST_CASE("a run with any objective stops and goes on with the same bits, and in
     const Sets sets = all[i] + steps;
     const Sets &layout = layouts[i % layouts.size()], &other = layouts[(i + 1) % layouts.size()];
     INFO(name_of(sets) << "on " << name_of(layout));
-    const std::string whole = lab.path(name_of(sets) + "whole"), parts = lab.path(name_of(sets) + "parts"),
-                      moved = lab.path(name_of(sets) + "moved");
-    CHECK(lab.train(world, sets + layout, {.run_directory = whole}) == ExitCode::done);
-    for (const std::string& run : {parts, moved})
-      CHECK(lab.train(world, sets + layout, {.stop_after = 5, .run_directory = run}) == ExitCode::resumable);
-    CHECK(lab.train(world, sets + layout, {.resume = parts}) == ExitCode::done);
-    CHECK(lab.train(world, sets + other, {.resume = moved}) == ExitCode::done);
-    if (world.rank() != 0) continue;
-    CHECK(report_mismatch(parts, whole, 0) == "");
-    CHECK(report_mismatch(moved, whole, 1e-4) == "");
-    for (const char* kind : {"model", "exp_avg", "exp_avg_sq"})
-      CHECK(tensor_mismatch(TrainingLab::checkpoint(parts, 12), TrainingLab::checkpoint(whole, 12), kind, 0,
-                            0) == "");
+    check_goes_on(lab, world, sets, layout, other, 12, 5, 1e-4,
+                  [](const std::string& run, const std::string& expected, double relative) {
+                    return report_mismatch(run, expected, relative);
+                  });
   }
 }
 
