@@ -106,9 +106,19 @@ std::string by_position(const SpeculationStatistics& s) {
   return fmt::format("{}", fmt::join(shares, " "));
 }
 
-void report(std::int64_t tokens, double seconds, double first_token, const SpeculationStatistics& s) {
-  fmt::print(stderr, "generate   {} tokens in {:.2f} s, {:.1f} tokens/s; first token after {:.3f} s\n",
-             tokens, seconds, static_cast<double>(tokens) / seconds, first_token);
+struct Pace {
+  std::int64_t tokens = 0;
+  double seconds = 0;
+};
+
+/// The first round computes the prompts, so that tokens per second are counted after it.
+void report(const Pace& whole, const Pace& first, const SpeculationStatistics& s) {
+  fmt::print(stderr, "generate   {} tokens in {:.2f} s; first token after {:.3f} s", whole.tokens,
+             whole.seconds, first.seconds);
+  if (whole.tokens > first.tokens)
+    fmt::print(stderr, ", then {:.1f} tokens/s",
+               static_cast<double>(whole.tokens - first.tokens) / (whole.seconds - first.seconds));
+  fmt::print(stderr, "\n");
   if (s.rounds == 0) return;
   fmt::print(stderr,
              "speculate  {} rounds, acceptance rate {:.3f}, mean acceptance length {:.2f}, by position {}; "
@@ -185,14 +195,14 @@ ExitCode run(const GenerateArguments& arguments, const std::vector<std::string>&
     return transcript.add(sequence, tokenizer->decode(added.first(added.size() - (ends ? 1 : 0))));
   };
   const Clock::time_point start = Clock::now();
-  double first_token = 0;
+  Pace first;
   while (generator.round(take)) {
-    if (first_token == 0) first_token = seconds_since(start);
+    if (first.tokens == 0) first = {generator.new_tokens(), seconds_since(start)};
     for (std::size_t i = 0; i < prompts.size(); ++i)
       if (generator.finished(i)) transcript.end(i);
   }
   model.decoder->dismiss();
-  report(generator.new_tokens(), seconds_since(start), first_token, generator.statistics());
+  report({generator.new_tokens(), seconds_since(start)}, first, generator.statistics());
   return ExitCode::done;
 }
 
