@@ -27,6 +27,7 @@ C, H, KV, P = a.hidden, a.heads, a.kv_heads or a.heads, a.prompt + max(a.rows) +
 HS = C // H
 angle = torch.outer(torch.arange(P).float(), 10000 ** (-torch.arange(0, HS, 2).float() / HS))
 COS, SIN = torch.cat([angle.cos()] * 2, -1), torch.cat([angle.sin()] * 2, -1)
+ALL_PLACES = torch.arange(P)
 
 
 def rope(x, places):
@@ -62,7 +63,7 @@ class Model(nn.Module):
 
     def forward(self, tokens, places):
         x = self.embedding(tokens)
-        mask = torch.arange(P)[None, :] <= places[:, None]
+        mask = ALL_PLACES[None, :] <= places[:, None]
         for block in self.blocks:
             x = block(x, places, mask)
         return self.head(self.norm(x)).float().argmax(-1)
