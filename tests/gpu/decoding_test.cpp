@@ -221,18 +221,24 @@ TEST_CASE("a row of a product after a norm has the same bits whatever rows come 
 TEST_CASE("a row of cached attention has the same bits whatever rows come with it") {
   const AttentionHeads heads =
       GENERATE(AttentionHeads{16, 16, 128}, AttentionHeads{8, 2, 64}, AttentionHeads{32, 4, 80},
-               AttentionHeads{20, 1, 96}, AttentionHeads{2, 1, 256}, AttentionHeads{2, 2, 6});
+               AttentionHeads{20, 1, 96}, AttentionHeads{4, 2, 256}, AttentionHeads{2, 2, 6});
   const auto [nh, nkv, hs] = heads;
-  CAPTURE(nh, nkv, hs);
+  // In the second case there are more windows of rows than multiprocessors.
+  const bool many = GENERATE(false, true);
+  CAPTURE(nh, nkv, hs, many);
   TwinBench bench(DType::bf16);
-  constexpr std::int32_t places = 1500;
+  const std::int32_t places = many ? 280 : 1500, sequences = many ? 90 : 4;
+  std::vector<std::array<std::int32_t, 3>> runs{{0, 505, 522}, {1, 0, 5}, {2, 1290, 1300}, {3, 63, 66}};
+  if (many) {
+    runs.clear();
+    for (std::int32_t s = 0; s < sequences; ++s) runs.push_back({s, 3 * s, 3 * s + 3});
+  }
   std::vector<std::int32_t> cells;
-  for (const auto& [sequence, begin, end] :
-       std::vector<std::array<std::int32_t, 3>>{{0, 505, 522}, {1, 0, 5}, {2, 1290, 1300}, {3, 63, 66}})
+  for (const auto& [sequence, begin, end] : runs)
     for (std::int32_t t = begin; t < end; ++t) cells.push_back(sequence * places + t);
   const auto n = static_cast<std::int64_t>(cells.size());
   const Tensor qkv = bench.normal("qkv", {n, (nh + 2 * nkv) * hs}, 2).gpu,
-               cache = bench.normal("cache", {4, places, 2 * nkv * hs}, 2).gpu,
+               cache = bench.normal("cache", {sequences, places, 2 * nkv * hs}, 2).gpu,
                at = bench.integers({n}, cells).gpu, out = bench.poisoned({n, nh * hs}).gpu;
   const auto run = [&](std::int64_t together) {
     for (std::int64_t begin = 0; begin < n; begin += together) {
@@ -246,10 +252,60 @@ TEST_CASE("a row of cached attention has the same bits whatever rows come with i
     return bits(bench.gpu(), out);
   };
   const auto single = run(1);
-  for (const std::int64_t together : {2, 3, 5, 8, 17, 35}) {
+  for (const std::int64_t together : std::vector<std::int64_t>{2, 3, 5, 8, 17, n}) {
     CAPTURE(together);
     CHECK(run(together) == single);
   }
+}
+
+TEST_CASE("a row of a tree has the bits that it has as the text, beside any number of rows") {
+  const AttentionHeads heads =
+      GENERATE(AttentionHeads{16, 16, 128}, AttentionHeads{8, 2, 64}, AttentionHeads{20, 1, 96});
+  const std::int32_t sequences = GENERATE(1, 16), known = GENERATE(0, 61, 126, 250);
+  const auto [nh, nkv, hs] = heads;
+  CAPTURE(nh, nkv, hs, sequences, known);
+  TwinBench bench(DType::bf16);
+  constexpr std::int32_t places = 300, other = 280, branches = 290, depth = 5, copies = 4, reach = 6;
+  // A branch of five tokens, given four times, as the text and as rows whose keys are elsewhere.
+  std::vector<std::int32_t> text, cells, positions, paths, from, to;
+  for (std::int32_t s = 0; s < sequences; ++s)
+    for (std::int32_t row = 0; row < copies * depth; ++row) {
+      const std::int32_t back = row % depth, position = known + back;
+      text.push_back(s * places + position);
+      cells.push_back(s * places + branches + back);
+      positions.push_back(position);
+      for (std::int32_t i = 0; i < reach; ++i)
+        paths.push_back(i <= back ? branches + back - i : std::max(position - i, 0));
+      if (row >= depth) continue;
+      from.push_back(text.back());
+      to.push_back(cells.back());
+    }
+  for (std::int32_t s = 0; s < sequences; ++s)  // and others' keys where they were
+    for (std::int32_t back = 0; back < depth; ++back) {
+      from.push_back(s * places + other);
+      to.push_back(s * places + known + back);
+    }
+  const auto n = static_cast<std::int64_t>(cells.size()), m = static_cast<std::int64_t>(from.size());
+  const Tensor qkv = bench.normal("qkv", {n, (nh + 2 * nkv) * hs}, 2).gpu,
+               cache = bench.normal("cache", {sequences, places, 2 * nkv * hs}, 2).gpu,
+               out = bench.poisoned({n, nh * hs}).gpu;
+  CachedAttention op{.heads = heads,
+                     .qkv = qkv,
+                     .cells = bench.integers({n}, text).gpu,
+                     .positions = {},
+                     .paths = {},
+                     .cache = cache,
+                     .out = out};
+  cached_attention(bench.gpu(), op);
+  const auto as_text = bits(bench.gpu(), out);
+  cache_move(bench.gpu(),
+             {.from = bench.integers({m}, from).gpu, .to = bench.integers({m}, to).gpu, .cache = cache});
+  op.cells = bench.integers({n}, cells).gpu;
+  op.positions = bench.integers({n}, positions).gpu;
+  op.paths = bench.integers({n, reach}, paths).gpu;
+  fill(bench.gpu(), out, 0);
+  cached_attention(bench.gpu(), op);
+  CHECK(bits(bench.gpu(), out) == as_text);
 }
 
 TEST_CASE("argmax on a GPU is the CPU's") {
