@@ -12,13 +12,13 @@ namespace {
 
 enum class Result { bf16, f32, gated, heads };
 
-constexpr int slices = 8;  // of I; fixed, since they make a sum's order
+constexpr int slices = 8;  // of I; fixed, since they make a sum's order: two and two, then these pairs
 constexpr int depth = 32;  // of I that a warp takes in one step: four lanes with 16 bytes each
 constexpr int block_threads = 32 * slices;
 
-/// How the work is cut up. A block has 16·spread outputs and slices/spread slices of I; the blocks of a
-/// cluster have the same outputs and the other slices. More rows spread further, for then it is x that passes
-/// through a multiprocessor most often.
+/// How the work is cut up. A block has 16·spread outputs and slices/spread slices of I, all or two; the
+/// blocks of a cluster have the same outputs and the other slices. More rows spread further, for then it is x
+/// that passes through a multiprocessor most often.
 template <int octets_, int spread_>
 struct Tiling {
   static constexpr int octets = octets_, rows = 8 * octets;
@@ -27,7 +27,7 @@ struct Tiling {
   // of many rows: elements of a slice's stage, and the shared memory of all
   static constexpr int stages = octets <= 8 ? 6 : 4, stage = (outputs + rows + 1) * depth;
   static constexpr int bytes = stages * slices_here * stage * 2;
-  static_assert(spread == 1 || bytes >= slices_here * rows * pitch * 4);
+  static_assert(spread == 1 || (slices_here == 2 && bytes >= (rows * pitch + rows * outputs) * 4));
 };
 
 #define FORETOKEN_LOAD_16(from_memory)                                                            \
@@ -100,30 +100,71 @@ __device__ __forceinline__ void place_pair(const Arguments& p, int row, const Pa
   to[pair.j + h.dim / 2] = second;
 }
 
-/// The sum over all slices, in their order, of one place of the blocks' partial sums.
-template <class T>
-__device__ __forceinline__ float sum_slices(float* partial, int row, int output) {
-  float sum = 0;
-#pragma unroll
-  for (int slice = 0; slice < slices; ++slice) {
-    float* from = partial + (slice % T::slices_here * T::rows + row) * T::pitch + output;
-    if constexpr (T::spread > 1)
-      from = cooperative_groups::this_cluster().map_shared_rank(from, slice / T::slices_here);
-    sum += *from;
+/// A gate and its partner, or a pair of a head.
+template <Result result>
+__device__ __forceinline__ void store_pair(const Arguments& p, int row, int output, __nv_bfloat16 first,
+                                           __nv_bfloat16 second) {
+  if constexpr (result == Result::heads) {
+    place_pair(p, row, Pair(p.of_heads, output / 8, output % 8), first, second);
+  } else {
+    const int f = p.outputs / 2;
+    if (auto* gate_up = static_cast<__nv_bfloat16*>(p.out)) {
+      gate_up += static_cast<std::int64_t>(row) * 2 * f;
+      gate_up[output] = first;
+      gate_up[f + output] = second;
+    }
+    p.gated[static_cast<std::int64_t>(row) * f + output] =
+        __float2bfloat16_rn(Silu(to_float(first)).value * to_float(second));
   }
-  return sum;
 }
 
-/// Sums the squares of a row that four lanes have, into the column beside the slice's partial sums.
+/// Sums over all slices of neighbouring places of the blocks' partial sums.
+template <class T, int many>
+__device__ __forceinline__ void sum_slices(float (&sum)[many], float* partial, int row, int output) {
+  float* from = partial + row * T::pitch + output;
+  if constexpr (T::spread == 1) {
+    static_assert(many == 1);
+    constexpr int next = T::rows * T::pitch;
+    sum[0] = 0;
+#pragma unroll
+    for (int slice = 0; slice < slices; slice += 2) sum[0] += from[slice * next] + from[(slice + 1) * next];
+  } else {
+    static_assert(many == 1 || many == 4);
+    const auto cluster = cooperative_groups::this_cluster();
+    float parts[T::spread][many];
+#pragma unroll
+    for (int rank = 0; rank < T::spread; ++rank) {
+      const float* part = cluster.map_shared_rank(from, rank);
+      if constexpr (many == 4)
+        *reinterpret_cast<float4*>(parts[rank]) = *reinterpret_cast<const float4*>(part);
+      else
+        parts[rank][0] = *part;
+    }
+#pragma unroll
+    for (int i = 0; i < many; ++i) {
+      sum[i] = 0;
+#pragma unroll
+      for (int rank = 0; rank < T::spread; ++rank) sum[i] += parts[rank][i];
+    }
+  }
+}
+
+/// 1 / √(mean(x²) + eps) of a row.
 template <class T>
-__device__ __forceinline__ void store_squares(float* partial, int slice, int row, float squares) {
-  squares += __shfl_xor_sync(full_warp, squares, 1);
-  squares += __shfl_xor_sync(full_warp, squares, 2);
-  if (threadIdx.x % 4 == 0) partial[(slice * T::rows + row) * T::pitch + T::outputs] = squares;
+__device__ __forceinline__ float scale_of(const Arguments& p, float* partial, int row) {
+  float squares[1];
+  sum_slices<T>(squares, partial, row, T::outputs);
+  return rsqrtf(squares[0] / static_cast<float>(p.inputs) + p.eps);
 }
 
-/// What follows once this block's part of `partial` is written: sums over slices in their order, and what
-/// becomes of them. The blocks of a cluster share the results.
+/// The sum of the squares of a row of which four lanes have parts.
+__device__ __forceinline__ float squares_of_lanes(float squares) {
+  squares += __shfl_xor_sync(full_warp, squares, 1);
+  return squares + __shfl_xor_sync(full_warp, squares, 2);
+}
+
+/// What follows once this block's part of `partial` is written: the sums, and what becomes of them. The
+/// blocks of a cluster share the results.
 template <class T, Result result, bool normed>
 __device__ __forceinline__ void finish(const Arguments& p, float* partial, int rank, int tile,
                                        int first_row) {
@@ -134,42 +175,47 @@ __device__ __forceinline__ void finish(const Arguments& p, float* partial, int r
       __syncthreads();
   };
   wait_for_partners();
+  // What passes between multiprocessors passes slowly: a row's scale once, sums four at a time.
+  __shared__ float scales[T::spread > 1 ? T::rows : 1];
+  if constexpr (normed && T::spread > 1) {
+    for (int row = static_cast<int>(threadIdx.x); row < T::rows; row += block_threads)
+      scales[row] = scale_of<T>(p, partial, row);
+    __syncthreads();
+  }
   constexpr bool in_pairs = result == Result::gated || result == Result::heads;
-  constexpr int results = in_pairs ? T::outputs / 2 : T::outputs;
-  for (int i = rank * block_threads + static_cast<int>(threadIdx.x); i < results * T::rows;
+  constexpr int results = in_pairs ? T::outputs / 2 : T::outputs, many = T::spread > 1 ? 4 : 1;
+  for (int i = rank * block_threads + static_cast<int>(threadIdx.x); i < results / many * T::rows;
        i += T::spread * block_threads) {
-    const int place_row = i / results, at = i % results, output = tile * results + at;
+    const int place_row = i / (results / many), at = i % (results / many) * many;
     const int row = first_row + place_row;
     if (row >= p.rows) break;
+    float first[many];
     if constexpr (in_pairs) {
-      if (output >= p.outputs / 2) continue;
-      float scale = 1;
-      if constexpr (normed)
-        scale = rsqrtf(sum_slices<T>(partial, place_row, T::outputs) / static_cast<float>(p.inputs) + p.eps);
       const int place = at / 8 * 16 + at % 8;
-      const __nv_bfloat16 first = __float2bfloat16_rn(sum_slices<T>(partial, place_row, place) * scale),
-                          second = __float2bfloat16_rn(sum_slices<T>(partial, place_row, place + 8) * scale);
-      if constexpr (result == Result::heads) {
-        place_pair(p, row, Pair(p.of_heads, output / 8, output % 8), first, second);
-      } else {
-        const int f = p.outputs / 2;
-        if (auto* gate_up = static_cast<__nv_bfloat16*>(p.out)) {
-          gate_up += static_cast<std::int64_t>(row) * 2 * f;
-          gate_up[output] = first;
-          gate_up[f + output] = second;
-        }
-        p.gated[static_cast<std::int64_t>(row) * f + output] =
-            __float2bfloat16_rn(Silu(to_float(first)).value * to_float(second));
+      float second[many], scale = 1;
+      sum_slices<T>(first, partial, place_row, place);
+      sum_slices<T>(second, partial, place_row, place + 8);
+      if constexpr (normed) scale = T::spread > 1 ? scales[place_row] : scale_of<T>(p, partial, place_row);
+#pragma unroll
+      for (int j = 0; j < many; ++j) {
+        const int output = tile * results + at + j;
+        if (output >= p.outputs / 2) break;
+        store_pair<result>(p, row, output, __float2bfloat16_rn(first[j] * scale),
+                           __float2bfloat16_rn(second[j] * scale));
       }
     } else {
-      if (output >= p.outputs) continue;
-      const std::int64_t to = static_cast<std::int64_t>(row) * p.outputs + output;
-      const float sum = sum_slices<T>(partial, place_row, at);
-      if constexpr (result == Result::f32)
-        static_cast<float*>(p.out)[to] = sum;
-      else
-        static_cast<__nv_bfloat16*>(p.out)[to] =
-            __float2bfloat16_rn(p.residual ? sum + to_float(p.residual[to]) : sum);
+      sum_slices<T>(first, partial, place_row, at);
+#pragma unroll
+      for (int j = 0; j < many; ++j) {
+        const int output = tile * results + at + j;
+        if (output >= p.outputs) break;
+        const std::int64_t to = static_cast<std::int64_t>(row) * p.outputs + output;
+        if constexpr (result == Result::f32)
+          static_cast<float*>(p.out)[to] = first[j];
+        else
+          static_cast<__nv_bfloat16*>(p.out)[to] =
+              __float2bfloat16_rn(p.residual ? first[j] + to_float(p.residual[to]) : first[j]);
+      }
     }
   }
   if constexpr (T::spread > 1) wait_for_partners();  // they read this block's sums
@@ -199,7 +245,7 @@ template <class T, Result result, bool normed>
 __global__ void __launch_bounds__(block_threads, 2) multiply_rows(const Arguments p) {
   // 16-byte pieces of each weight row that a thread has under way, and steps whose x is read together
   constexpr int ahead = 8, together = T::octets == 1 ? 4 : 2;
-  __shared__ float partial[T::slices_here * T::rows * T::pitch];
+  __shared__ float partial[slices * T::rows * T::pitch];
   const int lane = static_cast<int>(threadIdx.x) % 32, warp = static_cast<int>(threadIdx.x) / 32;
   const int g = lane / 4, t = lane % 4;
   const int tile16 = static_cast<int>(blockIdx.x), slice = warp;
@@ -285,8 +331,10 @@ __global__ void __launch_bounds__(block_threads, 2) multiply_rows(const Argument
   }
   if constexpr (normed)
 #pragma unroll
-    for (int octet = 0; octet < T::octets; ++octet)
-      store_squares<T>(partial, slice, octet * 8 + g, squares[octet]);
+    for (int octet = 0; octet < T::octets; ++octet) {
+      const float of_row = squares_of_lanes(squares[octet]);
+      if (t == 0) partial[(slice * T::rows + octet * 8 + g) * T::pitch + T::outputs] = of_row;
+    }
   finish<T, result, normed>(p, partial, 0, tile16, 0);
 }
 
@@ -388,19 +436,37 @@ __global__ void __launch_bounds__(block_threads, 2) multiply_many_rows(const Arg
   wait_for_copies<0>();
   __syncthreads();
 
-  auto* partial = reinterpret_cast<float*>(memory);  // where the stages were
+  // Where the stages were: the pair's sums [rows, pitch], and before them what its slices' warps give each
+  // other: each adds up half of the outputs.
+  auto* partial = reinterpret_cast<float*>(memory);
+  float *given = partial + T::rows * T::pitch, *given_squares = partial + T::outputs;
+#pragma unroll
+  for (int octet = 0; octet < octets; ++octet) {
+#pragma unroll
+    for (int e = 0; e < 4; ++e)
+      given[(octet * 4 + e) * block_threads + thread] = own_slice == 0 ? d[1][octet][e] : d[0][octet][e];
+    if constexpr (normed) {
+      squares[octet] = squares_of_lanes(squares[octet]);
+      if (own_slice == 1 && upper == 0 && t == 0)
+        given_squares[((right * octets + octet) * 8 + g) * T::pitch] = squares[octet];
+    }
+  }
+  __syncthreads();
 #pragma unroll
   for (int octet = 0; octet < octets; ++octet) {
     const int row = (right * octets + octet) * 8;
+    float sum[4];
 #pragma unroll
-    for (int i = 0; i < 2; ++i) {
-      float* to = partial + (own_slice * T::rows + row + 2 * t) * T::pitch + 32 * upper + 16 * i + g;
-      to[0] = d[i][octet][0];
-      to[T::pitch] = d[i][octet][1];
-      to[8] = d[i][octet][2];
-      to[T::pitch + 8] = d[i][octet][3];
-    }
-    if (normed && upper == 0) store_squares<T>(partial, own_slice, row + g, squares[octet]);
+    for (int e = 0; e < 4; ++e)
+      sum[e] = (own_slice == 0 ? d[0][octet][e] : d[1][octet][e]) +
+               given[(octet * 4 + e) * block_threads + (thread ^ 128)];
+    float* to = partial + (row + 2 * t) * T::pitch + 32 * upper + 16 * own_slice + g;
+    to[0] = sum[0];
+    to[T::pitch] = sum[1];
+    to[8] = sum[2];
+    to[T::pitch + 8] = sum[3];
+    if (normed && own_slice == 0 && upper == 0 && t == 0)
+      given_squares[(row + g) * T::pitch] += squares[octet];
   }
   finish<T, result, normed>(p, partial, rank, tile, first_row);
 }
