@@ -113,9 +113,7 @@ std::int64_t parameters_of(const Session& session, int pp_rank) {
 /// The pipeline's idle share, from a simulation where messages are free.
 double expected_bubble(const Session& session, const std::vector<double>& times) {
   Durations durations;
-  for (double cost : times)
-    durations.stages.push_back(
-        {.forward = cost, .backward = 2 * cost, .backward_input = cost, .backward_weight = cost});
+  for (double cost : times) durations.stages.push_back({cost, cost, cost});
   return simulate(session.training().program, session.training().footprint, durations).bubble();
 }
 

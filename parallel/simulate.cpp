@@ -12,13 +12,12 @@ namespace foretoken {
 
 namespace {
 
-double duration_of(const Action& action, const Durations& durations) {
-  const StageDurations& stage = durations.stages[static_cast<std::size_t>(action.stage)];
-  switch (action.kind) {
+double duration_of(ActionKind kind, const StageDurations& stage) {
+  switch (kind) {
     case ActionKind::forward:
       return stage.forward;
     case ActionKind::backward:
-      return stage.backward;
+      return stage.backward();
     case ActionKind::backward_input:
       return stage.backward_input;
     case ActionKind::backward_weight:
@@ -32,7 +31,7 @@ double duration_of(const Action& action, const Durations& durations) {
 
 Durations uniform_durations(const PipelineShape& shape, double forward, double backward_input,
                             double backward_weight, double message) {
-  const StageDurations stage{forward, backward_input + backward_weight, backward_input, backward_weight};
+  const StageDurations stage{forward, backward_input, backward_weight};
   return {std::vector<StageDurations>(static_cast<std::size_t>(shape.stages()), stage), message};
 }
 
@@ -56,27 +55,61 @@ double Timeline::bubble() const {
   return total > 0 ? idle_total / total : 0;
 }
 
-Timeline simulate(const Program& lowered, const ProgramFootprint& footprint, const Durations& durations) {
-  if (durations.stages.size() != static_cast<std::size_t>(lowered.shape.stages()))
-    throw DefectError("simulate: durations of {} stages, but the program has {}", durations.stages.size(),
-                      lowered.shape.stages());
-  Timeline timeline{std::vector<std::vector<Span>>(lowered.ranks.size())};
-  std::vector<double> now(lowered.ranks.size());  // when each rank is done with what it has run
-  std::vector<std::vector<double>> reached(lowered.ranks.size());  // when each action was, by position
-  const auto time_of = [&](const Position& position) {
+Simulation::Simulation(const Program& lowered, const ProgramFootprint& footprint)
+    : stages_(lowered.shape.stages()), ranks_(lowered.ranks.size()) {
+  std::vector<std::vector<Place>> reached(ranks_);  // what a rank computed last up to each of its actions
+  const auto place_of = [&](const Position& position) {
     return reached[static_cast<std::size_t>(position.rank)][static_cast<std::size_t>(position.index)];
   };
   replay(lowered, footprint.slots, [&](const Position& position, const std::vector<Message>& awaited) {
     const auto rank = static_cast<std::size_t>(position.rank);
     const Action& action = lowered.ranks[rank][static_cast<std::size_t>(position.index)];
-    double start = now[rank];
-    for (const Message& message : awaited)
-      start = std::max(start, std::max(time_of(message.send), time_of(message.receive)) + durations.message);
-    now[rank] = start + duration_of(action, durations);
-    reached[rank].push_back(now[rank]);
-    if (is_compute(action.kind)) timeline.ranks[rank].push_back({action, start, now[rank]});
+    Place place = reached[rank].empty() ? 0 : reached[rank].back();
+    if (is_compute(action.kind)) {
+      for (const Message& message : awaited)
+        waits_.push_back({place_of(message.send), place_of(message.receive)});
+      steps_.push_back({action, position.rank, place, waits_.size()});
+      place = steps_.size();
+    }
+    reached[rank].push_back(place);
+  });
+}
+
+/// Calls visit for each step with its start and its end.
+template <class Visit>
+void Simulation::run(const Durations& durations, const Visit& visit) const {
+  if (durations.stages.size() != static_cast<std::size_t>(stages_))
+    throw DefectError("simulate: durations of {} stages, but the program has {}", durations.stages.size(),
+                      stages_);
+  std::vector<double> ends{0.0};  // by place
+  ends.reserve(steps_.size() + 1);
+  auto wait = waits_.begin();
+  for (const Step& step : steps_) {
+    double start = ends[step.previous];
+    for (const auto end = waits_.begin() + static_cast<std::ptrdiff_t>(step.waited); wait != end; ++wait)
+      start = std::max(start, std::max(ends[wait->sender], ends[wait->receiver]) + durations.message);
+    ends.push_back(
+        start + duration_of(step.action.kind, durations.stages[static_cast<std::size_t>(step.action.stage)]));
+    visit(step, start, ends.back());
+  }
+}
+
+Timeline Simulation::timeline(const Durations& durations) const {
+  Timeline timeline{std::vector<std::vector<Span>>(ranks_)};
+  run(durations, [&](const Step& step, double start, double end) {
+    timeline.ranks[static_cast<std::size_t>(step.rank)].push_back({step.action, start, end});
   });
   return timeline;
+}
+
+double Simulation::makespan(const Durations& durations) const {
+  double last = 0;
+  run(durations, [&](const Step&, double, double end) { last = std::max(last, end); });
+  return last;
+}
+
+Timeline simulate(const Program& lowered, const ProgramFootprint& footprint, const Durations& durations) {
+  return Simulation(lowered, footprint).timeline(durations);
 }
 
 std::string render(const Timeline& timeline, int columns) {

@@ -5,24 +5,17 @@
 #include <vector>
 
 #include "parallel/program.h"
+#include "parallel/stage_durations.h"
 #include "parallel/validate_program.h"
 
 namespace foretoken {
-
-/// Times of one microbatch on one stage, in any one unit.
-struct StageDurations {
-  double forward = 0;
-  double backward = 0;
-  double backward_input = 0;
-  double backward_weight = 0;
-};
 
 struct Durations {
   std::vector<StageDurations> stages;  // [stages of the program]
   double message = 0;                  // from when both ends are reached to the arrival
 };
 
-/// The same durations for every stage, the whole backward being both halves.
+/// The same durations for every stage.
 Durations uniform_durations(const PipelineShape& shape, double forward, double backward_input,
                             double backward_weight, double message = 0);
 
@@ -43,9 +36,42 @@ struct Timeline {
   double bubble() const;
 };
 
-/// A rank runs its compute actions one after another, each as soon as what it takes has arrived and its
-/// buffers are free; messages travel at no one's cost and without limit of bandwidth.
-/// A DefectError unless there are durations for every stage.
+/// A program made ready to be timed, with any durations. A rank runs its compute actions one after another,
+/// each as soon as what it takes has arrived and its buffers are free; messages travel at no one's cost and
+/// without limit of bandwidth.
+class Simulation {
+ public:
+  Simulation(const Program& lowered, const ProgramFootprint& footprint);
+
+  /// A DefectError unless there are durations for every stage, here and below.
+  Timeline timeline(const Durations& durations) const;
+  /// The timeline's, without making one.
+  double makespan(const Durations& durations) const;
+
+ private:
+  /// A place among steps_, the first being 1; 0 for the start of all.
+  using Place = std::size_t;
+  struct Step {
+    Action action;
+    int rank = 0;
+    Place previous = 0;      // of the rank
+    std::size_t waited = 0;  // the end of its waits in waits_, which begin where those before it end
+  };
+  /// A message is under way when the ranks of both its ends are done with these.
+  struct Wait {
+    Place sender = 0;
+    Place receiver = 0;
+  };
+
+  template <class Visit>
+  void run(const Durations& durations, const Visit& visit) const;
+
+  int stages_;
+  std::size_t ranks_;
+  std::vector<Step> steps_;  // compute actions, in an order in which they can run
+  std::vector<Wait> waits_;
+};
+
 Timeline simulate(const Program& lowered, const ProgramFootprint& footprint, const Durations& durations);
 
 /// For people: one line per rank over `columns` characters, each action as its kind's letter and microbatch

@@ -102,7 +102,7 @@ TEST_CASE("messages hide under compute where there is compute to hide them") {
 TEST_CASE("the slowest stage sets the pace") {
   const Program lowered = lower_program(one_f_one_b({3, 1, 50}));
   Durations durations = uniform_durations(lowered.shape, 1, 1, 0);
-  durations.stages[1] = {2, 2, 2, 0};
+  durations.stages[1] = {2, 2, 0};
   const Timeline timeline = simulate(lowered, validate_program(lowered), durations);
   // It idles while its first input and its last gradient pass the first stage.
   CHECK(timeline.makespan() == Approx(50 * 4 + 2));

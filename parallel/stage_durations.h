@@ -1,0 +1,28 @@
+#pragma once
+// What one microbatch takes on one pipeline stage, or in a part of it. A plain struct.
+
+namespace foretoken {
+
+/// In any one unit. A schedule with whole backwards takes both halves at once.
+struct StageDurations {
+  double forward = 0;
+  double backward_input = 0;
+  double backward_weight = 0;
+
+  double backward() const { return backward_input + backward_weight; }
+  double total() const { return forward + backward(); }
+
+  StageDurations& operator+=(const StageDurations& other) {
+    forward += other.forward;
+    backward_input += other.backward_input;
+    backward_weight += other.backward_weight;
+    return *this;
+  }
+  friend StageDurations operator+(StageDurations a, const StageDurations& b) { return a += b; }
+  friend StageDurations operator*(double factor, const StageDurations& a) {
+    return {factor * a.forward, factor * a.backward_input, factor * a.backward_weight};
+  }
+  friend bool operator==(const StageDurations&, const StageDurations&) = default;
+};
+
+}  // namespace foretoken
