@@ -133,7 +133,7 @@ void validate_pipeline(const Config& config) {
   with_origin(config,
               {"parallel.blocks_per_stage", "mtp.placement", "mtp.depths", "parallel.pp",
                "parallel.virtual_stages", "model.num_hidden_layers"},
-              [&] { resolve_layout(config, grid); });
+              [&] { validate_layout(config, grid); });
 }
 
 void validate_run(const Config& config) {

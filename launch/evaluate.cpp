@@ -37,7 +37,7 @@ Config config_of(const EvaluateArguments& arguments, int ranks) {
 /// With the text given. The session, and its memory, ends with it.
 EvaluationMetrics teacher_forced(const EvaluateArguments& arguments, const Config& config,
                                  const TokenDataset& dataset, MpiCommunicator& world, Console& console) {
-  Session session(world, config, resolve_grid(config, world.size()), Session::Purpose::evaluate);
+  Session session(world, config, resolve_grid(config, world.size()), Purpose::evaluate);
   const CheckpointInfo info =
       load_checkpoint(arguments.path, config, to_string(dataset.tokenizer()),
                       weight_pieces(session.model().parameters()), session.stream(), world, console);

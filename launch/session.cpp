@@ -4,9 +4,9 @@
 #include <thread>
 
 #include "launch/config_loader.h"
-#include "model/cost.h"
-#include "model/heads/prediction_heads.h"
+#include "model/layer_costs.h"
 #include "parallel/lower_program.h"
+#include "parallel/partition_for_step.h"
 #include "parallel/schedules.h"
 #include "runtime/error.h"
 #include "runtime/operators/elementwise.h"
@@ -23,23 +23,12 @@ ReadyProgram ready(const Program& compute) {
 
 }  // namespace
 
-LayerCosts layer_costs(const Config& config) {
-  const ModelCost time = time_of(config.model, config.data.sequence_length);
-  LayerCosts costs;
-  for (std::int64_t layer = 0; layer < config.model.num_hidden_layers; ++layer)
-    costs.halves.insert(costs.halves.end(), {time.attention, time.mlp});
-  const MtpConfig& mtp = config.mtp;
-  if (mtp.placement == MtpConfig::Placement::stage_per_depth) {
-    costs.last = time.head;
-    for (std::int64_t depth = 1; depth <= mtp.depths; ++depth)
-      costs.after.push_back(depth_cost(config.model, mtp, time, depth));
-  } else {
-    costs.last = predictor_cost(config.model, mtp, time);
-  }
-  // Parallel heads take what the trunk's last layer takes, which is the main model's own head among them.
-  costs.fewest_on_last = mtp.depths > 0 && head_kind(mtp.kind).takes_last_input ? 2 : 0;
-  costs.last_apart = mtp.placement == MtpConfig::Placement::own_stage;
-  return costs;
+LayerCosts layer_costs(const Config& config, Purpose purpose) {
+  return layer_costs(config.model, config.mtp,
+                     {.sequence_length = config.data.sequence_length,
+                      .trains = purpose == Purpose::train,
+                      .recompute = config.train.recompute,
+                      .frozen_trunk = config.train.freeze == TrainConfig::Freeze::trunk});
 }
 
 namespace {
@@ -59,18 +48,34 @@ void require_stages(const MtpConfig& mtp, const Grid& grid) {
                    apart + 1, grid.pp, grid.virtual_stages, grid.stages());
 }
 
+/// Of a step on each data-parallel rank.
+PipelineShape shape_of(const Config& config, const Grid& grid) {
+  return {.pp = grid.pp,
+          .virtual_stages = grid.virtual_stages,
+          .microbatches = static_cast<int>(microbatches_of(config, grid))};
+}
+
 }  // namespace
 
-ModelLayout resolve_layout(const Config& config, const Grid& grid) {
+void validate_layout(const Config& config, const Grid& grid) {
   require_stages(config.mtp, grid);
-  const LayerCosts costs = layer_costs(config);
+  const LayerCosts costs = layer_costs(config, Purpose::train);
+  if (config.parallel.blocks_per_stage.empty())
+    require_enough_layers(costs, grid);
+  else
+    validate_partition(halves_of(config.parallel.blocks_per_stage), costs, grid);
+}
+
+ModelLayout resolve_layout(const Config& config, const Grid& grid, Purpose purpose) {
+  validate_layout(config, grid);
+  const LayerCosts costs = layer_costs(config, purpose);
   ModelLayout layout{.grid = grid,
                      .halves_per_stage = halves_of(config.parallel.blocks_per_stage),
                      .depth_stages = static_cast<int>(costs.after.size())};
   if (layout.halves_per_stage.empty())
-    layout.halves_per_stage = partition_layers(costs, grid);
-  else
-    validate_partition(layout.halves_per_stage, costs, grid);
+    layout.halves_per_stage = purpose == Purpose::train ? partition_for_step(costs, config.parallel.schedule,
+                                                                             shape_of(config, grid))
+                                                        : partition_layers(costs, grid);
   return layout;
 }
 
@@ -111,12 +116,10 @@ DType compute_dtype(const Config& config, DeviceKind device) {
 Session::Session(MpiCommunicator& world, const Config& config, const Grid& grid, Purpose purpose)
     : config_(config),
       device_(resolve_device(config, world)),
-      layout_(resolve_layout(config, grid)),
+      layout_(resolve_layout(config, grid, purpose)),
       groups_(make_groups(world, grid, stream(), sharing_ranks(config.model, config.mtp, layout_))),
       objective_(config.mtp) {
-  const PipelineShape shape{.pp = grid.pp,
-                            .virtual_stages = grid.virtual_stages,
-                            .microbatches = static_cast<int>(microbatches_of(config, grid))};
+  const PipelineShape shape = shape_of(config, grid);
   evaluation_ = ready(forward_only(shape));
   std::vector<int> slots = evaluation_.footprint.slots;
   if (purpose == Purpose::train) {

@@ -17,12 +17,18 @@
 
 namespace foretoken {
 
-/// What the layers cost, in forward FLOPs per token weighed by their time (model/cost.h).
-LayerCosts layer_costs(const Config& config);
+enum class Purpose { train, evaluate };
 
-/// Which stage holds what, by expected cost or as parallel.blocks_per_stage says, with heads where
+/// What the layers take of a step.
+LayerCosts layer_costs(const Config& config, Purpose purpose);
+
+/// That the stages have what they need, as parallel.blocks_per_stage deals it or at all, with heads where
 /// mtp.placement says. A UsageError where there are too few stages or layers.
-ModelLayout resolve_layout(const Config& config, const Grid& grid);
+void validate_layout(const Config& config, const Grid& grid);
+
+/// Which stage holds what: as parallel.blocks_per_stage says, or such that a step of training is as short as
+/// possible, for an evaluation the dearest stage as cheap as possible. A UsageError as validate_layout().
+ModelLayout resolve_layout(const Config& config, const Grid& grid, Purpose purpose);
 
 /// Microbatches of a step on each data-parallel rank.
 std::int64_t microbatches_of(const Config& config, const Grid& grid);
@@ -45,8 +51,6 @@ DType compute_dtype(const Config& config, DeviceKind device);
 
 class Session {
  public:
-  enum class Purpose { train, evaluate };
-
   /// Collective. The config is cross-checked and the grid resolved (launch/config_validator.h).
   Session(MpiCommunicator& world, const Config& config, const Grid& grid, Purpose purpose);
 

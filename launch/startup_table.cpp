@@ -110,21 +110,17 @@ std::int64_t parameters_of(const Session& session, int pp_rank) {
   return count;
 }
 
-/// The pipeline's idle share, from a simulation where messages are free.
-double expected_bubble(const Session& session, const std::vector<double>& times) {
-  Durations durations;
-  for (double cost : times) durations.stages.push_back({cost, cost, cost});
-  return simulate(session.training().program, session.training().footprint, durations).bubble();
-}
-
 }  // namespace
 
 std::string startup_table(const Session& session) {
   const Config& config = session.config();
   const Grid& grid = session.grid();
-  const std::vector<double> times = stage_costs(layer_costs(config), session.layout().halves_per_stage);
+  // Messages are free here, as in the partition.
+  const Durations expected{
+      .stages = stage_costs(layer_costs(config, Purpose::train), session.layout().halves_per_stage)};
+  const Timeline step = simulate(session.training().program, session.training().footprint, expected);
   double total = 0;
-  for (double cost : times) total += cost;
+  for (const StageDurations& stage : expected.stages) total += stage.total();
 
   std::string text = fmt::format(
       "model      {} parameters, {} layers, hidden {}, {}\n"
@@ -135,8 +131,7 @@ std::string startup_table(const Session& session) {
       config.model.hidden_size, heads_text(config.mtp), config.train.global_batch,
       config.data.sequence_length, microbatches_of(config, grid),
       microbatches_of(config, grid) == 1 ? "" : "es", config.train.microbatch, grid.dp,
-      objective_line(config.mtp), to_string(grid), config.parallel.schedule,
-      100 * expected_bubble(session, times));
+      objective_line(config.mtp), to_string(grid), config.parallel.schedule, 100 * step.bubble());
 
   std::vector<std::pair<std::string, std::string>> rows{{"ranks", "holds"}};
   for (int pp_rank = 0; pp_rank < grid.pp; ++pp_rank) {
@@ -164,7 +159,8 @@ std::string startup_table(const Session& session) {
       continue;
     }
     double share = 0;
-    for (int stage : session.layout().stages_of(pp_rank)) share += times[static_cast<std::size_t>(stage)];
+    for (int stage : session.layout().stages_of(pp_rank))
+      share += expected.stages[static_cast<std::size_t>(stage)].total();
     text +=
         fmt::format("{:>10}  {:>11.0f} %\n", millions(parameters_of(session, pp_rank)), 100 * share / total);
   }

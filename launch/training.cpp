@@ -97,7 +97,7 @@ Training::Training(MpiCommunicator& world, const Config& config, const TrainArgu
       recorder_(world.world().recorder()),
       console_(world.rank() == 0),
       dataset_(config.data.path),
-      session_(world, config, resolve_grid(config, world.size()), Session::Purpose::train),
+      session_(world, config, resolve_grid(config, world.size()), Purpose::train),
       arena_(session_.stream().device()),
       plan_(plan_shards(session_.model().parameters(), config.parallel.bucket_mib << 20,
                         config.parallel.sharded_optimizer, session_.grid().dp, session_.groups().dp_rank,

@@ -23,14 +23,14 @@ class RunCosts {
  public:
   RunCosts(const LayerCosts& costs, int stages)
       : costs_(costs), trunk_(trunk_stages(costs, stages)), sums_(1, 0.0) {
-    for (const double half : costs.halves) sums_.push_back(sums_.back() + half);
+    for (const StageDurations& half : costs.halves) sums_.push_back(sums_.back() + half.total());
   }
 
   /// Of a stage that holds halves [begin, end).
   double operator()(int stage, int begin, int end) const {
-    if (stage >= trunk_) return costs_.after[static_cast<std::size_t>(stage - trunk_)];
+    if (stage >= trunk_) return costs_.after[static_cast<std::size_t>(stage - trunk_)].total();
     return sums_[static_cast<std::size_t>(end)] - sums_[static_cast<std::size_t>(begin)] +
-           (stage == 0 ? costs_.first : 0) + (stage == trunk_ - 1 ? costs_.last : 0);
+           (stage == 0 ? costs_.first.total() : 0) + (stage == trunk_ - 1 ? costs_.last.total() : 0);
   }
 
  private:
@@ -92,6 +92,19 @@ std::string counted_layers(std::int64_t halves) {
   return fmt::format("{} layer{}", in_layers(halves), halves == 2 ? "" : "s");
 }
 
+void require_costs(const LayerCosts& costs) {
+  std::vector<StageDurations> all = costs.halves;
+  all.insert(all.end(), costs.after.begin(), costs.after.end());
+  all.insert(all.end(), {costs.first, costs.last});
+  for (const StageDurations& cost : all)
+    for (const double part : {cost.forward, cost.backward_input, cost.backward_weight})
+      if (!std::isfinite(part) || part < 0)
+        throw DefectError("partition: a cost is negative or not finite: forward {}, backward {} and {}",
+                          cost.forward, cost.backward_input, cost.backward_weight);
+}
+
+}  // namespace
+
 void require_enough_layers(const LayerCosts& costs, const Grid& grid) {
   const int trunk = trunk_stages(costs, grid.stages());
   const int fewest = trunk - 1 + costs.fewest_on_last;
@@ -105,67 +118,22 @@ void require_enough_layers(const LayerCosts& costs, const Grid& grid) {
                    counted_layers(fewest), in_layers(halves));
 }
 
-/// What the busiest rank has to do, and how uneven all are.
-struct RankLoads {
-  double busiest = 0;
-  double squares = 0;
-  bool lighter_than(const RankLoads& other) const {
-    const double little = 1e-9 * other.busiest;
-    if (std::abs(busiest - other.busiest) > little) return busiest < other.busiest;
-    return squares < other.squares * (1 - 1e-9);
-  }
-};
-
-RankLoads rank_loads(const std::vector<double>& stages, const Grid& grid) {
-  std::vector<double> loads(static_cast<std::size_t>(grid.pp), 0.0);
-  for (std::size_t stage = 0; stage < stages.size(); ++stage)
-    loads[stage % static_cast<std::size_t>(grid.pp)] += stages[stage];
-  return {*std::max_element(loads.begin(), loads.end()),
-          std::inner_product(loads.begin(), loads.end(), loads.begin(), 0.0)};
+HalvesRange range_of_halves(const LayerCosts& costs, int stage, int stages) {
+  const int last = trunk_stages(costs, stages) - 1;
+  if (stage > last) return {0, 0};
+  const auto all = static_cast<int>(costs.halves.size());
+  if (stage < last) return {1, all};
+  return {costs.fewest_on_last, costs.last_apart ? costs.fewest_on_last : all};
 }
-
-/// Shifts single halves between neighbouring stages, the best shift first, as long as that makes the busiest
-/// rank's work less, or the ranks' more even, and no stage dearer than `allowed`.
-void even_out_ranks(const LayerCosts& costs, const Grid& grid, double allowed, std::vector<int>& halves) {
-  const int last = trunk_stages(costs, grid.stages()) - 1;
-  for (bool shifted = true; shifted;) {
-    shifted = false;
-    std::vector<int> best = halves;
-    RankLoads lightest = rank_loads(stage_costs(costs, halves), grid);
-    for (int stage = 0; stage < last - (costs.last_apart ? 1 : 0); ++stage)
-      for (const int shift : {-1, 1}) {
-        std::vector<int> candidate = halves;
-        const auto at = candidate.begin() + stage;
-        at[0] += shift;
-        at[1] -= shift;
-        if (at[0] < 1 || at[1] < (stage + 1 == last ? costs.fewest_on_last : 1)) continue;
-        const std::vector<double> stages = stage_costs(costs, candidate);
-        if (*std::max_element(stages.begin(), stages.end()) > allowed) continue;
-        if (const RankLoads loads = rank_loads(stages, grid); loads.lighter_than(lightest)) {
-          lightest = loads;
-          best = candidate;
-          shifted = true;
-        }
-      }
-    halves = best;
-  }
-}
-
-}  // namespace
 
 std::vector<int> partition_layers(const LayerCosts& costs, const Grid& grid) {
   require_enough_layers(costs, grid);
-  std::vector<double> all{costs.first, costs.last};
-  all.insert(all.end(), costs.halves.begin(), costs.halves.end());
-  all.insert(all.end(), costs.after.begin(), costs.after.end());
-  if (!std::all_of(all.begin(), all.end(), [](double cost) { return std::isfinite(cost) && cost >= 0; }))
-    throw DefectError("partition: a cost is negative or not finite: first {}, last {}, halves {}, after {}",
-                      costs.first, costs.last, fmt::join(costs.halves, " "), fmt::join(costs.after, " "));
+  require_costs(costs);
 
   const int stages = trunk_stages(costs, grid.stages());
   const RunCosts cost(costs, grid.stages());
   double dearest = deal(costs, stages, cost, [](double a, double b) { return std::max(a, b); }).value;
-  for (const double fixed : costs.after) dearest = std::max(dearest, fixed);
+  for (const StageDurations& fixed : costs.after) dearest = std::max(dearest, fixed.total());
   // Prefix sums round: equal costs may differ in their last bits.
   const double allowed = dearest * (1 + 1e-9);
   // A cut inside a layer counts more than all squares together.
@@ -177,7 +145,6 @@ std::vector<int> partition_layers(const LayerCosts& costs, const Grid& grid) {
   };
   std::vector<int> halves = deal(costs, stages, unevenness, [](double a, double b) { return a + b; }).halves;
   halves.resize(static_cast<std::size_t>(grid.stages()), 0);
-  if (grid.virtual_stages > 1) even_out_ranks(costs, grid, allowed, halves);
   return halves;
 }
 
@@ -194,14 +161,12 @@ void validate_partition(const std::vector<int>& halves, const LayerCosts& costs,
   const std::string given = fmt::format("partition: [{}]", fmt::join(entries, ", "));
   if (halves.size() != static_cast<std::size_t>(grid.stages()))
     throw UsageError("{}: {} entries, expected {}", given, halves.size(), describe_stages(grid));
-  const int last = trunk_stages(costs, grid.stages()) - 1;
   for (int stage = 0; stage < grid.stages(); ++stage) {
     const int count = halves[static_cast<std::size_t>(stage)];
-    const int least = stage < last ? 1 : stage == last ? costs.fewest_on_last : 0;
-    const bool exactly = stage > last || (stage == last && costs.last_apart);
-    if (count < least || (exactly && count > least))
+    const auto [least, most] = range_of_halves(costs, stage, grid.stages());
+    if (count < least || (least == most && count > most))
       throw UsageError("{}: stage {} has {} layers, expected {}{}", given, stage, in_layers(count),
-                       exactly ? "" : "at least ", in_layers(least));
+                       least == most ? "" : "at least ", in_layers(least));
   }
   const auto sum = std::accumulate(halves.begin(), halves.end(), std::int64_t{0});
   if (sum != std::ssize(costs.halves))
@@ -209,14 +174,15 @@ void validate_partition(const std::vector<int>& halves, const LayerCosts& costs,
                      in_layers(std::ssize(costs.halves)));
 }
 
-std::vector<double> stage_costs(const LayerCosts& costs, const std::vector<int>& halves) {
-  const RunCosts cost(costs, static_cast<int>(halves.size()));
-  std::vector<double> stages;
-  for (int stage = 0, begin = 0; stage < static_cast<int>(halves.size()); ++stage) {
-    const int end = begin + halves[static_cast<std::size_t>(stage)];
-    stages.push_back(cost(stage, begin, end));
-    begin = end;
-  }
+std::vector<StageDurations> stage_costs(const LayerCosts& costs, const std::vector<int>& halves) {
+  const std::size_t last = halves.size() - costs.after.size() - 1;
+  std::vector<StageDurations> stages(halves.size());
+  auto half = costs.halves.begin();
+  for (std::size_t stage = 0; stage <= last; ++stage)
+    for (int i = 0; i < halves[stage]; ++i) stages[stage] += *half++;
+  stages.front() += costs.first;
+  stages[last] += costs.last;
+  std::copy(costs.after.begin(), costs.after.end(), stages.begin() + static_cast<std::ptrdiff_t>(last) + 1);
   return stages;
 }
 

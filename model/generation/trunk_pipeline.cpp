@@ -31,10 +31,10 @@ ModelLayout decoding_layout(const ModelConfig& model, const MtpConfig& mtp, int 
   const ModelLayout ends{.grid = {.pp = 2}, .halves_per_stage = {halves, 0}};
   LayerCosts costs;
   for (int half = 0; half < halves; ++half)
-    costs.halves.push_back(
-        elements_of(Block::parameters(model, "", half % 2 == 0 ? Block::Part::attention : Block::Part::mlp)));
-  costs.first = static_cast<double>(model.vocab_size * model.hidden_size);
-  for (const ParameterUnit& unit : units_of(model, mtp, ends, 1)) costs.last += elements_of(unit.specs);
+    costs.halves.push_back({elements_of(
+        Block::parameters(model, "", half % 2 == 0 ? Block::Part::attention : Block::Part::mlp))});
+  costs.first = {static_cast<double>(model.vocab_size * model.hidden_size)};
+  for (const ParameterUnit& unit : units_of(model, mtp, ends, 1)) costs.last += {elements_of(unit.specs)};
   costs.fewest_on_last = mtp.depths > 0 && head_kind(mtp.kind).takes_last_input ? 2 : 0;
   const Grid grid{.pp = stages};
   return {.grid = grid, .halves_per_stage = partition_layers(costs, grid)};

@@ -1,7 +1,9 @@
 #include "model/heads/prediction_heads.h"
 
 #include <algorithm>
+#include <type_traits>
 
+#include "model/heads/heads_in_turn.h"
 #include "model/heads/linear_heads.h"
 #include "model/heads/parallel_heads.h"
 #include "model/heads/residual_heads.h"
@@ -15,9 +17,12 @@ namespace {
 
 template <class Heads>
 constexpr HeadKind kind_of() {
-  return {.parameters = Heads::parameters, .cost = Heads::cost, .make = [](const HeadsPlan& plan) {
-            return std::unique_ptr<PredictionHeads>(std::make_unique<Heads>(plan));
-          }};
+  return {.parameters = Heads::parameters,
+          .cost = Heads::cost,
+          .make = [](const HeadsPlan& plan) -> std::unique_ptr<PredictionHeads> {
+            return std::make_unique<Heads>(plan);
+          },
+          .in_turn = std::is_base_of_v<HeadsInTurn, Heads>};
 }
 
 }  // namespace

@@ -118,6 +118,7 @@ struct HeadKind {
   bool ends_in_final_norm = false;  // a depth ends in the main model's
   bool owns_matrix = false;         // a depth has an output matrix of its own
   bool has_block = false;           // a depth has a decoder block
+  bool in_turn = false;  // forward, loss and backward of a depth come with the microbatch's backward
 };
 const HeadKind& head_kind(MtpConfig::Kind kind);
 

@@ -115,12 +115,22 @@ TEST_CASE("layers are dealt by the time they take, inside a layer where that is 
       "[model]\nhidden_size = 2048\nnum_hidden_layers = 24\nnum_attention_heads = 16\n"
       "num_key_value_heads = 16\nhead_dim = 128\nintermediate_size = 5632\nvocab_size = 32768\n"
       "[data]\nsequence_length = 2048\n[mtp]\ndepths = 1\n";
-  const Config config = config_of(reference);
-  const Grid grid{.pp = 2};
-  CHECK(resolve_layout(config, grid).halves_per_stage == std::vector<int>{27, 21});
+  const auto dealt = [&](const std::string& more, const Grid& grid) {
+    return resolve_layout(config_of(reference + more), grid, Purpose::train).halves_per_stage;
+  };
+  const std::string sixteen = "[train]\nglobal_batch = 64\nmicrobatch = 4\n[parallel]\npp = 2\n";
+  CHECK(dealt(sixteen, {.pp = 2}) == std::vector<int>{28, 20});
+  CHECK(dealt(sixteen + "virtual_stages = 2\nschedule = \"interleaved_1f1b\"\n",
+              {.pp = 2, .virtual_stages = 2}) == std::vector<int>{10, 17, 17, 4});
+  // Of many microbatches the dearest stage alone matters, as in an evaluation.
+  const std::string many = "[train]\nglobal_batch = 1024\nmicrobatch = 4\n[parallel]\npp = 2\n";
+  CHECK(dealt(many, {.pp = 2}) == std::vector<int>{27, 21});
+  CHECK(resolve_layout(config_of(reference + sixteen), {.pp = 2}, Purpose::evaluate).halves_per_stage ==
+        std::vector<int>{27, 21});
   // As measured on two H200: 14 layers to 10 with a module and two heads took 72 ms to 67 ms.
-  const std::vector<double> whole = stage_costs(layer_costs(config), {28, 20});
-  CHECK(whole[0] / whole[1] == Approx(72.0 / 67).epsilon(0.02));
+  const std::vector<StageDurations> whole =
+      stage_costs(layer_costs(config_of(reference), Purpose::train), {28, 20});
+  CHECK(whole[0].total() / whole[1].total() == Approx(72.0 / 67).epsilon(0.02));
 }
 
 TEST_CASE("a vocabulary smaller than the dataset's is refused") {

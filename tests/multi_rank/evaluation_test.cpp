@@ -140,7 +140,7 @@ TEST_CASE("losses and bits per byte are those of the logits, over every token wi
       }
     }
   }
-  Session session(world, config, resolve_grid(config, world.size()), Session::Purpose::evaluate);
+  Session session(world, config, resolve_grid(config, world.size()), Purpose::evaluate);
   Console silent(false);
   load_checkpoint(lab.path("run"), config, to_string(data.tokenizer()),
                   weight_pieces(session.model().parameters()), session.stream(), world, silent);

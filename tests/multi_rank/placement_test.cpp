@@ -160,7 +160,7 @@ TEST_CASE("a stage of heads holds what it reads and no more", "[ranks4]") {
   const TrainingLab lab(world);
   const auto units = [&](const Sets& sets) {
     const Config config = lab.config(sets + Sets{"parallel.pp=4", "mtp.placement=stage_per_depth"});
-    Session session(world, config, resolve_grid(config, world.size()), Session::Purpose::train);
+    Session session(world, config, resolve_grid(config, world.size()), Purpose::train);
     std::string names;
     for (const ParameterUnit& unit : session.model().parameters().units())
       names += unit.name + (unit.shared() && unit.canonical ? "*, " : unit.shared() ? "', " : ", ");
@@ -188,7 +188,7 @@ TEST_CASE("a stage of heads holds what it reads and no more", "[ranks4]") {
     const Config config =
         lab.config({"parallel.pp=4", "mtp.kind=parallel", "mtp.placement=stage_per_depth",
                     "mtp.depths=" + std::to_string(depths), "parallel.blocks_per_stage=" + stages});
-    Session session(world, config, resolve_grid(config, world.size()), Session::Purpose::train);
+    Session session(world, config, resolve_grid(config, world.size()), Purpose::train);
     return session.model().planned_bytes();
   };
   const auto one = planned(1, "2,2,3,0"), two = planned(2, "2,5,0,0");

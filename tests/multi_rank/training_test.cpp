@@ -125,7 +125,7 @@ TEST_CASE("a step's gradients have the same bits whatever the buffer held before
         lab.config(layout + Sets{tied ? "model.tie_word_embeddings=true" : "model.tie_word_embeddings=false",
                                  "mtp.depths=" + std::to_string(depths)});
     const Grid grid = resolve_grid(config, world.size());
-    Session session(world, config, grid, Session::Purpose::train);
+    Session session(world, config, grid, Purpose::train);
     Stream& stream = session.stream();
     RankModel& model = session.model();
     model.parameters().initialize(stream, 1);
@@ -275,7 +275,7 @@ TEST_CASE("a damaged newest checkpoint is passed over for the one before it", "[
 TEST_CASE("a replica that differs stops the run naming tensor and ranks", "[ranks2]") {
   MpiCommunicator& world = multi_rank::world();
   const TrainingLab lab(world);
-  Session session(world, lab.config({"parallel.pp=2"}), {.pp = 2}, Session::Purpose::train);
+  Session session(world, lab.config({"parallel.pp=2"}), {.pp = 2}, Purpose::train);
   session.model().parameters().initialize(session.stream(), 1);
   CHECK_NOTHROW(check_replicas(session.stream(), session.model().parameters(), session.groups()));
   if (world.rank() == 1) session.model().parameters().value(embedding_name).as<float>()[77] += 1e-6F;
