@@ -126,7 +126,7 @@ std::string startup_table(const Session& session) {
       "model      {} parameters, {} layers, hidden {}, {}\n"
       "batch      {} rows of {} tokens: {} microbatch{} of {} rows on each of dp {}\n"
       "{}"
-      "layout     {}, {}, expected bubble {:.0f} %\n",
+      "layout     {}, {}, expected bubble {:.1f} %\n",
       millions(parameter_count(config.model, config.mtp)), config.model.num_hidden_layers,
       config.model.hidden_size, heads_text(config.mtp), config.train.global_batch,
       config.data.sequence_length, microbatches_of(config, grid),
