@@ -39,7 +39,8 @@ int run_command(const std::string& line, const std::string& output_file,
   const int output = open(output_file.c_str(), O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0666);
   if (output < 0) throw DataError("{}: cannot be opened: {}", output_file, std::strerror(errno));
   const std::string command = "exec " + line;
-  const pid_t child = fork();
+  // Without the handlers of libraries: OpenBLAS's stops its threads, which it may be starting.
+  const pid_t child = _Fork();
   if (child == 0) become(command, output);
   close(output);
   if (child < 0) throw DefectError("fork: {}", std::strerror(errno));
