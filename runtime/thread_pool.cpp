@@ -13,9 +13,10 @@ namespace foretoken {
 
 namespace {
 
-// An operator takes microseconds and the next one follows at once, so waiting begins with a short spin (some
-// tens of microseconds) before the thread sleeps.
-constexpr int spins = 4000;
+// An operator takes microseconds and the next one follows at once, so waiting begins with a short spin. Then
+// the thread lets others have its core, for what it waits for may be one of them: where more is running than
+// there are cores, threads of one pool meet on one. At last it sleeps.
+constexpr int spins = 400, yields = 200;
 
 inline void pause() {
 #if defined(__x86_64__)
@@ -29,6 +30,10 @@ void wait_for_change(const std::atomic<T>& value, T old) {
   for (int i = 0; i < spins; ++i) {
     if (value.load(std::memory_order_acquire) != old) return;
     pause();
+  }
+  for (int i = 0; i < yields; ++i) {
+    if (value.load(std::memory_order_acquire) != old) return;
+    std::this_thread::yield();
   }
   value.wait(old, std::memory_order_acquire);
 }
