@@ -176,7 +176,7 @@ ExitCode run(const GenerateArguments& arguments, const std::vector<std::string>&
   }
   std::optional<DraftLength> length;
   if (drafter && arguments.adapt_drafts)
-    length.emplace(std::min(static_cast<int>(drafts.size()), drafter->longest()));
+    length.emplace(std::min(static_cast<int>(drafts.size()), drafter->longest()), drafter->trained());
   Generator generator(*model.decoder,
                       {.sampling = arguments.sampling,
                        .seed = arguments.seed,

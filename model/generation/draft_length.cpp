@@ -8,13 +8,16 @@ namespace foretoken {
 namespace {
 
 constexpr double memory = 0.985;      // weight of what was known of an acceptance beside one more draft
-constexpr double old_memory = 0.25;   // of what was known before a probe
+constexpr double old_drafts = 3;      // that weigh as much as what was known of an acceptance before a probe
 constexpr double newness = 0.25;      // weight of one more time
 constexpr double good_newness = 0.5;  // of a shorter one than was known: delays are not the depth's
 constexpr int first_times = 3;        // of which the shortest counts: kernels are still prepared
 constexpr double outlier = 1.5;       // times the known cost: what a round takes beyond is not the depth's
-constexpr int shortest_interval = 32, longest_interval = 512;  // rounds between probes
-constexpr int probe_rounds = 8;
+constexpr int probe_rounds = 3;       // one for all that changes, two for the time
+constexpr int promising_rounds = 8;   // where drafts are accepted: enough to tell
+constexpr double probe_share = 0.02;  // of all time that probes may lose
+constexpr int shortest_interval = 32, longest_interval = 1024;  // rounds from probe to probe
+constexpr int quiet_interval = 192;  // where probes change nothing, though they lose little
 
 double seconds_now() {
   return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
@@ -22,15 +25,15 @@ double seconds_now() {
 
 }  // namespace
 
-DraftLength::DraftLength(int longest) : DraftLength(longest, seconds_now) {}
+DraftLength::DraftLength(int longest, int trained) : DraftLength(longest, trained, seconds_now) {}
 
-DraftLength::DraftLength(int longest, Clock clock)
+DraftLength::DraftLength(int longest, int trained, Clock clock)
     : longest_(longest),
+      trained_(std::min(trained, longest)),
       clock_(std::move(clock)),
       costs_(static_cast<std::size_t>(longest) + 1),
       acceptance_(static_cast<std::size_t>(longest) + 1),
-      interval_(shortest_interval),
-      until_probe_(shortest_interval) {}
+      interval_(shortest_interval) {}
 
 int DraftLength::begin_round(std::size_t texts) {
   rescale_ = rescale_ || (texts_ != 0 && texts != texts_);
@@ -45,6 +48,7 @@ int DraftLength::begin_round(std::size_t texts) {
 
 void DraftLength::learn(std::size_t depth, std::size_t accepted) {
   timed_ = static_cast<int>(depth) == depth_;
+  promising_ = promising_ || static_cast<int>(accepted) > usual_;
   for (std::size_t j = 1; j <= std::min(depth, accepted + 1); ++j) {
     Acceptance& at = acceptance_[j];
     at.seen = memory * at.seen + 1;
@@ -92,62 +96,77 @@ double DraftLength::seconds(int depth) const {
   return cost(below) + (cost(above) - cost(below)) * (depth - below) / (above - below);
 }
 
+/// An acceptance that was hardly seen is taken for that of the depth before.
+double DraftLength::tokens(int depth) const {
+  double tokens = 1, all = 1, share = 0.5;
+  for (int j = 1; j <= depth; ++j) {
+    const auto [accepted, seen] = acceptance_[static_cast<std::size_t>(j)];
+    share = (accepted + share) / (seen + 1);
+    all *= share;
+    tokens += all;
+  }
+  return tokens;
+}
+
 /// At most one deeper than what was measured: estimates of more are hopes.
 int DraftLength::best() const {
   int deepest = longest_;
   while (!known(deepest)) --deepest;
   int best = 0;
-  double most = 1 / seconds(0), tokens = 1, all = 1, share = 1;
-  for (int depth = 1; depth <= std::min(deepest + 1, longest_); ++depth) {
-    // An acceptance that was hardly seen is taken for that of the depth before.
-    const auto [accepted, seen] = acceptance_[static_cast<std::size_t>(depth)];
-    share = (accepted + share) / (seen + 1);
-    all *= share;
-    tokens += all;
-    if (tokens / seconds(depth) > most) {
-      most = tokens / seconds(depth);
+  double most = 0;
+  for (int depth = 0; depth <= std::min(deepest + 1, longest_); ++depth)
+    if (const double rate = tokens(depth) / seconds(depth); rate > most) {
+      most = rate;
       best = depth;
     }
-  }
   return best;
 }
 
-/// Costs of the two shortest first, then what is best; at least two rounds of a depth, for its time.
+/// Costs of the trained depth and of none first, then what is best; at least two rounds of a depth, for its
+/// time.
 int DraftLength::choose() {
-  if (!known(0) || longest_ == 0) return 0;
-  if (!known(1)) return 1;
-  if (!probes_.empty()) {
-    const int depth = probes_.back();
-    probes_.pop_back();
-    if (probes_.empty()) until_probe_ = -1;
-    return depth;
-  }
-  if (until_probe_ >= 0 && (repeated_ == 0 || (repeated_ < 3 && !known(depth_)))) return depth_;
-  const int best_now = best();
-  if (until_probe_ < 0) {
-    interval_ = best_now == usual_ ? std::min(2 * interval_, longest_interval) : shortest_interval;
-    until_probe_ = interval_;
-  }
-  if (--until_probe_ == 0) {
-    begin_probe(best_now);
-    return choose();
-  }
-  return best_now;
+  if (longest_ == 0) return 0;
+  if (!known(trained_)) return trained_;
+  if (!known(0)) return 0;
+  if (probing_ && repeated_ + 1 < (promising_ ? promising_rounds : probe_rounds)) return depth_;
+  probing_ = false;
+  ++since_probe_;
+  if (repeated_ == 0 || (repeated_ < 3 && !known(depth_))) return depth_;
+  const int usual = best(), probe = next_probe(usual);
+  if (since_probe_ < rounds_before_probe(usual, probe)) return usual;
+  begin_probe(usual, probe);
+  return probe;
 }
 
-/// Deeper by one, or by as much again and one; where that is too deep, or drafts are worth it, plain rounds.
-void DraftLength::begin_probe(int usual) {
+/// Where the text is now another one, a few drafts are to outweigh what was known.
+void DraftLength::begin_probe(int usual, int depth) {
+  interval_ = usual == usual_ ? std::min(2 * interval_, quiet_interval) : shortest_interval;
   usual_ = usual;
-  const int deeper = probed_++ % 2 == 0 ? usual + 1 : 2 * usual + 2;
-  if (usual > 0) probes_.assign(2, 0);
-  if (usual < longest_) {
-    const int depth = std::min(deeper, longest_);
-    probes_.insert(probes_.end(), probe_rounds, depth);
-    for (int j = usual + 1; j <= depth; ++j) {
-      acceptance_[static_cast<std::size_t>(j)].accepted *= old_memory;
-      acceptance_[static_cast<std::size_t>(j)].seen *= old_memory;
-    }
+  ++probed_;
+  since_probe_ = 0;
+  probing_ = true;
+  promising_ = false;
+  for (int j = usual + 1; j <= depth; ++j) {
+    Acceptance& at = acceptance_[static_cast<std::size_t>(j)];
+    const double kept = std::min(1.0, old_drafts / std::max(at.seen, 1.0));
+    at.accepted *= kept;
+    at.seen *= kept;
   }
+}
+
+/// In turn deeper by one, plain, and deeper by as much again and two, for costs may fall after a rise.
+int DraftLength::next_probe(int usual) {
+  for (;; ++probed_) {
+    const int turn = probed_ % 3;
+    const int probe = turn == 1 ? 0 : std::min(turn == 0 ? usual + 1 : 2 * usual + 2, longest_);
+    if (probe != usual) return probe;
+  }
+}
+
+/// As many as make what the probe loses a small share of their time, if no deeper draft is accepted.
+int DraftLength::rounds_before_probe(int usual, int depth) const {
+  const double loss = seconds(depth) / seconds(usual) - tokens(std::min(depth, usual)) / tokens(usual);
+  return static_cast<int>(std::clamp<double>(probe_rounds * loss / probe_share, interval_, longest_interval));
 }
 
 }  // namespace foretoken

@@ -6,9 +6,10 @@
 //   tokens(k) / s(k),   tokens(k) = 1 + Σⱼ₌₁ᵏ a₁ · … · aⱼ
 //
 // (with one a for all depths (1 − aᵏ⁺¹) / (1 − a), as in Leviathan et al., arXiv 2211.17192); k = 0 is plain
-// generation. What was not measured for long is probed now and then, the more seldom the longer probes change
-// nothing. The choice rests on earlier rounds and on time alone, so that sampling stays lossless; but where
-// tokens are sampled the same seed may give another text.
+// generation. Trained depths come first, and plain rounds, both for their times. Other depths are probed for
+// a few rounds now and then, the more seldom the more that loses where their drafts are not accepted. The
+// choice rests on earlier rounds and on time alone, so that sampling stays lossless; but where tokens are
+// sampled the same seed may give another text.
 
 #include <cstddef>
 #include <functional>
@@ -19,10 +20,10 @@ namespace foretoken {
 class DraftLength {
  public:
   using Clock = std::function<double()>;  // seconds, from whenever
-  /// Chooses 0 to `longest`.
-  DraftLength(int longest, Clock clock);
+  /// Chooses 0 to `longest`, at first `trained`.
+  DraftLength(int longest, int trained, Clock clock);
   /// Of the computer's own time.
-  explicit DraftLength(int longest);
+  DraftLength(int longest, int trained);
 
   /// The depth of the round that begins, for so many texts.
   int begin_round(std::size_t texts);
@@ -40,21 +41,26 @@ class DraftLength {
   };
   int choose();
   int best() const;
-  void begin_probe(int usual);
+  void begin_probe(int usual, int depth);
+  int next_probe(int usual);
+  int rounds_before_probe(int usual, int depth) const;
   bool known(int depth) const;
   double seconds(int depth) const;
+  double tokens(int depth) const;
   void take_time(double seconds);
 
-  int longest_;
+  int longest_, trained_;
   Clock clock_;
   std::vector<Cost> costs_;             // by depth
   std::vector<Acceptance> acceptance_;  // by depth; 0 is not used
   int depth_ = -1;
-  int repeated_ = 0;         // rounds before this one with this depth
-  std::vector<int> probes_;  // depths to come, the last first
-  int usual_ = 0;            // what was best before them
-  int interval_, until_probe_;
-  int probed_ = 0;  // probes so far
+  int repeated_ = 0;  // rounds before this one with this depth
+  int usual_ = -1;    // what was best before the last probe
+  bool probing_ = false;
+  bool promising_ = false;  // the probe's drafts beyond the usual depth were accepted
+  int interval_;            // rounds from probe to probe, at least
+  int since_probe_ = 0;     // rounds
+  int probed_ = 0;          // probes so far
   std::size_t texts_ = 0;
   bool rescale_ = false;  // the number of texts has changed, and with it all costs
   double begin_ = 0;

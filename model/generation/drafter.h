@@ -15,6 +15,8 @@ class Drafter {
   void draft(std::span<GeneratedText* const> texts, const TreeShape& shape, TokenChooser& chooser);
   /// Depths that it can draft.
   virtual int longest() const = 0;
+  /// Depths that it was trained for, or that are a fair beginning.
+  virtual int trained() const { return 2; }
 
  private:
   /// Adds `children` drafts below every one of depth `depth` − 1.
@@ -33,6 +35,7 @@ class HeadDrafter : public Drafter {
  public:
   explicit HeadDrafter(Decoder& decoder);
   int longest() const override;
+  int trained() const override { return decoder_.levels() - 1; }
 
  private:
   void draft_depth(std::span<GeneratedText* const> texts, int depth, int children,

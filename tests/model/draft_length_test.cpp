@@ -39,8 +39,8 @@ struct World {
 
 class Simulation {
  public:
-  explicit Simulation(int longest, std::size_t texts = 1)
-      : texts_(texts), longest_(longest), length_(longest, [this] { return now_; }) {}
+  explicit Simulation(int longest, std::size_t texts = 1, int trained = 1)
+      : texts_(texts), longest_(longest), length_(longest, trained, [this] { return now_; }) {}
 
   World world;
   struct Result {
@@ -87,7 +87,7 @@ class Simulation {
 }  // namespace
 
 TEST_CASE("where no draft is accepted generation ends up plain and costs hardly more") {
-  Simulation simulation(8, GENERATE(1, 8));
+  Simulation simulation(8, GENERATE(1, 8), GENERATE(1, 3));
   simulation.world.acceptance = 0;
   simulation.world.noise = GENERATE(0.0, 0.5);
   const Simulation::Result first = simulation.run(200), later = simulation.run(2000);
@@ -104,7 +104,7 @@ TEST_CASE("the depth comes to the one that gives the most tokens a second") {
   const auto [acceptance, fixed, each] =
       GENERATE(Case{0.3, 0.1, 0.1}, Case{0.6, 0.1, 0.2}, Case{0.8, 0.2, 0.1}, Case{0.9, 0.1, 0.05},
                Case{0.95, 0.7, 0.02}, Case{0.99, 0, 0.05}, Case{0.6, 0.6, 0.1}, Case{0.5, 0, 0.7});
-  Simulation simulation(8, GENERATE(1, 4));
+  Simulation simulation(8, GENERATE(1, 4), GENERATE(1, 3));
   simulation.world.acceptance = acceptance;
   simulation.world.fixed = fixed;
   simulation.world.each = each;
@@ -116,6 +116,21 @@ TEST_CASE("the depth comes to the one that gives the most tokens a second") {
   // Depths whose rates are near each other may take turns.
   CHECK(world.rate(result.usual()) > 0.97 * world.rate(world.best(8)));
   CHECK(result.tokens / result.seconds * (1 + world.noise / 2) > 0.94 * world.rate(world.best(8)));
+}
+
+TEST_CASE("a short text begins with the trained depth and loses little to finding a better one") {
+  Simulation simulation(8, 1, 3);
+  SECTION("where that is the best") {
+    simulation.world = {.acceptance = 0.7, .fixed = 0, .each = 0.15};
+    REQUIRE(simulation.world.best(8) == 3);
+    CHECK(simulation.run(3).rounds.at(3) == 3);
+  }
+  SECTION("where drafts do not pay") {
+    simulation.world = {.acceptance = 0.3, .fixed = 0.4, .each = 0.3};
+    REQUIRE(simulation.world.best(8) == 0);
+  }
+  const Simulation::Result result = simulation.run(150);
+  CHECK(result.tokens / result.seconds > 0.95 * simulation.world.rate(simulation.world.best(8)));
 }
 
 TEST_CASE("the depth follows a text whose drafts become better or worse") {
