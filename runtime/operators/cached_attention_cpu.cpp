@@ -57,52 +57,80 @@ void score_keys(const T* q, const T* k, const Keys& keys, std::int64_t stride, s
   }
 }
 
-/// out = Σᵤ weights[u] · v_u, four keys side by side; weights past the last key are 0.
+/// Scores become weights, exp(score − largest) / Σ of them, lane by lane up to whole vectors; those past the
+/// last are 0.
 template <class T>
-void add_values(const T* weights, const T* v, const Keys& keys, std::int64_t stride, std::int64_t dim,
-                T* out) {
+void soften(T* scores, std::int64_t count) {
+  constexpr int n = lanes<T>;
+  const std::int64_t end = padded<T>(count);
+  T largest[n], sum[n] = {};
+  std::fill_n(largest, n, -std::numeric_limits<T>::infinity());
+  std::fill(scores + count, scores + end, scores[count - 1]);
+  for (std::int64_t u = 0; u < end; u += n)
+#pragma omp simd
+    for (int l = 0; l < n; ++l) largest[l] = scores[u + l] > largest[l] ? scores[u + l] : largest[l];
+  const T most = *std::max_element(largest, largest + n);
+  for (std::int64_t u = 0; u < end; u += n)
+#pragma omp simd
+    for (int l = 0; l < n; ++l) scores[u + l] = exp(scores[u + l] - most);
+  std::fill(scores + count, scores + end, T(0));
+  for (std::int64_t u = 0; u < end; u += n)
+#pragma omp simd
+    for (int l = 0; l < n; ++l) sum[l] += scores[u + l];
+  T all = 0;
+  for (const T each : sum) all += each;
+  const T scale = 1 / all;
+  for (std::int64_t u = 0; u < end; u += n)
+#pragma omp simd
+    for (int l = 0; l < n; ++l) scores[u + l] *= scale;
+}
+
+/// Columns [i, i + vectors·lanes) of out = Σᵤ weights[u] · v_u, four keys side by side; weights past the last
+/// key are 0. `width`: of the last vector.
+template <int vectors, class T>
+void add_values(const T* weights, const T* v, const Keys& keys, std::int64_t stride, std::int64_t i,
+                std::int64_t width, T* out) {
   using V = typename VectorOf<T>::type;
   constexpr int n = lanes<T>, together = 4;
-  for (std::int64_t i = 0; i < dim; i += n) {
-    const std::int64_t width = std::min<std::int64_t>(n, dim - i);
-    V sum[together] = {};
+  V sum[vectors * together] = {};
+  const auto add = [&](const auto& load) __attribute__((always_inline)) {
     for (std::int64_t u = 0; u < keys.count; u += together) {
       const T* value[together];
       keys.find(v + i, stride, u, value);
       unrolled<together>([&](auto j) {
-        const V part = width == n ? load_vector(value[j]) : load_some(value[j], width);
-        sum[j] = multiply_add<T>(part, V{} + weights[u + j], sum[j]);
+        const V weight = repeated(weights[u + j]);
+        unrolled<vectors>([&](auto c) {
+          V& at = sum[c * together + j];
+          at = multiply_add<T>(load(value[j] + c * n), weight, at);
+        });
       });
     }
-    const V all = (sum[0] + sum[1]) + (sum[2] + sum[3]);
-    std::memcpy(out + i, &all, static_cast<std::size_t>(width) * sizeof(T));
-  }
+  };
+  if (width == n)
+    add([](const T* from) { return load_vector(from); });
+  else
+    add([&](const T* from) { return load_some(from, width); });
+  unrolled<vectors>([&](auto c) {
+    const V* of = sum + c * together;
+    const V all = (of[0] + of[1]) + (of[2] + of[3]);
+    std::memcpy(out + i + c * n, &all, static_cast<std::size_t>(width) * sizeof(T));
+  });
 }
 
 /// One head of one row; keys and values begin at k and v, `stride` apart.
 template <class T>
 void attend(const T* q, const T* k, const T* v, const Keys& keys, std::int64_t stride, std::int64_t dim,
             T* out) {
+  constexpr int n = lanes<T>;
   thread_local std::vector<T> scores;
-  scores.resize(static_cast<std::size_t>(padded<T>(keys.count)) + lanes<T>);
+  scores.resize(static_cast<std::size_t>(padded<T>(keys.count)));
   score_keys(q, k, keys, stride, dim, T(1 / std::sqrt(static_cast<double>(dim))), scores.data());
-  T largest = -std::numeric_limits<T>::infinity(), sum = 0;
-#pragma omp simd reduction(max : largest)
-  for (std::int64_t u = 0; u < keys.count; ++u) {
-    const T score = scores[static_cast<std::size_t>(u)];
-    largest = score > largest ? score : largest;
-  }
-#pragma omp simd reduction(+ : sum)
-  for (std::int64_t u = 0; u < keys.count; ++u) {
-    T& score = scores[static_cast<std::size_t>(u)];
-    score = exp(score - largest);
-    sum += score;
-  }
-  const T scale = 1 / sum;
-#pragma omp simd
-  for (std::int64_t u = 0; u < keys.count; ++u) scores[static_cast<std::size_t>(u)] *= scale;
-  std::fill(scores.begin() + keys.count, scores.end(), T(0));
-  add_values(scores.data(), v, keys, stride, dim, out);
+  soften(scores.data(), keys.count);
+  std::int64_t i = 0;
+  for (; i + 4 * n <= dim; i += 4 * n) add_values<4>(scores.data(), v, keys, stride, i, n, out);
+  for (; i + 2 * n <= dim; i += 2 * n) add_values<2>(scores.data(), v, keys, stride, i, n, out);
+  for (; i < dim; i += n)
+    add_values<1>(scores.data(), v, keys, stride, i, std::min<std::int64_t>(n, dim - i), out);
 }
 
 }  // namespace

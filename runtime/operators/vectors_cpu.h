@@ -47,6 +47,12 @@ typename VectorOf<T>::type load_vector(const T* from) {
   return value;
 }
 
+/// In all lanes; to take zero away leaves every number as it is, to add it does not.
+template <class T>
+typename VectorOf<T>::type repeated(T value) {
+  return value - typename VectorOf<T>::type{};
+}
+
 /// The first `count` of them, zeros after.
 template <class T>
 typename VectorOf<T>::type load_some(const T* from, std::int64_t count) {
