@@ -34,14 +34,19 @@ void few_rows_tile(const FewRows<T>& op, std::int64_t i, std::int64_t j, std::in
   constexpr int n = lanes<T>, outputs = n / Rows;
   const std::int64_t whole = op.k - op.k % n;
   const T *x[Rows], *w[outputs];
-  unrolled<Rows>([&](auto r) { x[r] = op.x + std::min<std::int64_t>(i + r, op.n - 1) * op.k; });
-  unrolled<outputs>([&](auto c) { w[c] = op.w + std::min<std::int64_t>(j + c, end - 1) * op.k; });
+  x[0] = op.x + i * op.k;
+  w[0] = op.w + j * op.k;
+  unrolled<Rows - 1>([&](auto r) { x[r + 1] = x[r] + (i + r + 1 < op.n ? op.k : 0); });
+  unrolled<outputs - 1>([&](auto c) { w[c + 1] = w[c] + (j + c + 1 < end ? op.k : 0); });
   V sum[n] = {};
   const auto add = [&](const auto& load, std::int64_t p) __attribute__((always_inline)) {
     V row[Rows];
     unrolled<Rows>([&](auto r) { row[r] = load(x[r] + p); });
     unrolled<outputs>([&](auto c) {
       const V column = load(w[c] + p);
+      // While several rows meet a vector of W there is time to bring up the next tile's, in its order. With
+      // one row there is none: that costs more than it saves where W is near.
+      if constexpr (Rows > 1) __builtin_prefetch(w[c] + outputs * op.k + p);
       unrolled<Rows>(
           [&](auto r) { sum[r * outputs + c] = multiply_add<T>(row[r], column, sum[r * outputs + c]); });
     });
@@ -51,18 +56,19 @@ void few_rows_tile(const FewRows<T>& op, std::int64_t i, std::int64_t j, std::in
   add_up_lanes<n / 2>(sum);
   T sums[n];
   std::memcpy(sums, &sum[0], sizeof(V));
-  unrolled<Rows>([&](auto r) {
-    if (i + r >= op.n) return;
-    const std::int64_t at = (i + r) * op.o + j;
-    T* of_row = sums + r * outputs;
-    const std::int64_t count = std::min<std::int64_t>(outputs, end - j);
-    if (op.addend)
-      for (std::int64_t c = 0; c < count; ++c) of_row[c] += op.addend[at + c];
-    if (count == outputs)
-      std::memcpy(op.out + at, of_row, outputs * sizeof(T));
-    else
-      for (std::int64_t c = 0; c < count; ++c) op.out[at + c] = of_row[c];
-  });
+  const auto store = [&](auto count) __attribute__((always_inline)) {
+    for (int r = 0; r < Rows && i + r < op.n; ++r) {
+      const std::int64_t at = (i + r) * op.o + j;
+      T* of_row = sums + r * outputs;
+      if (op.addend)
+        for (std::int64_t c = 0; c < count; ++c) of_row[c] += op.addend[at + c];
+      std::memcpy(op.out + at, of_row, static_cast<std::size_t>(count) * sizeof(T));
+    }
+  };
+  if (j + outputs <= end)
+    store(std::integral_constant<std::int64_t, outputs>{});
+  else
+    store(end - j);
 }
 
 /// Outputs [j, end) of Rows rows.
