@@ -23,9 +23,9 @@ Decoder::Decoder(Stream& stream, const DecoderOptions& options)
       small_context_{.stream = stream},
       host_arena_(DeviceKind::cpu, stream.device() == DeviceKind::cuda),
       replays_(stream) {
-  options_.rows = std::max(options_.rows, options_.logits);
   const ModelConfig& model = options_.model;
-  const std::int64_t s = options_.sequences, p = cells(), r = options_.rows, c = model.hidden_size;
+  const std::int64_t s = options_.sequences, p = cells(), r = std::max(options_.rows, logits_together()),
+                     c = model.hidden_size;
   if (s * p > std::int64_t{1} << 31)
     throw UsageError("decoder: {} sequences of {} positions, at most 2^31 places are numbered", s, p);
   plan_trunk();
@@ -57,10 +57,10 @@ void Decoder::plan_last() {
   const std::int64_t c = options_.model.hidden_size, v = options_.model.vocab_size;
   norm_ = parameters_->weight(final_norm_name);
   output_ = parameters_->weight(output_matrix_name(options_.model));
-  gathered_ = arena_.tensor(options_.dtype, {options_.logits, c});
-  logits_ = arena_.tensor(DType::f32, {options_.logits, v});
+  gathered_ = arena_.tensor(options_.dtype, {logits_together(), c});
+  logits_ = arena_.tensor(DType::f32, {logits_together(), v});
   likeliest_ = arena_.tensor(DType::i32, {options_.logits});
-  host_logits_ = host_arena_.tensor(logits_.dtype, logits_.shape);
+  host_logits_ = host_arena_.tensor(logits_.dtype, {options_.logits, v});
   host_likeliest_ = host_arena_.tensor(likeliest_.dtype, likeliest_.shape);
   states_.push_back(arena_.tensor(options_.dtype, {options_.sequences, cells(), c}));
   if (options_.mtp.depths > 0) plan_heads();
@@ -72,7 +72,7 @@ void Decoder::plan_heads() {
   const DType dtype = options_.dtype;
   const std::int64_t s = options_.sequences, p = cells(), c = model.hidden_size;
   if (mtp.kind == Kind::residual || mtp.kind == Kind::linear) {
-    const ActivationPlan plan{.shape = {.rows = options_.logits, .length = 1}, .dtype = dtype};
+    const ActivationPlan plan{.shape = {.rows = logits_together(), .length = 1}, .dtype = dtype};
     small_heads_ = head_kind(mtp.kind).make({.stream = stream_,
                                              .model = model,
                                              .mtp = mtp,
@@ -80,7 +80,7 @@ void Decoder::plan_heads() {
                                              .arena = arena_,
                                              .activations = plan,
                                              .scratch = {}});
-    small_input_ = arena_.tensor(dtype, {options_.logits, 1, c});
+    small_input_ = arena_.tensor(dtype, {logits_together(), 1, c});
     small_heads_->add_slot({.normed = small_input_}, {});
     return;
   }
@@ -131,9 +131,17 @@ std::int32_t Decoder::cell(std::int32_t sequence, std::int32_t of_sequence) cons
 }
 
 void Decoder::forward(int level, std::span<const Row> rows, Input input) {
+  forward_in_parts(level, rows, input, std::min(options_.rows, most_few_rows));
+}
+
+void Decoder::forward_prompts(std::span<const Row> rows) {
+  forward_in_parts(0, rows, Input::previous_level, options_.rows);
+}
+
+void Decoder::forward_in_parts(int level, std::span<const Row> rows, Input input, std::int64_t of_rows) {
   for (const Row& row : rows) check(row, level, input);
   if (level > 0 && small_heads_) return;  // they keep nothing
-  const auto part = static_cast<std::size_t>(options_.rows);
+  const auto part = static_cast<std::size_t>(of_rows);
   for (std::size_t begin = 0; begin < rows.size(); begin += part)
     forward_part(level, rows.subspan(begin, std::min(part, rows.size() - begin)), input);
 }
@@ -173,8 +181,7 @@ void Decoder::forward_part(int level, std::span<const Row> rows, Input input) {
 
 void Decoder::enqueue(Work work, int level, std::int64_t rows, std::int64_t variant,
                       const std::function<void()>& operators) {
-  constexpr std::int64_t most_rows = 256;  // from there on a GPU takes longer for kernels than their launch
-  if (rows > most_rows) return operators();
+  if (rows > most_few_rows) return operators();  // a GPU takes longer for the kernels than their launch
   replays_.run({static_cast<std::int64_t>(work), level, rows, variant}, operators);
 }
 
@@ -275,17 +282,21 @@ void Decoder::norm(const Tensor& x, const Tensor& weight, const Columns& out) {
                              .rstd = scratch_.rstd.rows(0, x.shape[0])});
 }
 
-std::int64_t Decoder::send_places(int level, std::span<const Place> places) {
-  const auto m = static_cast<std::int64_t>(places.size());
-  if (m > options_.logits)
-    throw DefectError("decoder: {} rows of logits, planned for {}", m, options_.logits);
-  host_index_.clear();
-  for (const Place& place : places) {
-    check("logits", level, place, cells());
-    host_index_.push_back(cell(place.sequence, place.position));
+void Decoder::in_parts(int level, std::span<const Place> places,
+                       const std::function<void(std::int64_t first, std::int64_t count)>& part) {
+  if (std::ssize(places) > options_.logits)
+    throw DefectError("decoder: {} rows of logits, planned for {}", places.size(), options_.logits);
+  const auto together = static_cast<std::size_t>(logits_together());
+  for (std::size_t first = 0; first < places.size(); first += together) {
+    host_index_.clear();
+    for (const Place& place : places.subspan(first, std::min(together, places.size() - first))) {
+      check("logits", level, place, cells());
+      host_index_.push_back(cell(place.sequence, place.position));
+    }
+    copy(stream_, tensor_over(std::span(host_index_), {std::ssize(host_index_)}),
+         index_.flat(0, std::ssize(host_index_)));
+    part(static_cast<std::int64_t>(first), std::ssize(host_index_));
   }
-  copy(stream_, tensor_over(std::span(host_index_), {m}), index_.flat(0, m));
-  return m;
 }
 
 Tensor Decoder::run_output(int level, std::int64_t m) {
@@ -313,22 +324,26 @@ void Decoder::synchronize() {
 }
 
 std::span<const float> Decoder::logits(int level, std::span<const Place> places) {
-  const std::int64_t m = send_places(level, places);
-  const Tensor host = host_logits_.rows(0, m);
-  enqueue(Work::logits, level, m, 0, [&] { copy(stream_, run_output(level, m), host); });
+  in_parts(level, places, [&](std::int64_t first, std::int64_t m) {
+    enqueue(Work::logits, level, m, first,
+            [&] { copy(stream_, run_output(level, m), host_logits_.rows(first, m)); });
+  });
   synchronize();
-  return host.span<float>();
+  return host_logits_.rows(0, std::ssize(places)).span<float>();
 }
 
 std::span<const std::int32_t> Decoder::argmax(int level, std::span<const Place> places,
                                               std::int64_t vocabulary) {
-  const std::int64_t m = send_places(level, places);
-  const Tensor likeliest = likeliest_.rows(0, m), host = host_likeliest_.rows(0, m);
-  if (vocabulary == 0) vocabulary = options_.model.vocab_size;
-  enqueue(Work::argmax, level, m, vocabulary, [&] {
-    foretoken::argmax(stream_, {.x = run_output(level, m), .count = vocabulary, .out = likeliest});
-    copy(stream_, likeliest, host);
+  const std::int64_t count = vocabulary == 0 ? options_.model.vocab_size : vocabulary;
+  const Tensor likeliest = likeliest_.rows(0, std::ssize(places)),
+               host = host_likeliest_.rows(0, std::ssize(places));
+  in_parts(level, places, [&](std::int64_t first, std::int64_t m) {
+    enqueue(Work::argmax, level, m, first + count * options_.logits, [&] {
+      foretoken::argmax(stream_,
+                        {.x = run_output(level, m), .count = count, .out = likeliest.rows(first, m)});
+    });
   });
+  copy(stream_, likeliest, host);
   synchronize();
   const std::span<const std::int32_t> tokens = host.span<std::int32_t>();
   for (std::size_t i = 0; i < tokens.size(); ++i)

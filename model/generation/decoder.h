@@ -15,6 +15,7 @@
 // The trunk may be spread over ranks (model/generation/trunk_pipeline.h). All of the above is then said to
 // the decoder of the last stage; the others follow().
 
+#include <algorithm>
 #include <cstdint>
 #include <functional>
 #include <memory>
@@ -27,6 +28,7 @@
 #include "model/heads/mtp_module.h"
 #include "model/heads/prediction_heads.h"
 #include "model/rope_tables.h"
+#include "runtime/operators/linear.h"
 #include "runtime/operators/rms_norm.h"
 #include "runtime/replays.h"
 
@@ -39,7 +41,7 @@ struct DecoderOptions {
   std::int64_t sequences = 1;
   std::int64_t positions = 0;         // of a sequence, at most
   std::int64_t branches = 0;          // cells of a sequence beyond its positions, for rows of trees
-  std::int64_t rows = 512;            // that are computed together; calls with more go in parts
+  std::int64_t rows = 512;            // of prompts that are computed together
   std::int64_t logits = 1;            // rows of logits that are asked for together, at most
   TrunkPipeline* pipeline = nullptr;  // of which it is a stage, with the other options the same on all ranks
 };
@@ -76,7 +78,12 @@ class Decoder {
   /// Computes rows of a level. In level 0 a row's token is the sequence's at that position; in a chained
   /// level k it is the one k further. The caches must hold what comes before: positions 0..p − 1 of this
   /// level, and of what it takes in the row's position. A sequence's rows are given in ascending order.
+  ///
+  /// Rows go in parts of at most most_few_rows (runtime/operators/linear.h), here and where their logits are
+  /// asked for: what a row gives has the same bits whatever rows come with it.
   void forward(int level, std::span<const Row> rows, Input input = Input::previous_level);
+  /// Level 0 of many rows, in parts of options.rows: faster, but their bits depend on how they are cut.
+  void forward_prompts(std::span<const Row> rows);
 
   /// Of a pipeline's stages but the last: computes what the last one's decoder does, until that is dismissed.
   void follow();
@@ -116,18 +123,21 @@ class Decoder {
   void tell(std::span<const Move> moves);
   void synchronize();
   std::int64_t cells() const { return options_.positions + options_.branches; }
+  std::int64_t logits_together() const { return std::min(options_.logits, most_few_rows); }
   void check(const char* what, int level, const Place& place, std::int64_t positions) const;
   void check(const Row& row, int level, Input input) const;
   std::int32_t cell(std::int32_t sequence, std::int32_t of_sequence) const;
   /// [N, A] on the device for rows of which some are a tree's, else undefined.
   Tensor put_paths(std::span<const Row> rows);
+  void forward_in_parts(int level, std::span<const Row> rows, Input input, std::int64_t of_rows);
   void forward_part(int level, std::span<const Row> rows, Input input);
   /// What the decoder enqueues again and again; on a GPU replayed, where the rows are few.
   enum class Work : std::uint8_t { forward, logits, argmax };
   void enqueue(Work work, int level, std::int64_t rows, std::int64_t variant,
                const std::function<void()>& operators);
-  /// Sends the places' cells to the device; returns their number.
-  std::int64_t send_places(int level, std::span<const Place> places);
+  /// For parts of the places: sends their cells to the device, and gives which they are, from `first` on.
+  void in_parts(int level, std::span<const Place> places,
+                const std::function<void(std::int64_t first, std::int64_t count)>& part);
   /// logits_ of the first m cells of index_.
   Tensor run_output(int level, std::int64_t m);
   void run_trunk(const CachedRows& rows);
@@ -152,7 +162,7 @@ class Decoder {
   std::vector<Head> heads_;                       // [D] of sequential and parallel heads
   std::unique_ptr<PredictionHeads> small_heads_;  // the other kinds: they need the normed state alone
   LayerContext small_context_;
-  Tensor small_input_;          // [logits, 1, C]
+  Tensor small_input_;          // [m, 1, C]
   std::vector<Tensor> states_;  // by level: [S, P, C]
   Tensor last_input_;           // parallel: [S, P, C] what the trunk's last block takes
   // Of one call:
@@ -162,8 +172,8 @@ class Decoder {
   Tensor x_;          // [R, C]
   Tensor embedded_;   // [R, C], sequential
   Tensor joined_;     // [R, 2C], sequential
-  Tensor gathered_;   // [logits, C]
-  Tensor logits_;     // [logits, V]
+  Tensor gathered_;   // [m, C] of logits that are computed together
+  Tensor logits_;     // [m, V]
   Tensor likeliest_;  // [logits] i32
   std::vector<std::int32_t> host_index_, host_paths_;
   Arena host_arena_;

@@ -86,13 +86,14 @@ bool Generator::round(const OnTokens& on_tokens) {
 /// The first round has nothing to draft from.
 void Generator::draft() {
   for (GeneratedText* text : active_) text->drafts.clear();
-  if (options_.drafts.empty() || computed_[static_cast<std::size_t>(active_.front()->sequence)] == 0) return;
+  if (options_.drafts.empty() || is_first_round()) return;
   TreeShape shape = options_.drafts;
   if (length_) shape.resize(static_cast<std::size_t>(length_->begin_round(active_.size())));
   drafter_->draft(active_, shape, chooser_);
 }
 
 Predictions Generator::run_trunk() {
+  const bool prompts = is_first_round();
   rows_.clear();
   places_.clear();
   for (const GeneratedText* text : active_) {
@@ -104,7 +105,10 @@ Predictions Generator::run_trunk() {
     for (std::int32_t draft = -1; draft < text->drafts.size(); ++draft)
       places_.push_back(DraftRows::place(*text, text->size(), draft));
   }
-  decoder_.forward(0, rows_.rows());
+  if (prompts)
+    decoder_.forward_prompts(rows_.rows());
+  else
+    decoder_.forward(0, rows_.rows());
   return {decoder_, 0, places_, !options_.keep_best && !chooser_.needs_logits(1), chooser_.vocabulary()};
 }
 

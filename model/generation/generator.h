@@ -61,6 +61,7 @@ class Generator {
   const SpeculationStatistics& statistics() const { return statistics_; }
 
  private:
+  bool is_first_round() const { return computed_[static_cast<std::size_t>(active_.front()->sequence)] == 0; }
   void draft();
   /// Computes the trunk over what is new and the drafts; returns what it has after each.
   Predictions run_trunk();

@@ -14,9 +14,6 @@
 
 namespace foretoken::cpu {
 
-/// Above it a BLAS's products are worth more than their last bits.
-inline constexpr std::int64_t few_rows = 256;
-
 template <class T>
 struct FewRows {
   std::int64_t n, o, k;

@@ -4,6 +4,7 @@
 #include "runtime/cuda/overlap.cuh"
 #include "runtime/cuda/warp_product.cuh"
 #include "runtime/operators/few_rows_linear.h"
+#include "runtime/operators/linear.h"
 #include "runtime/operators/swiglu.cuh"
 
 namespace foretoken::cuda::few_rows {
@@ -512,7 +513,7 @@ bool aligned(const Tensor& tensor) {
 }  // namespace
 
 bool fits(const Tensor& x, const Tensor& weight, std::int64_t rows) {
-  return rows <= most_rows && weight.shape[1] % 8 == 0 && aligned(x) && aligned(weight);
+  return rows <= most_few_rows && weight.shape[1] % 8 == 0 && aligned(x) && aligned(weight);
 }
 
 void linear(Stream& stream, const Problem& p, bool wide) {

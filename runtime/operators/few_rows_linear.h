@@ -13,8 +13,6 @@
 
 namespace foretoken::cuda::few_rows {
 
-inline constexpr int most_rows = 256;
-
 /// Where results are the heads of queries, keys and values: queries and keys are rotated (rope.h), keys and
 /// values go to the cells of a cache (cached_attention.h) instead of `out`.
 struct Heads {
@@ -36,7 +34,8 @@ struct Problem {
   const Heads* heads;             // null: none
 };
 
-/// Whether the kernels can work on these: bf16 at multiples of 16 bytes, rows of a multiple of 8 elements.
+/// Whether the kernels can work on these: most_few_rows (linear.h) at most, bf16 at multiples of 16 bytes,
+/// rows of a multiple of 8 elements.
 bool fits(const Tensor& x, const Tensor& weight, std::int64_t rows);
 
 /// `wide`: out is f32. A norm goes with gated results and heads alone.

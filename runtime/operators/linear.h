@@ -14,6 +14,9 @@
 
 namespace foretoken {
 
+/// Above it a library's products are worth more than their last bits.
+inline constexpr std::int64_t most_few_rows = 256;
+
 struct LinearForward {
   Tensor x;         // [N, I]
   Tensor weight;    // [O, I]

@@ -22,7 +22,7 @@ struct Dims {
 void linear_forward(Stream& stream, const LinearForward& op) {
   const auto [n, i, o] = Dims(op.x, op.weight);
   const bool residual = op.residual.defined();
-  if (n <= few_rows)
+  if (n <= most_few_rows)
     return with_floating("linear_forward", op.x.dtype, [&, n = n, i = i, o = o]<class T>() {
       few_rows_product<T>(stream, {.n = n,
                                    .o = o,

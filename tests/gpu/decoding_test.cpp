@@ -483,28 +483,57 @@ TEST_CASE("the logits of rows that are verified together are those of rows one b
   }
 }
 
+namespace {
+
+using Texts = std::vector<std::vector<std::int32_t>>;
+
+/// What a decoder in bf16 writes after prompts.
+Texts texts_after(Stream& stream, const Texts& prompts, const MtpConfig& heads, const TreeShape& drafts,
+                  std::int64_t tokens) {
+  DecoderOptions options = small_options(heads, DType::bf16);
+  options.sequences = std::ssize(prompts);
+  options.branches = branches_of(drafts);
+  options.logits = options.sequences * (1 + drafts_in(drafts));
+  Decoder decoder(stream, options);
+  decoder.parameters().initialize(stream, 5);
+  HeadDrafter drafter(decoder);
+  Generator generator(
+      decoder, {.sampling = {.temperature = 0}, .max_tokens = tokens, .vocabulary = 257, .drafts = drafts},
+      prompts, &drafter);
+  while (generator.round([](std::size_t, std::span<const std::int32_t>) { return true; })) {
+  }
+  Texts found;
+  for (std::size_t i = 0; i < prompts.size(); ++i)
+    found.emplace_back(generator.text(i).begin(), generator.text(i).end());
+  return found;
+}
+
+}  // namespace
+
 TEST_CASE("greedy speculative text in bf16 on a GPU is the plain text, token by token") {
   const NamedHeads heads = GENERATE(from_range(every_kind_of_heads(2)));
   CAPTURE(heads.name);
   Device device({.kind = DeviceKind::cuda});
   const auto texts = [&](const TreeShape& drafts) {
-    DecoderOptions options = small_options(heads.mtp, DType::bf16);
-    options.branches = branches_of(drafts);
-    Decoder decoder(device.stream(), options);
-    decoder.parameters().initialize(device.stream(), 5);
-    std::vector<std::vector<std::int32_t>> prompts{{3, 1, 4, 1, 5, 9, 2, 6}, {5}, {200, 100}};
-    HeadDrafter drafter(decoder);
-    Generator generator(
-        decoder, {.sampling = {.temperature = 0}, .max_tokens = 150, .vocabulary = 257, .drafts = drafts},
-        prompts, &drafter);
-    while (generator.round([](std::size_t, std::span<const std::int32_t>) { return true; })) {
-    }
-    std::vector<std::vector<std::int32_t>> found;
-    for (std::size_t i = 0; i < prompts.size(); ++i)
-      found.emplace_back(generator.text(i).begin(), generator.text(i).end());
-    return found;
+    return texts_after(device.stream(), {{3, 1, 4, 1, 5, 9, 2, 6}, {5}, {200, 100}}, heads.mtp, drafts, 150);
   };
-  const auto plain = texts({});
+  const Texts plain = texts({});
   for (const TreeShape& drafts : {TreeShape{1}, {1, 1, 1}, {1, 1, 1, 1, 1}, {3, 2}, {2, 1, 2}})
+    CHECK(texts(drafts) == plain);
+}
+
+TEST_CASE("greedy speculative text in bf16 on a GPU is the plain text where hundreds of rows are verified") {
+  Device device({.kind = DeviceKind::cuda});
+  Texts prompts;
+  for (std::int32_t sequence = 0; sequence < 32; ++sequence)
+    for (std::int32_t t = 0; t <= sequence; ++t) {
+      if (t == 0) prompts.emplace_back();
+      prompts.back().push_back(token(sequence, t));
+    }
+  const auto texts = [&](const TreeShape& drafts) {
+    return texts_after(device.stream(), prompts, {.depths = 3}, drafts, 100);
+  };
+  const Texts plain = texts({});
+  for (const TreeShape& drafts : {TreeShape{1, 1, 1}, {3, 2, 2}, TreeShape(12, 1)})
     CHECK(texts(drafts) == plain);
 }

@@ -260,6 +260,36 @@ TEST_CASE("on the CPU logits have the same bits for rows alone, together, and on
         std::vector<float>(alone.begin() + 20 * 53, alone.end()));
 }
 
+TEST_CASE("logits have the same bits in a pass of more rows than products of few rows take") {
+  TestStream stream{2};
+  ModelConfig model = tiny_model();
+  model.hidden_size = 40;
+  model.head_dim = 10;
+  model.intermediate_size = 72;
+  model.vocab_size = 53;
+  constexpr std::int32_t texts = 40, width = 8;  // 320 rows
+  Decoder decoder(stream, {.model = model, .sequences = texts, .positions = width, .logits = texts * width});
+  decoder.parameters().initialize(stream, 3);
+  const auto run = [&](std::int32_t first, std::int32_t count) {
+    std::vector<Decoder::Row> rows;
+    std::vector<Decoder::Place> places;
+    for (std::int32_t s = first; s < first + count; ++s)
+      for (std::int32_t t = 0; t < width; ++t) {
+        rows.push_back({{s, t}, (s * 5 + t * t * 7) % 53});
+        places.push_back({s, t});
+      }
+    decoder.forward(0, rows);
+    const std::span<const float> logits = decoder.logits(0, places);
+    return std::vector<float>(logits.begin(), logits.end());
+  };
+  std::vector<float> alone;
+  for (std::int32_t s = 0; s < texts; ++s) {
+    const std::vector<float> one = run(s, 1);
+    alone.insert(alone.end(), one.begin(), one.end());
+  }
+  CHECK((run(0, texts) == alone));
+}
+
 TEST_CASE("a decoder refuses rows that it has no place for") {
   Pair pair({.depths = 1}, false, 512);
   const auto forward = [&](int level, Decoder::Row row) { pair.decoder.forward(level, std::span(&row, 1)); };
