@@ -3,10 +3,10 @@
 // their kernels one by one takes the host longer than it takes a GPU to run them; so the second time that a
 // sequence runs there it is recorded as a CUDA graph, and from then on replayed by one call.
 
-#include <array>
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <vector>
 
 #include "runtime/stream.h"
 
@@ -20,7 +20,7 @@ class Replays {
   Replays& operator=(const Replays&) = delete;
 
   /// What tells one sequence from another.
-  using Key = std::array<std::int64_t, 4>;
+  using Key = std::vector<std::int64_t>;
   /// Does what `enqueue` does, which under one key is always the same operators over the same tensors; it
   /// does not wait. On the CPU, and while operators are timed, it is called every time.
   void run(const Key& key, const std::function<void()>& enqueue);

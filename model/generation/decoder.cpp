@@ -1,16 +1,11 @@
 #include "model/generation/decoder.h"
 
 #include <algorithm>
+#include <utility>
 
 #include "model/layout.h"
 #include "runtime/error.h"
-#include "runtime/operators/argmax.h"
-#include "runtime/operators/cached_attention.h"
-#include "runtime/operators/dispatch.h"
 #include "runtime/operators/elementwise.h"
-#include "runtime/operators/embedding.h"
-#include "runtime/operators/linear.h"
-#include "runtime/operators/rms_norm.h"
 
 namespace foretoken {
 
@@ -30,8 +25,9 @@ Decoder::Decoder(Stream& stream, const DecoderOptions& options)
     throw UsageError("decoder: {} sequences of {} positions, at most 2^31 places are numbered", s, p);
   plan_trunk();
   scratch_ = CachedBlock::plan_scratch(arena_, model, options_.dtype, r);
-  index_ = arena_.tensor(DType::i32, {4, r});
-  if (options_.branches > 0) paths_ = arena_.tensor(DType::i32, {r, options_.branches});
+  constexpr std::int64_t of_several_passes = std::int64_t{1} << 14, in_flight = 4;
+  index_ = arena_.tensor(DType::i32, {std::max(r * (4 + options_.branches), of_several_passes)});
+  host_index_ = host_arena_.tensor(DType::i32, {in_flight * index_.elements()});
   x_ = arena_.tensor(options_.dtype, {r, c});
   if (is_last()) plan_last();
   arena_.seal();
@@ -59,9 +55,9 @@ void Decoder::plan_last() {
   output_ = parameters_->weight(output_matrix_name(options_.model));
   gathered_ = arena_.tensor(options_.dtype, {logits_together(), c});
   logits_ = arena_.tensor(DType::f32, {logits_together(), v});
-  likeliest_ = arena_.tensor(DType::i32, {options_.logits});
+  chosen_ = arena_.tensor(DType::i32, {2 * options_.logits});  // a round's drafts, and the tokens after each
   host_logits_ = host_arena_.tensor(logits_.dtype, {options_.logits, v});
-  host_likeliest_ = host_arena_.tensor(likeliest_.dtype, likeliest_.shape);
+  host_chosen_ = host_arena_.tensor(chosen_.dtype, chosen_.shape);
   states_.push_back(arena_.tensor(options_.dtype, {options_.sequences, cells(), c}));
   if (options_.mtp.depths > 0) plan_heads();
 }
@@ -117,7 +113,9 @@ void Decoder::check(const Row& row, int level, Input input) const {
   check("a row", level, row.place, options_.positions);
   if (input == Input::own_output && (!is_chained() || row.place.position == 0))
     throw DefectError("decoder: level {} has no output before position {}", level, row.place.position);
-  if (row.token < 0 || row.token >= options_.model.vocab_size)
+  const bool on_other_ranks = level == 0 && options_.pipeline;
+  if (chosen(row.token) >= (on_other_ranks ? 0 : std::ssize(choices_)) ||
+      row.token >= options_.model.vocab_size)
     throw UsageError("decoder: token {} of sequence {} is outside of the model's vocabulary of {}", row.token,
                      row.place.sequence, options_.model.vocab_size);
   if (static_cast<std::int64_t>(row.branch.size()) > options_.branches)
@@ -147,173 +145,73 @@ void Decoder::forward_in_parts(int level, std::span<const Row> rows, Input input
 }
 
 void Decoder::forward_part(int level, std::span<const Row> rows, Input input) {
-  const std::size_t n = rows.size();
-  if (level == 0) tell(rows);
-  host_index_.resize(4 * n);
-  for (std::size_t i = 0; i < n; ++i) {
-    const Row& row = rows[i];
-    const auto [sequence, position] = row.place;
-    const std::int32_t of_text = position - (input == Input::own_output ? 1 : 0);
-    host_index_[i] = row.token;
-    host_index_[n + i] = position;
-    host_index_[2 * n + i] = cell(sequence, row.branch.empty() ? position : row.branch.front());
-    host_index_[3 * n + i] = cell(sequence, row.from == -1 ? of_text : row.from);
-  }
-  const auto count = static_cast<std::int64_t>(n);
-  copy(stream_, tensor_over(std::span(host_index_), {4 * count}), index_.flat(0, 4 * count));
-  const CachedRows cached{.stream = stream_,
-                          .positions = index_.flat(count, count),
-                          .cells = index_.flat(2 * count, count),
-                          .paths = put_paths(rows),
-                          .rope_cos = rope_.cos,
-                          .rope_sin = rope_.sin};
-  const std::int64_t reach = cached.paths.defined() ? cached.paths.shape[1] : 0;
   TrunkPipeline* pipeline = level == 0 ? options_.pipeline : nullptr;
-  if (pipeline) pipeline->receive(x_.rows(0, count));
-  enqueue(Work::forward, level, count, 2 * reach + static_cast<std::int64_t>(input), [&] {
-    if (level == 0)
-      run_trunk(cached);
-    else
-      run_head(cached, level, input);
-  });
-  if (pipeline) pipeline->send(x_.rows(0, count));
+  if (!pipeline) return note_rows(level, rows, input);
+  start();
+  tell(rows);
+  const Tensor states = x_.rows(0, std::ssize(rows));
+  pipeline->receive(states);
+  note_rows(level, rows, input);
+  start();
+  pipeline->send(states);
 }
 
-void Decoder::enqueue(Work work, int level, std::int64_t rows, std::int64_t variant,
-                      const std::function<void()>& operators) {
-  if (rows > most_few_rows) return operators();  // a GPU takes longer for the kernels than their launch
-  replays_.run({static_cast<std::int64_t>(work), level, rows, variant}, operators);
-}
-
-Tensor Decoder::put_paths(std::span<const Row> rows) {
-  std::size_t reach = 0;
-  for (const Row& row : rows) reach = std::max(reach, row.branch.size());
-  if (reach == 0) return {};
-  host_paths_.clear();
-  for (const Row& row : rows) {
-    host_paths_.insert(host_paths_.end(), row.branch.begin(), row.branch.end());
-    for (std::size_t back = row.branch.size(); back < reach; ++back)
-      host_paths_.push_back(std::max(row.place.position - static_cast<std::int32_t>(back), 0));
+std::span<const float> Decoder::logits(int level, std::span<const Place> places) {
+  if (std::ssize(places) > options_.logits)
+    throw DefectError("decoder: {} rows of logits, planned for {}", places.size(), options_.logits);
+  for (std::int64_t first = 0; first < std::ssize(places); first += logits_together()) {
+    const std::int64_t count = note_places({.work = Work::logits, .level = level}, places, first);
+    start();
+    copy(stream_, logits_.rows(0, count), host_logits_.rows(first, count));
   }
-  const Shape shape{static_cast<std::int64_t>(rows.size()), static_cast<std::int64_t>(reach)};
-  const Tensor paths = paths_.flat(0, shape[0] * shape[1]).view(shape);
-  copy(stream_, tensor_over(std::span(host_paths_), shape), paths);
-  return paths;
+  synchronize();
+  return host_logits_.rows(0, std::ssize(places)).span<float>();
+}
+
+std::int32_t Decoder::choose(int level, std::span<const Place> places, std::int64_t vocabulary) {
+  const std::int64_t number = std::ssize(choices_);
+  if (number + std::ssize(places) > chosen_.elements())
+    throw DefectError("decoder: {} tokens are chosen, planned for {}", number + std::ssize(places),
+                      chosen_.elements());
+  if (vocabulary == 0) vocabulary = options_.model.vocab_size;
+  for (std::int64_t first = 0; first < std::ssize(places); first += logits_together())
+    note_places({.work = Work::choose, .level = level, .number = number + first, .vocabulary = vocabulary},
+                places, first);
+  for (const Place& place : places) choices_.push_back({level, place});
+  return static_cast<std::int32_t>(number);
+}
+
+std::span<const std::int32_t> Decoder::tokens() {
+  if (choices_.empty()) return {};
+  start();
+  const Tensor host = host_chosen_.rows(0, std::ssize(choices_));
+  copy(stream_, chosen_.rows(0, host.elements()), host);
+  synchronize();
+  const std::span<const std::int32_t> tokens = host.span<std::int32_t>();
+  choices_.swap(told_);
+  choices_.clear();
+  for (std::size_t i = 0; i < tokens.size(); ++i)
+    if (tokens[i] < 0)
+      throw NumericalError("decoder: the logits of level {} after position {} of sequence {} are not finite",
+                           told_[i].level, told_[i].place.position, told_[i].place.sequence);
+  return tokens;
 }
 
 void Decoder::settle(std::span<const Move> moves) {
   if (moves.empty()) return;
-  tell(moves);
-  const auto m = static_cast<std::int64_t>(moves.size());
-  if (2 * m > index_.elements())
-    throw DefectError("decoder: {} moves, planned for {}", m, index_.elements() / 2);
-  host_index_.resize(2 * moves.size());
-  for (std::size_t i = 0; i < moves.size(); ++i) {
-    const auto [sequence, from, to] = moves[i];
+  for (const auto& [sequence, from, to] : moves) {
     check("a move", 0, {sequence, from}, cells());
     check("a move", 0, {sequence, to}, options_.positions);
-    host_index_[i] = cell(sequence, from);
-    host_index_[moves.size() + i] = cell(sequence, to);
   }
-  copy(stream_, tensor_over(std::span(host_index_), {2 * m}), index_.flat(0, 2 * m));
-  const auto move = [&](const Tensor& cache) {
-    cache_move(stream_, {.from = index_.flat(0, m), .to = index_.flat(m, m), .cache = cache});
-  };
-  for (const CachedBlock& block : blocks_)
-    if (block.cache().defined()) move(block.cache());
-  if (is_last()) move(states(0));
-  if (last_input_.defined()) move(last_input_);
-}
-
-void Decoder::run_trunk(const CachedRows& rows) {
-  const Tensor x = x_.rows(0, rows.count());
-  if (is_first()) look_up(table_, index_.flat(0, rows.count()), x);
-  for (const CachedBlock& block : blocks_) {
-    if (last_input_.defined() && &block == &blocks_.back())
-      cache_store(stream_, {.x = {x}, .cells = rows.cells, .cache = last_input_});
-    block.forward(rows, x, scratch_);
+  tell(moves);
+  const std::span<std::int32_t> index =
+      note({.work = Work::settle, .count = std::ssize(moves)}, 2 * std::ssize(moves));
+  for (std::size_t i = 0; i < moves.size(); ++i) {
+    const auto [sequence, from, to] = moves[i];
+    index[i] = cell(sequence, from);
+    index[moves.size() + i] = cell(sequence, to);
   }
-  if (is_last()) keep(rows, 0, x);
-}
-
-void Decoder::run_head(const CachedRows& rows, int level, Input input) {
-  const Tensor x = x_.rows(0, rows.count());
-  if (is_chained())
-    take_in(rows, head(level), states(input == Input::own_output ? level : level - 1), x);
-  else
-    look_up(last_input_, rows.cells, x);
-  head(level).block.forward(rows, x, scratch_);
-  keep(rows, level, x);
-}
-
-/// x = eh_proj · [ RMSNorm(Emb(token)) ; RMSNorm(state) ], as in model/heads/mtp_module.h
-void Decoder::take_in(const CachedRows& rows, const Head& head, const Tensor& states, const Tensor& x) {
-  const std::int64_t n = rows.count(), c = options_.model.hidden_size;
-  const Tensor embedded = embedded_.rows(0, n), joined = joined_.rows(0, n);
-  const std::int64_t embedded_column = options_.mtp.concat == MtpConfig::Concat::embedding_first ? 0 : c;
-  look_up(table_, index_.flat(0, n), embedded);
-  norm(embedded, head.module->enorm, {joined, embedded_column});
-  look_up(states, index_.flat(3 * n, n), x);
-  norm(x, head.module->hnorm, {joined, c - embedded_column});
-  linear_forward(stream_, {.x = joined, .weight = head.module->eh_proj, .out = x});
-}
-
-void Decoder::keep(const CachedRows& rows, int level, const Tensor& x) {
-  Tensor kept = x;
-  if (keeps_normed(level)) {
-    kept = scratch_.normed.rows(0, rows.count());
-    norm(x, norm_of(level), {kept});
-  }
-  cache_store(stream_, {.x = {kept}, .cells = rows.cells, .cache = states(level)});
-}
-
-void Decoder::look_up(const Tensor& table, const Tensor& index, const Tensor& out) {
-  const std::int64_t n = index.elements(), c = options_.model.hidden_size;
-  embedding_forward(stream_, {.tokens = index.view({1, n}),
-                              .table = table.view({table.elements() / c, c}),
-                              .out = out.view({1, n, c})});
-}
-
-void Decoder::norm(const Tensor& x, const Tensor& weight, const Columns& out) {
-  rms_norm_forward(stream_, {.x = x,
-                             .weight = weight,
-                             .eps = options_.model.rms_norm_eps,
-                             .out = out,
-                             .rstd = scratch_.rstd.rows(0, x.shape[0])});
-}
-
-void Decoder::in_parts(int level, std::span<const Place> places,
-                       const std::function<void(std::int64_t first, std::int64_t count)>& part) {
-  if (std::ssize(places) > options_.logits)
-    throw DefectError("decoder: {} rows of logits, planned for {}", places.size(), options_.logits);
-  const auto together = static_cast<std::size_t>(logits_together());
-  for (std::size_t first = 0; first < places.size(); first += together) {
-    host_index_.clear();
-    for (const Place& place : places.subspan(first, std::min(together, places.size() - first))) {
-      check("logits", level, place, cells());
-      host_index_.push_back(cell(place.sequence, place.position));
-    }
-    copy(stream_, tensor_over(std::span(host_index_), {std::ssize(host_index_)}),
-         index_.flat(0, std::ssize(host_index_)));
-    part(static_cast<std::int64_t>(first), std::ssize(host_index_));
-  }
-}
-
-Tensor Decoder::run_output(int level, std::int64_t m) {
-  const bool small = level > 0 && small_heads_;
-  Tensor hidden = (small ? small_input_.view(gathered_.shape) : gathered_).rows(0, m);
-  look_up(states(small ? 0 : level), index_.flat(0, m), hidden);
-  Tensor matrix = output_;
-  if (small) {
-    hidden = small_heads_->hidden(small_context_, 0, level).view(gathered_.shape).rows(0, m);
-    matrix = small_heads_->output(level).weight;
-  } else if (!keeps_normed(level)) {
-    const Tensor normed = scratch_.normed.rows(0, m);
-    norm(hidden, norm_of(level), {normed});
-    hidden = normed;
-  }
-  linear_forward(stream_, {.x = hidden, .weight = matrix, .out = logits_.rows(0, m)});
-  return logits_.rows(0, m);
+  start();
 }
 
 void Decoder::synchronize() {
@@ -321,36 +219,7 @@ void Decoder::synchronize() {
     options_.pipeline->synchronize();
   else
     stream_.synchronize();
-}
-
-std::span<const float> Decoder::logits(int level, std::span<const Place> places) {
-  in_parts(level, places, [&](std::int64_t first, std::int64_t m) {
-    enqueue(Work::logits, level, m, first,
-            [&] { copy(stream_, run_output(level, m), host_logits_.rows(first, m)); });
-  });
-  synchronize();
-  return host_logits_.rows(0, std::ssize(places)).span<float>();
-}
-
-std::span<const std::int32_t> Decoder::argmax(int level, std::span<const Place> places,
-                                              std::int64_t vocabulary) {
-  const std::int64_t count = vocabulary == 0 ? options_.model.vocab_size : vocabulary;
-  const Tensor likeliest = likeliest_.rows(0, std::ssize(places)),
-               host = host_likeliest_.rows(0, std::ssize(places));
-  in_parts(level, places, [&](std::int64_t first, std::int64_t m) {
-    enqueue(Work::argmax, level, m, first + count * options_.logits, [&] {
-      foretoken::argmax(stream_,
-                        {.x = run_output(level, m), .count = count, .out = likeliest.rows(first, m)});
-    });
-  });
-  copy(stream_, likeliest, host);
-  synchronize();
-  const std::span<const std::int32_t> tokens = host.span<std::int32_t>();
-  for (std::size_t i = 0; i < tokens.size(); ++i)
-    if (tokens[i] < 0)
-      throw NumericalError("decoder: the logits of level {} after position {} of sequence {} are not finite",
-                           level, places[i].position, places[i].sequence);
-  return tokens;
+  host_begin_ = 0;
 }
 
 }  // namespace foretoken

@@ -12,6 +12,10 @@
 // their giver chooses, past those of the text, and name the cells of their ancestors; settle() makes one
 // branch the text.
 //
+// Calls note what is to be done, and all of it is sent to the device in one piece once somebody starts it or
+// waits for a result. A token that one pass chooses can be a row's of a later one without coming to the host:
+// so a chain of drafts and its verification are one piece of work.
+//
 // The trunk may be spread over ranks (model/generation/trunk_pipeline.h). All of the above is then said to
 // the decoder of the last stage; the others follow().
 
@@ -64,7 +68,7 @@ class Decoder {
   };
   struct Row {
     Place place;
-    std::int32_t token = 0;
+    std::int32_t token = 0;  // or one that was noted by choose()
     /// In a tree: the row's own cell, that of the row before it, and so on as far as cells are not the
     /// text's.
     std::span<const std::int32_t> branch{};
@@ -93,10 +97,15 @@ class Decoder {
   /// [places, V] on the host, until the next call: logits of the token level + 1 after each place, whose row
   /// was computed. Of a tree's row the place is its cell.
   std::span<const float> logits(int level, std::span<const Place> places);
-  /// [places] on the host, until the next call: of these logits the likeliest token below `vocabulary`, the
-  /// lowest where several are; 0 stands for the model's. A NumericalError where a logit is not a number or
-  /// the largest is not finite.
-  std::span<const std::int32_t> argmax(int level, std::span<const Place> places, std::int64_t vocabulary = 0);
+
+  /// Chooses after each place, of these logits, the likeliest token below `vocabulary`, the lowest where
+  /// several are; 0 stands for the model's. Tokens that are chosen have numbers, from 0 on between two calls
+  /// of tokens(); returns the first place's. On one rank the token of number i can be a row's, as −1 − i.
+  std::int32_t choose(int level, std::span<const Place> places, std::int64_t vocabulary = 0);
+  static constexpr std::int32_t chosen(std::int32_t number) { return -1 - number; }
+  /// Those that were chosen, by their numbers, on the host until the next call. A NumericalError where a
+  /// logit is not a number or the largest is not finite.
+  std::span<const std::int32_t> tokens();
 
   struct Move {
     std::int32_t sequence = 0;
@@ -104,6 +113,9 @@ class Decoder {
   };
   /// What level 0 keeps of rows moves, one after another.
   void settle(std::span<const Move> moves);
+
+  /// Sends what was noted to the device.
+  void start();
 
  private:
   /// A depth of sequential or parallel heads.
@@ -127,23 +139,39 @@ class Decoder {
   void check(const char* what, int level, const Place& place, std::int64_t positions) const;
   void check(const Row& row, int level, Input input) const;
   std::int32_t cell(std::int32_t sequence, std::int32_t of_sequence) const;
-  /// [N, A] on the device for rows of which some are a tree's, else undefined.
-  Tensor put_paths(std::span<const Row> rows);
   void forward_in_parts(int level, std::span<const Row> rows, Input input, std::int64_t of_rows);
   void forward_part(int level, std::span<const Row> rows, Input input);
-  /// What the decoder enqueues again and again; on a GPU replayed, where the rows are few.
-  enum class Work : std::uint8_t { forward, logits, argmax };
-  void enqueue(Work work, int level, std::int64_t rows, std::int64_t variant,
-               const std::function<void()>& operators);
-  /// For parts of the places: sends their cells to the device, and gives which they are, from `first` on.
-  void in_parts(int level, std::span<const Place> places,
-                const std::function<void(std::int64_t first, std::int64_t count)>& part);
-  /// logits_ of the first m cells of index_.
-  Tensor run_output(int level, std::int64_t m);
-  void run_trunk(const CachedRows& rows);
-  void run_head(const CachedRows& rows, int level, Input input);
-  void take_in(const CachedRows& rows, const Head& head, const Tensor& states, const Tensor& x);
+
+  enum class Work : std::uint8_t { forward, logits, choose, settle };
+  /// What is noted.
+  struct Pass {
+    Work work = Work::forward;
+    int level = 0;
+    std::int64_t count = 0;  // of rows, places or moves
+    Input input = Input::previous_level;
+    std::int64_t reach = 0;                   // of paths
+    std::int64_t number = 0, vocabulary = 0;  // of the first token that is chosen; to choose from
+    std::int64_t at = 0;                      // its numbers in index_
+  };
+  /// Place for the pass's numbers.
+  std::span<std::int32_t> note(Pass pass, std::int64_t numbers);
+  void note_rows(int level, std::span<const Row> rows, Input input);
+  /// Of as many places as go together, from `first` on; returns how many.
+  std::int64_t note_places(Pass pass, std::span<const Place> places, std::int64_t first);
+  void run(const Pass& pass);
+  /// [count] of a pass's numbers: the i-th of each row, place or move.
+  Tensor numbers(const Pass& pass, std::int64_t i) const {
+    return index_.flat(pass.at + i * pass.count, pass.count);
+  }
+  /// [count, V]
+  Tensor run_output(const Pass& pass);
+  void run_trunk(const CachedRows& rows, const Pass& pass);
+  void run_head(const CachedRows& rows, const Pass& pass);
+  void run_moves(const Pass& pass);
+  void take_in(const Head& head, const Tensor& states, const Pass& pass, const Tensor& x);
   void keep(const CachedRows& rows, int level, const Tensor& x);
+  /// out[n] = table[tokens[n]]
+  void embed(const Tensor& tokens, const Tensor& out);
   /// out[n] = table[index[n]]
   void look_up(const Tensor& table, const Tensor& index, const Tensor& out);
   void norm(const Tensor& x, const Tensor& weight, const Columns& out);
@@ -167,19 +195,30 @@ class Decoder {
   Tensor last_input_;           // parallel: [S, P, C] what the trunk's last block takes
   // Of one call:
   CachedBlock::Scratch scratch_;
-  Tensor index_;      // [4, R] i32: tokens, positions, cells, cells of the states taken in
-  Tensor paths_;      // [R, branches] i32
-  Tensor x_;          // [R, C]
-  Tensor embedded_;   // [R, C], sequential
-  Tensor joined_;     // [R, 2C], sequential
-  Tensor gathered_;   // [m, C] of logits that are computed together
-  Tensor logits_;     // [m, V]
-  Tensor likeliest_;  // [logits] i32
-  std::vector<std::int32_t> host_index_, host_paths_;
+  Tensor x_;         // [R, C]
+  Tensor embedded_;  // [R, C], sequential
+  Tensor joined_;    // [R, 2C], sequential
+  Tensor gathered_;  // [m, C] of logits that are computed together
+  Tensor logits_;    // [m, V]
+  Tensor chosen_;    // [2·logits] i32
+  // What is noted: of rows tokens, positions, cells, cells of the states taken in, and paths [N, A]; of
+  // places cells; of moves cells from which, and to which.
+  Tensor index_;  // i32
+  std::vector<Pass> passes_, running_;
+  std::int64_t noted_ = 0;  // numbers
+  struct Choice {
+    int level;
+    Place place;
+  };
+  std::vector<Choice> choices_, told_;  // by number; those of the last call of tokens()
+  // Page-locked. What is on its way to the device stays as it is: noted numbers come after it.
   Arena host_arena_;
-  Tensor host_logits_;     // [logits, V]
-  Tensor host_likeliest_;  // [logits] i32
+  Tensor host_index_;  // i32
+  std::int64_t host_begin_ = 0;
+  Tensor host_logits_;  // [logits, V]
+  Tensor host_chosen_;  // [2·logits] i32
   Replays replays_;
+  Replays::Key key_;
 };
 
 }  // namespace foretoken

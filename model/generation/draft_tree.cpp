@@ -51,6 +51,11 @@ void DraftTree::set_source(std::int32_t parent, std::vector<double> source) {
   sources_[at] = std::move(source);
 }
 
+void DraftTree::learn(std::span<const std::int32_t> tokens) {
+  for (Node& node : nodes_)
+    if (node.token < 0) node.token = tokens[static_cast<std::size_t>(-1 - node.token)];
+}
+
 DraftTree::Range DraftTree::children(std::int32_t node) const {
   const auto at = static_cast<std::size_t>(node + 1);
   return at < children_.size() ? children_[at] : Range{};

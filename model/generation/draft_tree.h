@@ -25,7 +25,7 @@ void validate(const TreeShape& shape);
 class DraftTree {
  public:
   struct Node {
-    std::int32_t token = 0;
+    std::int32_t token = 0;  // negative: one to come
     std::int32_t parent = -1;
     std::int32_t depth = 1;
   };
@@ -39,6 +39,9 @@ class DraftTree {
   void add(std::int32_t parent, std::int32_t token);
   /// The distribution [V] that a node's children were drawn from, one after another without putting back.
   void set_source(std::int32_t parent, std::vector<double> source);
+
+  /// Of a decoder's choices: a token of −1 − i is the i-th.
+  void learn(std::span<const std::int32_t> tokens);
 
   std::int32_t size() const { return static_cast<std::int32_t>(nodes_.size()); }
   bool empty() const { return nodes_.empty(); }

@@ -11,9 +11,10 @@ void Drafter::draft(std::span<GeneratedText* const> texts, const TreeShape& shap
     drafting_.clear();
     for (GeneratedText* text : texts)
       if (text->room() >= depth && text->drafts.depth() == depth - 1) drafting_.push_back(text);
-    if (drafting_.empty()) return;
+    if (drafting_.empty()) break;
     draft_depth(drafting_, depth, shape[static_cast<std::size_t>(depth) - 1], chooser);
   }
+  finish(texts);
 }
 
 HeadDrafter::HeadDrafter(Decoder& decoder)
@@ -72,6 +73,11 @@ void HeadDrafter::draft_depth(std::span<GeneratedText* const> texts, int depth, 
   }
 }
 
+/// The device can begin while the rows of the verification are listed.
+void HeadDrafter::finish(std::span<GeneratedText* const> /*texts*/) {
+  decoder_.start();
+}
+
 ModelDrafter::ModelDrafter(Decoder& decoder, std::int64_t vocabulary)
     : decoder_(decoder), caches_(static_cast<std::size_t>(decoder.options().sequences)) {
   if (decoder.options().model.vocab_size < vocabulary)
@@ -103,8 +109,6 @@ void ModelDrafter::draft_depth(std::span<GeneratedText* const> texts, int depth,
       places_.push_back(DraftRows::place(*text, text->size(), draft));
       if (draft < 0) continue;
       rows_.add_draft(*text, text->size(), draft);
-      if (DraftRows::in_place(text->drafts, draft))
-        caches_[static_cast<std::size_t>(text->sequence)].drafts.push_back(text->drafts[draft].token);
     }
   }
   decoder_.forward(0, rows_.rows());
@@ -114,6 +118,20 @@ void ModelDrafter::draft_depth(std::span<GeneratedText* const> texts, int depth,
     const DraftTree::Range last = text->drafts.at_depth(depth - 1);
     for (std::int32_t draft = last.begin; draft < last.end; ++draft, ++row)
       chooser.add_drafts(*text, draft, children, predictions[row]);
+  }
+}
+
+/// The model's own decoder knows no tokens of this one that are to come.
+void ModelDrafter::finish(std::span<GeneratedText* const> texts) {
+  const std::span<const std::int32_t> tokens = decoder_.tokens();
+  for (GeneratedText* text : texts) {
+    DraftTree& drafts = text->drafts;
+    drafts.learn(tokens);
+    // Drafts but the deepest have rows.
+    for (std::int32_t draft = 0;
+         draft < drafts.size() && drafts[draft].depth < drafts.depth() && DraftRows::in_place(drafts, draft);
+         ++draft)
+      caches_[static_cast<std::size_t>(text->sequence)].drafts.push_back(drafts[draft].token);
   }
 }
 

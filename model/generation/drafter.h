@@ -11,7 +11,8 @@ class Drafter {
  public:
   virtual ~Drafter() = default;
   /// Gives texts, which have no drafts, trees of that shape, each as deep as it has room for. The model has
-  /// computed all tokens of a text but the last.
+  /// computed all tokens of a text but the last. Where heads draft, tokens may be ones that the model's
+  /// decoder has yet to tell (Decoder::choose()).
   void draft(std::span<GeneratedText* const> texts, const TreeShape& shape, TokenChooser& chooser);
   /// Depths that it can draft.
   virtual int longest() const = 0;
@@ -22,6 +23,8 @@ class Drafter {
   /// Adds `children` drafts below every one of depth `depth` − 1.
   virtual void draft_depth(std::span<GeneratedText* const> texts, int depth, int children,
                            TokenChooser& chooser) = 0;
+  /// After the last depth.
+  virtual void finish(std::span<GeneratedText* const> texts) = 0;
 
   std::vector<GeneratedText*> drafting_;
 };
@@ -40,6 +43,7 @@ class HeadDrafter : public Drafter {
  private:
   void draft_depth(std::span<GeneratedText* const> texts, int depth, int children,
                    TokenChooser& chooser) override;
+  void finish(std::span<GeneratedText* const> texts) override;
   void add_rows(const GeneratedText& text, int depth);
 
   Decoder& decoder_;
@@ -58,6 +62,7 @@ class ModelDrafter : public Drafter {
  private:
   void draft_depth(std::span<GeneratedText* const> texts, int depth, int children,
                    TokenChooser& chooser) override;
+  void finish(std::span<GeneratedText* const> texts) override;
   void add_text(const GeneratedText& text);
 
   Decoder& decoder_;

@@ -90,6 +90,11 @@ void Generator::draft() {
   TreeShape shape = options_.drafts;
   if (length_) shape.resize(static_cast<std::size_t>(length_->begin_round(active_.size())));
   drafter_->draft(active_, shape, chooser_);
+  if (decoder_.options().pipeline) learn_drafts(decoder_.tokens());  // other ranks need them
+}
+
+void Generator::learn_drafts(std::span<const std::int32_t> tokens) {
+  for (GeneratedText* text : active_) text->drafts.learn(tokens);
 }
 
 Predictions Generator::run_trunk() {
@@ -109,7 +114,12 @@ Predictions Generator::run_trunk() {
     decoder_.forward_prompts(rows_.rows());
   else
     decoder_.forward(0, rows_.rows());
-  return {decoder_, 0, places_, !options_.keep_best && !chooser_.needs_logits(1), chooser_.vocabulary()};
+  Predictions model(decoder_, 0, places_, !options_.keep_best && !chooser_.needs_logits(1),
+                    chooser_.vocabulary());
+  const std::span<const std::int32_t> tokens = decoder_.tokens();
+  learn_drafts(tokens);
+  model.learn(tokens);
+  return model;
 }
 
 Verdict Generator::judge(const GeneratedText& text, const DraftPredictions& model) {

@@ -63,6 +63,7 @@ class Generator {
  private:
   bool is_first_round() const { return computed_[static_cast<std::size_t>(active_.front()->sequence)] == 0; }
   void draft();
+  void learn_drafts(std::span<const std::int32_t> tokens);
   /// Computes the trunk over what is new and the drafts; returns what it has after each.
   Predictions run_trunk();
   Verdict judge(const GeneratedText& text, const DraftPredictions& model);

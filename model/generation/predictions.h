@@ -1,6 +1,6 @@
 #pragma once
 // What a level of the decoder has after rows: logits, or, where nothing else is asked for, the likeliest
-// token alone, so that the logits stay where they are.
+// token alone, so that the logits stay where they are. That token may be one to come (Decoder::choose()).
 
 #include <span>
 
@@ -19,20 +19,26 @@ class Predictions {
   Predictions(Decoder& decoder, int level, std::span<const Decoder::Place> places, bool likeliest_alone,
               std::int64_t vocabulary) {
     if (likeliest_alone)
-      likeliest_ = decoder.argmax(level, places, vocabulary);
+      first_ = decoder.choose(level, places, vocabulary);
     else
       logits_ = decoder.logits(level, places);
     width_ = logits_.size() / places.size();
   }
+  /// The decoder's tokens have come.
+  void learn(std::span<const std::int32_t> tokens) { tokens_ = tokens; }
 
   Prediction operator[](std::size_t row) const {
-    if (logits_.empty()) return {.logits = {}, .likeliest = likeliest_[row]};
-    return {.logits = logits_.subspan(row * width_, width_)};
+    if (!logits_.empty()) return {.logits = logits_.subspan(row * width_, width_)};
+    const std::int32_t number = first_ + static_cast<std::int32_t>(row);
+    return {
+        .logits = {},
+        .likeliest = tokens_.empty() ? Decoder::chosen(number) : tokens_[static_cast<std::size_t>(number)]};
   }
 
  private:
   std::span<const float> logits_;
-  std::span<const std::int32_t> likeliest_;
+  std::int32_t first_ = 0;
+  std::span<const std::int32_t> tokens_;
   std::size_t width_ = 0;
 };
 

@@ -11,10 +11,13 @@ namespace {
 constexpr int threads = 256;
 
 struct Window {
-  const std::int32_t* tokens;  // [B, S]
+  const std::int32_t *tokens, *chosen;  // [B, S]; [M], or null
   std::int64_t t, s, first;
 
-  __device__ std::int32_t token(std::int64_t n) const { return tokens[n / t * s + first + n % t]; }
+  __device__ std::int32_t token(std::int64_t n) const {
+    const std::int32_t token = tokens[n / t * s + first + n % t];
+    return token < 0 ? max(chosen[-1 - token], 0) : token;
+  }
 };
 
 /// A block owns a position and copies its row of the table.
@@ -62,8 +65,12 @@ __global__ void add_sorted(const std::int32_t* __restrict__ tokens,
   dtable[token * c + column] = sum;
 }
 
-Window window_of(const Tensor& tokens, std::int64_t first, const Tensor& out) {
-  return {.tokens = tokens.as<std::int32_t>(), .t = out.shape[1], .s = tokens.shape[1], .first = first};
+Window window_of(const Tensor& tokens, const Tensor& chosen, std::int64_t first, const Tensor& out) {
+  return {.tokens = tokens.as<std::int32_t>(),
+          .chosen = chosen.defined() ? chosen.as<std::int32_t>() : nullptr,
+          .t = out.shape[1],
+          .s = tokens.shape[1],
+          .first = first};
 }
 
 }  // namespace
@@ -71,7 +78,7 @@ Window window_of(const Tensor& tokens, std::int64_t first, const Tensor& out) {
 void embedding_forward(Stream& stream, const EmbeddingForward& op) {
   const std::int64_t count = op.out.shape[0] * op.out.shape[1], c = op.out.shape[2];
   if (count == 0) return;
-  const Window window = window_of(op.tokens, op.first, op.out);
+  const Window window = window_of(op.tokens, op.chosen, op.first, op.out);
   with_activation("embedding_forward", op.out.dtype, [&]<class T>() {
     const T* table = static_cast<const T*>(op.table.data);
     T* out = static_cast<T*>(op.out.data);
@@ -100,7 +107,7 @@ void embedding_backward_weight(Stream& stream, const EmbeddingBackwardWeight& op
   std::int32_t *tokens = at(0), *positions = at(1), *sorted_tokens = at(2), *sorted_positions = at(3);
 
   list_tokens<<<blocks_for(count, threads), threads, 0, gpu.stream()>>>(
-      window_of(op.tokens, op.first, op.dout), tokens, positions, count);
+      window_of(op.tokens, {}, op.first, op.dout), tokens, positions, count);
   check(cub::DeviceRadixSort::SortPairs(memory + 4 * list, sort_bytes, tokens, sorted_tokens, positions,
                                         sorted_positions, static_cast<int>(count), 0, bits, gpu.stream()),
         "sort");

@@ -12,7 +12,10 @@ struct EmbeddingForward {
   Tensor tokens;           // [B, S] i32, S ≥ first + T, every token in [0, V)
   std::int64_t first = 0;  // k for MTP depth k
   Tensor table;            // [V, C]
-  Tensor out;              // [B, T, C] =
+  /// [M] i32, optional, as argmax() gives them: a token of −1 − m then stands for chosen[m], or for 0 where
+  /// there is none. So tokens can be looked up that the host does not know yet.
+  Tensor chosen{};
+  Tensor out;  // [B, T, C] =
 };
 void embedding_forward(Stream& stream, const EmbeddingForward& op);
 

@@ -1,3 +1,4 @@
+#include <algorithm>
 #include <cstring>
 
 #include "runtime/operators/dispatch.h"
@@ -21,7 +22,8 @@ void embedding_forward(Stream& stream, const EmbeddingForward& op) {
   with_floating("embedding_forward", op.out.dtype, [&, b = b, t = t, c = c, s = s]<class T>() {
     stream.threads().parallel_for(b * t, 64, [&](std::int64_t begin, std::int64_t end) {
       for (std::int64_t n = begin; n < end; ++n) {
-        const std::int64_t token = op.tokens.as<std::int32_t>()[n / t * s + op.first + n % t];
+        std::int64_t token = op.tokens.as<std::int32_t>()[n / t * s + op.first + n % t];
+        if (token < 0) token = std::max(op.chosen.as<std::int32_t>()[-1 - token], 0);
         std::memcpy(op.out.as<T>() + n * c, op.table.as<T>() + token * c,
                     static_cast<std::size_t>(c) * sizeof(T));
       }

@@ -109,6 +109,7 @@ class Bench {
     decoder_.parameters().initialize(stream, 1);
     for (int level = 0; level < decoder_.levels(); ++level)
       decoder_.forward(level, rows(0, arguments.prompt));
+    decoder_.start();
     stream.synchronize();
   }
 
@@ -158,6 +159,7 @@ class Bench {
   }
   void step(int level, std::int64_t count) {
     decoder_.forward(level, rows(arguments_.prompt, arguments_.prompt + count));
+    decoder_.start();
   }
   /// What a step of a level must read: the weights of its blocks and the cache.
   double bytes(int level) const {
@@ -180,7 +182,8 @@ class Bench {
     const double pass = seconds(stream_, arguments_.steps, [&] { step(level, count); });
     const double chosen = seconds(stream_, arguments_.steps, [&] {
       step(level, count);
-      decoder_.argmax(level, places);
+      decoder_.choose(level, places);
+      decoder_.tokens();
     });
     const double sampled = seconds(stream_, arguments_.steps, [&] {
       step(level, count);

@@ -266,6 +266,15 @@ TEST_CASE("embedding matches the CPU, with tokens that come often") {
     return EmbeddingForward{.tokens = ids.*on, .first = first, .table = weight.*on, .out = out.*on};
   });
   CHECK(bench.error(out) == 0);
+  std::vector<std::int32_t> some = tokens;
+  for (std::size_t i = 0; i < some.size(); i += 2) some[i] = -1 - static_cast<std::int32_t>(i) % 3;
+  const Twin partly = bench.integers({b, t + 3}, some),
+             chosen = bench.integers({3}, {static_cast<std::int32_t>(v) - 1, -1, 1});
+  run(bench, embedding_forward, [&](auto on) {
+    return EmbeddingForward{
+        .tokens = partly.*on, .first = first, .table = weight.*on, .chosen = chosen.*on, .out = out.*on};
+  });
+  CHECK(bench.error(out) == 0);
   run(bench, embedding_backward_weight, [&](auto on) {
     return EmbeddingBackwardWeight{.dout = dout.*on, .tokens = ids.*on, .first = first, .dtable = dtable.*on};
   });

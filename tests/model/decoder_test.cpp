@@ -129,14 +129,15 @@ TEST_CASE("every kind of heads gives over its caches the logits that it gives ov
   for (int level = 0; level <= 3; ++level) CHECK(pair.run(level, {{0, 6, 17}, {1, 8, 17}, {2, 0, 17}}) == "");
 }
 
-TEST_CASE("argmax gives the likeliest token of the logits, of the vocabulary that is asked for") {
+TEST_CASE("a decoder chooses the likeliest token of the logits, of the vocabulary that is asked for") {
   Pair pair({.depths = 1}, false, 512);
   for (const int level : {0, 1}) {
     CHECK(pair.run(level, {{0, 0, 9}, {1, 0, 4}}) == "");
     const std::vector<Decoder::Place> places{{0, 3}, {0, 8}, {1, 0}, {1, 3}};
     const std::span<const float> logits = pair.decoder.logits(level, places);
     for (const std::int64_t vocabulary : {0, 7, 1}) {
-      const std::span<const std::int32_t> tokens = pair.decoder.argmax(level, places, vocabulary);
+      CHECK(pair.decoder.choose(level, places, vocabulary) == 0);
+      const std::span<const std::int32_t> tokens = pair.decoder.tokens();
       REQUIRE(tokens.size() == places.size());
       for (std::size_t i = 0; i < places.size(); ++i) {
         const auto row = logits.begin() + static_cast<std::ptrdiff_t>(i) * 11;
@@ -146,13 +147,15 @@ TEST_CASE("argmax gives the likeliest token of the logits, of the vocabulary tha
   }
 }
 
-TEST_CASE("argmax refuses logits that are not numbers") {
+TEST_CASE("a decoder does not choose by logits that are not numbers") {
   Pair pair({}, false, 512);
   CHECK(pair.run(0, {{0, 0, 3}}) == "");
   const Decoder::Place place{0, 2};
   fill(pair.stream, pair.decoder.parameters().weight("lm_head.weight"), std::nan(""));
-  expect_error<NumericalError>("logits of level 0 after position 2 of sequence 0 are not finite",
-                               [&] { pair.decoder.argmax(0, std::span(&place, 1)); });
+  expect_error<NumericalError>("logits of level 0 after position 2 of sequence 0 are not finite", [&] {
+    pair.decoder.choose(0, std::span(&place, 1));
+    pair.decoder.tokens();
+  });
 }
 
 TEST_CASE("rows of a branch of a tree get what they would get as the text, and become the text") {

@@ -38,6 +38,7 @@ struct Bench {
     text.drafts.clear();
     GeneratedText* texts[] = {&text};
     drafter.draft(texts, shape, chooser);
+    text.drafts.learn(decoder.tokens());
     return text.drafts;
   }
   std::vector<std::int32_t> children(std::int32_t draft) const {

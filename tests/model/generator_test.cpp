@@ -48,6 +48,8 @@ class Prophet : public Drafter {
         }
     }
   }
+  void finish(std::span<GeneratedText* const> /*texts*/) override {}
+
   Texts texts_;
   bool lies_;
 };

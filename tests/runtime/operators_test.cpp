@@ -278,6 +278,15 @@ TEST_CASE("embedding looks a window up and its backward adds repeated tokens") {
   };
   embedding_backward_weight(bench.stream, {.dout = dout, .tokens = tokens, .first = 1, .dtable = dtable});
   CHECK(gradient_mismatch(loss, table, dtable) == "");
+  // The same tokens, some of them chosen elsewhere: the first of these is none.
+  embedding_forward(bench.stream, {.tokens = tokens, .first = 1, .table = table, .out = out});
+  const Tensor again = bench.poisoned({2, 3, 3});
+  embedding_forward(bench.stream, {.tokens = bench.integers({2, 4}, {1, -2, 3, -1, 2, -3, 3, -2}),
+                                   .first = 1,
+                                   .table = table,
+                                   .chosen = bench.integers({3}, {-1, 3, 1}),
+                                   .out = again});
+  CHECK(mismatch(again, out, 0, 0) == "");
 }
 
 TEST_CASE("attention backward matches finite differences, grouped and across documents or not") {
