@@ -123,6 +123,32 @@ TEST_CASE("another model drafts what it would go on with itself") {
   }
 }
 
+TEST_CASE("tokens of a greedy chain need not come to the host before the model verifies them") {
+  const NamedHeads heads = GENERATE(from_range(every_kind_of_heads(3)));
+  CAPTURE(heads.name);
+  const std::vector<std::int32_t> tokens{3, 1, 4, 1, 5, 9};
+  Bench bench(heads.mtp, tokens);
+  HeadDrafter drafter(bench.decoder);
+  GeneratedText* texts[] = {&bench.text};
+  drafter.draft(texts, {1, 1, 1}, bench.chooser);
+  std::vector<Decoder::Row> rows{{{1, 5}, tokens.back()}};
+  std::vector<Decoder::Place> places{{1, 5}};
+  for (std::int32_t draft = 0; draft < 3; ++draft) {
+    CHECK(bench.text.drafts[draft].token == Decoder::chosen(draft));
+    rows.push_back({{1, 6 + draft}, bench.text.drafts[draft].token});
+    places.push_back({1, 6 + draft});
+  }
+  bench.decoder.forward(0, rows);
+  CHECK(bench.decoder.choose(0, places) == 3);
+  const std::span<const std::int32_t> chosen = bench.decoder.tokens();
+  std::vector<std::int32_t> text = tokens;
+  for (std::size_t i = 0; i < 4; ++i) {
+    if (i > 0) text.push_back(chosen[i - 1]);
+    CHECK(chosen[3 + i] == likeliest(whole_logits(text)));
+  }
+  expect_error<UsageError>("token -1 of sequence 1 is outside", [&] { bench.decoder.forward(0, rows); });
+}
+
 TEST_CASE("a text without room is not drafted for, and heads that are missing are a defect") {
   Bench bench({.depths = 2}, {3, 1, 4});
   HeadDrafter drafter(bench.decoder);
