@@ -24,14 +24,23 @@ __global__ void store_rows(const T* x, std::int64_t stride, const std::int32_t* 
     store<N>(to + i, load<N>(from + i));
 }
 
-/// A thread owns columns, so that each of them moves in order.
+/// A thread owns columns, so that each of them moves in order. As nothing moves twice some moves are read
+/// before the first of them is written.
 template <class T, int N>
 __global__ void move_rows(std::int64_t moves, const std::int32_t* __restrict__ from,
                           const std::int32_t* __restrict__ to, T* cache, std::int64_t width) {
   const std::int64_t i = (static_cast<std::int64_t>(blockIdx.x) * store_threads + threadIdx.x) * N;
   if (i >= width) return;
-  for (std::int64_t m = 0; m < moves; ++m)
-    store<N>(cache + to[m] * width + i, load<N>(cache + from[m] * width + i));
+  constexpr int together = 8;
+  for (std::int64_t first = 0; first < moves; first += together) {
+    Pack<T, N> rows[together];
+#pragma unroll
+    for (int j = 0; j < together; ++j)
+      if (first + j < moves) rows[j] = load<N>(cache + from[first + j] * width + i);
+#pragma unroll
+    for (int j = 0; j < together; ++j)
+      if (first + j < moves) store<N>(cache + to[first + j] * width + i, rows[j]);
+  }
 }
 
 constexpr int warps = 8, attend_threads = 32 * warps;

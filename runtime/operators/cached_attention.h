@@ -24,7 +24,7 @@
 
 namespace foretoken {
 
-/// cache[cells[n]] = x[n], a column block of a matrix. No cell is given twice.
+/// cache[cells[n]] = x[n], a column block of a matrix. No cell is given twice, but for the same values.
 struct CacheStore {
   Columns x;     // [N, W]
   Tensor cells;  // [N] i32
@@ -32,7 +32,8 @@ struct CacheStore {
 };
 void cache_store(Stream& stream, const CacheStore& op);
 
-/// cache[to[m]] = cache[from[m]], m = 0, 1, … one after another: how a branch becomes the text.
+/// cache[to[m]] = cache[from[m]], m = 0, 1, … one after another: how a branch becomes the text. Nothing moves
+/// twice: from[m] is none of to[0..m − 1].
 struct CacheMove {
   Tensor from;   // [M] i32
   Tensor to;     // [M] i32
