@@ -22,7 +22,8 @@ class Replays {
   /// What tells one sequence from another.
   using Key = std::vector<std::int64_t>;
   /// Does what `enqueue` does, which under one key is always the same operators over the same tensors; it
-  /// does not wait. On the CPU, and while operators are timed, it is called every time.
+  /// does not wait. On the CPU, and while operators are timed, it is called every time. Some hundred
+  /// sequences are kept.
   void run(const Key& key, const std::function<void()>& enqueue);
 
  private:

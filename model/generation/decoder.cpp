@@ -204,12 +204,12 @@ void Decoder::settle(std::span<const Move> moves) {
     check("a move", 0, {sequence, to}, options_.positions);
   }
   tell(moves);
-  const std::span<std::int32_t> index =
-      note({.work = Work::settle, .count = std::ssize(moves)}, 2 * std::ssize(moves));
-  for (std::size_t i = 0; i < moves.size(); ++i) {
-    const auto [sequence, from, to] = moves[i];
+  const std::int64_t count = rounded(std::ssize(moves));
+  const std::span<std::int32_t> index = note({.work = Work::settle, .count = count}, 2 * count);
+  for (std::size_t i = 0; i < index.size() / 2; ++i) {
+    const auto [sequence, from, to] = moves[std::min(i, moves.size() - 1)];
     index[i] = cell(sequence, from);
-    index[moves.size() + i] = cell(sequence, to);
+    index[index.size() / 2 + i] = cell(sequence, to);
   }
   start();
 }

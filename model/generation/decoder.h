@@ -111,7 +111,7 @@ class Decoder {
     std::int32_t sequence = 0;
     std::int32_t from = 0, to = 0;  // cells
   };
-  /// What level 0 keeps of rows moves, one after another.
+  /// What level 0 keeps of rows moves, one after another. Nothing moves twice.
   void settle(std::span<const Move> moves);
 
   /// Sends what was noted to the device.
@@ -141,6 +141,9 @@ class Decoder {
   std::int32_t cell(std::int32_t sequence, std::int32_t of_sequence) const;
   void forward_in_parts(int level, std::span<const Row> rows, Input input, std::int64_t of_rows);
   void forward_part(int level, std::span<const Row> rows, Input input);
+  /// How many rows of heads or moves are run in place of so many, the last one again and again, which changes
+  /// nothing. They vary from round to round, and on a GPU each number of them is recorded.
+  std::int64_t rounded(std::int64_t count) const;
 
   enum class Work : std::uint8_t { forward, logits, choose, settle };
   /// What is noted.

@@ -23,12 +23,14 @@ std::span<std::int32_t> Decoder::note(Pass pass, std::int64_t numbers) {
 void Decoder::note_rows(int level, std::span<const Row> rows, Input input) {
   std::size_t reach = 0;
   for (const Row& row : rows) reach = std::max(reach, row.branch.size());
-  const std::size_t n = rows.size();
-  const Pass pass{
-      .level = level, .count = std::ssize(rows), .input = input, .reach = static_cast<std::int64_t>(reach)};
+  const Pass pass{.level = level,
+                  .count = level == 0 ? std::ssize(rows) : rounded(std::ssize(rows)),
+                  .input = input,
+                  .reach = static_cast<std::int64_t>(reach)};
   const std::span<std::int32_t> index = note(pass, pass.count * (4 + pass.reach));
+  const auto n = static_cast<std::size_t>(pass.count);
   for (std::size_t i = 0; i < n; ++i) {
-    const Row& row = rows[i];
+    const Row& row = rows[std::min(i, rows.size() - 1)];
     const auto [sequence, position] = row.place;
     const std::int32_t of_text = position - (input == Input::own_output ? 1 : 0);
     index[i] = row.token;
@@ -40,6 +42,12 @@ void Decoder::note_rows(int level, std::span<const Row> rows, Input input) {
       path[back] = back < row.branch.size() ? row.branch[back]
                                             : std::max(position - static_cast<std::int32_t>(back), 0);
   }
+}
+
+std::int64_t Decoder::rounded(std::int64_t count) const {
+  constexpr std::int64_t step = 8;
+  if (stream_.device() == DeviceKind::cpu || count <= step || count > most_few_rows) return count;
+  return std::max(count, std::min((count + step - 1) / step * step, options_.rows));
 }
 
 std::int64_t Decoder::note_places(Pass pass, std::span<const Place> places, std::int64_t first) {
