@@ -168,16 +168,21 @@ std::span<const float> Decoder::logits(int level, std::span<const Place> places)
   return host_logits_.rows(0, std::ssize(places)).span<float>();
 }
 
-std::int32_t Decoder::choose(int level, std::span<const Place> places, std::int64_t vocabulary) {
-  const std::int64_t number = std::ssize(choices_);
-  if (number + std::ssize(places) > chosen_.elements())
-    throw DefectError("decoder: {} tokens are chosen, planned for {}", number + std::ssize(places),
-                      chosen_.elements());
+std::int32_t Decoder::choose(int level, std::span<const Place> places, std::int64_t vocabulary,
+                             std::int64_t candidates) {
+  const std::int64_t number = std::ssize(choices_), last = number + std::ssize(places) * candidates;
+  if (last > chosen_.elements())
+    throw DefectError("decoder: {} tokens are chosen, planned for {}", last, chosen_.elements());
   if (vocabulary == 0) vocabulary = options_.model.vocab_size;
   for (std::int64_t first = 0; first < std::ssize(places); first += logits_together())
-    note_places({.work = Work::choose, .level = level, .number = number + first, .vocabulary = vocabulary},
+    note_places({.work = Work::choose,
+                 .level = level,
+                 .number = number + first * candidates,
+                 .vocabulary = vocabulary,
+                 .candidates = candidates},
                 places, first);
-  for (const Place& place : places) choices_.push_back({level, place});
+  for (const Place& place : places)
+    choices_.insert(choices_.end(), static_cast<std::size_t>(candidates), {level, place});
   return static_cast<std::int32_t>(number);
 }
 

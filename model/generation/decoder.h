@@ -94,14 +94,16 @@ class Decoder {
   /// Of the last stage: nothing more will come. Without a pipeline there is nothing to do.
   void dismiss();
 
-  /// [places, V] on the host, until the next call: logits of the token level + 1 after each place, whose row
-  /// was computed. Of a tree's row the place is its cell.
+  /// [places, V] on the host, until it is asked for others: logits of the token level + 1 after each place,
+  /// whose row was computed. Of a tree's row the place is its cell.
   std::span<const float> logits(int level, std::span<const Place> places);
 
-  /// Chooses after each place, of these logits, the likeliest token below `vocabulary`, the lowest where
-  /// several are; 0 stands for the model's. Tokens that are chosen have numbers, from 0 on between two calls
-  /// of tokens(); returns the first place's. On one rank the token of number i can be a row's, as −1 − i.
-  std::int32_t choose(int level, std::span<const Place> places, std::int64_t vocabulary = 0);
+  /// Chooses after each place the likeliest tokens of these logits, as many as `candidates`, below
+  /// `vocabulary`: likeliest first, the lowest of equals first; 0 stands for the model's. Tokens that are
+  /// chosen have numbers, from 0 on between two calls of tokens(), a place's one after another; returns the
+  /// first. On one rank the token of number i can be a row's, as −1 − i.
+  std::int32_t choose(int level, std::span<const Place> places, std::int64_t vocabulary = 0,
+                      std::int64_t candidates = 1);
   static constexpr std::int32_t chosen(std::int32_t number) { return -1 - number; }
   /// Those that were chosen, by their numbers, on the host until the next call. A NumericalError where a
   /// logit is not a number or the largest is not finite.
@@ -154,6 +156,7 @@ class Decoder {
     Input input = Input::previous_level;
     std::int64_t reach = 0;                   // of paths
     std::int64_t number = 0, vocabulary = 0;  // of the first token that is chosen; to choose from
+    std::int64_t candidates = 0;              // that are chosen of each place
     std::int64_t at = 0;                      // its numbers in index_
   };
   /// Place for the pass's numbers.

@@ -69,9 +69,9 @@ void Decoder::start() {
   key_.clear();
   bool few = true;
   for (const Pass& pass : running_) {
-    key_.insert(key_.end(),
-                {static_cast<std::int64_t>(pass.work), pass.level, pass.count,
-                 static_cast<std::int64_t>(pass.input), pass.reach, pass.number, pass.vocabulary});
+    key_.insert(key_.end(), {static_cast<std::int64_t>(pass.work), pass.level, pass.count,
+                             static_cast<std::int64_t>(pass.input), pass.reach, pass.number, pass.vocabulary,
+                             pass.candidates});
     few = few && pass.count <= most_few_rows;
   }
   const auto run_all = [this] {
@@ -101,10 +101,12 @@ void Decoder::run(const Pass& pass) {
     case Work::logits:
       run_output(pass);
       return;
-    case Work::choose:
-      return argmax(
-          stream_,
-          {.x = run_output(pass), .count = pass.vocabulary, .out = chosen_.rows(pass.number, pass.count)});
+    case Work::choose: {
+      const Shape each{pass.count, pass.candidates};
+      return argmax(stream_, {.x = run_output(pass),
+                              .count = pass.vocabulary,
+                              .out = chosen_.flat(pass.number, each.elements()).view(each)});
+    }
     case Work::settle:
       return run_moves(pass);
   }

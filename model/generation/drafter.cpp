@@ -61,8 +61,7 @@ void HeadDrafter::draft_depth(std::span<GeneratedText* const> texts, int depth, 
   for (const GeneratedText* text : texts) add_rows(*text, depth);
   decoder_.forward(level, rows_.rows(),
                    depth > level ? Decoder::Input::own_output : Decoder::Input::previous_level);
-  const Predictions predictions(decoder_, level, places_, !chooser.needs_logits(children),
-                                chooser.vocabulary());
+  const Predictions predictions = chooser.predictions(decoder_, level, places_, children);
   std::size_t row = 0;
   for (GeneratedText* text : texts) {
     const DraftTree::Range last = text->drafts.at_depth(depth - 1);
@@ -112,7 +111,7 @@ void ModelDrafter::draft_depth(std::span<GeneratedText* const> texts, int depth,
     }
   }
   decoder_.forward(0, rows_.rows());
-  const Predictions predictions(decoder_, 0, places_, !chooser.needs_logits(children), chooser.vocabulary());
+  const Predictions predictions = chooser.predictions(decoder_, 0, places_, children);
   std::size_t row = 0;
   for (GeneratedText* text : texts) {
     const DraftTree::Range last = text->drafts.at_depth(depth - 1);

@@ -114,8 +114,8 @@ Predictions Generator::run_trunk() {
     decoder_.forward_prompts(rows_.rows());
   else
     decoder_.forward(0, rows_.rows());
-  Predictions model(decoder_, 0, places_, !options_.keep_best && !chooser_.needs_logits(1),
-                    chooser_.vocabulary());
+  Predictions model =
+      options_.keep_best ? Predictions(decoder_, 0, places_) : chooser_.predictions(decoder_, 0, places_, 1);
   const std::span<const std::int32_t> tokens = decoder_.tokens();
   learn_drafts(tokens);
   model.learn(tokens);

@@ -1,7 +1,8 @@
 #pragma once
 // What a level of the decoder has after rows: logits, or, where nothing else is asked for, the likeliest
-// token alone, so that the logits stay where they are. That token may be one to come (Decoder::choose()).
+// tokens alone, so that the logits stay where they are. Those may be tokens to come (Decoder::choose()).
 
+#include <algorithm>
 #include <span>
 
 #include "model/generation/decoder.h"
@@ -11,35 +12,37 @@ namespace foretoken {
 struct Prediction {
   std::span<const float> logits;  // [V], or empty
   std::int32_t likeliest = -1;    // where there are no logits
+  int candidates = 1;             // of a token to come: so many numbers, likeliest first
 };
 
 class Predictions {
  public:
-  /// Of the decoder, until its next call.
-  Predictions(Decoder& decoder, int level, std::span<const Decoder::Place> places, bool likeliest_alone,
-              std::int64_t vocabulary) {
-    if (likeliest_alone)
-      first_ = decoder.choose(level, places, vocabulary);
-    else
-      logits_ = decoder.logits(level, places);
-    width_ = logits_.size() / places.size();
-  }
+  /// The logits.
+  Predictions(Decoder& decoder, int level, std::span<const Decoder::Place> places)
+      : logits_(decoder.logits(level, places)), width_(logits_.size() / places.size()) {}
+  /// The likeliest tokens below `vocabulary`.
+  Predictions(Decoder& decoder, int level, std::span<const Decoder::Place> places, std::int64_t vocabulary,
+              int candidates)
+      : candidates_(static_cast<int>(std::min<std::int64_t>(candidates, vocabulary))),
+        first_(decoder.choose(level, places, vocabulary, candidates_)) {}
   /// The decoder's tokens have come.
   void learn(std::span<const std::int32_t> tokens) { tokens_ = tokens; }
 
   Prediction operator[](std::size_t row) const {
-    if (!logits_.empty()) return {.logits = logits_.subspan(row * width_, width_)};
-    const std::int32_t number = first_ + static_cast<std::int32_t>(row);
+    if (width_ > 0) return {.logits = logits_.subspan(row * width_, width_)};
+    const std::int32_t number = first_ + static_cast<std::int32_t>(row) * candidates_;
     return {
         .logits = {},
-        .likeliest = tokens_.empty() ? Decoder::chosen(number) : tokens_[static_cast<std::size_t>(number)]};
+        .likeliest = tokens_.empty() ? Decoder::chosen(number) : tokens_[static_cast<std::size_t>(number)],
+        .candidates = candidates_};
   }
 
  private:
   std::span<const float> logits_;
+  std::size_t width_ = 0;
+  int candidates_ = 1;
   std::int32_t first_ = 0;
   std::span<const std::int32_t> tokens_;
-  std::size_t width_ = 0;
 };
 
 /// Those after a text, first, and after each of its drafts in order.

@@ -39,7 +39,10 @@ std::vector<double> TokenChooser::log_likelihoods(const GeneratedText& text, std
 }
 
 void TokenChooser::add_drafts(GeneratedText& text, std::int32_t draft, int count, const Prediction& model) {
-  if (model.logits.empty()) return text.drafts.add(draft, model.likeliest);
+  if (model.logits.empty()) {
+    for (int i = 0; i < model.candidates; ++i) text.drafts.add(draft, model.likeliest - i);
+    return;
+  }
   if (greedy()) {
     likeliest_of(penalised(text, draft, model.logits), static_cast<std::size_t>(count), chosen_);
     for (const std::int32_t token : chosen_) text.drafts.add(draft, token);

@@ -33,9 +33,13 @@ class TokenChooser {
       : sampling_(sampling), vocabulary_(static_cast<std::size_t>(vocabulary)) {}
 
   bool greedy() const { return sampling_.temperature == 0; }
-  /// Whether the likeliest token of the logits is all that `count` tokens are chosen by.
-  bool needs_logits(int count) const { return !greedy() || sampling_.repetition_penalty != 1 || count > 1; }
-  std::int64_t vocabulary() const { return static_cast<std::int64_t>(vocabulary_); }
+  /// What a level has after places, to choose up to `count` tokens by: the likeliest of the logits where they
+  /// say all.
+  Predictions predictions(Decoder& decoder, int level, std::span<const Decoder::Place> places,
+                          int count) const {
+    if (!greedy() || sampling_.repetition_penalty != 1) return {decoder, level, places};
+    return {decoder, level, places, static_cast<std::int64_t>(vocabulary_), count};
+  }
 
   /// Of the token after the text and a draft and those before it; −1: after the text.
   std::int32_t likeliest(const GeneratedText& text, std::int32_t draft, const Prediction& model);

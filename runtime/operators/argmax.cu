@@ -26,41 +26,52 @@ struct Best {
   }
 };
 
-/// A block owns a row, a thread packs of N of its elements.
+/// A block owns a row, a thread packs of N of its elements. It goes over them once for each candidate.
 template <int N>
 __global__ void __launch_bounds__(threads)
-    find(const float* x, std::int64_t stride, int count, std::int32_t* out) {
+    find(const float* x, std::int64_t stride, int count, std::int32_t* out, int candidates) {
   __shared__ Best shared[warps];
   let_next_begin();
   wait_for_earlier_work();
   const float* row = x + static_cast<std::int64_t>(blockIdx.x) * stride;
-  Best best;
-  for (int first = static_cast<int>(threadIdx.x) * N; first < count; first += threads * N) {
-    const Pack<float, N> pack = load<N>(row + first);
-#pragma unroll
-    for (int j = 0; j < N; ++j)
-      if (first + j < count) best.take({pack.at[j], first + j, pack.at[j] == pack.at[j]});
-  }
-  best.take_lanes();
   const int warp = static_cast<int>(threadIdx.x) / 32, lane = static_cast<int>(threadIdx.x) % 32;
-  if (lane == 0) shared[warp] = best;
-  __syncthreads();
-  if (warp != 0) return;
-  best = shared[lane];
-  best.take_lanes();
-  if (lane == 0) out[blockIdx.x] = best.sound && isfinite(best.value) ? best.at : -1;
+  Best last{INFINITY, -1};  // of the candidates so far
+  bool sound = true;
+  for (int k = 0; k < candidates; ++k) {
+    Best best;
+    for (int first = static_cast<int>(threadIdx.x) * N; first < count; first += threads * N) {
+      const Pack<float, N> pack = load<N>(row + first);
+#pragma unroll
+      for (int j = 0; j < N; ++j) {
+        if (first + j >= count) continue;
+        const float value = pack.at[j];
+        if (value < last.value || (value == last.value && first + j > last.at))
+          best.take({value, first + j, true});
+        best.sound = best.sound && value == value;
+      }
+    }
+    best.take_lanes();
+    if (lane == 0) shared[warp] = best;
+    __syncthreads();
+    best = shared[lane];
+    best.take_lanes();
+    if (k == 0) sound = best.sound && isfinite(best.value);
+    if (threadIdx.x == 0) out[static_cast<std::int64_t>(blockIdx.x) * candidates + k] = sound ? best.at : -1;
+    last = best;
+    __syncthreads();  // the next candidate's take the place of these
+  }
 }
 
 }  // namespace
 
 void argmax(Stream& stream, const Argmax& op) {
-  const std::int64_t n = op.x.shape[0], stride = op.x.shape[1];
+  const std::int64_t n = op.x.shape[0], stride = op.x.shape[1], candidates = op.out.shape[1];
   if (n == 0) return;
   const auto* x = op.x.as<float>();
   auto* out = op.out.as<std::int32_t>();
   launch_overlapped(stream.cuda().stream(), packs<4>(stride, x) ? find<4> : find<1>,
                     {.grid = dim3(static_cast<unsigned>(n)), .threads = threads}, x, stride,
-                    static_cast<int>(op.count), out);
+                    static_cast<int>(op.count), out, static_cast<int>(candidates));
 }
 
 }  // namespace foretoken::cuda

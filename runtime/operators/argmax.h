@@ -1,8 +1,8 @@
 #pragma once
-// The likeliest token of each row of logits.
+// The likeliest tokens of each row of logits.
 //
-//   out[n] = the lowest i < count where x[n, i] is largest; −1 where one of them is not a number or the
-//   largest is not finite
+//   out[n, k] = the i < count for which x[n, i] is the k-th largest, the lowest of equals first; −1 for all k
+//   where one of them is not a number or the largest is not finite
 
 #include "runtime/stream.h"
 
@@ -11,7 +11,7 @@ namespace foretoken {
 struct Argmax {
   Tensor x;                // [N, V] f32
   std::int64_t count = 0;  // columns that take part, from the first
-  Tensor out;              // [N] i32 =
+  Tensor out;              // [N, K] i32 =, K ≤ count
 };
 void argmax(Stream& stream, const Argmax& op);
 

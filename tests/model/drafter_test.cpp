@@ -123,7 +123,7 @@ TEST_CASE("another model drafts what it would go on with itself") {
   }
 }
 
-TEST_CASE("tokens of a greedy chain need not come to the host before the model verifies them") {
+TEST_CASE("tokens of a greedy chain or tree need not come to the host before the model verifies them") {
   const NamedHeads heads = GENERATE(from_range(every_kind_of_heads(3)));
   CAPTURE(heads.name);
   const std::vector<std::int32_t> tokens{3, 1, 4, 1, 5, 9};
@@ -147,6 +147,9 @@ TEST_CASE("tokens of a greedy chain need not come to the host before the model v
     CHECK(chosen[3 + i] == likeliest(whole_logits(text)));
   }
   expect_error<UsageError>("token -1 of sequence 1 is outside", [&] { bench.decoder.forward(0, rows); });
+  bench.text.drafts.clear();
+  drafter.draft(texts, {3, 2}, bench.chooser);
+  for (std::int32_t draft = 0; draft < 9; ++draft) CHECK(bench.text.drafts[draft].token < 0);
 }
 
 TEST_CASE("a text without room is not drafted for, and heads that are missing are a defect") {
