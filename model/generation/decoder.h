@@ -68,7 +68,7 @@ class Decoder {
   };
   struct Row {
     Place place;
-    std::int32_t token = 0;  // or one that was noted by choose()
+    std::int32_t token = 0;  // or chosen(i): the i-th that choose() gives
     /// In a tree: the row's own cell, that of the row before it, and so on as far as cells are not the
     /// text's.
     std::span<const std::int32_t> branch{};
@@ -101,9 +101,10 @@ class Decoder {
   /// Chooses after each place the likeliest tokens of these logits, as many as `candidates`, below
   /// `vocabulary`: likeliest first, the lowest of equals first; 0 stands for the model's. Tokens that are
   /// chosen have numbers, from 0 on between two calls of tokens(), a place's one after another; returns the
-  /// first. On one rank the token of number i can be a row's, as −1 − i.
+  /// first. A row of any level may have the token of a number, but for a trunk's over ranks.
   std::int32_t choose(int level, std::span<const Place> places, std::int64_t vocabulary = 0,
                       std::int64_t candidates = 1);
+  /// The token of a number, until tokens() tells it.
   static constexpr std::int32_t chosen(std::int32_t number) { return -1 - number; }
   /// Those that were chosen, by their numbers, on the host until the next call. A NumericalError where a
   /// logit is not a number or the largest is not finite.
