@@ -214,13 +214,23 @@ TEST_CASE("rows of a branch of a tree get what they would get as the text, and b
   for (int level = 1; level <= 3; ++level) CHECK(pair.run(level, {{0, known, known + 5}}) == "");
 }
 
-TEST_CASE("on the CPU logits have the same bits for rows alone, together, and on a branch") {
-  TestStream stream{2};
+namespace {
+
+/// Of sizes that fill no vector.
+ModelConfig odd_model() {
   ModelConfig model = tiny_model();
   model.hidden_size = 40;
   model.head_dim = 10;
   model.intermediate_size = 72;
   model.vocab_size = 53;
+  return model;
+}
+
+}  // namespace
+
+TEST_CASE("on the CPU logits have the same bits for rows alone, together, and on a branch") {
+  TestStream stream{2};
+  const ModelConfig model = odd_model();
   Decoder decoder(stream, {.model = model, .sequences = 2, .positions = 40, .branches = 9, .logits = 24});
   decoder.parameters().initialize(stream, 3);
   const auto token = [](std::int32_t t) { return t * t * 7 % 53; };
@@ -265,11 +275,7 @@ TEST_CASE("on the CPU logits have the same bits for rows alone, together, and on
 
 TEST_CASE("logits have the same bits in a pass of more rows than products of few rows take") {
   TestStream stream{2};
-  ModelConfig model = tiny_model();
-  model.hidden_size = 40;
-  model.head_dim = 10;
-  model.intermediate_size = 72;
-  model.vocab_size = 53;
+  const ModelConfig model = odd_model();
   constexpr std::int32_t texts = 40, width = 8;  // 320 rows
   Decoder decoder(stream, {.model = model, .sequences = texts, .positions = width, .logits = texts * width});
   decoder.parameters().initialize(stream, 3);
