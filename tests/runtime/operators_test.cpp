@@ -567,6 +567,17 @@ TEST_CASE("the vectorised exp is exact to 2e-7 relative over its range") {
   CHECK(std::isfinite(cpu::exp(1000.0F)));
 }
 
+TEST_CASE("the vectorised exp of doubles is exact to 2 ulp over its range, and 0 below it") {
+  for (double x = -708; x < 709; x += 0.00137) {
+    const double expected = std::exp(x);
+    REQUIRE(std::abs(cpu::exp(x) - expected) <= 2 * (std::nextafter(expected, INFINITY) - expected));
+  }
+  CHECK(cpu::exp(0.0) == 1);
+  CHECK(cpu::exp(-709.0) == 0);
+  CHECK(cpu::exp(-std::numeric_limits<double>::infinity()) == 0);
+  CHECK(std::isfinite(cpu::exp(1000.0)));
+}
+
 TEST_CASE("the vectorised erf is exact to 2e-7") {
   for (float x = -12.0F; x < 12.0F; x += 0.0013F)
     REQUIRE(std::abs(cpu::erf(x) - std::erf(static_cast<double>(x))) < 2e-7);
