@@ -35,7 +35,6 @@ void validate(const TreeShape& shape) {
 void DraftTree::clear() {
   nodes_.clear();
   children_.clear();
-  sources_.clear();
 }
 
 void DraftTree::add(std::int32_t parent, std::int32_t token) {
@@ -45,10 +44,10 @@ void DraftTree::add(std::int32_t parent, std::int32_t token) {
   children_[at].end = size();
 }
 
-void DraftTree::set_source(std::int32_t parent, std::vector<double> source) {
+std::vector<double>& DraftTree::new_source(std::int32_t parent) {
   const auto at = static_cast<std::size_t>(parent + 1);
   if (sources_.size() <= at) sources_.resize(at + 1);
-  sources_[at] = std::move(source);
+  return sources_[at];
 }
 
 void DraftTree::learn(std::span<const std::int32_t> tokens) {

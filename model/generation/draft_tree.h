@@ -37,8 +37,9 @@ class DraftTree {
   void clear();
   /// A child of the node before which all nodes but the last have their children.
   void add(std::int32_t parent, std::int32_t token);
-  /// The distribution [V] that a node's children were drawn from, one after another without putting back.
-  void set_source(std::int32_t parent, std::vector<double> source);
+  /// To become the distribution [V] that a node's children are drawn from, one after another without putting
+  /// back.
+  std::vector<double>& new_source(std::int32_t parent);
 
   /// Of a decoder's choices: a token of −1 − i is the i-th.
   void learn(std::span<const std::int32_t> tokens);
@@ -58,8 +59,9 @@ class DraftTree {
 
  private:
   std::vector<Node> nodes_;
-  std::vector<Range> children_;               // by node + 1
-  std::vector<std::vector<double>> sources_;  // by node + 1
+  std::vector<Range> children_;  // by node + 1
+  // By node + 1; clear() keeps their memory, of which a round needs much.
+  std::vector<std::vector<double>> sources_;
 };
 
 }  // namespace foretoken

@@ -9,16 +9,32 @@
 #include <fmt/format.h>
 
 #include "runtime/error.h"
+#include "runtime/operators/vector_math.h"
 
 namespace foretoken {
 
 namespace {
 
-void check(std::span<const float> logits) {
-  if (std::any_of(logits.begin(), logits.end(), [](float x) { return std::isnan(x); }))
-    throw NumericalError("sampling: a logit of the model is not a number");
-  const float largest = *std::max_element(logits.begin(), logits.end());
+template <class T>
+T largest_of(std::span<const T> values) {
+  T largest = -std::numeric_limits<T>::infinity();
+#pragma omp simd reduction(max : largest)
+  for (std::size_t i = 0; i < values.size(); ++i) largest = values[i] > largest ? values[i] : largest;
+  return largest;
+}
+
+/// The largest logit, which is finite, and no logit is not a number.
+float checked_largest(std::span<const float> logits) {
+  float largest = -std::numeric_limits<float>::infinity(), faults = 0;
+#pragma omp simd reduction(max : largest) reduction(+ : faults)
+  for (std::size_t i = 0; i < logits.size(); ++i) {
+    const float x = logits[i];
+    largest = x > largest ? x : largest;
+    faults += x != x ? 1.0F : 0.0F;
+  }
+  if (faults > 0) throw NumericalError("sampling: a logit of the model is not a number");
   if (!std::isfinite(largest)) throw NumericalError("sampling: the largest logit is {}", largest);
+  return largest;
 }
 
 template <class T>
@@ -32,33 +48,93 @@ void penalise(std::span<T> logits, std::span<const std::int32_t> text, T penalty
   }
 }
 
-void keep_top_k(std::vector<double>& p, std::int64_t k) {
-  if (k == 0 || k >= static_cast<std::int64_t>(p.size())) return;
-  std::vector<double> sorted = p;
-  std::nth_element(sorted.begin(), sorted.begin() + (k - 1), sorted.end(), std::greater<>());
-  const double least = sorted[static_cast<std::size_t>(k - 1)];
-  for (double& x : p)
-    if (x < least) x = 0;
+/// Logits become exp((l − largest) / temperature).
+void weigh(std::span<double> logits, double largest, double temperature) {
+#pragma omp simd
+  for (std::size_t i = 0; i < logits.size(); ++i) logits[i] = cpu::exp((logits[i] - largest) / temperature);
 }
 
-void keep_top_p(std::vector<double>& p, double mass) {
-  if (mass >= 1) return;
+/// The k-th largest weight. Blocks without one above the k-th of those before them are passed over.
+double top_k_border(std::span<const double> p, std::size_t k) {
+  constexpr std::size_t block = 128;
+  std::vector<double> best;  // the k largest so far are among them
+  double border = 0;
+  const auto select = [&] {
+    std::nth_element(best.begin(), best.begin() + static_cast<std::ptrdiff_t>(k - 1), best.end(),
+                     std::greater<>());
+    best.resize(k);
+    border = best.back();
+  };
+  for (std::size_t begin = 0; begin < p.size(); begin += block) {
+    const std::span<const double> part = p.subspan(begin, std::min(block, p.size() - begin));
+    if (best.size() >= k && largest_of(part) <= border) continue;
+    for (const double x : part)
+      if (best.size() < k || x > border) best.push_back(x);
+    if (best.size() >= 2 * k) select();
+  }
+  select();
+  return border;
+}
+
+struct Share {
+  double sum = 0, tokens = 0;
+};
+
+/// Of the weights of at least `least`.
+Share share_from(std::span<const double> p, double least) {
+  double sum = 0, tokens = 0;
+#pragma omp simd reduction(+ : sum, tokens)
+  for (std::size_t i = 0; i < p.size(); ++i) {
+    sum += p[i] >= least ? p[i] : 0;
+    tokens += p[i] >= least ? 1 : 0;
+  }
+  return {sum, tokens};
+}
+
+/// Leaves of the weights of at least `least` the fewest likeliest that reach `mass`, the first of equals
+/// first, and returns the smallest; smaller ones are left to the caller. The border is enclosed by halving
+/// the range of weights, so that few need sorting.
+double keep_top_p(std::span<double> p, double least, double mass) {
+  constexpr double few = 256;  // cheaper to sort than to pass over the row again
+  constexpr int most_halvings = 24;
+  const Share all = share_from(p, least);
+  const double wanted = mass * all.sum;
+  // Tokens below this do not sum up to what may be left out.
+  double low = std::max(least, (1 - mass) * all.sum / all.tokens),
+         high = std::numeric_limits<double>::infinity();
+  Share from_low = share_from(p, low), from_high;
+  for (int i = 0; i < most_halvings && from_low.tokens - from_high.tokens > few; ++i) {
+    const double middle = std::sqrt(low * std::min(high, 1.0));
+    const Share from_middle = share_from(p, middle);
+    if (from_middle.sum >= wanted) {
+      low = middle;
+      from_low = from_middle;
+    } else {
+      high = middle;
+      from_high = from_middle;
+    }
+  }
   std::vector<std::size_t> order;
   for (std::size_t i = 0; i < p.size(); ++i)
-    if (p[i] > 0) order.push_back(i);
+    if (p[i] >= low && p[i] < high) order.push_back(i);
   std::stable_sort(order.begin(), order.end(), [&](std::size_t a, std::size_t b) { return p[a] > p[b]; });
-  const double wanted = mass * sum_of(p);
-  double sum = 0;
+  double sum = from_high.sum, border = high;
   for (const std::size_t i : order) {
-    if (sum >= wanted) p[i] = 0;
+    if (sum >= wanted) {
+      p[i] = 0;
+      continue;
+    }
     sum += p[i];
+    border = p[i];
   }
+  return border;
 }
 
-void keep_min_p(std::vector<double>& p, double share) {
-  const double least = share * *std::max_element(p.begin(), p.end());
-  for (double& x : p)
-    if (x < least) x = 0;
+/// Weights below `least` become zero; the others are scaled to a sum of 1.
+void keep_from(std::span<double> p, double least) {
+  const double factor = 1 / share_from(p, least).sum;
+#pragma omp simd
+  for (std::size_t i = 0; i < p.size(); ++i) p[i] = p[i] >= least ? p[i] * factor : 0;
 }
 
 }  // namespace
@@ -81,14 +157,7 @@ void penalise(std::span<float> logits, std::span<const std::int32_t> text, doubl
 }
 
 std::int32_t likeliest(std::span<const float> logits) {
-  float largest = -std::numeric_limits<float>::infinity(), sum = 0;
-#pragma omp simd reduction(max : largest) reduction(+ : sum)
-  for (std::size_t i = 0; i < logits.size(); ++i) {
-    const float x = logits[i];
-    largest = x > largest ? x : largest;
-    sum += x - x;  // not a number where a logit is not, or is infinite
-  }
-  if (!std::isfinite(largest) || std::isnan(sum)) check(logits);
+  const float largest = checked_largest(logits);
   return static_cast<std::int32_t>(std::find(logits.begin(), logits.end(), largest) - logits.begin());
 }
 
@@ -108,46 +177,69 @@ void likeliest_of(std::span<const float> logits, std::size_t count, std::vector<
 }
 
 double sum_of(std::span<const double> weights) {
-  return std::accumulate(weights.begin(), weights.end(), 0.0);
+  double sum = 0;
+#pragma omp simd reduction(+ : sum)
+  for (std::size_t i = 0; i < weights.size(); ++i) sum += weights[i];
+  return sum;
 }
 
 void scale_to_one(std::span<double> weights) {
   const double sum = sum_of(weights);
-  for (double& x : weights) x /= sum;
+#pragma omp simd
+  for (std::size_t i = 0; i < weights.size(); ++i) weights[i] /= sum;
+}
+
+void distribution(std::span<const float> logits, std::span<const std::int32_t> text,
+                  const SamplingOptions& options, std::vector<double>& p) {
+  double largest = checked_largest(logits);
+  p.assign(logits.begin(), logits.end());
+  if (options.repetition_penalty != 1) {
+    penalise<double>(p, text, options.repetition_penalty);
+    largest = largest_of<double>(p);
+  }
+  if (options.temperature == 0) {
+    const auto first = std::find(p.begin(), p.end(), largest);
+    std::fill(p.begin(), first, 0.0);
+    *first = 1;
+    std::fill(first + 1, p.end(), 0.0);
+    return;
+  }
+  weigh(p, largest, options.temperature);
+  // The largest weight is 1.
+  double least = std::numeric_limits<double>::min();
+  const auto k = static_cast<std::size_t>(options.top_k);
+  if (k > 0 && k < p.size()) least = std::max(least, top_k_border(p, k));
+  if (options.top_p < 1) least = keep_top_p(p, least, options.top_p);
+  least = std::max(least, options.min_p);
+  keep_from(p, least);
 }
 
 std::vector<double> distribution(std::span<const float> logits, std::span<const std::int32_t> text,
                                  const SamplingOptions& options) {
-  check(logits);
-  std::vector<double> p(logits.begin(), logits.end());
-  if (options.repetition_penalty != 1) penalise<double>(p, text, options.repetition_penalty);
-  const auto first = std::max_element(p.begin(), p.end());
-  const double largest = *first;
-  if (options.temperature == 0) {
-    const auto index = static_cast<std::size_t>(first - p.begin());
-    std::fill(p.begin(), p.end(), 0.0);
-    p[index] = 1;
-    return p;
-  }
-  for (double& x : p) x = std::exp((x - largest) / options.temperature);
-  keep_top_k(p, options.top_k);
-  keep_top_p(p, options.top_p);
-  keep_min_p(p, options.min_p);
-  scale_to_one(p);
+  std::vector<double> p;
+  distribution(logits, text, options, p);
   return p;
 }
 
 std::int32_t draw(std::span<const double> weights, double u) {
+  constexpr std::size_t block = 256;
   const double target = u * sum_of(weights);
-  double sum = 0;
-  std::size_t last = 0;
-  for (std::size_t i = 0; i < weights.size(); ++i) {
-    if (weights[i] <= 0) continue;
-    last = i;
-    sum += weights[i];
-    if (sum > target) break;
+  double before = 0;
+  for (std::size_t begin = 0; begin < weights.size(); begin += block) {
+    const std::span<const double> part = weights.subspan(begin, std::min(block, weights.size() - begin));
+    const double after = before + sum_of(part);
+    if (after > target) {
+      for (std::size_t i = 0; i < part.size(); ++i) {
+        before += part[i];
+        if (part[i] > 0 && before > target) return static_cast<std::int32_t>(begin + i);
+      }
+    }
+    before = after;
   }
-  return static_cast<std::int32_t>(last);
+  // Rounding has kept the sum below the target: the last token that has weight.
+  std::size_t last = weights.size();
+  while (last > 1 && weights[last - 1] <= 0) --last;
+  return static_cast<std::int32_t>(last - 1);
 }
 
 SequenceRng::SequenceRng(std::uint64_t seed, std::int64_t sequence)

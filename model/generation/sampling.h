@@ -26,6 +26,8 @@ void validate(const SamplingOptions& options);
 
 /// [V] of the next token. `text`: the tokens before it. A NumericalError where a logit is not a number or the
 /// largest is not finite.
+void distribution(std::span<const float> logits, std::span<const std::int32_t> text,
+                  const SamplingOptions& options, std::vector<double>& p);
 std::vector<double> distribution(std::span<const float> logits, std::span<const std::int32_t> text,
                                  const SamplingOptions& options);
 

@@ -25,9 +25,15 @@ std::int32_t TokenChooser::likeliest(const GeneratedText& text, std::int32_t dra
   return foretoken::likeliest(penalised(text, draft, model.logits));
 }
 
-std::vector<double> TokenChooser::distribution(const GeneratedText& text, std::int32_t draft,
-                                               const Prediction& model) {
-  return foretoken::distribution(model.logits.first(vocabulary_), text_to(text, draft), sampling_);
+void TokenChooser::distribution(const GeneratedText& text, std::int32_t draft, const Prediction& model,
+                                std::vector<double>& p) {
+  foretoken::distribution(model.logits.first(vocabulary_), text_to(text, draft), sampling_, p);
+}
+
+std::span<double> TokenChooser::distribution(const GeneratedText& text, std::int32_t draft,
+                                             const Prediction& model) {
+  distribution(text, draft, model, distribution_);
+  return distribution_;
 }
 
 std::vector<double> TokenChooser::log_likelihoods(const GeneratedText& text, std::int32_t draft,
@@ -48,17 +54,19 @@ void TokenChooser::add_drafts(GeneratedText& text, std::int32_t draft, int count
     for (const std::int32_t token : chosen_) text.drafts.add(draft, token);
     return;
   }
-  std::vector<double> source = distribution(text, draft, model);
-  std::vector<double> left = source;
+  std::vector<double>& source = text.drafts.new_source(draft);
+  distribution(text, draft, model, source);
   const int depth = draft < 0 ? 0 : text.drafts[draft].depth;
+  taken_.clear();
   for (int child = 0; child < count; ++child) {
-    const std::int32_t token = draw(left, text.rng.draft(text.size() + depth, child));
-    double& weight = left[static_cast<std::size_t>(token)];
+    const std::int32_t token = draw(source, text.rng.draft(text.size() + depth, child));
+    double& weight = source[static_cast<std::size_t>(token)];
     if (weight == 0) break;  // nothing is left
+    taken_.push_back({token, weight});
     weight = 0;
     text.drafts.add(draft, token);
   }
-  text.drafts.set_source(draft, std::move(source));
+  for (const Taken& drawn : taken_) source[static_cast<std::size_t>(drawn.token)] = drawn.weight;
 }
 
 }  // namespace foretoken

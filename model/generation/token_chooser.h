@@ -43,7 +43,8 @@ class TokenChooser {
 
   /// Of the token after the text and a draft and those before it; −1: after the text.
   std::int32_t likeliest(const GeneratedText& text, std::int32_t draft, const Prediction& model);
-  std::vector<double> distribution(const GeneratedText& text, std::int32_t draft, const Prediction& model);
+  /// [V], until the next call.
+  std::span<double> distribution(const GeneratedText& text, std::int32_t draft, const Prediction& model);
   /// [V] ln p of every token, temperature and restrictions apart.
   std::vector<double> log_likelihoods(const GeneratedText& text, std::int32_t draft, const Prediction& model);
 
@@ -52,6 +53,13 @@ class TokenChooser {
   void add_drafts(GeneratedText& text, std::int32_t draft, int count, const Prediction& model);
 
  private:
+  struct Taken {
+    std::int32_t token = 0;
+    double weight = 0;
+  };
+
+  void distribution(const GeneratedText& text, std::int32_t draft, const Prediction& model,
+                    std::vector<double>& p);
   /// The text and the drafts up to this one.
   std::span<const std::int32_t> text_to(const GeneratedText& text, std::int32_t draft);
   std::span<const float> penalised(const GeneratedText& text, std::int32_t draft,
@@ -60,7 +68,9 @@ class TokenChooser {
   SamplingOptions sampling_;
   std::size_t vocabulary_;
   std::vector<float> penalised_;
+  std::vector<double> distribution_;
   std::vector<std::int32_t> seen_, chosen_;
+  std::vector<Taken> taken_;
 };
 
 }  // namespace foretoken

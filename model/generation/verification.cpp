@@ -7,12 +7,13 @@ namespace foretoken {
 namespace {
 
 /// p ← norm(max(p − q, 0)); where rounding alone has left p above q nowhere, p stays.
-void take_away(std::vector<double>& p, const std::vector<double>& q) {
-  std::vector<double> rest(p.size());
-  for (std::size_t i = 0; i < p.size(); ++i) rest[i] = std::max(p[i] - q[i], 0.0);
-  if (sum_of(rest) == 0) return;
-  scale_to_one(rest);
-  p = std::move(rest);
+void take_away(std::span<double> p, std::span<const double> q) {
+  double sum = 0;
+#pragma omp simd reduction(+ : sum)
+  for (std::size_t i = 0; i < p.size(); ++i) sum += p[i] > q[i] ? p[i] - q[i] : 0;
+  if (sum == 0) return;
+#pragma omp simd
+  for (std::size_t i = 0; i < p.size(); ++i) p[i] = p[i] > q[i] ? (p[i] - q[i]) / sum : 0;
 }
 
 /// The drafts from the text on to `draft`.
@@ -45,17 +46,21 @@ Verdict verify(const DraftTree& drafts, const Distribution& model, const Sequenc
   std::int32_t at = -1;
   while (true) {
     const std::int64_t position = first + static_cast<std::int64_t>(verdict.accepted.size());
-    std::vector<double> p = model(at);
+    const std::span<double> p = model(at);
     const DraftTree::Range children = drafts.children(at);
     std::int32_t child = children.begin;
-    std::vector<double> q;
+    std::span<const double> q;
     if (children.count() > 0) q = drafts.source(at);
+    std::vector<double> left;  // q, where several children were drawn from it
     for (; child < children.end; ++child) {
       const auto x = static_cast<std::size_t>(drafts[child].token);
       if (rng.accept(position, child - children.begin) * q[x] < p[x]) break;
       take_away(p, q);
-      q[x] = 0;
-      if (child + 1 < children.end) scale_to_one(q);
+      if (child + 1 == children.end) continue;
+      if (left.empty()) left.assign(q.begin(), q.end());
+      left[x] = 0;
+      scale_to_one(left);
+      q = left;
     }
     if (child == children.end) {
       verdict.token = draw(p, rng.token(position));

@@ -25,7 +25,8 @@ Verdict follow_likeliest(const GeneratedText& text, const DraftPredictions& mode
 ///
 /// Where none is accepted, or there is none, a token is drawn from p. Tokens are distributed as if each had
 /// been drawn from the model.
-using Distribution = std::function<std::vector<double>(std::int32_t draft)>;
+/// p's place is the function's own; verify() writes on it, until it asks for the next.
+using Distribution = std::function<std::span<double>(std::int32_t draft)>;
 Verdict verify(const DraftTree& drafts, const Distribution& model, const SequenceRng& rng,
                std::int64_t first);
 Verdict verify(const GeneratedText& text, const DraftPredictions& model, TokenChooser& chooser);

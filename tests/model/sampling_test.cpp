@@ -2,8 +2,10 @@
 
 #include "model/generation/sampling.h"
 
+#include <algorithm>
 #include <cmath>
 #include <limits>
+#include <numeric>
 #include <string>
 
 #include "tests/support/catch.h"
@@ -21,6 +23,35 @@ const std::vector<float> logits{2.0F, -1.0F, 0.5F, 3.0F, 0.0F, -2.5F, 2.5F, 1.0F
 const std::vector<std::int32_t> text{3, 1, 3, 7};
 
 constexpr std::int64_t draws = 200000;
+
+/// As the options say it, over a row sorted whole; the mass counted in order.
+Weights by_sorting(const std::vector<float>& row, const SamplingOptions& options) {
+  std::vector<std::size_t> order(row.size());
+  std::iota(order.begin(), order.end(), std::size_t{0});
+  std::stable_sort(order.begin(), order.end(), [&](std::size_t a, std::size_t b) { return row[a] > row[b]; });
+  const auto weight = [&](std::size_t i) {
+    return std::exp((static_cast<double>(row[i]) - row[order[0]]) / options.temperature);
+  };
+  if (const auto k = static_cast<std::size_t>(options.top_k); k > 0 && k < order.size()) {
+    const float least = row[order[k - 1]];
+    std::erase_if(order, [&](std::size_t i) { return row[i] < least; });
+  }
+  const auto mass_of = [&](const std::vector<std::size_t>& tokens) {
+    double sum = 0;
+    for (const std::size_t i : tokens) sum += weight(i);
+    return sum;
+  };
+  const double wanted = options.top_p * mass_of(order);
+  double sum = 0;
+  std::size_t kept = 0;
+  while (kept < order.size() && (options.top_p == 1 || sum < wanted)) sum += weight(order[kept++]);
+  order.resize(kept);
+  std::erase_if(order, [&](std::size_t i) { return weight(i) < options.min_p; });
+  sum = mass_of(order);
+  Weights p(row.size());
+  for (const std::size_t i : order) p[i] = weight(i) / sum;
+  return p;
+}
 
 }  // namespace
 
@@ -65,6 +96,49 @@ TEST_CASE("temperature 0 takes the likeliest token, the first of equals, and pen
   CHECK(few == std::vector<std::int32_t>{3, 6, 0, 7, 2, 4, 1, 5});
 }
 
+TEST_CASE("what is kept of a wide row is what sorting all of it keeps, peaked or flat and among equals") {
+  const std::size_t width = GENERATE(1, 257, 5000);
+  const double std = GENERATE(0.0, 0.01, 1.0, 4.0);
+  const float step = GENERATE(0.0F, 0.25F);  // logits of few values: many equals
+  const SamplingOptions options =
+      GENERATE(SamplingOptions{.temperature = 0.8}, SamplingOptions{.top_k = 1}, SamplingOptions{.top_k = 50},
+               SamplingOptions{.top_k = 4000}, SamplingOptions{.temperature = 0.7, .top_p = 0.9},
+               SamplingOptions{.temperature = 3, .top_p = 0.5}, SamplingOptions{.top_p = 0.01},
+               SamplingOptions{.top_p = 0.9999}, SamplingOptions{.min_p = 0.05},
+               SamplingOptions{.temperature = 1.5, .top_k = 600, .top_p = 0.95, .min_p = 0.01});
+  CAPTURE(width, std, step, options.temperature, options.top_k, options.top_p, options.min_p);
+  const CounterRng rng(7, "sampling_test/row");
+  std::vector<float> row(width);
+  for (std::size_t i = 0; i < width; ++i) {
+    row[i] = static_cast<float>(std * rng.normal(i));
+    if (step > 0) row[i] = step * std::round(row[i] / step);
+    if (i % 7 == 3) row[i] = -std::numeric_limits<float>::infinity();
+  }
+  const Weights p = distribution(row, {}, options), expected = by_sorting(row, options);
+  std::size_t differing = 0;
+  for (std::size_t i = 0; i < width; ++i)
+    differing += (p[i] > 0) != (expected[i] > 0) || std::abs(p[i] - expected[i]) > 1e-13 * expected[i];
+  CHECK(differing == 0);
+}
+
+TEST_CASE("top-p keeps no token more where its mass is reached exactly, and the first of equals") {
+  const std::vector<float> equals(8, 1.5F);
+  CHECK(distribution(equals, {}, {.top_p = 0.5}) == Weights{0.25, 0.25, 0.25, 0.25, 0, 0, 0, 0});
+  CHECK(distribution(equals, {}, {.top_p = 0.125}) == Weights{1, 0, 0, 0, 0, 0, 0, 0});
+  const std::vector<float> many(4096, -2.0F);
+  const Weights p = distribution(many, {}, {.top_p = 0.25});
+  CHECK(std::count(p.begin(), p.begin() + 1024, 1.0 / 1024) == 1024);
+  CHECK(std::count(p.begin() + 1024, p.end(), 0.0) == 3072);
+  // The k-th likeliest and its equals, ascending and descending.
+  std::vector<float> steps(3000);
+  for (std::size_t i = 0; i < steps.size(); ++i) steps[i] = static_cast<float>(i / 2) / 100;
+  for (const bool reversed : {false, true}) {
+    if (reversed) std::reverse(steps.begin(), steps.end());
+    const Weights top = distribution(steps, {}, {.top_k = 3});
+    CHECK(std::count_if(top.begin(), top.end(), [](double x) { return x > 0; }) == 4);
+  }
+}
+
 TEST_CASE("what is drawn is distributed as the distribution says, for temperatures and top-p") {
   const double temperature = GENERATE(0.5, 1.0, 2.0), top_p = GENERATE(1.0, 0.9, 0.5);
   CAPTURE(temperature, top_p);
@@ -79,6 +153,13 @@ TEST_CASE("a draw never gives a token without weight") {
   CHECK(draw(Weights{0, 0.25, 0, 0.75, 0}, 0) == 1);
   CHECK(draw(Weights{0, 0.25, 0, 0.75, 0}, std::nextafter(1.0, 0.0)) == 3);
   CHECK(draw(Weights{0, 1e-300, 0}, 0.5) == 1);
+  Weights wide(1000);  // more than is passed over at once
+  wide[300] = 0.1;
+  wide[700] = 0.2;
+  CHECK(draw(wide, 0) == 300);
+  CHECK(draw(wide, 0.3) == 300);
+  CHECK(draw(wide, 0.35) == 700);
+  CHECK(draw(wide, std::nextafter(1.0, 0.0)) == 700);
 }
 
 TEST_CASE("sampling refuses options out of bounds and logits that are not numbers") {
@@ -92,4 +173,6 @@ TEST_CASE("sampling refuses options out of bounds and logits that are not number
   refuse({.top_k = -1}, "sampling: top_k is -1");
   const std::vector<float> bad{1, std::numeric_limits<float>::quiet_NaN()};
   expect_error<NumericalError>("not a number", [&] { distribution(bad, {}, {}); });
+  const std::vector<float> endless{1, std::numeric_limits<float>::infinity()};
+  expect_error<NumericalError>("the largest logit is inf", [&] { likeliest(endless); });
 }

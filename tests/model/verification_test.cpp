@@ -27,7 +27,7 @@ void add_drafts(DraftTree& drafts, std::int32_t parent, int count, const Weights
     left[static_cast<std::size_t>(token)] = 0;
     drafts.add(parent, token);
   }
-  drafts.set_source(parent, source);
+  drafts.new_source(parent) = source;
 }
 
 }  // namespace
@@ -83,12 +83,13 @@ TEST_CASE("speculative tokens are distributed as the model's, however bad the dr
     for (std::int32_t child = children.begin; child < children.end; ++child)
       add_drafts(drafts, child, shape[1], q, rng);
     const auto token = [&](std::int32_t draft) { return static_cast<std::size_t>(drafts[draft].token); };
+    Weights p;
     const Verdict verdict = verify(
         drafts,
         [&](std::int32_t draft) {
-          if (draft < 0) return p0;
-          const std::int32_t parent = drafts[draft].parent;
-          return after[token(draft) + (parent < 0 ? 0 : token(parent))];
+          const std::int32_t parent = draft < 0 ? -1 : drafts[draft].parent;
+          p = draft < 0 ? p0 : after[token(draft) + (parent < 0 ? 0 : token(parent))];
+          return std::span<double>(p);
         },
         rng, 0);
     accepted += verdict.accepted.size();
@@ -116,8 +117,9 @@ TEST_CASE("drafts of the model's own distribution are all accepted, the first of
     DraftTree drafts;
     add_drafts(drafts, -1, 3, p, rng);
     add_drafts(drafts, 0, 2, p, rng);
+    Weights again;
     const Verdict verdict = verify(
-        drafts, [&](std::int32_t) { return p; }, rng, 7);
+        drafts, [&](std::int32_t) { return std::span<double>(again = p); }, rng, 7);
     CHECK(verdict.accepted == std::vector<std::int32_t>{0, 3});
   }
 }
