@@ -57,6 +57,8 @@ class Decoder {
   /// To be filled by the caller; round_weights() after it.
   Parameters& parameters() { return *parameters_; }
   const DecoderOptions& options() const { return options_; }
+  /// For what is left to the host.
+  ThreadPool& threads() const { return stream_.threads(); }
   int levels() const { return static_cast<int>(options_.mtp.depths) + 1; }
   /// Whether a level looks at tokens, or at the trunk alone.
   bool is_chained() const { return options_.mtp.kind == MtpConfig::Kind::sequential; }

@@ -6,13 +6,35 @@
 
 namespace foretoken {
 
-void Drafter::draft(std::span<GeneratedText* const> texts, const TreeShape& shape, TokenChooser& chooser) {
+namespace {
+
+/// Adds drafts below those of depth `depth` − 1, which have a prediction each or, `shared`, one of their
+/// text.
+void add_drafts(std::span<GeneratedText* const> texts, int depth, int children, bool shared,
+                const Predictions& predictions, ThreadPool& threads, TokenChoosers& choosers) {
+  std::vector<std::size_t> first;  // prediction of each text
+  std::size_t count = 0;
+  for (const GeneratedText* text : texts) {
+    first.push_back(count);
+    count += shared ? 1 : static_cast<std::size_t>(text->drafts.at_depth(depth - 1).count());
+  }
+  choosers.for_each(texts, predictions, threads, [&](std::size_t i, TokenChooser& chooser) {
+    const DraftTree::Range last = texts[i]->drafts.at_depth(depth - 1);
+    for (std::int32_t draft = last.begin; draft < last.end; ++draft)
+      chooser.add_drafts(*texts[i], draft, children,
+                         predictions[first[i] + (shared ? 0 : static_cast<std::size_t>(draft - last.begin))]);
+  });
+}
+
+}  // namespace
+
+void Drafter::draft(std::span<GeneratedText* const> texts, const TreeShape& shape, TokenChoosers& choosers) {
   for (int depth = 1; depth <= static_cast<int>(shape.size()); ++depth) {
     drafting_.clear();
     for (GeneratedText* text : texts)
       if (text->room() >= depth && text->drafts.depth() == depth - 1) drafting_.push_back(text);
     if (drafting_.empty()) break;
-    draft_depth(drafting_, depth, shape[static_cast<std::size_t>(depth) - 1], chooser);
+    draft_depth(drafting_, depth, shape[static_cast<std::size_t>(depth) - 1], choosers);
   }
   finish(texts);
 }
@@ -54,22 +76,15 @@ void HeadDrafter::add_rows(const GeneratedText& text, int depth) {
 }
 
 void HeadDrafter::draft_depth(std::span<GeneratedText* const> texts, int depth, int children,
-                              TokenChooser& chooser) {
+                              TokenChoosers& choosers) {
   const int level = std::min(depth, decoder_.levels() - 1);
   rows_.clear();
   places_.clear();
   for (const GeneratedText* text : texts) add_rows(*text, depth);
   decoder_.forward(level, rows_.rows(),
                    depth > level ? Decoder::Input::own_output : Decoder::Input::previous_level);
-  const Predictions predictions = chooser.predictions(decoder_, level, places_, children);
-  std::size_t row = 0;
-  for (GeneratedText* text : texts) {
-    const DraftTree::Range last = text->drafts.at_depth(depth - 1);
-    for (std::int32_t draft = last.begin; draft < last.end; ++draft) {
-      chooser.add_drafts(*text, draft, children, predictions[row]);
-      if (decoder_.is_chained() || draft + 1 == last.end) ++row;
-    }
-  }
+  add_drafts(texts, depth, children, !decoder_.is_chained(),
+             choosers.predictions(decoder_, level, places_, children), decoder_.threads(), choosers);
 }
 
 /// The device can begin while the rows of the verification are listed.
@@ -98,7 +113,7 @@ void ModelDrafter::add_text(const GeneratedText& text) {
 }
 
 void ModelDrafter::draft_depth(std::span<GeneratedText* const> texts, int depth, int children,
-                               TokenChooser& chooser) {
+                               TokenChoosers& choosers) {
   rows_.clear();
   places_.clear();
   for (const GeneratedText* text : texts) {
@@ -111,13 +126,8 @@ void ModelDrafter::draft_depth(std::span<GeneratedText* const> texts, int depth,
     }
   }
   decoder_.forward(0, rows_.rows());
-  const Predictions predictions = chooser.predictions(decoder_, 0, places_, children);
-  std::size_t row = 0;
-  for (GeneratedText* text : texts) {
-    const DraftTree::Range last = text->drafts.at_depth(depth - 1);
-    for (std::int32_t draft = last.begin; draft < last.end; ++draft, ++row)
-      chooser.add_drafts(*text, draft, children, predictions[row]);
-  }
+  add_drafts(texts, depth, children, false, choosers.predictions(decoder_, 0, places_, children),
+             decoder_.threads(), choosers);
 }
 
 /// The model's own decoder knows no tokens of this one that are to come.

@@ -13,7 +13,7 @@ class Drafter {
   /// Gives texts, which have no drafts, trees of that shape, each as deep as it has room for. The model has
   /// computed all tokens of a text but the last. Where heads draft, tokens may be ones that the model's
   /// decoder has yet to tell (Decoder::choose()).
-  void draft(std::span<GeneratedText* const> texts, const TreeShape& shape, TokenChooser& chooser);
+  void draft(std::span<GeneratedText* const> texts, const TreeShape& shape, TokenChoosers& choosers);
   /// Depths that it can draft.
   virtual int longest() const = 0;
   /// Depths that it was trained for, or that are a fair beginning.
@@ -22,7 +22,7 @@ class Drafter {
  private:
   /// Adds `children` drafts below every one of depth `depth` − 1.
   virtual void draft_depth(std::span<GeneratedText* const> texts, int depth, int children,
-                           TokenChooser& chooser) = 0;
+                           TokenChoosers& choosers) = 0;
   /// After the last depth.
   virtual void finish(std::span<GeneratedText* const> texts) = 0;
 
@@ -42,7 +42,7 @@ class HeadDrafter : public Drafter {
 
  private:
   void draft_depth(std::span<GeneratedText* const> texts, int depth, int children,
-                   TokenChooser& chooser) override;
+                   TokenChoosers& choosers) override;
   void finish(std::span<GeneratedText* const> texts) override;
   void add_rows(const GeneratedText& text, int depth);
 
@@ -61,7 +61,7 @@ class ModelDrafter : public Drafter {
 
  private:
   void draft_depth(std::span<GeneratedText* const> texts, int depth, int children,
-                   TokenChooser& chooser) override;
+                   TokenChoosers& choosers) override;
   void finish(std::span<GeneratedText* const> texts) override;
   void add_text(const GeneratedText& text);
 

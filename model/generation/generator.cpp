@@ -18,13 +18,13 @@ Generator::Generator(Decoder& decoder, const GenerationOptions& options,
                      std::vector<std::vector<std::int32_t>> prompts, Drafter* drafter, DraftLength* length)
     : decoder_(decoder),
       options_(options),
-      chooser_(options.sampling, options.vocabulary),
+      choosers_(options.sampling, options.vocabulary, prompts.size()),
       drafter_(drafter),
       length_(length),
       computed_(prompts.size()) {
   validate(options_.sampling);
   validate(options_.drafts);
-  if (options_.keep_best && !chooser_.greedy())
+  if (options_.keep_best && !choosers_.greedy())
     throw UsageError("generate: the best candidate is kept at temperature 0, found {}",
                      options_.sampling.temperature);
   const auto positions = static_cast<std::size_t>(decoder_.options().positions);
@@ -70,13 +70,11 @@ bool Generator::round(const OnTokens& on_tokens) {
   if (active_.empty()) return false;
   draft();
   const Predictions model = run_trunk();
-  std::size_t row = 0;
+  judge_all(model);
   moves_.clear();
-  for (GeneratedText* text : active_) {
-    const Verdict verdict = judge(*text, {model, row});
-    row += 1 + static_cast<std::size_t>(text->drafts.size());
-    count(*text, verdict);
-    take(*text, verdict, on_tokens);
+  for (std::size_t i = 0; i < active_.size(); ++i) {
+    count(*active_[i], verdicts_[i]);
+    take(*active_[i], verdicts_[i], on_tokens);
   }
   decoder_.settle(moves_);
   if (length_) length_->end_round();
@@ -89,7 +87,7 @@ void Generator::draft() {
   if (options_.drafts.empty() || is_first_round()) return;
   TreeShape shape = options_.drafts;
   if (length_) shape.resize(static_cast<std::size_t>(length_->begin_round(active_.size())));
-  drafter_->draft(active_, shape, chooser_);
+  drafter_->draft(active_, shape, choosers_);
   if (decoder_.options().pipeline) learn_drafts(decoder_.tokens());  // other ranks need them
 }
 
@@ -115,17 +113,31 @@ Predictions Generator::run_trunk() {
   else
     decoder_.forward(0, rows_.rows());
   Predictions model =
-      options_.keep_best ? Predictions(decoder_, 0, places_) : chooser_.predictions(decoder_, 0, places_, 1);
+      options_.keep_best ? Predictions(decoder_, 0, places_) : choosers_.predictions(decoder_, 0, places_, 1);
   const std::span<const std::int32_t> tokens = decoder_.tokens();
   learn_drafts(tokens);
   model.learn(tokens);
   return model;
 }
 
-Verdict Generator::judge(const GeneratedText& text, const DraftPredictions& model) {
-  if (options_.keep_best) return best_candidate(text, model, chooser_);
-  if (chooser_.greedy()) return follow_likeliest(text, model, chooser_);
-  return verify(text, model, chooser_);
+void Generator::judge_all(const Predictions& model) {
+  std::vector<std::size_t> first;  // prediction of each text
+  std::size_t rows = 0;
+  for (const GeneratedText* text : active_) {
+    first.push_back(rows);
+    rows += 1 + static_cast<std::size_t>(text->drafts.size());
+  }
+  verdicts_.resize(active_.size());
+  choosers_.for_each(active_, model, decoder_.threads(), [&](std::size_t i, TokenChooser& chooser) {
+    verdicts_[i] = judge(*active_[i], {model, first[i]}, chooser);
+  });
+}
+
+Verdict Generator::judge(const GeneratedText& text, const DraftPredictions& model,
+                         TokenChooser& chooser) const {
+  if (options_.keep_best) return best_candidate(text, model, chooser);
+  if (chooser.greedy()) return follow_likeliest(text, model, chooser);
+  return verify(text, model, chooser);
 }
 
 void Generator::count(const GeneratedText& text, const Verdict& verdict) {

@@ -66,13 +66,14 @@ class Generator {
   void learn_drafts(std::span<const std::int32_t> tokens);
   /// Computes the trunk over what is new and the drafts; returns what it has after each.
   Predictions run_trunk();
-  Verdict judge(const GeneratedText& text, const DraftPredictions& model);
+  void judge_all(const Predictions& model);
+  Verdict judge(const GeneratedText& text, const DraftPredictions& model, TokenChooser& chooser) const;
   void take(GeneratedText& text, const Verdict& verdict, const OnTokens& on_tokens);
   void count(const GeneratedText& text, const Verdict& verdict);
 
   Decoder& decoder_;
   GenerationOptions options_;
-  TokenChooser chooser_;
+  TokenChoosers choosers_;
   Drafter* drafter_;
   DraftLength* length_;
   std::vector<GeneratedText> texts_;
@@ -82,6 +83,7 @@ class Generator {
   std::vector<GeneratedText*> active_;
   DraftRows rows_;
   std::vector<Decoder::Place> places_;
+  std::vector<Verdict> verdicts_;  // of active_
   std::vector<Decoder::Move> moves_;
   std::vector<std::int32_t> added_;
 };

@@ -25,6 +25,11 @@ class Predictions {
               int candidates)
       : candidates_(static_cast<int>(std::min<std::int64_t>(candidates, vocabulary))),
         first_(decoder.choose(level, places, vocabulary, candidates_)) {}
+  /// So many texts at least are worth a thread of their own to choose tokens for.
+  std::int64_t texts_of_a_thread() const {
+    constexpr std::int64_t logits = 4096, all = 1 << 30;
+    return width_ == 0 ? all : 1 + logits / static_cast<std::int64_t>(width_);
+  }
   /// The decoder's tokens have come.
   void learn(std::span<const std::int32_t> tokens) { tokens_ = tokens; }
 

@@ -73,4 +73,31 @@ class TokenChooser {
   std::vector<Taken> taken_;
 };
 
+/// A chooser for every sequence, so that texts choose side by side.
+class TokenChoosers {
+ public:
+  TokenChoosers(const SamplingOptions& sampling, std::int64_t vocabulary, std::size_t sequences)
+      : choosers_(sequences, {sampling, vocabulary}) {}
+
+  bool greedy() const { return choosers_.front().greedy(); }
+  Predictions predictions(Decoder& decoder, int level, std::span<const Decoder::Place> places,
+                          int count) const {
+    return choosers_.front().predictions(decoder, level, places, count);
+  }
+  /// Calls choose(i, chooser) for each of the texts, which takes its tokens from `predictions` and touches no
+  /// other text; on several threads where that is worth it.
+  template <class Choose>
+  void for_each(std::span<GeneratedText* const> texts, const Predictions& predictions, ThreadPool& threads,
+                const Choose& choose) {
+    threads.parallel_for(
+        std::ssize(texts), predictions.texts_of_a_thread(), [&](std::int64_t begin, std::int64_t end) {
+          for (auto i = static_cast<std::size_t>(begin); i < static_cast<std::size_t>(end); ++i)
+            choose(i, choosers_[static_cast<std::size_t>(texts[i]->sequence)]);
+        });
+  }
+
+ private:
+  std::vector<TokenChooser> choosers_;
+};
+
 }  // namespace foretoken

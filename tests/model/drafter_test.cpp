@@ -17,7 +17,7 @@ struct Bench {
   TestStream stream;
   Decoder decoder;
   GeneratedText text;
-  TokenChooser chooser{{.temperature = 0}, 11};
+  TokenChoosers choosers{{.temperature = 0}, 11, 2};
 
   Bench(const MtpConfig& mtp, std::vector<std::int32_t> tokens)
       : decoder(stream, {.model = tiny_model(),
@@ -37,7 +37,7 @@ struct Bench {
   const DraftTree& draft(Drafter& drafter, const TreeShape& shape) {
     text.drafts.clear();
     GeneratedText* texts[] = {&text};
-    drafter.draft(texts, shape, chooser);
+    drafter.draft(texts, shape, choosers);
     text.drafts.learn(decoder.tokens());
     return text.drafts;
   }
@@ -130,7 +130,7 @@ TEST_CASE("tokens of a greedy chain or tree need not come to the host before the
   Bench bench(heads.mtp, tokens);
   HeadDrafter drafter(bench.decoder);
   GeneratedText* texts[] = {&bench.text};
-  drafter.draft(texts, {1, 1, 1}, bench.chooser);
+  drafter.draft(texts, {1, 1, 1}, bench.choosers);
   std::vector<Decoder::Row> rows{{{1, 5}, tokens.back()}};
   std::vector<Decoder::Place> places{{1, 5}};
   for (std::int32_t draft = 0; draft < 3; ++draft) {
@@ -148,7 +148,7 @@ TEST_CASE("tokens of a greedy chain or tree need not come to the host before the
   }
   expect_error<UsageError>("token -1 of sequence 1 is outside", [&] { bench.decoder.forward(0, rows); });
   bench.text.drafts.clear();
-  drafter.draft(texts, {3, 2}, bench.chooser);
+  drafter.draft(texts, {3, 2}, bench.choosers);
   for (std::int32_t draft = 0; draft < 9; ++draft) CHECK(bench.text.drafts[draft].token < 0);
 }
 

@@ -9,6 +9,7 @@
 #include "tests/support/catch.h"
 #include "tests/support/expect_error.h"
 #include "tests/support/generation_lab.h"
+#include "tests/support/tiny_model.h"
 #include "tests/support/whole_model.h"
 
 using namespace foretoken;
@@ -35,7 +36,7 @@ class Prophet : public Drafter {
 
  private:
   void draft_depth(std::span<GeneratedText* const> texts, int depth, int children,
-                   TokenChooser& /*chooser*/) override {
+                   TokenChoosers& /*choosers*/) override {
     for (GeneratedText* text : texts) {
       const auto& whole = texts_[static_cast<std::size_t>(text->sequence)];
       const std::int32_t next = whole[static_cast<std::size_t>(text->size() + depth - 1)];
@@ -100,6 +101,38 @@ TEST_CASE("greedy text that another model drafts is the plain text") {
   const SpeculationStatistics& s = run.statistics;
   if (same) CHECK(s.accepted_at == s.drafted_at);
   if (!same) CHECK(s.accepted < s.drafted);
+}
+
+TEST_CASE("texts that choose their tokens side by side write what they write one after another") {
+  const TreeShape drafts = GENERATE(TreeShape{}, chain(2), TreeShape{2, 2});
+  CAPTURE(drafts);
+  ModelConfig model = tiny_model();
+  model.vocab_size = 5000;  // logits enough for a thread to each text
+  const auto texts_on = [&](int threads) {
+    TestStream stream{threads};
+    Decoder decoder(stream, {.model = model,
+                             .mtp = {.depths = 2},
+                             .sequences = 4,
+                             .positions = 64,
+                             .branches = branches_of(drafts),
+                             .logits = 4 * (1 + drafts_in(drafts))});
+    decoder.parameters().initialize(stream, 11);
+    HeadDrafter drafter(decoder);
+    Generator generator(decoder,
+                        {.sampling = {.temperature = 0.9, .top_p = 0.95},
+                         .seed = 5,
+                         .max_tokens = 30,
+                         .vocabulary = model.vocab_size,
+                         .drafts = drafts},
+                        prompts, drafts.empty() ? nullptr : &drafter);
+    while (generator.round([](std::size_t, std::span<const std::int32_t>) { return true; })) {
+    }
+    Texts texts;
+    for (std::size_t i = 0; i < prompts.size(); ++i)
+      texts.emplace_back(generator.text(i).begin(), generator.text(i).end());
+    return texts;
+  };
+  CHECK(texts_on(4) == texts_on(1));
 }
 
 TEST_CASE("drafts that are all right or all wrong are accepted or not, on whatever branch they are") {
