@@ -111,6 +111,11 @@ __device__ __forceinline__ void cluster_barrier() {
   asm volatile("barrier.cluster.arrive.aligned;\nbarrier.cluster.wait.aligned;" ::: "memory");
 }
 
+/// Nobody goes on before all have come here. Waits for no store, so that it shows none to others.
+__device__ __forceinline__ void leave_together() {
+  asm volatile("barrier.cluster.arrive.relaxed.aligned;\nbarrier.cluster.wait.aligned;" ::: "memory");
+}
+
 /// Stores to the same place of another block of the cluster, or of this one, and counts four bytes at its
 /// barrier. Asynchronously.
 __device__ __forceinline__ void store_async(std::uint32_t to, int value, std::uint32_t barrier, int rank) {

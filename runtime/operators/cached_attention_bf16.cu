@@ -4,6 +4,7 @@
 #include <numbers>
 
 #include "runtime/cuda/context.h"
+#include "runtime/cuda/hopper.cuh"
 #include "runtime/cuda/overlap.cuh"
 #include "runtime/cuda/warp_product.cuh"
 #include "runtime/operators/cached_attention_bf16.h"
@@ -390,7 +391,6 @@ __global__ void __launch_bounds__(block_threads, resident<Spans>) attend_run(con
         float2 result = {0, 0};
 #pragma unroll
         for (int r = 0; r < parts; ++r) {
-          if (r >= used) continue;
           const Join join(highest, tops[r]);
           highest = join.top;
           all = join(all, totals[r]);
@@ -399,7 +399,7 @@ __global__ void __launch_bounds__(block_threads, resident<Spans>) attend_run(con
         *reinterpret_cast<__nv_bfloat162*>(out_of(at) + element) =
             __floats2bfloat162_rn(result.x / all, result.y / all);
       }
-      cluster.sync();  // they read this block's results
+      leave_together();  // others read this block's part
     }
     begin += length;
   }

@@ -5,6 +5,7 @@
 #include <cooperative_groups.h>
 
 #include "runtime/cuda/device.cuh"
+#include "runtime/cuda/hopper.cuh"
 #include "runtime/operators/few_rows_linear.h"
 #include "runtime/operators/swiglu.cuh"
 
@@ -109,13 +110,10 @@ __device__ __forceinline__ float scale_of(const Arguments& p, float* partial, in
 template <class T, Result result, bool normed>
 __device__ __forceinline__ void finish(const Arguments& p, float* partial, int rank, int tile,
                                        int first_row) {
-  const auto wait_for_partners = [] {
-    if constexpr (T::spread > 1)
-      cooperative_groups::this_cluster().sync();
-    else
-      __syncthreads();
-  };
-  wait_for_partners();
+  if constexpr (T::spread > 1)
+    cooperative_groups::this_cluster().sync();
+  else
+    __syncthreads();
   // What passes between multiprocessors passes slowly: a row's scale once, sums four at a time.
   __shared__ float scales[T::spread > 1 ? T::rows : 1];
   if constexpr (normed && T::spread > 1) {
@@ -159,7 +157,7 @@ __device__ __forceinline__ void finish(const Arguments& p, float* partial, int r
       }
     }
   }
-  if constexpr (T::spread > 1) wait_for_partners();  // they read this block's sums
+  if constexpr (T::spread > 1) leave_together();  // others read this block's sums
 }
 
 }  // namespace foretoken::cuda::few_rows
