@@ -44,12 +44,30 @@ __device__ __forceinline__ void wait_for_copies() {
   asm volatile("cp.async.wait_group %0;" ::"n"(pending) : "memory");
 }
 
+/// Shows the tensor cores what this thread stored; a barrier must follow before products of others read it.
+__device__ __forceinline__ void show_to_tensor_cores() {
+  asm volatile("fence.proxy.async.shared::cta;" ::: "memory");
+}
+
 /// Waits until this thread's copies have landed and shows them, and what it stored, to the tensor cores,
 /// which read shared memory through another proxy. A block barrier must follow before anyone reads the copies
 /// of others.
 __device__ __forceinline__ void finish_copies() {
   asm volatile("cp.async.wait_all;" ::: "memory");
-  asm volatile("fence.proxy.async.shared::cta;" ::: "memory");
+  show_to_tensor_cores();
+}
+
+__device__ __forceinline__ uint4 load_shared_16(std::uint32_t from) {
+  uint4 x;
+  asm volatile("ld.shared.v4.u32 {%0, %1, %2, %3}, [%4];"
+               : "=r"(x.x), "=r"(x.y), "=r"(x.z), "=r"(x.w)
+               : "r"(from)
+               : "memory");
+  return x;
+}
+
+__device__ __forceinline__ void store_shared_4(std::uint32_t to, std::uint32_t x) {
+  asm volatile("st.shared.u32 [%0], %1;" ::"r"(to), "r"(x) : "memory");
 }
 
 /// Writes four matrices [8 × 8] of bf16, each spread over a warp as products leave it; lane 8i + r gives the
@@ -104,6 +122,11 @@ __device__ __forceinline__ void barrier_wait(std::uint32_t barrier, std::uint32_
       "@!done bra again;\n}\n" ::"r"(barrier),
       "r"(parity)
       : "memory");
+}
+
+/// Some warps of a block wait for each other at a barrier of their number, of which 0 is __syncthreads'.
+__device__ __forceinline__ void named_barrier(int number, int threads) {
+  asm volatile("bar.sync %0, %1;" ::"r"(number), "r"(threads) : "memory");
 }
 
 /// All threads of the cluster wait for each other.
@@ -169,6 +192,15 @@ __device__ __forceinline__ void pin(std::uint32_t (&registers)[count]) {
 /// Before the first wgmma after ordinary code wrote its registers.
 __device__ __forceinline__ void wgmma_begin() {
   asm volatile("wgmma.fence.sync.aligned;" ::: "memory");
+}
+
+/// Describes an operand in shared memory whose matrices of 8 rows by 16 bytes lie whole, those that follow in
+/// depth `depth_bytes` apart and those that follow in rows `row_bytes` (PTX ISA, "Matrix Descriptor Format",
+/// no swizzle). Of an address it takes the 18 bits within the block's shared memory: above them stands the
+/// block's rank in its cluster.
+__device__ __forceinline__ std::uint64_t matrix_descriptor(std::uint32_t address, int depth_bytes,
+                                                           int row_bytes) {
+  return std::uint64_t(row_bytes / 16) << 32 | (address % (1U << 18) / 16 + (depth_bytes / 16 << 16));
 }
 
 /// Closes a group of the products issued so far.

@@ -3,6 +3,7 @@
 // caller wants.
 
 #include <cooperative_groups.h>
+#include <type_traits>
 
 #include "runtime/cuda/device.cuh"
 #include "runtime/cuda/hopper.cuh"
@@ -158,6 +159,17 @@ __device__ __forceinline__ void finish(const Arguments& p, float* partial, int r
     }
   }
   if constexpr (T::spread > 1) leave_together();  // others read this block's sums
+}
+
+/// Calls f with what a problem's results become and whether its rows are normed, as constants.
+template <class F>
+void dispatch(const Problem& p, bool wide, F f) {
+  using std::integral_constant, std::true_type, std::false_type;
+  if (p.heads) return f(integral_constant<Result, Result::heads>{}, true_type{});
+  if (p.gated && p.norm) return f(integral_constant<Result, Result::gated>{}, true_type{});
+  if (p.gated) return f(integral_constant<Result, Result::gated>{}, false_type{});
+  if (wide) return f(integral_constant<Result, Result::f32>{}, false_type{});
+  return f(integral_constant<Result, Result::bf16>{}, false_type{});
 }
 
 }  // namespace foretoken::cuda::few_rows

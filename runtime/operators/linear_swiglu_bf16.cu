@@ -150,12 +150,7 @@ struct Piece {
 };
 
 __device__ __forceinline__ Piece load_shared(std::uint32_t from) {
-  std::uint32_t a, b, c, d;
-  asm volatile("ld.shared.v4.u32 {%0, %1, %2, %3}, [%4];"
-               : "=r"(a), "=r"(b), "=r"(c), "=r"(d)
-               : "r"(from)
-               : "memory");
-  const uint4 bits = make_uint4(a, b, c, d);
+  const uint4 bits = load_shared_16(from);
   return reinterpret_cast<const Piece&>(bits);
 }
 
