@@ -2,10 +2,10 @@
 
 #include <algorithm>
 #include <atomic>
+#include <deque>
 #include <exception>
 #include <mutex>
 #include <thread>
-#include <vector>
 
 #include "runtime/error.h"
 
@@ -41,21 +41,25 @@ void wait_for_change(const std::atomic<T>& value, T old) {
 }  // namespace
 
 struct ThreadPool::State {
-  // Written by the caller before it raises the generation, read by the workers after.
+  /// A thread has orders of its own, so that those without work sleep on.
+  struct alignas(64) Worker {
+    std::atomic<std::uint32_t> orders = 0;
+    std::thread thread;
+  };
+
+  // Written by the caller before it gives orders, read by the workers after.
   const std::function<void(std::int64_t, std::int64_t)>* body = nullptr;
   std::int64_t count = 0;
   std::int64_t chunk = 0;
   bool stopping = false;
-  std::atomic<std::uint64_t> generation = 0;
   std::atomic<int> running = 0;
   std::mutex failure_mutex;
   std::exception_ptr failure;
-  std::vector<std::thread> workers;
+  std::deque<Worker> workers;
 
   void run_range(std::int64_t index) {
     const std::int64_t begin = index * chunk;
     const std::int64_t end = std::min(count, begin + chunk);
-    if (begin >= end) return;
     try {
       (*body)(begin, end);
     } catch (...) {
@@ -64,14 +68,14 @@ struct ThreadPool::State {
     }
   }
 
-  void raise_generation() {
-    generation.fetch_add(1, std::memory_order_release);
-    generation.notify_all();
+  static void give_order(Worker& worker) {
+    worker.orders.fetch_add(1, std::memory_order_release);
+    worker.orders.notify_one();
   }
 
-  void work(std::int64_t index) {
-    for (std::uint64_t seen = 0;; ++seen) {
-      wait_for_change(generation, seen);
+  void work(const Worker& self, std::int64_t index) {
+    for (std::uint32_t seen = 0;; ++seen) {
+      wait_for_change(self.orders, seen);
       if (stopping) return;
       run_range(index);
       if (running.fetch_sub(1, std::memory_order_acq_rel) == 1) running.notify_one();
@@ -81,14 +85,16 @@ struct ThreadPool::State {
 
 ThreadPool::ThreadPool(int threads) : state_(std::make_unique<State>()) {
   if (threads < 1) throw UsageError("threads: {} asked for, at least 1 is needed", threads);
-  for (int i = 1; i < threads; ++i)
-    state_->workers.emplace_back([state = state_.get(), i] { state->work(i); });
+  for (int i = 1; i < threads; ++i) {
+    State::Worker& worker = state_->workers.emplace_back();
+    worker.thread = std::thread([state = state_.get(), &worker, i] { state->work(worker, i); });
+  }
 }
 
 ThreadPool::~ThreadPool() {
   state_->stopping = true;
-  state_->raise_generation();
-  for (std::thread& worker : state_->workers) worker.join();
+  for (State::Worker& worker : state_->workers) State::give_order(worker);
+  for (State::Worker& worker : state_->workers) worker.thread.join();
 }
 
 int ThreadPool::threads() const {
@@ -104,8 +110,9 @@ void ThreadPool::parallel_for(std::int64_t count, std::int64_t grain,
   state_->count = count;
   state_->chunk = chunk;
   state_->failure = nullptr;
-  state_->running.store(static_cast<int>(state_->workers.size()), std::memory_order_relaxed);
-  state_->raise_generation();
+  const auto others = static_cast<std::size_t>((count - 1) / chunk);  // ranges but the caller's
+  state_->running.store(static_cast<int>(others), std::memory_order_relaxed);
+  for (std::size_t i = 0; i < others; ++i) State::give_order(state_->workers[i]);
   state_->run_range(0);
   for (int left; (left = state_->running.load(std::memory_order_acquire)) != 0;)
     wait_for_change(state_->running, left);

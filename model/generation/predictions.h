@@ -27,7 +27,7 @@ class Predictions {
         first_(decoder.choose(level, places, vocabulary, candidates_)) {}
   /// So many texts at least are worth a thread of their own to choose tokens for.
   std::int64_t texts_of_a_thread() const {
-    constexpr std::int64_t logits = 4096, all = 1 << 30;
+    constexpr std::int64_t logits = 32768, all = 1 << 30;  // as long as it takes a thread to wake
     return width_ == 0 ? all : 1 + logits / static_cast<std::int64_t>(width_);
   }
   /// The decoder's tokens have come.

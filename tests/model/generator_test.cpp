@@ -107,7 +107,7 @@ TEST_CASE("texts that choose their tokens side by side write what they write one
   const TreeShape drafts = GENERATE(TreeShape{}, chain(2), TreeShape{2, 2});
   CAPTURE(drafts);
   ModelConfig model = tiny_model();
-  model.vocab_size = 5000;  // logits enough for a thread to each text
+  model.vocab_size = 33000;  // logits enough for a thread to each text
   const auto texts_on = [&](int threads) {
     TestStream stream{threads};
     Decoder decoder(stream, {.model = model,
