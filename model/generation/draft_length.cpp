@@ -12,6 +12,7 @@ constexpr double old_drafts = 3;      // that weigh as much as what was known of
 constexpr double newness = 0.25;      // weight of one more time
 constexpr double good_newness = 0.5;  // of a shorter one than was known: delays are not the depth's
 constexpr int first_times = 3;        // of which the shortest counts: kernels are still prepared
+constexpr int enough_times = 2;       // for a cost to be known
 constexpr double outlier = 1.5;       // times the known cost: what a round takes beyond is not the depth's
 constexpr int probe_rounds = 3;       // one for all that changes, two for the time
 constexpr int promising_rounds = 8;   // where drafts are accepted: enough to tell
@@ -58,14 +59,20 @@ void DraftLength::learn(std::size_t depth, std::size_t accepted) {
 
 /// The first round of a depth also catches up with what the drafter has not seen, or prepares kernels.
 void DraftLength::end_round() {
-  if (timed_ && repeated_ > 0) take_time(clock_() - begin_);
+  ++rounds_;
+  const double seconds = clock_() - begin_;
+  Cost& cost = costs_[static_cast<std::size_t>(depth_)];
+  if (cost.first < 0)
+    cost.first = seconds;
+  else if (timed_ && repeated_ > 0)
+    take_time(seconds);
 }
 
 void DraftLength::take_time(double seconds) {
   Cost& cost = costs_[static_cast<std::size_t>(depth_)];
   if (cost.times < first_times) {
     cost.seconds = cost.times == 0 ? seconds : std::min(cost.seconds, seconds);
-    ++cost.times;
+    if (++cost.times == enough_times) preparation_ = std::max(cost.first - cost.seconds, 0.0);
   } else if (rescale_) {
     const double ratio = seconds / cost.seconds;
     for (Cost& each : costs_) each.seconds *= ratio;
@@ -77,7 +84,15 @@ void DraftLength::take_time(double seconds) {
 }
 
 bool DraftLength::known(int depth) const {
-  return costs_[static_cast<std::size_t>(depth)].times >= 2;
+  return costs_[static_cast<std::size_t>(depth)].times >= enough_times;
+}
+
+bool DraftLength::begun(int depth) const {
+  return costs_[static_cast<std::size_t>(depth)].first >= 0;
+}
+
+double DraftLength::rate(int depth) const {
+  return tokens(depth) / seconds(depth);
 }
 
 /// Measured, or on the line through the two nearest measured depths below, or between its neighbours.
@@ -112,14 +127,13 @@ double DraftLength::tokens(int depth) const {
 int DraftLength::best() const {
   int deepest = longest_;
   while (!known(deepest)) --deepest;
-  int best = 0;
-  double most = 0;
-  for (int depth = 0; depth <= std::min(deepest + 1, longest_); ++depth)
-    if (const double rate = tokens(depth) / seconds(depth); rate > most) {
-      most = rate;
-      best = depth;
-    }
-  return best;
+  int best = 0, best_begun = 0;
+  for (int depth = 1; depth <= std::min(deepest + 1, longest_); ++depth) {
+    if (rate(depth) > rate(best)) best = depth;
+    if (begun(depth) && rate(depth) > rate(best_begun)) best_begun = depth;
+  }
+  const double lost = (rate(best) / rate(best_begun) - 1) * rounds_ * seconds(best_begun);
+  return lost > preparation_ ? best : best_begun;
 }
 
 /// Costs of the trained depth and of none first, then what is best; at least two rounds of a depth, for its
@@ -166,7 +180,8 @@ int DraftLength::next_probe(int usual) {
 /// As many as make what the probe loses a small share of their time, if no deeper draft is accepted.
 int DraftLength::rounds_before_probe(int usual, int depth) const {
   const double loss = seconds(depth) / seconds(usual) - tokens(std::min(depth, usual)) / tokens(usual);
-  return static_cast<int>(std::clamp<double>(probe_rounds * loss / probe_share, interval_, longest_interval));
+  const double lost = probe_rounds * loss + (begun(depth) ? 0 : preparation_ / seconds(usual));
+  return static_cast<int>(std::clamp<double>(lost / probe_share, interval_, longest_interval));
 }
 
 }  // namespace foretoken

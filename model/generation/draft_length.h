@@ -7,9 +7,10 @@
 //
 // (with one a for all depths (1 − aᵏ⁺¹) / (1 − a), as in Leviathan et al., arXiv 2211.17192); k = 0 is plain
 // generation. Trained depths come first, and plain rounds, both for their times. Other depths are probed for
-// a few rounds now and then, the more seldom the more that loses where their drafts are not accepted. The
-// choice rests on earlier rounds and on time alone, so that sampling stays lossless; but where tokens are
-// sampled the same seed may give another text.
+// a few rounds now and then, the more seldom the more that loses where their drafts are not accepted. On a
+// GPU the first round of a depth is dear, for kernels are loaded and graphs recorded: what promises more is
+// begun once the rounds without it have lost as much. The choice rests on earlier rounds and on time alone,
+// so that sampling stays lossless; but where tokens are sampled the same seed may give another text.
 
 #include <cstddef>
 #include <functional>
@@ -34,7 +35,8 @@ class DraftLength {
  private:
   struct Cost {
     double seconds = 0;
-    int times = 0;  // that were taken, up to a few
+    int times = 0;      // that were taken, up to a few
+    double first = -1;  // seconds of its first round; negative: none has been
   };
   struct Acceptance {
     double accepted = 0, seen = 0;
@@ -45,14 +47,18 @@ class DraftLength {
   int next_probe(int usual);
   int rounds_before_probe(int usual, int depth) const;
   bool known(int depth) const;
+  bool begun(int depth) const;
   double seconds(int depth) const;
   double tokens(int depth) const;
+  double rate(int depth) const;
   void take_time(double seconds);
 
   int longest_, trained_;
   Clock clock_;
   std::vector<Cost> costs_;             // by depth
   std::vector<Acceptance> acceptance_;  // by depth; 0 is not used
+  double preparation_ = 0;              // seconds more that the first round of a depth took
+  int rounds_ = 0;
   int depth_ = -1;
   int repeated_ = 0;  // rounds before this one with this depth
   int usual_ = -1;    // what was best before the last probe

@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <cmath>
 #include <map>
+#include <set>
 
 #include "runtime/random.h"
 #include "tests/support/catch.h"
@@ -16,11 +17,12 @@ namespace {
 /// A model and what drafts for it, as a clock sees them.
 struct World {
   double acceptance = 0.8;
-  double plain = 1;    // seconds of a round without drafts
-  double fixed = 0.2;  // what drafting adds at all
-  double each = 0.1;   // and for each draft
-  double noise = 0;    // up to so much longer, by chance
-  double load = 1;     // of the machine
+  double plain = 1;        // seconds of a round without drafts
+  double fixed = 0.2;      // what drafting adds at all
+  double each = 0.1;       // and for each draft
+  double noise = 0;        // up to so much longer, by chance
+  double load = 1;         // of the machine
+  double preparation = 0;  // what the first round of a depth takes longer
 
   double seconds(int depth) const { return load * (plain + (depth > 0 ? fixed : 0) + each * depth); }
   double tokens(int depth) const {
@@ -59,6 +61,7 @@ class Simulation {
       const int depth = length_.begin_round(texts_);
       CHECK((depth >= 0 && depth <= longest_));
       now_ += world.seconds(depth) * (1 + world.noise * uniform());
+      if (begun_.insert(depth).second) now_ += world.preparation;
       for (std::size_t text = 0; text < texts_; ++text) {
         std::size_t accepted = 0;
         while (static_cast<int>(accepted) < depth && uniform() < world.acceptance) ++accepted;
@@ -79,6 +82,7 @@ class Simulation {
   std::size_t texts_;
   int longest_;
   double now_ = 0;
+  std::set<int> begun_;
   CounterRng rng_{1, "simulation"};
   std::uint64_t next_ = 0;
   DraftLength length_;
@@ -131,6 +135,25 @@ TEST_CASE("a short text begins with the trained depth and loses little to findin
   }
   const Simulation::Result result = simulation.run(150);
   CHECK(result.tokens / result.seconds > 0.95 * simulation.world.rate(simulation.world.best(8)));
+}
+
+TEST_CASE("depths whose first round is dear are begun once that pays") {
+  Simulation simulation(8, GENERATE(1, 4), 3);
+  simulation.world = {.fixed = 0.1, .each = 0.05, .noise = 0.1, .preparation = 30};
+  SECTION("where they promise little") {
+    simulation.world.acceptance = 0.6;
+    const Simulation::Result result = simulation.run(150);
+    CHECK(result.rounds.size() == 2);  // the trained depth and none
+    CHECK(result.rounds.at(3) > 140);
+  }
+  SECTION("where they promise much") {
+    simulation.world.acceptance = 0.97;
+    const Simulation::Result short_text = simulation.run(80);
+    CHECK(short_text.rounds.size() == 2);
+    simulation.run(1500);
+    const World& world = simulation.world;
+    CHECK(world.rate(simulation.run(500).usual()) > 0.97 * world.rate(world.best(8)));
+  }
 }
 
 TEST_CASE("the depth follows a text whose drafts become better or worse") {
