@@ -1,0 +1,92 @@
+// AdamW, and the sums over flat buffers that a step takes.
+
+#include <algorithm>
+#include <cmath>
+#include <limits>
+
+#include "runtime/operators/adamw.h"
+#include "runtime/operators/reductions.h"
+#include "tests/runtime/bench.h"
+#include "tests/support/catch.h"
+
+using namespace foretoken;
+using namespace foretoken::testing;
+
+TEST_CASE("AdamW follows its formula") {
+  Bench bench;
+  const Tensor p = bench.normal("p", {3}), g = bench.normal("g", {3}), m = bench.zeros({3}),
+               v = bench.zeros({3});
+  const Tensor scale = bench.zeros({1});
+  *scale.as<double>() = 0.5;
+  double expected = p.as<double>()[1], em = 0, ev = 0;
+  for (std::int64_t t = 1; t <= 3; ++t) {
+    const double gradient = 0.5 * g.as<double>()[1];
+    em = 0.9 * em + 0.1 * gradient;
+    ev = 0.95 * ev + 0.05 * gradient * gradient;
+    const double corrected = em / (1 - std::pow(0.9, t)) / (std::sqrt(ev / (1 - std::pow(0.95, t))) + 1e-8);
+    expected -= 0.01 * (corrected + 0.1 * expected);
+    adamw(bench.stream, {.values = p,
+                         .gradients = g,
+                         .exp_avg = m,
+                         .exp_avg_sq = v,
+                         .gradient_scale = scale,
+                         .lr = 0.01,
+                         .weight_decay = 0.1,
+                         .step = t});
+    CHECK(p.as<double>()[1] == Approx(expected).epsilon(1e-12));
+  }
+}
+
+TEST_CASE("checksum sees a changed, a moved and a negated element") {
+  Bench bench;
+  const Tensor x = bench.normal("x", {1000});
+  const std::uint64_t before = checksum(bench.stream, x);
+  CHECK(checksum(bench.stream, bench.normal("x", {1000})) == before);
+  std::swap(x.as<double>()[3], x.as<double>()[700]);
+  CHECK(checksum(bench.stream, x) != before);
+  std::swap(x.as<double>()[3], x.as<double>()[700]);
+  x.as<double>()[5] = -x.as<double>()[5];
+  CHECK(checksum(bench.stream, x) != before);
+}
+
+TEST_CASE("sum_of_squares does not depend on the number of threads") {
+  Bench bench;
+  const Tensor x = bench.normal("x", {100003});
+  const Tensor sum = bench.zeros({2});
+  sum_of_squares(TestStream{1}, {x, sum.flat(0, 1)});
+  sum_of_squares(TestStream{3}, {x, sum.flat(1, 1)});
+  CHECK(sum.as<double>()[0] == sum.as<double>()[1]);
+  CHECK(sum.as<double>()[0] == Approx(dot(x, x)));
+}
+
+TEST_CASE("a gradient whose norm is not finite changes nothing") {
+  Bench bench;
+  const Tensor sum = bench.zeros({1}), scale = bench.zeros({1});
+  const auto scale_for = [&](double squares, double limit) {
+    *sum.as<double>() = squares;
+    clip_scale(bench.stream, {.sum = sum, .limit = limit, .scale = scale});
+    return *scale.as<double>();
+  };
+  CHECK(scale_for(16, 2) == Approx(0.5));
+  CHECK(scale_for(16, 0) == 1);
+  CHECK(scale_for(1, 2) == 1);
+  CHECK(std::isnan(scale_for(std::numeric_limits<double>::infinity(), 0)));
+  const Tensor p = bench.normal("p", {3}), g = bench.normal("g", {3}), m = bench.zeros({3}),
+               v = bench.zeros({3});
+  adamw(bench.stream,
+        {.values = p, .gradients = g, .exp_avg = m, .exp_avg_sq = v, .gradient_scale = scale, .lr = 0.01});
+  CHECK(mismatch(p, bench.normal("p", {3}), 0, 0) == "");
+  CHECK(mismatch(m, bench.zeros({3}), 0, 0) == "");
+}
+
+TEST_CASE("an inner product is the sum of products, and that of a tensor with itself the sum of squares") {
+  Bench bench;
+  const Tensor x = bench.normal("x", {5, 7001}), y = bench.normal("y", {35005}), sums = bench.zeros({3});
+  inner_product(bench.stream, {.x = x, .y = y, .sum = sums.flat(0, 1)});
+  CHECK(sums.as<double>()[0] == Approx(dot(x.view(y.shape), y)).epsilon(1e-12));
+  inner_product(bench.stream, {.x = x, .y = x, .sum = sums.flat(1, 1)});
+  sum_of_squares(bench.stream, {.x = x, .sum = sums.flat(2, 1)});
+  CHECK(sums.as<double>()[1] == sums.as<double>()[2]);
+  CHECK_THROWS_WITH(inner_product(bench.stream, {.x = x, .y = sums, .sum = sums.flat(0, 1)}),
+                    contains("inner_product: x f64 [5, 7001], y f64 [3]"));
+}
