@@ -6,6 +6,7 @@
 #include <cmath>
 
 #include "runtime/operators/cached_attention.h"
+#include "runtime/operators/elementwise.h"
 #include "runtime/operators/linear.h"
 #include "runtime/operators/linear_swiglu.h"
 #include "runtime/operators/normed_products.h"

@@ -8,6 +8,7 @@
 #include "model/generation/generator.h"
 #include "runtime/cuda/context.h"
 #include "runtime/operators/argmax.h"
+#include "runtime/operators/elementwise.h"
 #include "runtime/operators/linear.h"
 #include "runtime/operators/rms_norm.h"
 #include "runtime/profile.h"
