@@ -15,6 +15,8 @@ namespace foretoken {
 
 namespace {
 
+constexpr double lowest = -std::numeric_limits<double>::infinity();
+
 template <class T>
 T largest_of(std::span<const T> values) {
   T largest = -std::numeric_limits<T>::infinity();
@@ -48,32 +50,45 @@ void penalise(std::span<T> logits, std::span<const std::int32_t> text, T penalty
   }
 }
 
-/// Logits become exp((l − largest) / temperature).
-void weigh(std::span<double> logits, double largest, double temperature) {
+/// Logits become exp((l − largest) / temperature), those below `least` 0, mostly by whole blocks.
+void weigh(std::span<double> logits, double largest, double temperature, double least) {
+  constexpr std::size_t block = 128;
+  for (std::size_t begin = 0; begin < logits.size(); begin += block) {
+    const std::span<double> part = logits.subspan(begin, std::min(block, logits.size() - begin));
+    if (least > lowest && largest_of<double>(part) < least) {
+      std::fill(part.begin(), part.end(), 0.0);
+      continue;
+    }
 #pragma omp simd
-  for (std::size_t i = 0; i < logits.size(); ++i) logits[i] = cpu::exp((logits[i] - largest) / temperature);
+    for (std::size_t i = 0; i < part.size(); ++i)
+      part[i] = part[i] >= least ? cpu::exp((part[i] - largest) / temperature) : 0;
+  }
 }
 
-/// The k-th largest weight. Blocks without one above the k-th of those before them are passed over.
-double top_k_border(std::span<const double> p, std::size_t k) {
-  constexpr std::size_t block = 128;
-  std::vector<double> best;  // the k largest so far are among them
-  double border = 0;
-  const auto select = [&] {
-    std::nth_element(best.begin(), best.begin() + static_cast<std::ptrdiff_t>(k - 1), best.end(),
-                     std::greater<>());
-    best.resize(k);
-    border = best.back();
+/// The k-th largest logit. At least k reach the k-th largest of blocks' largest, so that most blocks need not
+/// be looked into.
+double top_k_border(std::span<const double> logits, std::size_t k) {
+  const std::size_t block = std::clamp(logits.size() / (8 * k), std::size_t{8}, std::size_t{64});
+  const auto block_at = [&](std::size_t begin) {
+    return logits.subspan(begin, std::min(block, logits.size() - begin));
   };
-  for (std::size_t begin = 0; begin < p.size(); begin += block) {
-    const std::span<const double> part = p.subspan(begin, std::min(block, p.size() - begin));
-    if (best.size() >= k && largest_of(part) <= border) continue;
-    for (const double x : part)
-      if (best.size() < k || x > border) best.push_back(x);
-    if (best.size() >= 2 * k) select();
+  const auto kth_of = [&](std::vector<double>& values) {
+    const auto kth = values.begin() + static_cast<std::ptrdiff_t>(k - 1);
+    std::nth_element(values.begin(), kth, values.end(), std::greater<>());
+    return *kth;
+  };
+  std::vector<double> largest;  // of each block
+  for (std::size_t begin = 0; begin < logits.size(); begin += block)
+    largest.push_back(largest_of(block_at(begin)));
+  std::vector<double> best = largest;
+  const double reached = best.size() < k ? lowest : kth_of(best);
+  best.clear();
+  for (std::size_t i = 0; i < largest.size(); ++i) {
+    if (largest[i] < reached) continue;
+    for (const double x : block_at(i * block))
+      if (x >= reached) best.push_back(x);
   }
-  select();
-  return border;
+  return kth_of(best);
 }
 
 struct Share {
@@ -204,11 +219,16 @@ void distribution(std::span<const float> logits, std::span<const std::int32_t> t
     std::fill(first + 1, p.end(), 0.0);
     return;
   }
-  weigh(p, largest, options.temperature);
+  // Logits below are not worth weighing.
+  double least_logit = lowest;
+  const auto k = static_cast<std::size_t>(options.top_k);
+  if (k > 0 && k < p.size()) least_logit = top_k_border(p, k);
+  constexpr double rounding = 1e-3;  // more than enough: it is the weight that decides
+  if (options.min_p > 0 && options.top_p == 1)
+    least_logit = std::max(least_logit, largest + options.temperature * (std::log(options.min_p) - rounding));
+  weigh(p, largest, options.temperature, least_logit);
   // The largest weight is 1.
   double least = std::numeric_limits<double>::min();
-  const auto k = static_cast<std::size_t>(options.top_k);
-  if (k > 0 && k < p.size()) least = std::max(least, top_k_border(p, k));
   if (options.top_p < 1) least = keep_top_p(p, least, options.top_p);
   least = std::max(least, options.min_p);
   keep_from(p, least);
