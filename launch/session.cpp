@@ -67,7 +67,6 @@ void validate_layout(const Config& config, const Grid& grid) {
 }
 
 ModelLayout resolve_layout(const Config& config, const Grid& grid, Purpose purpose) {
-  validate_layout(config, grid);
   const LayerCosts costs = layer_costs(config, purpose);
   ModelLayout layout{.grid = grid,
                      .halves_per_stage = halves_of(config.parallel.blocks_per_stage),

@@ -27,7 +27,7 @@ LayerCosts layer_costs(const Config& config, Purpose purpose);
 void validate_layout(const Config& config, const Grid& grid);
 
 /// Which stage holds what: as parallel.blocks_per_stage says, or such that a step of training is as short as
-/// possible, for an evaluation the dearest stage as cheap as possible. A UsageError as validate_layout().
+/// possible, for an evaluation the dearest stage as cheap as possible. validate_layout() has passed.
 ModelLayout resolve_layout(const Config& config, const Grid& grid, Purpose purpose);
 
 /// Microbatches of a step on each data-parallel rank.
