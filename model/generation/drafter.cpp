@@ -12,17 +12,13 @@ namespace {
 /// text.
 void add_drafts(std::span<GeneratedText* const> texts, int depth, int children, bool shared,
                 const Predictions& predictions, ThreadPool& threads, TokenChoosers& choosers) {
-  std::vector<std::size_t> first;  // prediction of each text
-  std::size_t count = 0;
-  for (const GeneratedText* text : texts) {
-    first.push_back(count);
-    count += shared ? 1 : static_cast<std::size_t>(text->drafts.at_depth(depth - 1).count());
-  }
   choosers.for_each(texts, predictions, threads, [&](std::size_t i, TokenChooser& chooser) {
-    const DraftTree::Range last = texts[i]->drafts.at_depth(depth - 1);
+    GeneratedText& text = *texts[i];
+    const std::size_t first = predictions.first_of(text.sequence);
+    const DraftTree::Range last = text.drafts.at_depth(depth - 1);
     for (std::int32_t draft = last.begin; draft < last.end; ++draft)
-      chooser.add_drafts(*texts[i], draft, children,
-                         predictions[first[i] + (shared ? 0 : static_cast<std::size_t>(draft - last.begin))]);
+      chooser.add_drafts(text, draft, children,
+                         predictions[first + (shared ? 0 : static_cast<std::size_t>(draft - last.begin))]);
   });
 }
 

@@ -121,15 +121,9 @@ Predictions Generator::run_trunk() {
 }
 
 void Generator::judge_all(const Predictions& model) {
-  std::vector<std::size_t> first;  // prediction of each text
-  std::size_t rows = 0;
-  for (const GeneratedText* text : active_) {
-    first.push_back(rows);
-    rows += 1 + static_cast<std::size_t>(text->drafts.size());
-  }
   verdicts_.resize(active_.size());
   choosers_.for_each(active_, model, decoder_.threads(), [&](std::size_t i, TokenChooser& chooser) {
-    verdicts_[i] = judge(*active_[i], {model, first[i]}, chooser);
+    verdicts_[i] = judge(*active_[i], {model, active_[i]->sequence}, chooser);
   });
 }
 
