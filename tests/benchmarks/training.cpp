@@ -1,5 +1,5 @@
 // Training throughput of one rank on random tokens, and each operator's share of the time. The defaults are
-// the quickstart's model; reference.sh gives the work of the GPU figures. The peers are beside this; the
+// the quickstart's model; compare_gpu.sh gives the work of the GPU figures. The peer is beside this; the
 // scripts run both in turn.
 
 #include <algorithm>
