@@ -6,7 +6,6 @@
 #include "launch/options.h"
 #include "launch/session.h"
 #include "model/objective.h"
-#include "parallel/partition.h"
 #include "parallel/schedules.h"
 #include "runtime/backend.h"
 #include "runtime/error.h"

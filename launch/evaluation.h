@@ -5,6 +5,7 @@
 #include "io/batch.h"
 #include "io/metrics.h"
 #include "launch/session.h"
+#include "parallel/executor.h"
 
 namespace foretoken {
 

@@ -10,7 +10,7 @@
 #include <fmt/format.h>
 #include <fmt/ranges.h>
 
-#include "launch/config_loader.h"
+#include "io/tokenizer.h"
 #include "launch/console.h"
 #include "launch/ranks.h"
 #include "launch/resume.h"

@@ -7,7 +7,6 @@
 
 #include "io/checkpoint_reader.h"
 #include "io/checkpoint_shard.h"
-#include "io/tokenizer.h"
 #include "launch/console.h"
 #include "launch/session.h"
 #include "parallel/optimizer.h"

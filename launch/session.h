@@ -8,7 +8,6 @@
 #include "launch/config.h"
 #include "model/objective.h"
 #include "model/rank_model.h"
-#include "parallel/executor.h"
 #include "parallel/groups.h"
 #include "parallel/partition.h"
 #include "parallel/program.h"

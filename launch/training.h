@@ -15,6 +15,7 @@
 #include "launch/session.h"
 #include "launch/train.h"
 #include "model/depth_sampler.h"
+#include "parallel/executor.h"
 #include "parallel/gradient_reducer.h"
 #include "parallel/learning_rate.h"
 #include "parallel/optimizer.h"

@@ -8,7 +8,6 @@
 #include <sys/mman.h>
 #endif
 
-#include "runtime/backend.h"
 #include "runtime/error.h"
 #if FORETOKEN_WITH_CUDA
 #include "runtime/cuda/memory.h"

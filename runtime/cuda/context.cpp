@@ -2,7 +2,6 @@
 
 #include <cstdlib>
 
-#include "runtime/backend.h"
 #include "runtime/cuda/matmul.h"
 #include "runtime/cuda/memory.h"
 #if FORETOKEN_WITH_CUDNN

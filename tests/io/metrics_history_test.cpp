@@ -7,7 +7,6 @@
 
 #include "io/csv.h"
 #include "io/metrics.h"
-#include "runtime/error.h"
 #include "tests/support/catch.h"
 #include "tests/support/temporary_folder.h"
 

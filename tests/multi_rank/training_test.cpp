@@ -7,6 +7,7 @@
 
 #include "launch/config_validator.h"
 #include "launch/session.h"
+#include "parallel/executor.h"
 #include "parallel/shared_weights.h"
 #include "runtime/operators/elementwise.h"
 #include "tests/support/multi_rank.h"
