@@ -64,7 +64,7 @@ struct ParallelConfig {
   bool sharded_optimizer = false;
   std::int64_t bucket_mib = 25;
   std::vector<double> blocks_per_stage;  // multiples of ½; empty: dealt by cost
-  int threads = 0;                       // 0: cores / ranks of this machine
+  int threads = 0;                       // 0: MpiWorld::cores()
   int timeout_seconds = 300;
   std::int64_t check_replicas_every = 100;
 };

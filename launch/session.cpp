@@ -1,7 +1,6 @@
 #include "launch/session.h"
 
 #include <algorithm>
-#include <thread>
 
 #include "launch/config_loader.h"
 #include "model/layer_costs.h"
@@ -82,13 +81,9 @@ std::int64_t microbatches_of(const Config& config, const Grid& grid) {
   return config.train.global_batch / (config.train.microbatch * grid.dp);
 }
 
-int resolve_threads(const Config& config, int local_ranks) {
-  if (config.parallel.threads > 0) return config.parallel.threads;
-  return std::max(1, static_cast<int>(std::thread::hardware_concurrency()) / std::max(1, local_ranks));
-}
-
 Device::Options resolve_device(const Config& config, MpiCommunicator& world) {
-  Device::Options options{.threads = resolve_threads(config, world.world().local_ranks()),
+  const auto threads = static_cast<int>(config.parallel.threads);
+  Device::Options options{.threads = threads > 0 ? threads : world.world().cores(),
                           .deterministic = config.train.deterministic};
   const int own = Device::gpus();
   std::int32_t fewest = own;

@@ -38,11 +38,9 @@ struct ReadyProgram {
   ProgramFootprint footprint;
 };
 
-/// Threads of a rank: parallel.threads, or this machine's cores over the ranks on it.
-int resolve_threads(const Config& config, int local_ranks);
-
-/// What the rank computes on: run.device, GPUs dealt to the ranks of a machine in turn. Collective: all ranks
-/// choose one kind. A UsageError where a GPU is asked for and a rank sees none.
+/// What the rank computes on: parallel.threads, or one for each of MpiWorld::cores(); run.device, GPUs dealt
+/// to the ranks of a machine in turn. Collective: all ranks choose one kind. A UsageError where a GPU is
+/// asked for and a rank sees none.
 Device::Options resolve_device(const Config& config, MpiCommunicator& world);
 
 /// What layers compute in: train.precision, on that kind of device.

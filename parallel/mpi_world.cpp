@@ -1,18 +1,37 @@
 #include "parallel/mpi_world.h"
 
+#include <algorithm>
 #include <cstdio>
 #include <cstdlib>
 #include <exception>
 #include <iostream>
+#include <thread>
 
 #include <mpi.h>
 
 #include "runtime/error.h"
 #ifdef __linux__
+#include <sched.h>
 #include <sys/prctl.h>
 #endif
 
 namespace foretoken {
+
+namespace {
+
+int cores_of_rank(MPI_Comm local, int local_ranks) {
+#ifdef __linux__
+  cpu_set_t own, all;
+  CPU_ZERO(&own);
+  // Fails where there are more cores than the set has room for, on all ranks of the machine.
+  if (sched_getaffinity(0, sizeof own, &own) == 0 &&
+      MPI_Allreduce(&own, &all, static_cast<int>(sizeof own), MPI_BYTE, MPI_BOR, local) == MPI_SUCCESS)
+    return std::max(1, std::min(CPU_COUNT(&own), CPU_COUNT(&all) / local_ranks));
+#endif
+  return std::max(1, static_cast<int>(std::thread::hardware_concurrency()) / local_ranks);
+}
+
+}  // namespace
 
 MpiWorld::MpiWorld(const MpiLimits& limits) : limits_(limits) {
   int started = 0;
@@ -31,6 +50,7 @@ MpiWorld::MpiWorld(const MpiLimits& limits) : limits_(limits) {
   MPI_Comm_split_type(MPI_COMM_WORLD, MPI_COMM_TYPE_SHARED, rank_, MPI_INFO_NULL, &local);
   MPI_Comm_size(local, &local_ranks_);
   MPI_Comm_rank(local, &local_rank_);
+  cores_ = cores_of_rank(local, local_ranks_);
   MPI_Comm_free(&local);
 #ifdef __linux__
   prctl(PR_SET_TIMERSLACK, 1000UL);  // ns; the default of 50 µs would be most of a polling pause

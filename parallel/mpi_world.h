@@ -45,6 +45,9 @@ class MpiWorld {
   int local_ranks() const { return local_ranks_; }
   /// This rank among them.
   int local_rank() const { return local_rank_; }
+  /// Cores for this rank's threads: those that it may use, and no more than its share of those that the ranks
+  /// of its machine may use together. A launcher may have bound it to some, or a scheduler the job.
+  int cores() const { return cores_; }
 
   MpiLimits& limits() { return limits_; }
   FlightRecorder& recorder() { return recorder_; }
@@ -65,6 +68,7 @@ class MpiWorld {
   int size_ = 1;
   int local_ranks_ = 1;
   int local_rank_ = 0;
+  int cores_ = 1;
   MpiLimits limits_;
   FlightRecorder recorder_;
   std::vector<Background*> background_;

@@ -1,0 +1,26 @@
+// How many threads a rank takes.
+
+#include <sched.h>
+
+#include <fmt/format.h>
+
+#include "tests/support/catch.h"
+#include "tests/system/program.h"
+
+using namespace foretoken::testing;
+
+TEST_CASE("a rank takes no more threads than it may use cores") {
+  const foretoken::TemporaryFolder folder;
+  cpu_set_t cores;
+  REQUIRE(sched_getaffinity(0, sizeof cores, &cores) == 0);
+  int core = 0;
+  while (!CPU_ISSET(core, &cores)) ++core;
+  const std::string arguments = " " + small_training(folder) +
+                                " --set parallel.threads=0 --set train.steps=2 --run-directory " +
+                                (folder / "run").string();
+  const Outcome bound = run(fmt::format("taskset -c {} {}{}1", core, program(), arguments)),
+                free = run(program() + arguments + "2");
+  INFO(bound.output << free.output);
+  CHECK_THAT(bound.output, contains(", 1 thread a rank"));
+  CHECK_THAT(free.output, contains(fmt::format(", {} thread", CPU_COUNT(&cores))));
+}
