@@ -82,7 +82,7 @@ std::int64_t microbatches_of(const Config& config, const Grid& grid) {
 }
 
 Device::Options resolve_device(const Config& config, MpiCommunicator& world) {
-  const auto threads = static_cast<int>(config.parallel.threads);
+  const int threads = config.parallel.threads;
   Device::Options options{.threads = threads > 0 ? threads : world.world().cores(),
                           .deterministic = config.train.deterministic};
   const int own = Device::gpus();

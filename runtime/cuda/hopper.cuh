@@ -194,13 +194,18 @@ __device__ __forceinline__ void wgmma_begin() {
   asm volatile("wgmma.fence.sync.aligned;" ::: "memory");
 }
 
-/// Describes an operand in shared memory whose matrices of 8 rows by 16 bytes lie whole, those that follow in
-/// depth `depth_bytes` apart and those that follow in rows `row_bytes` (PTX ISA, "Matrix Descriptor Format",
-/// no swizzle). Of an address it takes the 18 bits within the block's shared memory: above them stands the
+/// How an operand's 16-byte pieces lie in shared memory: as matrices of 8 rows by 16 bytes, each whole; or in
+/// rows of 128 or 64 bytes, piece i of row r where piece i ^ r % 8 or i ^ r / 2 % 4 would be.
+enum class Swizzle : std::uint32_t { none, rows_128, rows_64 };
+
+/// Describes an operand (PTX ISA, "Matrix Descriptor Format"). Bytes from 8 rows to the next are `stride`;
+/// `leading` are those from a matrix to the next in depth or, with rows, from a panel to the next where there
+/// are several. Of an address it takes the 18 bits within the block's shared memory: above them stands the
 /// block's rank in its cluster.
-__device__ __forceinline__ std::uint64_t matrix_descriptor(std::uint32_t address, int depth_bytes,
-                                                           int row_bytes) {
-  return std::uint64_t(row_bytes / 16) << 32 | (address % (1U << 18) / 16 + (depth_bytes / 16 << 16));
+template <Swizzle swizzle, int stride>
+__device__ __forceinline__ std::uint64_t matrix_descriptor(std::uint32_t address, int leading = 16) {
+  constexpr std::uint32_t high = stride / 16 | static_cast<std::uint32_t>(swizzle) << 30;
+  return std::uint64_t(high) << 32 | (address % (1U << 18) / 16 + (leading / 16 << 16));
 }
 
 /// Closes a group of the products issued so far.

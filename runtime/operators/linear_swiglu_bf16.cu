@@ -137,13 +137,6 @@ class Dealer {
   Ring<T::tiles> ring_;
 };
 
-/// PTX ISA, "Matrix Descriptor Format", 128-byte swizzle. Of an address it takes the 18 bits within the
-/// block's shared memory: above them stands the block's rank in its cluster.
-__device__ __forceinline__ std::uint64_t descriptor(std::uint32_t address, int leading) {
-  constexpr std::uint32_t high = band_bytes / 16 | 1U << 30;
-  return std::uint64_t(high) << 32 | (address % (1U << 18) / 16 + (leading / 16 << 16));
-}
-
 /// Eight elements of bf16.
 struct Piece {
   __nv_bfloat162 at[4];
@@ -207,6 +200,7 @@ __device__ __forceinline__ void multiply(std::uint32_t shared, int half, const O
   const std::uint32_t to = shared + T::results + half * T::half_bytes + row * T::columns * 2;
   const int permutation = (lane / 16 ^ row % 8) * 16;
 
+  const auto describe = matrix_descriptor<Swizzle::rows_128, band_bytes>;
   float d[T::columns / 2];
   Ring<T::stages> ring;
   std::uint32_t taken_parity = 1;
@@ -219,9 +213,9 @@ __device__ __forceinline__ void multiply(std::uint32_t shared, int half, const O
       wgmma_begin();
 #pragma unroll
       for (int step = 0; step < tile_depth / 16; ++step)
-        wgmma<b_rows>(d, descriptor(a + step * 32, 16),
-                      b_rows ? descriptor(b + step * 16 * row_bytes, tile_depth * row_bytes)
-                             : descriptor(b + step * 32, 16),
+        wgmma<b_rows>(d, describe(a + step * 32, 16),
+                      b_rows ? describe(b + step * 16 * row_bytes, tile_depth * row_bytes)
+                             : describe(b + step * 32, 16),
                       k > 0 || step > 0);
       wgmma_commit();
       wgmma_wait<0>();
