@@ -6,6 +6,7 @@
 #include "runtime/cuda/context.h"
 #include "runtime/cuda/hopper.cuh"
 #include "runtime/cuda/overlap.cuh"
+#include "runtime/cuda/shared_memory.h"
 #include "runtime/cuda/warp_product.cuh"
 #include "runtime/operators/cached_attention_bf16.h"
 
@@ -407,14 +408,8 @@ __global__ void __launch_bounds__(block_threads, resident<Spans>) attend_run(con
 
 template <int Spans, bool Alone, bool Branches>
 void launch(cudaStream_t stream, const Problem& p) {
-  const auto kernel = attend_run<Spans, Alone, Branches>;
-  static const bool allowed = [kernel] {
-    check(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize,
-                               static_cast<int>(Layout::bytes(64 * Spans))),
-          "cached_attention: shared memory");
-    return true;
-  }();
-  static_cast<void>(allowed);
+  constexpr auto kernel = attend_run<Spans, Alone, Branches>;
+  allow_shared_memory<kernel>(static_cast<int>(Layout::bytes(64 * Spans)), "cached_attention");
   constexpr unsigned cluster = Alone ? 1 : parts;
   const dim3 grid(blocks_for(p.rows, p.window) * cluster, static_cast<unsigned>(p.heads / p.together));
   launch_overlapped(

@@ -1,5 +1,6 @@
 #include "runtime/cuda/context.h"
 #include "runtime/cuda/overlap.cuh"
+#include "runtime/cuda/shared_memory.h"
 #include "runtime/operators/few_rows_by_warpgroups.h"
 #include "runtime/operators/few_rows_operands.cuh"
 #include "runtime/operators/few_rows_results.cuh"
@@ -177,13 +178,8 @@ __global__ void __launch_bounds__(block_threads, 2) multiply_many_rows(const Arg
 template <int rows, Result result, bool normed>
 void launch(cudaStream_t stream, const Problem& p) {
   using T = Tiling<rows>;
-  const auto kernel = multiply_many_rows<T, result, normed>;
-  static const bool allowed = [kernel] {
-    check(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, T::bytes),
-          "linear: shared memory");
-    return true;
-  }();
-  static_cast<void>(allowed);
+  constexpr auto kernel = multiply_many_rows<T, result, normed>;
+  allow_shared_memory<kernel>(T::bytes, "linear");
   launch_overlapped(
       stream, kernel,
       {.grid = dim3(blocks_for(p.outputs, T::outputs) * blocks_for(p.rows, T::rows) * T::spread),

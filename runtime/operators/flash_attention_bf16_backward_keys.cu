@@ -235,7 +235,7 @@ void launch(cudaStream_t stream, const Problem& p, const __nv_bfloat16* dout, co
             const float* lse, const float* delta, __nv_bfloat16* dqkv, float* sums) {
   constexpr int bytes = keys_shared<HS, adds_queries>;
   const Schedule schedule(p, owned_rows, p.kv_heads, adds_queries ? 2 * sizeof(*qkv) : sizeof(*qkv));
-  allow_shared_memory<keys_kernel<HS, adds_queries>>(bytes);
+  allow_shared_memory<keys_kernel<HS, adds_queries>>(bytes, "flash_attention");
   keys_kernel<HS, adds_queries>
       <<<schedule.blocks(), block_threads, bytes, stream>>>(p, schedule, dout, qkv, lse, delta, dqkv, sums);
   check_launch("flash_attention_backward: keys and values");

@@ -184,7 +184,7 @@ void backward_bf16(cudaStream_t stream, const Problem& p, const __nv_bfloat16* d
     if constexpr (QuerySums<HS>::supported)
       if (sums != nullptr) return sum_queries<HS>(stream, p, sums, dqkv);
     const Schedule schedule(p, owned_rows, p.heads, sizeof(*qkv));
-    allow_shared_memory<queries_kernel<HS>>(queries_shared<HS>);
+    allow_shared_memory<queries_kernel<HS>>(queries_shared<HS>, "flash_attention");
     queries_kernel<HS><<<schedule.blocks(), block_threads, queries_shared<HS>, stream>>>(
         p, schedule, dout, qkv, lse, delta, dqkv);
     check_launch("flash_attention_backward: queries");

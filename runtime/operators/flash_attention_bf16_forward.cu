@@ -173,7 +173,7 @@ void forward_bf16(cudaStream_t stream, const Problem& p, const __nv_bfloat16* qk
                   float* lse) {
   with_head_dim(p.dim, [&]<int HS>() {
     const Schedule schedule(p, query_rows, p.heads, sizeof(*qkv));
-    allow_shared_memory<forward_kernel<HS>>(forward_shared<HS>);
+    allow_shared_memory<forward_kernel<HS>>(forward_shared<HS>, "flash_attention");
     forward_kernel<HS>
         <<<schedule.blocks(), block_threads, forward_shared<HS>, stream>>>(p, schedule, qkv, out, lse);
     check_launch("flash_attention_forward");

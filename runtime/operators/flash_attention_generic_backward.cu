@@ -150,13 +150,13 @@ void backward_generic(cudaStream_t stream, const Problem& p, const T* dout, cons
     constexpr int bytes =
         (4 * GenericTile<W>::tile + 2 * GenericTile<W>::scores) * static_cast<int>(sizeof(float));
     const Schedule by_keys(p, GenericTile<W>::rows, p.kv_heads, sizeof(T));
-    allow_shared_memory<generic_keys_kernel<T, W>>(bytes);
+    allow_shared_memory<generic_keys_kernel<T, W>>(bytes, "flash_attention");
     generic_keys_kernel<T, W>
         <<<by_keys.blocks(), generic_threads, bytes, stream>>>(p, by_keys, dout, qkv, lse, delta, dqkv);
     check_launch("flash_attention_backward: generic keys and values");
 
     const Schedule by_queries(p, GenericTile<W>::rows, p.heads, sizeof(T));
-    allow_shared_memory<generic_queries_kernel<T, W>>(bytes);
+    allow_shared_memory<generic_queries_kernel<T, W>>(bytes, "flash_attention");
     generic_queries_kernel<T, W>
         <<<by_queries.blocks(), generic_threads, bytes, stream>>>(p, by_queries, dout, qkv, lse, delta, dqkv);
     check_launch("flash_attention_backward: generic queries");

@@ -84,7 +84,7 @@ void forward_generic(cudaStream_t stream, const Problem& p, const T* qkv, T* out
     constexpr int bytes =
         (3 * GenericTile<W>::tile + GenericTile<W>::scores) * static_cast<int>(sizeof(float));
     const Schedule schedule(p, GenericTile<W>::rows, p.heads, sizeof(T));
-    allow_shared_memory<generic_forward_kernel<T, W>>(bytes);
+    allow_shared_memory<generic_forward_kernel<T, W>>(bytes, "flash_attention");
     generic_forward_kernel<T, W>
         <<<schedule.blocks(), generic_threads, bytes, stream>>>(p, schedule, qkv, out, lse);
     check_launch("flash_attention_forward: generic");

@@ -7,7 +7,7 @@
 #include <cuda_bf16.h>
 #include <cuda_runtime_api.h>
 
-#include "runtime/cuda/check.h"
+#include "runtime/cuda/shared_memory.h"
 
 namespace foretoken::cuda::flash {
 
@@ -80,18 +80,6 @@ struct Schedule {
     return {int(within / size), int(pair % heads), int(pair / heads)};
   }
 };
-
-/// Lets a kernel use as much shared memory as it needs, once.
-template <auto kernel>
-void allow_shared_memory(int bytes) {
-  static const bool allowed = [bytes] {
-    check(cudaFuncSetAttribute(reinterpret_cast<const void*>(kernel),
-                               cudaFuncAttributeMaxDynamicSharedMemorySize, bytes),
-          "flash attention: shared memory");
-    return true;
-  }();
-  static_cast<void>(allowed);
-}
 
 /// delta[b, h, t] = Σᵢ dout[b, t, h, i] · out[b, t, h, i], which backward needs of every row.
 template <class T>

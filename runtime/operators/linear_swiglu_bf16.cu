@@ -5,6 +5,7 @@
 #include "runtime/cuda/device.cuh"
 #include "runtime/cuda/driver.h"
 #include "runtime/cuda/hopper.cuh"
+#include "runtime/cuda/shared_memory.h"
 #include "runtime/operators/linear_swiglu_kernels.h"
 #include "runtime/operators/swiglu.cuh"
 
@@ -433,12 +434,7 @@ void launch(Context& context, const Problem& p) {
                                                  : boxes(p.weight, p.f, p.c, 1, tile_depth / T::cluster);
   const Order order{.rows = (p.n + T::cluster * tile_rows - 1) / (T::cluster * tile_rows),
                     .columns = (p.f + T::gates - 1) / T::gates};
-  static const bool allowed = [] {
-    check(cudaFuncSetAttribute(kernel<T>, cudaFuncAttributeMaxDynamicSharedMemorySize, T::bytes),
-          "linear_swiglu: shared memory");
-    return true;
-  }();
-  static_cast<void>(allowed);
+  allow_shared_memory<kernel<T>>(T::bytes, "linear_swiglu");
   const int blocks = std::min(context.multiprocessors() / T::cluster, order.count()) * T::cluster;
   kernel<T><<<static_cast<unsigned>(blocks), block_threads, T::bytes, context.stream()>>>(a, b, order, p,
                                                                                           context.counter());

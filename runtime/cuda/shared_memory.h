@@ -1,0 +1,20 @@
+#pragma once
+
+#include "runtime/cuda/check.h"
+
+namespace foretoken::cuda {
+
+/// Lets a kernel use as much dynamic shared memory as it needs; asks CUDA once. A DefectError where the GPU
+/// has less.
+template <auto kernel>
+void allow_shared_memory(int bytes, const char* who) {
+  static const bool allowed = [bytes, who] {
+    check(cudaFuncSetAttribute(reinterpret_cast<const void*>(kernel),
+                               cudaFuncAttributeMaxDynamicSharedMemorySize, bytes),
+          who);
+    return true;
+  }();
+  static_cast<void>(allowed);
+}
+
+}  // namespace foretoken::cuda
