@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <chrono>
 
+#include "runtime/error.h"
+
 namespace foretoken {
 
 namespace {
@@ -59,6 +61,7 @@ void DraftLength::learn(std::size_t depth, std::size_t accepted) {
 
 /// The first round of a depth also catches up with what the drafter has not seen, or prepares kernels.
 void DraftLength::end_round() {
+  if (depth_ < 0) throw DefectError("draft length: a round ended that had not begun");
   ++rounds_;
   const double seconds = clock_() - begin_;
   Cost& cost = costs_[static_cast<std::size_t>(depth_)];

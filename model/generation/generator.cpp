@@ -68,7 +68,9 @@ bool Generator::round(const OnTokens& on_tokens) {
   for (GeneratedText& text : texts_)
     if (!text.finished) active_.push_back(&text);
   if (active_.empty()) return false;
-  draft();
+  for (GeneratedText* text : active_) text->drafts.clear();
+  const bool drafts = !options_.drafts.empty() && !is_first_round();  // which has nothing to draft from
+  if (drafts) draft();
   const Predictions model = run_trunk();
   judge_all(model);
   moves_.clear();
@@ -77,14 +79,11 @@ bool Generator::round(const OnTokens& on_tokens) {
     take(*active_[i], verdicts_[i], on_tokens);
   }
   decoder_.settle(moves_);
-  if (length_) length_->end_round();
+  if (drafts && length_) length_->end_round();
   return true;
 }
 
-/// The first round has nothing to draft from.
 void Generator::draft() {
-  for (GeneratedText* text : active_) text->drafts.clear();
-  if (options_.drafts.empty() || is_first_round()) return;
   TreeShape shape = options_.drafts;
   if (length_) shape.resize(static_cast<std::size_t>(length_->begin_round(active_.size())));
   drafter_->draft(active_, shape, choosers_);
