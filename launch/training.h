@@ -20,6 +20,7 @@
 #include "parallel/learning_rate.h"
 #include "parallel/optimizer.h"
 #include "parallel/shared_weights.h"
+#include "parallel/weight_gatherer.h"
 
 namespace foretoken {
 
@@ -62,6 +63,7 @@ class Training {
   GradientReducer reducer_;
   SharedWeights shared_;
   Optimizer optimizer_;
+  WeightGatherer weights_;
   LearningRate schedule_;
   std::unique_ptr<Overlap> overlap_;
   std::optional<Executor> executor_;
