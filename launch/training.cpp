@@ -17,18 +17,17 @@
 
 namespace foretoken {
 
-/// Keeps what is communicated beside the pipeline's actions moving under them, and records these where a
-/// timeline is kept.
+/// Keeps gradient reductions and the exchange of shared weights moving under the pipeline's actions, and
+/// records these where a timeline is kept.
 class Training::Overlap : public ActionObserver {
  public:
-  Overlap(Stream& stream, WeightGatherer& weights, GradientReducer& reducer, SharedWeights& shared)
-      : stream_(stream), weights_(weights), reducer_(reducer), shared_(shared) {}
+  Overlap(Stream& stream, GradientReducer& reducer, SharedWeights& shared)
+      : stream_(stream), reducer_(reducer), shared_(shared) {}
   void on_action_start(const Action& action, Time) override {
     if (Timeline* timeline = timeline_of(action)) span_ = timeline->begin(to_string(action));
   }
   void on_action_done(const Action& action, Time, Time) override {
     if (Timeline* timeline = timeline_of(action)) timeline->end(span_);
-    weights_.progress();
     reducer_.progress();
     shared_.progress();
   }
@@ -41,7 +40,6 @@ class Training::Overlap : public ActionObserver {
 
   Stream& stream_;
   std::size_t span_ = 0;
-  WeightGatherer& weights_;
   GradientReducer& reducer_;
   SharedWeights& shared_;
 };
@@ -107,13 +105,12 @@ Training::Training(MpiCommunicator& world, const Config& config, const TrainArgu
       reducer_(session_.model().parameters(), plan_, *session_.groups().dp),
       shared_(session_.model().parameters(), plan_, reducer_, session_.groups()),
       optimizer_(arena_, session_.model().parameters(), plan_, adamw_of(config.optimizer),
-                 *session_.groups().device_world),
-      weights_(session_.model().parameters(), plan_, *session_.groups().dp),
+                 *session_.groups().dp, *session_.groups().device_world),
       schedule_(schedule_of(config)) {
   validate_vocabulary(config_, dataset_.tokenizer().vocab_size, dataset_.path().string());
   validate(schedule_);
   const Sampler sampler(dataset_.path().string(), dataset_.tokens(), row_shape(config_), config_.train.seed);
-  overlap_ = std::make_unique<Overlap>(session_.stream(), weights_, reducer_, shared_);
+  overlap_ = std::make_unique<Overlap>(session_.stream(), reducer_, shared_);
   executor_.emplace(session_.training().program, session_.training().footprint, session_.model(),
                     *session_.groups().pipeline, session_.stream(), overlap_.get());
   arena_.seal();
@@ -245,10 +242,8 @@ ExitCode Training::run_steps() {
     const bool stop = stop_requested_ || step_ == arguments_.stop_after;
     const bool last = step_ == config_.train.steps;
     const auto due = [&](std::int64_t every) { return every > 0 && step_ % every == 0; };
-    if (due(config_.parallel.check_replicas_every)) {
-      weights_.finish();
+    if (due(config_.parallel.check_replicas_every))
       check_replicas(session_.stream(), session_.model().parameters(), session_.groups());
-    }
     if (stop || last || due(config_.checkpoint.every)) save();
     if (validation_ && (last || due(config_.train.evaluate_every))) evaluate();
     if (stop && !last) {
@@ -264,7 +259,6 @@ ExitCode Training::run_steps() {
 }
 
 std::vector<std::int64_t> Training::accumulate_gradients(bool diagnose) {
-  weights_.start();
   RankModel& model = session_.model();
   const BatchLayout layout = batch_layout(config_, session_.groups());
   std::vector<MicrobatchInput> inputs;
@@ -289,10 +283,8 @@ std::vector<std::int64_t> Training::accumulate_gradients(bool diagnose) {
   model.begin_step({.microbatches = inputs,
                     .gradient_scales = std::move(scales),
                     .diagnose = diagnose,
-                    .unit_needed = [this](int unit) { weights_.unit_needed(unit); },
                     .unit_final = [this](int unit) { reducer_.unit_ready(unit); }});
   executor_->run();
-  weights_.finish();
   reducer_.finish();
   shared_.finish();
   if (!model.has_main_head()) trained.assign(trained.size(), 0);  // one stage's ranks count for all
@@ -306,7 +298,6 @@ StepMetrics Training::step() {
   const std::vector<std::int64_t> counts = accumulate_gradients(diagnose);
   const double lr = learning_rate(schedule_, step_ + 1);
   optimizer_.step(session_.stream(), lr, step_ + 1);
-  weights_.parts_changed();
   StepMetrics metrics = report(counts, diagnose, lr);
 
   ++step_;
@@ -373,7 +364,6 @@ void Training::save() {
 }
 
 void Training::evaluate() {
-  weights_.finish();
   const EvaluationMetrics metrics = validation_->run(step_);
   console_.line(console_line(metrics));
   if (metrics_) metrics_->write(metrics);

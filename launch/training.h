@@ -20,7 +20,6 @@
 #include "parallel/learning_rate.h"
 #include "parallel/optimizer.h"
 #include "parallel/shared_weights.h"
-#include "parallel/weight_gatherer.h"
 
 namespace foretoken {
 
@@ -63,7 +62,6 @@ class Training {
   GradientReducer reducer_;
   SharedWeights shared_;
   Optimizer optimizer_;
-  WeightGatherer weights_;
   LearningRate schedule_;
   std::unique_ptr<Overlap> overlap_;
   std::optional<Executor> executor_;

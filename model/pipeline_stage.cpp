@@ -144,21 +144,14 @@ void PipelineStage::plan_slots(const StagePlan& plan) {
   }
 }
 
-void PipelineStage::forward(const LayerContext& context, const MicrobatchInput& input, int slot_index,
-                            const OnUnit& needed) const {
+void PipelineStage::forward(const LayerContext& context, const MicrobatchInput& input, int slot_index) const {
   const Slot& slot = slots_[index(slot_index)];
-  if (first_) {
-    needed(embedding_unit_);
+  if (first_)
     embedding_forward(context.stream,
                       {.tokens = input.tokens, .table = table_, .out = boundary(slot.x.front())});
-  }
-  for (std::size_t j = 0; j < blocks_.size(); ++j) {
-    needed(block_units_[j]);
+  for (std::size_t j = 0; j < blocks_.size(); ++j)
     blocks_[j].forward(context, slot.x[j], slot.x[j + 1], slot.blocks[j]);
-  }
-  if (!predictor_) return;
-  for (const int unit : predictor_units_) needed(unit);
-  predictor_->forward(context, input, slot_index);
+  if (predictor_) predictor_->forward(context, input, slot_index);
 }
 
 void PipelineStage::evaluate(const LayerContext& context, const MicrobatchInput& input, int slot,
@@ -172,7 +165,7 @@ void PipelineStage::logits(const LayerContext& context, int slot, int depth, con
 
 void PipelineStage::backward(const LayerContext& context, const MicrobatchInput& input, int slot_index,
                              Halves halves, std::span<const double> gradient_scales, const StepSums& sums,
-                             const OnUnit& done) const {
+                             const UnitDone& done) const {
   const Slot& slot = slots_[index(slot_index)];
   if (predictor_) {
     predictor_->backward(context, input, slot_index, halves, gradient_scales, sums);

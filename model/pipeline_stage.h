@@ -45,15 +45,14 @@ class PipelineStage {
   Tensor gradient_in(int slot, Extras extras) const;
   Tensor gradient_out(int slot, Extras extras) const;
 
-  /// Called with a parameter unit, by its index in Parameters::units().
-  using OnUnit = std::function<void(int unit)>;
-  /// Calls `needed` before it reads a unit's weights.
-  void forward(const LayerContext& context, const MicrobatchInput& input, int slot,
-               const OnUnit& needed) const;
-  /// Layer by layer, so that a layer's gradients are final early. Calls `done` when this microbatch's
-  /// contribution to a unit is complete.
+  void forward(const LayerContext& context, const MicrobatchInput& input, int slot) const;
+
+  /// Called with each parameter unit, by its index in Parameters::units(), when this microbatch's
+  /// contribution to it is complete.
+  using UnitDone = std::function<void(int unit)>;
+  /// Layer by layer, so that a layer's gradients are final early.
   void backward(const LayerContext& context, const MicrobatchInput& input, int slot, Halves halves,
-                std::span<const double> gradient_scales, const StepSums& sums, const OnUnit& done) const;
+                std::span<const double> gradient_scales, const StepSums& sums, const UnitDone& done) const;
   /// With a predictor: losses and acceptance of a forward alone.
   void evaluate(const LayerContext& context, const MicrobatchInput& input, int slot,
                 const StepSums& sums) const;

@@ -127,7 +127,7 @@ LayerContext RankModel::context(const MicrobatchInput& input) const {
 void RankModel::forward(int stage, int microbatch, int slot) {
   const MicrobatchInput& input = step_.microbatches[static_cast<std::size_t>(microbatch)];
   PipelineStage& compute = at(stage);
-  compute.forward(context(input), input, slot, step_.unit_needed);
+  compute.forward(context(input), input, slot);
   if (!compute.takes_losses() || (step_.mode == Mode::train && !counts_in_forward())) return;
   StepSums sums = wanted_sums();
   if (step_.mode == Mode::train) sums.losses = discarded_.losses;

@@ -50,8 +50,6 @@ class RankModel : public StageWork {
     /// Of training: acceptance and, where MtpConfig::diagnose_every is set, gradients at the trunk are summed
     /// up too.
     bool diagnose = false;
-    /// Called before a forward reads a parameter unit, with its index in parameters().units().
-    std::function<void(int unit)> unit_needed = [](int) {};
     /// Called when a parameter unit's gradient on this rank is final, with its index in parameters().units().
     std::function<void(int unit)> unit_final = [](int) {};
   };

@@ -8,14 +8,14 @@
 namespace foretoken {
 
 GradientReducer::GradientReducer(const Parameters& parameters, const ShardPlan& plan, Communicator& dp)
-    : parameters_(parameters),
-      plan_(plan),
-      dp_(dp),
-      bucket_of_(plan.bucket_of_units()),
-      requests_(plan.buckets.size()) {
+    : parameters_(parameters), plan_(plan), dp_(dp), requests_(plan.buckets.size()) {
   if (plan.dp != dp.size() || plan.dp_rank != dp.rank())
     throw DefectError("gradient reducer: planned for dp rank {} of {}, but \"{}\" has rank {} of {}",
                       plan.dp_rank, plan.dp, dp.name(), dp.rank(), dp.size());
+  bucket_of_.resize(parameters.units().size());
+  for (std::size_t b = 0; b < plan.buckets.size(); ++b)
+    for (int u = plan.buckets[b].first_unit; u < plan.buckets[b].end_unit; ++u)
+      bucket_of_[static_cast<std::size_t>(u)] = static_cast<int>(b);
   order_.reserve(plan.buckets.size());
   unit_ready_.resize(bucket_of_.size());
   missing_.resize(plan.buckets.size());

@@ -51,12 +51,14 @@ void validate(const OptimizerConfig& config) {
 }
 
 Optimizer::Optimizer(Arena& arena, const Parameters& parameters, const ShardPlan& plan,
-                     const OptimizerConfig& config, Communicator& device_world)
+                     const OptimizerConfig& config, Communicator& dp, Communicator& device_world)
     : parameters_(parameters),
       plan_(plan),
       config_(config),
+      dp_(dp),
       device_world_(device_world),
-      segments_(plan.buckets.size()) {
+      segments_(plan.buckets.size()),
+      gathers_(plan.buckets.size()) {
   validate(config);
   std::int64_t owned = 0;
   for (std::size_t b = 0; b < plan.buckets.size(); ++b) {
@@ -133,6 +135,7 @@ void Optimizer::step(Stream& stream, double lr, std::int64_t step) {
   for (std::int64_t i = 0; i < sum_.elements(); ++i)
     clip_scale(stream, {.sum = sum_.flat(i, 1), .limit = limits[i], .scale = clip_.flat(i, 1)});
 
+  const bool gathers = plan_.sharded && plan_.dp > 1;
   for (std::size_t b = 0; b < plan_.buckets.size(); ++b) {
     const TimelineScope scope(stream, "adamw");
     const Bucket& bucket = plan_.buckets[b];
@@ -153,7 +156,12 @@ void Optimizer::step(Stream& stream, double lr, std::int64_t step) {
              .weight_decay = segment.decay ? config_.weight_decay : 0,
              .step = step});
     }
+    if (!gathers || bucket.frozen) continue;
+    gathers_[b] = dp_.start_all_gather(slice(parameters_.weights(), plan_.part(bucket)),
+                                       slice(parameters_.weights(), bucket.range));
+    for (std::size_t before = 0; before < b; ++before) gathers_[before].test();
   }
+  for (Request& gather : gathers_) gather.wait();
 }
 
 Range Optimizer::state_of(std::size_t bucket, const Range& range) const {

@@ -1,7 +1,7 @@
 #pragma once
 // AdamW over this rank's parameters, with clipping by the global gradient norm. With a sharded plan each
 // data-parallel rank keeps the moments of, and updates, its part of every bucket (Rajbhandari et al., "ZeRO",
-// 2020, stage 1); parallel/weight_gatherer.h brings them together.
+// 2020, stage 1), then the values are gathered.
 
 #include <optional>
 #include <string>
@@ -38,10 +38,10 @@ struct StatePiece {
 
 class Optimizer {
  public:
-  /// Takes the moments from the arena. Parameters, plan and communicator must outlive it; device_world is all
-  /// ranks of the job, for tensors of the parameters' device.
+  /// Takes the moments from the arena. Parameters, plan and communicators must outlive it; device_world is
+  /// all ranks of the job, for tensors of the parameters' device.
   Optimizer(Arena& arena, const Parameters& parameters, const ShardPlan& plan, const OptimizerConfig& config,
-            Communicator& device_world);
+            Communicator& dp, Communicator& device_world);
 
   /// Updates the values, and the weights, from gradients that are reduced and, of shared units, summed over
   /// both sides. `step` counts from 1. Clips by the global norm
@@ -50,7 +50,8 @@ class Optimizer {
   ///
   /// in fp64, over every element of the model once: replicas of shared units do not count. Where the norm is
   /// not finite nothing that it clips changes. Frozen units never change, and have no moments. With a sharded
-  /// plan values and weights of other ranks' parts are those of before.
+  /// plan the weights are gathered; the values of other ranks' parts are then those of before where weights
+  /// are a buffer of their own.
   void step(Stream& stream, double lr, std::int64_t step);
   /// Waits for the last step and returns its norm before clipping, the same bits on every rank. A
   /// NumericalError on all ranks where it is not finite. On a GPU Transport::synchronize() comes first: this
@@ -84,6 +85,7 @@ class Optimizer {
   const Parameters& parameters_;
   const ShardPlan& plan_;
   OptimizerConfig config_;
+  Communicator& dp_;
   Communicator& device_world_;
   std::vector<std::vector<Segment>> segments_;  // by bucket
   std::vector<std::int64_t> state_begin_;       // by bucket: where its owned range lies in the moments
@@ -91,6 +93,7 @@ class Optimizer {
   Tensor exp_avg_sq_;                           // [owned elements] config.moments
   Tensor sum_;                                  // [1] f64, Σ g²; [2] where heads are apart: others, heads
   Tensor clip_;                                 // likewise
+  std::vector<Request> gathers_;                // by bucket
 };
 
 }  // namespace foretoken

@@ -34,11 +34,4 @@ ShardPlan plan_shards(const Parameters& parameters, std::int64_t bucket_bytes, b
   return plan;
 }
 
-std::vector<int> ShardPlan::bucket_of_units() const {
-  std::vector<int> bucket_of;
-  for (int b = 0; b < static_cast<int>(buckets.size()); ++b)
-    bucket_of.resize(static_cast<std::size_t>(buckets[static_cast<std::size_t>(b)].end_unit), b);
-  return bucket_of;
-}
-
 }  // namespace foretoken

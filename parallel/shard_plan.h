@@ -31,8 +31,6 @@ struct ShardPlan {
   Range part(const Bucket& bucket) const { return part_of(bucket.range, dp, dp_rank); }
   /// What this rank has the reduced gradient and the moments of, and updates.
   Range owned(const Bucket& bucket) const { return sharded ? part(bucket) : bucket.range; }
-  /// The index of each unit's bucket.
-  std::vector<int> bucket_of_units() const;
 };
 
 /// Fills each bucket with consecutive units up to bucket_bytes of gradient, one unit at least; a shared unit

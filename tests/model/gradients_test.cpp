@@ -162,30 +162,6 @@ TEST_CASE("detached heads learn, and leave the main model the bits of a run with
   }
 }
 
-TEST_CASE("no weights are read before their unit is said to be needed") {
-  const NamedHeads heads = GENERATE(from_range(every_kind_of_heads(3)));
-  const bool tied = GENERATE(false, true);
-  CAPTURE(heads.name, tied);
-  ModelConfig config = tiny_model();
-  config.tie_word_embeddings = tied;
-  Serial serial(config, heads.mtp, false);
-  const double loss = serial.loss();
-  const Parameters& parameters = serial.model.parameters();
-  const std::span<double> values = parameters.values().span<double>();
-  const std::vector<double> weights(values.begin(), values.end());
-  poison(parameters.values());
-  serial.model.begin_step({.mode = RankModel::Mode::evaluate,
-                           .microbatches = serial.microbatches,
-                           .unit_needed = [&](int needed) {
-                             const ParameterUnit& unit =
-                                 parameters.units().at(static_cast<std::size_t>(needed));
-                             for (std::int64_t i = unit.begin; i < unit.end; ++i)
-                               values[static_cast<std::size_t>(i)] = weights[static_cast<std::size_t>(i)];
-                           }});
-  for (int m = 0; m < 2; ++m) serial.model.forward(0, m, m);
-  CHECK(Objective(serial.mtp).losses(serial.model.sums().losses.span<double>(), serial.counts).total == loss);
-}
-
 TEST_CASE("full recomputation and a weight half that may come later do not go together") {
   CHECK_THROWS_WITH(Serial(tiny_model(), {.depths = 1}, true, Recompute::full),
                     contains("recompute \"full\"") && contains("weight"));

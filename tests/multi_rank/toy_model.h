@@ -13,7 +13,6 @@
 #include "parallel/groups.h"
 #include "parallel/optimizer.h"
 #include "parallel/shared_weights.h"
-#include "parallel/weight_gatherer.h"
 #include "runtime/device.h"
 #include "runtime/operators/adamw.h"
 #include "runtime/operators/elementwise.h"
@@ -101,8 +100,7 @@ struct ToyRank {
         plan(plan_shards(parameters, layout.bucket_bytes, layout.sharded, layout.grid.dp, groups.dp_rank)),
         reducer(parameters, plan, *groups.dp),
         shared(parameters, plan, reducer, groups),
-        optimizer(arena, parameters, plan, config, *groups.device_world),
-        weights(parameters, plan, *groups.dp) {
+        optimizer(arena, parameters, plan, config, *groups.dp, *groups.device_world) {
     parameters.initialize(stream, 5);
     arena.seal();
   }
@@ -140,8 +138,6 @@ struct ToyRank {
     make_gradients(step);
     reduce();
     optimizer.step(stream, lr, step);
-    weights.parts_changed();
-    weights.finish();
     groups.transport->synchronize();
     return optimizer.norm(stream, step);
   }
@@ -155,7 +151,6 @@ struct ToyRank {
   GradientReducer reducer;
   SharedWeights shared;
   Optimizer optimizer;
-  WeightGatherer weights;
 };
 
 /// The model in one piece, on every rank.
