@@ -18,9 +18,9 @@ constexpr int parts = 8;       // of a sequence's keys: tile i belongs to part i
 constexpr int tile_keys = 64;  // both fixed, since they make a sum's order
 constexpr int warps = 4, block_threads = 32 * warps;
 constexpr int most_queries = 16;  // that are taken together, at most: heads of a group, of some rows
-constexpr int stages = 2;         // tiles under way
+constexpr int least_stages = 2, most_stages = 3;  // tiles of a block that are under way
 constexpr int weight_pitch = tile_keys + 8;
-constexpr int prefetched = 4;    // tiles of a block
+constexpr int prefetched = 3;    // tiles of a block
 constexpr int few_branches = 4;  // rows of trees that are taken together where there are not many
 
 struct Problem {
@@ -34,6 +34,7 @@ struct Problem {
   int heads, group, together;  // heads of a group that are taken together
   int dim, value_offset;       // value_offset: from a head's key to its value
   float scale;                 // log₂e / √HS: weights are powers of two
+  int stages = least_stages;   // of a block that takes a window alone
 };
 
 /// Shared memory of a block. Rows of matrices are 16 bytes longer than they need be, so that the eight rows
@@ -48,12 +49,12 @@ struct Layout {
   __host__ __device__ static int query_elements(int dim) {
     return most_queries * (dim > tile_keys ? pitch(dim) : weight_pitch);
   }
-  static std::size_t bytes(int dim) {
+  static std::size_t bytes(int dim, int stages) {
     return static_cast<std::size_t>(stages * tile_elements(dim) + query_elements(dim)) *
                sizeof(__nv_bfloat16) +
            (2 * warps + 2) * most_queries * sizeof(float);
   }
-  __device__ Layout(unsigned char* memory, int dim)
+  __device__ Layout(unsigned char* memory, int dim, int stages)
       : tiles(reinterpret_cast<__nv_bfloat16*>(memory)),
         queries(tiles + stages * tile_elements(dim)),
         tops(reinterpret_cast<float*>(queries + query_elements(dim))),
@@ -91,7 +92,7 @@ struct Step {
 template <int Spans>  // of 64 elements, which cover a head
 constexpr int resident = Spans == 1   ? 4
                          : Spans == 2 ? 3
-                                      : 1;  // blocks of a multiprocessor
+                                      : 1;  // blocks of a multiprocessor, at most
 
 /// The rows come in windows, of which those query heads of one key/value head that fit beside each other are
 /// taken together, in runs of rows that are of one sequence. A run's keys are in eight parts; the softmaxes
@@ -106,7 +107,8 @@ constexpr int resident = Spans == 1   ? 4
 template <int Spans, bool Alone, bool Branches>
 __global__ void __launch_bounds__(block_threads, resident<Spans>) attend_run(const Problem p) {
   extern __shared__ __align__(128) unsigned char memory[];
-  const Layout shared(memory, p.dim);
+  const int stages = Alone ? p.stages : least_stages;
+  const Layout shared(memory, p.dim, stages);
   const int pitch = Layout::pitch(p.dim);
   const int thread = static_cast<int>(threadIdx.x), warp = thread / 32, lane = thread % 32;
   const int g = lane / 4, t = lane % 4;
@@ -128,8 +130,9 @@ __global__ void __launch_bounds__(block_threads, resident<Spans>) attend_run(con
     const __nv_bfloat16* from =
         keys_of(__shfl_sync(full_warp, sequence, 0)) + thread / tile_keys * p.value_offset;
     const int end = __shfl_sync(full_warp, position, 0) + 1;
+    const int next = Alone && end <= parts * tile_keys ? 1 : parts;  // tile of the block
     for (int i = 0; i < prefetched; ++i) {
-      const int key = (Alone ? i : rank + i * parts) * tile_keys + thread % tile_keys;
+      const int key = (rank + i * next) * tile_keys + thread % tile_keys;
       if (key < end) prefetch(from + static_cast<std::int64_t>(key) * p.width, 2 * p.dim);
     }
   }
@@ -220,8 +223,11 @@ __global__ void __launch_bounds__(block_threads, resident<Spans>) attend_run(con
     };
     bool has_queries = false;
     int stage = 0;
-    for (Step step = step_at(rank, rank); step.part < used; stage ^= 1) {
-      wait_for_copies<1>();
+    for (Step step = step_at(rank, rank); step.part < used; stage = stage + 1 < stages ? stage + 1 : 0) {
+      if (stages == most_stages)
+        wait_for_copies<most_stages - 1>();
+      else
+        wait_for_copies<least_stages - 1>();
       __syncthreads();
       if (!has_queries) {
 #pragma unroll
@@ -407,21 +413,34 @@ __global__ void __launch_bounds__(block_threads, resident<Spans>) attend_run(con
 }
 
 template <int Spans, bool Alone, bool Branches>
-void launch(cudaStream_t stream, const Problem& p) {
+void launch(const Context& gpu, Problem p) {
   constexpr auto kernel = attend_run<Spans, Alone, Branches>;
-  allow_shared_memory<kernel>(static_cast<int>(Layout::bytes(64 * Spans)), "cached_attention");
+  allow_shared_memory<kernel>(static_cast<int>(Layout::bytes(64 * Spans, most_stages)), "cached_attention");
   constexpr unsigned cluster = Alone ? 1 : parts;
   const dim3 grid(blocks_for(p.rows, p.window) * cluster, static_cast<unsigned>(p.heads / p.together));
+
+  // More tiles under way hide more of what each takes to come, but fewer blocks share a multiprocessor then.
+  // Blocks run in waves of as many as there is room for, and a wave takes as long as that is much, for its
+  // blocks share what memory gives: so what counts is the room of all waves, filled or not. A part of a
+  // cluster's is often a tile or two.
+  const auto room = [&](int stages) {
+    int together = 0;
+    check(cudaOccupancyMaxActiveBlocksPerMultiprocessor(&together, kernel, block_threads,
+                                                        Layout::bytes(p.dim, stages)),
+          "cached_attention");
+    return blocks_for(grid.x * grid.y, together * gpu.multiprocessors()) * static_cast<unsigned>(together);
+  };
+  if (Alone && room(most_stages) <= room(least_stages)) p.stages = most_stages;
   launch_overlapped(
-      stream, kernel,
-      {.grid = grid, .threads = block_threads, .cluster = cluster, .shared = Layout::bytes(p.dim)}, p);
+      gpu.stream(), kernel,
+      {.grid = grid, .threads = block_threads, .cluster = cluster, .shared = Layout::bytes(p.dim, p.stages)},
+      p);
 }
 
 template <int Spans>
-void launch(cudaStream_t stream, const Problem& p, bool alone) {
-  if (p.reach > 0)
-    return alone ? launch<Spans, true, true>(stream, p) : launch<Spans, false, true>(stream, p);
-  return alone ? launch<Spans, true, false>(stream, p) : launch<Spans, false, false>(stream, p);
+void launch(const Context& gpu, const Problem& p, bool alone) {
+  if (p.reach > 0) return alone ? launch<Spans, true, true>(gpu, p) : launch<Spans, false, true>(gpu, p);
+  return alone ? launch<Spans, true, false>(gpu, p) : launch<Spans, false, false>(gpu, p);
 }
 
 bool aligned(const Tensor& tensor) {
@@ -444,10 +463,10 @@ void attend(Stream& stream, const CachedAttention& op) {
   const int reach = op.paths.defined() ? static_cast<int>(op.paths.shape[1]) : 0;
   // Where all sequences have as many rows each, a window is a sequence's.
   auto window = std::min<std::int64_t>((n + sequences - 1) / sequences, most_queries / together);
-  const auto multiprocessors = stream.cuda().multiprocessors();
+  const Context& gpu = stream.cuda();
   const auto windows = [&] { return (n + window - 1) / window * (h.query / together); };
   // Each row of a tree has its last keys for itself, and they wait for each other.
-  if (reach > 0 && windows() < multiprocessors) window = std::min<std::int64_t>(window, few_branches);
+  if (reach > 0 && windows() < gpu.multiprocessors()) window = std::min<std::int64_t>(window, few_branches);
   const Problem p{.qkv = static_cast<const __nv_bfloat16*>(op.qkv.data),
                   .cells = op.cells.as<std::int32_t>(),
                   .positions = reach > 0 ? op.positions.as<std::int32_t>() : nullptr,
@@ -466,11 +485,10 @@ void attend(Stream& stream, const CachedAttention& op) {
                   .dim = static_cast<int>(h.dim),
                   .value_offset = static_cast<int>(h.key_value * h.dim),
                   .scale = std::numbers::log2e_v<float> / std::sqrt(static_cast<float>(h.dim))};
-  const cudaStream_t on = stream.cuda().stream();
-  const bool alone = windows() >= multiprocessors;
-  if (p.dim <= 64) return launch<1>(on, p, alone);
-  if (p.dim <= 128) return launch<2>(on, p, alone);
-  return launch<4>(on, p, alone);
+  const bool alone = windows() >= gpu.multiprocessors();
+  if (p.dim <= 64) return launch<1>(gpu, p, alone);
+  if (p.dim <= 128) return launch<2>(gpu, p, alone);
+  return launch<4>(gpu, p, alone);
 }
 
 }  // namespace foretoken::cuda::cached_attention_bf16
