@@ -7,6 +7,7 @@
 #include <map>
 #include <set>
 
+#include "runtime/error.h"
 #include "runtime/random.h"
 #include "tests/support/catch.h"
 
@@ -190,4 +191,11 @@ TEST_CASE("a single depth is used or not, and none is no choice") {
   CHECK(one.run(300).usual() == 1);
   Simulation none(0);
   CHECK(none.run(100).rounds.at(0) == 100);
+}
+
+TEST_CASE("a round of drafts that ends has begun") {
+  DraftLength length(4, 1);
+  CHECK_THROWS_AS(length.end_round(), DefectError);
+  length.begin_round(1);
+  CHECK_NOTHROW(length.end_round());
 }
