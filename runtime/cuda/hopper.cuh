@@ -198,14 +198,18 @@ __device__ __forceinline__ void wgmma_begin() {
 /// rows of 128 or 64 bytes, piece i of row r where piece i ^ r % 8 or i ^ r / 2 % 4 would be.
 enum class Swizzle : std::uint32_t { none, rows_128, rows_64 };
 
-/// Describes an operand (PTX ISA, "Matrix Descriptor Format"). Bytes from 8 rows to the next are `stride`;
-/// `leading` are those from a matrix to the next in depth or, with rows, from a panel to the next where there
-/// are several. Of an address it takes the 18 bits within the block's shared memory: above them stands the
-/// block's rank in its cluster.
+/// Describes an operand that begins at 16 · `place` of the block's shared memory (PTX ISA, "Matrix Descriptor
+/// Format"). Bytes from 8 rows to the next are `stride`; `leading` are those from a matrix to the next in
+/// depth or, with rows, from a panel to the next where there are several.
 template <Swizzle swizzle, int stride>
-__device__ __forceinline__ std::uint64_t matrix_descriptor(std::uint32_t address, int leading = 16) {
+__device__ __forceinline__ std::uint64_t matrix_descriptor(std::uint32_t place, int leading) {
   constexpr std::uint32_t high = stride / 16 | static_cast<std::uint32_t>(swizzle) << 30;
-  return std::uint64_t(high) << 32 | (address % (1U << 18) / 16 + (leading / 16 << 16));
+  return std::uint64_t(high) << 32 | (place + (leading / 16 << 16));
+}
+
+/// The place of an address in a block of a cluster: above its 18 bits stands the block's rank.
+__device__ __forceinline__ std::uint32_t matrix_place(std::uint32_t address) {
+  return address % (1U << 18) / 16;
 }
 
 /// Closes a group of the products issued so far.

@@ -59,11 +59,9 @@ struct Tile {
   }
 
  private:
-  /// PTX ISA, "Matrix Descriptor Format": address, leading and stride byte offsets in units of 16 bytes, and
-  /// the swizzle's code. Shared addresses lie below 2¹⁸, so that sums stay within the address's 14 bits.
   __device__ static std::uint64_t descriptor(std::uint32_t tile, int offset, int leading) {
-    constexpr std::uint32_t high = band_bytes / 16 | std::uint32_t(width == 64 ? 1 : 2) << 30;
-    return std::uint64_t(high) << 32 | (tile / 16 + offset / 16 + (leading / 16 << 16));
+    constexpr Swizzle swizzle = width == 64 ? Swizzle::rows_128 : Swizzle::rows_64;
+    return matrix_descriptor<swizzle, band_bytes>(tile / 16 + offset / 16, leading);
   }
 };
 

@@ -201,7 +201,9 @@ __device__ __forceinline__ void multiply(std::uint32_t shared, int half, const O
   const std::uint32_t to = shared + T::results + half * T::half_bytes + row * T::columns * 2;
   const int permutation = (lane / 16 ^ row % 8) * 16;
 
-  const auto describe = matrix_descriptor<Swizzle::rows_128, band_bytes>;
+  const auto describe = [](std::uint32_t address, int leading) {
+    return matrix_descriptor<Swizzle::rows_128, band_bytes>(matrix_place(address), leading);
+  };
   float d[T::columns / 2];
   Ring<T::stages> ring;
   std::uint32_t taken_parity = 1;
