@@ -17,6 +17,12 @@ namespace {
 
 constexpr double lowest = -std::numeric_limits<double>::infinity();
 
+/// Elements [begin, begin + count), as far as there are any.
+template <class T>
+std::span<T> block_at(std::span<T> all, std::size_t begin, std::size_t count) {
+  return all.subspan(begin, std::min(count, all.size() - begin));
+}
+
 template <class T>
 T largest_of(std::span<const T> values) {
   T largest = -std::numeric_limits<T>::infinity();
@@ -54,7 +60,7 @@ void penalise(std::span<T> logits, std::span<const std::int32_t> text, T penalty
 void weigh(std::span<double> logits, double largest, double temperature, double least) {
   constexpr std::size_t block = 128;
   for (std::size_t begin = 0; begin < logits.size(); begin += block) {
-    const std::span<double> part = logits.subspan(begin, std::min(block, logits.size() - begin));
+    const std::span<double> part = block_at(logits, begin, block);
     if (least > lowest && largest_of<double>(part) < least) {
       std::fill(part.begin(), part.end(), 0.0);
       continue;
@@ -69,9 +75,6 @@ void weigh(std::span<double> logits, double largest, double temperature, double 
 /// be looked into.
 double top_k_border(std::span<const double> logits, std::size_t k) {
   const std::size_t block = std::clamp(logits.size() / (8 * k), std::size_t{8}, std::size_t{64});
-  const auto block_at = [&](std::size_t begin) {
-    return logits.subspan(begin, std::min(block, logits.size() - begin));
-  };
   const auto kth_of = [&](std::vector<double>& values) {
     const auto kth = values.begin() + static_cast<std::ptrdiff_t>(k - 1);
     std::nth_element(values.begin(), kth, values.end(), std::greater<>());
@@ -79,13 +82,13 @@ double top_k_border(std::span<const double> logits, std::size_t k) {
   };
   std::vector<double> largest;  // of each block
   for (std::size_t begin = 0; begin < logits.size(); begin += block)
-    largest.push_back(largest_of(block_at(begin)));
+    largest.push_back(largest_of(block_at(logits, begin, block)));
   std::vector<double> best = largest;
   const double reached = best.size() < k ? lowest : kth_of(best);
   best.clear();
   for (std::size_t i = 0; i < largest.size(); ++i) {
     if (largest[i] < reached) continue;
-    for (const double x : block_at(i * block))
+    for (const double x : block_at(logits, i * block, block))
       if (x >= reached) best.push_back(x);
   }
   return kth_of(best);
@@ -246,7 +249,7 @@ std::int32_t draw(std::span<const double> weights, double u) {
   const double target = u * sum_of(weights);
   double before = 0;
   for (std::size_t begin = 0; begin < weights.size(); begin += block) {
-    const std::span<const double> part = weights.subspan(begin, std::min(block, weights.size() - begin));
+    const std::span<const double> part = block_at(weights, begin, block);
     const double after = before + sum_of(part);
     if (after > target) {
       for (std::size_t i = 0; i < part.size(); ++i) {
