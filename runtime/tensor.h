@@ -89,6 +89,8 @@ struct Tensor {
   Shape shape;
 
   bool defined() const { return data != nullptr; }
+  /// Whether it begins at a multiple of 16 bytes, as many as a GPU's thread copies at once.
+  bool is_aligned() const { return reinterpret_cast<std::uintptr_t>(data) % 16 == 0; }
   std::int64_t elements() const { return shape.elements(); }
   std::size_t bytes() const { return static_cast<std::size_t>(elements()) * size_of(dtype); }
 

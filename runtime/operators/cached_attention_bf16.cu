@@ -443,14 +443,12 @@ void launch(const Context& gpu, const Problem& p, bool alone) {
   return alone ? launch<Spans, true, false>(gpu, p) : launch<Spans, false, false>(gpu, p);
 }
 
-bool aligned(const Tensor& tensor) {
-  return tensor.dtype == DType::bf16 && reinterpret_cast<std::uintptr_t>(tensor.data) % 16 == 0;
-}
-
 }  // namespace
 
 bool fits(const CachedAttention& op) {
-  return op.heads.dim % 16 == 0 && aligned(op.qkv) && aligned(op.cache) && aligned(op.out);
+  for (const Tensor& tensor : {op.qkv, op.cache, op.out})
+    if (tensor.dtype != DType::bf16 || !tensor.is_aligned()) return false;
+  return op.heads.dim % 16 == 0;
 }
 
 void attend(Stream& stream, const CachedAttention& op) {

@@ -126,14 +126,12 @@ void launch(cudaStream_t stream, const Problem& p) {
                     Arguments{p, p.heads ? *p.heads : Heads{}});
 }
 
-bool aligned(const Tensor& tensor) {
-  return tensor.dtype == DType::bf16 && reinterpret_cast<std::uintptr_t>(tensor.data) % 16 == 0;
-}
-
 }  // namespace
 
 bool fits(const Tensor& x, const Tensor& weight, std::int64_t rows) {
-  return rows <= most_few_rows && weight.shape[1] % 8 == 0 && aligned(x) && aligned(weight);
+  for (const Tensor& tensor : {x, weight})
+    if (tensor.dtype != DType::bf16 || !tensor.is_aligned()) return false;
+  return rows <= most_few_rows && weight.shape[1] % 8 == 0;
 }
 
 void linear(Stream& stream, const Problem& p, bool wide) {

@@ -32,10 +32,6 @@ flash::Problem problem_of(const char* who, const AttentionHeads& heads, const Te
   return p;
 }
 
-bool aligned(const Tensor& tensor) {
-  return reinterpret_cast<std::uintptr_t>(tensor.data) % 16 == 0;
-}
-
 /// Whether head sizes and addresses suit the tensor-core kernels, whose copies are 16 bytes wide.
 bool suits_tensor_cores(const flash::Problem& p) {
   return p.dim % 32 == 0 && p.dim <= 128;
@@ -86,7 +82,7 @@ void flash_attention_forward(Stream& stream, const AttentionForward& op) {
     T* out = data_of<T>(who, op.out, op.qkv);
     float* lse = op.lse.as<float>();
     if constexpr (std::is_same_v<T, __nv_bfloat16>)
-      if (suits_tensor_cores(p) && aligned(op.qkv) && aligned(op.out))
+      if (suits_tensor_cores(p) && op.qkv.is_aligned() && op.out.is_aligned())
         return flash::forward_bf16(stream.cuda().stream(), p, qkv, out, lse);
     flash::forward_generic(stream.cuda().stream(), p, qkv, out, lse);
   });
@@ -107,8 +103,8 @@ void flash_attention_backward(Stream& stream, const AttentionBackward& op) {
     const float* lse = op.lse.as<float>();
     flash::output_dot(gpu.stream(), p, dout, data_of<const T>(who, op.out, op.qkv), delta);
     if constexpr (std::is_same_v<T, __nv_bfloat16>)
-      if (suits_tensor_cores(p) && aligned(op.qkv) && aligned(op.dout) && aligned(op.dqkv) &&
-          aligned(op.rope_cos) && aligned(op.rope_sin)) {
+      if (suits_tensor_cores(p) && op.qkv.is_aligned() && op.dout.is_aligned() && op.dqkv.is_aligned() &&
+          op.rope_cos.is_aligned() && op.rope_sin.is_aligned()) {
         if (op.rope_cos.defined()) {
           p.rope_cos = op.rope_cos.as<float>();
           p.rope_sin = op.rope_sin.as<float>();

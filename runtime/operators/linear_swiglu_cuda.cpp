@@ -15,8 +15,7 @@ namespace {
 /// Whether the kernels that gate a product's results can work on these tensors; others take two operators.
 bool fits(std::int64_t c, std::int64_t f, std::initializer_list<Tensor> tensors) {
   return c % 8 == 0 && f % 8 == 0 && std::all_of(tensors.begin(), tensors.end(), [](const Tensor& tensor) {
-           return !tensor.defined() ||
-                  (tensor.dtype == DType::bf16 && reinterpret_cast<std::uintptr_t>(tensor.data) % 16 == 0);
+           return !tensor.defined() || (tensor.dtype == DType::bf16 && tensor.is_aligned());
          });
 }
 
