@@ -3,9 +3,9 @@
 #include "runtime/operators/attention.h"
 
 #include <algorithm>
+#include <tuple>
 #include <vector>
 
-#include "runtime/operators/rope.h"
 #include "tests/gpu/twin.h"
 #include "tests/support/catch.h"
 
@@ -50,13 +50,7 @@ TEST_CASE("attention matches the CPU, with and without documents and rope's tabl
   CHECK(bench.error(lse) < tolerance(bench.dtype()));
   const Twin dout = bench.normal("dout", {b, t, heads * size}), dqkv = bench.poisoned(qkv.cpu.shape);
   Twin cos, sin;
-  if (with_rope) {
-    cos = bench.zeros({t, size / 2}, bench.statistics());
-    sin = bench.zeros({t, size / 2}, bench.statistics());
-    rope_table(cos.cpu, sin.cpu, 100);
-    bench.upload(cos);
-    bench.upload(sin);
-  }
+  if (with_rope) std::tie(cos, sin) = bench.rope_tables(t, size, 100);
   run(bench, attention_backward, [&](auto on) {
     return AttentionBackward{.heads = shape,
                              .dout = dout.*on,

@@ -70,11 +70,7 @@ TEST_CASE("rope matches the CPU") {
       table<std::int64_t, std::int64_t, std::int64_t>({{1, 1, 2}, {7, 3, 6}, {33, 4, 32}, {65, 20, 128}}));
   CAPTURE(name_of(bench.dtype()), t, heads, size);
   const Twin qkv = bench.normal("qkv", {2, t, (heads + 1) * size});
-  const Twin cos = bench.zeros({t, size / 2}, bench.statistics()),
-             sin = bench.zeros({t, size / 2}, bench.statistics());
-  rope_table(cos.cpu, sin.cpu, 100);
-  bench.upload(cos);
-  bench.upload(sin);
+  const auto [cos, sin] = bench.rope_tables(t, size, 100);
   for (const RopeDirection direction : {RopeDirection::forward, RopeDirection::backward}) {
     run(bench, rope, [&](auto on) {
       return Rope{.qkv = qkv.*on, .cos = cos.*on, .sin = sin.*on, .heads = heads, .direction = direction};

@@ -4,6 +4,7 @@
 #include <cstring>
 
 #include "runtime/operators/elementwise.h"
+#include "runtime/operators/rope.h"
 #include "tests/support/catch.h"
 
 namespace foretoken::testing {
@@ -32,6 +33,15 @@ Twin TwinBench::integers(const Shape& shape, const std::vector<std::int32_t>& va
   std::copy(values.begin(), values.end(), twin.cpu.as<std::int32_t>());
   upload(twin);
   return twin;
+}
+
+std::pair<Twin, Twin> TwinBench::rope_tables(std::int64_t positions, std::int64_t size, double rope_theta) {
+  const Twin cos = zeros({positions, size / 2}, statistics()),
+             sin = zeros({positions, size / 2}, statistics());
+  rope_table(cos.cpu, sin.cpu, rope_theta);
+  upload(cos);
+  upload(sin);
+  return {cos, sin};
 }
 
 Tensor TwinBench::download(const Twin& twin) {

@@ -3,6 +3,7 @@
 // comparison that fails on NaN.
 
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "runtime/arena.h"
@@ -37,6 +38,8 @@ class TwinBench {
   Twin poisoned(const Shape& shape, DType dtype);
   Twin zeros(const Shape& shape, DType dtype) { return make(shape, dtype); }
   Twin integers(const Shape& shape, const std::vector<std::int32_t>& values);
+  /// rope_table() of so many positions, for heads of that size.
+  std::pair<Twin, Twin> rope_tables(std::int64_t positions, std::int64_t size, double rope_theta);
 
   double error(const Twin& twin) { return relative_error(download(twin), twin.cpu); }
 
