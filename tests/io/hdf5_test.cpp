@@ -15,6 +15,7 @@
 #include "runtime/error.h"
 #include "tests/support/catch.h"
 #include "tests/support/expect_error.h"
+#include "tests/support/source_tree.h"
 #include "tests/support/temporary_folder.h"
 
 namespace foretoken {
@@ -82,7 +83,7 @@ TEST_CASE("hdf5 keeps every dtype, and bf16 as a two-byte float") {
 }
 
 TEST_CASE("bf16 as h5py makes it is read as such, and HDF5 reads it as floats") {
-  const Hdf5File file = Hdf5File::open(FORETOKEN_SOURCE_DIR "/tests/golden/bf16.h5");
+  const Hdf5File file = Hdf5File::open(testing::in_source_tree("tests/golden/bf16.h5"));
   const Hdf5Dataset dataset = file.dataset("values");
   REQUIRE(dataset.dtype() == DType::bf16);
   std::vector<BFloat16> values(8);

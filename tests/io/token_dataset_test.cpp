@@ -10,6 +10,7 @@
 #include "runtime/error.h"
 #include "tests/support/catch.h"
 #include "tests/support/expect_error.h"
+#include "tests/support/source_tree.h"
 #include "tests/support/temporary_folder.h"
 #include "tests/support/token_files.h"
 
@@ -100,7 +101,7 @@ TEST_CASE("the document of a position is found at its first and last token") {
 }
 
 TEST_CASE("a token dataset made by h5py is read") {
-  const TokenDataset dataset(FORETOKEN_SOURCE_DIR "/tests/golden/token_dataset.h5");
+  const TokenDataset dataset(testing::in_source_tree("tests/golden/token_dataset.h5"));
   const auto bytes = make_tokenizer("bytes");
   dataset.require_tokenizer(bytes->identity());
   REQUIRE(dataset.documents() == 3);
@@ -179,7 +180,7 @@ TEST_CASE("a token outside of the vocabulary is found on reading, and named") {
 }
 
 TEST_CASE("a dataset of another tokenizer is refused, showing both") {
-  const TokenDataset dataset(FORETOKEN_SOURCE_DIR "/tests/golden/token_dataset.h5");
+  const TokenDataset dataset(testing::in_source_tree("tests/golden/token_dataset.h5"));
   expect_error<DataError>("bytes (digest 7616142adcc6254c5795ed877f813edd, vocabulary 257", [&] {
     dataset.require_tokenizer({"bpe", "ff", 50'000, 0});
   });

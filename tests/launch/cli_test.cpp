@@ -9,6 +9,7 @@
 #include "launch/sweep.h"
 #include "runtime/error.h"
 #include "tests/support/catch.h"
+#include "tests/support/source_tree.h"
 #include "tests/support/temporary_folder.h"
 
 using namespace foretoken;
@@ -216,7 +217,7 @@ TEST_CASE("print-config prints what loads back to the same") {
 }
 
 TEST_CASE("every example configuration loads and fits together") {
-  const std::filesystem::path configs = std::filesystem::path(FORETOKEN_SOURCE_DIR) / "launch" / "configs";
+  const std::filesystem::path configs = testing::in_source_tree("launch/configs");
   int examples = 0;
   for (const auto& file : std::filesystem::directory_iterator(configs)) {
     INFO(file.path());

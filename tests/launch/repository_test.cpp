@@ -11,12 +11,13 @@
 
 #include "launch/options.h"
 #include "tests/support/catch.h"
+#include "tests/support/source_tree.h"
 
 namespace fs = std::filesystem;
 
 namespace {
 
-const fs::path root = FORETOKEN_SOURCE_DIR;
+const fs::path root = foretoken::testing::in_source_tree("");
 
 // A room, or a single header of a room.
 const std::map<std::string, std::set<std::string>> allowed = {

@@ -7,6 +7,7 @@
 #include "io/hdf5.h"
 #include "model/objective.h"
 #include "runtime/operators/elementwise.h"
+#include "tests/support/source_tree.h"
 #include "tests/support/tiny_model.h"
 
 namespace foretoken::testing {
@@ -60,7 +61,7 @@ const std::vector<GoldenCase>& golden_cases() {
 }
 
 std::vector<GoldenComparison> run_golden(Stream& stream, const GoldenCase& golden, DType activations) {
-  const Hdf5File file = Hdf5File::open(FORETOKEN_SOURCE_DIR "/tests/golden/model_golden.h5");
+  const Hdf5File file = Hdf5File::open(in_source_tree("tests/golden/model_golden.h5"));
   std::vector<GoldenComparison> results;
   // What is only read is kept alive by a result without a name, which is dropped at the end.
   const auto read = [&](const std::string& object) {
