@@ -9,7 +9,7 @@
 #include <unistd.h>
 
 #include "io/checkpoint_manifest.h"
-#include "io/hdf5.h"
+#include "io/durable_file.h"
 #include "runtime/error.h"
 
 namespace foretoken {
@@ -171,24 +171,6 @@ void retire_checkpoints(const fs::path& directory, std::int64_t step, int keep) 
 void discard_checkpoint(const fs::path& unfinished) noexcept {
   std::error_code ignored;
   fs::remove_all(unfinished, ignored);
-}
-
-void write_file(const fs::path& file, std::string_view text) {
-  fs::path partial = file;
-  partial += ".part";
-  const int descriptor = ::open(partial.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
-  int failure = descriptor < 0 ? errno : 0;
-  while (!failure && !text.empty()) {
-    const ssize_t written = ::write(descriptor, text.data(), text.size());
-    if (written >= 0)
-      text.remove_prefix(static_cast<std::size_t>(written));
-    else if (errno != EINTR)
-      failure = errno;
-  }
-  if (!failure && ::fsync(descriptor) != 0) failure = errno;
-  if (descriptor >= 0 && ::close(descriptor) != 0 && !failure) failure = errno;
-  if (!failure && ::rename(partial.c_str(), file.c_str()) != 0) failure = errno;
-  if (failure) throw DataError("{}: cannot be written: {}", file.string(), std::strerror(failure));
 }
 
 void read_bytes(const fs::path& file, std::int64_t begin, std::span<std::byte> out) {

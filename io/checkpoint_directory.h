@@ -15,7 +15,6 @@
 #include <filesystem>
 #include <span>
 #include <string>
-#include <string_view>
 #include <vector>
 
 namespace foretoken {
@@ -48,8 +47,6 @@ void retire_checkpoints(const std::filesystem::path& directory, std::int64_t ste
 /// Removes a directory that is not complete, as far as possible.
 void discard_checkpoint(const std::filesystem::path& unfinished) noexcept;
 
-/// Writes a small file under a temporary name, syncs it and renames it: it is never seen half-written.
-void write_file(const std::filesystem::path& file, std::string_view text);
 /// Bytes [begin, begin + out.size()) of a file. A DataError where it has fewer.
 void read_bytes(const std::filesystem::path& file, std::int64_t begin, std::span<std::byte> out);
 

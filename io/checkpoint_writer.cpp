@@ -14,7 +14,7 @@
 
 #include "io/checkpoint_directory.h"
 #include "io/checkpoint_view.h"
-#include "io/hdf5.h"
+#include "io/durable_file.h"
 #include "runtime/error.h"
 
 namespace foretoken {
@@ -83,7 +83,7 @@ void CheckpointWriter::save(const CheckpointInfo& info, std::span<const Checkpoi
   take(pieces);
   if (rank_ == 0) {
     prepare_checkpoint(directory_, info.step);
-    write_file(save.unfinished / id_file, new_id());
+    write_durably(save.unfinished / id_file, new_id());
     reached(SavePhase::prepared);
   }
   if (barrier) barrier();
@@ -145,7 +145,7 @@ void CheckpointWriter::write_own_shard(const Save& save) {
                                      [&] { reached(SavePhase::shard_half_written); }));
   vote.pieces = records_;
   reached(SavePhase::shard_synced);
-  write_file(save.unfinished / vote_name(rank_), vote_text(vote));
+  write_durably(save.unfinished / vote_name(rank_), vote_text(vote));
   reached(SavePhase::voted);
 }
 
@@ -161,7 +161,7 @@ void CheckpointWriter::give_up(const Save& save, std::exception_ptr error) noexc
       std::rethrow_exception(error);
     } catch (const std::exception& reason) {
       try {
-        write_file(save.unfinished / vote_name(rank_), vote_text({save.id, reason.what(), {}, {}}));
+        write_durably(save.unfinished / vote_name(rank_), vote_text({save.id, reason.what(), {}, {}}));
       } catch (const std::exception&) {  // then rank 0 misses the vote
       }
     }
@@ -223,7 +223,7 @@ void CheckpointWriter::publish(const Save& save, const std::vector<ShardVote>& v
   reached(SavePhase::view_written);
 
   manifest.info.created = fmt::format("{:%Y-%m-%dT%H:%M:%SZ}", fmt::gmtime(std::time(nullptr)));
-  write_file(save.unfinished / manifest_name, manifest_text(manifest));
+  write_durably(save.unfinished / manifest_name, manifest_text(manifest));
   fs::remove(save.unfinished / id_file);
   for (int rank = 0; rank < world_; ++rank) fs::remove(save.unfinished / vote_name(rank));
   sync_to_disk(save.unfinished);

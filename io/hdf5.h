@@ -126,7 +126,4 @@ class Hdf5File : public Hdf5Object {
   using Hdf5Object::Hdf5Object;
 };
 
-/// fsyncs a file, or a directory after a rename in it. DataError where that fails.
-void sync_to_disk(const std::filesystem::path& path);
-
 }  // namespace foretoken

@@ -1,9 +1,6 @@
-#include <cerrno>
-#include <cstring>
-#include <fcntl.h>
 #include <system_error>
-#include <unistd.h>
 
+#include "io/durable_file.h"
 #include "io/hdf5_detail.h"
 #include "runtime/error.h"
 
@@ -130,14 +127,6 @@ Hdf5Dataset Hdf5File::dataset(const std::string& name) const {
     throw_hdf5_error(file_path_, name, "cannot read the file's size");
   opened.check_stored(file_bytes);
   return opened;
-}
-
-void sync_to_disk(const std::filesystem::path& path) {
-  const int descriptor = ::open(path.c_str(), O_RDONLY | O_CLOEXEC);
-  const bool done = descriptor >= 0 && ::fsync(descriptor) == 0;
-  const int error = errno;
-  if (descriptor >= 0) ::close(descriptor);
-  if (!done) throw DataError("{}: cannot be synced to disk: {}", path.string(), std::strerror(error));
 }
 
 }  // namespace foretoken

@@ -4,7 +4,7 @@
 #include <chrono>
 #include <cmath>
 #include <cstring>
-#include <filesystem>
+#include <fstream>
 #include <numbers>
 #include <optional>
 
@@ -102,11 +102,6 @@ std::optional<std::int64_t> step_of(const std::string& line) {
   return object["step"].get<std::int64_t>();
 }
 
-void close_checked(std::ofstream& file, const std::string& path) {
-  file.close();
-  if (!file) throw DataError("metrics: {}: cannot be written: {}", path, std::strerror(errno));
-}
-
 }  // namespace
 
 std::string duration_in_words(double seconds) {
@@ -175,18 +170,19 @@ std::string table(const EvaluationMetrics& metrics) {
 }
 
 MetricsSink::MetricsSink(const std::string& path, std::function<void(const std::string&)> warn)
-    : path_(path), file_(path, std::ios::app), warn_(std::move(warn)) {
-  if (!file_) throw DataError("metrics: {}: cannot be opened: {}", path, std::strerror(errno));
+    : file_(path), warn_(std::move(warn)) {}
+
+void MetricsSink::append(const std::string& line) try { file_.append(line); } catch (const DataError& error) {
+  warn_once(error.what());
 }
 
-void MetricsSink::append(const std::string& line) {
-  file_.clear();
-  errno = 0;
-  file_ << line << '\n' << std::flush;
-  if (file_ || warned_) return;
-  warned_ = true;
-  warn_(fmt::format("metrics: {}: cannot be written: {}; training goes on, this is said once", path_,
-                    std::strerror(errno)));
+void MetricsSink::sync() try { file_.sync(); } catch (const DataError& error) {
+  warn_once(error.what());
+}
+
+void MetricsSink::warn_once(const char* fault) {
+  if (warned_.exchange(true)) return;
+  warn_(fmt::format("metrics: {}; training goes on, this is said once", fault));
 }
 
 void MetricsSink::write(const StepMetrics& metrics) {
@@ -241,32 +237,33 @@ void MetricsSink::write(const EndMetrics& metrics) {
 }
 
 std::int64_t truncate_metrics(const std::string& path, std::int64_t step) {
+  errno = 0;
   std::ifstream file(path);
   if (!file) {
     if (errno == ENOENT) return 0;
     throw DataError("metrics: {}: cannot be read: {}", path, std::strerror(errno));
   }
-  const std::string kept_path = path + ".tmp";
-  const std::string superseded_path = path + ".superseded";
-  std::ofstream kept(kept_path, std::ios::trunc);
-  std::ofstream superseded(superseded_path, std::ios::app);
+  PendingFile pending(path);
+  std::optional<AppendedFile> superseded;
   std::int64_t moved = 0;
-  for (std::string line; std::getline(file, line);) {
-    // A last line without its newline is torn even where it happens to parse: more might have followed.
-    const std::optional<std::int64_t> of = file.eof() ? std::nullopt : step_of(line);
-    const bool stays = of && *of <= step;
-    (stays ? kept : superseded) << line << '\n';
-    moved += !stays;
+  {
+    AppendedFile kept(pending.path());
+    for (std::string line; std::getline(file, line);) {
+      // A last line without its newline is torn even where it happens to parse: more might have followed.
+      const std::optional<std::int64_t> of = file.eof() ? std::nullopt : step_of(line);
+      if (of && *of <= step) {
+        kept.append(line);
+        continue;
+      }
+      if (!superseded) superseded.emplace(path + ".superseded");
+      superseded->append(line);
+      ++moved;
+    }
   }
-  // What is moved away reaches its new place before it leaves the old one.
-  close_checked(superseded, superseded_path);
-  close_checked(kept, kept_path);
-  if (moved == 0)
-    std::filesystem::remove(kept_path);
-  else
-    std::filesystem::rename(kept_path, path);
-  std::error_code ignored;
-  if (std::filesystem::file_size(superseded_path, ignored) == 0) std::filesystem::remove(superseded_path);
+  if (file.bad()) throw DataError("metrics: {}: cannot be read to its end", path);
+  if (moved == 0) return 0;
+  superseded->sync();  // what is moved is safe in its new place before it leaves the old one
+  pending.publish();
   return moved;
 }
 

@@ -18,12 +18,14 @@
 // JSON has no NaN or infinity: such a number is null, and beside it "<name>_text" holds "nan", "inf" or
 // "-inf".
 
+#include <atomic>
 #include <cstdint>
-#include <fstream>
 #include <functional>
 #include <optional>
 #include <string>
 #include <vector>
+
+#include "io/durable_file.h"
 
 namespace foretoken {
 
@@ -112,8 +114,8 @@ std::string table(const EvaluationMetrics& metrics);
 /// "51s", "3m 20s", "2h 05m", "4d 03h"
 std::string duration_in_words(double seconds);
 
-/// Appends to metrics.jsonl, each line whole and at once. A write that fails (a full disk) is reported by one
-/// warning and never stops training; writing is tried again with every line.
+/// Appends to metrics.jsonl, each line whole and at once. A write that fails (a full disk) leaves no part of
+/// its line, is reported by one warning and never stops training; the next line is tried again.
 class MetricsSink {
  public:
   /// A DataError where the file cannot be opened.
@@ -122,14 +124,16 @@ class MetricsSink {
   void write(const StepMetrics& metrics);
   void write(const EvaluationMetrics& metrics);
   void write(const EndMetrics& metrics);
+  /// Returns when all lines are on disk. May be called from another thread.
+  void sync();
 
  private:
   void append(const std::string& line);
+  void warn_once(const char* fault);
 
-  std::string path_;
-  std::ofstream file_;
+  AppendedFile file_;
   std::function<void(const std::string&)> warn_;
-  bool warned_ = false;
+  std::atomic<bool> warned_ = false;
 };
 
 /// Before a run resumes at `step`: moves the lines of later steps, and what a kill left torn, from the file

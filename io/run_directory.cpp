@@ -4,12 +4,12 @@
 #include <cstring>
 #include <ctime>
 #include <filesystem>
-#include <fstream>
 #include <stdlib.h>
 
 #include <fmt/chrono.h>
 #include <fmt/format.h>
 
+#include "io/durable_file.h"
 #include "runtime/error.h"
 
 namespace foretoken {
@@ -18,14 +18,6 @@ namespace {
 namespace fs = std::filesystem;
 
 constexpr int names_tried = 1000;
-
-void write_file(const std::string& path, const std::string& text) {
-  errno = 0;
-  std::ofstream file(path, std::ios::trunc | std::ios::binary);
-  file << text;
-  file.close();
-  if (!file) throw DataError("run directory: {}: cannot be written: {}", path, std::strerror(errno));
-}
 
 /// A complete run folder inside a temporary one, until it is renamed to its final place.
 class Staging {
@@ -41,7 +33,7 @@ class Staging {
                       std::strerror(errno));
     try {
       fs::create_directories(run() / "checkpoints");
-      write_file((run() / "config.toml").string(), config_toml);
+      write_durably(run() / "config.toml", config_toml);
     } catch (const fs::filesystem_error& failure) {
       remove();
       throw DataError("run directory: {}", failure.what());
@@ -56,7 +48,10 @@ class Staging {
 
   /// False where the name is taken. rename() never replaces a folder that holds something, as every run does.
   bool publish(const fs::path& path) const {
-    if (::rename(run().c_str(), path.c_str()) == 0) return true;
+    if (::rename(run().c_str(), path.c_str()) == 0) {
+      sync_to_disk(folder_of(path));
+      return true;
+    }
     if (errno == EEXIST || errno == ENOTEMPTY || errno == ENOTDIR) return false;
     throw DataError("run directory: {}: cannot be made: {}", path.string(), std::strerror(errno));
   }
@@ -116,9 +111,7 @@ RunDirectory RunDirectory::open(const std::string& run_or_checkpoint) {
 }
 
 void RunDirectory::write_config(const std::string& config_toml) const {
-  write_file(config_path() + ".tmp", config_toml);
-  if (::rename((config_path() + ".tmp").c_str(), config_path().c_str()) != 0)
-    throw DataError("run directory: {}: cannot be replaced: {}", config_path(), std::strerror(errno));
+  write_durably(config_path(), config_toml);
 }
 
 }  // namespace foretoken

@@ -15,6 +15,7 @@
 #include <span>
 #include <vector>
 
+#include "io/durable_file.h"
 #include "io/hdf5.h"
 #include "io/tokenizer.h"
 
@@ -23,8 +24,8 @@ namespace foretoken {
 inline constexpr const char* token_dataset_format = "foretoken token dataset";
 inline constexpr std::int64_t token_dataset_version = 1;
 
-/// Writes "{path}.tmp"; publish() renames it, so {path} is never half a file. Without publish() the
-/// destructor removes it; a killed process leaves it for the next writer to overwrite.
+/// Writes a temporary file beside the dataset (io/durable_file.h); publish() renames it. Two writers of one
+/// dataset do not meet: the one that publishes last replaces the other's.
 class TokenDatasetWriter {
  public:
   /// Makes the folder where it is missing. DataError where the file cannot be made.
@@ -47,18 +48,11 @@ class TokenDatasetWriter {
   std::int64_t documents() const { return documents_; }
 
  private:
-  /// Removes the file unless it was published. The first member, so that it acts when the file is closed.
-  struct Temporary {
-    std::filesystem::path path;
-    bool published = false;
-    ~Temporary();
-  };
-
   void flush_tokens();
   void flush_offsets();
 
   std::filesystem::path path_;
-  Temporary temporary_;
+  PendingFile pending_;
   TokenizerIdentity tokenizer_;
   Hdf5File file_;
   Hdf5Dataset token_dataset_;

@@ -12,13 +12,11 @@ namespace {
 constexpr std::size_t flushed_tokens = 1 << 19;   // whole chunks of 1 MiB, of u16 and of u32
 constexpr std::size_t flushed_offsets = 1 << 17;  // of i64
 
-std::filesystem::path temporary_for(const std::filesystem::path& path) {
+const std::filesystem::path& with_folder(const std::filesystem::path& path) {
   std::error_code error;
-  if (path.has_parent_path()) std::filesystem::create_directories(path.parent_path(), error);
+  std::filesystem::create_directories(folder_of(path), error);
   if (error) throw DataError("{}: its folder cannot be made: {}", path.string(), error.message());
-  if (std::filesystem::is_directory(path, error))
-    throw DataError("{}: is a folder, expected a file", path.string());
-  return path.string() + ".tmp";
+  return path;
 }
 
 DType token_dtype(const TokenizerIdentity& tokenizer) {
@@ -27,16 +25,11 @@ DType token_dtype(const TokenizerIdentity& tokenizer) {
 
 }  // namespace
 
-TokenDatasetWriter::Temporary::~Temporary() {
-  std::error_code ignored;
-  if (!published) std::filesystem::remove(path, ignored);
-}
-
 TokenDatasetWriter::TokenDatasetWriter(const std::filesystem::path& path, const TokenizerIdentity& tokenizer)
     : path_(path),
-      temporary_{temporary_for(path)},
+      pending_(with_folder(path)),
       tokenizer_(tokenizer),
-      file_(Hdf5File::create(temporary_.path)),
+      file_(Hdf5File::create(pending_.path())),
       token_dataset_(file_.create_growing_dataset("/tokens", token_dtype(tokenizer))),
       offset_dataset_(file_.create_growing_dataset("/document_offsets", DType::i64)),
       pending_offsets_{0} {
@@ -103,13 +96,7 @@ void TokenDatasetWriter::finish() {
 }
 
 void TokenDatasetWriter::publish() {
-  std::error_code error;
-  std::filesystem::rename(temporary_.path, path_, error);
-  if (error)
-    throw DataError("{}: cannot be renamed to {}: {}", temporary_.path.string(), path_.string(),
-                    error.message());
-  temporary_.published = true;
-  sync_to_disk(path_.has_parent_path() ? path_.parent_path() : ".");
+  pending_.publish();
 }
 
 }  // namespace foretoken

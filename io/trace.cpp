@@ -1,14 +1,12 @@
 #include "io/trace.h"
 
 #include <algorithm>
-#include <fstream>
 #include <map>
-#include <system_error>
 #include <utility>
 
 #include <nlohmann/json.hpp>
 
-#include "runtime/error.h"
+#include "io/durable_file.h"
 
 namespace foretoken {
 
@@ -77,16 +75,10 @@ std::string trace_events(int rank, const std::string& name, std::span<const Time
 }
 
 void write_trace(const std::filesystem::path& file, std::span<const std::string> events_of_ranks) {
-  const std::filesystem::path temporary = file.string() + ".tmp";
-  std::ofstream out(temporary);
-  out << "{\"displayTimeUnit\": \"ms\", \"traceEvents\": [\n";
+  std::string text = "{\"displayTimeUnit\": \"ms\", \"traceEvents\": [\n";
   for (std::size_t rank = 0; rank < events_of_ranks.size(); ++rank)
-    out << (rank > 0 ? ",\n" : "") << events_of_ranks[rank];
-  out << "\n]}\n";
-  out.close();
-  std::error_code error;
-  if (out) std::filesystem::rename(temporary, file, error);
-  if (!out || error) throw DataError("trace: {} cannot be written", file.string());
+    text += (rank > 0 ? ",\n" : "") + events_of_ranks[rank];
+  write_durably(file, text + "\n]}\n");
 }
 
 TraceOverlap overlap_of(std::span<const TimelineSpan> spans) {

@@ -12,6 +12,7 @@
 #include <fmt/format.h>
 
 #include "io/checkpoint_directory.h"
+#include "io/durable_file.h"
 #include "io/metrics.h"
 #include "launch/config_loader.h"
 #include "launch/console.h"
@@ -159,7 +160,7 @@ class Study {
       if (fs::remove_all(run, error); error)
         throw DataError("study: {}: cannot be removed: {}", run.string(), error.message());
       made(folder(point));
-      write_file(folder(point) + "/config.toml", to_toml(point.config));
+      write_durably(folder(point) + "/config.toml", to_toml(point.config));
     }
     console_.line(fmt::format("{}: {} on {} rank{}", label_, resumed ? "goes on" : "starts", point.ranks,
                               point.ranks == 1 ? "" : "s"));

@@ -9,8 +9,8 @@
 #include <fmt/format.h>
 #include <nlohmann/json.hpp>
 
-#include "io/checkpoint_directory.h"
 #include "io/csv.h"
+#include "io/durable_file.h"
 #include "model/cost.h"
 #include "runtime/error.h"
 
@@ -52,7 +52,7 @@ Outcome outcome_of(const std::string& point_folder) {
 
 void write_outcome(const std::string& point_folder, const Outcome& outcome) {
   const nlohmann::json json{{"exit_code", outcome.exit_code.value()}, {"seconds", outcome.seconds}};
-  write_file(point_folder + "/outcome.json", json.dump() + "\n");
+  write_durably(point_folder + "/outcome.json", json.dump() + "\n");
 }
 
 std::string PointResult::status() const {
@@ -179,11 +179,11 @@ void write_report(const Sweep& sweep, const std::string& sweep_file) {
   const std::vector<Figure> figures = study_figures(sweep, results);
   const fs::path folder = sweep.directory;
   fs::create_directories(folder / "figures");
-  for (const Figure& figure : figures) write_file(folder / "figures" / (figure.name + ".svg"), figure.svg);
+  for (const Figure& figure : figures) write_durably(folder / "figures" / (figure.name + ".svg"), figure.svg);
   std::ifstream file(sweep_file);
   const std::string text{std::istreambuf_iterator<char>(file), {}};
-  write_file(folder / "study.csv", study_csv(sweep, results));
-  write_file(folder / "study.html", study_page(sweep, results, figures, text));
+  write_durably(folder / "study.csv", study_csv(sweep, results));
+  write_durably(folder / "study.html", study_page(sweep, results, figures, text));
 }
 
 }  // namespace foretoken

@@ -6,6 +6,7 @@
 #include "io/checkpoint_directory.h"
 #include "io/checkpoint_manifest.h"
 #include "io/digest.h"
+#include "io/durable_file.h"
 #include "runtime/error.h"
 #include "tests/support/catch.h"
 #include "tests/support/expect_error.h"
@@ -81,7 +82,7 @@ TEST_CASE("a manifest reads back as it was written") {
   const TemporaryFolder directory;
   const auto file = directory.path() / "manifest.json";
   const CheckpointManifest written = example();
-  write_file(file, manifest_text(written));
+  write_durably(file, manifest_text(written));
   const CheckpointManifest read = read_manifest(file);
   CHECK(read.info.step == written.info.step);
   CHECK(read.info.tokens == written.info.tokens);

@@ -13,6 +13,7 @@
 
 #include "runtime/error.h"
 #include "tests/support/catch.h"
+#include "tests/support/expect_error.h"
 #include "tests/support/temporary_folder.h"
 
 using namespace foretoken;
@@ -241,10 +242,19 @@ TEST_CASE("metrics recover when the disk has room again") {
   std::signal(SIGXFSZ, old_handler);
   sink.write(example());
   CHECK(warnings == 1);
-  const std::string text = read(path);
-  const std::size_t last = text.rfind('\n', text.size() - 2);
-  REQUIRE(last != std::string::npos);
-  CHECK(nlohmann::json::parse(text.substr(last + 1))["step"] == 120);
+  REQUIRE(lines_of(path).size() == 1);  // no part of the line that did not fit
+  CHECK(lines_of(path)[0]["step"] == 120);
+}
+
+TEST_CASE("lines that cannot be moved away say why and stay where they are") {
+  const TemporaryFolder folder;
+  const std::string text = "{\"step\":1}\n{\"step\":2}\n";
+  folder.write("metrics.jsonl", text);
+  std::filesystem::create_symlink("/dev/full", folder / "metrics.jsonl.superseded");
+  expect_error<DataError>("metrics.jsonl.superseded: cannot be written: No space left on device",
+                          [&] { truncate_metrics((folder / "metrics.jsonl").string(), 1); });
+  CHECK(read(folder / "metrics.jsonl") == text);
+  CHECK(files_in(folder.path()) == 2);
 }
 
 TEST_CASE("a metrics file that cannot be opened is an error") {
@@ -277,7 +287,7 @@ TEST_CASE("resuming where nothing is later changes nothing") {
   CHECK(truncate_metrics(path.string(), 1) == 0);
   CHECK(read(path) == "{\"step\":1}\n");
   CHECK_FALSE(std::filesystem::exists(folder / "metrics.jsonl.superseded"));
-  CHECK_FALSE(std::filesystem::exists(folder / "metrics.jsonl.tmp"));
+  CHECK(files_in(folder.path()) == 1);
 }
 
 TEST_CASE("a metrics file of garbage is moved away, not trusted") {

@@ -3,6 +3,7 @@
 
 #include <filesystem>
 #include <fstream>
+#include <iterator>
 #include <stdlib.h>
 #include <string>
 #include <string_view>
@@ -42,5 +43,10 @@ class TemporaryFolder {
  private:
   std::filesystem::path path_;
 };
+
+/// How many entries a folder has.
+inline std::size_t files_in(const std::filesystem::path& folder) {
+  return static_cast<std::size_t>(std::distance(std::filesystem::directory_iterator(folder), {}));
+}
 
 }  // namespace foretoken
