@@ -1,12 +1,8 @@
 #include "io/checkpoint_directory.h"
 
 #include <algorithm>
-#include <cerrno>
 #include <charconv>
-#include <cstring>
-#include <fcntl.h>
 #include <optional>
-#include <unistd.h>
 
 #include "io/checkpoint_manifest.h"
 #include "io/durable_file.h"
@@ -171,27 +167,6 @@ void retire_checkpoints(const fs::path& directory, std::int64_t step, int keep) 
 void discard_checkpoint(const fs::path& unfinished) noexcept {
   std::error_code ignored;
   fs::remove_all(unfinished, ignored);
-}
-
-void read_bytes(const fs::path& file, std::int64_t begin, std::span<std::byte> out) {
-  const int descriptor = ::open(file.c_str(), O_RDONLY | O_CLOEXEC);
-  if (descriptor < 0) throw DataError("{}: cannot be opened: {}", file.string(), std::strerror(errno));
-  std::size_t done = 0;
-  int failure = 0;
-  while (done < out.size() && !failure) {
-    const ssize_t count =
-        ::pread(descriptor, out.data() + done, out.size() - done, begin + static_cast<std::int64_t>(done));
-    if (count == 0) break;
-    if (count > 0)
-      done += static_cast<std::size_t>(count);
-    else if (errno != EINTR)
-      failure = errno;
-  }
-  ::close(descriptor);
-  if (failure) throw DataError("{}: cannot be read: {}", file.string(), std::strerror(failure));
-  if (done < out.size())
-    throw DataError("{}: truncated: bytes [{}, {}) are wanted, it ends at {}", file.string(), begin,
-                    begin + static_cast<std::int64_t>(out.size()), begin + static_cast<std::int64_t>(done));
 }
 
 }  // namespace foretoken

@@ -10,10 +10,8 @@
 // renames the newer one in and then removes the older: at every moment one of the two is complete and listed.
 // Nothing complete is ever deleted under its own name, but renamed to .tmp first.
 
-#include <cstddef>
 #include <cstdint>
 #include <filesystem>
-#include <span>
 #include <string>
 #include <vector>
 
@@ -46,8 +44,5 @@ void retire_checkpoints(const std::filesystem::path& directory, std::int64_t ste
 
 /// Removes a directory that is not complete, as far as possible.
 void discard_checkpoint(const std::filesystem::path& unfinished) noexcept;
-
-/// Bytes [begin, begin + out.size()) of a file. A DataError where it has fewer.
-void read_bytes(const std::filesystem::path& file, std::int64_t begin, std::span<std::byte> out);
 
 }  // namespace foretoken

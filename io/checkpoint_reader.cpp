@@ -5,9 +5,9 @@
 #include <cstring>
 #include <set>
 
-#include "io/checkpoint_directory.h"
 #include "io/checkpoint_shard.h"
 #include "io/digest.h"
+#include "io/file_reader.h"
 #include "runtime/error.h"
 
 namespace foretoken {
@@ -120,7 +120,7 @@ void Checkpoint::read(const std::string& kind, const std::string& tensor, const 
 }
 
 void Checkpoint::read_whole(const PieceRecord& piece, std::span<std::byte> out) const {
-  read_bytes(directory_ / piece.file, piece.address, out);
+  FileReader(directory_ / piece.file).read(piece.address, out);
   if (const std::string actual = digest_of(out); actual != piece.digest)
     throw DataError("{}: {}: digest differs (manifest {}, file {})", label(piece.file),
                     describe(piece.kind, piece.tensor), abbreviated(piece.digest), abbreviated(actual));

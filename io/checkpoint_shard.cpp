@@ -6,8 +6,8 @@
 #include <fmt/format.h>
 #include <hdf5.h>
 
-#include "io/checkpoint_directory.h"
 #include "io/digest.h"
+#include "io/file_reader.h"
 #include "io/hdf5.h"
 #include "runtime/error.h"
 
@@ -80,9 +80,7 @@ ShardFile write_shard(const std::filesystem::path& file, std::span<PieceRecord> 
       dataset.write_attribute("offset", record.range.begin);
     }
     dataset.write(values);
-    const haddr_t address = H5Dget_offset(dataset.id());
-    if (address == HADDR_UNDEF) throw_hdf5_error(file, record.dataset, "has no place in the file");
-    record.address = static_cast<std::int64_t>(address);
+    record.address = dataset.address();
   }
   shard.close();
   return {file.filename().string(), static_cast<std::int64_t>(std::filesystem::file_size(file)),
@@ -93,24 +91,8 @@ std::string digest_outside(const std::filesystem::path& file, std::span<const Pi
   std::vector<Range> inside;
   for (const PieceRecord& piece : pieces)
     if (piece.file == file.filename()) inside.push_back({piece.address, piece.address + piece.bytes()});
-  std::sort(inside.begin(), inside.end(), [](const Range& a, const Range& b) { return a.begin < b.begin; });
-  const std::int64_t end = static_cast<std::int64_t>(std::filesystem::file_size(file));
-  inside.push_back({end, end});
-
-  DigestStream stream;
-  std::vector<std::byte> buffer(1 << 20);
-  std::int64_t position = 0;
-  for (const Range& piece : inside) {
-    while (position < piece.begin) {
-      const std::span<std::byte> part(
-          buffer.data(), std::min(buffer.size(), static_cast<std::size_t>(piece.begin - position)));
-      read_bytes(file, position, part);
-      stream.add(part);
-      position += static_cast<std::int64_t>(part.size());
-    }
-    position = std::max(position, piece.end);
-  }
-  return stream.digest();
+  const FileReader reader(file);
+  return digest_outside(reader, std::move(inside), reader.size());
 }
 
 }  // namespace foretoken

@@ -1,5 +1,6 @@
 #include "io/digest.h"
 
+#include <cstring>
 #include <new>
 
 #include <fmt/format.h>
@@ -21,6 +22,21 @@ std::string digest_of(std::span<const std::byte> bytes) {
 
 std::string digest_of(std::string_view text) {
   return digest_of(std::as_bytes(std::span(text)));
+}
+
+BinaryDigest binary_digest_of(std::span<const std::byte> bytes) {
+  XXH128_canonical_t canonical;
+  XXH128_canonicalFromHash(&canonical, XXH3_128bits(bytes.data(), bytes.size()));
+  BinaryDigest digest;
+  static_assert(sizeof(canonical.digest) == sizeof(digest));
+  std::memcpy(digest.data(), canonical.digest, digest.size());
+  return digest;
+}
+
+std::string to_string(const BinaryDigest& digest) {
+  std::string text;
+  for (const std::byte byte : digest) text += fmt::format("{:02x}", std::to_integer<int>(byte));
+  return text;
 }
 
 DigestStream::DigestStream() : state_(XXH3_createState()) {

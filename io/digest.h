@@ -2,6 +2,7 @@
 // Digests of what is stored: XXH3-128 (github.com/Cyan4973/xxHash, doc/xxhash_spec.md), fast enough to run
 // over every byte that is written or read. It finds damage, not forgery.
 
+#include <array>
 #include <cstddef>
 #include <span>
 #include <string>
@@ -12,6 +13,12 @@ namespace foretoken {
 /// 32 lower-case hex digits in canonical (big-endian) order, as `xxh128sum` prints them.
 std::string digest_of(std::span<const std::byte> bytes);
 std::string digest_of(std::string_view text);
+
+/// The same 128 bits as 16 bytes in canonical (big-endian) order, for tables of many digests.
+using BinaryDigest = std::array<std::byte, 16>;
+BinaryDigest binary_digest_of(std::span<const std::byte> bytes);
+/// 32 lower-case hex digits.
+std::string to_string(const BinaryDigest& digest);
 
 /// The same over bytes that come in parts.
 class DigestStream {

@@ -4,9 +4,10 @@
 // said in plain words.
 //
 // Files are written in HDF5 1.10's format, whose metadata carries checksums: damage there is an error, while
-// in the older format it can crash HDF5 itself. Data is contiguous or in uncompressed chunks, objects of
-// 1 MiB and more are aligned to 1 MiB, there are no fill values. Data is read without chunk cache and without
-// file locks: who publishes by rename needs none. Values are stored little-endian and never converted: the
+// in the older format it can crash HDF5 itself. Data is contiguous, objects of 1 MiB and more are aligned to
+// 1 MiB, there are no fill values. Contiguous, compact and uncompressed chunked data is read, without chunk
+// cache and without file locks: who publishes by rename needs none. Data that lies in another file (a virtual
+// dataset, external storage, a link) is refused. Values are stored little-endian and never converted: the
 // dtype of a tensor and that of its dataset must agree. bf16 is stored as a two-byte float, the one that HDF5
 // 2.0 names H5T_FLOAT_BFLOAT16LE; any HDF5 converts it, and h5py shows it as float32.
 //
@@ -87,8 +88,8 @@ class Hdf5Dataset : public Hdf5Object {
   /// Elements [begin, begin + out.elements()) of a one-dim dataset; the range must lie inside it.
   void read(std::int64_t begin, const Tensor& out) const;
   void write(std::int64_t begin, const Tensor& values);
-  /// Grows a dataset of create_growing_dataset by `values` and writes them there.
-  void append(const Tensor& values);
+  /// Where a contiguous dataset's first byte lies in the file. DataError where it has no place yet.
+  std::int64_t address() const;
 
  private:
   friend class Hdf5File;
@@ -115,15 +116,17 @@ class Hdf5File : public Hdf5Object {
   bool has(const std::string& object) const;
   /// A contiguous dataset; groups on its path ("/model/…") are made as needed.
   Hdf5Dataset create_dataset(const std::string& name, DType dtype, const Shape& shape);
-  /// A one-dim dataset of no elements yet, in uncompressed chunks of 1 MiB: append whole chunks where you
-  /// can.
-  Hdf5Dataset create_growing_dataset(const std::string& name, DType dtype);
-  /// DataError where it is missing, of a dtype or rank that we do not know, or where the file holds fewer
-  /// bytes than its shape says (so that a caller may allocate by shape()). Compressed datasets are refused.
+  /// The same with its place in the file assigned at once: for data that the caller writes at address().
+  Hdf5Dataset reserve_dataset(const std::string& name, DType dtype, const Shape& shape);
+  /// DataError where it is missing, of a dtype or rank that we do not know, where the file holds fewer bytes
+  /// than its shape says (so that a caller may allocate by shape()), where it is compressed, or where its
+  /// data lies in another file.
   Hdf5Dataset dataset(const std::string& name) const;
 
  private:
   using Hdf5Object::Hdf5Object;
+  Hdf5Dataset create(const std::string& name, DType dtype, const Shape& shape, bool reserve);
+  void require_hard_links(const std::string& object) const;
 };
 
 }  // namespace foretoken

@@ -49,7 +49,11 @@ Hdf5Dataset::Hdf5Dataset(std::filesystem::path file_path, std::string name, Hdf5
 void Hdf5Dataset::check_stored(std::uint64_t file_bytes) const {
   const Hdf5Id list = own(H5Dget_create_plist(id()), H5Pclose, *this, "cannot read its layout");
   const H5D_layout_t layout = H5Pget_layout(list.get());
-  if (layout == H5D_VIRTUAL) return;  // holds nothing itself
+  if (layout == H5D_VIRTUAL || H5Pget_external_count(list.get()) != 0)
+    throw DataError(
+        "{}: {}: its data lies in other files (a virtual dataset or external storage), which are "
+        "not read",
+        file_path_.string(), name_);
   if (H5Pget_nfilters(list.get()) != 0)
     throw DataError("{}: {}: is compressed or filtered; store it without filters", file_path_.string(),
                     name_);
@@ -116,13 +120,11 @@ void Hdf5Dataset::write(std::int64_t begin, const Tensor& values) {
   transfer_range(true, begin, values);
 }
 
-void Hdf5Dataset::append(const Tensor& values) {
+std::int64_t Hdf5Dataset::address() const {
   silence_thread();
-  const std::int64_t begin = shape_[0];
-  const hsize_t size = static_cast<hsize_t>(begin + values.elements());
-  if (H5Dset_extent(id(), &size) < 0) throw_hdf5_error(file_path_, name_, "cannot grow");
-  shape_ = {begin + values.elements()};
-  transfer_range(true, begin, values);
+  const haddr_t address = H5Dget_offset(id());
+  if (address == HADDR_UNDEF) throw_hdf5_error(file_path_, name_, "has no place in the file");
+  return static_cast<std::int64_t>(address);
 }
 
 }  // namespace foretoken

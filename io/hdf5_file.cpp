@@ -15,7 +15,6 @@ namespace {
 
 constexpr std::uint64_t alignment_threshold = 1 << 20;
 constexpr std::uint64_t alignment = 1 << 20;
-constexpr std::uint64_t chunk_bytes = 1 << 20;
 
 Hdf5Id file_access() {
   Hdf5Id list = property_list(H5P_FILE_ACCESS);
@@ -81,13 +80,15 @@ bool Hdf5File::has(const std::string& object) const {
   return H5Lexists(id(), object.c_str(), H5P_DEFAULT) > 0;
 }
 
-Hdf5Dataset Hdf5File::create_dataset(const std::string& name, DType dtype, const Shape& shape) {
+Hdf5Dataset Hdf5File::create(const std::string& name, DType dtype, const Shape& shape, bool reserve) {
   silence_thread();
   const Hdf5Id groups = property_list(H5P_LINK_CREATE);
   must(H5Pset_create_intermediate_group(groups.get(), 1) >= 0, "cannot ask for groups");
   const Hdf5Id creation = property_list(H5P_DATASET_CREATE);
   must(H5Pset_layout(creation.get(), H5D_CONTIGUOUS) >= 0, "cannot ask for contiguous data");
   must(H5Pset_fill_time(creation.get(), H5D_FILL_TIME_NEVER) >= 0, "cannot turn fill values off");
+  must(H5Pset_alloc_time(creation.get(), reserve ? H5D_ALLOC_TIME_EARLY : H5D_ALLOC_TIME_LATE) >= 0,
+       "cannot set the time of allocation");
   const Hdf5Id type = hdf5_type(dtype);  // closing it would clear the message of a failure
   const Hdf5Id space = dataspace(shape);
   const hid_t dataset =
@@ -96,28 +97,31 @@ Hdf5Dataset Hdf5File::create_dataset(const std::string& name, DType dtype, const
   return {file_path_, name, Hdf5Id(dataset, H5Dclose)};
 }
 
-Hdf5Dataset Hdf5File::create_growing_dataset(const std::string& name, DType dtype) {
-  silence_thread();
-  const Hdf5Id creation = property_list(H5P_DATASET_CREATE);
-  const hsize_t chunk = chunk_bytes / size_of(dtype);
-  must(H5Pset_chunk(creation.get(), 1, &chunk) >= 0, "cannot ask for chunks");
-  must(H5Pset_fill_time(creation.get(), H5D_FILL_TIME_NEVER) >= 0, "cannot turn fill values off");
-  const hsize_t none = 0;
-  const hsize_t unlimited = H5S_UNLIMITED;
-  const hid_t space = H5Screate_simple(1, &none, &unlimited);
-  must(space >= 0, "cannot make a dataspace");
-  const Hdf5Id owned(space, H5Sclose);
-  const Hdf5Id type = hdf5_type(dtype);
-  const Hdf5Id access = dataset_access();
-  const hid_t dataset =
-      H5Dcreate2(id(), name.c_str(), type.get(), space, H5P_DEFAULT, creation.get(), access.get());
-  if (dataset < 0) throw_hdf5_error(file_path_, name, "cannot be created");
-  return {file_path_, name, Hdf5Id(dataset, H5Dclose)};
+Hdf5Dataset Hdf5File::create_dataset(const std::string& name, DType dtype, const Shape& shape) {
+  return create(name, dtype, shape, false);
+}
+
+Hdf5Dataset Hdf5File::reserve_dataset(const std::string& name, DType dtype, const Shape& shape) {
+  return create(name, dtype, shape, true);
+}
+
+/// A soft or external link could lead into another file.
+void Hdf5File::require_hard_links(const std::string& object) const {
+  for (std::size_t end = object.find('/', 1);; end = object.find('/', end + 1)) {
+    H5L_info_t link{};
+    if (H5Lget_info(id(), object.substr(0, end).c_str(), &link, H5P_DEFAULT) < 0)
+      throw_hdf5_error(file_path_, object, "its link cannot be read");
+    if (link.type != H5L_TYPE_HARD)
+      throw DataError("{}: {}: is a link to another place, which is not followed", file_path_.string(),
+                      object);
+    if (end == std::string::npos) return;
+  }
 }
 
 Hdf5Dataset Hdf5File::dataset(const std::string& name) const {
   silence_thread();
   if (!has(name)) throw DataError("{}: {}: there is no such dataset", file_path_.string(), name);
+  require_hard_links(name);
   const Hdf5Id access = dataset_access();
   const hid_t dataset = H5Dopen2(id(), name.c_str(), access.get());
   if (dataset < 0) throw_hdf5_error(file_path_, name, "cannot be opened");

@@ -1,96 +1,71 @@
 #pragma once
 // A token dataset: the tokens of many documents one after another, in one HDF5 file that h5py and every other
-// reader opens.
+// reader opens. Version 2, which TokenDatasetWriter writes:
 //
 //   /tokens            [N] uint16 where vocab_size <= 65536, else uint32
 //   /document_offsets  [D + 1] int64: document d is tokens [offsets[d], offsets[d + 1]); 0 first, N last
-//   attributes of /    format "foretoken token dataset", format_version 1, tokenizer_name, tokenizer_digest
+//   /token_digests     [chunks, 16] uint8: XXH3-128 of each chunk of 64 KiB of /tokens, the last one shorter
+//   /offset_digests    [chunks, 16] uint8: the same of /document_offsets
+//   attributes of /    format "foretoken token dataset", format_version 2, tokenizer_name, tokenizer_digest
 //                      (strings of fixed length), vocab_size, end_of_document (integers)
+//   after HDF5's end   the index: where the four arrays lie, their digests and the dataset's identity
+//                      (io/token_dataset_index.h, byte for byte)
 //
-// Every document ends with the end-of-document token. The writer stores in uncompressed chunks of 1 MiB,
-// which lets it write once and in bounded memory without knowing N; the reader takes contiguous data as well.
+// All arrays are contiguous. Every document ends with the end-of-document token. Values are little-endian.
+//
+// Version 1 is the same without digests and index; its arrays may be chunked, but not compressed. It is read,
+// but damage to its tokens is found only where a token leaves the vocabulary or the file changes while it is
+// open.
 
 #include <cstdint>
 #include <filesystem>
+#include <memory>
 #include <span>
+#include <string>
 #include <vector>
 
-#include "io/durable_file.h"
-#include "io/hdf5.h"
 #include "io/tokenizer.h"
 
 namespace foretoken {
 
-inline constexpr const char* token_dataset_format = "foretoken token dataset";
-inline constexpr std::int64_t token_dataset_version = 1;
-
-/// Writes a temporary file beside the dataset (io/durable_file.h); publish() renames it. Two writers of one
-/// dataset do not meet: the one that publishes last replaces the other's.
-class TokenDatasetWriter {
- public:
-  /// Makes the folder where it is missing. DataError where the file cannot be made.
-  TokenDatasetWriter(const std::filesystem::path& path, const TokenizerIdentity& tokenizer);
-  TokenDatasetWriter(const TokenDatasetWriter&) = delete;
-  TokenDatasetWriter& operator=(const TokenDatasetWriter&) = delete;
-
-  /// More tokens of the current document. DefectError for an id outside of the vocabulary, DataError for a
-  /// full disk.
-  void append(std::span<const std::int32_t> ids);
-  /// Appends the end-of-document token and ends the document.
-  void end_document();
-  /// Completes the temporary file and syncs it to disk. DataError where there is no document, DefectError
-  /// where one has not ended.
-  void finish();
-  /// Renames the finished file to its name and syncs the folder.
-  void publish();
-
-  std::int64_t tokens() const { return tokens_; }
-  std::int64_t documents() const { return documents_; }
-
- private:
-  void flush_tokens();
-  void flush_offsets();
-
-  std::filesystem::path path_;
-  PendingFile pending_;
-  TokenizerIdentity tokenizer_;
-  Hdf5File file_;
-  Hdf5Dataset token_dataset_;
-  Hdf5Dataset offset_dataset_;
-  std::vector<std::int32_t> pending_tokens_;
-  std::vector<std::int64_t> pending_offsets_;
-  std::int64_t tokens_ = 0;
-  std::int64_t documents_ = 0;
-  std::int64_t document_begin_ = 0;
-};
+class TokenStore;
 
 class TokenDataset {
  public:
   /// Opens and checks the whole format but the tokens, which are checked as they are read. DataError.
   explicit TokenDataset(const std::filesystem::path& path);
+  ~TokenDataset();
 
-  const std::filesystem::path& path() const { return file_.file_path(); }
-  const TokenizerIdentity& tokenizer() const { return tokenizer_; }
+  const std::filesystem::path& path() const { return path_; }
+  const TokenizerIdentity& tokenizer() const;
   /// A DataError that shows both unless the dataset was made with this tokenizer.
   void require_tokenizer(const TokenizerIdentity& expected) const;
+  std::int64_t version() const;
+  bool has_digests() const { return version() >= 2; }
+  /// 32 hex digits that two datasets share only where their content is the same. Of version 1 they cover the
+  /// tokenizer, the counts and the document offsets, but not the tokens.
+  const std::string& identity() const;
 
-  std::int64_t tokens() const { return tokens_.shape()[0]; }
-  std::int64_t documents() const { return static_cast<std::int64_t>(offsets_.size()) - 1; }
+  std::int64_t tokens() const;
+  std::int64_t documents() const { return static_cast<std::int64_t>(document_offsets().size()) - 1; }
   /// [D + 1], held in memory.
-  std::span<const std::int64_t> document_offsets() const { return offsets_; }
+  std::span<const std::int64_t> document_offsets() const;
   /// Which document holds the token at `position`, and where it begins.
   std::int64_t document_of(std::int64_t position) const;
   std::int64_t document_start(std::int64_t position) const;
 
-  /// Tokens [begin, begin + out.size()); the range must lie inside (DefectError). Allocates nothing.
-  /// DataError for a token outside of the vocabulary, or where the disk fails.
+  /// Tokens [begin, begin + out.size()); the range must lie inside (DefectError). Allocates nothing. From any
+  /// thread. The bytes are read from the file and compared with their digests before they are used: DataError
+  /// naming chunk and tokens where the file was cut or overwritten, also after it was opened, for a token
+  /// outside of the vocabulary, or where the disk fails.
   void read(std::int64_t begin, std::span<std::int32_t> out) const;
 
+  /// Reads the whole file and returns what is damaged, one line each; empty where all holds.
+  std::vector<std::string> verify() const;
+
  private:
-  Hdf5File file_;
-  TokenizerIdentity tokenizer_;
-  Hdf5Dataset tokens_;
-  std::vector<std::int64_t> offsets_;
+  std::filesystem::path path_;
+  std::unique_ptr<TokenStore> store_;
 };
 
 }  // namespace foretoken

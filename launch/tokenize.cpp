@@ -5,7 +5,7 @@
 #include <system_error>
 
 #include "io/text_source.h"
-#include "io/token_dataset.h"
+#include "io/token_dataset_writer.h"
 #include "io/tokenizer.h"
 #include "launch/progress_bar.h"
 #include "runtime/error.h"

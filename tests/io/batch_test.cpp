@@ -6,6 +6,7 @@
 #include <memory>
 #include <thread>
 
+#include "io/hdf5.h"
 #include "runtime/error.h"
 #include "tests/support/catch.h"
 #include "tests/support/expect_error.h"
@@ -182,8 +183,8 @@ TEST_CASE("a bad token surfaces at the step that holds it, and from then on") {
   std::vector<std::int64_t> offsets{0, 100};
   {
     Hdf5File file = Hdf5File::create(folder / "a.h5");
-    file.write_attribute("format", std::string(token_dataset_format));
-    file.write_attribute("format_version", token_dataset_version);
+    file.write_attribute("format", std::string("foretoken token dataset"));
+    file.write_attribute("format_version", std::int64_t{1});
     file.write_attribute("tokenizer_name", std::string("bytes"));
     file.write_attribute("tokenizer_digest", std::string("d"));
     file.write_attribute("vocab_size", std::int64_t{257});

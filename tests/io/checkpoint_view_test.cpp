@@ -17,11 +17,16 @@ namespace {
 /// As any program sees it that asks HDF5 for floats.
 std::vector<float> view_of(const fs::path& checkpoint, const TestTensor& tensor) {
   const Hdf5File file = Hdf5File::open(checkpoint / "model.h5");
-  const Hdf5Dataset dataset = file.dataset("/" + tensor.kind + "/" + tensor.name);
-  REQUIRE(dataset.shape() == tensor.shape);
-  REQUIRE(dataset.dtype() == tensor.dtype());
+  const std::string name = "/" + tensor.kind + "/" + tensor.name;
+  const Hdf5Id dataset(H5Dopen2(file.id(), name.c_str(), H5P_DEFAULT), H5Dclose);
+  const Hdf5Id type(H5Dget_type(dataset.get()), H5Tclose), space(H5Dget_space(dataset.get()), H5Sclose);
+  REQUIRE(H5Tequal(type.get(), hdf5_type(tensor.dtype()).get()) > 0);
+  std::vector<hsize_t> dims(static_cast<std::size_t>(tensor.shape.rank()));
+  REQUIRE(H5Sget_simple_extent_ndims(space.get()) == tensor.shape.rank());
+  H5Sget_simple_extent_dims(space.get(), dims.data(), nullptr);
+  REQUIRE(std::equal(dims.begin(), dims.end(), tensor.shape.dims().begin()));
   std::vector<float> values(static_cast<std::size_t>(tensor.shape.elements()));
-  REQUIRE(H5Dread(dataset.id(), H5T_NATIVE_FLOAT, H5S_ALL, H5S_ALL, H5P_DEFAULT, values.data()) >= 0);
+  REQUIRE(H5Dread(dataset.get(), H5T_NATIVE_FLOAT, H5S_ALL, H5S_ALL, H5P_DEFAULT, values.data()) >= 0);
   return values;
 }
 

@@ -126,26 +126,54 @@ TEST_CASE("hdf5 strings too long for an attribute are refused before they are wr
   REQUIRE_THROWS_AS(file.write_attribute("long", std::string(64'001, 'x')), DefectError);
 }
 
-TEST_CASE("a growing hdf5 dataset takes appends of any size") {
+TEST_CASE("a reserved hdf5 dataset has its place in the file before anything is written") {
   const TemporaryFolder folder;
-  std::vector<std::uint16_t> values = counted<std::uint16_t>(700'000);
+  std::vector<std::uint16_t> values = counted<std::uint16_t>(600'000);
   {
     Hdf5File file = Hdf5File::create(folder / "a.h5");
-    Hdf5Dataset growing = file.create_growing_dataset("tokens", DType::u16);
-    for (std::int64_t count : {1, 0, 299'999, 400'000})
-      growing.append(vector_tensor(values).flat(growing.shape()[0], count));
+    REQUIRE_THROWS_AS(file.create_dataset("later", DType::u16, {600'000}).address(), DataError);
+    Hdf5Dataset reserved = file.reserve_dataset("tokens", DType::u16, {600'000});
+    REQUIRE(reserved.address() == 1 << 20);
+    reserved.write(vector_tensor(values));
+    REQUIRE(reserved.address() == 1 << 20);
     file.close();
   }
   const Hdf5File file = Hdf5File::open(folder / "a.h5");
   const Hdf5Dataset dataset = file.dataset("tokens");
-  std::vector<std::uint16_t> back(values.size());
-  dataset.read(vector_tensor(back));
-  REQUIRE(back == values);
-  std::vector<std::uint16_t> across(5);
-  dataset.read((1 << 19) - 2, vector_tensor(across));
-  REQUIRE(std::equal(across.begin(), across.end(), values.begin() + (1 << 19) - 2));
-  REQUIRE_THROWS_AS(dataset.read(699'996, vector_tensor(across)), DefectError);
-  REQUIRE_THROWS_AS(dataset.read(-1, vector_tensor(across)), DefectError);
+  std::vector<std::uint16_t> back(5);
+  dataset.read(599'995, vector_tensor(back));
+  REQUIRE(std::equal(back.begin(), back.end(), values.begin() + 599'995));
+  REQUIRE_THROWS_AS(dataset.read(599'996, vector_tensor(back)), DefectError);
+  REQUIRE_THROWS_AS(dataset.read(-1, vector_tensor(back)), DefectError);
+}
+
+TEST_CASE("hdf5 data that lies in another file is refused, however it is asked for") {
+  const TemporaryFolder folder;
+  std::vector<std::int64_t> values = counted<std::int64_t>(100);
+  {
+    Hdf5File file = Hdf5File::create(folder / "source.h5");
+    file.create_dataset("x", DType::i64, {100}).write(vector_tensor(values));
+    file.close();
+  }
+  const std::string source = (folder / "source.h5").string();
+  const hid_t id = H5Fcreate((folder / "a.h5").c_str(), H5F_ACC_TRUNC, H5P_DEFAULT, H5P_DEFAULT);
+  const hsize_t size = 100, claimed = hsize_t{1} << 31;
+  const hid_t small = H5Screate_simple(1, &size, nullptr), large = H5Screate_simple(1, &claimed, nullptr);
+  const hid_t as_virtual = H5Pcreate(H5P_DATASET_CREATE), as_external = H5Pcreate(H5P_DATASET_CREATE);
+  REQUIRE(H5Pset_virtual(as_virtual, large, source.c_str(), "/x", large) >= 0);
+  REQUIRE(H5Pset_external(as_external, source.c_str(), 0, 800) >= 0);
+  H5Dclose(H5Dcreate2(id, "virtual", H5T_STD_I64LE, large, H5P_DEFAULT, as_virtual, H5P_DEFAULT));
+  H5Dclose(H5Dcreate2(id, "external", H5T_STD_I64LE, small, H5P_DEFAULT, as_external, H5P_DEFAULT));
+  REQUIRE(H5Lcreate_external(source.c_str(), "/x", id, "linked", H5P_DEFAULT, H5P_DEFAULT) >= 0);
+  REQUIRE(H5Lcreate_soft("/linked", id, "soft", H5P_DEFAULT, H5P_DEFAULT) >= 0);
+  for (const hid_t list : {as_virtual, as_external}) H5Pclose(list);
+  for (const hid_t space : {small, large}) H5Sclose(space);
+  REQUIRE(H5Fclose(id) >= 0);
+  const Hdf5File file = Hdf5File::open(folder / "a.h5");
+  for (const char* name : {"virtual", "external"})
+    expect_error<DataError>("lies in other files", [&] { file.dataset(name); });
+  for (const char* name : {"linked", "soft"})
+    expect_error<DataError>("is a link to another place", [&] { file.dataset(name); });
 }
 
 TEST_CASE("hdf5 files that are missing, foreign or cut short are data errors that name the file") {
@@ -179,9 +207,9 @@ TEST_CASE("an hdf5 dataset that was never written is refused, not read as zeros"
 std::string write_eight_megabytes(const std::filesystem::path& path) {
   try {
     Hdf5File file = Hdf5File::create(path);
-    Hdf5Dataset growing = file.create_growing_dataset("tokens", DType::u16);
+    Hdf5Dataset dataset = file.create_dataset("tokens", DType::u16, {8 << 19});
     std::vector<std::uint16_t> values(1 << 19);
-    for (int i = 0; i < 8; ++i) growing.append(vector_tensor(values));
+    for (int i = 0; i < 8; ++i) dataset.write(std::int64_t{i} << 19, vector_tensor(values));
     file.write_attribute("complete", std::int64_t{1});
     file.close();
     return {};

@@ -3,10 +3,16 @@
 #include <csignal>
 #include <fstream>
 #include <functional>
+#include <map>
 #include <numeric>
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <hdf5.h>
+
+#include "io/hdf5.h"
+#include "io/token_dataset_index.h"
+#include "io/token_dataset_writer.h"
 #include "runtime/error.h"
 #include "tests/support/catch.h"
 #include "tests/support/expect_error.h"
@@ -23,7 +29,7 @@ const TokenizerIdentity wide{"counting", "d2", 70'000, 69'999};
 /// Writes a dataset by hand, each part of which a test may spoil.
 struct Parts {
   std::string format = token_dataset_format;
-  std::int64_t version = token_dataset_version;
+  std::int64_t version = 1;
   std::int64_t vocab_size = 257;
   std::int64_t end_of_document = 256;
   std::vector<std::uint16_t> tokens{1, 2, 256, 3, 256};
@@ -100,17 +106,40 @@ TEST_CASE("the document of a position is found at its first and last token") {
   REQUIRE_THROWS_AS(dataset.document_start(-1), DefectError);
 }
 
-TEST_CASE("a token dataset made by h5py is read") {
-  const TokenDataset dataset(testing::in_source_tree("tests/golden/token_dataset.h5"));
+TEST_CASE("token datasets made by h5py are read: contiguous, in chunks, and with digests") {
   const auto bytes = make_tokenizer("bytes");
-  dataset.require_tokenizer(bytes->identity());
-  REQUIRE(dataset.documents() == 3);
-  std::vector<std::int32_t> ids(static_cast<std::size_t>(dataset.tokens()));
-  dataset.read(0, ids);
-  REQUIRE(bytes->decode(ids) ==
-          "To foretoken:\n<|endofdocument|>na\xc3\xafve\x01<|endofdocument|>z<|endofdocument|>");
-  REQUIRE(dataset.document_start(15) == 15);
-  REQUIRE(dataset.document_start(23) == 23);
+  std::map<std::string, std::string> identities;
+  for (const char* name : {"token_dataset.h5", "token_dataset_chunked.h5", "token_dataset_v2.h5"}) {
+    CAPTURE(name);
+    const TokenDataset dataset(testing::in_source_tree(std::string("tests/golden/") + name));
+    dataset.require_tokenizer(bytes->identity());
+    REQUIRE(dataset.documents() == 3);
+    std::vector<std::int32_t> ids(static_cast<std::size_t>(dataset.tokens()));
+    dataset.read(0, ids);
+    REQUIRE(bytes->decode(ids) ==
+            "To foretoken:\n<|endofdocument|>na\xc3\xafve\x01<|endofdocument|>z<|endofdocument|>");
+    REQUIRE(dataset.document_start(15) == 15);
+    REQUIRE(dataset.document_start(23) == 23);
+    REQUIRE(dataset.verify() == std::vector<std::string>{});
+    identities[name] = dataset.identity();
+  }
+  REQUIRE(TokenDataset(testing::in_source_tree("tests/golden/token_dataset_v2.h5")).has_digests());
+  REQUIRE_FALSE(TokenDataset(testing::in_source_tree("tests/golden/token_dataset.h5")).has_digests());
+  REQUIRE(identities["token_dataset.h5"] == identities["token_dataset_chunked.h5"]);
+
+  // The same content by our own writer: the same identity, although the arrays lie elsewhere.
+  const TemporaryFolder folder;
+  TokenDatasetWriter writer(folder / "a.h5", bytes->identity());
+  for (const char* text : {"To foretoken:\n", "na\xc3\xafve\x01", "z"}) {
+    std::vector<std::int32_t> ids;
+    bytes->encode(text, ids);
+    writer.append(ids);
+    writer.end_document();
+  }
+  writer.finish();
+  writer.publish();
+  REQUIRE(writer.identity() == identities["token_dataset_v2.h5"]);
+  REQUIRE(TokenDataset(folder / "a.h5").identity() == writer.identity());
 }
 
 TEST_CASE("a dataset that breaks its format is a data error that says where") {
@@ -123,7 +152,8 @@ TEST_CASE("a dataset that breaks its format is a data error that says where") {
   };
   const std::vector<std::pair<std::string, std::function<void(Parts&)>>> cases{
       {"not a token dataset", [](Parts& p) { p.format = "foretoken checkpoint"; }},
-      {"format_version is 2, this program reads 1", [](Parts& p) { p.version = 2; }},
+      {"format_version is 3, this program reads 1 and 2", [](Parts& p) { p.version = 3; }},
+      {"the index at its end is missing", [](Parts& p) { p.version = 2; }},
       {"vocab_size is 0", [](Parts& p) { p.vocab_size = 0; }},
       {"vocab_size is 4294967296", [](Parts& p) { p.vocab_size = std::int64_t{1} << 32; }},
       {"end_of_document is 257, outside", [](Parts& p) { p.end_of_document = 257; }},
@@ -160,7 +190,7 @@ TEST_CASE("datasets that lack a part, or hold another type, are data errors") {
   {
     Hdf5File file = Hdf5File::create(folder / "half.h5");
     file.write_attribute("format", std::string(token_dataset_format));
-    file.write_attribute("format_version", token_dataset_version);
+    file.write_attribute("format_version", std::int64_t{1});
     file.close();
   }
   expect_error<DataError>("tokenizer_name is missing", [&] { TokenDataset(folder / "half.h5"); });
@@ -199,28 +229,168 @@ TEST_CASE("a token dataset cut short at any length is a data error") {
   }
 }
 
-TEST_CASE("a damaged byte of a token dataset's structure is a data error or changes nothing, never a crash") {
+/// The message of the first DataError on opening or verifying, or of what verify() finds; empty: undamaged.
+std::string damage_in(const std::filesystem::path& path) {
+  try {
+    const std::vector<std::string> failures = TokenDataset(path).verify();
+    return failures.empty() ? "" : failures.front();
+  } catch (const DataError& error) {
+    return error.what();
+  }
+}
+
+void flip(std::fstream& file, std::streamoff at, int bits) {
+  file.seekg(at);
+  const int was = file.get();
+  file.seekp(at).put(static_cast<char>(was ^ bits)).flush();
+}
+
+TEST_CASE("every flipped bit of a token dataset is found by verify, wherever it lies") {
   const TemporaryFolder folder;
   const std::filesystem::path path = folder / "a.h5";
   write_counting_dataset(path, std::vector<std::int64_t>{100, 50}, 257);
+  REQUIRE(damage_in(path).empty());
+  const auto size = static_cast<std::streamoff>(std::filesystem::file_size(path));
+  std::fstream file(path, std::ios::in | std::ios::out | std::ios::binary);
+  for (std::streamoff at = 0; at < size; ++at) {
+    const int bit = 1 << (at % 8);
+    flip(file, at, bit);
+    CAPTURE(at, bit);
+    REQUIRE_FALSE(damage_in(path).empty());
+    flip(file, at, bit);
+  }
+  REQUIRE(damage_in(path).empty());
+}
+
+TEST_CASE("a damaged byte of a dataset of version 1 is a data error or changes nothing, never a crash") {
+  const TemporaryFolder folder;
+  const std::filesystem::path path = Parts{}.write(folder);
+  const auto size = static_cast<std::streamoff>(std::filesystem::file_size(path));
   std::fstream file(path, std::ios::in | std::ios::out | std::ios::binary);
   int refused = 0;
-  for (std::streamoff at = 0; at < 2000; at += 5) {
-    file.seekg(at);
-    const char was = static_cast<char>(file.get());
-    file.seekp(at).put(static_cast<char>(was ^ 0xff)).flush();
-    try {
-      const TokenDataset dataset(path);
-      REQUIRE(dataset.tokens() == 150);
-      std::vector<std::int32_t> ids(150);
-      dataset.read(0, ids);
-    } catch (const DataError&) {
-      ++refused;
-    }
-    file.seekp(at).put(was).flush();
+  for (std::streamoff at = 0; at < size; ++at) {
+    flip(file, at, 0xff);
+    refused += !damage_in(path).empty();
+    flip(file, at, 0xff);
   }
   REQUIRE(refused > 100);
-  REQUIRE(TokenDataset(path).documents() == 2);
+  REQUIRE(damage_in(path).empty());
+}
+
+TEST_CASE("tokens overwritten or cut off after a dataset was opened are found before they are used") {
+  const TemporaryFolder folder;
+  const std::filesystem::path path = folder / "a.h5";
+  std::vector<std::int32_t> row(100);
+  const auto written = [&] {
+    write_counting_dataset(path, std::vector<std::int64_t>{1'000'000}, 257);
+    return TokenDataset(path);
+  };
+  const std::streamoff tokens_at = 1 << 20;  // 2 MB of tokens are aligned to 1 MiB
+  {
+    const TokenDataset dataset = written();
+    dataset.read(0, row);
+    std::fstream file(path, std::ios::in | std::ios::out | std::ios::binary);
+    flip(file, tokens_at + 2 * 40'000, 1);  // a token of the vocabulary, but another
+    dataset.read(0, row);                   // of the chunk before
+    REQUIRE(row[7] == 7);
+    expect_error<DataError>("/tokens: chunk 1 (tokens 32768 to 65535): digest differs",
+                            [&] { dataset.read(50'000, row); });
+    expect_error<DataError>("chunk 1", [&] { dataset.read(32'767, row); });  // begins in chunk 0
+    dataset.read(65'536, row);
+    const std::vector<std::string> failures = dataset.verify();
+    REQUIRE(failures.size() == 1);
+    REQUIRE(failures[0].find("chunk 1 (tokens 32768 to 65535)") != std::string::npos);
+  }
+  {
+    const TokenDataset dataset = written();
+    std::filesystem::resize_file(path, tokens_at + 100'000);
+    dataset.read(0, row);
+    expect_error<DataError>("/tokens: chunk 1 (tokens 32768 to 65535): truncated",
+                            [&] { dataset.read(40'000, row); });
+    expect_error<DataError>("a.h5", [&] { TokenDataset again(path); });
+  }
+  {
+    std::filesystem::remove(path);
+    Parts parts;
+    const TokenDataset dataset(parts.write(folder));  // version 1 has nothing but the file's size and time
+    std::vector<std::int32_t> few(2);
+    dataset.read(0, few);
+    const auto size = std::filesystem::file_size(folder / "parts.h5");
+    std::filesystem::resize_file(folder / "parts.h5", size - 10);
+    expect_error<DataError>("tokens 0 to 1: the file was changed since it was opened",
+                            [&] { dataset.read(0, few); });
+  }
+}
+
+TEST_CASE("two datasets share an identity only where all content is the same") {
+  const TemporaryFolder folder;
+  const auto identity = [&](std::vector<std::int64_t> lengths, std::int64_t vocab_size) {
+    write_counting_dataset(folder / "a.h5", lengths, vocab_size);
+    return TokenDataset(folder / "a.h5").identity();
+  };
+  const std::string first = identity({100, 50}, 257);
+  REQUIRE(first.size() == 32);
+  REQUIRE(identity({100, 50}, 257) == first);
+  REQUIRE(identity({50, 100}, 257) != first);
+  REQUIRE(identity({100, 50}, 258) != first);
+  REQUIRE(identity({100, 51}, 257) != first);
+}
+
+/// A dataset of version 1 whose offsets are `make_offsets`'s work.
+std::filesystem::path with_offsets(const TemporaryFolder& folder,
+                                   const std::function<void(hid_t)>& make_offsets) {
+  const std::filesystem::path path = Parts{}.write(folder);
+  const hid_t file = H5Fopen(path.c_str(), H5F_ACC_RDWR, H5P_DEFAULT);
+  REQUIRE(H5Ldelete(file, "/document_offsets", H5P_DEFAULT) >= 0);
+  make_offsets(file);
+  REQUIRE(H5Fclose(file) >= 0);
+  return path;
+}
+
+TEST_CASE("a small file that claims offsets without end is refused before memory is taken") {
+  const TemporaryFolder folder;
+  const hsize_t claimed = hsize_t{1} << 31;
+  const auto path = with_offsets(folder, [&](hid_t file) {
+    const hid_t space = H5Screate_simple(1, &claimed, nullptr), list = H5Pcreate(H5P_DATASET_CREATE);
+    H5Pset_virtual(list, space, "other.h5", "/x", space);
+    H5Dclose(H5Dcreate2(file, "/document_offsets", H5T_STD_I64LE, space, H5P_DEFAULT, list, H5P_DEFAULT));
+    H5Pclose(list), H5Sclose(space);
+  });
+  expect_error<DataError>("/document_offsets: its data lies in other files",
+                          [&] { TokenDataset dataset(path); });
+  const auto chunked = with_offsets(folder, [&](hid_t file) {
+    const hsize_t chunk = 1024;
+    const hid_t space = H5Screate_simple(1, &claimed, nullptr), list = H5Pcreate(H5P_DATASET_CREATE);
+    H5Pset_chunk(list, 1, &chunk);
+    H5Dclose(H5Dcreate2(file, "/document_offsets", H5T_STD_I64LE, space, H5P_DEFAULT, list, H5P_DEFAULT));
+    H5Pclose(list), H5Sclose(space);
+  });
+  expect_error<DataError>("more than the file holds", [&] { TokenDataset dataset(chunked); });
+}
+
+TEST_CASE("an index whose arrays do not fit the file is a data error, even with the right digests") {
+  const TemporaryFolder folder;
+  const std::filesystem::path path = folder / "a.h5";
+  write_counting_dataset(path, std::vector<std::int64_t>{100, 50}, 257);
+  const LocatedIndex located = *read_index(FileReader(path));
+  const std::int64_t huge = std::int64_t{1} << 60;
+  const std::vector<std::pair<std::string, std::function<void(TokenDatasetIndex&)>>> cases{
+      {"tokens: 1152921504606846976 of u16", [&](auto& i) { i.tokens.count = huge; }},
+      {"document_offsets: 3 of i64 from byte 1152921504606846976",
+       [&](auto& i) { i.document_offsets.address = huge; }},
+      {"token_digests have 32 bytes, expected 16", [&](auto& i) { i.token_digests.count = 32; }},
+      {"tokens are of dtype f64", [&](auto& i) { i.tokens.dtype = DType::f64; }},
+      {"identity differs", [&](auto& i) { i.identity = std::string(32, '0'); }},
+      {"identity differs", [&](auto& i) { i.tokenizer.vocab_size = 5; }},
+  };
+  for (const auto& [message, spoil] : cases) {
+    std::filesystem::copy_file(path, folder / "b.h5", std::filesystem::copy_options::overwrite_existing);
+    std::filesystem::resize_file(folder / "b.h5", static_cast<std::uintmax_t>(located.begin));
+    TokenDatasetIndex index = located.index;
+    spoil(index);
+    std::ofstream(folder / "b.h5", std::ios::app | std::ios::binary) << index_bytes(index);
+    expect_error<DataError>(message, [&] { TokenDataset dataset(folder / "b.h5"); });
+  }
 }
 
 TEST_CASE("a writer that is given up leaves nothing, and what was there before stays") {

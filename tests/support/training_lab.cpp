@@ -8,7 +8,7 @@
 #include <nlohmann/json.hpp>
 
 #include "io/checkpoint_directory.h"
-#include "io/token_dataset.h"
+#include "io/token_dataset_writer.h"
 #include "launch/agreement.h"
 #include "launch/config_loader.h"
 #include "launch/config_validator.h"

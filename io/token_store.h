@@ -1,0 +1,51 @@
+#pragma once
+// Where the tokens of a dataset come from: one class per version of the format. Inside matter of
+// io/token_dataset.h.
+
+#include <memory>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "io/token_dataset_index.h"
+
+namespace foretoken {
+
+struct TokenDatasetHeader {
+  std::int64_t version = 0;
+  TokenizerIdentity tokenizer;
+  DType dtype = DType::u16;
+  std::int64_t tokens = 0;
+  std::vector<std::int64_t> offsets;
+  std::string identity;
+};
+
+class TokenStore {
+ public:
+  virtual ~TokenStore() = default;
+  const TokenDatasetHeader& header() const { return header_; }
+
+  /// The stored tokens [begin, begin + out.size()), which lie inside. DataError for what is damaged, changed
+  /// or outside of the vocabulary.
+  virtual void read(std::int64_t begin, std::span<std::int32_t> out) const = 0;
+  /// Reads all and returns what is wrong, one line each.
+  virtual std::vector<std::string> verify() const = 0;
+
+ protected:
+  TokenDatasetHeader header_;
+};
+
+/// Version 2, whose index `file` ends with: no use of HDF5, every chunk is checked when it is read.
+std::unique_ptr<TokenStore> open_indexed_tokens(FileReader file, const LocatedIndex& located);
+/// Version 1: plain HDF5 without digests.
+std::unique_ptr<TokenStore> open_plain_tokens(FileReader file);
+
+/// DataError that names `path` and what is out of range, or not ascending, in a header.
+void check_header(const std::filesystem::path& path, const TokenDatasetHeader& header);
+
+/// out[i] = the i-th value of `stored`, u16 or u32, at any alignment. `stored` may be the end of `out`'s own
+/// bytes. DataError naming the first token outside of the vocabulary; `begin` is the number of the first.
+void widen_tokens(const std::byte* stored, std::span<std::int32_t> out, std::int64_t begin,
+                  const TokenDatasetHeader& header, const std::filesystem::path& path);
+
+}  // namespace foretoken
