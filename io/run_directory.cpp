@@ -9,6 +9,7 @@
 #include <fmt/chrono.h>
 #include <fmt/format.h>
 
+#include "io/checkpoint_directory.h"
 #include "io/durable_file.h"
 #include "runtime/error.h"
 
@@ -96,6 +97,17 @@ RunDirectory RunDirectory::create_at(const std::string& path, const std::string&
   const Staging staging(parent.empty() ? "." : parent, config_toml);
   if (staging.publish(target)) return RunDirectory(target);
   throw UsageError("run directory: {} is there already; --resume {} goes on with a run", target, target);
+}
+
+RunDirectory RunDirectory::create_or_restart(const std::string& path, const std::string& config_toml) {
+  if (!is_run(path) || has_checkpoint(path)) return create_at(path, config_toml);
+  const RunDirectory run(without_trailing_slash(path));
+  run.write_config(config_toml);
+  return run;
+}
+
+bool RunDirectory::has_checkpoint(const std::string& path) {
+  return is_run(path) && !list_checkpoints(fs::path(path) / "checkpoints").empty();
 }
 
 RunDirectory RunDirectory::open(const std::string& run_or_checkpoint) {

@@ -18,6 +18,11 @@ class RunDirectory {
                              const std::string& config_toml);
   /// The same at exactly this path. A UsageError where something is there already.
   static RunDirectory create_at(const std::string& path, const std::string& config_toml);
+  /// The same, but a run that is there without a complete checkpoint is started again in place, with this
+  /// configuration.
+  static RunDirectory create_or_restart(const std::string& path, const std::string& config_toml);
+  /// Whether there is a run at this path with a complete checkpoint.
+  static bool has_checkpoint(const std::string& path);
   /// The run that a person means by RUN or by one of its checkpoints, RUN/checkpoints/step_N. A DataError
   /// where the path does not exist or is neither.
   static RunDirectory open(const std::string& run_or_checkpoint);

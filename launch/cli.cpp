@@ -62,6 +62,8 @@ CLI::App* add_train(CLI::App& app, TrainFlags& into) {
       ->add_option("--run-directory", into.arguments.run_directory,
                    "run folder to make, instead of a name of its own")
       ->excludes(resume);
+  command->add_flag("--auto-resume", into.arguments.auto_resume,
+                    "go on with the run in --run-directory where it has a checkpoint, else start it there");
   command->add_flag("--print-config", into.print_config, "print the resolved configuration and stop");
   command->add_flag("--list-options", into.list_options, "print all settings as Markdown tables and stop");
   command->footer("Settings (of CONFIG and --set), with their defaults:\n" + option_help() +
@@ -179,6 +181,40 @@ CLI::App* add_inspect(CLI::App& app, InspectArguments& into) {
   return command;
 }
 
+CLI::App* add_run(CLI::App& app, RunArguments& into) {
+  CLI::App* command = app.add_subcommand(
+      "run", "Start the ranks of a training run, and again from the newest checkpoint after a failure");
+  command->add_option("CONFIG", into.config_path, "configuration file (TOML)")->required();
+  command->add_option("--run-directory", into.run_directory, "run folder: started anew, or gone on with")
+      ->required();
+  command
+      ->add_option("-n,--ranks", into.ranks, "ranks; default: SLURM_NTASKS, else parallel.pp × parallel.dp")
+      ->check(CLI::Range(1, 1 << 20));
+  command->add_option("--launcher", into.launcher,
+                      "command that starts the ranks, default mpirun; {ranks} stands for their number, else "
+                      "-n and the number are appended");
+  command
+      ->add_option("--max-restarts", into.max_restarts,
+                   "restarts in a row that bring no newer checkpoint, before the run is given up")
+      ->check(CLI::Range(0, 1 << 20))
+      ->capture_default_str();
+  command
+      ->add_option("--grace", into.grace,
+                   "seconds that ranks have for a checkpoint after a signal, before they are killed")
+      ->check(CLI::Range(1, 1 << 20))
+      ->capture_default_str();
+  command->add_option("--set", into.sets, "section.key=value over CONFIG; may be repeated")
+      ->take_all()
+      ->allow_extra_args(false);
+  command->footer(
+      "TERM, INT, HUP and USR1 ask the ranks for a checkpoint; code 75 then says: the same command goes on.\n"
+      "Codes 2 and 3 end the run, 1 and 4 after a second try, all others are tried again.\n"
+      "Logs are in RUN/attempts.\n"
+      "\nExample:\n  foretoken run train.toml --run-directory runs/first -n 4"
+      "\n  foretoken run train.toml --run-directory runs/first --launcher \"srun --mpi=pmix\"");
+  return command;
+}
+
 CLI::App* add_study(CLI::App& app, StudyArguments& into) {
   CLI::App* command =
       app.add_subcommand("study", "Run the points of a sweep one after another and report them side by side");
@@ -223,11 +259,29 @@ Config resolve_config(const TrainFlags& flags) {
   return config;
 }
 
-Command finish_train(const TrainFlags& flags) {
+/// With --auto-resume the run folder decides between --run-directory and --resume.
+void resolve_auto_resume(TrainArguments& arguments) {
+  if (!arguments.auto_resume) return;
+  if (arguments.run_directory.empty())
+    throw UsageError("train: --auto-resume needs --run-directory; see foretoken train --help");
+  if (!RunDirectory::has_checkpoint(arguments.run_directory)) return;
+  arguments.resume = arguments.run_directory;
+  arguments.run_directory.clear();
+}
+
+Command finish_train(TrainFlags flags) {
+  resolve_auto_resume(flags.arguments);
   if (flags.list_options) return PrintText{option_markdown()};
   Config config = resolve_config(flags);
   if (flags.print_config) return PrintText{to_toml(config)};
   return TrainCommand{std::move(config), flags.arguments};
+}
+
+Command finish_run(const RunArguments& arguments) {
+  Config config;
+  apply_toml_file(config, arguments.config_path);
+  apply_sets(config, arguments.sets);
+  return SuperviseCommand{std::move(config), arguments};
 }
 
 /// What --speculate, --tree, --draft and --parallel-decode ask for together.
@@ -276,6 +330,7 @@ Command parse_command_line(const std::vector<std::string>& arguments) {
   GenerateFlags generate_flags;
   InspectArguments inspect_arguments;
   StudyArguments study_arguments;
+  RunArguments run_arguments;
 
   CLI::App app("Foretoken trains language models that predict several tokens ahead.", "foretoken");
   app.set_version_flag("--version", "foretoken " FORETOKEN_VERSION);
@@ -286,6 +341,7 @@ Command parse_command_line(const std::vector<std::string>& arguments) {
   const CLI::App* evaluate = add_evaluate(app, evaluate_arguments);
   const CLI::App* generate = add_generate(app, generate_flags);
   const CLI::App* study = add_study(app, study_arguments);
+  const CLI::App* run = add_run(app, run_arguments);
   add_inspect(app, inspect_arguments);
 
   const auto chosen = [&]() -> const CLI::App* {
@@ -310,6 +366,7 @@ Command parse_command_line(const std::vector<std::string>& arguments) {
   if (chosen() == evaluate) return finish_evaluate(evaluate_arguments);
   if (chosen() == generate) return finish_generate(generate_flags);
   if (chosen() == study) return study_arguments;
+  if (chosen() == run) return finish_run(run_arguments);
   return inspect_arguments;
 }
 

@@ -10,6 +10,7 @@
 #include "launch/evaluate.h"
 #include "launch/generate.h"
 #include "launch/study.h"
+#include "launch/supervisor.h"
 #include "launch/tokenize.h"
 #include "launch/train.h"
 
@@ -25,13 +26,18 @@ struct TrainCommand {
   TrainArguments arguments;
 };
 
+struct SuperviseCommand {
+  Config config;  // file and flags applied; not cross-checked yet
+  RunArguments arguments;
+};
+
 struct InspectArguments {
   std::string path;
   bool verify = false;
 };
 
 using Command = std::variant<PrintText, TokenizeOptions, TrainCommand, StudyArguments, EvaluateArguments,
-                             GenerateArguments, InspectArguments>;
+                             GenerateArguments, InspectArguments, SuperviseCommand>;
 
 /// The arguments behind the program's name. A UsageError for what it does not understand.
 Command parse_command_line(const std::vector<std::string>& arguments);

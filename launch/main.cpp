@@ -26,6 +26,9 @@ struct RunCommand {
   int operator()(const InspectArguments& arguments) const {
     return inspect(arguments.path, arguments.verify, std::cout);
   }
+  int operator()(const SuperviseCommand& command) const {
+    return supervise(command.config, command.arguments);
+  }
   int operator()(const StudyArguments& arguments) const { return study(arguments); }
 };
 

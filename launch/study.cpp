@@ -16,6 +16,7 @@
 #include "io/metrics.h"
 #include "launch/config_loader.h"
 #include "launch/console.h"
+#include "launch/launcher.h"
 #include "launch/options.h"
 #include "launch/stop_signal.h"
 #include "launch/study_report.h"
@@ -141,9 +142,7 @@ class Study {
   std::string folder(const SweepPoint& point) const { return sweep_.directory + "/" + point.name; }
 
   std::string command(const SweepPoint& point, bool resumed) const {
-    std::string line = sweep_.launcher;
-    for (std::size_t at = line.find("{ranks}"); at != std::string::npos; at = line.find("{ranks}"))
-      line.replace(at, std::strlen("{ranks}"), std::to_string(point.ranks));
+    const std::string line = with_ranks(sweep_.launcher, point.ranks);
     const std::string program = shell_quoted(fs::read_symlink("/proc/self/exe").string());
     const std::string run = shell_quoted(folder(point) + "/run");
     if (resumed) return fmt::format("{} {} train --resume {}", line, program, run);
@@ -168,7 +167,11 @@ class Study {
     int code = 0;
     {
       LatestLine latest((run / "log.txt").string());
-      code = run_command(command(point, resumed), output, [&] { latest.update(); });
+      code = run_command(command(point, resumed),
+                         {.output_file = output,
+                          .meanwhile = [&] { latest.update(); },
+                          .log = [&](const std::string& text) { console_.line(text); }})
+                 .code;
     }
     const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
     const double before = resumed ? outcome_of(folder(point)).seconds : 0;

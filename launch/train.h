@@ -13,7 +13,8 @@ struct TrainArguments {
   std::string resume;           // run or checkpoint to go on with, empty for a fresh run
   std::int64_t stop_after = 0;  // stop at this step with a checkpoint, 0: run to the end
   std::string
-      run_directory;  // exactly this folder for a fresh run, empty: made of run.directory and run.name
+      run_directory;         // exactly this folder for a fresh run, empty: made of run.directory and run.name
+  bool auto_resume = false;  // run_directory may be there, as a run without a checkpoint
 };
 
 /// Returns the process's exit code.

@@ -165,9 +165,13 @@ void Training::start_fresh() {
   std::string path, fault;
   if (session_.is_root()) try {
       const std::string& exact = arguments_.run_directory;
-      path = (exact.empty() ? RunDirectory::create(config_.run.directory, config_.run.name, to_toml(config_))
-                            : RunDirectory::create_at(exact, to_toml(config_)))
-                 .path();
+      const std::string toml = to_toml(config_);
+      const RunDirectory run = arguments_.auto_resume ? RunDirectory::create_or_restart(exact, toml)
+                               : exact.empty()
+                                   ? RunDirectory::create(config_.run.directory, config_.run.name, toml)
+                                   : RunDirectory::create_at(exact, toml);
+      truncate_metrics(run.metrics_path(), 0);
+      path = run.path();
     } catch (const Error& error) {
       fault = error.what();
     }

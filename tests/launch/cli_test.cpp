@@ -36,7 +36,7 @@ std::string printed(const std::vector<std::string>& arguments) {
 
 TEST_CASE("help names every command, and every command's help has an example") {
   const std::string help = printed({"--help"});
-  for (const std::string command : {"tokenize", "train", "study", "evaluate", "generate", "inspect"}) {
+  for (const std::string command : {"tokenize", "train", "study", "evaluate", "generate", "inspect", "run"}) {
     CHECK_THAT(help, contains("  " + command + " "));
     CHECK_THAT(printed({command, "--help"}),
                contains("Example:\n") && contains("foretoken " + command + " "));
@@ -97,6 +97,26 @@ TEST_CASE("tokenize, evaluate, inspect and study take their arguments") {
   CHECK(study.sweep == "s.toml");
   CHECK(study.launcher == "srun -n {ranks}");
   CHECK(study.sets == std::vector<std::string>{"train.steps=5"});
+}
+
+TEST_CASE("run takes a configuration, a run folder, and how ranks are started and given up") {
+  const TemporaryFolder folder;
+  const std::string config = folder.write("train.toml", "[train]\nsteps = 5\n").string();
+  const auto command = std::get<SuperviseCommand>(
+      parse_command_line({"run", config, "--run-directory", "r", "-n", "3", "--launcher", "srun",
+                          "--max-restarts", "0", "--grace", "20", "--set", "train.seed=7"}));
+  CHECK(command.config.train.steps == 5);
+  CHECK(command.config.train.seed == 7);
+  CHECK(command.arguments.config_path == config);
+  CHECK(command.arguments.run_directory == "r");
+  CHECK(command.arguments.ranks == 3);
+  CHECK(command.arguments.launcher == "srun");
+  CHECK(command.arguments.max_restarts == 0);
+  CHECK(command.arguments.grace == 20);
+  CHECK(command.arguments.sets == std::vector<std::string>{"train.seed=7"});
+  CHECK_THAT(refusal({"run", config}), contains("--run-directory"));
+  CHECK_THAT(refusal({"run", config, "--run-directory", "r", "-n", "0"}), contains("--ranks"));
+  CHECK_THAT(refusal({"train", config, "--auto-resume"}), contains("--auto-resume needs --run-directory"));
 }
 
 TEST_CASE("train applies the file, then the flags") {

@@ -95,6 +95,18 @@ std::vector<pid_t> Process::children(const std::string& name) const {
   return pids;
 }
 
+std::vector<pid_t> processes_with_word(const std::string& text) {
+  std::vector<pid_t> pids;
+  for (const auto& entry : std::filesystem::directory_iterator("/proc")) {
+    if (entry.path().filename().string().find_first_not_of("0123456789") != std::string::npos) continue;
+    const std::string words = '\0' + text_of((entry.path() / "cmdline").string());
+    if (words.find('\0' + text + '\0') != std::string::npos)
+      pids.push_back(std::stoi(entry.path().filename().string()));
+  }
+  std::sort(pids.begin(), pids.end());
+  return pids;
+}
+
 Outcome run(const std::string& command) {
   return Process(command).wait();
 }

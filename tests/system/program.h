@@ -31,6 +31,7 @@ class Process {
   void limit_file_size(unsigned long bytes) const;
   /// The processes below it whose name is `name`, ascending.
   std::vector<pid_t> children(const std::string& name) const;
+  pid_t pid() const { return pid_; }
 
  private:
   pid_t pid_ = -1;
@@ -40,6 +41,8 @@ class Process {
 };
 
 Outcome run(const std::string& command);
+/// All living processes whose command line holds `text` as one of its words, ascending.
+std::vector<pid_t> processes_with_word(const std::string& text);
 /// Polls until the condition holds; false after the limit.
 bool wait_until(const std::function<bool()>& condition,
                 std::chrono::seconds limit = std::chrono::seconds(60));

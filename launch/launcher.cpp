@@ -1,0 +1,33 @@
+#include "launch/launcher.h"
+
+#include <cstdlib>
+#include <string_view>
+#include <thread>
+#include <unistd.h>
+
+#include <fmt/format.h>
+
+namespace foretoken {
+
+std::string with_ranks(std::string launcher, int ranks) {
+  constexpr std::string_view placeholder = "{ranks}";
+  const std::string number = std::to_string(ranks);
+  if (launcher.find(placeholder) == std::string::npos) return fmt::format("{} -n {}", launcher, number);
+  for (std::size_t at = 0; (at = launcher.find(placeholder, at)) != std::string::npos; at += number.size())
+    launcher.replace(at, placeholder.size(), number);
+  return launcher;
+}
+
+void set_open_mpi_defaults(int ranks, bool local) {
+  const auto set = [](const char* name, const std::string& value) { setenv(name, value.c_str(), 0); };
+  if (geteuid() == 0) {
+    set("OMPI_ALLOW_RUN_AS_ROOT", "1");
+    set("OMPI_ALLOW_RUN_AS_ROOT_CONFIRM", "1");
+  }
+  if (local && 2 * ranks > static_cast<int>(std::thread::hardware_concurrency())) {
+    set("OMPI_MCA_rmaps_base_oversubscribe", "1");
+    set("OMPI_MCA_hwloc_base_binding_policy", "none");
+  }
+}
+
+}  // namespace foretoken

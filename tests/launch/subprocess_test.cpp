@@ -1,0 +1,99 @@
+#include "launch/subprocess.h"
+
+#include <chrono>
+#include <csignal>
+#include <fstream>
+#include <iterator>
+#include <sys/wait.h>
+#include <thread>
+#include <unistd.h>
+
+#include <fmt/format.h>
+
+#include "launch/launcher.h"
+#include "launch/process_tree.h"
+#include "tests/support/catch.h"
+#include "tests/support/temporary_folder.h"
+
+using namespace foretoken;
+using namespace foretoken::testing;
+
+namespace {
+
+std::string text_of(const std::filesystem::path& file) {
+  std::ifstream in(file);
+  return {std::istreambuf_iterator<char>(in), {}};
+}
+
+CommandEnd run_in(const TemporaryFolder& folder, const std::string& line) {
+  return run_command(line, {.output_file = (folder / "output").string()});
+}
+
+}  // namespace
+
+TEST_CASE("a launcher gets the number of ranks in place of {ranks}, or at its end") {
+  CHECK(with_ranks("mpirun", 4) == "mpirun -n 4");
+  CHECK(with_ranks("mpirun -np {ranks} --host a:{ranks}", 12) == "mpirun -np 12 --host a:12");
+}
+
+TEST_CASE("a command's end is its exit code, or 128 and the signal that ended it") {
+  const TemporaryFolder folder;
+  CHECK(run_in(folder, "sh -c 'echo said; exit 75'").code == 75);
+  CHECK(run_in(folder, "sh -c 'kill -9 $$'").code == 137);
+  CHECK(run_in(folder, "/no/such/command").code == 127);
+  CHECK_THAT(text_of(folder / "output"), contains("said\n"));
+}
+
+TEST_CASE("signals to the terminal's or the job's processes do not reach a launcher") {
+  const TemporaryFolder folder;
+  const CommandEnd end = run_in(folder, "sh -c 'kill -TERM $$; kill -INT $$; kill -HUP $$; exit 7'");
+  CHECK(end.code == 7);
+  CHECK_FALSE(end.cut_short);
+}
+
+TEST_CASE("nothing that a command started is left, in whatever session and under whatever parent") {
+  const TemporaryFolder folder;
+  const std::string pids = (folder / "pids").string();
+  // One in a session of its own whose parent has ended, one that ignores SIGTERM.
+  const CommandEnd end =
+      run_in(folder, fmt::format("sh -c '(setsid sh -c \"echo \\$\\$ >> {0}; exec sleep 600\" &) ; "
+                                 "(trap \"\" TERM; echo $$ >> {0}; exec sleep 600) & sleep 0.3; exit 5'",
+                                 pids));
+  CHECK(end.code == 5);
+  CHECK(ProcessTree().members().empty());
+  std::ifstream file(pids);
+  int count = 0;
+  for (pid_t pid = 0; file >> pid; ++count) CHECK(kill(pid, 0) != 0);
+  CHECK(count == 2);
+}
+
+TEST_CASE("a process of this program that sleeps two seconds", "[.]") {
+  std::this_thread::sleep_for(std::chrono::seconds(2));
+}
+
+TEST_CASE("a launcher that goes on without its ranks is ended, and that counts as killed") {
+  const TemporaryFolder folder;
+  const std::string rank = std::filesystem::read_symlink("/proc/self/exe").string();
+  const CommandEnd end = run_command(
+      fmt::format("sh -c '\"{}\" \"a process of this program that sleeps two seconds\"; sleep 600'", rank),
+      {.output_file = (folder / "output").string(), .straggler_limit = std::chrono::seconds(1)});
+  CHECK(end.cut_short);
+  CHECK(end.code == 137);
+  CHECK(ProcessTree().members().empty());
+}
+
+TEST_CASE("a process is signalled only once it catches or blocks the signal") {
+  const pid_t child = fork();
+  if (child == 0) {
+    for (;;) pause();
+  }
+  CHECK_FALSE(accepts_signal(child, SIGUSR1));
+  CHECK_FALSE(accepts_signal(child, SIGKILL));
+  kill(child, SIGKILL);
+  waitpid(child, nullptr, 0);
+
+  std::signal(SIGUSR1, [](int) {});
+  CHECK(accepts_signal(getpid(), SIGUSR1));
+  std::signal(SIGUSR1, SIG_DFL);
+  CHECK_FALSE(accepts_signal(getpid(), SIGUSR1));
+}

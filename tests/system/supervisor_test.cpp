@@ -1,0 +1,131 @@
+// foretoken run: what becomes of a run whose ranks are killed, or that is asked to stop.
+
+#include <chrono>
+#include <csignal>
+#include <filesystem>
+#include <fstream>
+#include <iterator>
+#include <thread>
+
+#include <fmt/format.h>
+
+#include "io/checkpoint_directory.h"
+#include "tests/support/catch.h"
+#include "tests/support/training_lab.h"
+#include "tests/system/program.h"
+
+using namespace foretoken;
+using namespace foretoken::testing;
+
+namespace {
+
+constexpr const char* settings = " --set parallel.pp=2 --set checkpoint.every=1";
+
+std::string supervised(const TemporaryFolder& folder, const std::string& run) {
+  std::string config = small_training(folder).substr(std::string("train ").size());
+  return fmt::format("{} run {} --run-directory {} -n 2{}", program(), config, run, settings);
+}
+
+std::size_t steps_in(const std::string& run) {
+  std::ifstream file(run + "/metrics.jsonl");
+  std::size_t steps = 0;
+  for (std::string line; std::getline(file, line);) steps += line.starts_with(R"({"kind":"step",)");
+  return steps;
+}
+
+/// mpirun has the program among its words, ranks have it as their own.
+std::vector<pid_t> ranks_of(const std::string& run) {
+  std::vector<pid_t> ranks;
+  for (const pid_t pid : processes_with_word(run)) {
+    std::error_code error;
+    const auto words = fmt::format("/proc/{}", pid);
+    const auto exe = std::filesystem::read_symlink(words + "/exe", error);
+    std::ifstream file(words + "/cmdline", std::ios::binary);
+    const std::string line{std::istreambuf_iterator<char>(file), {}};
+    if (!error && exe.string() == program() && line.find("--auto-resume") != std::string::npos)
+      ranks.push_back(pid);
+  }
+  return ranks;
+}
+
+void check_same_weights(const std::string& run, const std::string& expected) {
+  for (const char* kind : {"model", "exp_avg", "exp_avg_sq"})
+    CHECK(tensor_mismatch(TrainingLab::checkpoint(run, 40), TrainingLab::checkpoint(expected, 40), kind, 0,
+                          0) == "");
+  CHECK(loss_mismatch(run, expected, 0) == "");
+}
+
+}  // namespace
+
+TEST_CASE("a supervised run whose ranks are killed ends with the bits of an undisturbed one") {
+  const TemporaryFolder folder;
+  const std::string whole = (folder / "whole").string(), killed = (folder / "killed").string();
+  REQUIRE(run(program_on(2) + " " + small_training(folder) + settings + " --run-directory " + whole).code ==
+          0);
+
+  Process supervisor(supervised(folder, killed));
+  for (const std::size_t until : {8, 20}) {
+    REQUIRE(wait_until([&] { return steps_in(killed) >= until || !supervisor.running(); }));
+    const std::vector<pid_t> ranks = ranks_of(killed);
+    REQUIRE(ranks.size() == 2);
+    kill(ranks[until % 3 == 2 ? 1 : 0], SIGKILL);
+    REQUIRE(wait_until([&] { return ranks_of(killed) != ranks || !supervisor.running(); }));
+  }
+  const Outcome outcome = supervisor.wait();
+  INFO(outcome.output);
+  CHECK(outcome.code == 0);
+  CHECK_THAT(outcome.output,
+             contains("attempt    1 ended with code 137") && contains("attempt    3 ended with code 0"));
+  CHECK(std::filesystem::exists(killed + "/attempts/0003.log"));
+  CHECK(ranks_of(killed).empty());
+  check_same_weights(killed, whole);
+}
+
+TEST_CASE("a signal to the supervisor ends it with 75 and a checkpoint, and the same command goes on") {
+  const TemporaryFolder folder;
+  const std::string whole = (folder / "whole").string(), path = (folder / "run").string();
+  REQUIRE(run(program_on(2) + " " + small_training(folder) + settings + " --run-directory " + whole).code ==
+          0);
+
+  std::size_t until = 4;
+  for (const int signal : {SIGUSR1, SIGTERM}) {
+    Process supervisor(supervised(folder, path));
+    REQUIRE(wait_until([&] { return steps_in(path) >= until || !supervisor.running(); }));
+    kill(supervisor.pid(), signal);
+    const Outcome outcome = supervisor.wait();
+    INFO(outcome.output);
+    CHECK(outcome.code == 75);
+    CHECK_THAT(outcome.output, contains("stopped    go on with the same command"));
+    CHECK(ranks_of(path).empty());
+    until = steps_in(path) + 4;
+  }
+  CHECK(run(supervised(folder, path)).code == 0);
+  check_same_weights(path, whole);
+}
+
+TEST_CASE("a signal that comes before the ranks are ready waits for them") {
+  const TemporaryFolder folder;
+  const std::string path = (folder / "run").string();
+  Process supervisor(supervised(folder, path) +
+                     " --launcher 'sh -c \"sleep 1; exec mpirun \\\"\\$@\\\"\" mpirun'");
+  REQUIRE(wait_until(
+      [&] { return std::filesystem::exists(path + "/attempts/0001.log") || !supervisor.running(); }));
+  kill(supervisor.pid(), SIGUSR1);
+  const Outcome outcome = supervisor.wait();
+  INFO(outcome.output);
+  CHECK(outcome.code == 75);
+  CHECK_FALSE(list_checkpoints(path + "/checkpoints").empty());
+}
+
+TEST_CASE("a run whose attempts bring no newer checkpoint is given up") {
+  const TemporaryFolder folder;
+  const std::string path = (folder / "run").string();
+  const Outcome outcome =
+      run(supervised(folder, path) + " --max-restarts 1 --launcher 'sh -c \"echo no network; exit 5\"'");
+  INFO(outcome.output);
+  CHECK(outcome.code == 5);
+  CHECK_THAT(outcome.output,
+             contains("no network") && contains("1 restart in a row brought no newer checkpoint"));
+  CHECK(std::filesystem::exists(path + "/attempts/0002.log"));
+  CHECK_FALSE(std::filesystem::exists(path + "/attempts/0003.log"));
+}
