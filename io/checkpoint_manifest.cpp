@@ -1,15 +1,13 @@
 #include "io/checkpoint_manifest.h"
 
 #include <algorithm>
-#include <fstream>
-#include <iterator>
 #include <limits>
 #include <set>
 #include <tuple>
 
-#include <nlohmann/json.hpp>
-
+#include "io/bounded_json.h"
 #include "io/digest.h"
+#include "io/text_file.h"
 #include "runtime/error.h"
 
 namespace foretoken {
@@ -65,7 +63,7 @@ Json to_json(const CheckpointInfo& info) {
 // for strictly. Every throw below becomes a DataError that names the file.
 std::int64_t natural(const Json& json) {
   if (!json.is_number_unsigned() || json.get<std::uint64_t>() > std::numeric_limits<std::int64_t>::max())
-    throw DataError("expected a whole number, not {}", json.dump());
+    throw DataError("expected a whole number, not {}", brief(json));
   return json.get<std::int64_t>();
 }
 
@@ -85,7 +83,7 @@ DType dtype_named(const std::string& name) {
 
 Shape shape_from(const Json& json) {
   if (!json.is_array() || json.empty() || json.size() > Shape::max_rank)
-    throw DataError("expected a shape of 1 to {} dims, not {}", Shape::max_rank, json.dump());
+    throw DataError("expected a shape of 1 to {} dims, not {}", Shape::max_rank, brief(json));
   std::vector<std::int64_t> dims;
   // Eight bytes an element must fit, so that no product of sizes overflows later.
   std::int64_t room = std::numeric_limits<std::int64_t>::max() / 8;
@@ -146,7 +144,7 @@ std::vector<PieceRecord> pieces_from(const Json& json, const std::vector<ShardFi
 std::vector<double> balance_from(const Json& json) {
   std::vector<double> balance;
   for (const Json& entry : json) {
-    if (!entry.is_number() || !(entry.get<double>() > 0)) throw DataError("balance {} is none", json.dump());
+    if (!entry.is_number() || !(entry.get<double>() > 0)) throw DataError("balance {} is none", brief(entry));
     balance.push_back(entry.get<double>());
   }
   return balance;
@@ -160,7 +158,11 @@ CheckpointInfo info_from(const Json& json) {
   const Json& grid = json.at("grid");
   info.grid = {small_natural(grid.at("pp")), small_natural(grid.at("dp")),
                small_natural(grid.at("virtual_stages"))};
-  if (!json.at("seed").is_number_unsigned()) throw DataError("seed {} is no seed", json.at("seed").dump());
+  constexpr double most = std::numeric_limits<int>::max();
+  if (double{1} * info.grid.pp * info.grid.dp > most ||
+      double{1} * info.grid.pp * info.grid.virtual_stages > most)
+    throw DataError("layout {} is absurd", to_string(info.grid));
+  if (!json.at("seed").is_number_unsigned()) throw DataError("seed {} is no seed", brief(json.at("seed")));
   info.seed = json.at("seed").get<std::uint64_t>();
   if (json.contains("balance")) info.balance = balance_from(json.at("balance"));
   info.conventions = json.at("conventions").get<std::map<std::string, std::string>>();
@@ -173,12 +175,9 @@ CheckpointInfo info_from(const Json& json) {
 /// Parses the file and hands it to `convert`; what goes wrong in either is a DataError naming the file.
 template <class Convert>
 auto read_json(const std::filesystem::path& file, Convert convert) {
-  std::ifstream stream(file, std::ios::binary);
-  if (!stream) throw DataError("{}: cannot be read", file.string());
-  const std::string text{std::istreambuf_iterator<char>(stream), {}};
-  if (stream.bad()) throw DataError("{}: read error", file.string());
+  const std::string text = read_text_file(file, most_manifest_bytes);
   try {
-    return convert(Json::parse(text));
+    return convert(parse_json_bounded(text));
   } catch (const Json::exception& error) {
     throw DataError("{}: damaged: {}", file.string(), error.what());
   } catch (const Error& error) {

@@ -1,12 +1,13 @@
 #include "io/metrics_history.h"
 
 #include <algorithm>
-#include <fstream>
+#include <filesystem>
 #include <limits>
 
 #include <fmt/format.h>
-#include <nlohmann/json.hpp>
 
+#include "io/bounded_json.h"
+#include "io/line_reader.h"
 #include "runtime/error.h"
 
 namespace foretoken {
@@ -19,8 +20,14 @@ double number(const Json& line, const std::string& name) {
   return value.is_null() ? std::numeric_limits<double>::quiet_NaN() : value.get<double>();
 }
 
+std::int64_t whole(const Json& line, const char* name) {
+  const Json& value = line.at(name);
+  if (!value.is_number_integer()) throw DataError("{} is {}, expected a whole number", name, brief(value));
+  return value.get<std::int64_t>();
+}
+
 MetricsHistory::Losses losses_of(const Json& line) {
-  MetricsHistory::Losses losses{.step = line.at("step").get<std::int64_t>(),
+  MetricsHistory::Losses losses{.step = whole(line, "step"),
                                 .depths = {number(line, "main_loss")},
                                 .acceptance = {},
                                 .accepted_length = {}};
@@ -35,13 +42,13 @@ MetricsHistory::Losses losses_of(const Json& line) {
 void take(MetricsHistory& history, const Json& line) {
   const std::string kind = line.at("kind");
   if (kind == "step")
-    history.steps.push_back({losses_of(line), line.at("tokens_seen").get<std::int64_t>(),
-                             number(line, "milliseconds"), number(line, "tokens_per_second")});
+    history.steps.push_back({losses_of(line), whole(line, "tokens_seen"), number(line, "milliseconds"),
+                             number(line, "tokens_per_second")});
   else if (kind == "evaluation")
     history.evaluations.push_back(losses_of(line));
   else if (kind == "end")
     history.peak_memory_bytes =
-        std::max(history.peak_memory_bytes.value_or(0), line.at("peak_memory_bytes").get<std::int64_t>());
+        std::max(history.peak_memory_bytes.value_or(0), whole(line, "peak_memory_bytes"));
 }
 
 }  // namespace
@@ -62,15 +69,13 @@ double MetricsHistory::seconds_at(std::int64_t step) const {
 
 MetricsHistory read_metrics(const std::string& path) {
   MetricsHistory history;
-  std::ifstream file(path);
-  int number = 0;
-  for (std::string text; std::getline(file, text);) {
-    ++number;
-    if (file.eof()) break;  // without its newline
+  if (!std::filesystem::exists(path)) return history;
+  LineReader file(path);
+  for (std::string text; file.next(text);) {
     try {
-      take(history, Json::parse(text));
-    } catch (const Json::exception& error) {
-      throw DataError("metrics: {}:{}: {}", path, number, error.what());
+      take(history, parse_json_bounded(text));
+    } catch (const std::exception& error) {
+      throw DataError("metrics: {}:{}: {}", path, file.number(), error.what());
     }
   }
   return history;

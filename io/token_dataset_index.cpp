@@ -4,8 +4,7 @@
 #include <cstring>
 #include <limits>
 
-#include <nlohmann/json.hpp>
-
+#include "io/bounded_json.h"
 #include "runtime/error.h"
 
 namespace foretoken {
@@ -145,7 +144,7 @@ std::optional<LocatedIndex> read_index(const FileReader& file) {
     throw DataError("{}: index: digest differs (stored {}, content {})", file.path().string(),
                     abbreviated(to_string(stored)), abbreviated(to_string(actual)));
   try {
-    return LocatedIndex{index_from(Json::parse(text), begin), begin};
+    return LocatedIndex{index_from(parse_json_bounded<Json>(text), begin), begin};
   } catch (const Json::exception& error) {
     throw DataError("{}: index: {}", file.path().string(), error.what());
   } catch (const Error& error) {

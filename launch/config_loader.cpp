@@ -1,18 +1,16 @@
 #include "launch/config_loader.h"
 
 #include <algorithm>
-#include <cerrno>
 #include <cmath>
-#include <cstring>
-#include <fstream>
 #include <set>
-#include <sstream>
 
 #include <fmt/format.h>
 #include <fmt/ranges.h>
 
+#include "io/text_file.h"
 #include "launch/config_toml.h"
 #include "launch/options.h"
+#include "launch/toml_text.h"
 #include "runtime/error.h"
 
 namespace foretoken {
@@ -98,7 +96,10 @@ toml::table parse_flag_value(const Option& option, const std::string& text, cons
     toml_text = "[" + text + "]";
   toml::table table;
   try {
+    require_toml_text(toml_text);
     table = toml::parse("value = " + toml_text);
+  } catch (const TomlTextError& error) {
+    throw UsageError("{}: {}", flag, error.what);
   } catch (const toml::parse_error& error) {
     throw UsageError("{}: expected {}, found \"{}\"", flag, describe_type(option), text);
   }
@@ -129,7 +130,10 @@ std::string type_in_words(const toml::node& node) {
 
 toml::table parse_toml(std::string_view text, const std::string& name) {
   try {
+    require_toml_text(text);
     return toml::parse(text);
+  } catch (const TomlTextError& error) {
+    throw UsageError("{}:{}: {}", name, error.line, error.what);
   } catch (const toml::parse_error& error) {
     throw UsageError("{}:{}: {}", name, error.source().begin.line, error.description());
   }
@@ -170,11 +174,12 @@ void apply_toml(Config& config, std::string_view text, const std::string& name) 
 }
 
 std::string read_toml_file(const std::string& path) {
-  std::ifstream file(path, std::ios::binary);
-  std::ostringstream text;
-  if (!file || !(text << file.rdbuf()))
-    throw UsageError("{}: the configuration cannot be read: {}", path, std::strerror(errno));
-  return text.str();
+  try {
+    return read_text_file(path, most_config_bytes);
+  } catch (const DataError& error) {
+    const std::string_view reason = error.what();
+    throw UsageError("{}: the configuration cannot be read{}", path, reason.substr(path.size()));
+  }
 }
 
 void apply_toml_file(Config& config, const std::string& path) {

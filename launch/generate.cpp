@@ -2,14 +2,12 @@
 
 #include <algorithm>
 #include <chrono>
-#include <filesystem>
-#include <fstream>
-#include <iterator>
 #include <optional>
 
 #include <fmt/format.h>
 #include <fmt/ranges.h>
 
+#include "io/text_file.h"
 #include "io/tokenizer.h"
 #include "launch/console.h"
 #include "launch/ranks.h"
@@ -29,9 +27,11 @@ double seconds_since(Clock::time_point start) {
 }
 
 std::string text_of_file(const std::string& path) {
-  std::ifstream file(path, std::ios::binary);
-  if (!file || std::filesystem::is_directory(path)) throw DataError("generate: {}: cannot be read", path);
-  return {std::istreambuf_iterator<char>(file), {}};
+  try {
+    return read_text_file(path, most_prompt_bytes);
+  } catch (const DataError& error) {
+    throw DataError("generate: {}", error.what());
+  }
 }
 
 std::vector<std::string> prompts_of(const GenerateArguments& arguments) {

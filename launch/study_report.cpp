@@ -3,14 +3,13 @@
 #include <algorithm>
 #include <cmath>
 #include <filesystem>
-#include <fstream>
-#include <iterator>
 
 #include <fmt/format.h>
-#include <nlohmann/json.hpp>
 
+#include "io/bounded_json.h"
 #include "io/csv.h"
 #include "io/durable_file.h"
+#include "io/text_file.h"
 #include "model/cost.h"
 #include "runtime/error.h"
 
@@ -40,10 +39,9 @@ std::string field(std::optional<double> value) {
 
 Outcome outcome_of(const std::string& point_folder) {
   const std::string path = point_folder + "/outcome.json";
-  std::ifstream file(path);
-  if (!file) return {};
+  if (!fs::exists(path)) return {};
   try {
-    const auto json = nlohmann::json::parse(file);
+    const auto json = parse_json_bounded(read_text_file(path, most_config_bytes));
     return {.exit_code = json.at("exit_code").get<int>(), .seconds = json.at("seconds").get<double>()};
   } catch (const nlohmann::json::exception& error) {
     throw DataError("study: {}: {}", path, error.what());
@@ -180,8 +178,7 @@ void write_report(const Sweep& sweep, const std::string& sweep_file) {
   const fs::path folder = sweep.directory;
   fs::create_directories(folder / "figures");
   for (const Figure& figure : figures) write_durably(folder / "figures" / (figure.name + ".svg"), figure.svg);
-  std::ifstream file(sweep_file);
-  const std::string text{std::istreambuf_iterator<char>(file), {}};
+  const std::string text = read_text_file(sweep_file, most_config_bytes);
   write_durably(folder / "study.csv", study_csv(sweep, results));
   write_durably(folder / "study.html", study_page(sweep, results, figures, text));
 }

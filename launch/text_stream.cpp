@@ -2,36 +2,13 @@
 
 #include <algorithm>
 
+#include "io/utf8.h"
+
 namespace foretoken {
 
 namespace {
 
 constexpr std::string_view replacement = "\xEF\xBF\xBD";  // U+FFFD
-
-struct Character {
-  enum { whole, broken, unfinished } state;
-  std::size_t bytes;
-};
-
-/// The first character of a text that is not empty, by table 3-7 of the Unicode standard; of one that breaks
-/// off, the bytes that belong to it.
-Character first_character(std::string_view text) {
-  const auto at = [&](std::size_t i) { return static_cast<unsigned char>(text[i]); };
-  const unsigned char lead = at(0);
-  if (lead < 0x80) return {Character::whole, 1};
-  if (lead < 0xC2 || lead > 0xF4) return {Character::broken, 1};
-  const std::size_t length = lead < 0xE0 ? 2 : lead < 0xF0 ? 3 : 4;
-  for (std::size_t i = 1; i < length; ++i) {
-    if (i == text.size()) return {Character::unfinished, i};
-    unsigned char least = 0x80, most = 0xBF;
-    if (i == 1 && lead == 0xE0) least = 0xA0;
-    if (i == 1 && lead == 0xED) most = 0x9F;
-    if (i == 1 && lead == 0xF0) least = 0x90;
-    if (i == 1 && lead == 0xF4) most = 0x8F;
-    if (at(i) < least || at(i) > most) return {Character::broken, i};
-  }
-  return {Character::whole, length};
-}
 
 }  // namespace
 
@@ -66,9 +43,9 @@ std::string TextStream::show(std::size_t count, bool final) {
   std::string_view rest = std::string_view(pending_).substr(0, count);
   std::string text;
   while (!rest.empty()) {
-    const Character next = first_character(rest);
-    if (next.state == Character::unfinished && !final) break;
-    text += next.state == Character::whole ? rest.substr(0, next.bytes) : replacement;
+    const Utf8Character next = first_character(rest);
+    if (next.state == Utf8Character::unfinished && !final) break;
+    text += next.state == Utf8Character::whole ? rest.substr(0, next.bytes) : replacement;
     rest.remove_prefix(next.bytes);
   }
   pending_.erase(0, count - rest.size());

@@ -101,6 +101,21 @@ TEST_CASE("a manifest reads back as it was written") {
   CHECK(manifest_text(read) == manifest_text(written));
 }
 
+TEST_CASE("a manifest that is nested 100,000 deep is refused") {
+  for (const std::string bracket : {"[", "{\"a\":"}) {
+    std::string deep;
+    for (int i = 0; i < 100'000; ++i) deep += bracket;
+    expect_refused(replaced(manifest_text(example()), "\"conventions\": {", "\"conventions\": " + deep),
+                   "nested deeper than 64 levels");
+  }
+  expect_refused(forged("/step", std::string(100, '[')), "expected a whole number");
+}
+
+TEST_CASE("a message about a manifest shows no more than the beginning of what is wrong") {
+  expect_refused(forged("/step", std::string(1 << 20, 'x')), "not \"" + std::string(59, 'x') + "...");
+  expect_refused(forged("/step", std::vector<int>(1 << 16)), "not an array of 65536");
+}
+
 TEST_CASE("every flipped byte of a manifest that could change its meaning is found") {
   const TemporaryFolder directory;
   const auto file = directory.path() / "manifest.json";
@@ -158,6 +173,7 @@ TEST_CASE("a manifest that lies about sizes, places or names is refused though i
   expect_refused(forged("/pieces/0/shape", {1, 1, 1, 4, 6}), "expected a shape");
   expect_refused(forged("/step", "400"), "whole number");
   expect_refused(forged("/grid/pp", 0), "number of ranks");
+  expect_refused(forged("/grid/dp", 2147483647), "layout pp 2 × dp 2147483647 × v 4 is absurd");
   expect_refused(forged("/conventions", 3), "damaged");
   expect_refused(forged("/tokenizer", nullptr), "damaged");
 }

@@ -75,6 +75,36 @@ TEST_CASE("metrics may be missing or torn at the end, but nothing else") {
                     contains("bad.jsonl:2: "));
 }
 
+TEST_CASE("a metrics line that is too deep, too long or counts in fractions is refused by its number") {
+  const TemporaryFolder folder;
+  const std::string line = R"({"kind": "evaluation", "step": 4, "main_loss": 1})";
+  const auto refuse = [&](const std::string& second, const std::string& fragment) {
+    const auto path = folder.write("bad.jsonl", line + "\n" + second + "\n");
+    CHECK_THROWS_WITH(read_metrics(path.string()), contains("bad.jsonl:2: "));
+    CHECK_THROWS_WITH(read_metrics(path.string()), contains(fragment));
+  };
+  refuse(std::string(100'000, '['), "nested deeper than 64 levels");
+  refuse(std::string(2 << 20, ' '), "longer than 1048576 bytes");
+  refuse(R"({"kind": "evaluation", "step": 1e300, "main_loss": 1})", "step is 1e+300");
+}
+
+TEST_CASE("metrics of many lines are read to the last one") {
+  const TemporaryFolder folder;
+  std::string text;
+  for (int step = 0; step < 20'000; ++step)
+    text += R"({"kind": "evaluation", "step": )" + std::to_string(step) + R"(, "main_loss": 1})" + "\n";
+  const MetricsHistory history = read_metrics(folder.write("m.jsonl", text).string());
+  REQUIRE(history.evaluations.size() == 20'000);
+  for (std::int64_t step = 0; step < 20'000; ++step)
+    REQUIRE(history.evaluations[static_cast<std::size_t>(step)].step == step);
+}
+
+TEST_CASE("text that a spreadsheet would take for a formula is marked as text in CSV") {
+  CHECK(csv_line({"=1+1", "+a", "-b", "@c", "\t=d"}) == "'=1+1,'+a,'-b,'@c,'\t=d\n");
+  CHECK(csv_line({"=a,b"}) == "\"'=a,b\"\n");
+  CHECK(csv_line({"-1.5", "+2e-3", "-inf", "1-2"}) == "-1.5,+2e-3,-inf,1-2\n");
+}
+
 TEST_CASE("fields of CSV are quoted where they must be") {
   CHECK(csv_line({"a", "", "1.5"}) == "a,,1.5\n");
   CHECK(csv_line({"a, b", "say \"c\"", "d\ne"}) == "\"a, b\",\"say \"\"c\"\"\",\"d\ne\"\n");

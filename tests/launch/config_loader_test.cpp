@@ -4,10 +4,12 @@
 #include <cstdlib>
 #include <filesystem>
 #include <fstream>
+#include <sys/stat.h>
 
 #include "launch/options.h"
 #include "runtime/error.h"
 #include "tests/support/catch.h"
+#include "tests/support/temporary_folder.h"
 
 using namespace foretoken;
 
@@ -152,6 +154,38 @@ TEST_CASE("what is no TOML is refused with file and line") {
   CHECK_THAT(refusal("[train]\nsteps = 99999999999999999999"), Catch::Matchers::StartsWith("train.toml:2: "));
   CHECK_THAT(refusal("[data]\npath = \"\xff\xfe\""), Catch::Matchers::StartsWith("train.toml:2: "));
   CHECK_THAT(refusal(std::string(100000, '[')), Catch::Matchers::StartsWith("train.toml:1: "));
+}
+
+TEST_CASE("what toml++ crashes on is refused before it parses") {
+  using Catch::Matchers::StartsWith;
+  CHECK_THAT(refusal("[train]\nseed = \xe3\x80"), StartsWith("train.toml:2: byte 0xe3 is not UTF-8"));
+  CHECK_THAT(refusal("\n[run]\nname = \"a\x1b[31m\""), StartsWith("train.toml:3: control character 0x1b"));
+  std::string parts = "a";
+  for (int i = 0; i < 200'000; ++i) parts += ".a";
+  CHECK_THAT(refusal("[" + parts + "]\n"), StartsWith("train.toml:1: a key of more than 17 parts"));
+  CHECK_THAT(refusal("# " + parts + "\n" + parts + " = 1\n"),
+             StartsWith("train.toml:2: a key of more than 17 parts"));
+  Config config;
+  const std::string dots(100, '.');
+  apply_toml(config,
+             "# " + dots + "\n[data]\npath = \"" + dots + "\"\n[optimizer]\nlr = 0.5 # " + dots +
+                 "\n[mtp]\ndepths = 20\ndepth_weights = [0.5, 0.5, 0.5, 0.5, 0.5, 0.5, 0.5, 0.5, 0.5, 0.5, "
+                 "0.5, 0.5, 0.5, 0.5, 0.5, 0.5, 0.5, 0.5, 0.5, 0.5]\n",
+             "dots.toml");
+  CHECK(config.data.path == dots);
+}
+
+TEST_CASE("a configuration that is a pipe is refused, not waited for") {
+  const TemporaryFolder folder;
+  REQUIRE(mkfifo((folder / "pipe.toml").c_str(), 0600) == 0);
+  Config config;
+  try {
+    apply_toml_file(config, folder / "pipe.toml");
+    FAIL("accepted");
+  } catch (const UsageError& error) {
+    CHECK_THAT(error.what(),
+               Catch::Matchers::EndsWith("pipe.toml: the configuration cannot be read: is not a file"));
+  }
 }
 
 TEST_CASE("a file that cannot be read is refused by name") {

@@ -137,7 +137,7 @@ TEST_CASE("a model spread over ranks writes the text of one, and errors end all 
       contains("[rank 0] partition: pp 10 × v 1 = 10 stages need at least 4.5 layers, the model has 4"));
   const Outcome unreadable = spread(2, "--prompt-file /nowhere.txt");
   CHECK(unreadable.code == 3);
-  CHECK_THAT(unreadable.output, contains("generate: /nowhere.txt: cannot be read"));
+  CHECK_THAT(unreadable.output, contains("generate: /nowhere.txt: there is no such file"));
   const Outcome too_long = spread(2, "--prompt " + std::string(2048, 'x'));
   CHECK(too_long.code == 2);
   CHECK_THAT(too_long.output,
@@ -162,8 +162,9 @@ TEST_CASE("prompts that the model cannot take and paths without a checkpoint are
   CHECK_THAT(refusal("", 2), contains("generate: no prompt"));
   CHECK_THAT(refusal("--prompt-file " + model.folder.write("empty.txt", "").string(), 2),
              contains("generate: prompt 1 is empty"));
-  CHECK_THAT(refusal("--prompt-file " + model.folder.path().string(), 3), contains("cannot be read"));
-  CHECK_THAT(refusal("--prompt-file /nowhere.txt", 3), contains("generate: /nowhere.txt: cannot be read"));
+  CHECK_THAT(refusal("--prompt-file " + model.folder.path().string(), 3), contains("is not a file"));
+  CHECK_THAT(refusal("--prompt-file /nowhere.txt", 3),
+             contains("generate: /nowhere.txt: there is no such file"));
   CHECK_THAT(refusal("--prompt 'a prompt of more than 24 tokens'", 2),
              contains("prompt 1 has 31 tokens, but the model has 24 positions (max_position_embeddings)"));
   CHECK(run(program() + " generate " + model.folder.path().string() + "/no-run --prompt x").code == 3);
