@@ -2,15 +2,23 @@
 // What a person reads while a run goes on: lines on stdout, warnings on stderr, both mirrored to log.txt.
 // Rank 0 speaks; the console of another rank is silent. May be called from any thread.
 
-#include <fstream>
-#include <mutex>
+#include <memory>
 #include <string>
 
 namespace foretoken {
 
 class Console {
  public:
-  explicit Console(bool speaks) : speaks_(speaks) {}
+  /// `wait`: a line returns once stdout has accepted it, however slow its reader is. `queue`: threads of
+  /// their own write terminal and log, so that no line ever waits; lines are dropped, and counted, where a
+  /// reader or a disk does not keep up.
+  enum class Delivery { wait, queue };
+
+  explicit Console(bool speaks, Delivery delivery = Delivery::wait);
+  /// Writes what is queued, for about a second without progress at most.
+  ~Console();
+  Console(const Console&) = delete;
+  Console& operator=(const Console&) = delete;
 
   /// From here on every line goes to the end of this file too. A DataError where it cannot be opened; where
   /// it cannot be written later (a full disk) one warning says so.
@@ -19,15 +27,22 @@ class Console {
   void line(const std::string& text);
   /// "warning: ..."
   void warn(const std::string& text);
+  /// A line of any rank, also of one that is silent otherwise; such a rank's goes to stdout alone.
+  void line_of_any_rank(const std::string& text);
+
+  /// Waits for what is queued, as the destructor does.
+  void flush();
+  /// A DataError where stdout did not accept all lines: what a command prints is its result. A training run,
+  /// whose lines are in log.txt, does not ask.
+  void require_written();
 
  private:
-  void mirror(const std::string& text);
-
+  class Sinks;
   bool speaks_;
-  std::mutex mutex_;
-  std::string log_path_;
-  std::ofstream log_;
-  bool log_failed_ = false;
+  std::unique_ptr<Sinks> sinks_;
 };
+
+/// Writes to stdout at once. A DataError where it does not accept the text: "standard output: ...".
+void print_text(std::string_view text);
 
 }  // namespace foretoken

@@ -66,6 +66,7 @@ int evaluate(const EvaluateArguments& arguments) {
           free_running(arguments.path, config, dataset, metrics.rows, arguments.free_running, world);
     console.line(table(metrics));
     if (sink) sink->write(metrics);
+    console.require_written();
     return ExitCode::done;
   }));
 }

@@ -6,14 +6,21 @@
 #include <cstdlib>
 #include <new>
 #include <thread>
+#include <unistd.h>
 
 #include <fmt/format.h>
+
+#include "runtime/terminal_output.h"
 
 namespace foretoken {
 namespace {
 
 /// In which a launcher ends the ranks that need no word of their own.
 constexpr std::chrono::seconds patience{3};
+
+/// For the reader of stderr: a terminal that stands still must not keep a failed rank, and its peers, from
+/// ending.
+constexpr std::chrono::seconds reader_patience{5};
 
 struct RankName {
   int rank = 0;
@@ -59,15 +66,21 @@ void name_rank(int rank, const std::string& label) {
   rank_name() = {rank, label};
 }
 
+std::string rank_label() {
+  return rank_name().label;
+}
+
 void report(const Failure& failure) {
   if (rank_name().rank != 0) {
-    std::signal(SIGTERM, SIG_DFL);  // while it waits here, the launcher's signal must end it
+    for (const int signal : {SIGTERM, SIGINT, SIGHUP})
+      std::signal(signal, SIG_DFL);  // while it waits here, the launcher's signal must end it
     std::this_thread::sleep_for(patience);
   }
   std::fflush(stdout);
   const std::string& label = rank_name().label;
-  fmt::print(stderr, "{} {}\n", label.empty() ? "foretoken:" : "[" + label + "]", failure.message);
-  std::fflush(stderr);
+  const std::string line =
+      fmt::format("{} {}\n", label.empty() ? "foretoken:" : "[" + label + "]", failure.message);
+  TerminalOutput(STDERR_FILENO).write(line, reader_patience);
 }
 
 }  // namespace foretoken

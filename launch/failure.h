@@ -28,6 +28,8 @@ Failure current_failure();
 /// Names this process in messages: "rank 3 pp1 dp0". Until it is called the launcher's environment says which
 /// rank this is; without one the program's name stands there.
 void name_rank(int rank, const std::string& label);
+/// The name; empty where there is none.
+std::string rank_label();
 
 /// Prints the line. Ranks often fail alike: rank 0 speaks at once, the others after 3 seconds, by which
 /// time the launcher has ended them if rank 0 said the same.

@@ -1,14 +1,14 @@
 #include <csignal>
-#include <iostream>
+#include <sstream>
 #include <string>
 #include <variant>
 #include <vector>
 
-#include <fmt/format.h>
-
 #include "launch/cli.h"
+#include "launch/console.h"
 #include "launch/failure.h"
 #include "launch/inspect.h"
+#include "launch/stop_signal.h"
 #include "launch/tokenize.h"
 
 namespace foretoken {
@@ -16,7 +16,7 @@ namespace {
 
 struct RunCommand {
   int operator()(const PrintText& print) const {
-    fmt::print("{}", print.text);
+    print_text(print.text);
     return 0;
   }
   int operator()(const TokenizeOptions& options) const { return tokenize(options); }
@@ -24,7 +24,10 @@ struct RunCommand {
   int operator()(const EvaluateArguments& arguments) const { return evaluate(arguments); }
   int operator()(const GenerateArguments& arguments) const { return generate(arguments); }
   int operator()(const InspectArguments& arguments) const {
-    return inspect(arguments.path, arguments.verify, std::cout);
+    std::ostringstream text;
+    const int code = inspect(arguments.path, arguments.verify, text);
+    print_text(text.str());
+    return code;
   }
   int operator()(const SuperviseCommand& command) const {
     return supervise(command.config, command.arguments);
@@ -37,10 +40,14 @@ struct RunCommand {
 
 int main(int argc, char** argv) {
   using namespace foretoken;
-  std::signal(SIGXFSZ,
-              SIG_IGN);  // a file over its quota is an error of the write, not the end of the process
+  // A file over its quota, or a reader that has gone, is an error of the write, not the end of the process.
+  std::signal(SIGXFSZ, SIG_IGN);
+  std::signal(SIGPIPE, SIG_IGN);
+  const std::vector<std::string> words(argv + 1, argv + argc);
+  if (!words.empty() && words.front() == "train")
+    catch_stop_signals();  // a job may be signalled as it starts
   try {
-    return std::visit(RunCommand{}, parse_command_line(std::vector<std::string>(argv + 1, argv + argc)));
+    return std::visit(RunCommand{}, parse_command_line(words));
   } catch (...) {
     const Failure failure = current_failure();
     report(failure);

@@ -128,7 +128,9 @@ class Study {
         run_point(point);
     }
     write_report(sweep_, sweep_file_);
-    return finish();
+    const int code = finish();
+    if (code == 0) console_.require_written();
+    return code;
   }
 
  private:

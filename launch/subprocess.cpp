@@ -38,7 +38,7 @@ constexpr int killed = 128 + SIGKILL;
   setsid();
   prctl(PR_SET_PDEATHSIG, SIGKILL);
   if (getppid() != parent) _exit(not_started);
-  for (int signal : {SIGUSR1, SIGTERM, SIGINT, SIGHUP, SIGPIPE}) std::signal(signal, SIG_DFL);
+  restore_signals();
   sigset_t blocked;
   sigemptyset(&blocked);
   for (int signal : {SIGTERM, SIGINT, SIGHUP}) sigaddset(&blocked, signal);

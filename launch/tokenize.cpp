@@ -7,6 +7,7 @@
 #include "io/text_source.h"
 #include "io/token_dataset_writer.h"
 #include "io/tokenizer.h"
+#include "launch/console.h"
 #include "launch/progress_bar.h"
 #include "runtime/error.h"
 #include "runtime/random.h"
@@ -52,14 +53,15 @@ void require_documents(const TokenizeOptions& options, const TokenDatasetWriter&
 }
 
 void print_output(const char* what, const std::filesystem::path& path, const TokenDatasetWriter& writer) {
-  fmt::print("{:<12}{}: {} documents, {} tokens, {}\n", what, path.string(), writer.documents(),
-             writer.tokens(), format_bytes(static_cast<double>(std::filesystem::file_size(path))));
+  print_text(fmt::format("{:<12}{}: {} documents, {} tokens, {}\n", what, path.string(), writer.documents(),
+                         writer.tokens(),
+                         format_bytes(static_cast<double>(std::filesystem::file_size(path)))));
 }
 
 void print_skipped(const TextSource::Skipped& skipped) {
   if (skipped.binary + skipped.unreadable + skipped.empty + skipped.repeated > 0)
-    fmt::print("{:<12}{} binary, {} unreadable, {} empty, {} already read\n", "skipped", skipped.binary,
-               skipped.unreadable, skipped.empty, skipped.repeated);
+    print_text(fmt::format("{:<12}{} binary, {} unreadable, {} empty, {} already read\n", "skipped",
+                           skipped.binary, skipped.unreadable, skipped.empty, skipped.repeated));
 }
 
 }  // namespace
@@ -102,7 +104,7 @@ int tokenize(const TokenizeOptions& options) {
   if (validation) validation->publish();
   print_output(validation ? "training" : "dataset", options.output, main);
   if (validation) print_output("validation", options.validation_output, *validation);
-  fmt::print("{:<12}{}\n", "tokenizer", to_string(tokenizer->identity()));
+  print_text(fmt::format("{:<12}{}\n", "tokenizer", to_string(tokenizer->identity())));
   print_skipped(source.skipped());
   return static_cast<int>(ExitCode::done);
 }

@@ -3,6 +3,7 @@
 #include "launch/config_validator.h"
 #include "launch/failure.h"
 #include "launch/ranks.h"
+#include "launch/stop_notice.h"
 #include "launch/training.h"
 
 namespace foretoken {
@@ -13,7 +14,9 @@ int train(const Config& config, const TrainArguments& arguments) {
     const Grid grid = resolve_grid(config, world.size());
     name_rank(world.rank(), fmt::format("rank {} pp{} dp{}", world.rank(), grid.pp_rank_of(world.rank()),
                                         grid.dp_rank_of(world.rank())));
-    Training training(world, config, arguments);
+    Console console(world.rank() == 0, Console::Delivery::queue);
+    StopNotice notice(console, world.rank());
+    Training training(world, config, arguments, console, notice);
     world.world().limits().wait = Seconds(config.parallel.timeout_seconds);
     return training.run();
   }));

@@ -90,12 +90,14 @@ bool gives_trunk_gradients(const Config& config) {
 
 }  // namespace
 
-Training::Training(MpiCommunicator& world, const Config& config, const TrainArguments& arguments)
+Training::Training(MpiCommunicator& world, const Config& config, const TrainArguments& arguments,
+                   Console& console, StopNotice& notice)
     : config_(config),
       arguments_(arguments),
       world_(world),
       recorder_(world.world().recorder()),
-      console_(world.rank() == 0),
+      console_(console),
+      notice_(notice),
       dataset_(config.data.path),
       session_(world, config, resolve_grid(config, world.size()), Purpose::train),
       arena_(session_.stream().device()),
@@ -146,6 +148,7 @@ void Training::open_run(const std::string& path) {
   writer_.emplace(run_->checkpoints_path(), world_.rank(), world_.size(),
                   CheckpointWriterOptions{.keep = static_cast<int>(config_.checkpoint.keep),
                                           .log = [this](const std::string& text) { console_.line(text); }});
+  notice_.open_run(world_, run_->path());
   const int ranks = world_.size(), threads = session_.stream().threads().threads();
   console_.line(fmt::format("foretoken on {} rank{}, {}, {} thread{} a rank", ranks, ranks == 1 ? "" : "s",
                             device_text(session_), threads, threads == 1 ? "" : "s"));
@@ -204,11 +207,11 @@ void Training::resume() {
 }
 
 ExitCode Training::run() {
-  catch_stop_signals();
   const auto start = std::chrono::steady_clock::now();
   try {
     const ExitCode code = run_steps();
     report_end(std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count());
+    notice_.close_run();
     return code;
   } catch (const PeerError&) {
     dump_flight();
@@ -228,9 +231,26 @@ void Training::dump_flight() noexcept try {
   console_.warn(error.what());
 }
 
+/// Collective.
+bool Training::any_rank_signalled() {
+  std::int32_t signalled = stop_signal() != 0 ? 1 : 0;
+  world_.all_reduce(tensor_over(std::span(&signalled, 1), {1}), ReduceOp::max);
+  return signalled != 0;
+}
+
+ExitCode Training::end_stopped() {
+  save();
+  writer_->finish();
+  console_.line(fmt::format("stopped    at step {} of {}; go on with: foretoken train --resume {}", step_,
+                            config_.train.steps, run_->path()));
+  return ExitCode::resumable;
+}
+
 ExitCode Training::run_steps() {
+  if (step_ < config_.train.steps && any_rank_signalled()) return end_stopped();
   if (step_ == 0 && validation_) evaluate();
   while (step_ < config_.train.steps) {
+    notice_.enter_step(step_ + 1);
     std::optional<StepTrace> trace;
     if (step_ + 1 == config_.train.trace_step) trace.emplace(session_);
     const StepMetrics metrics = step();
@@ -250,12 +270,7 @@ ExitCode Training::run_steps() {
       check_replicas(session_.stream(), session_.model().parameters(), session_.groups());
     if (stop || last || due(config_.checkpoint.every)) save();
     if (validation_ && (last || due(config_.train.evaluate_every))) evaluate();
-    if (stop && !last) {
-      writer_->finish();
-      console_.line(fmt::format("stopped    at step {} of {}; go on with: foretoken train --resume {}", step_,
-                                config_.train.steps, run_->path()));
-      return ExitCode::resumable;
-    }
+    if (stop && !last) return end_stopped();
   }
   writer_->finish();
   console_.line(fmt::format("done       {} steps, {} tokens; {}", step_, tokens_, run_->path()));

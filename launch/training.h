@@ -13,6 +13,7 @@
 #include "launch/console.h"
 #include "launch/evaluation.h"
 #include "launch/session.h"
+#include "launch/stop_notice.h"
 #include "launch/train.h"
 #include "model/depth_sampler.h"
 #include "parallel/executor.h"
@@ -26,7 +27,8 @@ namespace foretoken {
 class Training {
  public:
   /// Opens the data, builds or loads the model and makes the run's directory. Collective.
-  Training(MpiCommunicator& world, const Config& config, const TrainArguments& arguments);
+  Training(MpiCommunicator& world, const Config& config, const TrainArguments& arguments, Console& console,
+           StopNotice& notice);
   ~Training();
 
   /// Steps until the end, a stop signal or arguments.stop_after. Every rank returns the same code.
@@ -36,6 +38,8 @@ class Training {
   class Overlap;
 
   ExitCode run_steps();
+  ExitCode end_stopped();
+  bool any_rank_signalled();
   void report_end(double seconds);
   /// After another rank failed: this rank's last communications, for the ranks' files to be set side by side.
   void dump_flight() noexcept;
@@ -54,7 +58,8 @@ class Training {
   TrainArguments arguments_;
   Communicator& world_;
   FlightRecorder& recorder_;
-  Console console_;
+  Console& console_;
+  StopNotice& notice_;
   TokenDataset dataset_;
   Session session_;
   Arena arena_;

@@ -1,9 +1,10 @@
 #include "launch/transcript.h"
 
-#include <cstdio>
 #include <utility>
 
 #include <fmt/format.h>
+
+#include "launch/console.h"
 
 namespace foretoken {
 
@@ -22,16 +23,15 @@ void Transcript::end(std::size_t text) {
   show(text, streams_[text].finish());
   ended_[text] = true;
   while (current_ < ended_.size() && ended_[current_]) {
-    fmt::print("\n");
+    print_text("\n");
     if (++current_ == ended_.size()) break;
     begin();
     show(current_, std::exchange(waiting_[current_], {}));
   }
-  std::fflush(stdout);
 }
 
 void Transcript::begin() const {
-  if (ended_.size() > 1) fmt::print("==> prompt {} <==\n", current_ + 1);
+  if (ended_.size() > 1) print_text(fmt::format("==> prompt {} <==\n", current_ + 1));
 }
 
 void Transcript::show(std::size_t text, const std::string& shown) {
@@ -39,8 +39,7 @@ void Transcript::show(std::size_t text, const std::string& shown) {
     waiting_[text] += shown;
     return;
   }
-  fmt::print("{}", shown);
-  std::fflush(stdout);
+  print_text(shown);
 }
 
 }  // namespace foretoken

@@ -6,10 +6,13 @@
 #include <exception>
 #include <iostream>
 #include <thread>
+#include <unistd.h>
 
+#include <fmt/format.h>
 #include <mpi.h>
 
 #include "runtime/error.h"
+#include "runtime/terminal_output.h"
 #ifdef __linux__
 #include <sched.h>
 #include <sys/prctl.h>
@@ -67,8 +70,10 @@ MpiWorld::~MpiWorld() {
                           return done != 0 || rc != MPI_SUCCESS;
                         });
   if (!together || rc != MPI_SUCCESS) {
-    std::fprintf(stderr, "[rank %d] mpi: not all %d ranks came to the end within %g s\n", rank_, size_,
-                 limits_.wait.count());
+    TerminalOutput(STDERR_FILENO)
+        .write(fmt::format("[rank {}] mpi: not all {} ranks came to the end within {:g} s\n", rank_, size_,
+                           limits_.wait.count()),
+               std::chrono::seconds(5));
     abort(ExitCode::peer);
   }
   MPI_Finalize();

@@ -1,9 +1,15 @@
 // The console's mirror in log.txt.
 #include "launch/console.h"
 
+#include <cstdint>
+#include <cstdio>
+#include <fcntl.h>
 #include <filesystem>
 #include <fstream>
+#include <optional>
 #include <sstream>
+#include <thread>
+#include <unistd.h>
 
 #include "runtime/error.h"
 #include "tests/support/catch.h"
@@ -17,6 +23,37 @@ std::string read(const std::filesystem::path& path) {
   std::ostringstream text;
   text << std::ifstream(path).rdbuf();
   return text.str();
+}
+
+/// stdout of this process while it lives.
+class StandardOutput {
+ public:
+  explicit StandardOutput(int descriptor) : kept_(::dup(STDOUT_FILENO)) {
+    std::fflush(stdout);
+    ::dup2(descriptor, STDOUT_FILENO);
+  }
+  explicit StandardOutput(const char* path) : StandardOutput(opened(path)) {}
+  ~StandardOutput() { restore(); }
+  void restore() const {
+    std::fflush(stdout);
+    std::clearerr(stdout);
+    ::dup2(kept_, STDOUT_FILENO);
+  }
+
+ private:
+  static int opened(const char* path) {
+    static const int file = ::open(path, O_WRONLY);
+    return file;
+  }
+  int kept_;
+};
+
+std::string read_all(int descriptor) {
+  std::string text;
+  char piece[4096];
+  for (ssize_t count; (count = ::read(descriptor, piece, sizeof piece)) > 0;)
+    text.append(piece, static_cast<std::size_t>(count));
+  return text;
 }
 
 }  // namespace
@@ -52,4 +89,61 @@ TEST_CASE("a log that cannot be opened is an error, one that is full is not") {
   Console full(true);
   full.open_log("/dev/full");
   CHECK_NOTHROW(full.line("the disk is full"));
+}
+
+TEST_CASE("lines of a queued console are in the log in their order once it is flushed") {
+  const TemporaryFolder folder;
+  const std::string path = (folder / "log.txt").string();
+  Console console(true, Console::Delivery::queue);
+  console.open_log(path);
+  std::string expected;
+  for (int i = 0; i < 100; ++i) {
+    console.line(std::to_string(i));
+    expected += std::to_string(i) + "\n";
+  }
+  console.line_of_any_rank("stop requested");
+  console.flush();
+  CHECK(read(path) == expected + "stop requested\n");
+}
+
+TEST_CASE("text that stdout does not accept is an error of a console that waits") {
+  const StandardOutput full("/dev/full");
+  Console console(true);
+  console.line("the result");
+  CHECK_THROWS_AS(console.require_written(), DataError);
+  CHECK_THROWS_AS(print_text("the result"), DataError);
+}
+
+TEST_CASE("a reader that stops reading keeps no line from the log, and gets the others when it reads again") {
+  const TemporaryFolder folder;
+  const std::string path = (folder / "log.txt").string();
+  const std::string wide(1000, 'x');
+  int pipe[2];
+  REQUIRE(::pipe(pipe) == 0);
+  std::string received;
+  {
+    const StandardOutput stuck(pipe[1]);
+    ::close(pipe[1]);
+    std::optional<Console> console(std::in_place, true, Console::Delivery::queue);
+    console->open_log(path);
+    for (int i = 0; i < 1500; ++i) {
+      console->line(std::to_string(i) + wide);  // 1.5 MB; the terminal's queue holds 1 MiB
+      if (i % 750 == 749) console->flush();     // the log's as well
+    }
+    CHECK(read(path).size() > 1500 * wide.size());
+    // It reads again: some 16 KiB wait in the pipe, then the queue's lines, then how many were dropped.
+    std::thread reader([&] { received = read_all(pipe[0]); });
+    console->flush();
+    console->line("last");
+    console.reset();
+    stuck.restore();
+    reader.join();
+  }
+  std::int64_t shown = 0, dropped = 0;
+  std::istringstream lines(received);
+  for (std::string line; std::getline(lines, line) && line != "last";)
+    if (std::sscanf(line.c_str(), "(%ld lines dropped", &dropped) == 0)
+      CHECK(line == std::to_string(shown++) + wide);
+  CHECK(dropped > 0);
+  CHECK(shown + dropped == 1500);
 }

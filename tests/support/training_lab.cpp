@@ -86,7 +86,9 @@ Config TrainingLab::config(const Sets& sets) const {
 }
 
 ExitCode TrainingLab::train(MpiCommunicator& ranks, const Sets& sets, const TrainArguments& arguments) const {
-  return Training(ranks, config(sets), arguments).run();
+  Console console(ranks.rank() == 0);
+  StopNotice notice(console, ranks.rank());
+  return Training(ranks, config(sets), arguments, console, notice).run();
 }
 
 ExitCode TrainingLab::train_serial(const Sets& sets, const TrainArguments& arguments) const {

@@ -75,6 +75,10 @@ Outcome Process::wait(std::chrono::seconds limit) {
   return {code, text_of(output_file_)};
 }
 
+void Process::signal(int signal) const {
+  kill(pid_, signal);
+}
+
 void Process::limit_file_size(unsigned long bytes) const {
   const rlimit limit{.rlim_cur = bytes, .rlim_max = bytes};
   if (prlimit(pid_, RLIMIT_FSIZE, &limit, nullptr) != 0) throw DefectError("test: prlimit failed");

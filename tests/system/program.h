@@ -27,6 +27,8 @@ class Process {
   bool running();
   /// Waits for the end; kills the group and fails with code 124 after the limit.
   Outcome wait(std::chrono::seconds limit = std::chrono::seconds(120));
+  /// Sends a signal to the command alone, not to its children.
+  void signal(int signal) const;
   /// RLIMIT_FSIZE of the command, from now on.
   void limit_file_size(unsigned long bytes) const;
   /// The processes below it whose name is `name`, ascending.

@@ -1,0 +1,80 @@
+#include "launch/stop_notice.h"
+
+#include <cerrno>
+#include <chrono>
+#include <fcntl.h>
+#include <thread>
+#include <unistd.h>
+#include <utility>
+
+#include <fmt/format.h>
+
+#include "launch/failure.h"
+
+namespace foretoken {
+
+namespace {
+
+/// By which rank 0 is ahead of the others, whose launcher signals all ranks: its line is in log.txt.
+constexpr std::chrono::milliseconds head_start{200};
+
+std::string claim_path(const std::string& run) {
+  return run + "/stop_requested";
+}
+
+}  // namespace
+
+std::string stop_acknowledgement(int signal, std::int64_t step, const std::string& rank_label) {
+  return fmt::format("stop requested ({}{}{}): {}", signal_name(signal), rank_label.empty() ? "" : " to ",
+                     rank_label,
+                     step == 0 ? "still starting up; ends before the first step"
+                               : fmt::format("finishing step {}, then a checkpoint", step));
+}
+
+StopNotice::StopNotice(Console& console, int rank)
+    : console_(console), rank_(rank), listener_([this](int signal) { acknowledge(signal); }) {}
+
+void StopNotice::open_run(Communicator& world, const std::string& run) {
+  if (rank_ == 0) ::unlink(claim_path(run).c_str());  // of a run that was killed
+  world.barrier();
+  int signal = 0;
+  {
+    const std::lock_guard lock(mutex_);
+    run_ = run;
+    signal = std::exchange(unsaid_, 0);
+  }
+  if (signal != 0 && claim(run)) say(signal);
+}
+
+void StopNotice::close_run() {
+  const std::lock_guard lock(mutex_);
+  if (rank_ == 0 && !run_.empty()) ::unlink(claim_path(run_).c_str());
+}
+
+void StopNotice::acknowledge(int signal) {
+  std::string run;
+  {
+    const std::lock_guard lock(mutex_);
+    run = run_;
+    if (run.empty() && rank_ > 0) unsaid_ = signal;
+  }
+  if (run.empty()) {
+    if (rank_ == 0) say(signal);
+    return;
+  }
+  if (rank_ > 0) std::this_thread::sleep_for(head_start);
+  if (claim(run)) say(signal);
+}
+
+bool StopNotice::claim(const std::string& run) const {
+  const int file = ::open(claim_path(run).c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
+  if (file < 0) return errno != EEXIST;  // a disk that fails must not hide the line
+  ::close(file);
+  return true;
+}
+
+void StopNotice::say(int signal) {
+  console_.line_of_any_rank(stop_acknowledgement(signal, step_, rank_ == 0 ? "" : rank_label()));
+}
+
+}  // namespace foretoken
