@@ -169,11 +169,11 @@ class Study {
     int code = 0;
     {
       LatestLine latest((run / "log.txt").string());
-      code = run_command(command(point, resumed),
-                         {.output_file = output,
-                          .meanwhile = [&] { latest.update(); },
-                          .log = [&](const std::string& text) { console_.line(text); }})
-                 .code;
+      code =
+          run_command(command(point, resumed), {.output_file = output,
+                                                .meanwhile = [&] { latest.update(); },
+                                                .log = [&](const std::string& text) { console_.line(text); }})
+              .code;
     }
     const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
     const double before = resumed ? outcome_of(folder(point)).seconds : 0;
