@@ -1,5 +1,7 @@
 #include "io/utf8.h"
 
+#include "runtime/error.h"
+
 namespace foretoken {
 
 Utf8Character first_character(std::string_view text) {
@@ -20,6 +22,21 @@ Utf8Character first_character(std::string_view text) {
     code = code << 6 | (at(i) & 0x3Fu);
   }
   return {Utf8Character::whole, length, code};
+}
+
+std::optional<std::size_t> first_byte_not_utf8(std::string_view text) {
+  for (std::size_t at = 0; at < text.size();) {
+    const Utf8Character next = first_character(text.substr(at));
+    if (next.state != Utf8Character::whole) return at;
+    at += next.bytes;
+  }
+  return std::nullopt;
+}
+
+void require_utf8(std::string_view what, std::string_view text) {
+  if (const auto at = first_byte_not_utf8(text))
+    throw UsageError("{}: byte {} is 0x{:02x}, which is not UTF-8: the files of a run cannot keep it", what,
+                     *at + 1, static_cast<unsigned char>(text[*at]));
 }
 
 }  // namespace foretoken

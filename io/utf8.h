@@ -2,6 +2,7 @@
 // UTF-8 by table 3-7 of the Unicode standard: no overlong forms, no surrogates, nothing above U+10FFFF.
 
 #include <cstddef>
+#include <optional>
 #include <string_view>
 
 namespace foretoken {
@@ -15,5 +16,11 @@ struct Utf8Character {
 
 /// The first character of a text that is not empty. `unfinished`: the text ends inside the character.
 Utf8Character first_character(std::string_view text);
+
+/// The position of the first byte that is not part of a whole character; nothing where all is UTF-8.
+std::optional<std::size_t> first_byte_not_utf8(std::string_view text);
+
+/// A UsageError that begins with `what` and shows the byte unless all is UTF-8.
+void require_utf8(std::string_view what, std::string_view text);
 
 }  // namespace foretoken

@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 
+#include "io/utf8.h"
 #include "launch/config_loader.h"
 #include "launch/options.h"
 #include "launch/session.h"
@@ -20,6 +21,14 @@ void with_origin(const Config& config, std::initializer_list<std::string_view> n
     check();
   } catch (const UsageError& error) {
     throw UsageError("{}{}", origin_of(config, names), error.what());
+  }
+}
+
+/// config.toml and the manifests of checkpoints keep every setting, and hold no other bytes.
+void validate_texts(const Config& config) {
+  for (const Option& option : options()) {
+    if (option.type != Option::Type::text) continue;
+    require_utf8(option.name(), std::get<std::string>(option.get(config)));
   }
 }
 
@@ -150,6 +159,7 @@ void validate_run(const Config& config) {
 }  // namespace
 
 void validate(const Config& config) {
+  validate_texts(config);
   validate_model(config);
   validate_mtp(config);
   validate_heads_training(config);
