@@ -44,6 +44,10 @@ Json to_json(const std::vector<PieceRecord>& pieces) {
   return list;
 }
 
+Json to_json(const DatasetRecord& record) {
+  return {{"path", record.path}, {"identity", record.identity}};
+}
+
 Json to_json(const CheckpointInfo& info) {
   Json json = {
       {"step", info.step},
@@ -56,6 +60,8 @@ Json to_json(const CheckpointInfo& info) {
       {"tokenizer", info.tokenizer},
       {"created", info.created}};
   if (!info.balance.empty()) json["balance"] = info.balance;
+  if (info.training_data) json["data"]["training"] = to_json(*info.training_data);
+  if (info.validation_data) json["data"]["validation"] = to_json(*info.validation_data);
   return json;
 }
 
@@ -150,6 +156,12 @@ std::vector<double> balance_from(const Json& json) {
   return balance;
 }
 
+std::optional<DatasetRecord> record_from(const Json& info, const char* name) {
+  if (!info.contains("data") || !info.at("data").contains(name)) return std::nullopt;
+  const Json& json = info.at("data").at(name);
+  return DatasetRecord{json.at("path").get<std::string>(), json.at("identity").get<std::string>()};
+}
+
 CheckpointInfo info_from(const Json& json) {
   CheckpointInfo info;
   info.step = natural(json.at("step"));
@@ -168,6 +180,8 @@ CheckpointInfo info_from(const Json& json) {
   info.conventions = json.at("conventions").get<std::map<std::string, std::string>>();
   info.config = json.at("config").get<std::string>();
   info.tokenizer = json.at("tokenizer").get<std::string>();
+  info.training_data = record_from(json, "training");
+  info.validation_data = record_from(json, "validation");
   info.created = json.at("created").get<std::string>();
   return info;
 }

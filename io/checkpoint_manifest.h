@@ -5,6 +5,7 @@
 //     "digest": XXH3-128 of the compact dump of "checkpoint",
 //     "checkpoint": {
 //       "step", "tokens", "samples", "grid": {"pp", "dp", "virtual_stages"}, "seed", "conventions": {...},
+//       "data": {"training": {"path", "identity"}, "validation" likewise}, absent in older checkpoints,
 //       "balance": [...] where losses are balanced, "config", "tokenizer", "created",
 //       "files":  [ {"name", "bytes", "digest"} ],
 //       "pieces": [ {"kind", "tensor", "shape", "dtype", "offset", "count", "file", "dataset", "address",
@@ -18,9 +19,11 @@
 #include <cstdint>
 #include <filesystem>
 #include <map>
+#include <optional>
 #include <string>
 #include <vector>
 
+#include "io/token_dataset.h"
 #include "parallel/grid.h"
 #include "parallel/shard.h"
 #include "runtime/tensor.h"
@@ -41,6 +44,8 @@ struct CheckpointInfo {
   std::map<std::string, std::string> conventions;  // the MTP switches
   std::string config;                              // resolved, as text
   std::string tokenizer;                           // identity
+  std::optional<DatasetRecord> training_data;      // nothing in checkpoints of earlier versions
+  std::optional<DatasetRecord> validation_data;    // nothing also where the run had none
   std::string created;                             // UTC, "2025-01-31T12:00:00Z"; set when published
 };
 

@@ -30,6 +30,13 @@ namespace foretoken {
 
 class TokenStore;
 
+/// What others keep of a dataset: where it was, and its identity.
+struct DatasetRecord {
+  std::string path;
+  std::string identity;
+  friend bool operator==(const DatasetRecord&, const DatasetRecord&) = default;
+};
+
 class TokenDataset {
  public:
   /// Opens and checks the whole format but the tokens, which are checked as they are read. DataError.
@@ -45,6 +52,7 @@ class TokenDataset {
   /// 32 hex digits that two datasets share only where their content is the same. Of version 1 they cover the
   /// tokenizer, the counts and the document offsets, but not the tokens.
   const std::string& identity() const;
+  DatasetRecord record() const { return {path().string(), identity()}; }
 
   std::int64_t tokens() const;
   std::int64_t documents() const { return static_cast<std::int64_t>(document_offsets().size()) - 1; }

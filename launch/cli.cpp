@@ -51,6 +51,10 @@ CLI::App* add_train(CLI::App& app, TrainFlags& into) {
       command->add_option("--resume", into.arguments.resume,
                           "run or checkpoint to go on with; CONFIG and --set override its settings");
   command
+      ->add_flag("--allow-other-data", into.arguments.allow_other_data,
+                 "with --resume: go on with other training or validation data than the checkpoint's")
+      ->needs(resume);
+  command
       ->add_option(
           "--from", into.from,
           "run or checkpoint whose weights and settings a new run starts from; CONFIG and --set override "

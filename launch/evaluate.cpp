@@ -7,6 +7,7 @@
 #include "launch/config_loader.h"
 #include "launch/config_validator.h"
 #include "launch/console.h"
+#include "launch/data_identity.h"
 #include "launch/evaluation.h"
 #include "launch/free_running.h"
 #include "launch/ranks.h"
@@ -57,6 +58,7 @@ int evaluate(const EvaluateArguments& arguments) {
     Console console(world.rank() == 0);
     const TokenDataset dataset(arguments.data);
     validate_vocabulary(config, dataset.tokenizer().vocab_size, arguments.data);
+    require_same_on_all_ranks(dataset, world, console);
     std::optional<MetricsSink> sink;
     if (world.rank() == 0 && !arguments.metrics.empty())
       sink.emplace(arguments.metrics, [&](const std::string& text) { console.warn(text); });

@@ -7,6 +7,7 @@
 #include "launch/agreement.h"
 #include "launch/config_loader.h"
 #include "launch/config_validator.h"
+#include "launch/data_identity.h"
 #include "launch/diagnosis.h"
 #include "launch/resume.h"
 #include "launch/startup_table.h"
@@ -111,6 +112,7 @@ Training::Training(MpiCommunicator& world, const Config& config, const TrainArgu
       schedule_(schedule_of(config)) {
   validate_vocabulary(config_, dataset_.tokenizer().vocab_size, dataset_.path().string());
   validate(schedule_);
+  require_same_on_all_ranks(dataset_, world_, console_);
   const Sampler sampler(dataset_.path().string(), dataset_.tokens(), row_shape(config_), config_.train.seed);
   overlap_ = std::make_unique<Overlap>(session_.stream(), reducer_, shared_);
   executor_.emplace(session_.training().program, session_.training().footprint, session_.model(),
@@ -119,6 +121,7 @@ Training::Training(MpiCommunicator& world, const Config& config, const TrainArgu
   if (!config_.data.validation_path.empty()) {
     validation_dataset_.emplace(config_.data.validation_path);
     validation_dataset_->require_tokenizer(dataset_.tokenizer());
+    require_same_on_all_ranks(*validation_dataset_, world_, console_);
     validation_.emplace(session_, *validation_dataset_, config_.train.evaluate_rows);
   }
   if (arguments_.resume.empty()) {
@@ -187,6 +190,8 @@ void Training::resume() {
   const CheckpointInfo info =
       load_checkpoint(arguments_.resume, config_, to_string(dataset_.tokenizer()),
                       optimizer_.pieces_to_load(), session_.stream(), world_, console_);
+  require_same_data(info, dataset_, validation_dataset_ ? &*validation_dataset_ : nullptr,
+                    arguments_.allow_other_data, console_);
   session_.model().parameters().round_weights(session_.stream());
   step_ = info.step;
   samples_ = info.samples;
@@ -368,16 +373,19 @@ StepMetrics Training::report(std::span<const std::int64_t> counts, bool diagnose
 
 void Training::save() {
   if (saved_step_ == step_) return;
-  const CheckpointInfo info{.step = step_,
-                            .tokens = tokens_,
-                            .samples = samples_,
-                            .grid = session_.grid(),
-                            .seed = config_.train.seed,
-                            .balance = balance_of(session_.objective(), config_),
-                            .conventions = conventions_of(config_),
-                            .config = to_toml(config_),
-                            .tokenizer = to_string(dataset_.tokenizer()),
-                            .created = {}};
+  const CheckpointInfo info{
+      .step = step_,
+      .tokens = tokens_,
+      .samples = samples_,
+      .grid = session_.grid(),
+      .seed = config_.train.seed,
+      .balance = balance_of(session_.objective(), config_),
+      .conventions = conventions_of(config_),
+      .config = to_toml(config_),
+      .tokenizer = to_string(dataset_.tokenizer()),
+      .training_data = dataset_.record(),
+      .validation_data = validation_dataset_ ? std::optional(validation_dataset_->record()) : std::nullopt,
+      .created = {}};
   writer_->save(info, checkpoint_pieces(optimizer_.pieces_to_save()), [this] { world_.barrier(); });
   saved_step_ = step_;
 }

@@ -39,6 +39,7 @@ CheckpointManifest example() {
   manifest.info.conventions = {{"concat", "hidden_first"}, {"trunk_hidden", "raw"}};
   manifest.info.config = "[run]\nname = \"Übung \\\"1\\\"\"\n";
   manifest.info.tokenizer = "bytes:0123";
+  manifest.info.training_data = DatasetRecord{"/data/ü.h5", std::string(32, 'c')};
   manifest.info.created = "2025-01-31T12:00:00Z";
   manifest.files = {{"shard_00000.h5", 4096, std::string(32, 'b')}};
   manifest.pieces = {piece("a.weight", {0, 10}), piece("a.weight", {10, 24}), piece("b.weight", {0, 24})};

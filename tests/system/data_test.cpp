@@ -1,0 +1,139 @@
+// The data of a run: another dataset, a damaged one, one that changes while the run reads it.
+
+#include <fstream>
+
+#include <fmt/format.h>
+
+#include "io/checkpoint_directory.h"
+#include "io/checkpoint_reader.h"
+#include "io/token_dataset.h"
+#include "io/token_dataset_writer.h"
+#include "tests/support/catch.h"
+#include "tests/system/program.h"
+
+using namespace foretoken;
+using namespace foretoken::testing;
+
+namespace {
+
+/// Bytes as tokens, 32768 of them in a chunk of 64 KiB.
+void write_dataset(const std::filesystem::path& path, std::int64_t tokens, int salt) {
+  TokenDatasetWriter writer(path, make_tokenizer("bytes")->identity());
+  std::vector<std::int32_t> ids;
+  for (std::int64_t i = 1; i < tokens; ++i) ids.push_back(static_cast<std::int32_t>((i * i + salt) % 97));
+  writer.append(ids);
+  writer.end_document();
+  writer.finish();
+  writer.publish();
+}
+
+bool has_checkpoint(const std::string& run) {
+  return std::filesystem::exists(run + "/checkpoints") && !list_checkpoints(run + "/checkpoints").empty();
+}
+
+}  // namespace
+
+TEST_CASE("a run goes on with the data that it was trained on, and with other data only when asked") {
+  const TemporaryFolder folder;
+  const std::string config = small_training(folder), path = (folder / "run").string();
+  write_dataset(folder / "validation.h5", 5000, 1);
+  const std::string validation = " --set data.validation_path=" + (folder / "validation.h5").string();
+  REQUIRE(run(program() + " " + config + validation + " --set train.steps=2 --run-directory " + path).code ==
+          0);
+  const CheckpointInfo info = Checkpoint::open(checkpoints_at(path).front()).info();
+  REQUIRE(info.training_data);
+  REQUIRE(info.validation_data);
+  const TokenDataset training(folder / "data.h5");
+  CHECK(*info.training_data == training.record());
+
+  const std::string resume = program() + " train --resume " + path;
+  write_dataset(folder / "other.h5", 5000, 2);
+  const std::string other = " --set data.path=" + (folder / "other.h5").string();
+  const Outcome refused = run(resume + " --set train.steps=4" + other);
+  CHECK(refused.code == 3);
+  for (const std::string& part :
+       {training.path().string(), training.identity(), (folder / "other.h5").string(),
+        TokenDataset(folder / "other.h5").identity(), std::string("--allow-other-data")})
+    CHECK_THAT(refused.output, contains(part));
+  CHECK(run(resume + " --set train.steps=4 --set data.validation_path=" + (folder / "other.h5").string())
+            .code == 3);
+  CHECK(Checkpoint::open(checkpoints_at(path).front()).info().step == 2);
+
+  // The same content elsewhere is the same data.
+  std::filesystem::rename(folder / "data.h5", folder / "moved.h5");
+  const std::string moved = " --set data.path=" + (folder / "moved.h5").string();
+  const Outcome same = run(resume + " --set train.steps=4" + moved);
+  CHECK(same.code == 0);
+  CHECK(same.output.find("identity") == std::string::npos);
+  const Outcome allowed = run(resume + " --set train.steps=6 --allow-other-data" + other);
+  CHECK(allowed.code == 0);
+  CHECK_THAT(allowed.output,
+             contains("warning: data: the checkpoint's training data is " + (folder / "moved.h5").string()));
+  CHECK(*Checkpoint::open(checkpoints_at(path).front()).info().training_data ==
+        TokenDataset(folder / "other.h5").record());
+  CHECK(run(program() + " train " + (folder / "train.toml").string() + " --allow-other-data").code == 2);
+}
+
+TEST_CASE("a dataset that is cut or overwritten under a run ends it with code 3 and keeps its checkpoints") {
+  for (const bool cut : {false, true}) {
+    const TemporaryFolder folder;
+    const std::string config = small_training(folder), path = (folder / "run").string();
+    write_dataset(folder / "large.h5", 1'000'000, 0);  // 31 chunks
+    Process training(
+        program_on(2) + " " + config + " --set data.path=" + (folder / "large.h5").string() +
+        " --set parallel.dp=2 --set train.steps=100000 --set checkpoint.every=2 --run-directory " + path);
+    REQUIRE(wait_until([&] { return has_checkpoint(path) || !training.running(); }));
+    if (cut) {
+      std::filesystem::resize_file(folder / "large.h5", 1 << 20);
+    } else {
+      std::fstream file(folder / "large.h5", std::ios::in | std::ios::out | std::ios::binary);
+      file.seekp(1 << 20);
+      file << std::string(2'000'000, '\0');  // tokens of the vocabulary
+    }
+    const Outcome outcome = training.wait();
+    INFO(outcome.output);
+    CHECK(outcome.code == 3);
+    CHECK_THAT(outcome.output,
+               contains("large.h5: /tokens: chunk ") && contains(cut ? "truncated" : "digest differs"));
+    const Outcome verified = run(program() + " inspect --verify " + path);
+    CHECK(verified.code == 0);
+    // No step after the damage was taken: every loss that was written is that of whole rows.
+    std::ifstream metrics(path + "/metrics.jsonl");
+    for (std::string line; std::getline(metrics, line);)
+      CHECK(line.find("\"loss\":0.0") == std::string::npos);
+  }
+}
+
+TEST_CASE("a path that is not UTF-8 is refused at once where a run would keep it, and works elsewhere") {
+  const TemporaryFolder folder;
+  const std::string config = small_training(folder);
+  const std::string bad = (folder / "r").string() + "$'\\xff'";  // as bash writes it
+  const std::string train = program() + " " + config + " --set train.steps=2";
+  for (const std::string& flag : {" --set data.path=" + bad, " --set data.validation_path=" + bad,
+                                  " --set run.directory=" + bad, std::string(" --set run.name=$'\\xff'")}) {
+    const Outcome outcome = run(train + flag);
+    CHECK(outcome.code == 2);
+    CHECK_THAT(outcome.output, contains("is 0xff, which is not UTF-8: the files of a run cannot keep it"));
+  }
+  REQUIRE(run(train + " --run-directory " + bad).code == 0);
+  const Outcome from =
+      run(program() + " train --from " + bad + " --run-directory " + (folder / "next").string());
+  CHECK(from.code == 2);
+  CHECK_THAT(from.output, contains("train.init_from: byte ") && contains("not UTF-8"));
+  CHECK(!std::filesystem::exists(folder / "next"));
+  CHECK(run(program() + " train --resume " + bad + " --set train.steps=4").code == 0);
+  CHECK(run(program() + " inspect --verify " + bad).code == 0);
+  CHECK(run(program() + " evaluate " + bad + " --rows 4 --data " + (folder / "data.h5").string()).code == 0);
+}
+
+TEST_CASE("tokenize says that a disk is full and leaves nothing there") {
+  const TemporaryFolder folder;
+  folder.write("text/a.txt", std::string(3'000'000, 'x'));
+  // No file may pass 2 MB: writes fail as on a full disk.
+  const Outcome outcome = run(fmt::format("bash -c 'ulimit -f 2000; exec {} tokenize {} -o {}'", program(),
+                                          (folder / "text").string(), (folder / "out/data.h5").string()));
+  INFO(outcome.output);
+  CHECK(outcome.code == 3);
+  CHECK_THAT(outcome.output, contains("data.h5") && contains("no space"));
+  CHECK(files_in(folder / "out") == 0);
+}
