@@ -325,6 +325,26 @@ Command finish_evaluate(const EvaluateArguments& arguments) {
   return arguments;
 }
 
+/// CLI11 takes "[a,b]" for a list where an option has several values, so that no file could be named so. A
+/// zero byte, which no argument of a program can hold, is put behind such an argument and removed from the
+/// value.
+std::vector<std::string> marked_as_literal(std::vector<std::string> arguments) {
+  for (std::string& argument : arguments)
+    if (argument.starts_with('[') && argument.ends_with(']')) argument += '\0';
+  return arguments;
+}
+
+void remove_literal_marks(CLI::App& app) {
+  for (CLI::App* command : app.get_subcommands({}))
+    for (CLI::Option* option : command->get_options())
+      option->transform(CLI::Validator(
+          [](std::string& value) {
+            if (value.ends_with('\0')) value.pop_back();
+            return std::string();
+          },
+          "", ""));
+}
+
 }  // namespace
 
 Command parse_command_line(const std::vector<std::string>& arguments) {
@@ -347,13 +367,16 @@ Command parse_command_line(const std::vector<std::string>& arguments) {
   const CLI::App* study = add_study(app, study_arguments);
   const CLI::App* run = add_run(app, run_arguments);
   add_inspect(app, inspect_arguments);
+  remove_literal_marks(app);
 
   const auto chosen = [&]() -> const CLI::App* {
     const auto commands = app.get_subcommands();
     return commands.empty() ? nullptr : commands.front();
   };
   try {
-    app.parse(std::vector<std::string>(arguments.rbegin(), arguments.rend()));  // it takes them from the back
+    std::vector<std::string> literal = marked_as_literal(arguments);
+    std::reverse(literal.begin(), literal.end());  // it takes them from the back
+    app.parse(literal);
   } catch (const CLI::CallForHelp&) {
     return PrintText{app.help()};
   } catch (const CLI::CallForVersion& version) {

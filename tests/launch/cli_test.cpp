@@ -71,6 +71,24 @@ TEST_CASE("a bad command line is refused with the way to the help") {
   CHECK_THAT(refusal({"train", "--resume", "r", "--run-directory", "d"}), contains("--run-directory"));
 }
 
+TEST_CASE("brackets and commas of an argument are part of it") {
+  const auto tokenize = std::get<TokenizeOptions>(
+      parse_command_line({"tokenize", "[x]", "a,b", "[a,b]", "[", "[]", "-o", "[d]"}));
+  CHECK(tokenize.paths == std::vector<std::filesystem::path>{"[x]", "a,b", "[a,b]", "[", "[]"});
+  CHECK(tokenize.output == "[d]");
+  const auto generate = std::get<GenerateArguments>(parse_command_line(
+      {"generate", "[run]", "--prompt", "[a,b]", "--prompt", "x", "--stop", "[]", "--tree", "3,2"}));
+  CHECK(generate.path == "[run]");
+  CHECK(generate.prompts == std::vector<std::string>{"[a,b]", "x"});
+  CHECK(generate.stops == std::vector<std::string>{"[]"});
+  CHECK(generate.drafts == std::vector<int>{3, 2});
+  CHECK(std::get<InspectArguments>(parse_command_line({"inspect", "[x]"})).path == "[x]");
+  const auto train = std::get<TrainCommand>(
+      parse_command_line({"train", "--set", "run.directory=[a,b]", "--run-directory", "[r]"}));
+  CHECK(train.config.run.directory == "[a,b]");
+  CHECK(train.arguments.run_directory == "[r]");
+}
+
 TEST_CASE("tokenize, evaluate, inspect and study take their arguments") {
   const auto tokenize = std::get<TokenizeOptions>(parse_command_line(
       {"tokenize", "a", "b", "-o", "d.h5", "--validation-output", "v.h5", "--validation-fraction", "0.25"}));
