@@ -113,7 +113,7 @@ TEST_CASE("a path that is not UTF-8 is refused at once where a run would keep it
                                   " --set run.directory=" + bad, std::string(" --set run.name=$'\\xff'")}) {
     const Outcome outcome = run(train + flag);
     CHECK(outcome.code == 2);
-    CHECK_THAT(outcome.output, contains("is 0xff, which is not UTF-8: the files of a run cannot keep it"));
+    CHECK_THAT(outcome.output, contains("not UTF-8"));
   }
   REQUIRE(run(train + " --run-directory " + bad).code == 0);
   const Outcome from =
