@@ -132,18 +132,16 @@ bool ProcessTree::kill_all() const {
   }
 }
 
-bool accepts_signal(pid_t process, int signal) {
+bool catches_signal(pid_t process, int signal) {
   std::ifstream status(fmt::format("/proc/{}/status", process));
-  std::uint64_t accepted = 0;
+  std::uint64_t caught = 0;
   for (std::string line; std::getline(status, line);) {
-    if (!line.starts_with("SigCgt:") && !line.starts_with("SigBlk:")) continue;
-    std::uint64_t mask = 0;
+    if (!line.starts_with("SigCgt:")) continue;
     const std::size_t digits = line.find_first_not_of(" \t", line.find(':') + 1);
-    if (digits == std::string::npos) continue;
-    std::from_chars(line.data() + digits, line.data() + line.size(), mask, 16);
-    accepted |= mask;
+    if (digits != std::string::npos)
+      std::from_chars(line.data() + digits, line.data() + line.size(), caught, 16);
   }
-  return (accepted >> (signal - 1) & 1) != 0;
+  return (caught >> (signal - 1) & 1) != 0;
 }
 
 }  // namespace foretoken

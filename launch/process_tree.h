@@ -38,7 +38,7 @@ class ProcessTree {
   std::string mark_;
 };
 
-/// Whether the process catches or blocks the signal, so that its arrival does not end it.
-bool accepts_signal(pid_t process, int signal);
+/// Whether the process has a handler for the signal, so that its arrival does not end it.
+bool catches_signal(pid_t process, int signal);
 
 }  // namespace foretoken

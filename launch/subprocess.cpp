@@ -108,12 +108,12 @@ class RunningCommand {
       return end(fmt::format("the ranks did not stop within {} s", options_.grace.count()));
     const std::vector<pid_t> ranks = tree_.ranks();
     for (const pid_t rank : ranks)
-      if (!told_.contains(rank) && accepts_signal(rank, SIGUSR1)) {
+      if (!told_.contains(rank) && catches_signal(rank, SIGUSR1)) {
         kill(rank, SIGUSR1);
         told_.insert(rank);
       }
     const bool remote = ranks.empty() && told_.empty() && now - *stop_ > remote_ranks_limit;
-    if (remote && accepts_signal(child_, SIGUSR1)) {
+    if (remote) {
       kill(child_, SIGUSR1);
       told_.insert(child_);
     }

@@ -103,7 +103,7 @@ class Supervisor {
       const CommandEnd end = attempt();
       const std::int64_t step = newest_step(run_);
       const Decision decision =
-          policy_.after({.code = end.code, .step = step, .stop_requested = stop_signal() != 0});
+          policy_.after({.code = end.code, .step = step, .stop_requested = stop_requested(end.code)});
       const std::string checkpoint =
           step < 0 ? "no checkpoint" : fmt::format("newest checkpoint: step {}", step);
       console_.line(
@@ -121,6 +121,12 @@ class Supervisor {
     const char* name = strsignal(end.code - 128);
     return fmt::format(" ({}{})", name == nullptr ? "signal" : name,
                        end.code == 137 ? ": by a person, or for lack of memory" : "");
+  }
+
+  /// Slurm sends some signals to the ranks alone (preemption, --signal without B:).
+  static bool stop_requested(int code) {
+    const bool resumable = code == static_cast<int>(ExitCode::resumable);
+    return stop_signal() != 0 || (resumable && std::getenv("SLURM_JOB_ID") != nullptr);
   }
 
   std::string command() const {

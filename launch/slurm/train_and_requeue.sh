@@ -1,38 +1,43 @@
 #!/usr/bin/env bash
-# What a Slurm job of ours does: starts or goes on with a run, and on USR1 (two minutes before the time limit, by
-# the job's --signal=B:USR1@120) has the ranks write a checkpoint and end with code 75, and requeues itself.
+# What a Slurm job of ours does: `foretoken run` in its allocation, and the job is queued again where that ends with
+# code 75 (stopped with a checkpoint). What is resumed, and what is worth another try, the program decides.
 #
-#   train_and_requeue.sh CONFIG.toml RUN_FOLDER      as the batch shell itself: exec it from the batch script
+#   train_and_requeue.sh CONFIG.toml RUN_FOLDER [FLAG OF foretoken run ...]
 #
-# The program is $FORETOKEN, or foretoken on the PATH. Ranks are started by mpirun inside the allocation, one per
-# task, with the cores of a task each.
+# It must be the batch shell itself (exec it): the job's --signal=B:USR1@120 signals that alone.
 set -euo pipefail
 config=${1:?usage: sbatch TEMPLATE CONFIG.toml RUN_FOLDER}
 run=${2:?usage: sbatch TEMPLATE CONFIG.toml RUN_FOLDER}
+stop=
+trap 'stop=1' USR1 TERM INT HUP
+source "$(dirname "${BASH_SOURCE[0]}")/settings.sh"
 
-# Where a first start ended before its first checkpoint there is nothing to go on with: its folder makes room.
-if compgen -G "$run/checkpoints/step_*[0-9]" >/dev/null; then
-  arguments=(--resume "$run")
-else
-  if [[ -e $run ]]; then mv "$run" "$run.without_checkpoint.$(date -u +%Y%m%dT%H%M%SZ)"; fi
-  arguments=("$config" --run-directory "$run")
-fi
+# Until the supervisor has handlers of its own, a signal is ignored there and repeated below.
+(
+  trap '' USR1 TERM INT HUP
+  exec "$FORETOKEN" run "$config" --run-directory "$run" --launcher "$FORETOKEN_LAUNCHER" \
+    --max-restarts "$FORETOKEN_MAX_RESTARTS" --grace "$FORETOKEN_GRACE" "${@:3}"
+) &
+supervisor=$!
 
-mpirun -n "$SLURM_NTASKS" --map-by "slot:PE=${SLURM_CPUS_PER_TASK:-1}" \
-  "${FORETOKEN:-foretoken}" train "${arguments[@]}" &
-ranks=$!
-signalled=0
-# mpirun hands the signal on to every rank, but not every build of it does; its children here are ranks, and one rank
-# that knows is enough, for the ranks agree after each step.
-trap 'signalled=1; kill -USR1 "$ranks" || true; pkill -USR1 -P "$ranks" || true' USR1
-
-# A trapped signal ends wait before the ranks do.
-while :; do
-  code=0
-  wait "$ranks" || code=$?
-  if [[ $signalled -eq 0 ]]; then break; fi
-  signalled=0
+# wait returns early for a trapped signal.
+while kill -0 "$supervisor" 2>/dev/null; do
+  if [[ -n $stop ]]; then kill -USR1 "$supervisor" 2>/dev/null || true; fi
+  sleep 1 &
+  wait $! || true
 done
+code=0
+wait "$supervisor" || code=$?
 
-if [[ $code -eq 75 ]]; then scontrol requeue "$SLURM_JOB_ID"; fi
+# A job that was cancelled, or that Slurm queues again itself, is no longer running.
+if [[ $code -eq 75 ]]; then
+  state=$(squeue --noheader --jobs="$SLURM_JOB_ID" --format=%T)
+  if [[ $state == RUNNING ]]; then
+    echo "slurm      job $SLURM_JOB_ID is queued again"
+    scontrol requeue "$SLURM_JOB_ID"
+    sleep 60 # Slurm ends this script; its end must not be taken for the job's
+  else
+    echo "slurm      job $SLURM_JOB_ID is ${state:-gone} and is not queued again by its script"
+  fi
+fi
 exit "$code"

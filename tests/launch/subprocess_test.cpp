@@ -82,18 +82,18 @@ TEST_CASE("a launcher that goes on without its ranks is ended, and that counts a
   CHECK(ProcessTree().members().empty());
 }
 
-TEST_CASE("a process is signalled only once it catches or blocks the signal") {
+TEST_CASE("a process is signalled only once it has a handler for the signal") {
   const pid_t child = fork();
   if (child == 0) {
     for (;;) pause();
   }
-  CHECK_FALSE(accepts_signal(child, SIGUSR1));
-  CHECK_FALSE(accepts_signal(child, SIGKILL));
+  CHECK_FALSE(catches_signal(child, SIGUSR1));
+  CHECK_FALSE(catches_signal(child, SIGKILL));
   kill(child, SIGKILL);
   waitpid(child, nullptr, 0);
 
   std::signal(SIGUSR1, [](int) {});
-  CHECK(accepts_signal(getpid(), SIGUSR1));
+  CHECK(catches_signal(getpid(), SIGUSR1));
   std::signal(SIGUSR1, SIG_DFL);
-  CHECK_FALSE(accepts_signal(getpid(), SIGUSR1));
+  CHECK_FALSE(catches_signal(getpid(), SIGUSR1));
 }

@@ -62,7 +62,7 @@ TEST_CASE(
   std::vector<pid_t> ranks;
   REQUIRE(wait_until([&] {
     ranks = training.children("foretoken");
-    return !ranks.empty() && accepts_signal(ranks.front(), SIGUSR1);
+    return !ranks.empty() && catches_signal(ranks.front(), SIGUSR1);
   }));
   kill(ranks.front(), SIGUSR1);
   const Outcome outcome = training.wait();

@@ -1,0 +1,25 @@
+#!/usr/bin/env bash
+# Settings of every template here, to be edited; a template's own #SBATCH lines ask for nodes, tasks and time.
+# A variable that `sbatch --export=ALL,NAME=VALUE` sets already stays.
+
+# module load openmpi hdf5            # what the program was built with
+
+: "${FORETOKEN:=foretoken}"                  # the program, or its path
+: "${FORETOKEN_LAUNCHER:=mpirun}"            # mpirun, srun, or a whole command
+: "${FORETOKEN_MAX_RESTARTS:=3}"             # in a row without a newer checkpoint
+: "${FORETOKEN_GRACE:=110}"                  # seconds for a checkpoint; below --signal's and above a save's
+
+cores=${SLURM_CPUS_PER_TASK:-1}
+case $FORETOKEN_LAUNCHER in
+mpirun)
+  if [[ $cores -gt 1 ]]; then FORETOKEN_LAUNCHER="mpirun --map-by slot:PE=$cores"; fi
+  ;;
+srun)
+  if ! srun --mpi=list 2>&1 | grep -qw pmix; then
+    echo "slurm: this Slurm has no PMIx (srun --mpi=list), so Open MPI's ranks cannot be started by srun:" \
+      "set FORETOKEN_LAUNCHER=mpirun in launch/slurm/settings.sh" >&2
+    exit 2
+  fi
+  FORETOKEN_LAUNCHER="srun --mpi=pmix --kill-on-bad-exit=1 --cpus-per-task=$cores"
+  ;;
+esac

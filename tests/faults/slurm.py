@@ -1,0 +1,525 @@
+#!/usr/bin/env python3
+"""Training runs under a real Slurm: submitted, signalled, requeued, preempted, cancelled, killed for memory.
+
+    tests/faults/slurm.py [--short] [SCENARIO ...]
+
+Starts munged, slurmctld and two slurmd of this host's packages (slurm-wlm, munge) on loopback, all in a temporary
+folder, submits the templates of launch/slurm, and compares the final weights with those of an undisturbed run, bit by
+bit. Everything is ended and removed again, whatever happens. Needs root; where that or a package is missing it says
+so by name and ends with code 0. FORETOKEN names the program, default build/<preset>/bin/foretoken.
+"""
+
+import json
+import os
+import pathlib
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+DAEMONS = ["munged", "slurmctld", "slurmd", "sbatch", "scontrol", "squeue"]
+
+CONFIG = """
+[model]
+hidden_size = 32
+num_hidden_layers = 2
+num_attention_heads = 2
+num_key_value_heads = 2
+head_dim = 16
+intermediate_size = 64
+vocab_size = 257
+[mtp]
+depths = 2
+[data]
+path = "{data}"
+sequence_length = 32
+[train]
+steps = {steps}
+global_batch = 8
+microbatch = 2
+[optimizer]
+warmup_steps = 2
+[parallel]
+pp = 2
+threads = 1
+[checkpoint]
+every = 50
+"""
+
+SLURM_CONF = """
+ClusterName=foretoken
+SlurmctldHost=localhost(127.0.0.1)
+SlurmUser=root
+SlurmdUser=root
+AuthType=auth/munge
+AuthInfo=socket={folder}/munge.socket,cred_expire=5
+CredType=cred/munge
+SlurmctldPort={ports[0]}
+StateSaveLocation={folder}/state
+SlurmdSpoolDir={folder}/spool-%n
+TmpFS={folder}/tmp-%n
+SlurmctldPidFile={folder}/slurmctld.pid
+SlurmdPidFile={folder}/slurmd-%n.pid
+SlurmctldLogFile={folder}/slurmctld.log
+SlurmdLogFile={folder}/slurmd-%n.log
+ProctrackType=proctrack/linuxproc
+TaskPlugin=task/none
+SelectType=select/cons_tres
+SelectTypeParameters=CR_CPU
+SchedulerType=sched/backfill
+SchedulerParameters=sched_interval=1,batch_sched_delay=0
+JobAcctGatherType=jobacct_gather/none
+AccountingStorageType=accounting_storage/none
+PreemptType=preempt/partition_prio
+PreemptMode=REQUEUE
+PreemptParameters=send_user_signal
+MpiDefault=none
+ReturnToService=2
+KillWait=30
+SlurmdTimeout=10
+SlurmdParameters=config_overrides
+NodeName=ft1 NodeHostname=localhost NodeAddr=127.0.0.1 Port={ports[1]} CPUs=4 State=UNKNOWN
+NodeName=ft2 NodeHostname=localhost NodeAddr=127.0.0.1 Port={ports[2]} CPUs=4 State=UNKNOWN
+PartitionName=main Nodes=ft[1-2] Default=YES MaxTime=INFINITE State=UP
+PartitionName=preemptible Nodes=ft1 MaxTime=INFINITE State=UP PriorityTier=1 GraceTime=20
+PartitionName=urgent Nodes=ft1 MaxTime=INFINITE State=UP PriorityTier=10 PreemptMode=OFF
+"""
+
+
+def missing():
+    """What this host lacks, by name; empty where the test can run."""
+    if os.geteuid() != 0:
+        return "root"
+    for name in DAEMONS + ["mpirun"]:
+        if shutil.which(name) is None:
+            return name
+    return ""
+
+
+def wait_for(condition, what, limit=90):
+    start = time.monotonic()
+    while not (value := condition()):
+        if time.monotonic() - start > limit:
+            raise AssertionError(f"{what}: not within {limit} s")
+        time.sleep(0.2)
+    return value
+
+
+def free_ports(count):
+    sockets = [socket.socket() for _ in range(count)]
+    try:
+        for one in sockets:
+            one.bind(("127.0.0.1", 0))
+        return [one.getsockname()[1] for one in sockets]
+    finally:
+        for one in sockets:
+            one.close()
+
+
+class Cluster:
+    """munged, slurmctld, slurmd ft1 and ft2 in a temporary folder."""
+
+    def __init__(self, program):
+        self.folder = pathlib.Path(tempfile.mkdtemp(prefix="foretoken-slurm-"))
+        self.program = program
+        self.daemons = {}
+        self.environment = {
+            "PATH": os.environ["PATH"],
+            "HOME": os.environ.get("HOME", "/root"),
+            "SLURM_CONF": str(self.folder / "slurm.conf"),
+            "FORETOKEN": str(program),
+            # Two nodes of one host share a shared-memory folder, where their segments' names collide.
+            "OMPI_MCA_btl": "self,tcp",
+            "OMPI_MCA_rmaps_base_oversubscribe": "1",
+            "OMPI_MCA_hwloc_base_binding_policy": "none",
+        }
+
+    def __enter__(self):
+        try:
+            self.start()
+        except BaseException:
+            self.__exit__()
+            raise
+        return self
+
+    def __exit__(self, *_):
+        if (self.folder / "slurm.conf").exists() and "slurmctld" in self.daemons:
+            self.call("scancel", "--full", "--signal=KILL", "--state=RUNNING", check=False)
+            self.call("scancel", "--user=root", check=False)
+        for daemon in reversed(list(self.daemons)):
+            self.stop(daemon)
+        self.kill_strays()
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    def kill_strays(self):
+        """slurmstepd and what it started: every process that has this folder in its environment."""
+        mark = f"SLURM_CONF={self.folder}/slurm.conf".encode()
+        for entry in pathlib.Path("/proc").iterdir():
+            if not entry.name.isdigit() or int(entry.name) == os.getpid():
+                continue
+            try:
+                known = mark in (entry / "environ").read_bytes() or str(self.folder).encode() in (
+                    entry / "cmdline").read_bytes()
+                if known:
+                    os.kill(int(entry.name), signal.SIGKILL)
+            except OSError:
+                pass
+
+    def launch(self, name, *command):
+        log = open(self.folder / f"{name}.out", "ab")
+        self.daemons[name] = subprocess.Popen(command, env=self.environment, stdout=log, stderr=log,
+                                              stdin=subprocess.DEVNULL, start_new_session=True)
+
+    def stop(self, name):
+        daemon = self.daemons.pop(name)
+        daemon.terminate()
+        try:
+            daemon.wait(5)
+        except subprocess.TimeoutExpired:
+            daemon.kill()
+            daemon.wait()
+
+    def start(self):
+        for name in ["state", "tmp-ft1", "tmp-ft2", "spool-ft1", "spool-ft2"]:
+            (self.folder / name).mkdir()
+        key = self.folder / "munge.key"
+        key.write_bytes(os.urandom(1024))
+        key.chmod(0o600)
+        (self.folder / "slurm.conf").write_text(SLURM_CONF.format(folder=self.folder, ports=free_ports(3)))
+        self.launch("munged", "munged", "--foreground", "--force", f"--socket={self.folder}/munge.socket",
+                    f"--key-file={key}", f"--pid-file={self.folder}/munged.pid",
+                    f"--log-file={self.folder}/munged.log", f"--seed-file={self.folder}/munge.seed")
+        wait_for((self.folder / "munge.socket").exists, "munged")
+        self.launch("slurmctld", "slurmctld", "-D", "-i")
+        wait_for(lambda: self.call("scontrol", "ping", check=False).find("is UP") >= 0, "slurmctld")
+        for node in ["ft1", "ft2"]:
+            self.start_node(node)
+
+    def start_node(self, node):
+        self.launch(node, "slurmd", "-D", "-N", node)
+        wait_for(lambda: "idle" in self.call("sinfo", "-h", "-n", node, "-o", "%T", "-p", "main"), f"slurmd {node}")
+
+    def call(self, *command, check=True, **environment):
+        done = subprocess.run(command, env={**self.environment, **environment}, cwd=ROOT, text=True,
+                              stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=60)
+        if check and done.returncode != 0:
+            raise AssertionError(f"{' '.join(command)}: code {done.returncode}: {done.stdout}")
+        return done.stdout
+
+    # Jobs
+
+    def submit(self, template, *arguments, flags=(), **environment):
+        """The job's number. Its output is in <folder>/job-<number>.out."""
+        output = self.call("sbatch", "--parsable", f"--output={self.folder}/job-%j.out", "--ntasks-per-node=2",
+                           "--cpus-per-task=1", "--export=ALL", *flags, f"launch/slurm/{template}.sbatch",
+                           *map(str, arguments), **environment)
+        return int(output.split(";")[0])
+
+    def job(self, number):
+        """scontrol's fields; JobState among them."""
+        text = self.call("scontrol", "show", "job", "-o", str(number), check=False)
+        return dict(part.split("=", 1) for part in text.split() if "=" in part)
+
+    def state(self, number):
+        return self.job(number).get("JobState", "UNKNOWN")
+
+    def wait_for_job(self, number, condition, what, limit):
+        try:
+            return wait_for(condition, f"job {number}: {what}", limit)
+        except AssertionError as error:
+            lines = [line for line in self.output(number).splitlines() if not line.startswith("step ")]
+            last = "\n".join(lines[-40:])
+            raise AssertionError(f"{error}; found {self.job(number)}\n{last}") from None
+
+    def wait_state(self, number, *states, limit=90):
+        ended = {"COMPLETED", "FAILED", "CANCELLED", "TIMEOUT", "NODE_FAIL", "OUT_OF_MEMORY"}
+        found = self.wait_for_job(number, lambda: self.state(number) in ended.union(states) and self.state(number),
+                                  " or ".join(states), limit)
+        self.wait_for_job(number, lambda: found in states, " or ".join(states), 0)
+
+    def wait_requeue(self, number, limit=60):
+        self.wait_for_job(number, lambda: self.job(number).get("Restarts") == "1", "requeued", limit)
+
+    def output(self, number):
+        path = self.folder / f"job-{number}.out"
+        return path.read_text(errors="replace") if path.exists() else ""
+
+    def ranks(self, run):
+        """Processes of the run on this host, the supervisor and mpirun left out."""
+        found = []
+        for entry in pathlib.Path("/proc").iterdir():
+            try:
+                words = (entry / "cmdline").read_bytes().split(b"\0")
+            except OSError:
+                continue
+            if words[0] == str(self.program).encode() and b"train" in words and str(run).encode() in words:
+                found.append(int(entry.name))
+        return sorted(found)
+
+
+class Bench:
+    """Runs of one configuration in the cluster's folder, compared with an undisturbed one."""
+
+    def __init__(self, cluster, steps):
+        self.cluster, self.steps = cluster, steps
+        folder = cluster.folder
+        (folder / "text.txt").write_text(
+            "".join(f"line {i} of a text that repeats itself, {i % 7} times\n" for i in range(2000)))
+        cluster.call(cluster.program, "tokenize", str(folder / "text.txt"), "-o", str(folder / "data.h5"))
+        self.config = folder / "train.toml"
+        self.config.write_text(CONFIG.format(data=folder / "data.h5", steps=steps))
+        self.whole = {}
+
+    def undisturbed(self, *settings):
+        if settings not in self.whole:
+            run = self.cluster.folder / f"whole{len(self.whole)}"
+            sets = [word for setting in settings for word in ("--set", setting)]
+            ranks = "4" if "parallel.dp=2" in settings else "2"
+            self.cluster.call("mpirun", "--allow-run-as-root", "-n", ranks, str(self.cluster.program), "train",
+                              str(self.config), "--run-directory", str(run), *sets)
+            self.whole[settings] = digests(run, self.steps)
+        return self.whole[settings]
+
+    def run(self, name):
+        return self.cluster.folder / name
+
+    def wait_step(self, run, step, limit=60):
+        metrics = run / "metrics.jsonl"
+        wait_for(lambda: metrics.exists() and steps_in(metrics) >= step, f"{run.name}: step {step}", limit)
+
+    def check_equal(self, run, *settings):
+        expected, found = self.undisturbed(*settings), digests(run, self.steps)
+        differing = [name for name in expected if expected[name] != found.get(name)]
+        assert not differing and len(expected) == len(found), f"{run.name}: {differing} differ"
+        assert not self.cluster.ranks(run), f"{run.name}: ranks are left behind"
+
+
+def steps_in(metrics):
+    return metrics.read_text(errors="replace").count('{"kind":"step",')
+
+
+def checkpoints(run):
+    return sorted(path.name for path in (run / "checkpoints").glob("step_*") if path.name[5:].isdigit())
+
+
+def newest_step(run):
+    names = checkpoints(run)
+    return int(names[-1][5:]) if names else -1
+
+
+def digests(run, step):
+    manifest = json.loads((run / "checkpoints" / f"step_{step:08}" / "manifest.json").read_text())
+    return {(piece["kind"], piece["tensor"], piece["offset"]): (piece["count"], piece["digest"])
+            for piece in manifest["checkpoint"]["pieces"]}
+
+
+# Scenarios: each returns what it saw, for the table.
+
+
+def requeue(bench, template="one_node", flags=(), settings=(), **environment):
+    """USR1 to the batch shell, as --signal=B:USR1 sends it: 75, requeue, the undisturbed run's weights."""
+    cluster, run = bench.cluster, bench.run(f"requeue_{template}_{len(environment)}")
+    job = cluster.submit(template, bench.config, run, *[word for s in settings for word in ("--set", s)], flags=flags,
+                         **environment)
+    bench.wait_step(run, 20)
+    cluster.call("scancel", "--batch", "--signal=USR1", str(job))
+    cluster.wait_requeue(job)
+    stopped = newest_step(run)
+    assert stopped == steps_in(run / "metrics.jsonl"), "steps after the checkpoint were lost"
+    cluster.wait_state(job, "COMPLETED")
+    bench.check_equal(run, *settings)
+    return f"requeued at step {stopped} with no step lost, final weights equal"
+
+
+def requeue_srun(bench):
+    """The same with ranks that srun starts through PMIx."""
+    if "pmix" not in bench.cluster.call("srun", "--mpi=list"):
+        return "left out: this Slurm has no PMIx"
+    return requeue(bench, FORETOKEN_LAUNCHER="srun")
+
+
+def requeue_two_nodes(bench):
+    """The same on two nodes, two ranks each."""
+    return requeue(bench, "many_nodes", flags=["--nodes=2"], settings=("parallel.dp=2",))
+
+
+def time_limit(bench):
+    """Slurm's own USR1 before a time limit, from a job that starts inside the warning time."""
+    cluster, run = bench.cluster, bench.run("time_limit")
+    job = cluster.submit("one_node", bench.config, run, flags=["--time=1", "--signal=B:USR1@120"])
+    cluster.wait_requeue(job, 110)
+    stopped = newest_step(run)
+    cluster.call("scontrol", "update", f"JobId={job}", "TimeLimit=10")
+    cluster.wait_state(job, "COMPLETED")
+    bench.check_equal(run)
+    return f"requeued at step {stopped}, final weights equal"
+
+
+def early_signal(bench):
+    """USR1 while the job's processes are still starting."""
+    cluster, run = bench.cluster, bench.run("early_signal")
+    job = cluster.submit("one_node", bench.config, run)
+    wait_for((run / "attempts" / "0001.log").exists, "first attempt")
+    assert not (run / "metrics.jsonl").exists()
+    cluster.call("scancel", "--batch", "--signal=USR1", str(job))
+    cluster.wait_requeue(job)
+    stopped = newest_step(run)
+    cluster.wait_state(job, "COMPLETED")
+    bench.check_equal(run)
+    return f"requeued at step {stopped}, final weights equal"
+
+
+def cancel(bench, template="one_node", flags=(), settings=(), **environment):
+    """scancel: a checkpoint of the last step within Slurm's KillWait, no requeue; the same command goes on."""
+    cluster, run = bench.cluster, bench.run(f"cancel_{template}_{len(environment)}")
+    arguments = [bench.config, run, *[word for s in settings for word in ("--set", s)]]
+    job = cluster.submit(template, *arguments, flags=flags, **environment)
+    bench.wait_step(run, 20)
+    cluster.call("scancel", str(job))
+    start = time.monotonic()
+    wait_for(lambda: cluster.state(job) == "CANCELLED" and not cluster.ranks(run), f"end of job {job}", 60)
+    seconds = time.monotonic() - start
+    stopped, reached = newest_step(run), steps_in(run / "metrics.jsonl")
+    time.sleep(1)
+    assert cluster.state(job) == "CANCELLED", cluster.state(job)
+    job = cluster.submit(template, *arguments, flags=flags, **environment)
+    cluster.wait_state(job, "COMPLETED")
+    bench.check_equal(run, *settings)
+    return f"ended in {seconds:.0f} s, {reached - stopped} steps lost, not requeued, final weights equal"
+
+
+def cancel_two_nodes(bench):
+    return cancel(bench, "many_nodes", flags=["--nodes=2"], settings=("parallel.dp=2",))
+
+
+def cancel_srun(bench):
+    if "pmix" not in bench.cluster.call("srun", "--mpi=list"):
+        return "left out: this Slurm has no PMIx"
+    return cancel(bench, FORETOKEN_LAUNCHER="srun")
+
+
+def killed_rank(bench):
+    """A rank killed as the kernel kills for memory: the supervisor starts again inside the job."""
+    cluster, run = bench.cluster, bench.run("killed_rank")
+    job = cluster.submit("one_node", bench.config, run)
+    bench.wait_step(run, 60)
+    os.kill(cluster.ranks(run)[-1], signal.SIGKILL)
+    cluster.wait_state(job, "COMPLETED")
+    assert (run / "attempts" / "0002.log").exists()
+    bench.check_equal(run)
+    return "second attempt in the same job, final weights equal"
+
+
+def out_of_memory(bench):
+    """Ranks in a memory cgroup that is too small: the kernel kills each attempt, and the supervisor gives up."""
+    group = pathlib.Path("/sys/fs/cgroup/memory/foretoken-slurm-test")
+    try:
+        group.mkdir()
+        (group / "memory.limit_in_bytes").write_text("6M")
+    except OSError:
+        return "left out: no writable memory cgroup (v1)"
+    try:
+        cluster, run = bench.cluster, bench.run("out_of_memory")
+        launcher = cluster.folder / "limited_mpirun"
+        launcher.write_text(f"#!/bin/sh\necho $$ > {group}/cgroup.procs\nexec mpirun \"$@\"\n")
+        launcher.chmod(0o755)
+        job = cluster.submit("one_node", bench.config, run, FORETOKEN_LAUNCHER=str(launcher),
+                             FORETOKEN_MAX_RESTARTS="1")
+        cluster.wait_state(job, "FAILED")
+        assert (run / "attempts" / "0002.log").exists() and not (run / "attempts" / "0003.log").exists()
+        assert "oom_kill 0" not in (group / "memory.oom_control").read_text()
+        return f"code {cluster.job(job)['ExitCode'].split(':')[0]} after 2 attempts"
+    finally:
+        wait_for(lambda: not (group / "cgroup.procs").read_text(), "end of the group's processes", 30)
+        group.rmdir()
+
+
+def drained_node(bench):
+    """A node is drained under a job of two, which goes on; then it is down, and the job waits for it to return."""
+    cluster, run = bench.cluster, bench.run("drained_node")
+    job = cluster.submit("many_nodes", bench.config, run, "--set", "parallel.dp=2", flags=["--nodes=2"])
+    bench.wait_step(run, 60)
+    cluster.call("scontrol", "update", "NodeName=ft2", "State=DRAIN", "Reason=test")
+    seen = steps_in(run / "metrics.jsonl")
+    bench.wait_step(run, seen + 5)
+    cluster.call("scontrol", "update", "NodeName=ft2", "State=DOWN", "Reason=test")
+    cluster.wait_requeue(job)
+    cluster.call("scontrol", "update", "NodeName=ft2", "State=RESUME")
+    cluster.wait_state(job, "COMPLETED")
+    bench.check_equal(run, "parallel.dp=2")
+    return "went on while drained; down: requeued, final weights equal"
+
+
+def array(bench):
+    """A job array over seeds."""
+    cluster, folder = bench.cluster, bench.run("array")
+    job = cluster.submit("array", bench.config, folder, flags=["--array=1-2"])
+    wait_for(lambda: not cluster.call("squeue", "-h", "-j", str(job), check=False).strip(), f"array {job}", 120)
+    for seed in [1, 2]:
+        bench.check_equal(folder / f"task_{seed}", f"train.seed={seed}")
+    return "2 seeds, final weights equal"
+
+
+def preemption(bench):
+    """A job of a higher partition takes the node: TERM, the grace, requeue by Slurm."""
+    cluster, run = bench.cluster, bench.run("preemption")
+    job = cluster.submit("preemptible", bench.config, run)
+    bench.wait_step(run, 20)
+    urgent = int(cluster.call("sbatch", "--parsable", "--partition=urgent", "--ntasks=4", "--output=/dev/null",
+                              "--wrap=sleep 2").split(";")[0])
+    cluster.wait_requeue(job)
+    stopped, reached = newest_step(run), steps_in(run / "metrics.jsonl")
+    cluster.wait_state(urgent, "COMPLETED")
+    cluster.wait_state(job, "COMPLETED")
+    bench.check_equal(run)
+    return f"{reached - stopped} steps lost, requeued by Slurm, final weights equal"
+
+
+SCENARIOS = [requeue, requeue_srun, requeue_two_nodes, time_limit, early_signal, cancel, cancel_srun, cancel_two_nodes,
+             killed_rank, out_of_memory, drained_node, array, preemption]
+SHORT = [requeue, early_signal, cancel, killed_rank]
+
+
+def program():
+    if "FORETOKEN" in os.environ:
+        return pathlib.Path(os.environ["FORETOKEN"]).resolve()
+    preset = subprocess.run([ROOT / "launch/preset.sh"], text=True, stdout=subprocess.PIPE, check=True).stdout.strip()
+    return ROOT / "build" / preset / "bin/foretoken"
+
+
+def main(arguments):
+    if lacks := missing():
+        print(f"slurm: left out: this host has no {lacks}")
+        return 0
+    names = [word for word in arguments if not word.startswith("-")]
+    chosen = [one for one in SCENARIOS if one.__name__ in names] if names else SCENARIOS
+    if "--short" in arguments:
+        chosen = SHORT
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    rows, failures = [], 0
+    with Cluster(program()) as cluster:
+        version = cluster.call("slurmd", "-V").strip()
+        bench = Bench(cluster, steps=300 if "--short" in arguments else 600)
+        for scenario in chosen:
+            start = time.monotonic()
+            try:
+                seen = scenario(bench)
+            except AssertionError as error:
+                failures += 1
+                seen = f"FAILED: {error}"
+                cluster.call("scancel", "--user=root", check=False)
+            rows.append((scenario.__name__, seen.splitlines()[0], time.monotonic() - start))
+            print(f"{scenario.__name__}: {seen}", flush=True)
+    print(f"\n| {version} | outcome | seconds |\n|---|---|---|")
+    for name, seen, seconds in rows:
+        print(f"| {name} | {seen} | {seconds:.0f} |")
+    return 1 if failures else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
