@@ -11,6 +11,9 @@
 // dtype of a tensor and that of its dataset must agree. bf16 is stored as a two-byte float, the one that HDF5
 // 2.0 names H5T_FLOAT_BFLOAT16LE; any HDF5 converts it, and h5py shows it as float32.
 //
+// HDF5 1.10 may crash on a damaged file: files from outside are opened in a child process alone
+// (io/hdf5_examination.h).
+//
 // HDF5 must be built thread-safe (Debian's and Ubuntu's serial library is); calls from any thread then work.
 
 #include <cstdint>

@@ -1,52 +1,13 @@
+#include <algorithm>
 #include <limits>
 
-#include "io/hdf5.h"
+#include "io/hdf5_examination.h"
 #include "io/token_store.h"
 #include "runtime/error.h"
 
 namespace foretoken {
 
 namespace {
-
-TokenizerIdentity read_tokenizer(const Hdf5File& file) {
-  const std::string path = file.file_path().string();
-  if (!file.has_attribute("format") || file.string_attribute("format") != token_dataset_format)
-    throw DataError("{}: is not a token dataset (attribute format is not \"{}\")", path,
-                    token_dataset_format);
-  const std::int64_t version = file.i64_attribute("format_version");
-  if (version == token_dataset_version)
-    throw DataError("{}: the index at its end is missing: the file is cut, or was changed", path);
-  if (version != 1)
-    throw DataError("{}: format_version is {}, this program reads 1 and {}", path, version,
-                    token_dataset_version);
-  TokenizerIdentity tokenizer;
-  tokenizer.name = file.string_attribute("tokenizer_name");
-  tokenizer.digest = file.string_attribute("tokenizer_digest");
-  tokenizer.vocab_size = file.i64_attribute("vocab_size");
-  const std::int64_t end = file.i64_attribute("end_of_document");
-  if (end < 0 || end > std::numeric_limits<std::int32_t>::max())
-    throw DataError("{}: end_of_document is {}, outside of every vocabulary", path, end);
-  tokenizer.end_of_document = static_cast<std::int32_t>(end);
-  return tokenizer;
-}
-
-Hdf5Dataset open_tokens(const Hdf5File& file) {
-  Hdf5Dataset tokens = file.dataset("/tokens");
-  if (tokens.shape().rank() != 1 || (tokens.dtype() != DType::u16 && tokens.dtype() != DType::u32))
-    throw DataError("{}: /tokens: is {} of {}, expected one dim of u16 or u32", file.file_path().string(),
-                    to_string(tokens.shape()), name_of(tokens.dtype()));
-  return tokens;
-}
-
-std::vector<std::int64_t> read_offsets(const Hdf5File& file) {
-  const Hdf5Dataset dataset = file.dataset("/document_offsets");
-  if (dataset.shape().rank() != 1 || dataset.dtype() != DType::i64 || dataset.shape()[0] < 2)
-    throw DataError("{}: /document_offsets: is {} of {}, expected at least two of i64",
-                    file.file_path().string(), to_string(dataset.shape()), name_of(dataset.dtype()));
-  std::vector<std::int64_t> offsets(static_cast<std::size_t>(dataset.shape()[0]));
-  dataset.read(tensor_over(std::span(offsets), dataset.shape()));
-  return offsets;
-}
 
 /// Of what is known without reading the tokens.
 std::string identity_of(const TokenDatasetHeader& header) {
@@ -59,37 +20,51 @@ std::string identity_of(const TokenDatasetHeader& header) {
   return stream.digest();
 }
 
+/// Elements from `begin` on, as many as fill `out`; all lie inside.
+void read_array(const FileReader& file, const ExaminedArray& array, std::int64_t begin,
+                std::span<std::byte> out) {
+  const auto element = static_cast<std::int64_t>(size_of(array.dtype));
+  auto part = std::upper_bound(array.extents.begin(), array.extents.end(), begin,
+                               [](std::int64_t at, const StoredExtent& extent) { return at < extent.begin; });
+  for (part = std::prev(part); !out.empty(); ++part) {
+    const std::int64_t skipped = begin - part->begin;
+    const std::int64_t bytes =
+        std::min(static_cast<std::int64_t>(out.size()), (part->count - skipped) * element);
+    file.read(part->address + skipped * element, out.first(static_cast<std::size_t>(bytes)));
+    out = out.subspan(static_cast<std::size_t>(bytes));
+    begin += bytes / element;
+  }
+}
+
 class PlainTokens : public TokenStore {
  public:
-  explicit PlainTokens(FileReader file)
-      : watched_(std::move(file)),
-        opened_(watched_.state()),
-        file_(Hdf5File::open(watched_.path())),
-        tokenizer_(read_tokenizer(file_)),
-        tokens_(open_tokens(file_)) {
+  explicit PlainTokens(FileReader file) : file_(std::move(file)), opened_(file_.state()) {
+    ExaminedDataset dataset = examine_dataset(file_.path());
+    tokens_ = std::move(dataset.tokens);
     header_ = {.version = 1,
-               .tokenizer = tokenizer_,
-               .dtype = tokens_.dtype(),
-               .tokens = tokens_.shape()[0],
-               .offsets = read_offsets(file_),
+               .tokenizer = dataset.tokenizer,
+               .dtype = tokens_.dtype,
+               .tokens = tokens_.count,
+               .offsets = std::vector<std::int64_t>(static_cast<std::size_t>(dataset.document_offsets.count)),
                .identity = {}};
-    check_header(file_.file_path(), header_);
+    if (!header_.offsets.empty())
+      read_array(file_, dataset.document_offsets, 0, std::as_writable_bytes(std::span(header_.offsets)));
+    check_header(file_.path(), header_);
     header_.identity = identity_of(header_);
   }
 
   void read(std::int64_t begin, std::span<std::int32_t> out) const override {
-    std::byte* stored =
-        std::as_writable_bytes(out).data() + out.size_bytes() - out.size() * size_of(header_.dtype);
-    tokens_.read(begin,
-                 Tensor{stored, header_.dtype, DeviceKind::cpu, {static_cast<std::int64_t>(out.size())}});
-    // HDF5 fills what a cut file lacks with zeros, and without digests nothing else tells.
-    if (watched_.state() != opened_)
+    if (out.empty()) return;
+    const std::span<std::byte> stored = std::as_writable_bytes(out).last(out.size() * size_of(header_.dtype));
+    read_array(file_, tokens_, begin, stored);
+    // Without digests nothing else tells that the file has been written to.
+    if (file_.state() != opened_)
       throw DataError(
           "{}: /tokens: tokens {} to {}: the file was changed since it was opened ({} bytes then, "
           "{} now)",
-          file_.file_path().string(), begin, begin + static_cast<std::int64_t>(out.size()) - 1, opened_.size,
-          watched_.size());
-    widen_tokens(stored, out, begin, header_, file_.file_path());
+          file_.path().string(), begin, begin + static_cast<std::int64_t>(out.size()) - 1, opened_.size,
+          file_.size());
+    widen_tokens(stored.data(), out, begin, header_, file_.path());
   }
 
   std::vector<std::string> verify() const override {
@@ -104,11 +79,9 @@ class PlainTokens : public TokenStore {
   }
 
  private:
-  FileReader watched_;
+  FileReader file_;
   FileReader::State opened_;
-  Hdf5File file_;
-  TokenizerIdentity tokenizer_;
-  Hdf5Dataset tokens_;
+  ExaminedArray tokens_;
 };
 
 }  // namespace

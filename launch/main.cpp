@@ -1,9 +1,11 @@
 #include <csignal>
+#include <optional>
 #include <sstream>
 #include <string>
 #include <variant>
 #include <vector>
 
+#include "io/hdf5_examination.h"
 #include "launch/cli.h"
 #include "launch/console.h"
 #include "launch/failure.h"
@@ -40,6 +42,7 @@ struct RunCommand {
 
 int main(int argc, char** argv) {
   using namespace foretoken;
+  if (const std::optional<int> code = run_examination(argc, argv)) return *code;
   // A file over its quota, or a reader that has gone, is an error of the write, not the end of the process.
   std::signal(SIGXFSZ, SIG_IGN);
   std::signal(SIGPIPE, SIG_IGN);

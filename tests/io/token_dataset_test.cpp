@@ -267,13 +267,14 @@ TEST_CASE("a damaged byte of a dataset of version 1 is a data error or changes n
   const std::filesystem::path path = Parts{}.write(folder);
   const auto size = static_cast<std::streamoff>(std::filesystem::file_size(path));
   std::fstream file(path, std::ios::in | std::ios::out | std::ios::binary);
-  int refused = 0;
-  for (std::streamoff at = 0; at < size; ++at) {
+  int refused = 0, tried = 0;
+  for (std::streamoff at = 0; at < size; at += 17) {  // each is a process of its own
     flip(file, at, 0xff);
     refused += !damage_in(path).empty();
+    ++tried;
     flip(file, at, 0xff);
   }
-  REQUIRE(refused > 100);
+  REQUIRE(refused > tried / 30);
   REQUIRE(damage_in(path).empty());
 }
 

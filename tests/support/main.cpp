@@ -5,6 +5,9 @@
 #include <catch2/catch.hpp>
 #endif
 
+#include "io/hdf5_examination.h"
+
 int main(int argc, char** argv) {
+  if (const std::optional<int> code = foretoken::run_examination(argc, argv)) return *code;
   return Catch::Session().run(argc, argv);
 }

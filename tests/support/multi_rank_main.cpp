@@ -18,6 +18,7 @@
 
 #include <fmt/format.h>
 
+#include "io/hdf5_examination.h"
 #include "runtime/error.h"
 #include "tests/support/multi_rank.h"
 #include "tests/support/multi_rank_output.h"
@@ -168,5 +169,6 @@ MpiCommunicator& world() {
 }  // namespace foretoken::multi_rank
 
 int main(int argc, char** argv) {
+  if (const std::optional<int> code = foretoken::run_examination(argc, argv)) return *code;
   return foretoken::multi_rank::run_session({argv, argv + argc});
 }
