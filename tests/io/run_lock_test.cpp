@@ -1,0 +1,183 @@
+// One job at a time in a folder: who holds it, who takes over, and that it is never two.
+#include "io/run_lock.h"
+
+#include <atomic>
+#include <csignal>
+#include <fstream>
+#include <memory>
+#include <regex>
+#include <sstream>
+#include <sys/stat.h>
+
+#include "runtime/error.h"
+#include "tests/support/catch.h"
+#include "tests/support/expect_error.h"
+#include "tests/support/fault_injection.h"
+#include "tests/support/temporary_folder.h"
+
+namespace foretoken {
+namespace {
+
+using namespace std::chrono_literals;
+
+std::string read(const std::filesystem::path& path) {
+  std::ostringstream text;
+  text << std::ifstream(path).rdbuf();
+  return text.str();
+}
+
+/// A lock whose holder is on another host and beat for the last time `age` ago.
+void write_foreign_lock(const TemporaryFolder& folder, std::chrono::seconds age) {
+  const auto file = folder.write(
+      "run.lock", R"({"id":"00aa","host":"node7","boot":"another","pid_namespace":"pid:[1]","pid":4242,)"
+                  R"("process_start":"1","since":"2026-11-28T05:00:00Z"})");
+  std::filesystem::last_write_time(file, std::filesystem::file_time_type::clock::now() - age);
+}
+
+TEST_CASE("a second holder is refused and told host, process and start of the first") {
+  const TemporaryFolder folder;
+  auto first = std::make_unique<RunLock>(folder.path());
+  std::string message;
+  try {
+    const RunLock second(folder.path());
+  } catch (const UsageError& error) {
+    message = error.what();
+  }
+  char host[256] = {};
+  ::gethostname(host, sizeof host - 1);
+  INFO(message);
+  CHECK(message.find("in use by pid " + std::to_string(::getpid()) + " on " + host) != std::string::npos);
+  CHECK(std::regex_search(message, std::regex("there since 20\\d\\d-\\d\\d-\\d\\dT\\d\\d:\\d\\d:\\d\\dZ")));
+  CHECK_NOTHROW(first->require_held());
+  first.reset();
+  CHECK(files_in(folder.path()) == 0);  // released, and nothing temporary stays
+  CHECK_NOTHROW(RunLock(folder.path()));
+}
+
+TEST_CASE("the lock of a killed process of this host is taken over and that is said") {
+  const TemporaryFolder folder;
+  const int status = wait_for(start_child([&] {
+    const RunLock lock(folder.path());
+    std::raise(SIGKILL);
+  }));
+  REQUIRE(WIFSIGNALED(status));
+  REQUIRE(std::filesystem::exists(folder / "run.lock"));
+  std::string said;
+  const RunLock lock(folder.path(), {.say = [&](const std::string& text) { said += text; }});
+  INFO(said);
+  CHECK(said.find("taken over from pid ") != std::string::npos);
+  CHECK(said.find("that process has ended") != std::string::npos);
+  CHECK_NOTHROW(lock.require_held());
+  CHECK(files_in(folder.path()) == 1);
+}
+
+TEST_CASE("a process that has the id of the dead holder does not hold its lock") {
+  const TemporaryFolder folder;
+  std::string text;
+  {
+    const RunLock lock(folder.path());
+    text = read(folder / "run.lock");
+  }
+  // The same process id, of a process that started at another time.
+  folder.write("run.lock",
+               std::regex_replace(text, std::regex("\"process_start\":\"\\d+\""), "\"process_start\":\"1\""));
+  CHECK_NOTHROW(RunLock(folder.path()));
+}
+
+TEST_CASE("a lock of another host is held while it beats and taken over once it has expired") {
+  const TemporaryFolder folder;
+  write_foreign_lock(folder, 2s);
+  expect_error<UsageError>("pid 4242 on node7, there since 2026-11-28T05:00:00Z, last sign of life 2 s ago",
+                           [&] { RunLock(folder.path()); });
+  write_foreign_lock(folder, 61s);
+  std::string said;
+  const RunLock lock(folder.path(), {.say = [&](const std::string& text) { said += text; }});
+  CHECK(said.find("taken over from pid 4242 on node7") != std::string::npos);
+  CHECK(said.find("no sign of life for 61 s, more than 60 s") != std::string::npos);
+}
+
+TEST_CASE("a silent holder of another host is waited for until it has expired") {
+  const TemporaryFolder folder;
+  write_foreign_lock(folder, 1s);
+  std::string said;
+  const RunLock lock(
+      folder.path(),
+      {.heartbeat = 100ms, .expiry = 1500ms, .say = [&](const std::string& text) { said += text + "\n"; }});
+  INFO(said);
+  CHECK(said.find("waiting until it beats again") < said.find("taken over from pid 4242"));
+}
+
+TEST_CASE("a holder renews its lock, so that others never take it for stale") {
+  const TemporaryFolder folder;
+  const RunLock lock(folder.path(), {.heartbeat = 20ms});
+  const auto before = std::filesystem::last_write_time(folder / "run.lock");
+  for (int i = 0; i < 100 && std::filesystem::last_write_time(folder / "run.lock") == before; ++i)
+    std::this_thread::sleep_for(10ms);
+  CHECK(std::filesystem::last_write_time(folder / "run.lock") > before);
+}
+
+TEST_CASE("a holder whose lock was taken over finds out and leaves the new one alone") {
+  const TemporaryFolder folder;
+  {
+    const RunLock lock(folder.path(), {.heartbeat = 10ms});
+    std::filesystem::remove(folder / "run.lock");
+    write_foreign_lock(folder, 0s);
+    expect_error<DataError>("pid 4242 on node7, there since 2026-11-28T05:00:00Z has taken the run over",
+                            [&] { lock.require_held(); });
+  }
+  CHECK(std::filesystem::exists(folder / "run.lock"));
+}
+
+TEST_CASE("a lock file that is empty or garbage counts by its age") {
+  const TemporaryFolder folder;
+  for (const char* text : {"", "{", "[]", R"({"id":"../x"})"}) {
+    const auto file = folder.write("run.lock", text);
+    expect_error<UsageError>("a job that its lock does not name", [&] { RunLock(folder.path()); });
+    std::filesystem::last_write_time(file, std::filesystem::file_time_type::clock::now() - 2min);
+    CHECK_NOTHROW(RunLock(folder.path()));
+    CHECK(files_in(folder.path()) == 0);
+  }
+}
+
+TEST_CASE("of many processes that find a stale lock exactly one holds it") {
+  const int takers = 6;
+  for (int round = 0; round < 20; ++round) {
+    const TemporaryFolder folder;
+    write_foreign_lock(folder, 2min);
+    // Every other round somebody has died while it took the lock over.
+    if (round % 2 == 1) {
+      std::filesystem::copy(folder / "run.lock", folder / "run.lock.00aa");
+      std::filesystem::last_write_time(folder / "run.lock.00aa",
+                                       std::filesystem::file_time_type::clock::now() - 2min);
+    }
+    ProcessBarrier barrier(takers);
+    std::vector<pid_t> children;
+    for (int i = 0; i < takers; ++i)
+      children.push_back(start_child([&] {
+        barrier.wait();
+        std::unique_ptr<RunLock> lock;
+        try {
+          lock = std::make_unique<RunLock>(folder.path());
+        } catch (const UsageError&) {
+        }
+        barrier.wait();  // all have tried while the winner holds it
+        if (!lock) ::_exit(7);
+        lock->require_held();
+      }));
+    int winners = 0, refused = 0;
+    for (const pid_t child : children) {
+      const int status = wait_for(child);
+      winners += WIFEXITED(status) && WEXITSTATUS(status) == 0;
+      refused += WIFEXITED(status) && WEXITSTATUS(status) == 7;
+    }
+    CHECK(winners == 1);
+    CHECK(refused == takers - 1);
+  }
+}
+
+TEST_CASE("a folder that cannot be written is an error that names it") {
+  expect_error<DataError>("run.lock: cannot be written: No such file", [] { RunLock("/nowhere/at/all"); });
+}
+
+}  // namespace
+}  // namespace foretoken
