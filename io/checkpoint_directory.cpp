@@ -4,7 +4,6 @@
 #include <charconv>
 #include <optional>
 
-#include "io/checkpoint_manifest.h"
 #include "io/durable_file.h"
 #include "runtime/error.h"
 
@@ -91,33 +90,19 @@ std::string checkpoint_name(std::int64_t step) {
   return fmt::format("step_{:08}", step);
 }
 
-std::vector<fs::path> list_checkpoints(const fs::path& directory) {
-  std::vector<fs::path> complete;
-  std::int64_t listed = -1;
-  for (const Entry& entry : entries(directory)) {
-    if (entry.suffix == unfinished_suffix || entry.step == listed) continue;
-    complete.push_back(entry.path);
-    listed = entry.step;
-  }
+std::vector<CompleteCheckpoint> complete_checkpoints(const fs::path& directory) {
+  std::vector<CompleteCheckpoint> complete;
+  for (const Entry& entry : entries(directory))
+    if (entry.suffix != unfinished_suffix && (complete.empty() || entry.step != complete.back().step))
+      complete.push_back({entry.step, entry.path});
   return complete;
 }
 
-std::vector<fs::path> checkpoints_at(const fs::path& path) {
-  fs::path clean = path.lexically_normal();
-  if (!clean.has_filename()) clean = clean.parent_path();
-  std::error_code error;
-  if (!fs::exists(clean, error)) throw DataError("checkpoint {}: there is no such path", path.string());
-  if (const auto entry = parse(clean)) {
-    if (entry->suffix == unfinished_suffix)
-      throw DataError("checkpoint {}: was never completed (its name ends in .tmp)", path.string());
-    return {clean};
-  }
-  if (fs::exists(clean / manifest_name, error)) return {clean};  // one that a person has renamed
-  const fs::path run = clean / "checkpoints";
-  const fs::path folder = fs::is_directory(run, error) ? run : clean;
-  std::vector<fs::path> found = list_checkpoints(folder);
-  if (found.empty()) throw DataError("checkpoint {}: holds no complete checkpoint", folder.string());
-  return found;
+bool is_checkpoint_path(const fs::path& path) {
+  const std::optional<Entry> entry = parse(path);
+  if (entry && entry->suffix == unfinished_suffix)
+    throw DataError("checkpoint {}: was never completed (its name ends in .tmp)", path.string());
+  return entry.has_value();
 }
 
 fs::path prepare_checkpoint(const fs::path& directory, std::int64_t step) {

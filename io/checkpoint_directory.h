@@ -20,14 +20,18 @@ namespace foretoken {
 /// "step_00001000"
 std::string checkpoint_name(std::int64_t step);
 
-/// The complete checkpoints of a directory, newest (highest step) first. A DataError where the directory does
-/// not exist.
-std::vector<std::filesystem::path> list_checkpoints(const std::filesystem::path& directory);
+struct CompleteCheckpoint {
+  std::int64_t step = 0;
+  std::filesystem::path path;
+};
 
-/// What a person means by RUN|CHECKPOINT: a checkpoint itself, or all of a run (RUN/checkpoints) or of a
-/// folder of checkpoints, newest first. Never empty: a DataError where the path does not exist, is still
-/// being written, or holds no checkpoint.
-std::vector<std::filesystem::path> checkpoints_at(const std::filesystem::path& path);
+/// The complete checkpoints that lie in a directory, highest step first, whatever branch they are of: see
+/// list_checkpoints() in io/lineage.h for those that a run goes on from. A DataError where the directory does
+/// not exist.
+std::vector<CompleteCheckpoint> complete_checkpoints(const std::filesystem::path& directory);
+
+/// Is that the name of a checkpoint, step_00001000? A DataError for one that was never completed.
+bool is_checkpoint_path(const std::filesystem::path& path);
 
 /// Removes what earlier, interrupted saves left behind and makes an empty directory for a new one.
 /// No other save may be under way in `directory`.

@@ -48,8 +48,17 @@ Json to_json(const DatasetRecord& record) {
   return {{"path", record.path}, {"identity", record.identity}};
 }
 
+Json to_json(const Lineage& lineage) {
+  Json ancestors = Json::array();
+  for (const Lineage::Ancestor& each : lineage.ancestors)
+    ancestors.push_back({{"branch", each.branch}, {"until", each.until}});
+  return {{"branch", lineage.branch}, {"ancestors", ancestors}};
+}
+
 Json to_json(const CheckpointInfo& info) {
   Json json = {
+      {"id", info.id},
+      {"lineage", to_json(info.lineage)},
       {"step", info.step},
       {"tokens", info.tokens},
       {"samples", info.samples},
@@ -59,6 +68,7 @@ Json to_json(const CheckpointInfo& info) {
       {"config", info.config},
       {"tokenizer", info.tokenizer},
       {"created", info.created}};
+  if (info.parent.step >= 0) json["parent"] = {{"id", info.parent.id}, {"step", info.parent.step}};
   if (!info.balance.empty()) json["balance"] = info.balance;
   if (info.training_data) json["data"]["training"] = to_json(*info.training_data);
   if (info.validation_data) json["data"]["validation"] = to_json(*info.validation_data);
@@ -162,8 +172,21 @@ std::optional<DatasetRecord> record_from(const Json& info, const char* name) {
   return DatasetRecord{json.at("path").get<std::string>(), json.at("identity").get<std::string>()};
 }
 
+Lineage lineage_from(const Json& json) {
+  Lineage lineage{.branch = natural(json.at("branch")), .ancestors = {}};
+  for (const Json& entry : json.at("ancestors"))
+    lineage.ancestors.push_back({.branch = natural(entry.at("branch")), .until = natural(entry.at("until"))});
+  if (lineage.branch < 1) throw DataError("branch {} is none", lineage.branch);
+  return lineage;
+}
+
 CheckpointInfo info_from(const Json& json) {
   CheckpointInfo info;
+  if (json.contains("id")) info.id = json.at("id").get<std::string>();
+  if (json.contains("lineage")) info.lineage = lineage_from(json.at("lineage"));
+  if (json.contains("parent"))
+    info.parent = {.id = json.at("parent").at("id").get<std::string>(),
+                   .step = natural(json.at("parent").at("step"))};
   info.step = natural(json.at("step"));
   info.tokens = natural(json.at("tokens"));
   info.samples = natural(json.at("samples"));
@@ -224,6 +247,22 @@ CheckpointManifest read_manifest(const std::filesystem::path& file) {
     manifest.pieces = pieces_from(body.at("pieces"), manifest.files);
     if (const std::string fault = tiling_fault(manifest.pieces); !fault.empty()) throw DataError("{}", fault);
     return manifest;
+  });
+}
+
+std::string branch_text(const BranchRecord& record) {
+  Json json{{"format", format_version}, {"lineage", to_json(record.lineage)}};
+  if (record.config) json["unfinished_config"] = *record.config;
+  return json.dump(1) + "\n";
+}
+
+BranchRecord read_branch(const std::filesystem::path& file) {
+  return read_json(file, [](const Json& json) {
+    if (const std::int64_t format = natural(json.at("format")); format != format_version)
+      throw DataError("format version {} is unknown, this program reads {}", format, format_version);
+    BranchRecord record{.lineage = lineage_from(json.at("lineage")), .config = {}};
+    if (json.contains("unfinished_config")) record.config = json.at("unfinished_config").get<std::string>();
+    return record;
   });
 }
 

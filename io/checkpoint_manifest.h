@@ -4,6 +4,7 @@
 //   { "format": 1,
 //     "digest": XXH3-128 of the compact dump of "checkpoint",
 //     "checkpoint": {
+//       "id", "parent": {"id", "step"} where it goes on from another, "lineage": {"branch", "ancestors"},
 //       "step", "tokens", "samples", "grid": {"pp", "dp", "virtual_stages"}, "seed", "conventions": {...},
 //       "data": {"training": {"path", "identity"}, "validation" likewise}, absent in older checkpoints,
 //       "balance": [...] where losses are balanced, "config", "tokenizer", "created",
@@ -23,6 +24,7 @@
 #include <string>
 #include <vector>
 
+#include "io/lineage.h"
 #include "io/token_dataset.h"
 #include "parallel/grid.h"
 #include "parallel/shard.h"
@@ -35,6 +37,12 @@ constexpr const char* view_name = "model.h5";
 
 /// What a run needs beside tensors to go on exactly where it stopped, and to know what it stopped as.
 struct CheckpointInfo {
+  /// The checkpoint that this one's run goes on from: the one saved or resumed before it.
+  struct Parent {
+    std::string id;          // empty: its manifest is older than ids
+    std::int64_t step = -1;  // -1: none
+  };
+
   std::int64_t step = 0;
   std::int64_t tokens = 0;   // seen so far
   std::int64_t samples = 0;  // consumed so far: the position in the order of data
@@ -47,6 +55,10 @@ struct CheckpointInfo {
   std::optional<DatasetRecord> training_data;      // nothing in checkpoints of earlier versions
   std::optional<DatasetRecord> validation_data;    // nothing also where the run had none
   std::string created;                             // UTC, "2025-01-31T12:00:00Z"; set when published
+  // Set when published, empty or default in older manifests:
+  std::string id;  // random
+  Parent parent;
+  Lineage lineage;
 };
 
 struct PieceRecord {
@@ -86,6 +98,10 @@ struct ShardVote {
 std::string manifest_text(const CheckpointManifest& manifest);
 /// A DataError naming the file for anything but a whole, undamaged manifest of a known format version.
 CheckpointManifest read_manifest(const std::filesystem::path& file);
+
+std::string branch_text(const BranchRecord& record);
+/// A DataError naming the file for anything but a whole record.
+BranchRecord read_branch(const std::filesystem::path& file);
 
 std::string vote_text(const ShardVote& vote);
 ShardVote read_vote(const std::filesystem::path& file);

@@ -65,7 +65,11 @@ double seconds_since(Clock::time_point begun) {
 }  // namespace
 
 CheckpointWriter::CheckpointWriter(fs::path directory, int rank, int world, CheckpointWriterOptions options)
-    : directory_(std::move(directory)), rank_(rank), world_(world), options_(std::move(options)) {
+    : directory_(std::move(directory)),
+      rank_(rank),
+      world_(world),
+      options_(std::move(options)),
+      parent_(options_.parent) {
   if (options_.keep < 1) throw UsageError("checkpoint: keep is {}, but at least 1 must stay", options_.keep);
   if (rank < 0 || rank >= world) throw DefectError("checkpoint: rank {} of {} ranks", rank, world);
 }
@@ -222,6 +226,9 @@ void CheckpointWriter::publish(const Save& save, const std::vector<ShardVote>& v
       {view_name, static_cast<std::int64_t>(fs::file_size(view)), digest_outside(view, {})});
   reached(SavePhase::view_written);
 
+  manifest.info.id = save.id;
+  manifest.info.parent = parent_;
+  manifest.info.lineage = options_.lineage;
   manifest.info.created = fmt::format("{:%Y-%m-%dT%H:%M:%SZ}", fmt::gmtime(std::time(nullptr)));
   write_durably(save.unfinished / manifest_name, manifest_text(manifest));
   fs::remove(save.unfinished / id_file);
@@ -229,9 +236,11 @@ void CheckpointWriter::publish(const Save& save, const std::vector<ShardVote>& v
   sync_to_disk(save.unfinished);
   reached(SavePhase::manifest_written);
 
+  if (options_.before_publication) options_.before_publication();
   set_aside_checkpoint(directory_, save.info.step);
   reached(SavePhase::older_set_aside);
   publish_checkpoint(directory_, save.info.step);
+  parent_ = {.id = save.id, .step = save.info.step};
   reached(SavePhase::published);
   const double seconds = seconds_since(save.begun);
   log(fmt::format("checkpoint {}: committed {} in {:.3f} s ({:.2f} GB/s)", name, bytes_text(bytes), seconds,

@@ -45,6 +45,12 @@ struct CheckpointWriterOptions {
   int keep = 3;  // newest checkpoints to keep, at least 1
   /// How long rank 0 waits for the shards of the others after its own is safe.
   std::chrono::milliseconds vote_timeout = std::chrono::minutes(30);
+  /// What the first save goes on from, and the line of all of them (io/lineage.h).
+  CheckpointInfo::Parent parent;
+  Lineage lineage;
+  /// Called on rank 0, from the writer's thread, when all is written and before it is published. What it
+  /// throws gives the save up.
+  std::function<void()> before_publication;
   /// Takes one line for people. "staged" comes from the calling thread, "committed" from the writer's own.
   std::function<void(const std::string&)> log;
   /// Called at every phase, from either thread: where fault injection strikes.
@@ -102,6 +108,7 @@ class CheckpointWriter {
   int rank_;
   int world_;
   CheckpointWriterOptions options_;
+  CheckpointInfo::Parent parent_;  // of the next save; rank 0 alone needs it
 
   // Written while no thread runs, read by the thread.
   Staging staging_;

@@ -4,9 +4,12 @@
 #include <chrono>
 #include <cmath>
 #include <cstring>
+#include <filesystem>
 #include <fstream>
+#include <map>
 #include <numbers>
 #include <optional>
+#include <utility>
 
 #include <fmt/chrono.h>
 #include <fmt/format.h>
@@ -94,12 +97,48 @@ std::string milliseconds_in_words(double milliseconds) {
   return fmt::format("{:.{}f} ms", milliseconds, milliseconds < 10 ? 2 : 0);
 }
 
-/// The step of a whole line that one of our sinks wrote.
-std::optional<std::int64_t> step_of(const std::string& line) {
+/// Where a line that one of our sinks wrote belongs.
+struct LinePlace {
+  std::int64_t step = 0;
+  std::int64_t branch = 1;
+  std::string kind;
+};
+
+std::optional<LinePlace> place_of(const std::string& line) {
   const Json object = Json::parse(line, nullptr, false);
   if (!object.is_object() || !object.contains("step") || !object["step"].is_number_integer())
     return std::nullopt;
-  return object["step"].get<std::int64_t>();
+  LinePlace place{.step = object["step"].get<std::int64_t>(), .kind = object.value("kind", Json()).dump()};
+  if (const auto branch = object.find("branch"); branch != object.end()) {
+    if (!branch->is_number_integer()) return std::nullopt;
+    place.branch = branch->get<std::int64_t>();
+  }
+  return place;
+}
+
+/// Calls take(line, its place where the run's line holds it up to `step`). A DataError where the file cannot
+/// be read; a missing file is an empty one.
+template <class Take>
+void for_each_line(const std::string& path, const Lineage& lineage, std::int64_t step, const Take& take) {
+  errno = 0;
+  std::ifstream file(path);
+  if (!file) {
+    if (errno == ENOENT) return;
+    throw DataError("metrics: {}: cannot be read: {}", path, std::strerror(errno));
+  }
+  for (std::string line; std::getline(file, line);) {
+    // A last line without its newline is torn even where it happens to parse: more might have followed.
+    std::optional<LinePlace> place = file.eof() ? std::nullopt : place_of(line);
+    if (place && (place->step > step || !lineage.contains(place->branch, place->step))) place.reset();
+    take(line, place);
+  }
+  if (file.bad()) throw DataError("metrics: {}: cannot be read to its end", path);
+}
+
+/// In the order of a run: a step before what was evaluated after it.
+using LineKey = std::pair<std::int64_t, std::string>;
+LineKey key_of(const LinePlace& place) {
+  return {place.step, place.kind == "\"step\"" ? "" : place.kind};
 }
 
 }  // namespace
@@ -169,8 +208,9 @@ std::string table(const EvaluationMetrics& metrics) {
   return text;
 }
 
-MetricsSink::MetricsSink(const std::string& path, std::function<void(const std::string&)> warn)
-    : file_(path), warn_(std::move(warn)) {}
+MetricsSink::MetricsSink(const std::string& path, std::function<void(const std::string&)> warn,
+                         std::int64_t branch)
+    : file_(path), warn_(std::move(warn)), branch_(branch) {}
 
 void MetricsSink::append(const std::string& line) try { file_.append(line); } catch (const DataError& error) {
   warn_once(error.what());
@@ -202,6 +242,7 @@ void MetricsSink::write(const StepMetrics& metrics) {
   put(object, "seconds_left", metrics.seconds_left);
   object["tokens_seen"] = metrics.tokens_seen;
   object["samples_seen"] = metrics.samples_seen;
+  if (branch_ > 1) object["branch"] = branch_;
   put_time(object);
   append(object.dump());
 }
@@ -222,6 +263,7 @@ void MetricsSink::write(const EvaluationMetrics& metrics) {
     put(object, "bits_per_byte", *bits);
   }
   put(object, "milliseconds", metrics.milliseconds);
+  if (branch_ > 1) object["branch"] = branch_;
   put_time(object);
   append(object.dump());
 }
@@ -232,37 +274,51 @@ void MetricsSink::write(const EndMetrics& metrics) {
   object["step"] = metrics.step;
   put(object, "seconds", metrics.seconds);
   object["peak_memory_bytes"] = metrics.peak_memory_bytes;
+  if (branch_ > 1) object["branch"] = branch_;
   put_time(object);
   append(object.dump());
 }
 
-std::int64_t truncate_metrics(const std::string& path, std::int64_t step) {
-  errno = 0;
-  std::ifstream file(path);
-  if (!file) {
-    if (errno == ENOENT) return 0;
-    throw DataError("metrics: {}: cannot be read: {}", path, std::strerror(errno));
-  }
-  PendingFile pending(path);
-  std::optional<AppendedFile> superseded;
+std::int64_t truncate_metrics(const std::string& path, const Lineage& lineage, std::int64_t step) {
+  const std::string superseded_path = path + ".superseded";
+  // Of an abandoned branch that the run returns to.
+  std::map<LineKey, std::string> returning;
+  std::error_code ignored;
+  if (std::filesystem::is_regular_file(superseded_path, ignored))
+    for_each_line(superseded_path, lineage, step, [&](const std::string& line, const auto& place) {
+      if (place) returning[key_of(*place)] = line;
+    });
   std::int64_t moved = 0;
+  for_each_line(path, lineage, step, [&](const std::string&, const auto& place) {
+    if (place)
+      returning.erase(key_of(*place));
+    else
+      ++moved;
+  });
+  if (moved == 0 && returning.empty()) return 0;
+
+  PendingFile pending(path);
   {
     AppendedFile kept(pending.path());
-    for (std::string line; std::getline(file, line);) {
-      // A last line without its newline is torn even where it happens to parse: more might have followed.
-      const std::optional<std::int64_t> of = file.eof() ? std::nullopt : step_of(line);
-      if (of && *of <= step) {
-        kept.append(line);
-        continue;
+    std::optional<AppendedFile> superseded;
+    const auto bring_back = [&](const LineKey& before) {
+      while (!returning.empty() && returning.begin()->first < before) {
+        kept.append(returning.begin()->second);
+        returning.erase(returning.begin());
       }
-      if (!superseded) superseded.emplace(path + ".superseded");
+    };
+    for_each_line(path, lineage, step, [&](const std::string& line, const auto& place) {
+      if (place) {
+        bring_back(key_of(*place));
+        kept.append(line);
+        return;
+      }
+      if (!superseded) superseded.emplace(superseded_path);
       superseded->append(line);
-      ++moved;
-    }
+    });
+    bring_back({step + 1, ""});
+    if (superseded) superseded->sync();  // safe in its new place before it leaves the old one
   }
-  if (file.bad()) throw DataError("metrics: {}: cannot be read to its end", path);
-  if (moved == 0) return 0;
-  superseded->sync();  // what is moved is safe in its new place before it leaves the old one
   pending.publish();
   return moved;
 }

@@ -15,6 +15,7 @@
 // A depth that a step did not train, or had no target for, has the loss NaN.
 // Where a run ends or stops: {"kind": "end", "step": 400, "seconds": 73.1, "peak_memory_bytes": 214958080,
 //                        "time": ...}
+// A line of a run that went back says "branch": 2 (io/lineage.h); without it a line is of branch 1.
 // JSON has no NaN or infinity: such a number is null, and beside it "<name>_text" holds "nan", "inf" or
 // "-inf".
 
@@ -26,6 +27,7 @@
 #include <vector>
 
 #include "io/durable_file.h"
+#include "io/lineage.h"
 
 namespace foretoken {
 
@@ -119,7 +121,8 @@ std::string duration_in_words(double seconds);
 class MetricsSink {
  public:
   /// A DataError where the file cannot be opened.
-  MetricsSink(const std::string& path, std::function<void(const std::string&)> warn);
+  /// `branch` of the run (io/lineage.h); lines of branches above the first say it.
+  MetricsSink(const std::string& path, std::function<void(const std::string&)> warn, std::int64_t branch = 1);
 
   void write(const StepMetrics& metrics);
   void write(const EvaluationMetrics& metrics);
@@ -134,11 +137,14 @@ class MetricsSink {
   AppendedFile file_;
   std::function<void(const std::string&)> warn_;
   std::atomic<bool> warned_ = false;
+  std::int64_t branch_;
 };
 
-/// Before a run resumes at `step`: moves the lines of later steps, and what a kill left torn, from the file
-/// to the end of "<path>.superseded", so that each step appears once and nothing is lost. A missing file is
-/// an empty one. Returns the number of lines moved.
-std::int64_t truncate_metrics(const std::string& path, std::int64_t step);
+/// Before a run resumes at `step` of its line: moves the lines of later steps and of abandoned branches, and
+/// what a kill left torn, from the file to the end of "<path>.superseded", and brings lines back from there
+/// that the line holds again, so that each step of the line appears once and nothing is lost. A missing file
+/// is an empty one. Returns the number of lines moved away. A DataError where a file cannot be read or
+/// written.
+std::int64_t truncate_metrics(const std::string& path, const Lineage& lineage, std::int64_t step);
 
 }  // namespace foretoken

@@ -9,8 +9,8 @@
 #include <fmt/chrono.h>
 #include <fmt/format.h>
 
-#include "io/checkpoint_directory.h"
 #include "io/durable_file.h"
+#include "io/lineage.h"
 #include "runtime/error.h"
 
 namespace foretoken {
@@ -69,8 +69,9 @@ class Staging {
 
 bool is_run(const fs::path& path) {
   std::error_code ignored;
-  return fs::is_regular_file(path / "config.toml", ignored) &&
-         fs::is_directory(path / "checkpoints", ignored);
+  if (!fs::is_directory(path / "checkpoints", ignored)) return false;
+  return fs::is_regular_file(path / "config.toml", ignored) ||
+         !list_checkpoints(path / "checkpoints").empty();
 }
 
 std::string without_trailing_slash(std::string path) {
@@ -99,15 +100,29 @@ RunDirectory RunDirectory::create_at(const std::string& path, const std::string&
   throw UsageError("run directory: {} is there already; --resume {} goes on with a run", target, target);
 }
 
-RunDirectory RunDirectory::create_or_restart(const std::string& path, const std::string& config_toml) {
-  if (!is_run(path) || has_checkpoint(path)) return create_at(path, config_toml);
-  const RunDirectory run(without_trailing_slash(path));
-  run.write_config(config_toml);
-  return run;
+void RunDirectory::require_usable(const std::string& path) {
+  std::error_code error;
+  const fs::path folder = without_trailing_slash(path);
+  if (!fs::exists(folder, error) || is_run(folder)) return;
+  if (!fs::is_directory(folder, error))
+    throw UsageError("run directory: {}: is a file, expected a folder", path);
+  for (const fs::directory_entry& entry : fs::directory_iterator(folder)) {
+    const std::string name = entry.path().filename().string();
+    // What a start that was killed at once leaves.
+    if (name != "checkpoints" && !name.starts_with("run.lock") && !name.starts_with('.'))
+      throw UsageError("run directory: {}: holds {} and is no run (config.toml and checkpoints/)", path,
+                       name);
+  }
 }
 
-bool RunDirectory::has_checkpoint(const std::string& path) {
-  return is_run(path) && !list_checkpoints(fs::path(path) / "checkpoints").empty();
+RunDirectory RunDirectory::create_in(const std::string& path, const std::string& config_toml) {
+  RunDirectory run(without_trailing_slash(path));
+  std::error_code error;
+  fs::create_directories(run.checkpoints_path(), error);
+  if (error)
+    throw DataError("run directory: {}: cannot be made: {}", run.checkpoints_path(), error.message());
+  run.write_config(config_toml);
+  return run;
 }
 
 RunDirectory RunDirectory::open(const std::string& run_or_checkpoint) {
@@ -115,9 +130,9 @@ RunDirectory RunDirectory::open(const std::string& run_or_checkpoint) {
   std::error_code error;
   if (!fs::exists(path, error)) throw DataError("run directory: {}: there is no such path", path);
   if (is_run(path)) return RunDirectory(path);
-  const fs::path checkpoints = fs::absolute(path).lexically_normal().parent_path();
-  if (checkpoints.filename() == "checkpoints" && is_run(checkpoints.parent_path()))
-    return RunDirectory(checkpoints.parent_path().string());
+  for (fs::path up = fs::absolute(path).lexically_normal(); up.has_relative_path(); up = up.parent_path())
+    if (up.filename() == "checkpoints" && is_run(up.parent_path()))
+      return RunDirectory(up.parent_path().string());
   throw DataError("run directory: {}: neither a run (config.toml and checkpoints/) nor a checkpoint of one",
                   path);
 }

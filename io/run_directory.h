@@ -2,8 +2,9 @@
 // The folder of one run:
 //   config.toml      the resolved configuration
 //   metrics.jsonl    one object a step (io/metrics.h)
+//   run.lock         of the job that trains in it (io/run_lock.h)
 //   log.txt          what the console showed
-//   checkpoints/     step_00001000/ ...
+//   checkpoints/     step_00001000/ ... and abandoned branches (io/lineage.h)
 
 #include <string>
 
@@ -18,13 +19,14 @@ class RunDirectory {
                              const std::string& config_toml);
   /// The same at exactly this path. A UsageError where something is there already.
   static RunDirectory create_at(const std::string& path, const std::string& config_toml);
-  /// The same, but a run that is there without a complete checkpoint is started again in place, with this
-  /// configuration.
-  static RunDirectory create_or_restart(const std::string& path, const std::string& config_toml);
-  /// Whether there is a run at this path with a complete checkpoint.
-  static bool has_checkpoint(const std::string& path);
-  /// The run that a person means by RUN or by one of its checkpoints, RUN/checkpoints/step_N. A DataError
-  /// where the path does not exist or is neither.
+  /// A UsageError where something is at this path that is neither an empty folder nor a run's.
+  static void require_usable(const std::string& path);
+  /// A run in a folder that exists, require_usable() has passed and this job has locked: makes what a run
+  /// lacks and replaces config.toml. Nothing else in it is touched.
+  static RunDirectory create_in(const std::string& path, const std::string& config_toml);
+  /// The run that a person means by RUN or by one of its checkpoints, RUN/checkpoints/step_N or an abandoned
+  /// one. config.toml may be missing where there is a checkpoint, whose manifest holds the configuration. A
+  /// DataError where the path does not exist or is neither.
   static RunDirectory open(const std::string& run_or_checkpoint);
 
   const std::string& path() const { return path_; }

@@ -7,11 +7,10 @@
 #include <CLI/CLI.hpp>
 #include <fmt/format.h>
 
-#include "io/run_directory.h"
 #include "launch/config_loader.h"
 #include "launch/config_validator.h"
 #include "launch/options.h"
-#include "launch/resume.h"
+#include "launch/train_config.h"
 #include "runtime/error.h"
 
 namespace foretoken {
@@ -19,8 +18,6 @@ namespace {
 
 struct TrainFlags {
   TrainArguments arguments;
-  std::string from;
-  std::vector<std::string> sets;
   bool print_config = false;
   bool list_options = false;
 };
@@ -44,7 +41,7 @@ CLI::App* add_tokenize(CLI::App& app, TokenizeOptions& into) {
 CLI::App* add_train(CLI::App& app, TrainFlags& into) {
   CLI::App* command = app.add_subcommand("train", "Train a model on the ranks that mpirun starts");
   command->add_option("CONFIG", into.arguments.config_path, "configuration file (TOML)");
-  command->add_option("--set", into.sets, "section.key=value: overrides the file; may be repeated")
+  command->add_option("--set", into.arguments.sets, "section.key=value: overrides the file; may be repeated")
       ->take_all()
       ->allow_extra_args(false);
   auto* resume =
@@ -56,7 +53,7 @@ CLI::App* add_train(CLI::App& app, TrainFlags& into) {
       ->needs(resume);
   command
       ->add_option(
-          "--from", into.from,
+          "--from", into.arguments.from,
           "run or checkpoint whose weights and settings a new run starts from; CONFIG and --set override "
           "the settings, and prediction heads may be others")
       ->excludes(resume);
@@ -66,8 +63,10 @@ CLI::App* add_train(CLI::App& app, TrainFlags& into) {
       ->add_option("--run-directory", into.arguments.run_directory,
                    "run folder to make, instead of a name of its own")
       ->excludes(resume);
-  command->add_flag("--auto-resume", into.arguments.auto_resume,
-                    "go on with the run in --run-directory where it has a checkpoint, else start it there");
+  command->add_flag(
+      "--auto-resume", into.arguments.auto_resume,
+      "go on with the run in --run-directory where it holds a checkpoint, with that run's settings and "
+      "--set; else start it there with CONFIG and --set");
   command->add_flag("--print-config", into.print_config, "print the resolved configuration and stop");
   command->add_flag("--list-options", into.list_options, "print all settings as Markdown tables and stop");
   command->footer("Settings (of CONFIG and --set), with their defaults:\n" + option_help() +
@@ -249,34 +248,11 @@ CLI::App* add_study(CLI::App& app, StudyArguments& into) {
   return command;
 }
 
-/// The settings of the run that is resumed or started from first, then the file, then the flags.
-Config resolve_config(const TrainFlags& flags) {
-  Config config;
-  if (!flags.arguments.resume.empty())
-    apply_toml_file(config, RunDirectory::open(flags.arguments.resume).config_path());
-  if (!flags.from.empty()) config = settings_of(newest_readable(flags.from));
-  const Config before = config;
-  if (!flags.arguments.config_path.empty()) apply_toml_file(config, flags.arguments.config_path);
-  apply_sets(config, flags.sets);
-  if (!flags.from.empty()) config.train.init_from = flags.from;
-  if (!flags.arguments.resume.empty()) validate_resumed(before, config);
-  return config;
-}
-
-/// With --auto-resume the run folder decides between --run-directory and --resume.
-void resolve_auto_resume(TrainArguments& arguments) {
-  if (!arguments.auto_resume) return;
-  if (arguments.run_directory.empty())
+Command finish_train(const TrainFlags& flags) {
+  if (flags.arguments.auto_resume && flags.arguments.run_directory.empty())
     throw UsageError("train: --auto-resume needs --run-directory; see foretoken train --help");
-  if (!RunDirectory::has_checkpoint(arguments.run_directory)) return;
-  arguments.resume = arguments.run_directory;
-  arguments.run_directory.clear();
-}
-
-Command finish_train(TrainFlags flags) {
-  resolve_auto_resume(flags.arguments);
   if (flags.list_options) return PrintText{option_markdown()};
-  Config config = resolve_config(flags);
+  Config config = resolve_config(flags.arguments, likely_resume(flags.arguments));
   if (flags.print_config) return PrintText{to_toml(config)};
   return TrainCommand{std::move(config), flags.arguments};
 }

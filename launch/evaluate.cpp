@@ -41,7 +41,8 @@ EvaluationMetrics teacher_forced(const EvaluateArguments& arguments, const Confi
   Session session(world, config, resolve_grid(config, world.size()), Purpose::evaluate);
   const CheckpointInfo info =
       load_checkpoint(arguments.path, config, to_string(dataset.tokenizer()),
-                      weight_pieces(session.model().parameters()), session.stream(), world, console);
+                      weight_pieces(session.model().parameters()), session.stream(), world, console)
+          .info();
   session.model().parameters().round_weights(session.stream());
   restore_objective(session.objective(), info, config);
   check_replicas(session.stream(), session.model().parameters(), session.groups());

@@ -4,13 +4,14 @@
 #include <cctype>
 #include <map>
 #include <set>
+#include <sstream>
 #include <vector>
 
 #include <fmt/ostream.h>
 #include <fmt/ranges.h>
 
-#include "io/checkpoint_directory.h"
 #include "io/checkpoint_reader.h"
+#include "io/lineage.h"
 #include "runtime/error.h"
 
 namespace foretoken {
@@ -122,20 +123,67 @@ void print_table(const TensorTable& table, std::ostream& out) {
   fmt::print(out, "\n{} tensors, {} parameters\n", table.size(), parameters);
 }
 
+/// A line per branch of a run that has gone back, nothing for others.
+void print_branches(const std::string& path, std::ostream& out) {
+  std::error_code error;
+  const std::filesystem::path checkpoints = std::filesystem::path(path) / "checkpoints";
+  if (!std::filesystem::is_directory(checkpoints, error)) return;
+  const RunBranches branches = branches_of(checkpoints);
+  if (branches.highest_branch() < 2) return;
+  std::map<std::int64_t, std::vector<std::string>> steps_of;  // lowest step first
+  for (auto entry = branches.entries.rbegin(); entry != branches.entries.rend(); ++entry)
+    if (entry->branch) steps_of[*entry->branch].push_back(std::to_string(entry->step));
+  steps_of.try_emplace(branches.current.branch);
+  for (const auto& [branch, steps] : steps_of) {
+    const auto& ancestors = branches.current.ancestors;
+    const auto ancestor = std::find_if(ancestors.begin(), ancestors.end(),
+                                       [b = branch](const auto& each) { return each.branch == b; });
+    std::string state = "abandoned";
+    if (branch == branches.current.branch)
+      state = "current" + (ancestors.empty() ? ""
+                                             : fmt::format(", from step {} of branch {}",
+                                                           ancestors.back().until, ancestors.back().branch));
+    else if (ancestor != ancestors.end())
+      state = fmt::format("abandoned after step {}", ancestor->until);
+    fmt::print(
+        out, "branch {:<5} {}; {}\n", branch, state,
+        steps.empty() ? "no checkpoint yet" : fmt::format("checkpoints of steps {}", fmt::join(steps, ", ")));
+  }
+  fmt::print(out, "\n");
+}
+
+/// True where all digests hold.
+bool print_checkpoint(const Checkpoint& checkpoint, bool verify, std::ostream& out) {
+  print_header(checkpoint, out);
+  print_table(table_of(checkpoint), out);
+  if (!verify) return true;
+  const std::vector<std::string> failures = checkpoint.verify();
+  for (const std::string& failure : failures) fmt::print(out, "damaged: {}\n", failure);
+  if (!failures.empty()) return false;
+  fmt::print(out, "all {} digests hold\n",
+             checkpoint.manifest().pieces.size() + checkpoint.manifest().files.size());
+  return true;
+}
+
 }  // namespace
 
 int inspect(const std::string& path, bool verify, std::ostream& out) {
-  const Checkpoint checkpoint = Checkpoint::open(checkpoints_at(path).front());
-  print_header(checkpoint, out);
-  print_table(table_of(checkpoint), out);
-  if (!verify) return static_cast<int>(ExitCode::done);
-
-  const std::vector<std::string> failures = checkpoint.verify();
-  for (const std::string& failure : failures) fmt::print(out, "damaged: {}\n", failure);
-  if (!failures.empty()) return static_cast<int>(ExitCode::data);
-  fmt::print(out, "all {} digests hold\n",
-             checkpoint.manifest().pieces.size() + checkpoint.manifest().files.size());
-  return static_cast<int>(ExitCode::done);
+  for (int listing = 1;; ++listing) {
+    const std::filesystem::path newest = checkpoints_at(path).front();
+    std::ostringstream text;
+    bool holds = false;
+    try {
+      print_branches(path, text);
+      holds = print_checkpoint(Checkpoint::open(newest), verify, text);
+    } catch (const DataError&) {
+      if (!has_vanished(newest) || listing == listings_tried) throw;
+      continue;
+    }
+    // A job that trains in the run has retired it while it was read.
+    if (!holds && has_vanished(newest) && listing < listings_tried) continue;
+    out << text.str();
+    return static_cast<int>(holds ? ExitCode::done : ExitCode::data);
+  }
 }
 
 }  // namespace foretoken

@@ -3,7 +3,7 @@
 #include <cstddef>
 #include <optional>
 
-#include "io/checkpoint_directory.h"
+#include "io/lineage.h"
 #include "launch/agreement.h"
 #include "launch/config_loader.h"
 #include "launch/options.h"
@@ -103,13 +103,17 @@ std::vector<StatePiece> weight_pieces(const Parameters& parameters) {
 }
 
 Checkpoint newest_readable(const std::string& path) {
-  std::string first_fault;
-  for (const auto& directory : checkpoints_at(path)) try {
-      return Checkpoint::open(directory);
-    } catch (const DataError& error) {
-      if (first_fault.empty()) first_fault = error.what();
-    }
-  throw DataError("{}", first_fault);
+  for (int listing = 1;; ++listing) {
+    std::string first_fault;
+    bool vanished = false;
+    for (const auto& directory : checkpoints_at(path)) try {
+        return Checkpoint::open(directory);
+      } catch (const DataError& error) {
+        vanished = vanished || has_vanished(directory);
+        if (first_fault.empty()) first_fault = error.what();
+      }
+    if (!vanished || listing == listings_tried) throw DataError("{}", first_fault);
+  }
 }
 
 Config settings_of(const Checkpoint& checkpoint) {
@@ -124,10 +128,10 @@ void require_same_tokenizer(const Checkpoint& checkpoint, const std::string& tok
                     checkpoint.directory().string(), checkpoint.info().tokenizer, tokenizer);
 }
 
-CheckpointInfo load_newest(const std::string& path, const PiecesOf& pieces_of, Stream& stream,
-                           Communicator& world, Console& console) {
-  std::string last_fault;
-  // Rank 0 lists: all ranks must try the same ones even while a save of another run retires some.
+namespace {
+
+/// What checkpoints_at() says on rank 0: all ranks must try the same ones while a job saves and retires.
+std::vector<std::string> agreed_listing(const std::string& path, Communicator& world) {
   std::string listing, fault;
   if (world.rank() == 0) try {
       for (const auto& directory : checkpoints_at(path)) listing += directory.string() + '\n';
@@ -136,39 +140,57 @@ CheckpointInfo load_newest(const std::string& path, const PiecesOf& pieces_of, S
     }
   if (fault = first_fault(world, fault); !fault.empty()) throw DataError("{}", fault);
   listing = broadcast_text(world, listing);
-
-  for (std::size_t begin = 0; begin < listing.size(); begin = listing.find('\n', begin) + 1) {
-    const std::string directory = listing.substr(begin, listing.find('\n', begin) - begin);
-    std::optional<Checkpoint> checkpoint;
-    std::vector<StatePiece> pieces;
-    fault.clear();
-    try {
-      checkpoint = Checkpoint::open(directory);
-    } catch (const Error& error) {
-      fault = error.what();
-    }
-    if (fault = first_fault(world, fault); fault.empty()) {
-      pieces = pieces_of(*checkpoint);
-      try {
-        for (const StatePiece& piece : pieces) read_piece(*checkpoint, piece, stream);
-      } catch (const Error& error) {
-        fault = error.what();
-      }
-      fault = first_fault(world, fault);
-    }
-    if (fault.empty()) {
-      tell_conversion(*checkpoint, pieces, console);
-      return checkpoint->info();
-    }
-    console.warn(fmt::format("{}; trying the checkpoint before it", fault));
-    last_fault = fault;
-  }
-  throw DataError("{}: no checkpoint holds; the oldest: {}", path, last_fault);
+  std::vector<std::string> directories;
+  for (std::size_t begin = 0; begin < listing.size(); begin = listing.find('\n', begin) + 1)
+    directories.push_back(listing.substr(begin, listing.find('\n', begin) - begin));
+  return directories;
 }
 
-CheckpointInfo load_checkpoint(const std::string& path, const Config& config, const std::string& tokenizer,
-                               const std::vector<StatePiece>& pieces, Stream& stream, Communicator& world,
-                               Console& console) {
+/// Reads what pieces_of() asks for; returns what is wrong on the first rank that failed, else empty.
+std::string try_to_load(const std::string& directory, const PiecesOf& pieces_of, Stream& stream,
+                        Communicator& world, Console& console, std::optional<Checkpoint>& checkpoint) {
+  std::string fault;
+  try {
+    checkpoint = Checkpoint::open(directory);
+  } catch (const Error& error) {
+    fault = error.what();
+  }
+  if (fault = first_fault(world, fault); !fault.empty()) return fault;
+  const std::vector<StatePiece> pieces = pieces_of(*checkpoint);
+  try {
+    for (const StatePiece& piece : pieces) read_piece(*checkpoint, piece, stream);
+  } catch (const Error& error) {
+    fault = error.what();
+  }
+  fault = first_fault(world, fault);
+  if (fault.empty()) tell_conversion(*checkpoint, pieces, console);
+  return fault;
+}
+
+}  // namespace
+
+Checkpoint load_newest(const std::string& path, const PiecesOf& pieces_of, Stream& stream,
+                       Communicator& world, Console& console) {
+  for (int listing = 1;; ++listing) {
+    std::string fault;
+    bool vanished = false;
+    for (const std::string& directory : agreed_listing(path, world)) {
+      std::optional<Checkpoint> checkpoint;
+      fault = try_to_load(directory, pieces_of, stream, world, console, checkpoint);
+      if (fault.empty()) return std::move(*checkpoint);
+      // A job that trains in the run has retired it: there is a newer one.
+      vanished = !first_fault(world, has_vanished(directory) ? directory : "").empty();
+      if (vanished && listing < listings_tried) break;
+      console.warn(fmt::format("{}; trying the checkpoint before it", fault));
+    }
+    if (!vanished || listing == listings_tried)
+      throw DataError("{}: no checkpoint holds; the oldest: {}", path, fault);
+  }
+}
+
+Checkpoint load_checkpoint(const std::string& path, const Config& config, const std::string& tokenizer,
+                           const std::vector<StatePiece>& pieces, Stream& stream, Communicator& world,
+                           Console& console) {
   const auto all = [&](const Checkpoint& checkpoint) {
     require_same_conventions(checkpoint.info(), config);
     require_same_tokenizer(checkpoint, tokenizer);

@@ -28,7 +28,8 @@ StatePiece weight_piece(const Parameters& parameters, const ParameterSpec& spec)
 std::vector<StatePiece> weight_pieces(const Parameters& parameters);
 
 /// The newest checkpoint at `path` whose manifest can be read: it says what model to build. What loads from
-/// there names those that are passed over. A DataError where there is none.
+/// there names those that are passed over. Lists again where one was retired meanwhile. A DataError where
+/// there is none.
 Checkpoint newest_readable(const std::string& path);
 
 /// The settings that a checkpoint was trained with.
@@ -38,17 +39,17 @@ Config settings_of(const Checkpoint& checkpoint);
 void require_same_tokenizer(const Checkpoint& checkpoint, const std::string& tokenizer);
 
 /// Reads what `pieces_of` asks of a checkpoint, from the newest one at `path` (a run or a checkpoint) that
-/// holds, and returns what that says. One that is damaged is named and the one before it taken, until none is
-/// left: a DataError. What `pieces_of` throws is a fault of the request, for which no older checkpoint would
-/// be better. Collective.
+/// holds, and returns it. One that is damaged is named and the one before it taken, until none is left: a
+/// DataError. Where one was retired while it was read, the newest ones are listed again. What `pieces_of`
+/// throws is a fault of the request, for which no older checkpoint would be better. Collective.
 using PiecesOf = std::function<std::vector<StatePiece>(const Checkpoint& checkpoint)>;
-CheckpointInfo load_newest(const std::string& path, const PiecesOf& pieces_of, Stream& stream,
-                           Communicator& world, Console& console);
+Checkpoint load_newest(const std::string& path, const PiecesOf& pieces_of, Stream& stream,
+                       Communicator& world, Console& console);
 
 /// load_newest() of all `pieces`. A checkpoint with other conventions is a UsageError; with another
 /// tokenizer, a DataError.
-CheckpointInfo load_checkpoint(const std::string& path, const Config& config, const std::string& tokenizer,
-                               const std::vector<StatePiece>& pieces, Stream& stream, Communicator& world,
-                               Console& console);
+Checkpoint load_checkpoint(const std::string& path, const Config& config, const std::string& tokenizer,
+                           const std::vector<StatePiece>& pieces, Stream& stream, Communicator& world,
+                           Console& console);
 
 }  // namespace foretoken

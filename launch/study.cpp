@@ -11,7 +11,7 @@
 
 #include <fmt/format.h>
 
-#include "io/checkpoint_directory.h"
+#include "io/lineage.h"
 #include "io/durable_file.h"
 #include "io/metrics.h"
 #include "launch/config_loader.h"

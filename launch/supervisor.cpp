@@ -15,8 +15,8 @@
 #include <fmt/chrono.h>
 #include <fmt/format.h>
 
-#include "io/checkpoint_directory.h"
 #include "io/checkpoint_reader.h"
+#include "io/lineage.h"
 #include "io/run_directory.h"
 #include "launch/config_loader.h"
 #include "launch/config_validator.h"

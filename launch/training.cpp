@@ -9,6 +9,7 @@
 #include "launch/config_validator.h"
 #include "launch/data_identity.h"
 #include "launch/diagnosis.h"
+#include "launch/learning_schedule.h"
 #include "launch/resume.h"
 #include "launch/startup_table.h"
 #include "launch/step_trace.h"
@@ -65,20 +66,6 @@ std::int64_t peak_memory(const Device& device) {
   return std::int64_t{1024} * usage.ru_maxrss;
 }
 
-LearningRate schedule_of(const Config& config) {
-  const OptimizerSettings& settings = config.optimizer;
-  LearningRate::Shape shape = LearningRate::Shape::constant;
-  if (settings.schedule == OptimizerSettings::Schedule::cosine) shape = LearningRate::Shape::cosine;
-  if (settings.schedule == OptimizerSettings::Schedule::wsd) shape = LearningRate::Shape::wsd;
-  const std::int64_t rest = std::max<std::int64_t>(1, config.train.steps - settings.warmup_steps);
-  return {.shape = shape,
-          .peak = settings.lr,
-          .min_ratio = settings.min_lr_ratio,
-          .warmup_steps = settings.warmup_steps,
-          .decay_steps = settings.decay_steps > 0 ? settings.decay_steps : rest,
-          .total_steps = config.train.steps};
-}
-
 /// What a checkpoint keeps of it: nothing where weights are not balanced.
 std::vector<double> balance_of(const Objective& objective, const Config& config) {
   if (config.mtp.balance != MtpConfig::Balance::dynamic) return {};
@@ -92,9 +79,10 @@ bool gives_trunk_gradients(const Config& config) {
 }  // namespace
 
 Training::Training(MpiCommunicator& world, const Config& config, const TrainArguments& arguments,
-                   Console& console, StopNotice& notice)
+                   RunFolder& folder, Console& console, StopNotice& notice)
     : config_(config),
       arguments_(arguments),
+      folder_(folder),
       world_(world),
       recorder_(world.world().recorder()),
       console_(console),
@@ -124,7 +112,7 @@ Training::Training(MpiCommunicator& world, const Config& config, const TrainArgu
     require_same_on_all_ranks(*validation_dataset_, world_, console_);
     validation_.emplace(session_, *validation_dataset_, config_.train.evaluate_rows);
   }
-  if (arguments_.resume.empty()) {
+  if (folder_.resume().empty()) {
     start_fresh();
   } else {
     resume();
@@ -142,14 +130,19 @@ Training::Training(MpiCommunicator& world, const Config& config, const TrainArgu
 
 Training::~Training() = default;
 
-void Training::open_run(const std::string& path) {
-  run_.emplace(RunDirectory::open(path));
+void Training::open_run() {
+  run_.emplace(folder_.directory());
   if (session_.is_root()) {
     console_.open_log(run_->log_path());
-    metrics_.emplace(run_->metrics_path(), [this](const std::string& text) { console_.warn(text); });
+    metrics_.emplace(
+        run_->metrics_path(), [this](const std::string& text) { console_.warn(text); },
+        folder_.lineage().branch);
   }
   writer_.emplace(run_->checkpoints_path(), world_.rank(), world_.size(),
                   CheckpointWriterOptions{.keep = static_cast<int>(config_.checkpoint.keep),
+                                          .parent = folder_.parent(),
+                                          .lineage = folder_.lineage(),
+                                          .before_publication = [this] { make_ready_to_publish(); },
                                           .log = [this](const std::string& text) { console_.line(text); }});
   notice_.open_run(world_, run_->path());
   const int ranks = world_.size(), threads = session_.stream().threads().threads();
@@ -168,28 +161,16 @@ void Training::start_fresh() {
   if (!config_.train.init_from.empty())
     transferred = transfer_weights(config_.train.init_from, config_, to_string(dataset_.tokenizer()),
                                    parameters, session_.stream(), world_, console_);
-  std::string path, fault;
-  if (session_.is_root()) try {
-      const std::string& exact = arguments_.run_directory;
-      const std::string toml = to_toml(config_);
-      const RunDirectory run = arguments_.auto_resume ? RunDirectory::create_or_restart(exact, toml)
-                               : exact.empty()
-                                   ? RunDirectory::create(config_.run.directory, config_.run.name, toml)
-                                   : RunDirectory::create_at(exact, toml);
-      truncate_metrics(run.metrics_path(), 0);
-      path = run.path();
-    } catch (const Error& error) {
-      fault = error.what();
-    }
-  if (fault = first_fault(world_, fault); !fault.empty()) throw DataError("{}", fault);
-  open_run(broadcast_text(world_, path));
+  folder_.start(config_);
+  open_run();
   if (!transferred.empty()) console_.line(transferred);
 }
 
 void Training::resume() {
-  const CheckpointInfo info =
-      load_checkpoint(arguments_.resume, config_, to_string(dataset_.tokenizer()),
-                      optimizer_.pieces_to_load(), session_.stream(), world_, console_);
+  const Checkpoint checkpoint =
+      load_checkpoint(folder_.resume(), config_, to_string(dataset_.tokenizer()), optimizer_.pieces_to_load(),
+                      session_.stream(), world_, console_);
+  const CheckpointInfo& info = checkpoint.info();
   require_same_data(info, dataset_, validation_dataset_ ? &*validation_dataset_ : nullptr,
                     arguments_.allow_other_data, console_);
   session_.model().parameters().round_weights(session_.stream());
@@ -201,14 +182,18 @@ void Training::resume() {
   if (info.seed != config_.train.seed)
     throw UsageError("train.seed: the checkpoint's order of data has seed {}, this run {}", info.seed,
                      config_.train.seed);
-  const RunDirectory directory = RunDirectory::open(arguments_.resume);
-  if (session_.is_root()) {
-    truncate_metrics(directory.metrics_path(), step_);
-    directory.write_config(to_toml(config_));
-  }
-  open_run(directory.path());
+  folder_.go_on(checkpoint, config_);
+  open_run();
+  for (const std::string& text : resume_warnings(settings_of(checkpoint), config_, step_))
+    console_.warn(text);
   console_.line(fmt::format("resume     step {} of {}, {} tokens seen, written as {}", step_,
                             config_.train.steps, tokens_, to_string(info.grid)));
+}
+
+/// In the writer's thread: the steps up to the checkpoint are reported for good, and the run is still ours.
+void Training::make_ready_to_publish() {
+  folder_.require_held();
+  if (metrics_) metrics_->sync();
 }
 
 ExitCode Training::run() {

@@ -12,6 +12,7 @@
 #include "io/run_directory.h"
 #include "launch/console.h"
 #include "launch/evaluation.h"
+#include "launch/run_folder.h"
 #include "launch/session.h"
 #include "launch/stop_notice.h"
 #include "launch/train.h"
@@ -27,8 +28,8 @@ namespace foretoken {
 class Training {
  public:
   /// Opens the data, builds or loads the model and makes the run's directory. Collective.
-  Training(MpiCommunicator& world, const Config& config, const TrainArguments& arguments, Console& console,
-           StopNotice& notice);
+  Training(MpiCommunicator& world, const Config& config, const TrainArguments& arguments, RunFolder& folder,
+           Console& console, StopNotice& notice);
   ~Training();
 
   /// Steps until the end, a stop signal or arguments.stop_after. Every rank returns the same code.
@@ -45,7 +46,8 @@ class Training {
   void dump_flight() noexcept;
   void start_fresh();
   void resume();
-  void open_run(const std::string& path);
+  void open_run();
+  void make_ready_to_publish();
   StepMetrics step();
   /// Forward, backward and reduction; returns this rank's counts of valid targets of the depths that were
   /// trained, none but on the main head's stage.
@@ -56,6 +58,7 @@ class Training {
 
   Config config_;
   TrainArguments arguments_;
+  RunFolder& folder_;
   Communicator& world_;
   FlightRecorder& recorder_;
   Console& console_;

@@ -152,7 +152,7 @@ std::string transfer_weights(const std::string& path, const Config& config, cons
         for (const ParameterSpec& spec : unit.specs) pieces.push_back(weight_piece(parameters, spec));
     return pieces;
   };
-  const CheckpointInfo info = load_newest(path, weights, stream, world, console);
+  const CheckpointInfo info = load_newest(path, weights, stream, world, console).info();
   parameters.round_weights(stream);
   return fmt::format("weights    of {} at step {}, {} tokens\n{}", path, info.step, info.tokens,
                      to_string(transfer));

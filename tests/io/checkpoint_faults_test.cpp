@@ -1,6 +1,7 @@
 #include <array>
 
 #include "io/checkpoint_directory.h"
+#include "io/lineage.h"
 #include "runtime/error.h"
 #include "tests/support/catch.h"
 #include "tests/support/checkpoint_fixture.h"

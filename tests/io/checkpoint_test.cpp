@@ -4,6 +4,7 @@
 #include "io/checkpoint_directory.h"
 #include "io/checkpoint_reader.h"
 #include "io/checkpoint_writer.h"
+#include "io/lineage.h"
 #include "runtime/error.h"
 #include "tests/support/catch.h"
 #include "tests/support/checkpoint_fixture.h"

@@ -9,6 +9,7 @@
 #include <sstream>
 #include <sys/resource.h>
 
+#include <fmt/format.h>
 #include <nlohmann/json.hpp>
 
 #include "runtime/error.h"
@@ -252,7 +253,7 @@ TEST_CASE("lines that cannot be moved away say why and stay where they are") {
   folder.write("metrics.jsonl", text);
   std::filesystem::create_symlink("/dev/full", folder / "metrics.jsonl.superseded");
   expect_error<DataError>("metrics.jsonl.superseded: cannot be written: No space left on device",
-                          [&] { truncate_metrics((folder / "metrics.jsonl").string(), 1); });
+                          [&] { truncate_metrics((folder / "metrics.jsonl").string(), {}, 1); });
   CHECK(read(folder / "metrics.jsonl") == text);
   CHECK(files_in(folder.path()) == 2);
 }
@@ -267,12 +268,12 @@ TEST_CASE("resuming moves the lines of later steps away and loses none") {
   const std::string kept = "{\"step\":1}\n{\"step\":2}\n{\"kind\":\"evaluation\",\"step\":2}\n";
   const std::string later = "{\"step\":3}\n{\"step\":4}\n";
   folder.write("metrics.jsonl", kept + later + "{\"step\":2,\"torn");
-  CHECK(truncate_metrics(path.string(), 2) == 3);
+  CHECK(truncate_metrics(path.string(), {}, 2) == 3);
   CHECK(read(path) == kept);
   CHECK(read(folder / "metrics.jsonl.superseded") == later + "{\"step\":2,\"torn\n");
 
   folder.write("metrics.jsonl", kept + "{\"step\":3,\"again\":1}\n");
-  CHECK(truncate_metrics(path.string(), 2) == 1);
+  CHECK(truncate_metrics(path.string(), {}, 2) == 1);
   CHECK(read(path) == kept);
   CHECK(read(folder / "metrics.jsonl.superseded") ==
         later + "{\"step\":2,\"torn\n" + "{\"step\":3,\"again\":1}\n");
@@ -281,19 +282,44 @@ TEST_CASE("resuming moves the lines of later steps away and loses none") {
 TEST_CASE("resuming where nothing is later changes nothing") {
   const TemporaryFolder folder;
   const std::filesystem::path path = folder / "metrics.jsonl";
-  CHECK(truncate_metrics(path.string(), 5) == 0);
+  CHECK(truncate_metrics(path.string(), {}, 5) == 0);
   CHECK_FALSE(std::filesystem::exists(path));
   folder.write("metrics.jsonl", "{\"step\":1}\n");
-  CHECK(truncate_metrics(path.string(), 1) == 0);
+  CHECK(truncate_metrics(path.string(), {}, 1) == 0);
   CHECK(read(path) == "{\"step\":1}\n");
   CHECK_FALSE(std::filesystem::exists(folder / "metrics.jsonl.superseded"));
   CHECK(files_in(folder.path()) == 1);
+}
+
+TEST_CASE("a run that goes back and returns has the lines of its own branch each time") {
+  const TemporaryFolder folder;
+  const std::string path = (folder / "metrics.jsonl").string();
+  const auto line = [](int step, int branch, const char* kind = "step") {
+    return fmt::format(R"({{"kind":"{}","step":{},"branch":{}}})", kind, step, branch) + "\n";
+  };
+  const std::string first = R"({"kind":"step","step":1})"
+                            "\n";
+  folder.write("metrics.jsonl", first + line(2, 1) + line(3, 1) + line(3, 1, "evaluation"));
+  const Lineage second{.branch = 2, .ancestors = {{.branch = 1, .until = 1}}};
+  CHECK(truncate_metrics(path, second, 1) == 3);
+  CHECK(read(path) == first);
+
+  std::ofstream(path, std::ios::app) << line(2, 2) << line(3, 2);
+  CHECK(truncate_metrics(path, second, 3) == 0);  // killed and resumed: nothing of branch 1 comes back
+  CHECK(read(path) == first + line(2, 2) + line(3, 2));
+
+  const Lineage third{.branch = 3, .ancestors = {{.branch = 1, .until = 3}}};
+  CHECK(truncate_metrics(path, third, 3) == 2);
+  CHECK(read(path) == first + line(2, 1) + line(3, 1) + line(3, 1, "evaluation"));
+  CHECK(truncate_metrics(path, third, 3) == 0);
+  CHECK(read(path) == first + line(2, 1) + line(3, 1) + line(3, 1, "evaluation"));
+  CHECK(read(path + ".superseded").find(line(2, 2)) != std::string::npos);
 }
 
 TEST_CASE("a metrics file of garbage is moved away, not trusted") {
   const TemporaryFolder folder;
   const std::filesystem::path path = folder / "metrics.jsonl";
   folder.write("metrics.jsonl", "[1,2]\nnull\n{\"step\":\"1\"}\n{\"step\":1.5}\n\xff\xfe\n{\"step\":1}\n");
-  CHECK(truncate_metrics(path.string(), 1) == 5);
+  CHECK(truncate_metrics(path.string(), {}, 1) == 5);
   CHECK(read(path) == "{\"step\":1}\n");
 }

@@ -88,7 +88,8 @@ Config TrainingLab::config(const Sets& sets) const {
 ExitCode TrainingLab::train(MpiCommunicator& ranks, const Sets& sets, const TrainArguments& arguments) const {
   Console console(ranks.rank() == 0);
   StopNotice notice(console, ranks.rank());
-  return Training(ranks, config(sets), arguments, console, notice).run();
+  RunFolder folder(ranks, arguments, console);
+  return Training(ranks, config(sets), arguments, folder, console, notice).run();
 }
 
 ExitCode TrainingLab::train_serial(const Sets& sets, const TrainArguments& arguments) const {

@@ -5,7 +5,7 @@
 
 #include <fmt/format.h>
 
-#include "io/checkpoint_directory.h"
+#include "io/lineage.h"
 #include "tests/support/catch.h"
 #include "tests/support/training_lab.h"
 #include "tests/system/program.h"

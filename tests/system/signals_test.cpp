@@ -7,7 +7,7 @@
 
 #include <fmt/format.h>
 
-#include "io/checkpoint_directory.h"
+#include "io/lineage.h"
 #include "launch/process_tree.h"
 #include "tests/support/catch.h"
 #include "tests/support/training_lab.h"
