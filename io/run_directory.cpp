@@ -11,6 +11,7 @@
 
 #include "io/durable_file.h"
 #include "io/lineage.h"
+#include "io/sealed_text.h"
 #include "runtime/error.h"
 
 namespace foretoken {
@@ -34,7 +35,7 @@ class Staging {
                       std::strerror(errno));
     try {
       fs::create_directories(run() / "checkpoints");
-      write_durably(run() / "config.toml", config_toml);
+      write_durably(run() / "config.toml", sealed(config_toml));
     } catch (const fs::filesystem_error& failure) {
       remove();
       throw DataError("run directory: {}", failure.what());
@@ -138,7 +139,7 @@ RunDirectory RunDirectory::open(const std::string& run_or_checkpoint) {
 }
 
 void RunDirectory::write_config(const std::string& config_toml) const {
-  write_durably(config_path(), config_toml);
+  write_durably(config_path(), sealed(config_toml));
 }
 
 }  // namespace foretoken

@@ -1,6 +1,6 @@
 #pragma once
 // The folder of one run:
-//   config.toml      the resolved configuration
+//   config.toml      the resolved configuration under a line with its digest (io/sealed_text.h)
 //   metrics.jsonl    one object a step (io/metrics.h)
 //   run.lock         of the job that trains in it (io/run_lock.h)
 //   log.txt          what the console showed

@@ -6,6 +6,7 @@
 #include <set>
 #include <sstream>
 
+#include "io/sealed_text.h"
 #include "runtime/error.h"
 #include "tests/support/catch.h"
 #include "tests/support/expect_error.h"
@@ -31,7 +32,7 @@ std::size_t entries(const fs::path& folder) {
 TEST_CASE("a new run holds its configuration and a place for checkpoints") {
   const TemporaryFolder folder;
   const RunDirectory run = RunDirectory::create((folder / "a/runs").string(), "first", "[train]\n");
-  CHECK(read(run.config_path()) == "[train]\n");
+  CHECK(read(run.config_path()) == sealed("[train]\n"));
   CHECK(fs::is_directory(run.checkpoints_path()));
   const std::string name = fs::path(run.path()).filename();
   CHECK(name.rfind("first-20", 0) == 0);
@@ -46,7 +47,7 @@ TEST_CASE("runs of one name and second get folders of their own") {
     const std::string text = "# " + std::to_string(i) + "\n";
     const RunDirectory run = RunDirectory::create(folder.path().string(), "same", text);
     paths.insert(run.path());
-    CHECK(read(run.config_path()) == text);
+    CHECK(read(run.config_path()) == sealed(text));
   }
   CHECK(paths.size() == 5);
   CHECK(entries(folder.path()) == 5);
@@ -57,7 +58,7 @@ TEST_CASE("a run at a given path never replaces what is there") {
   const std::string path = (folder / "exact").string();
   CHECK(RunDirectory::create_at(path + "/", "# one\n").path() == path);
   expect_error<UsageError>(path + " is there already", [&] { RunDirectory::create_at(path, "# two\n"); });
-  CHECK(read(path + "/config.toml") == "# one\n");
+  CHECK(read(path + "/config.toml") == sealed("# one\n"));
   folder.write("file", "mine");
   expect_error<UsageError>("is there already",
                            [&] { RunDirectory::create_at((folder / "file").string(), ""); });
@@ -95,6 +96,6 @@ TEST_CASE("a run's configuration is replaced as a whole") {
   const TemporaryFolder folder;
   const RunDirectory run = RunDirectory::create_at((folder / "run").string(), "# old and long\n");
   run.write_config("# new\n");
-  CHECK(read(run.config_path()) == "# new\n");
+  CHECK(read(run.config_path()) == sealed("# new\n"));
   CHECK(entries(run.path()) == 2);
 }
