@@ -75,7 +75,8 @@ MetricsHistory read_metrics(const std::string& path) {
     try {
       take(history, parse_json_bounded(text));
     } catch (const std::exception& error) {
-      throw DataError("metrics: {}:{}: {}", path, file.number(), error.what());
+      if (history.unreadable_lines++ == 0)
+        history.first_unreadable = fmt::format("{}:{}: {}", path, file.number(), error.what());
     }
   }
   return history;

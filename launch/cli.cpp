@@ -177,9 +177,10 @@ CLI::App* add_generate(CLI::App& app, GenerateFlags& flags) {
 }
 
 CLI::App* add_inspect(CLI::App& app, InspectArguments& into) {
-  CLI::App* command = app.add_subcommand("inspect", "Show what a checkpoint holds");
-  command->add_option("PATH", into.path, "run (its newest checkpoint) or checkpoint")->required();
-  command->add_flag("--verify", into.verify, "read every tensor and compare its digest");
+  CLI::App* command = app.add_subcommand("inspect", "Show what a checkpoint or dataset holds");
+  command->add_option("PATH", into.path, "run (its newest checkpoint), checkpoint or token dataset")
+      ->required();
+  command->add_flag("--verify", into.verify, "read every byte and compare its digest");
   command->footer("Example:\n  foretoken inspect runs/first --verify");
   return command;
 }

@@ -12,6 +12,7 @@
 
 #include "io/checkpoint_reader.h"
 #include "io/lineage.h"
+#include "launch/inspect_files.h"
 #include "runtime/error.h"
 
 namespace foretoken {
@@ -168,6 +169,8 @@ bool print_checkpoint(const Checkpoint& checkpoint, bool verify, std::ostream& o
 }  // namespace
 
 int inspect(const std::string& path, bool verify, std::ostream& out) {
+  if (std::error_code none; std::filesystem::is_regular_file(path, none))
+    return inspect_dataset(path, verify, out);
   for (int listing = 1;; ++listing) {
     const std::filesystem::path newest = checkpoints_at(path).front();
     std::ostringstream text;
@@ -182,6 +185,11 @@ int inspect(const std::string& path, bool verify, std::ostream& out) {
     // A job that trains in the run has retired it while it was read.
     if (!holds && has_vanished(newest) && listing < listings_tried) continue;
     out << text.str();
+    if (verify)
+      for (const std::string& fault : run_file_faults(path)) {
+        fmt::print(out, "damaged: {}\n", fault);
+        holds = false;
+      }
     return static_cast<int>(holds ? ExitCode::done : ExitCode::data);
   }
 }

@@ -2,12 +2,18 @@
 
 #include <sstream>
 
+#include "io/file_reader.h"
+#include "io/run_directory.h"
+#include "io/token_dataset.h"
+#include "io/token_dataset_index.h"
 #include "runtime/error.h"
 #include "tests/support/catch.h"
 #include "tests/support/checkpoint_fixture.h"
 #include "tests/support/expect_error.h"
 #include "tests/support/fault_injection.h"
+#include "tests/support/source_tree.h"
 #include "tests/support/temporary_folder.h"
+#include "tests/support/token_files.h"
 
 using namespace foretoken;
 
@@ -70,6 +76,45 @@ TEST_CASE("inspect with verify says that all digests hold, or which do not, with
   has(text, "damaged: step_00000400/shard_00000.h5: exp_avg of model.norm.weight: digest differs");
   has(text, "damaged: step_00000400/shard_00001.h5: exp_avg of model.norm.weight: digest differs");
   CHECK(text.find("hold") == std::string::npos);
+}
+
+TEST_CASE("inspect shows what a dataset holds, and with verify what of it is damaged") {
+  const TemporaryFolder folder;
+  const auto path = folder / "a.h5";
+  write_counting_dataset(path, std::vector<std::int64_t>{40'000, 10, 20'000}, 257);
+  const std::string text = inspected(path, true, 0);
+  has(text, "format       version 2\n");
+  has(text, "identity     " + TokenDataset(path).identity() + "\n");
+  has(text, "tokenizer    counting (digest 0, vocabulary 257, end of document 256)\n");
+  has(text, "tokens       60010\n");
+  has(text, "documents    3, of 10 to 40000 tokens, 20003 on average\n");
+  has(text, "every byte is as it was written\n");
+  flip_byte(path, read_index(FileReader(path))->index.tokens.address + 100'000);
+  inspected(path, false, 0);  // the tokens are not read
+  const std::string damaged = inspected(path, true, 3);
+  has(damaged, "damaged: " + path.string() + ": /tokens: chunk 1 (tokens 32768 to 60009): digest differs");
+  CHECK(damaged.find("as it was written") == std::string::npos);
+  has(inspected(foretoken::testing::in_source_tree("tests/golden/token_dataset.h5"), true, 0),
+      "version 1, without digests\n");
+  std::ostringstream out;
+  expect_error<DataError>("text.h5", [&] { inspect(folder.write("text.h5", "no").string(), false, out); });
+}
+
+TEST_CASE("inspect with verify names damage to config.toml and metrics.jsonl of a run") {
+  const TemporaryFolder folder;
+  const RunDirectory run = RunDirectory::create_at((folder / "run").string(), "[model]\nhidden_size = 12\n");
+  save_checkpoint(run.checkpoints_path(), 100, cut_evenly(1, 1));
+  folder.write("run/metrics.jsonl",
+               R"({"kind":"step","step":1,"main_loss":1,"tokens_seen":1,"milliseconds":1,)"
+               R"("tokens_per_second":1})"
+               "\n");
+  inspected(run.path(), true, 0);
+  flip_byte(run.config_path(), 80);
+  flip_byte(run.metrics_path(), 3);
+  const std::string text = inspected(run.path(), true, 3);
+  has(text, "damaged: " + run.config_path() + ": digest differs (first line ");
+  has(text, "damaged: 1 line cannot be read; the first: " + run.metrics_path() + ":1: ");
+  inspected(run.path() + "/checkpoints/step_00000100", true, 3);
 }
 
 TEST_CASE("inspect of what is no checkpoint is a data error") {

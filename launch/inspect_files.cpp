@@ -1,0 +1,84 @@
+#include "launch/inspect_files.h"
+
+#include <algorithm>
+#include <filesystem>
+#include <limits>
+#include <optional>
+
+#include <fmt/ostream.h>
+
+#include "io/checkpoint_manifest.h"
+#include "io/metrics_history.h"
+#include "io/run_directory.h"
+#include "io/sealed_text.h"
+#include "io/text_file.h"
+#include "io/token_dataset.h"
+#include "runtime/error.h"
+
+namespace foretoken {
+
+namespace {
+
+/// "783, of 4 to 512000 tokens, 14961 on average"
+std::string documents_text(const TokenDataset& dataset) {
+  std::int64_t shortest = std::numeric_limits<std::int64_t>::max(), longest = 0;
+  const std::span<const std::int64_t> offsets = dataset.document_offsets();
+  for (std::size_t d = 1; d < offsets.size(); ++d) {
+    shortest = std::min(shortest, offsets[d] - offsets[d - 1]);
+    longest = std::max(longest, offsets[d] - offsets[d - 1]);
+  }
+  return fmt::format("{}, of {} to {} tokens, {} on average", dataset.documents(), shortest, longest,
+                     dataset.tokens() / dataset.documents());
+}
+
+}  // namespace
+
+int inspect_dataset(const std::string& path, bool verify, std::ostream& out) {
+  const TokenDataset dataset(path);
+  const auto line = [&](const char* name, const auto& value) { fmt::print(out, "{:<12} {}\n", name, value); };
+  line("dataset", path);
+  line("format", dataset.has_digests() ? "version 2" : "version 1, without digests");
+  line("identity", dataset.identity());
+  line("tokenizer", to_string(dataset.tokenizer()));
+  line("tokens", dataset.tokens());
+  line("documents", documents_text(dataset));
+  line("size", bytes_text(static_cast<std::int64_t>(std::filesystem::file_size(path))));
+  if (!verify) return static_cast<int>(ExitCode::done);
+
+  const std::vector<std::string> failures = dataset.verify();
+  for (const std::string& failure : failures) fmt::print(out, "damaged: {}\n", failure);
+  if (!failures.empty()) return static_cast<int>(ExitCode::data);
+  fmt::print(out, "{}\n",
+             dataset.has_digests()
+                 ? "every byte is as it was written"
+                 : "every token lies in the vocabulary; without digests no more can be checked");
+  return static_cast<int>(ExitCode::done);
+}
+
+std::vector<std::string> run_file_faults(const std::string& run_or_checkpoint) {
+  std::optional<RunDirectory> run;
+  try {
+    run = RunDirectory::open(run_or_checkpoint);
+  } catch (const DataError&) {
+    return {};
+  }
+  std::vector<std::string> faults;
+  try {
+    if (const std::string fault = seal_fault(read_text_file(run->config_path(), most_config_bytes));
+        !fault.empty())
+      faults.push_back(fmt::format("{}: {}", run->config_path(), fault));
+  } catch (const DataError& error) {
+    faults.push_back(error.what());
+  }
+  try {
+    const MetricsHistory history = read_metrics(run->metrics_path());
+    if (history.unreadable_lines > 0)
+      faults.push_back(fmt::format("{} line{} cannot be read; the first: {}", history.unreadable_lines,
+                                   history.unreadable_lines == 1 ? "" : "s", history.first_unreadable));
+  } catch (const DataError& error) {
+    faults.push_back(error.what());
+  }
+  return faults;
+}
+
+}  // namespace foretoken
