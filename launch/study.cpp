@@ -19,6 +19,7 @@
 #include "launch/launcher.h"
 #include "launch/options.h"
 #include "launch/stop_signal.h"
+#include "launch/study_data.h"
 #include "launch/study_report.h"
 #include "launch/subprocess.h"
 #include "launch/sweep.h"
@@ -110,8 +111,10 @@ class Study {
         sweep_file_(std::move(sweep_file)),
         lock_(made(sweep_.directory)),
         console_(true) {
-    for (const SweepPoint& point : sweep_.points)
+    for (const SweepPoint& point : sweep_.points) {
       require_same_settings(point, folder(point) + "/config.toml");
+      data_.require_same(folder(point) + "/data.json", point.name, point.config);
+    }
     console_.open_log(sweep_.directory + "/log.txt");
   }
 
@@ -128,6 +131,7 @@ class Study {
         run_point(point);
     }
     write_report(sweep_, sweep_file_);
+    warn_of_unreadable_metrics();
     const int code = finish();
     if (code == 0) console_.require_written();
     return code;
@@ -162,6 +166,7 @@ class Study {
         throw DataError("study: {}: cannot be removed: {}", run.string(), error.message());
       made(folder(point));
       write_durably(folder(point) + "/config.toml", to_toml(point.config));
+      data_.keep(folder(point) + "/data.json", point.config);
     }
     console_.line(fmt::format("{}: {} on {} rank{}", label_, resumed ? "goes on" : "starts", point.ranks,
                               point.ranks == 1 ? "" : "s"));
@@ -193,6 +198,17 @@ class Study {
                               reason_in(output), output));
   }
 
+  void warn_of_unreadable_metrics() {
+    for (const SweepPoint& point : sweep_.points) {
+      const MetricsHistory history = result_of(sweep_, point).metrics;
+      if (history.unreadable_lines > 0)
+        console_.warn(
+            fmt::format("point \"{}\": lines of its metrics that cannot be read are left out: {}; the "
+                        "first: {}",
+                        point.name, history.unreadable_lines, history.first_unreadable));
+    }
+  }
+
   int finish() {
     int done = 0, first_code = 0;
     for (const SweepPoint& point : sweep_.points) {
@@ -213,6 +229,7 @@ class Study {
   Sweep sweep_;
   std::string sweep_file_;
   FolderLock lock_;
+  StudyData data_;
   Console console_;
   std::string label_;  // of the point whose turn it is
 };

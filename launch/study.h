@@ -5,6 +5,7 @@
 //   study.csv, study.html, figures/*.svg     the report (launch/study_report.h), renewed after every point
 //   log.txt                                  what the console showed
 //   POINT/config.toml                        the settings that the point was given
+//   POINT/data.json                          its datasets: path and identity
 //   POINT/run/                               its run folder
 //   POINT/output.txt                         what its launcher printed
 //   POINT/outcome.json                       {"exit_code": 0, "seconds": 71.3}, once it has ended

@@ -104,6 +104,28 @@ TEST_CASE("a dataset that is cut or overwritten under a run ends it with code 3 
   }
 }
 
+TEST_CASE("a study does not mix points that were trained on different data") {
+  const TemporaryFolder folder;
+  small_training(folder);
+  const std::string study =
+      program() + " study " +
+      folder
+          .write("sweep.toml", fmt::format("[study]\nbase = \"train.toml\"\n"
+                                           "directory = \"{}\"\nlauncher = \"env RANKS={{ranks}}\"\n"
+                                           "[train]\nsteps = 2\n[axes]\nmtp.depths = [0, 1]\n",
+                                           (folder / "study").string()))
+          .string();
+  REQUIRE(run(study).code == 0);
+  REQUIRE(run(study).code == 0);
+  const std::string before = TokenDataset(folder / "data.h5").identity();
+  write_dataset(folder / "data.h5", 5000, 3);
+  const Outcome refused = run(study);
+  INFO(refused.output);
+  CHECK(refused.code == 2);
+  CHECK_THAT(refused.output, contains("has begun with the training data") && contains(before) &&
+                                 contains(TokenDataset(folder / "data.h5").identity()));
+}
+
 TEST_CASE("a path that is not UTF-8 is refused at once where a run would keep it, and works elsewhere") {
   const TemporaryFolder folder;
   const std::string config = small_training(folder);
