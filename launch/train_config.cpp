@@ -8,6 +8,7 @@
 
 #include "io/lineage.h"
 #include "io/run_directory.h"
+#include "io/sealed_text.h"
 #include "launch/config_loader.h"
 #include "launch/config_toml.h"
 #include "launch/config_validator.h"
@@ -21,7 +22,7 @@ namespace {
 
 namespace fs = std::filesystem;
 
-/// Empty, or why the text of config.toml is none.
+/// Empty, or why the text of config.toml is not what a run wrote.
 std::string fault_of(const std::string& path, std::string& text) {
   std::error_code error;
   if (!fs::exists(path, error)) return fmt::format("{}: is missing", path);
@@ -29,6 +30,7 @@ std::string fault_of(const std::string& path, std::string& text) {
     text = read_toml_file(path);
     if (text.find_first_not_of(std::string_view(" \t\r\n\0", 5)) == std::string::npos)
       return fmt::format("{}: is empty", path);
+    if (const std::string fault = seal_fault(text); !fault.empty()) return fmt::format("{}: {}", path, fault);
     parse_toml(text, path);
   } catch (const UsageError& unreadable) {
     return unreadable.what();

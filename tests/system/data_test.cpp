@@ -104,6 +104,30 @@ TEST_CASE("a dataset that is cut or overwritten under a run ends it with code 3 
   }
 }
 
+TEST_CASE("a config.toml with a flipped digit is named, and the run goes on with what its checkpoint says") {
+  const TemporaryFolder folder;
+  const std::string path = (folder / "run").string();
+  REQUIRE(
+      run(program() + " " + small_training(folder) + " --set train.steps=2 --run-directory " + path).code ==
+      0);
+  std::ifstream file(path + "/config.toml");
+  std::string text{std::istreambuf_iterator<char>(file), {}};
+  const std::string written = text;
+  const std::size_t at = text.find("global_batch = 8");
+  REQUIRE(at != std::string::npos);
+  text[at + 15] = '9';
+  folder.write("run/config.toml", text);
+  const Outcome inspected = run(program() + " inspect --verify " + path);
+  CHECK(inspected.code == 3);
+  CHECK_THAT(inspected.output, contains("config.toml: digest differs"));
+  const Outcome resumed = run(program() + " train --resume " + path);
+  CHECK(resumed.code == 0);
+  CHECK_THAT(resumed.output, contains("config.toml: digest differs") && contains("damaged or edited") &&
+                                 contains("is restored from"));
+  std::ifstream restored(path + "/config.toml");
+  CHECK(std::string{std::istreambuf_iterator<char>(restored), {}} == written);
+}
+
 TEST_CASE("a study does not mix points that were trained on different data") {
   const TemporaryFolder folder;
   small_training(folder);
