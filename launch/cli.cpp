@@ -181,7 +181,10 @@ CLI::App* add_inspect(CLI::App& app, InspectArguments& into) {
   command->add_option("PATH", into.path, "run (its newest checkpoint), checkpoint or token dataset")
       ->required();
   command->add_flag("--verify", into.verify, "read every byte and compare its digest");
-  command->footer("Example:\n  foretoken inspect runs/first --verify");
+  command->add_flag("--flight", into.flight,
+                    "show instead which rank the others waited for when a run ended with code 5");
+  command->footer(
+      "Example:\n  foretoken inspect runs/first --verify\n  foretoken inspect runs/first --flight");
   return command;
 }
 

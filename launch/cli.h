@@ -34,6 +34,7 @@ struct SuperviseCommand {
 struct InspectArguments {
   std::string path;
   bool verify = false;
+  bool flight = false;
 };
 
 using Command = std::variant<PrintText, TokenizeOptions, TrainCommand, StudyArguments, EvaluateArguments,

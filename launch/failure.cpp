@@ -70,17 +70,21 @@ std::string rank_label() {
   return rank_name().label;
 }
 
+void say_as_rank(const std::string& text) {
+  std::fflush(stdout);
+  const std::string& label = rank_name().label;
+  const std::string line =
+      fmt::format("{} {}\n", label.empty() ? "foretoken:" : "[" + label + "]", one_line(text));
+  TerminalOutput(STDERR_FILENO).write(line, reader_patience);
+}
+
 void report(const Failure& failure) {
   if (rank_name().rank != 0) {
     for (const int signal : {SIGTERM, SIGINT, SIGHUP})
       std::signal(signal, SIG_DFL);  // while it waits here, the launcher's signal must end it
     std::this_thread::sleep_for(patience);
   }
-  std::fflush(stdout);
-  const std::string& label = rank_name().label;
-  const std::string line =
-      fmt::format("{} {}\n", label.empty() ? "foretoken:" : "[" + label + "]", failure.message);
-  TerminalOutput(STDERR_FILENO).write(line, reader_patience);
+  say_as_rank(failure.message);
 }
 
 }  // namespace foretoken

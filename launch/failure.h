@@ -31,6 +31,9 @@ void name_rank(int rank, const std::string& label);
 /// The name; empty where there is none.
 std::string rank_label();
 
+/// Prints "[rank 3 pp1 dp0] text" on stderr.
+void say_as_rank(const std::string& text);
+
 /// Prints the line. Ranks often fail alike: rank 0 speaks at once, the others after 3 seconds, by which
 /// time the launcher has ended them if rank 0 said the same.
 void report(const Failure& failure);

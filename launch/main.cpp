@@ -9,6 +9,7 @@
 #include "launch/cli.h"
 #include "launch/console.h"
 #include "launch/failure.h"
+#include "launch/flight.h"
 #include "launch/inspect.h"
 #include "launch/stop_signal.h"
 #include "launch/tokenize.h"
@@ -27,7 +28,8 @@ struct RunCommand {
   int operator()(const GenerateArguments& arguments) const { return generate(arguments); }
   int operator()(const InspectArguments& arguments) const {
     std::ostringstream text;
-    const int code = inspect(arguments.path, arguments.verify, text);
+    const int code = arguments.flight ? inspect_flight(arguments.path, text)
+                                      : inspect(arguments.path, arguments.verify, text);
     print_text(text.str());
     return code;
   }

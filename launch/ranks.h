@@ -1,6 +1,7 @@
 #pragma once
 // Running a command's body on every rank of the MPI job: errors end all ranks, with the error's exit code.
 
+#include <filesystem>
 #include <functional>
 
 #include "parallel/mpi_communicator.h"
@@ -9,7 +10,10 @@
 namespace foretoken {
 
 /// Starts MPI, runs the body and returns its code. What the body throws is reported as "[rank 3] …" and ends
-/// the job.
-ExitCode run_on_ranks(const std::function<ExitCode(MpiCommunicator& world)>& body);
+/// the job. Ranks that wait for another beyond their limit write flight records to `flight_folder`, which all
+/// ranks should share, and say which rank they wait for (parallel/watchdog.h). `start_up` is the limit of
+/// MPI's start, and of every wait until the body sets another.
+ExitCode run_on_ranks(const std::filesystem::path& flight_folder, Seconds start_up,
+                      const std::function<ExitCode(MpiCommunicator& world)>& body);
 
 }  // namespace foretoken

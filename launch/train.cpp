@@ -2,6 +2,7 @@
 
 #include "launch/config_validator.h"
 #include "launch/failure.h"
+#include "launch/flight.h"
 #include "launch/ranks.h"
 #include "launch/run_folder.h"
 #include "launch/stop_notice.h"
@@ -10,9 +11,23 @@
 
 namespace foretoken {
 
+namespace {
+
+/// Places in the layout, for messages about other ranks.
+void label_ranks(Watchdog& watchdog, const Grid& grid, int size) {
+  std::vector<std::string> labels;
+  for (int rank = 0; rank < size; ++rank)
+    labels.push_back(fmt::format("pp{} dp{}", grid.pp_rank_of(rank), grid.dp_rank_of(rank)));
+  watchdog.set_labels(labels);
+}
+
+}  // namespace
+
 int train(const Config& parsed, const TrainArguments& arguments) {
   validate(parsed);
-  return static_cast<int>(run_on_ranks([&](MpiCommunicator& world) {
+  constexpr Seconds start_up{600};
+  const std::filesystem::path flight = start_up_flight_folder(parsed, arguments);
+  return static_cast<int>(run_on_ranks(flight, start_up, [&](MpiCommunicator& world) {
     Console console(world.rank() == 0, Console::Delivery::queue);
     RunFolder folder(world, arguments, console);
     // Under the run's lock its settings are final.
@@ -24,8 +39,15 @@ int train(const Config& parsed, const TrainArguments& arguments) {
     const Grid grid = resolve_grid(config, world.size());
     name_rank(world.rank(), fmt::format("rank {} pp{} dp{}", world.rank(), grid.pp_rank_of(world.rank()),
                                         grid.dp_rank_of(world.rank())));
+    Watchdog* watchdog = world.world().watchdog();
+    if (watchdog) label_ranks(*watchdog, grid, world.size());
     StopNotice notice(console, world.rank());
     Training training(world, config, arguments, folder, console, notice);
+    if (watchdog) {
+      world.barrier();  // records of one time-out must lie in one folder
+      watchdog->set_folder(flight_folder(training.directory().path()));
+    }
+    if (world.rank() == 0) remove_old_flights(training.directory().path());
     world.world().limits().wait = Seconds(config.parallel.timeout_seconds);
     return training.run();
   }));

@@ -84,7 +84,6 @@ Training::Training(MpiCommunicator& world, const Config& config, const TrainArgu
       arguments_(arguments),
       folder_(folder),
       world_(world),
-      recorder_(world.world().recorder()),
       console_(console),
       notice_(notice),
       dataset_(config.data.path),
@@ -198,27 +197,16 @@ void Training::make_ready_to_publish() {
 
 ExitCode Training::run() {
   const auto start = std::chrono::steady_clock::now();
-  try {
-    const ExitCode code = run_steps();
-    report_end(std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count());
-    notice_.close_run();
-    return code;
-  } catch (const PeerError&) {
-    dump_flight();
-    throw;
-  }
+  const ExitCode code = run_steps();
+  report_end(std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count());
+  notice_.close_run();
+  return code;
 }
 
 void Training::report_end(double seconds) {
   std::int64_t memory = peak_memory(session_.device());
   world_.all_reduce(tensor_over(std::span(&memory, 1), {1}), ReduceOp::max);
   if (metrics_) metrics_->write(EndMetrics{.step = step_, .seconds = seconds, .peak_memory_bytes = memory});
-}
-
-void Training::dump_flight() noexcept try {
-  recorder_.dump(fmt::format("{}/flight_rank_{:05}.txt", run_->path(), world_.rank()));
-} catch (const std::exception& error) {
-  console_.warn(error.what());
 }
 
 /// Collective.

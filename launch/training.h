@@ -35,6 +35,8 @@ class Training {
   /// Steps until the end, a stop signal or arguments.stop_after. Every rank returns the same code.
   ExitCode run();
 
+  const RunDirectory& directory() const { return *run_; }
+
  private:
   class Overlap;
 
@@ -42,8 +44,6 @@ class Training {
   ExitCode end_stopped();
   bool any_rank_signalled();
   void report_end(double seconds);
-  /// After another rank failed: this rank's last communications, for the ranks' files to be set side by side.
-  void dump_flight() noexcept;
   void start_fresh();
   void resume();
   void open_run();
@@ -60,7 +60,6 @@ class Training {
   TrainArguments arguments_;
   RunFolder& folder_;
   Communicator& world_;
-  FlightRecorder& recorder_;
   Console& console_;
   StopNotice& notice_;
   TokenDataset dataset_;

@@ -1,48 +1,139 @@
 #pragma once
-// The last communications of this rank, kept so that a hang or a lost peer can be understood afterwards: the
-// dumps of all ranks side by side show who waits for whom.
+// Records the last communications of this rank. When ranks wait for each other beyond their time limit, the
+// records of all ranks together show which rank did not come (parallel/flight_analysis.h).
+//
+// Any thread may call it: the watchdog reads it while the rank computes.
 
-#include <array>
 #include <chrono>
 #include <cstdint>
-#include <filesystem>
-#include <string_view>
+#include <map>
+#include <mutex>
+#include <optional>
+#include <string>
+#include <unordered_map>
 #include <vector>
 
 namespace foretoken {
 
+/// What one rank was doing when it wrote its record (parallel/flight_record.h reads and writes the file).
+struct FlightRecord {
+  enum class Kind { collective, send, receive };
+
+  /// A group of ranks with an order of operations of its own. Members of a group give it the same name.
+  struct Channel {
+    std::string name;
+    std::vector<int> ranks;  // world ranks, by rank in the group
+    /// Collectives that this rank has started.
+    std::uint64_t collectives = 0;
+    bool operator==(const Channel&) const = default;
+  };
+  /// Messages of one channel, direction, peer and tag arrive in the order they are sent.
+  struct MessageKey {
+    int channel = 0;
+    Kind kind = Kind::send;
+    int peer = 0;  // rank in the group
+    int tag = 0;
+    auto operator<=>(const MessageKey&) const = default;
+  };
+  struct Operation {
+    std::uint64_t number = 0;  // from 0, over all channels of this rank
+    std::string name;          // "all-reduce"
+    Kind kind = Kind::collective;
+    int channel = 0;
+    /// From 0: place among the channel's collectives, or among the messages of its MessageKey. Equal on all
+    /// ranks that take part.
+    std::uint64_t sequence = 0;
+    std::uint64_t bytes = 0;  // size of this rank's tensor
+    int peer = -1;            // the other rank, or a broadcast's root, in the group; -1: none
+    int tag = -1;             // -1: none
+    double started = 0;       // seconds since the recorder was made
+    double finished = -1;     // -1: not finished
+    bool operator==(const Operation&) const = default;
+  };
+
+  int rank = 0;
+  int size = 1;
+  std::string begun;  // UTC time of second 0
+  double now = 0;     // seconds, when the record was taken
+  std::vector<Channel> channels;
+  std::map<MessageKey, std::uint64_t> messages;  // started by this rank
+  std::vector<Operation> operations;             // the last ones, oldest first
+  /// The operation for which the host waits, absent while it computes, reads or writes.
+  std::optional<Operation> waiting;
+  double last_activity = 0;  // when the host last started an operation or ended a wait, seconds
+};
+
 class FlightRecorder {
  public:
-  struct Entry {
-    std::uint64_t sequence = 0;           // from 0, of this rank
-    const char* operation = "";           // a literal: "send", "all-reduce"
-    std::array<char, 32> communicator{};  // its name, cut to fit
-    std::uint64_t bytes = 0;              // of this rank's tensor
-    int peer = -1;                        // rank in the communicator, -1 where all take part
-    double started = 0;                   // seconds since the recorder's construction
-    double finished = -1;                 // -1 while under way
-  };
+  using Kind = FlightRecord::Kind;
+
+  /// Number of an operation that stands for "the oldest unfinished operation", as of the time of the record.
+  static constexpr std::uint64_t oldest_unfinished = ~std::uint64_t{0};
 
   explicit FlightRecorder(std::size_t capacity = 1024);
 
-  /// Notes a start and returns its sequence number; `operation` must be a literal.
-  std::uint64_t start(const char* operation, std::string_view communicator, std::uint64_t bytes, int peer);
-  void finish(std::uint64_t sequence);
+  /// A new channel over these world ranks; returns its number. A name that is in use gets a number, alike on
+  /// all ranks that make the same channels of that name: "world (2)".
+  int add_channel(const std::string& name, std::vector<int> world_ranks);
 
-  /// The entries that are kept, oldest first.
-  std::vector<Entry> entries() const;
+  /// Records a start and returns the operation's number. `operation` must be a literal.
+  std::uint64_t start(const char* operation, int channel, Kind kind, std::uint64_t bytes, int peer = -1,
+                      int tag = -1);
+  void finish(std::uint64_t number);
 
-  /// Writes them as text, a line each: sequence operation communicator bytes peer start end, times in seconds
-  /// since the UTC time of the heading. A DataError where the file cannot be written.
-  void dump(const std::filesystem::path& file) const;
+  /// The host waits for this operation while the object lives, with this limit. Where an exception ends the
+  /// wait, it stays recorded until the next one.
+  class [[nodiscard]] Wait {
+   public:
+    Wait(FlightRecorder& recorder, std::uint64_t number, std::chrono::duration<double> limit);
+    ~Wait();
+    Wait(const Wait&) = delete;
+    Wait& operator=(const Wait&) = delete;
+
+   private:
+    FlightRecorder& recorder_;
+    int exceptions_;  // in flight when the wait began
+  };
+
+  /// Channels, counts and the last operations; rank and size are the caller's to set.
+  FlightRecord record() const;
+
+  /// Seconds by which the present wait is over its limit: negative within it, absent where the host does not
+  /// wait.
+  std::optional<double> overdue() const;
+  /// Seconds since the host last started an operation, finished one or ended a wait.
+  double idle() const;
 
  private:
-  double now() const;
+  struct Entry {
+    std::uint64_t number = 0;
+    const char* operation = "";
+    Kind kind = Kind::collective;
+    int channel = 0;
+    std::uint64_t sequence = 0, bytes = 0;
+    int peer = -1, tag = -1;
+    double started = 0, finished = -1;
+  };
+  struct Waiting {
+    std::uint64_t number = 0;
+    double since = 0, limit = 0;
+  };
+  struct KeyHash {
+    std::size_t operator()(const FlightRecord::MessageKey& key) const;
+  };
 
-  std::chrono::system_clock::time_point begin_utc_ = std::chrono::system_clock::now();
-  std::chrono::steady_clock::time_point begin_ = std::chrono::steady_clock::now();
+  double now() const;
+  FlightRecord::Operation operation_of(const Entry& entry) const;
+
+  const std::chrono::system_clock::time_point begin_utc_ = std::chrono::system_clock::now();
+  const std::chrono::steady_clock::time_point begin_ = std::chrono::steady_clock::now();
+  mutable std::mutex mutex_;
   std::uint64_t next_ = 0;
   std::vector<Entry> ring_;
+  std::vector<FlightRecord::Channel> channels_;
+  std::unordered_map<FlightRecord::MessageKey, std::uint64_t, KeyHash> messages_;
+  std::optional<Waiting> waiting_;
+  double last_activity_ = 0;
 };
 
 }  // namespace foretoken

@@ -34,13 +34,17 @@ MPI_Op mpi_op(ReduceOp op) {
 /// The MPI requests of one communication, and what to say of it when it fails.
 class MpiCommunicator::Operation final : public Request::Pending {
  public:
-  Operation(MpiCommunicator& communicator, const char* name, std::size_t bytes, int peer = -1, int tag = -1)
+  using Kind = FlightRecorder::Kind;
+
+  Operation(MpiCommunicator& communicator, const char* name, std::size_t bytes, int peer = -1, int tag = -1,
+            Kind kind = Kind::collective)
       : communicator_(communicator),
         name_(name),
         bytes_(bytes),
         peer_(peer),
         tag_(tag),
-        sequence_(communicator.world_.recorder().start(name, communicator.name_, bytes, peer)) {}
+        sequence_(communicator.world_.recorder().start(name, communicator.channel_, kind, bytes, peer, tag)) {
+  }
 
   /// Starts one MPI call of it: call(&request) returns MPI's error code.
   template <class Call>
@@ -64,7 +68,9 @@ class MpiCommunicator::Operation final : public Request::Pending {
   }
 
   void wait() override {
+    if (test()) return;
     const Seconds limit = communicator_.world_.limits().wait;
+    const FlightRecorder::Wait waiting(communicator_.world_.recorder(), sequence_, limit);
     const auto done = [&] {
       if (test()) return true;
       communicator_.world_.progress();
@@ -116,8 +122,8 @@ void in_pieces(std::int64_t elements, std::int64_t limit, const Body& body) {
 
 MpiCommunicator::MpiCommunicator(MpiWorld& world, std::string name)
     : MpiCommunicator(world, std::move(name), MPI_COMM_WORLD) {
-  barrier();  // within the time limit; MPI's own wait in the next call has none
-  const int error = MPI_Comm_dup(MPI_COMM_WORLD, &comm_);
+  barrier();  // ranks that are late are waited for here
+  const int error = without_limit("duplicate", [&] { return MPI_Comm_dup(MPI_COMM_WORLD, &comm_); });
   if (error != MPI_SUCCESS) throw PeerError("mpi: communicator \"{}\": {}", name_, text_of(error));
 }
 
@@ -134,6 +140,7 @@ MpiCommunicator::MpiCommunicator(MpiWorld& world, std::string name, MPI_Comm com
   MPI_Group_translate_ranks(group, size_, ranks.data(), all, world_ranks_.data());
   MPI_Group_free(&group);
   MPI_Group_free(&all);
+  channel_ = world_.recorder().add_channel(name_, world_ranks_);
 }
 
 MpiCommunicator::~MpiCommunicator() {
@@ -144,10 +151,21 @@ MpiCommunicator::~MpiCommunicator() {
 std::unique_ptr<MpiCommunicator> MpiCommunicator::split(int color, int key, std::string name) {
   barrier();
   MPI_Comm comm = MPI_COMM_NULL;
-  const int error = MPI_Comm_split(comm_, color < 0 ? MPI_UNDEFINED : color, key, &comm);
+  const int error = without_limit(
+      "split", [&] { return MPI_Comm_split(comm_, color < 0 ? MPI_UNDEFINED : color, key, &comm); });
   if (error != MPI_SUCCESS) throw PeerError("mpi: communicator \"{}\": {}", name, text_of(error));
   if (comm == MPI_COMM_NULL) return nullptr;
   return std::unique_ptr<MpiCommunicator>(new MpiCommunicator(world_, std::move(name), comm));
+}
+
+template <class Call>
+int MpiCommunicator::without_limit(const char* name, const Call& call) {
+  FlightRecorder& recorder = world_.recorder();
+  const std::uint64_t number = recorder.start(name, channel_, FlightRecorder::Kind::collective, 0);
+  const FlightRecorder::Wait waiting(recorder, number, world_.limits().wait);
+  const int error = call();
+  recorder.finish(number);
+  return error;
 }
 
 std::string MpiCommunicator::describe(const char* operation, std::size_t bytes, int peer, int tag) const {
@@ -174,7 +192,7 @@ Request MpiCommunicator::start_send(const Tensor& tensor, int to, int tag) {
   require_cpu("send", tensor);
   require_peer("send", to);
   require_tag("send", tag);
-  auto operation = std::make_unique<Operation>(*this, "send", tensor.bytes(), to, tag);
+  auto operation = std::make_unique<Operation>(*this, "send", tensor.bytes(), to, tag, Operation::Kind::send);
   const MpiExtent extent(tensor.dtype, tensor.elements(), world_.limits().elements_per_call);
   operation->start([&](MPI_Request* request) {
     return MPI_Isend(tensor.data, extent.count(), extent.type(), to, tag, comm_, request);
@@ -186,7 +204,8 @@ Request MpiCommunicator::start_receive(const Tensor& tensor, int from, int tag) 
   require_cpu("receive", tensor);
   require_peer("receive", from);
   require_tag("receive", tag);
-  auto operation = std::make_unique<Operation>(*this, "receive", tensor.bytes(), from, tag);
+  auto operation =
+      std::make_unique<Operation>(*this, "receive", tensor.bytes(), from, tag, Operation::Kind::receive);
   const MpiExtent extent(tensor.dtype, tensor.elements(), world_.limits().elements_per_call);
   operation->expect_all_bytes();
   operation->start([&](MPI_Request* request) {

@@ -35,6 +35,7 @@ class MpiCommunicator final : public Communicator {
   MpiWorld& world() { return world_; }
   /// Rank in the job of a rank of this group.
   int world_rank_of(int rank) const { return world_ranks_.at(static_cast<std::size_t>(rank)); }
+  const std::vector<int>& world_ranks() const { return world_ranks_; }
   /// A DefectError where the group has no such rank.
   void require_peer(const char* operation, int peer) const;
 
@@ -58,6 +59,9 @@ class MpiCommunicator final : public Communicator {
   class Operation;
   MpiCommunicator(MpiWorld& world, std::string name, MPI_Comm comm);
 
+  /// A blocking call of MPI's, recorded as a wait. The watchdog ends one that exceeds the time limit.
+  template <class Call>
+  int without_limit(const char* name, const Call& call);
   void require_tag(const char* operation, int tag) const;
 
   MpiWorld& world_;
@@ -66,6 +70,7 @@ class MpiCommunicator final : public Communicator {
   int rank_ = 0;
   int size_ = 1;
   std::vector<int> world_ranks_;
+  int channel_ = 0;  // in the flight recorder
 };
 
 }  // namespace foretoken

@@ -5,8 +5,10 @@
 #include <cstdlib>
 #include <exception>
 #include <iostream>
+#include <numeric>
 #include <thread>
 #include <unistd.h>
+#include <utility>
 
 #include <fmt/format.h>
 #include <mpi.h>
@@ -34,15 +36,44 @@ int cores_of_rank(MPI_Comm local, int local_ranks) {
   return std::max(1, static_cast<int>(std::thread::hardware_concurrency()) / local_ranks);
 }
 
+/// A call of MPI's in which every rank of the job takes part and that has no limit of its own: the watchdog
+/// gives it one.
+class CollectiveCall {
+ public:
+  CollectiveCall(FlightRecorder& recorder, const char* name, int ranks, Seconds limit)
+      : recorder_(recorder),
+        number_(recorder.start(name, channel(recorder, ranks), FlightRecorder::Kind::collective, 0)),
+        wait_(recorder, number_, limit) {}
+  ~CollectiveCall() { recorder_.finish(number_); }
+  CollectiveCall(const CollectiveCall&) = delete;
+  CollectiveCall& operator=(const CollectiveCall&) = delete;
+
+ private:
+  static int channel(FlightRecorder& recorder, int ranks) {
+    std::vector<int> all(static_cast<std::size_t>(ranks));
+    std::iota(all.begin(), all.end(), 0);
+    return recorder.add_channel("MPI", std::move(all));
+  }
+
+  FlightRecorder& recorder_;
+  std::uint64_t number_;
+  FlightRecorder::Wait wait_;
+};
+
 }  // namespace
 
-MpiWorld::MpiWorld(const MpiLimits& limits) : limits_(limits) {
+MpiWorld::MpiWorld(const MpiLimits& limits, std::optional<Watchdog::Options> watchdog) : limits_(limits) {
   int started = 0;
   MPI_Initialized(&started);
   if (started) throw DefectError("mpi: started twice in one process");
+  const Job job = job_by_environment();
+  if (watchdog && job.known()) watchdog_.emplace(recorder_, job, std::move(*watchdog));
   int provided = MPI_THREAD_SINGLE;
-  if (MPI_Init_thread(nullptr, nullptr, MPI_THREAD_FUNNELED, &provided) != MPI_SUCCESS)
-    throw PeerError("mpi: MPI_Init_thread failed");
+  {
+    const CollectiveCall call(recorder_, "MPI_Init", job.size, limits_.wait);
+    if (MPI_Init_thread(nullptr, nullptr, MPI_THREAD_FUNNELED, &provided) != MPI_SUCCESS)
+      throw PeerError("mpi: MPI_Init_thread failed");
+  }
   if (provided < MPI_THREAD_FUNNELED)
     throw PeerError("mpi: thread support {} is too low, MPI_THREAD_FUNNELED = {} expected", provided,
                     static_cast<int>(MPI_THREAD_FUNNELED));
@@ -62,27 +93,38 @@ MpiWorld::MpiWorld(const MpiLimits& limits) : limits_(limits) {
 
 MpiWorld::~MpiWorld() {
   if (std::uncaught_exceptions() > 0) abort(ExitCode::defect);
-  MPI_Request request = MPI_REQUEST_NULL;
-  int rc = MPI_Ibarrier(MPI_COMM_WORLD, &request);
-  const bool together = rc == MPI_SUCCESS && poll_until(limits_.wait, [&] {
-                          int done = 0;
-                          rc = MPI_Test(&request, &done, MPI_STATUS_IGNORE);
-                          return done != 0 || rc != MPI_SUCCESS;
-                        });
-  if (!together || rc != MPI_SUCCESS) {
-    TerminalOutput(STDERR_FILENO)
-        .write(fmt::format("[rank {}] mpi: not all {} ranks came to the end within {:g} s\n", rank_, size_,
-                           limits_.wait.count()),
-               std::chrono::seconds(5));
-    abort(ExitCode::peer);
+  {
+    const CollectiveCall farewell(recorder_, "farewell", size_, limits_.wait);
+    MPI_Request request = MPI_REQUEST_NULL;
+    int rc = MPI_Ibarrier(MPI_COMM_WORLD, &request);
+    const bool together = rc == MPI_SUCCESS && poll_until(limits_.wait, [&] {
+                            int done = 0;
+                            rc = MPI_Test(&request, &done, MPI_STATUS_IGNORE);
+                            return done != 0 || rc != MPI_SUCCESS;
+                          });
+    if (!together || rc != MPI_SUCCESS) {
+      const std::string reason =
+          fmt::format("mpi: not all {} ranks came to the end within {:g} s", size_, limits_.wait.count());
+      if (watchdog_)
+        watchdog_->give_up(reason);
+      else
+        TerminalOutput(STDERR_FILENO)
+            .write(fmt::format("[rank {}] {}\n", rank_, reason), std::chrono::seconds(5));
+      abort(ExitCode::peer);
+    }
   }
+  const CollectiveCall call(recorder_, "MPI_Finalize", size_, limits_.wait);
   MPI_Finalize();
 }
 
 void MpiWorld::abort(ExitCode code) {
-  std::cout.flush();
-  std::fflush(nullptr);
-  MPI_Abort(MPI_COMM_WORLD, static_cast<int>(code));
+  const auto abort = [code] {
+    std::cout.flush();
+    std::fflush(nullptr);
+    MPI_Abort(MPI_COMM_WORLD, static_cast<int>(code));
+  };
+  if (watchdog_) watchdog_->leave(code, abort);
+  abort();
   std::_Exit(static_cast<int>(code));
 }
 

@@ -1,15 +1,18 @@
 #pragma once
 // The MPI job that this process is a rank of: started by the constructor, ended by the destructor, one per
-// process. It holds what all communicators share: time limits and the flight recorder.
+// process. It holds what all communicators share: time limits, the flight recorder and the watchdog.
 //
 // A rank that fails must not leave its peers waiting: catch errors while the world lives and call abort().
 // A world that is destroyed by an exception on its way up aborts the job.
 
 #include <cstdint>
+#include <optional>
+#include <string>
 #include <vector>
 
 #include "parallel/flight_recorder.h"
 #include "parallel/polling.h"
+#include "parallel/watchdog.h"
 #include "runtime/error.h"
 
 namespace foretoken {
@@ -32,8 +35,10 @@ class Background {
 
 class MpiWorld {
  public:
-  /// A PeerError where MPI does not start, a DefectError where it was started before.
-  explicit MpiWorld(const MpiLimits& limits = {});
+  /// A PeerError where MPI does not start, a DefectError where it was started before. With `watchdog`
+  /// options, and several ranks whose launcher is known, ranks that wait too long end the job and say for
+  /// whom they waited; MPI's own start must be complete within limits.wait then.
+  explicit MpiWorld(const MpiLimits& limits = {}, std::optional<Watchdog::Options> watchdog = std::nullopt);
   /// Waits for all ranks; aborts the job where one does not come within the time limit.
   ~MpiWorld();
   MpiWorld(const MpiWorld&) = delete;
@@ -51,6 +56,8 @@ class MpiWorld {
 
   MpiLimits& limits() { return limits_; }
   FlightRecorder& recorder() { return recorder_; }
+  /// Null without options, with one rank, or where the launcher is unknown.
+  Watchdog* watchdog() { return watchdog_ ? &*watchdog_ : nullptr; }
 
   /// What is registered must be taken out before it ends.
   void add(Background& background) { background_.push_back(&background); }
@@ -60,7 +67,8 @@ class MpiWorld {
     for (Background* background : background_) background->progress();
   }
 
-  /// Ends all ranks; mpirun returns the code.
+  /// Ends all ranks; mpirun returns the code. With a watchdog within Watchdog::end_limit, even where MPI
+  /// blocks.
   [[noreturn]] void abort(ExitCode code);
 
  private:
@@ -71,6 +79,7 @@ class MpiWorld {
   int cores_ = 1;
   MpiLimits limits_;
   FlightRecorder recorder_;
+  std::optional<Watchdog> watchdog_;
   std::vector<Background*> background_;
 };
 

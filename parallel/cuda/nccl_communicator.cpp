@@ -64,6 +64,7 @@ NcclCommunicator::NcclCommunicator(NcclTransport& transport, std::unique_ptr<Mpi
                                    const Traffic& traffic)
     : DeviceCommunicator(transport.stream(), std::move(ranks)) {
   if (size() == 1) return;
+  channel_ = transport.recorder().add_channel(name() + " on GPUs", this->ranks().world_ranks());
   if (traffic.collectives) connect_all(transport, traffic.waiting);
   if (traffic.neighbours) connect_neighbours(transport, traffic.around);
 }
@@ -82,7 +83,7 @@ void NcclCommunicator::connect_all(NcclTransport& transport, bool waiting) {
   ranks().all_reduce(tensor_over(std::span(&together, 1), {1}), ReduceOp::min);
   const int blocks = !waiting ? 0 : together == 1 ? blocks_together : blocks_waiting;
   const NcclLink::Members members{.id = id, .ranks = size(), .rank = rank(), .blocks = blocks};
-  collectives_ = std::make_unique<NcclLink>(transport, ranks(), members, std::move(handshakes));
+  collectives_ = std::make_unique<NcclLink>(transport, ranks(), channel_, members, std::move(handshakes));
   start_broadcast(transport.scratch(), 0).wait();
   transport.synchronize();
 }
@@ -111,9 +112,13 @@ void NcclCommunicator::connect_neighbours(NcclTransport& transport, bool around)
         const NcclLink::Members members{.id = id,
                                         .ranks = 2,
                                         .rank = rank() == from ? 0 : 1,
+                                        .sends = rank() == from,
+                                        .peer = rank() == from ? to : from,
+                                        .tag = tag,
                                         .blocks = handshakes[0] ? blocks_together : blocks_waiting};
         directions_.push_back(
-            {from, to, up, std::make_unique<NcclLink>(transport, ranks(), members, std::move(handshakes))});
+            {from, to, up,
+             std::make_unique<NcclLink>(transport, ranks(), channel_, members, std::move(handshakes))});
         if (rank() == from)
           start_send(transport.scratch(), to, tag).wait();
         else

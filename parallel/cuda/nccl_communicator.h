@@ -38,6 +38,7 @@ class NcclCommunicator final : public DeviceCommunicator {
   NcclLink& message_link(const char* operation, int from, int to, int tag);
   NcclLink& collectives(const char* operation);
 
+  int channel_ = 0;                    // in the flight recorder
   std::vector<Direction> directions_;  // that this rank is one end of
   std::unique_ptr<NcclLink> collectives_;
 };

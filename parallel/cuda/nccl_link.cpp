@@ -56,10 +56,15 @@ class NcclLink::Pending final : public Request::Pending {
   std::shared_ptr<Operation> operation_;
 };
 
-NcclLink::NcclLink(NcclTransport& transport, const MpiCommunicator& group, const Members& members,
-                   std::vector<std::unique_ptr<Handshake>> handshakes)
+NcclLink::NcclLink(NcclTransport& transport, const MpiCommunicator& group, int channel,
+                   const Members& members, std::vector<std::unique_ptr<Handshake>> handshakes)
     : transport_(transport),
       group_(group),
+      channel_(channel),
+      kind_(members.peer < 0 ? FlightRecorder::Kind::collective
+            : members.sends  ? FlightRecorder::Kind::send
+                             : FlightRecorder::Kind::receive),
+      tag_(members.tag),
       stream_(make_stream()),
       ready_(make_event()),
       handshakes_(std::move(handshakes)) {
@@ -71,14 +76,14 @@ NcclLink::NcclLink(NcclTransport& transport, const MpiCommunicator& group, const
       ncclCommInitRankConfig(&communicator_, members.ranks, members.id, members.rank, &config);
   transport_.add(*this);
   starting_ = std::make_shared<Operation>(
-      Operation{.name = "set-up", .sequence = transport_.recorder().start("set-up", group.name(), 0, -1)});
+      Operation{.name = "set-up", .peer = members.peer, .sequence = record("set-up", 0, members.peer)});
   try {
     settle(result);
   } catch (...) {
     transport_.remove(*this);
     throw;
   }
-  transport_.recorder().finish(starting_->sequence);
+  recorder().finish(starting_->sequence);
   starting_.reset();
 }
 
@@ -93,14 +98,17 @@ NcclLink::~NcclLink() {
   }
 }
 
+std::uint64_t NcclLink::record(const char* name, std::size_t bytes, int peer) {
+  return recorder().start(name, channel_, kind_, bytes, peer, tag_);
+}
+
 void NcclLink::begin(const char* name, std::size_t bytes, int peer) {
   check();
-  starting_ = std::make_shared<Operation>(
-      Operation{.name = name,
-                .bytes = bytes,
-                .peer = peer,
-                .sequence = transport_.recorder().start(name, group_.name(), bytes, peer),
-                .done = transport_.take_event()});
+  starting_ = std::make_shared<Operation>(Operation{.name = name,
+                                                    .bytes = bytes,
+                                                    .peer = peer,
+                                                    .sequence = record(name, bytes, peer),
+                                                    .done = transport_.take_event()});
   cuda::check(cudaEventRecord(ready_.get(), transport_.compute()), name);
   cuda::check(cudaStreamWaitEvent(stream_.get(), ready_.get(), 0), name);
   for (const auto& handshake : handshakes_)
@@ -119,6 +127,7 @@ TimelineSpan NcclLink::span_of(const Operation& operation) const {
 
 /// Returns when NCCL has enqueued what was asked for: the first time it may have to meet the peer for that.
 void NcclLink::settle(ncclResult_t result) {
+  const FlightRecorder::Wait waiting(recorder(), starting_->sequence, transport_.limit());
   result = outcome(communicator_, result, transport_.limit());
   if (result != ncclSuccess) fail(result);
 }

@@ -25,13 +25,18 @@ class NcclLink {
     ncclUniqueId id{};  // the same on all
     int ranks = 1;
     int rank = 0;
+    /// Of a link for messages between two ranks: whether this rank sends, the other's rank in the group, and
+    /// the tag by which the flight recorder tells links apart. Of a link for collectives: a peer of -1.
+    bool sends = false;
+    int peer = -1;
+    int tag = -1;
     /// Thread blocks of its kernels at most; 0: NCCL's choice.
     int blocks = 0;
   };
-  /// Collective over the members. `group` is what its operations are named by; it and the transport must
-  /// outlive the link. Each operation begins with the handshakes, one with each other member where there are
-  /// any, null where it is not to be had.
-  NcclLink(NcclTransport& transport, const MpiCommunicator& group, const Members& members,
+  /// Collective over the members. `channel` is the group's in the flight recorder. `group` is what its
+  /// operations are named by; it and the transport must outlive the link. Each operation begins with the
+  /// handshakes, one with each other member where there are any, null where it is not to be had.
+  NcclLink(NcclTransport& transport, const MpiCommunicator& group, int channel, const Members& members,
            std::vector<std::unique_ptr<Handshake>> handshakes = {});
   /// Leaves in agreement with the other members, or abandons the GPU where they do not come or an exception
   /// is on its way.
@@ -40,7 +45,7 @@ class NcclLink {
   NcclLink& operator=(const NcclLink&) = delete;
 
   /// An operation after all that the compute stream has so far: call(communicator, stream) returns NCCL's
-  /// result. `peer` is a rank of the group, or -1 for all.
+  /// result. `peer` is the other end of a message or the root of a broadcast, a rank of the group, or -1.
   template <class Call>
   Request start(const char* name, std::size_t bytes, int peer, const Call& call) {
     begin(name, bytes, peer);
@@ -70,6 +75,9 @@ class NcclLink {
   };
   class Pending;
 
+  FlightRecorder& recorder() { return transport_.recorder(); }
+  /// Records a start; returns the operation's number.
+  std::uint64_t record(const char* name, std::size_t bytes, int peer);
   void begin(const char* name, std::size_t bytes, int peer);
   void settle(ncclResult_t result);
   Request finish_start();
@@ -80,6 +88,9 @@ class NcclLink {
 
   NcclTransport& transport_;
   const MpiCommunicator& group_;
+  const int channel_;
+  const FlightRecorder::Kind kind_;
+  const int tag_;
   StreamHandle stream_;
   EventHandle ready_;  // the compute stream at the start of the latest operation
   std::vector<std::unique_ptr<Handshake>> handshakes_;

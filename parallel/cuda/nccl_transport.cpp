@@ -1,6 +1,7 @@
 #include "parallel/cuda/nccl_transport.h"
 
 #include <algorithm>
+#include <optional>
 #include <utility>
 
 #include "parallel/cuda/nccl_communicator.h"
@@ -38,6 +39,8 @@ void NcclTransport::synchronize() {
   bool done = false;
   while (!done) {
     const std::uint64_t before = finished_;
+    std::optional<FlightRecorder::Wait> waiting(std::in_place, recorder(), FlightRecorder::oldest_unfinished,
+                                                limit());
     const bool moves = poll_until(limit(), [&] {
       done = has_run(cudaStreamQuery(compute()), "stream");
       for (NcclLink* link : links_) link->check();
@@ -46,7 +49,10 @@ void NcclTransport::synchronize() {
     if (moves) continue;
     const NcclLink& link = **std::min_element(
         links_.begin(), links_.end(), [](NcclLink* a, NcclLink* b) { return a->oldest() < b->oldest(); });
-    if (link.oldest() == NcclLink::none) return stream_.synchronize();  // compute alone, which ends by itself
+    if (link.oldest() == NcclLink::none) {  // compute alone, which ends by itself
+      waiting.reset();
+      return stream_.synchronize();
+    }
     fail("{}: not complete after {:g} s", link.describe_oldest(), limit().count());
   }
 }

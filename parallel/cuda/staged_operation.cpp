@@ -49,6 +49,8 @@ bool StagedOperation::test() {
 }
 
 void StagedOperation::wait() {
+  const FlightRecorder::Wait waiting(transport_.recorder(), FlightRecorder::oldest_unfinished,
+                                     transport_.limit());
   if (!poll_until(transport_.limit(), [&] { return test(); }))
     throw PeerError("staged: {}: not complete after {:g} s",
                     plan_.ranks.describe(plan_.name, plan_.whole.bytes(), plan_.peer, plan_.tag),

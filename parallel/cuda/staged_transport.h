@@ -43,6 +43,7 @@ class StagedTransport final : public Transport, private Background {
 
   Stream& stream() { return stream_; }
   Seconds limit() { return world_.limits().wait; }
+  FlightRecorder& recorder() { return world_.recorder(); }
   /// A buffer that nothing uses, until it is told otherwise. Allocates where there is none so large.
   StagingBuffer& take_buffer(std::size_t bytes);
   void add(StagedOperation& operation) { under_way_.push_back(&operation); }

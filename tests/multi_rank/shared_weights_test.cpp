@@ -54,10 +54,10 @@ TEST_CASE("a rank comes to the sum before the other's gradient is ready", "[rank
     toy.shared.progress();
   };
   const auto sums_started = [&] {
-    const auto entries = multi_rank::world().world().recorder().entries();
-    return std::count_if(entries.begin(), entries.end(), [](const FlightRecorder::Entry& entry) {
-      return entry.operation == std::string("all-reduce") &&
-             entry.communicator.data() == std::string("pp0,1 of dp0");
+    const FlightRecord record = multi_rank::world().world().recorder().record();
+    return std::count_if(record.operations.begin(), record.operations.end(), [&](const auto& operation) {
+      return operation.name == "all-reduce" &&
+             record.channels[static_cast<std::size_t>(operation.channel)].name.starts_with("pp0,1 of dp0");
     });
   };
   const auto before = sums_started();
