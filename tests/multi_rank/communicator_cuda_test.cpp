@@ -268,7 +268,9 @@ TEST_CASE("an NCCL link of one rank starts, reduces and ends", "[gpu][ranks1]") 
   cuda::NcclTransport transport(multi_rank::world().world(), gpu.stream());
   cuda::NcclLink::Members members;
   REQUIRE(ncclGetUniqueId(&members.id) == ncclSuccess);
-  cuda::NcclLink link(transport, multi_rank::world(), members);
+  MpiCommunicator& world = multi_rank::world();
+  const int channel = world.world().recorder().add_channel("a link", {0});
+  cuda::NcclLink link(transport, world, channel, members);
   const Tensor tensor = gpu.upload(values_of<float>(0, 1000));
   Request request =
       link.start("all-reduce", tensor.bytes(), -1, [&](ncclComm_t communicator, cudaStream_t on) {
@@ -278,8 +280,8 @@ TEST_CASE("an NCCL link of one rank starts, reduces and ends", "[gpu][ranks1]") 
   transport.synchronize();
   CHECK(link.oldest() == cuda::NcclLink::none);
   CHECK(same(gpu.download<float>(tensor), values_of<float>(0, 1000)));
-  const auto last = multi_rank::world().world().recorder().entries().back();
-  CHECK(std::string(last.operation) == "all-reduce");
+  const auto last = multi_rank::world().world().recorder().record().operations.back();
+  CHECK(last.name == "all-reduce");
   CHECK(last.finished >= last.started);
 }
 

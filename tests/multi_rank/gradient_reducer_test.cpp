@@ -82,7 +82,9 @@ TEST_CASE("a bucket is reduced while others are not ready yet", "[ranks2][ranks4
 
 TEST_CASE("one data-parallel rank communicates nothing", "[ranks1]") {
   ToyRank toy({.grid = {.pp = 1, .dp = 1}, .sharded = true}, {});
-  const auto operations = [] { return multi_rank::world().world().recorder().entries().back().sequence; };
+  const auto operations = [] {
+    return multi_rank::world().world().recorder().record().operations.back().number;
+  };
   const auto before = operations();
   toy.make_gradients(1);
   toy.reduce();

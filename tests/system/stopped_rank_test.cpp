@@ -55,7 +55,7 @@ TEST_CASE("a stopped rank is named, with its process, by the lowest rank that ru
                                    contains(fmt::format("pid {})", pid)) &&
                                    contains("whose process is stopped") &&
                                    contains("all other ranks wait for it; flight records: "));
-    CHECK(kill(pid, 0) != 0);  // nothing is left behind
+    CHECK(wait_until([&] { return kill(pid, 0) != 0; }, std::chrono::seconds(10)));  // nothing is left behind
 
     const Outcome inspected = run(program() + " inspect --flight " + run_folder);
     INFO(inspected.output);
