@@ -9,7 +9,6 @@
 #include "launch/console.h"
 #include "launch/data_identity.h"
 #include "launch/evaluation.h"
-#include "launch/flight.h"
 #include "launch/free_running.h"
 #include "launch/ranks.h"
 #include "launch/resume.h"
@@ -55,7 +54,7 @@ EvaluationMetrics teacher_forced(const EvaluateArguments& arguments, const Confi
 }  // namespace
 
 int evaluate(const EvaluateArguments& arguments) {
-  return static_cast<int>(run_on_ranks(flight_folder_without_run(), MpiLimits{}.wait, [&](MpiCommunicator& world) {
+  return static_cast<int>(run_on_ranks([&](MpiCommunicator& world) {
     const Config config = config_of(arguments, world.size());
     Console console(world.rank() == 0);
     const TokenDataset dataset(arguments.data);

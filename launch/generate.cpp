@@ -10,7 +10,6 @@
 #include "io/text_file.h"
 #include "io/tokenizer.h"
 #include "launch/console.h"
-#include "launch/flight.h"
 #include "launch/ranks.h"
 #include "launch/resume.h"
 #include "launch/transcript.h"
@@ -212,8 +211,7 @@ ExitCode run(const GenerateArguments& arguments, const std::vector<std::string>&
 int generate(const GenerateArguments& arguments) {
   const std::vector<std::string> prompts = prompts_of(arguments);
   return static_cast<int>(
-      run_on_ranks(flight_folder_without_run(), MpiLimits{}.wait,
-                   [&](MpiCommunicator& world) { return run(arguments, prompts, world); }));
+      run_on_ranks([&](MpiCommunicator& world) { return run(arguments, prompts, world); }));
 }
 
 }  // namespace foretoken

@@ -10,6 +10,7 @@
 #include <fmt/format.h>
 
 #include "launch/failure.h"
+#include "launch/flight.h"
 
 namespace foretoken {
 
@@ -55,6 +56,10 @@ ExitCode run_on_ranks(const std::filesystem::path& flight_folder, Seconds start_
     if (world.size() == 1) return failure.code;  // nobody waits for it, and an abort makes MPI talk
     world.abort(failure.code);
   }
+}
+
+ExitCode run_on_ranks(const std::function<ExitCode(MpiCommunicator& world)>& body) {
+  return run_on_ranks(flight_folder_without_run(), MpiLimits{}.wait, body);
 }
 
 }  // namespace foretoken

@@ -16,4 +16,7 @@ namespace foretoken {
 ExitCode run_on_ranks(const std::filesystem::path& flight_folder, Seconds start_up,
                       const std::function<ExitCode(MpiCommunicator& world)>& body);
 
+/// The same for a command without a run folder and without limits of its own.
+ExitCode run_on_ranks(const std::function<ExitCode(MpiCommunicator& world)>& body);
+
 }  // namespace foretoken

@@ -51,6 +51,12 @@ class WaitGraph {
     return reached;
   }
 
+  /// What the others of the operation in which a rank waits have to do: of a message its other end.
+  std::string part_of_peer(int rank) const {
+    FlightRecord::Operation part = *record(rank)->waiting;
+    if (part.kind != Kind::collective) part.name = part.kind == Kind::send ? "receive" : "send";
+    return describe(*record(rank), part);
+  }
   /// The operation in which a rank waits, as people read it.
   std::string operation_of(int rank) const { return describe(*record(rank), *record(rank)->waiting); }
 
@@ -177,7 +183,7 @@ std::string awaited_operation(const WaitGraph& graph, const std::vector<int>& ra
     if (std::none_of(ranks.begin(), ranks.end(), [&](int r) { return edges.contains(r); })) continue;
     const bool is_collective = graph.record(rank)->waiting->kind == Kind::collective;
     if (!text.empty() && (collective || !is_collective)) continue;
-    text = graph.operation_of(rank);
+    text = graph.part_of_peer(rank);
     collective = is_collective;
   }
   return text;
