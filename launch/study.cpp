@@ -1,19 +1,16 @@
 #include "launch/study.h"
 
-#include <cerrno>
 #include <chrono>
 #include <cstring>
-#include <fcntl.h>
 #include <filesystem>
 #include <fstream>
-#include <sys/file.h>
 #include <unistd.h>
 
 #include <fmt/format.h>
 
-#include "io/lineage.h"
 #include "io/durable_file.h"
 #include "io/metrics.h"
+#include "io/run_lock.h"
 #include "launch/config_loader.h"
 #include "launch/console.h"
 #include "launch/launcher.h"
@@ -23,6 +20,7 @@
 #include "launch/study_report.h"
 #include "launch/subprocess.h"
 #include "launch/sweep.h"
+#include "launch/train_config.h"
 #include "runtime/error.h"
 
 namespace foretoken {
@@ -30,25 +28,6 @@ namespace foretoken {
 namespace {
 
 namespace fs = std::filesystem;
-
-/// Keeps a second study out of the folder while it lives.
-class FolderLock {
- public:
-  explicit FolderLock(const std::string& directory) {
-    const std::string path = directory + "/.lock";
-    file_ = open(path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0666);
-    if (file_ < 0) throw DataError("study: {}: cannot be made: {}", path, std::strerror(errno));
-    if (flock(file_, LOCK_EX | LOCK_NB) == 0) return;
-    close(file_);
-    throw UsageError("study: {}: another study is running there", directory);
-  }
-  ~FolderLock() { close(file_); }
-  FolderLock(const FolderLock&) = delete;
-  FolderLock& operator=(const FolderLock&) = delete;
-
- private:
-  int file_;
-};
 
 /// What a point was given before must be what it is given now: else its row would tell of other settings.
 void require_same_settings(const SweepPoint& point, const std::string& config_path) {
@@ -109,7 +88,7 @@ class Study {
   Study(Sweep sweep, std::string sweep_file)
       : sweep_(std::move(sweep)),
         sweep_file_(std::move(sweep_file)),
-        lock_(made(sweep_.directory)),
+        lock_(made(sweep_.directory), {.say = [](const std::string& text) { fmt::print("{}\n", text); }}),
         console_(true) {
     for (const SweepPoint& point : sweep_.points) {
       require_same_settings(point, folder(point) + "/config.toml");
@@ -147,23 +126,18 @@ class Study {
 
   std::string folder(const SweepPoint& point) const { return sweep_.directory + "/" + point.name; }
 
-  std::string command(const SweepPoint& point, bool resumed) const {
+  std::string command(const SweepPoint& point) const {
     const std::string line = with_ranks(sweep_.launcher, point.ranks);
-    const std::string program = shell_quoted(fs::read_symlink("/proc/self/exe").string());
-    const std::string run = shell_quoted(folder(point) + "/run");
-    if (resumed) return fmt::format("{} {} train --resume {}", line, program, run);
-    return fmt::format("{} {} train {} --run-directory {}", line, program,
-                       shell_quoted(folder(point) + "/config.toml"), run);
+    return fmt::format("{} {} train {} --run-directory {} --auto-resume", line,
+                       shell_quoted(fs::read_symlink("/proc/self/exe").string()),
+                       shell_quoted(folder(point) + "/config.toml"), shell_quoted(folder(point) + "/run"));
   }
 
   void run_point(const SweepPoint& point) {
     const fs::path run = folder(point) + "/run";
     const std::string output = folder(point) + "/output.txt";
-    const bool resumed = fs::exists(run) && !list_checkpoints(run / "checkpoints").empty();
+    const bool resumed = holds_checkpoint(run.string());
     if (!resumed) {
-      std::error_code error;
-      if (fs::remove_all(run, error); error)
-        throw DataError("study: {}: cannot be removed: {}", run.string(), error.message());
       made(folder(point));
       write_durably(folder(point) + "/config.toml", to_toml(point.config));
       data_.keep(folder(point) + "/data.json", point.config);
@@ -174,11 +148,10 @@ class Study {
     int code = 0;
     {
       LatestLine latest((run / "log.txt").string());
-      code =
-          run_command(command(point, resumed), {.output_file = output,
-                                                .meanwhile = [&] { latest.update(); },
-                                                .log = [&](const std::string& text) { console_.line(text); }})
-              .code;
+      code = run_command(command(point), {.output_file = output,
+                                          .meanwhile = [&] { latest.update(); },
+                                          .log = [&](const std::string& text) { console_.line(text); }})
+                 .code;
     }
     const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
     const double before = resumed ? outcome_of(folder(point)).seconds : 0;
@@ -228,7 +201,7 @@ class Study {
 
   Sweep sweep_;
   std::string sweep_file_;
-  FolderLock lock_;
+  RunLock lock_;  // keeps a second study out of the folder
   StudyData data_;
   Console console_;
   std::string label_;  // of the point whose turn it is

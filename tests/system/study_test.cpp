@@ -162,7 +162,7 @@ TEST_CASE("a study that is interrupted stops with a checkpoint and goes on there
   REQUIRE(studies.size() == 1);
   const Outcome busy = run(command);
   CHECK(busy.code == 2);
-  CHECK_THAT(busy.output, contains("another study is running there"));
+  CHECK_THAT(busy.output, contains("in use by pid "));
   kill(studies.front(), SIGTERM);
   const Outcome stopped = process.wait();
   INFO(stopped.output);
