@@ -165,6 +165,24 @@ TEST_CASE("resuming begins with the run's settings, and file and flags override 
              contains("mtp.depths: the run that is resumed has 0, found 3"));
 }
 
+TEST_CASE("--auto-resume takes CONFIG for a start alone, and a resumed run keeps its settings") {
+  const TemporaryFolder folder;
+  folder.write("train.toml", "[train]\nsteps = 88\n");
+  const std::string config = (folder / "train.toml").string(), path = (folder / "run").string();
+  const auto steps = [&] {
+    return std::get<TrainCommand>(
+               parse_command_line({"train", config, "--run-directory", path, "--auto-resume"}))
+        .config.train.steps;
+  };
+  CHECK(steps() == 88);
+  Config original;
+  apply_sets(original, {"train.steps=77"});
+  RunDirectory::create_at(path, to_toml(original));
+  CHECK(steps() == 88);  // nothing to go on with
+  std::filesystem::create_directories(path + "/checkpoints/step_00000005");
+  CHECK(steps() == 77);
+}
+
 TEST_CASE("generate takes how to draft: heads or a model, chains or trees, of a given depth or as pays") {
   const auto arguments = [](std::vector<std::string> flags) {
     flags.insert(flags.begin(), {"generate", "x"});
