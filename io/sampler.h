@@ -11,6 +11,10 @@
 // that is keyed by (seed, epoch): a balanced Feistel network over the next power of four, walked until it
 // lands inside (Black & Rogaway, "Ciphers with arbitrary finite domains", CT-RSA 2002). A run continues, on
 // any layout, from the number of samples that it has consumed.
+//
+//   key = mix64(mix64(seed ^ hash_name("order of the data")) + epoch)            runtime/random.h
+//   8 rounds over two halves of h = ceil(bit_width(samples - 1) / 2) bits, round r = 0 ... 7:
+//     left, right = right, left ^ (mix64(right ^ mix64(key + r)) mod 2^h)
 
 #include <cstdint>
 #include <string_view>
