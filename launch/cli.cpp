@@ -47,10 +47,9 @@ CLI::App* add_train(CLI::App& app, TrainFlags& into) {
   auto* resume =
       command->add_option("--resume", into.arguments.resume,
                           "run or checkpoint to go on with; CONFIG and --set override its settings");
-  command
-      ->add_flag("--allow-other-data", into.arguments.allow_other_data,
-                 "with --resume: go on with other training or validation data than the checkpoint's")
-      ->needs(resume);
+  command->add_flag(
+      "--allow-other-data", into.arguments.allow_other_data,
+      "where a run is resumed: go on with other training or validation data than the checkpoint's");
   command
       ->add_option(
           "--from", into.arguments.from,
@@ -255,6 +254,8 @@ CLI::App* add_study(CLI::App& app, StudyArguments& into) {
 Command finish_train(const TrainFlags& flags) {
   if (flags.arguments.auto_resume && flags.arguments.run_directory.empty())
     throw UsageError("train: --auto-resume needs --run-directory; see foretoken train --help");
+  if (flags.arguments.allow_other_data && flags.arguments.resume.empty() && !flags.arguments.auto_resume)
+    throw UsageError("train: --allow-other-data needs --resume or --auto-resume; see foretoken train --help");
   if (flags.list_options) return PrintText{option_markdown()};
   Config config = resolve_config(flags.arguments, likely_resume(flags.arguments));
   if (flags.print_config) return PrintText{to_toml(config)};
