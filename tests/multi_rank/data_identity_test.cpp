@@ -1,0 +1,38 @@
+#include "launch/data_identity.h"
+
+#include <fmt/format.h>
+
+#include "launch/agreement.h"
+#include "runtime/error.h"
+#include "tests/support/multi_rank.h"
+#include "tests/support/temporary_folder.h"
+#include "tests/support/token_files.h"
+
+using namespace foretoken;
+
+namespace {
+
+/// The message of the DataError on this rank, empty where there is none.
+std::string refusal(const TokenDataset& dataset, MpiCommunicator& world) {
+  Console silent(false);
+  try {
+    require_same_on_all_ranks(dataset, world, silent);
+  } catch (const DataError& error) {
+    return error.what();
+  }
+  return {};
+}
+
+}  // namespace
+
+TEST_CASE("ranks whose copies of a dataset differ are all refused, and named", "[ranks2]") {
+  MpiCommunicator& world = multi_rank::world();
+  const TemporaryFolder folder;  // of this rank
+  write_counting_dataset(folder / "same.h5", std::vector<std::int64_t>{50, 7}, 257);
+  CHECK(refusal(TokenDataset(folder / "same.h5"), world).empty());
+  write_counting_dataset(folder / "other.h5", std::vector<std::int64_t>{50, 7 + world.rank()}, 257);
+  const TokenDataset other(folder / "other.h5");
+  const std::string message = refusal(other, world);
+  CHECK_THAT(message, testing::contains("rank 1 has a dataset with identity ") &&
+                          testing::contains(broadcast_text(world, other.identity())));
+}
