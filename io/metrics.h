@@ -66,6 +66,7 @@ struct FreeRunningMetrics {
       acceptance;              // [D] of rounds, the share in which draft k, and so all before it, was kept
   double acceptance_rate = 0;  // accepted / drafted
   double accepted_length = 1;  // 1 + accepted / rounds: tokens of a round
+  std::int64_t step = 0;       // of the checkpoint that drafted
 };
 
 struct EvaluationMetrics {

@@ -143,10 +143,7 @@ class Attempt {
  public:
   Attempt(const fs::path& file, const std::string& text, const RunLockOptions& options)
       : own_(file), text_(text), options_(options) {
-    std::ofstream out(own_.path(), std::ios::binary);
-    out << text;
-    out.close();
-    if (!out) throw DataError("{}: cannot be written", file.string());
+    AppendedFile(own_.path()).append(std::string_view(text).substr(0, text.size() - 1));  // its newline
   }
 
   /// Who keeps this job from `file`; nothing where the lock is now its own.

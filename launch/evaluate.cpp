@@ -67,6 +67,10 @@ int evaluate(const EvaluateArguments& arguments) {
     if (config.mtp.depths > 0 && arguments.free_running > 0)
       metrics.free_running =
           free_running(arguments.path, config, dataset, metrics.rows, arguments.free_running, world);
+    // A run in which a job trains may have retired the first checkpoint meanwhile.
+    if (metrics.free_running && metrics.free_running->step != metrics.step)
+      console.warn(fmt::format("evaluate: the free-running figures are of step {}, all others of step {}",
+                               metrics.free_running->step, metrics.step));
     console.line(table(metrics));
     if (sink) sink->write(metrics);
     console.require_written();

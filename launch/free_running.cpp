@@ -104,8 +104,11 @@ FreeRunningMetrics free_running(const std::string& path, const Config& config, c
                                     .logits = batch * (1 + depths),
                                     .pipeline = pipeline ? &*pipeline : nullptr});
   Console silent(false);  // what there is to warn of was said when the losses were computed
-  load_checkpoint(path, config, to_string(dataset.tokenizer()), weight_pieces(decoder.parameters()),
-                  device.stream(), world, silent);
+  const std::int64_t step =
+      load_checkpoint(path, config, to_string(dataset.tokenizer()), weight_pieces(decoder.parameters()),
+                      device.stream(), world, silent)
+          .info()
+          .step;
   decoder.parameters().round_weights(device.stream());
 
   const GenerationOptions options{.sampling = {.temperature = 0},
@@ -127,7 +130,9 @@ FreeRunningMetrics free_running(const std::string& path, const Config& config, c
     decoder.dismiss();
   }
   sum_over_ranks(counts, world);
-  return metrics_of(counts, std::ssize(all));
+  FreeRunningMetrics metrics = metrics_of(counts, std::ssize(all));
+  metrics.step = step;
+  return metrics;
 }
 
 }  // namespace foretoken
