@@ -22,6 +22,14 @@ struct stat status_of(int descriptor, const std::filesystem::path& path) {
   return status;
 }
 
+/// What a path names that is not a regular file.
+const char* kind_of(mode_t mode) {
+  if (S_ISDIR(mode)) return "a folder";
+  if (S_ISFIFO(mode)) return "a pipe";
+  if (S_ISSOCK(mode)) return "a socket";
+  return "a device";
+}
+
 }  // namespace
 
 FileReader::FileReader(std::filesystem::path path) : path_(std::move(path)) {
@@ -34,7 +42,7 @@ FileReader::FileReader(std::filesystem::path path) : path_(std::move(path)) {
   struct stat status {};
   if (::fstat(descriptor, &status) != 0 || !S_ISREG(status.st_mode)) {
     ::close(descriptor);
-    throw DataError("{}: is not a file", path_.string());
+    throw DataError("{}: is {}, expected a file", path_.string(), kind_of(status.st_mode));
   }
   descriptor_ = descriptor;
 }

@@ -1,6 +1,5 @@
-#include <system_error>
-
 #include "io/durable_file.h"
+#include "io/file_reader.h"
 #include "io/hdf5_detail.h"
 #include "runtime/error.h"
 
@@ -53,11 +52,7 @@ Hdf5File Hdf5File::create(const std::filesystem::path& path) {
 Hdf5File Hdf5File::open(const std::filesystem::path& path) {
   silence_thread();
   require_thread_safety();
-  std::error_code error;
-  const auto status = std::filesystem::status(path, error);
-  if (!std::filesystem::is_regular_file(status))
-    throw DataError("{}: {}", path.string(),
-                    std::filesystem::exists(status) ? "is not a file" : "there is no such file");
+  const FileReader regular(path);  // HDF5 does not say what is wrong with a path
   const Hdf5Id access = file_access();
   const hid_t id = H5Fopen(path.c_str(), H5F_ACC_RDONLY, access.get());
   if (id < 0) throw_hdf5_error(path, "/", "cannot be opened as an HDF5 file");

@@ -1,7 +1,6 @@
 #include "launch/cli.h"
 
 #include <algorithm>
-#include <charconv>
 #include <map>
 
 #include <CLI/CLI.hpp>
@@ -9,6 +8,7 @@
 
 #include "launch/config_loader.h"
 #include "launch/config_validator.h"
+#include "launch/number_flag.h"
 #include "launch/options.h"
 #include "launch/train_config.h"
 #include "runtime/error.h"
@@ -29,10 +29,9 @@ CLI::App* add_tokenize(CLI::App& app, TokenizeOptions& into) {
   command->add_option("--tokenizer", into.tokenizer, "bytes: one token a byte")->capture_default_str();
   auto* validation =
       command->add_option("--validation-output", into.validation_output, "dataset of held-out documents");
-  command->add_option("--validation-fraction", into.validation_fraction, "share of documents held out")
-      ->needs(validation)
-      ->check(CLI::Range(0.0, 1.0))
-      ->capture_default_str();
+  add_number(*command, "--validation-fraction", into.validation_fraction, {0, 1},
+             "share of documents held out", true)
+      ->needs(validation);
   command->footer(
       "Example:\n  foretoken tokenize src/ notes.txt -o data.h5 --validation-output validation.h5");
   return command;
@@ -56,8 +55,8 @@ CLI::App* add_train(CLI::App& app, TrainFlags& into) {
           "run or checkpoint whose weights and settings a new run starts from; CONFIG and --set override "
           "the settings, and prediction heads may be others")
       ->excludes(resume);
-  command->add_option("--stop-after", into.arguments.stop_after, "stop with a checkpoint after this step")
-      ->check(CLI::PositiveNumber);
+  add_number(*command, "--stop-after", into.arguments.stop_after, {1},
+             "stop with a checkpoint after this step");
   command
       ->add_option("--run-directory", into.arguments.run_directory,
                    "run folder to make, instead of a name of its own")
@@ -79,13 +78,11 @@ CLI::App* add_evaluate(CLI::App& app, EvaluateArguments& into) {
       "evaluate", "Report a checkpoint's losses, and what drafts it accepts, on a dataset");
   command->add_option("PATH", into.path, "run (its newest checkpoint) or checkpoint")->required();
   command->add_option("--data", into.data, "token dataset (HDF5)")->required();
-  command->add_option("--rows", into.rows, "rows to evaluate, 0: all")->check(CLI::NonNegativeNumber);
-  command
-      ->add_option("--free-running", into.free_running,
-                   "prompts cut from the rows, after which the model writes text greedily with drafts of all "
-                   "depths, 0: none")
-      ->check(CLI::NonNegativeNumber)
-      ->capture_default_str();
+  add_number(*command, "--rows", into.rows, {0}, "rows to evaluate, 0: all");
+  add_number(*command, "--free-running", into.free_running, {0},
+             "prompts cut from the rows, after which the model writes text greedily with drafts of all "
+             "depths, 0: none",
+             true);
   command->add_option("--metrics", into.metrics,
                       "file to append the figures to, as a line of a run's metrics.jsonl");
   command->add_option("--set", into.sets, "section.key=value over the checkpoint's settings; may be repeated")
@@ -99,6 +96,7 @@ CLI::App* add_evaluate(CLI::App& app, EvaluateArguments& into) {
 struct GenerateFlags {
   GenerateArguments arguments;
   std::string speculate;
+  std::string tree;
 };
 
 CLI::App* add_generate(CLI::App& app, GenerateFlags& flags) {
@@ -111,20 +109,19 @@ CLI::App* add_generate(CLI::App& app, GenerateFlags& flags) {
   command->add_option("PATH", into.path, "run (its newest checkpoint) or checkpoint")->required();
   texts("--prompt", into.prompts, "text to go on with; may be repeated");
   texts("--prompt-file", into.prompt_files, "file whose whole text is a prompt; may be repeated");
-  command->add_option("--max-tokens", into.max_tokens, "new tokens of each prompt, at most")
-      ->check(CLI::Range(1, 1 << 24))
-      ->capture_default_str();
-  command->add_option("--temperature", sampling.temperature, "of the distribution; 0: the likeliest token")
-      ->capture_default_str();
-  command->add_option("--top-k", sampling.top_k, "draw from the k likeliest tokens, 0: from all");
-  command->add_option("--top-p", sampling.top_p,
-                      "draw from the likeliest that together reach this probability");
-  command->add_option("--min-p", sampling.min_p,
-                      "draw from tokens of at least this share of the likeliest's");
-  command->add_option("--repetition-penalty", sampling.repetition_penalty,
-                      "makes tokens that the text holds already less likely, 1: not");
+  add_number(*command, "--max-tokens", into.max_tokens, {1, 1 << 24}, "new tokens of each prompt, at most",
+             true);
+  add_number(*command, "--temperature", sampling.temperature, {0},
+             "of the distribution; 0: the likeliest token", true);
+  add_number(*command, "--top-k", sampling.top_k, {0}, "draw from the k likeliest tokens, 0: from all");
+  add_number(*command, "--top-p", sampling.top_p, {0, 1, true},
+             "draw from the likeliest that together reach this probability");
+  add_number(*command, "--min-p", sampling.min_p, {0, 1},
+             "draw from tokens of at least this share of the likeliest's");
+  add_number(*command, "--repetition-penalty", sampling.repetition_penalty, {.above = true},
+             "makes tokens that the text holds already less likely, 1: not");
   texts("--stop", into.stops, "a text ends before this one; may be repeated");
-  command->add_option("--seed", into.seed, "of the draws")->capture_default_str();
+  add_number(*command, "--seed", into.seed, {0}, "of the draws, below 2^64", true);
   command
       ->add_option("--speculate", flags.speculate,
                    "tokens that the prediction heads draft in a round, for the model to verify: a number, or "
@@ -132,11 +129,9 @@ CLI::App* add_generate(CLI::App& app, GenerateFlags& flags) {
       ->type_name("K|auto");
   CLI::Option* tree =
       command
-          ->add_option("--tree", into.drafts,
+          ->add_option("--tree", flags.tree,
                        "draft a tree: how many ways to go on after each draft, by depth, such as 3,2,1; with "
                        "--speculate auto as deep as pays")
-          ->delimiter(',')
-          ->allow_extra_args(false)
           ->type_name("N,N,...");
   CLI::Option* draft =
       command
@@ -146,12 +141,9 @@ CLI::App* add_generate(CLI::App& app, GenerateFlags& flags) {
               "heads; without --speculate or --tree as much as pays")
           ->type_name("CHECKPOINT");
   CLI::Option* parallel =
-      command
-          ->add_option(
-              "--parallel-decode", into.parallel_candidates,
-              "take blocks of tokens as a whole: of the product of the heads' likeliest N the one that "
-              "the model finds likeliest; not the text of plain decoding, and without sampling")
-          ->check(CLI::Range(1, 64))
+      add_number(*command, "--parallel-decode", into.parallel_candidates, {1, 64},
+                 "take blocks of tokens as a whole: of the product of the heads' likeliest N the one that "
+                 "the model finds likeliest; not the text of plain decoding, and without sampling")
           ->type_name("N");
   parallel->excludes(tree)->excludes(draft);
   for (const char* sampled : {"--temperature", "--top-k", "--top-p", "--min-p"})
@@ -193,22 +185,15 @@ CLI::App* add_run(CLI::App& app, RunArguments& into) {
   command->add_option("CONFIG", into.config_path, "configuration file (TOML)")->required();
   command->add_option("--run-directory", into.run_directory, "run folder: started anew, or gone on with")
       ->required();
-  command
-      ->add_option("-n,--ranks", into.ranks, "ranks; default: SLURM_NTASKS, else parallel.pp × parallel.dp")
-      ->check(CLI::Range(1, 1 << 20));
+  add_number(*command, "-n,--ranks", into.ranks, {1, 1 << 20},
+             "ranks; default: SLURM_NTASKS, else parallel.pp × parallel.dp");
   command->add_option("--launcher", into.launcher,
                       "command that starts the ranks, default mpirun; {ranks} stands for their number, else "
                       "-n and the number are appended");
-  command
-      ->add_option("--max-restarts", into.max_restarts,
-                   "restarts in a row that bring no newer checkpoint, before the run is given up")
-      ->check(CLI::Range(0, 1 << 20))
-      ->capture_default_str();
-  command
-      ->add_option("--grace", into.grace,
-                   "seconds that ranks have for a checkpoint after a signal, before they are killed")
-      ->check(CLI::Range(1, 1 << 20))
-      ->capture_default_str();
+  add_number(*command, "--max-restarts", into.max_restarts, {0, 1 << 20},
+             "restarts in a row that bring no newer checkpoint, before the run is given up", true);
+  add_number(*command, "--grace", into.grace, {1, 1 << 20},
+             "seconds that ranks have for a checkpoint after a signal, before they are killed", true);
   command->add_option("--set", into.sets, "section.key=value over CONFIG; may be repeated")
       ->take_all()
       ->allow_extra_args(false);
@@ -269,6 +254,23 @@ Command finish_run(const RunArguments& arguments) {
   return SuperviseCommand{std::move(config), arguments};
 }
 
+/// "3,2,1"
+TreeShape tree_of(const std::string& text) {
+  TreeShape tree;
+  for (std::size_t begin = 0; begin <= text.size();) {
+    const std::size_t end = std::min(text.find(',', begin), text.size());
+    const auto children = read_integer(std::string_view(text).substr(begin, end - begin));
+    if (!children || *children < 1 || *children > most_drafts)
+      throw UsageError(
+          "generate: --tree: found \"{}\", expected integers, 1 to {}, with commas between them; see "
+          "foretoken generate --help",
+          text, most_drafts);
+    tree.push_back(static_cast<int>(*children));
+    begin = end + 1;
+  }
+  return tree;
+}
+
 /// What --speculate, --tree, --draft and --parallel-decode ask for together.
 void resolve_drafts(const std::string& speculate, GenerateArguments& into) {
   constexpr int deepest = 64, deepest_automatic = 8;
@@ -276,11 +278,11 @@ void resolve_drafts(const std::string& speculate, GenerateArguments& into) {
   into.adapt_drafts = speculate == "auto" || (!fixed && into.drafts.empty() && !into.draft_path.empty());
   int depth = into.adapt_drafts ? deepest_automatic : 0;
   if (fixed) {
-    const char* end = speculate.data() + speculate.size();
-    const auto [read, error] = std::from_chars(speculate.data(), end, depth);
-    if (error != std::errc() || read != end || depth < 0 || depth > deepest)
+    const auto number = read_integer(speculate);
+    if (!number || *number < 0 || *number > deepest)
       throw UsageError("generate: --speculate is {}, expected 0 to {} or auto; see foretoken generate --help",
                        speculate, deepest);
+    depth = static_cast<int>(*number);
     if (!into.drafts.empty())
       throw UsageError("generate: --speculate {} and --tree, which has depths of its own", speculate);
   }
@@ -292,6 +294,7 @@ void resolve_drafts(const std::string& speculate, GenerateArguments& into) {
 
 Command finish_generate(const GenerateFlags& flags) {
   GenerateArguments arguments = flags.arguments;
+  if (!flags.tree.empty()) arguments.drafts = tree_of(flags.tree);
   resolve_drafts(flags.speculate, arguments);
   if (arguments.parallel_candidates > 0) arguments.sampling.temperature = 0;
   validate(arguments.sampling);

@@ -90,6 +90,9 @@ toml::table parse_flag_value(const Option& option, const std::string& text, cons
   std::string toml_text = text;
   const bool quoted = !text.empty() && (text.front() == '"' || text.front() == '\'');
   const bool takes_text = option.type == Option::Type::text || option.type == Option::Type::choice;
+  // TOML would drop a comment behind the value.
+  if (takes_text ? quoted && text.back() != text.front() : text.find('#') != std::string::npos)
+    throw UsageError("{}: expected {}, found \"{}\"", flag, describe_type(option), text);
   if (takes_text && !quoted) toml_text = to_toml(OptionValue(text));
   if (option.type == Option::Type::numbers && !text.starts_with('[')) toml_text = "[" + text + "]";
   if (option.type == Option::Type::pairs && text.starts_with('[') && !text.starts_with("[[") && text != "[]")

@@ -179,7 +179,7 @@ TEST_CASE("hdf5 data that lies in another file is refused, however it is asked f
 TEST_CASE("hdf5 files that are missing, foreign or cut short are data errors that name the file") {
   const TemporaryFolder folder;
   expect_error<DataError>("none.h5: there is no such file", [&] { Hdf5File::open(folder / "none.h5"); });
-  expect_error<DataError>("is not a file", [&] { Hdf5File::open(folder.path()); });
+  expect_error<DataError>("is a folder, expected a file", [&] { Hdf5File::open(folder.path()); });
   expect_error<DataError>("text.h5", [&] { Hdf5File::open(folder.write("text.h5", "not HDF5 at all")); });
   {
     std::vector<double> values = counted<double>(40'000);

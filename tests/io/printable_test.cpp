@@ -40,8 +40,8 @@ TEST_CASE("only regular files of a sensible size are read as text") {
   CHECK(read_text_file(folder.write("a.txt", "text\n"), 5) == "text\n");
   expect_error<DataError>("has 5 bytes, at most 4", [&] { read_text_file(folder / "a.txt", 4); });
   expect_error<DataError>("there is no such file", [&] { read_text_file(folder / "b.txt", 4); });
-  expect_error<DataError>("is not a file", [&] { read_text_file(folder.path(), 4); });
-  expect_error<DataError>("is not a file", [&] { read_text_file("/dev/zero", 4); });
+  expect_error<DataError>("is a folder, expected a file", [&] { read_text_file(folder.path(), 4); });
+  expect_error<DataError>("is a device, expected a file", [&] { read_text_file("/dev/zero", 4); });
   REQUIRE(mkfifo((folder / "pipe").c_str(), 0600) == 0);
-  expect_error<DataError>("is not a file", [&] { read_text_file(folder / "pipe", 4); });
+  expect_error<DataError>("is a pipe, expected a file", [&] { read_text_file(folder / "pipe", 4); });
 }

@@ -89,6 +89,48 @@ TEST_CASE("brackets and commas of an argument are part of it") {
   CHECK(train.arguments.run_directory == "[r]");
 }
 
+TEST_CASE("a number is decimal digits in the flag's range and nothing else") {
+  const auto generate = [](const std::string& flag, const std::string& value) {
+    return refusal({"generate", "x", flag, value});
+  };
+  CHECK(generate("--seed", "-1") ==
+        "generate: --seed: found \"-1\", expected integer, at least 0 and below 2^64; see foretoken generate "
+        "--help");
+  CHECK(generate("--max-tokens", "010") ==
+        "generate: --max-tokens: found \"010\", expected integer, 1 to 16777216; see foretoken generate "
+        "--help");
+  for (const std::string value :
+       {"18446744073709551616", "+1", " 1", "1 ", "1x", "0x1", "1.0", "1e3", "", "١"})
+    CHECK_THAT(generate("--seed", value), contains("--seed: found \"" + value + "\""));
+  for (const std::string value : {"-0.1", "nan", "inf", "1e999", "00.5", ".5", "0.5f", "0,5"})
+    CHECK_THAT(generate("--temperature", value),
+               contains("--temperature: found \"" + value + "\", expected number, at least 0"));
+  CHECK_THAT(generate("--top-p", "0"), contains("expected number, above 0 and at most 1"));
+  CHECK_THAT(generate("--top-k", "4294967296000000000000"), contains("--top-k"));
+  CHECK_THAT(generate("--parallel-decode", "65"), contains("integer, 1 to 64"));
+  CHECK_THAT(generate("--speculate", "03"), contains("--speculate is 03, expected 0 to 64 or auto"));
+  for (const std::string value : {"3,,1", "3,02", "-1", "3,1,", "3,0", "256", "2;1", "9999999999"})
+    CHECK_THAT(generate("--tree", value), contains("--tree: found \"" + value + "\", expected integers"));
+  CHECK_THAT(refusal({"evaluate", "x", "--data", "d", "--rows", "9223372036854775808"}),
+             contains("--rows: found") && contains("at least 0 and below 2^63"));
+  CHECK_THAT(refusal({"train", "--stop-after", "1_000"}), contains("--stop-after"));
+  CHECK_THAT(refusal({"run", "c.toml", "--run-directory", "r", "-n", "010"}),
+             contains("--ranks: found \"010\", expected integer, 1 to 1048576"));
+  CHECK_THAT(
+      refusal({"tokenize", "t", "-o", "d.h5", "--validation-output", "v.h5", "--validation-fraction", "1.5"}),
+      contains("--validation-fraction: found \"1.5\", expected number, 0 to 1"));
+  for (const std::string set : {"train.steps=010", "train.steps=5 # five", "train.seed=-1", "train.steps=5x",
+                                "train.seed=9223372036854775808", "optimizer.lr=01.5",
+                                "mtp.depth_weights=0.1 # one", "data.path=\"a\" # b"})
+    CHECK_THAT(refusal({"train", "--set", set}), contains("--set " + set + ": "));
+  const auto arguments =
+      std::get<GenerateArguments>(parse_command_line({"generate", "x", "--seed", "18446744073709551615",
+                                                      "--temperature", "0.5", "--max-tokens", "16777216"}));
+  CHECK(arguments.seed == 18446744073709551615u);
+  CHECK(arguments.sampling.temperature == 0.5);
+  CHECK(arguments.max_tokens == 16777216);
+}
+
 TEST_CASE("tokenize, evaluate, inspect and study take their arguments") {
   const auto tokenize = std::get<TokenizeOptions>(parse_command_line(
       {"tokenize", "a", "b", "-o", "d.h5", "--validation-output", "v.h5", "--validation-fraction", "0.25"}));
@@ -234,12 +276,12 @@ TEST_CASE("generate takes prompts, stop texts and how to sample, and refuses wha
   CHECK(plain.device == RunConfig::Device::automatic);
 
   CHECK_THAT(refusal({"generate"}), contains("PATH") && contains("see foretoken generate --help"));
-  CHECK_THAT(refusal({"generate", "x", "--top-p", "0"}), contains("top_p is 0"));
-  CHECK_THAT(refusal({"generate", "x", "--temperature", "-1"}), contains("temperature is -1"));
+  CHECK_THAT(refusal({"generate", "x", "--top-p", "0"}), contains("--top-p: found \"0\""));
+  CHECK_THAT(refusal({"generate", "x", "--temperature", "-1"}), contains("--temperature: found \"-1\""));
   CHECK_THAT(refusal({"generate", "x", "--speculate", "65"}),
              contains("--speculate is 65, expected 0 to 64 or auto"));
   CHECK_THAT(refusal({"generate", "x", "--speculate", "2x"}), contains("--speculate is 2x"));
-  CHECK_THAT(refusal({"generate", "x", "--tree", "3,0"}), contains("a tree of 3, 0 children by depth"));
+  CHECK_THAT(refusal({"generate", "x", "--tree", "3,0"}), contains("--tree: found \"3,0\""));
   CHECK_THAT(refusal({"generate", "x", "--tree", "9,9,9"}), contains("more than 255 drafts"));
   CHECK_THAT(refusal({"generate", "x", "--tree", "3,2", "--speculate", "2"}), contains("--tree"));
   CHECK_THAT(refusal({"generate", "x", "--parallel-decode", "3", "--temperature", "1"}),

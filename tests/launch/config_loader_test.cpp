@@ -183,8 +183,8 @@ TEST_CASE("a configuration that is a pipe is refused, not waited for") {
     apply_toml_file(config, folder / "pipe.toml");
     FAIL("accepted");
   } catch (const UsageError& error) {
-    CHECK_THAT(error.what(),
-               Catch::Matchers::EndsWith("pipe.toml: the configuration cannot be read: is not a file"));
+    CHECK_THAT(error.what(), Catch::Matchers::EndsWith(
+                                 "pipe.toml: the configuration cannot be read: is a pipe, expected a file"));
   }
 }
 

@@ -162,7 +162,8 @@ TEST_CASE("prompts that the model cannot take and paths without a checkpoint are
   CHECK_THAT(refusal("", 2), contains("generate: no prompt"));
   CHECK_THAT(refusal("--prompt-file " + model.folder.write("empty.txt", "").string(), 2),
              contains("generate: prompt 1 is empty"));
-  CHECK_THAT(refusal("--prompt-file " + model.folder.path().string(), 3), contains("is not a file"));
+  CHECK_THAT(refusal("--prompt-file " + model.folder.path().string(), 3),
+             contains("is a folder, expected a file"));
   CHECK_THAT(refusal("--prompt-file /nowhere.txt", 3),
              contains("generate: /nowhere.txt: there is no such file"));
   CHECK_THAT(refusal("--prompt 'a prompt of more than 24 tokens'", 2),
