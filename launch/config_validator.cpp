@@ -60,7 +60,7 @@ void validate_mtp(const Config& config) {
     }
   };
   belong_to("kind", "sequential", {"repeat", "concat", "trunk_hidden", "recycled_hidden"});
-  belong_to("kind", "residual", {"residual_form"});
+  belong_to("kind", "residual", {"residual_form", "own_output"});
   belong_to("weighting", "mean", {"loss_weight"});
   belong_to("weighting", "per_depth", {"depth_weights"});
   belong_to("weighting", "inverse_distance", {"auxiliary_factor"});

@@ -75,7 +75,8 @@ void add_mtp(std::vector<Option>& table) {
       .fixed = true;
   mtp.add("repeat", &M::repeat, "sequential: one module, applied at every depth").fixed = true;
   mtp.add("concat", &M::concat, {"embedding_first", "hidden_first"},
-          "sequential: which half of a module's input projection comes first")
+          "sequential: which half of a module's input projection comes first: as in DeepSeek-V3's released "
+          "weights, or as in eq. 21 of its paper")
       .fixed = true;
   mtp.add("trunk_hidden", &M::trunk_hidden, {"normed", "raw"},
           "sequential: the first module takes the trunk's output after or before the final norm")
@@ -86,11 +87,15 @@ void add_mtp(std::vector<Option>& table) {
   mtp.add("residual_form", &M::residual_form, {"mlp", "medusa"},
           "residual: a step embedding and an MLP with GELU, or Medusa's one layer with SiLU")
       .fixed = true;
+  mtp.add("own_output", &M::own_output,
+          "residual: every depth has an output matrix of its own, a copy of the model's at the start")
+      .fixed = true;
   mtp.add("detach_heads", &M::detach_heads,
           "the heads' losses give no gradient to the main model: trunk, embedding, output matrix");
   mtp.add(
       "placement", &M::placement, {"last", "own_stage", "stage_per_depth"},
       "heads on the last pipeline stage, there without layers beside them, or each depth on a stage behind");
+  mtp.add("main_weight", &M::main_weight, positive(), "weight of the main loss");
   mtp.add("loss_weight", &M::loss_weight, at_least(0),
           "λ: the heads' mean loss is added to the main loss with this weight");
   mtp.add("weighting", &M::weighting, {"mean", "per_depth", "inverse_distance"},

@@ -68,6 +68,7 @@ std::map<std::string, std::string> conventions_of(const Config& config) {
     for (const char* key : {"concat", "trunk_hidden", "recycled_hidden"}) state(key);
   if (config.mtp.repeat) state("repeat");
   if (config.mtp.kind == MtpConfig::Kind::residual) state("residual_form");
+  if (config.mtp.own_output) state("own_output");
   return conventions;
 }
 

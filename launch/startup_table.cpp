@@ -79,8 +79,11 @@ std::string heads_text(const MtpConfig& mtp) {
       break;
   }
   const char* detached = mtp.detach_heads ? " (detached)" : "";
+  const char* matrices = !mtp.own_output   ? ""
+                         : mtp.depths == 1 ? " with its own output matrix"
+                                           : " with their own output matrices";
   if (mtp.repeat) return fmt::format("1 {} applied {} times{}", what, mtp.depths, detached);
-  return fmt::format("{} {}{}{}", mtp.depths, what, mtp.depths == 1 ? "" : "s", detached);
+  return fmt::format("{} {}{}{}{}", mtp.depths, what, mtp.depths == 1 ? "" : "s", matrices, detached);
 }
 
 /// "objective  main + 0.3 mtp1 + 0.1 mtp2, times 1 at 0 tokens to 0.1 at 1e+13"; nothing without heads
@@ -88,8 +91,10 @@ std::string objective_line(const MtpConfig& mtp) {
   if (mtp.depths == 0) return "";
   MtpConfig base = mtp;
   base.schedule.clear();
-  std::string text = "objective  main";
   const Objective objective(base);
+  std::string text = "objective  ";
+  if (mtp.main_weight != 1) text += fmt::format("{:.4g} ", mtp.main_weight);
+  text += "main";
   for (std::size_t k = 1; k < objective.weights().size(); ++k)
     text += fmt::format(" + {:.3g} mtp{}", objective.weights()[k], k);
   if (!mtp.schedule.empty())

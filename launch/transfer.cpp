@@ -91,10 +91,20 @@ std::string tensors_of(const std::vector<ParameterUnit>& heads) {
   };
   const std::string first = layer(heads.front()), last = layer(heads.back());
   std::vector<std::string> names;
-  for (const ParameterSpec& spec : heads.front().specs) names.push_back(spec.name.substr(first.size() + 1));
+  for (const ParameterSpec& spec : heads.front().specs)
+    names.push_back(spec.name.substr(first.size() + 1) +
+                    (spec.copy_of.empty() ? "" : fmt::format(" (from {})", spec.copy_of)));
   const std::string others =
       heads.size() == 1 ? "" : fmt::format(" to {}, each", last.substr(last.find_last_of('.') + 1));
   return fmt::format("\n             {}{}: {}", first, others, fmt::join(names, ", "));
+}
+
+/// A tensor of the main model.
+const ParameterSpec& kept_tensor(const Transfer& transfer, const std::string& name) {
+  for (const ParameterUnit& unit : transfer.kept)
+    for (const ParameterSpec& spec : unit.specs)
+      if (spec.name == name) return spec;
+  throw DefectError("transfer: {} is not kept", name);
 }
 
 /// "kept       40 tensors, 35344 parameters: embedding, layer 0-6, ..."
@@ -148,8 +158,12 @@ std::string transfer_weights(const std::string& path, const Config& config, cons
     };
     std::vector<StatePiece> pieces;
     for (const ParameterUnit& unit : parameters.units())
-      if (!is_drawn(unit))
-        for (const ParameterSpec& spec : unit.specs) pieces.push_back(weight_piece(parameters, spec));
+      for (const ParameterSpec& spec : unit.specs) {
+        if (is_drawn(unit) && spec.copy_of.empty()) continue;
+        StatePiece piece = weight_piece(parameters, spec);
+        if (is_drawn(unit)) piece.spec = &kept_tensor(transfer, spec.copy_of);
+        pieces.push_back(piece);
+      }
     return pieces;
   };
   const CheckpointInfo info = load_newest(path, weights, stream, world, console).info();

@@ -14,7 +14,8 @@ namespace foretoken {
 /// What becomes of every tensor, in units as model/layout.h names them.
 struct Transfer {
   std::vector<ParameterUnit> kept;     // values of the checkpoint
-  std::vector<ParameterUnit> drawn;    // heads that it lacks: keep what they were drawn with
+  std::vector<ParameterUnit> drawn;    // heads that it lacks: keep what they were drawn with, but for copies
+                                       // of tensors of the main model, which are the checkpoint's
   std::vector<ParameterUnit> dropped;  // heads that the run has no place for
 };
 

@@ -32,13 +32,14 @@ enum class Recompute { none, selective, full };
 /// the trunk's output, n = RMSNorm(h; model.norm), W the output matrix that every depth shares unless it says
 /// other.
 ///
-///   sequential  h'ᵏᵢ = Mₖ [ RMSNorm(Emb(t_{i+k})) ; RMSNorm(hᵏ⁻¹ᵢ) ],  hᵏ = norm_k(Blockₖ(h'ᵏ)),  logits =
-///   hᵏ Wᵀ
-///               DeepSeek-V3 (arXiv 2412.19437, section 2.2)
+///   sequential  h'ᵏᵢ = Mₖ [ RMSNorm(Emb(t_{i+k})) ; RMSNorm(hᵏ⁻¹ᵢ) ],  hᵏ = norm_k(Blockₖ(h'ᵏ)),
+///               logits = hᵏ Wᵀ: DeepSeek-V3 (arXiv 2412.19437, section 2.2), in the order of its released
+///               weights; Concat::hidden_first is the order that eq. 21 of the paper prints
 ///   parallel    logits = RMSNorm(Blockₖ(x); model.norm) Wᵀ, x what the trunk's last block takes: the main
 ///               model's last block is one head of D + 1 alike (Gloeckle et al., arXiv 2404.19737)
 ///   residual    logits = headₖ(n) Wᵀ; mlp: u = n + eₖ, head = u + W₂ GELU(W₁ u);
-///               medusa: head = n + SiLU(W₁ n), W₁ zero at the start (Cai et al., arXiv 2401.10774)
+///               medusa: head = n + SiLU(W₁ n), W₁ zero at the start (Cai et al., arXiv 2401.10774);
+///               own_output: logits = headₖ(n) Wₖᵀ, Wₖ a copy of W at the start, as in Medusa's paper
 ///   linear      logits = n Wₖᵀ, a matrix of its own for every depth
 ///
 /// The switches say what the sources leave open; they are stored with every checkpoint.
@@ -59,8 +60,10 @@ struct MtpConfig {
   Hidden trunk_hidden = Hidden::normed;            // sequential: h⁰ after or before the trunk's final norm
   Hidden recycled_hidden = Hidden::normed;         // sequential: depth k+1 takes hᵏ after or before norm_k
   ResidualForm residual_form = ResidualForm::mlp;  // residual
+  bool own_output = false;                         // residual: every depth has an output matrix of its own
   bool detach_heads = false;  // losses of depths k > 0 give no gradient to what the main model has
-  double loss_weight = 0.3;   // λ of L = L_main + (λ/D)·Σₖ Lₖ
+  double main_weight = 1;     // of the main loss
+  double loss_weight = 0.3;   // λ of L = main_weight · L_main + (λ/D)·Σₖ Lₖ
   /// Where pipeline stages hold them: with the main head on the last stage; there, and no layer of the trunk
   /// beside them; or each depth on a stage of its own behind the main head's.
   Placement placement = Placement::last;

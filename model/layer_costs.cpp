@@ -32,7 +32,9 @@ class StepCosts {
     without.head = 0;
     const double head = depth_cost(model_, mtp_, without, k);
     const double matrix = depth_cost(model_, mtp_, time_, k) - head;
-    const StageDurations logits = output(matrix, mtp_.detach_heads || work_.frozen_trunk ? 2 : 3);
+    // Detached heads give the trunk, or the output matrix that they share with it, no gradient.
+    const bool leaves_out = (mtp_.detach_heads || work_.frozen_trunk) && !mtp_.own_output;
+    const StageDurations logits = output(matrix, leaves_out ? 2 : 3);
     if (!work_.trains) return StageDurations{head} + logits;
     const StageDurations own = trained(head, kind_.has_block ? recomputed_ : 0);
     return logits + (kind_.in_turn ? StageDurations{0, own.total(), 0} : own);

@@ -20,7 +20,7 @@ struct StepWork {
 /// backward takes twice the forward, half of that for the input's gradient; recompute "full" adds a forward.
 /// Output matrices are multiplied with in backward alone, for logits, the input's gradient and the weight's
 /// (model/predictor.h), and heads in turn run there as a whole. A frozen trunk has no backward, and heads
-/// that are detached leave a product out.
+/// that are detached leave a product out, unless a network and a matrix of their own both need it.
 LayerCosts layer_costs(const ModelConfig& model, const MtpConfig& mtp, const StepWork& work);
 
 }  // namespace foretoken

@@ -67,7 +67,7 @@ StageTensors tensors_of(const ModelConfig& model, const MtpConfig& mtp, const Mo
   const bool main = stage == layout.head_stage();
   StageTensors tensors{.depths = layout.depths_of(stage, mtp)};
   const bool depths = !tensors.depths.empty();
-  const bool output = main || (depths && !kind.owns_matrix);
+  const bool output = main || (depths && !owns_matrix(mtp));
   tensors.embedding = stage == 0 || (depths && kind.embeds) || (output && model.tie_word_embeddings);
   tensors.final_norm = main || (depths && kind.ends_in_final_norm);
   tensors.head = output && !model.tie_word_embeddings;

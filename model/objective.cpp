@@ -106,7 +106,7 @@ void Objective::set_tokens_seen(std::int64_t tokens) {
 }
 
 void Objective::update_weights() {
-  weights_[0] = 1;
+  weights_[0] = mtp_.main_weight;
   for (std::size_t k = 1; k < weights_.size(); ++k)
     weights_[k] = base_weight(mtp_, k) * factor_ * balance_[k - 1];
 }

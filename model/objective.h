@@ -1,8 +1,9 @@
 #pragma once
-// The training objective: L = L_main + Σₖ weightₖ · Lₖ, every L a mean over the exact number of valid targets
-// of its depth in the whole global batch, so that it does not depend on the layout.
+// The training objective: L = main_weight · L₀ + Σₖ weightₖ · Lₖ, L₀ the main loss and every L a mean over
+// the exact number of valid targets of its depth in the whole global batch, so that it does not depend on the
+// layout.
 //
-//   weightₖ = baseₖ · factor(tokens seen) · balanceₖ
+//   weightₖ = baseₖ · factor(tokens seen) · balanceₖ, k > 0
 //
 //   base      mean              λ / D                       (DeepSeek-V3, arXiv 2412.19437, eq. 25)
 //             per_depth         a list

@@ -64,7 +64,9 @@ void Parameters::initialize(Stream& stream, std::uint64_t seed) {
       const Tensor value = view(values_, spec);
       switch (spec.init) {
         case Init::normal:
-          random_normal(stream, {.out = value, .rng = {seed, spec.name}, .std = spec.std});
+          random_normal(stream, {.out = value,
+                                 .rng = {seed, spec.copy_of.empty() ? spec.name : spec.copy_of},
+                                 .std = spec.std});
           break;
         case Init::ones:
           fill(stream, value, 1);

@@ -30,6 +30,9 @@ struct ParameterSpec {
   double std = 0.02;  // of Init::normal
   /// In a step the first contribution to its gradient overwrites it; else all of them add, from zero on.
   bool gradient_overwritten = false;
+  /// Of a parameter that starts as a copy of another one of its shape and distribution: that one's name,
+  /// whose values are drawn for it. Empty: its own name.
+  std::string copy_of{};
   std::int64_t offset = 0;  // into the flat buffer; set by Parameters
 };
 

@@ -14,13 +14,10 @@ class LinearHeads : public HeadsInTurn {
   explicit LinearHeads(const HeadsPlan& plan);
 
   Tensor hidden(const LayerContext& context, int slot, int depth) const override;
-  OutputMatrix output(int depth) const override;
 
  private:
   Tensor head_backward(const LayerContext& context, int slot, int depth, bool first,
                        const Tensor& dhidden) const override;
-
-  std::vector<OutputMatrix> matrices_;  // by depth
 };
 
 }  // namespace foretoken

@@ -74,7 +74,7 @@ class PredictionHeads {
   virtual void forward(const LayerContext& context, const MicrobatchInput& input, int slot) const = 0;
   /// Of the microbatch last forwarded into the slot; valid until the next call.
   virtual Tensor hidden(const LayerContext& context, int slot, int depth) const = 0;
-  virtual OutputMatrix output(int depth) const;
+  OutputMatrix output(int depth) const;
   /// What depth last() + 1 reads; [N, C] or [B, T, C].
   virtual Tensor hands_on(int slot) const = 0;
   /// Calls loss for every depth here that the microbatch trains in its input half, in their order, and the
@@ -103,6 +103,7 @@ class PredictionHeads {
   int depths_;
   DepthRange range_;
   OutputMatrix shared_;
+  std::vector<OutputMatrix> own_;  // by depth; empty where depths share the model's
 };
 
 /// What the rest of the program knows of a kind.
@@ -116,10 +117,15 @@ struct HeadKind {
   bool embeds = false;              // looks tokens up in the embedding table
   bool takes_last_input = false;    // the stage of the main head holds the trunk's last block
   bool ends_in_final_norm = false;  // a depth ends in the main model's
-  bool owns_matrix = false;         // a depth has an output matrix of its own
+  bool owns_matrix = false;         // a depth always has an output matrix of its own
   bool has_block = false;           // a depth has a decoder block
   bool in_turn = false;  // forward, loss and backward of a depth come with the microbatch's backward
 };
 const HeadKind& head_kind(MtpConfig::Kind kind);
+
+/// Whether every depth has an output matrix of its own.
+bool owns_matrix(const MtpConfig& mtp);
+/// Of a depth that has one: "PREFIX.head.weight" [V, C].
+ParameterSpec own_matrix(const ModelConfig& model, const std::string& prefix);
 
 }  // namespace foretoken

@@ -18,9 +18,6 @@ bool is_mlp(const MtpConfig& mtp) {
 std::vector<ParameterSpec> ResidualHeads::parameters(const ModelConfig& model, const MtpConfig& mtp,
                                                      const std::string& prefix) {
   const std::int64_t c = model.hidden_size, f = model.intermediate_size;
-  if (!is_mlp(mtp))
-    return {
-        {.name = prefix + ".fc1.weight", .shape = {c, c}, .init = Init::zeros, .gradient_overwritten = true}};
   const auto spec = [&](const char* name, const Shape& shape, bool decay) {
     return ParameterSpec{.name = prefix + name,
                          .shape = shape,
@@ -28,8 +25,19 @@ std::vector<ParameterSpec> ResidualHeads::parameters(const ModelConfig& model, c
                          .std = model.initializer_range,
                          .gradient_overwritten = true};
   };
-  return {spec(".step_embedding.weight", {c}, false), spec(".fc1.weight", {f, c}, true),
-          spec(".fc2.weight", {c, f}, true)};
+  std::vector<ParameterSpec> specs;
+  if (is_mlp(mtp)) {
+    specs = {spec(".step_embedding.weight", {c}, false), spec(".fc1.weight", {f, c}, true),
+             spec(".fc2.weight", {c, f}, true)};
+  } else {
+    specs = {spec(".fc1.weight", {c, c}, true)};
+    specs.back().init = Init::zeros;
+  }
+  if (mtp.own_output) {
+    specs.push_back(own_matrix(model, prefix));
+    specs.back().copy_of = output_matrix_name(model);
+  }
+  return specs;
 }
 
 double ResidualHeads::cost(const ModelConfig& model, const MtpConfig& mtp, double) {

@@ -98,7 +98,8 @@ TEST_CASE("the model's gradients match finite differences for D = 0, 1, 3, tied 
   CAPTURE(depths, tied, split_backward);
   ModelConfig config = tiny_model();
   config.tie_word_embeddings = tied;
-  Serial(config, {.depths = depths, .loss_weight = 0.6}, split_backward).check_gradients(split_backward);
+  Serial(config, {.depths = depths, .main_weight = 1.4, .loss_weight = 0.6}, split_backward)
+      .check_gradients(split_backward);
 }
 
 TEST_CASE("the model's gradients match finite differences under each convention switch") {

@@ -151,6 +151,7 @@ TEST_CASE("costs and parameter counts of every kind are those counted by hand") 
   check("residual", d * (8 + 2 * 8 * 12), 2.0 * 2 * 8 * 12);
   check("medusa", d * 8 * 8, 2.0 * 8 * 8);
   check("linear", d * 11 * 8, 0);
+  check("medusa with matrices", d * (8 * 8 + 11 * 8), 2.0 * 8 * 8);
   MtpConfig sampled{
       .depths = d, .balance = MtpConfig::Balance::sampling, .sample_probabilities = {1, 0.5, 0.25}};
   const double depth = 2.0 * (block + 2 * 8 * 8) + attention + 2.0 * 8 * 11;
@@ -159,6 +160,26 @@ TEST_CASE("costs and parameter counts of every kind are those counted by hand") 
   CHECK(cost_of(model, length).mlp == 2.0 * 3 * 8 * 12);
   CHECK(time_of(model, length).attention ==
         cost_of(model, length).attention + (attention_time - 1) * attention);
+}
+
+TEST_CASE("output matrices of heads start as copies of the model's, tied or not, whatever the seed") {
+  const bool tied = GENERATE(false, true);
+  ModelConfig config = tiny_model();
+  config.tie_word_embeddings = tied;
+  const MtpConfig mtp{.kind = MtpConfig::Kind::residual, .depths = 2, .own_output = true};
+  for (const std::uint64_t seed : {1, 2}) {
+    TestStream stream;
+    RankModel model(stream, serial_options(config, mtp, {.rows = 1, .length = 4}, DType::f32, 1, false));
+    model.parameters().initialize(stream, seed);
+    const auto values = [&](const std::string& name) {
+      const auto span = model.parameters().value(name).span<float>();
+      return std::vector<float>(span.begin(), span.end());
+    };
+    const std::vector<float> matrix = values(output_matrix_name(config));
+    CHECK(values("model.layers.2.head.weight") == matrix);
+    CHECK(values("model.layers.3.head.weight") == matrix);
+    CHECK(values("model.layers.2.fc1.weight") != values("model.layers.3.fc1.weight"));
+  }
 }
 
 TEST_CASE("no two tensors of a model share a name, whatever the heads") {

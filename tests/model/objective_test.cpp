@@ -46,6 +46,29 @@ TEST_CASE("weights of every form are those computed by hand") {
   CHECK(weights_at({.depths = 0}, 0) == std::vector<double>{1});
 }
 
+TEST_CASE("the auxiliary form that counts the next token twice is the objective with its main weight") {
+  // L = CE₀ + a · (1/n) · Σᵢ CEᵢ / (i + 1) over all n heads, the next token's among them, term by term.
+  const double a = 0.3;
+  const std::vector<double> sums{31.5, 44.25, 40.5, 51.75};
+  const std::vector<std::int64_t> counts{21, 20, 18, 17};
+  for (const std::size_t n : {1, 2, 4}) {
+    double expected = sums[0] / 21;
+    for (std::size_t i = 0; i < n; ++i)
+      expected += a / double(n) * (sums[i] / double(counts[i])) / double(i + 1);
+    const MtpConfig mtp{.depths = std::int64_t(n) - 1,
+                        .main_weight = 1 + a / double(n),
+                        .weighting = Weighting::inverse_distance,
+                        .auxiliary_factor = a / double(n)};
+    const Objective objective(mtp);
+    const auto first = [&](const auto& all) { return std::span(all).first(n); };
+    CHECK(objective.losses(first(sums), first(counts)).total == Approx(expected).epsilon(1e-14));
+    // The gradient of the sum of a depth's losses is its mean's, weighed.
+    const std::vector<double> scales = objective.gradient_scales(first(counts));
+    CHECK(scales[0] == Approx((1 + a / double(n)) / 21).epsilon(1e-14));
+    if (n > 2) CHECK(scales[2] == Approx(a / double(n) / 3 / 18).epsilon(1e-14));
+  }
+}
+
 TEST_CASE("a schedule multiplies every weight by the factor of the tokens seen") {
   // DeepSeek-V3: 0.3, then 0.1 from two thirds on.
   MtpConfig mtp{.depths = 1, .loss_weight = 1};

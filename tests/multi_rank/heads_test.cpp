@@ -20,6 +20,7 @@ const std::vector<Sets>& heads() {
       {"mtp.kind=parallel", "mtp.detach_heads=true", "model.tie_word_embeddings=true"},
       {"mtp.kind=residual", "model.tie_word_embeddings=true"},
       {"mtp.kind=residual", "mtp.residual_form=medusa"},
+      {"mtp.kind=residual", "mtp.residual_form=medusa", "mtp.own_output=true"},
       {"mtp.kind=linear", "model.tie_word_embeddings=true"}};
   return all;
 }

@@ -33,12 +33,15 @@ std::vector<Sets> layouts_of(int ranks) {
 const Sets steps{"train.steps=12"};
 const Sets scheduled{"mtp.weighting=per_depth", "mtp.depth_weights=0.5,0.2",
                      "mtp.schedule=[[256, 1], [1024, 0.1]]", "mtp.schedule_form=linear"};
+/// CE₀ + 0.3 · (1/n) · Σᵢ CEᵢ / (i + 1) over n = 3 heads, the next token's among them.
+const Sets auxiliary{"mtp.weighting=inverse_distance", "mtp.auxiliary_factor=0.1", "mtp.main_weight=1.1"};
 const Sets balanced{"mtp.balance=dynamic", "mtp.balance_ratio=0.5", "mtp.diagnose_every=2"};
 const Sets sampled{"mtp.balance=sampling", "mtp.sample_probabilities=0.7,0.4", "mtp.diagnose_every=5"};
 
 std::vector<Sets> objectives() {
   return {scheduled,
-          balanced,
+          auxiliary,
+          balanced + Sets{"mtp.main_weight=0.5"},
           balanced + Sets{"mtp.kind=parallel"},
           balanced + Sets{"mtp.trunk_hidden=raw", "model.tie_word_embeddings=true"},
           sampled,
@@ -89,6 +92,18 @@ TEST_CASE("every objective and diagnosis is the serial run's in every layout", "
       CHECK(lab.train(world, objective + layout + steps, {.run_directory = run}) == ExitCode::done);
       if (world.rank() == 0) CHECK(report_mismatch(run, serial, 1e-4) == "");
     }
+  }
+}
+
+TEST_CASE("the printed loss of the auxiliary form is its sum over all heads, the first among them",
+          "[ranks1]") {
+  MpiCommunicator& world = multi_rank::world();
+  const TrainingLab lab(world);
+  lab.train(world, auxiliary + steps, {.run_directory = lab.path("run")});
+  for (const std::vector<double>& losses : TrainingLab::losses(lab.path("run"))) {
+    REQUIRE(losses.size() == 4);
+    const double sum = losses[1] + losses[2] / 2 + losses[3] / 3;
+    CHECK(losses[0] == Approx(losses[1] + 0.3 / 3 * sum).epsilon(1e-6));
   }
 }
 

@@ -91,6 +91,11 @@ TEST_CASE("a run starts from another one with heads added, dropped or of another
       {{"mtp.depths=1"}, 1, 1, "parameters: mtp 2\n             model.layers.8: "},
       {{"mtp.depths=0"}, 0, 0, "parameters: mtp 1-2\n             model.layers.7 to 8, each: "},
       {{"mtp.kind=parallel", "mtp.depths=3"}, 0, 3, "model.layers.7 to 9, each: "},
+      {{"mtp.kind=residual", "mtp.residual_form=medusa", "mtp.own_output=true", "mtp.depths=2"},
+       0,
+       2,
+       tied ? "fc1.weight, head.weight (from model.embed_tokens.weight)"
+            : "fc1.weight, head.weight (from lm_head.weight)"},
       {{"mtp.kind=linear", "mtp.depths=1"}, 0, 1, "  drawn    1 tensor, 4112 parameters: mtp 1\n"}};
   // The update is far below the last bit of every value.
   const Sets still{"train.init_from=" + base, "train.steps=1", "optimizer.warmup_steps=0",
@@ -109,6 +114,10 @@ TEST_CASE("a run starts from another one with heads added, dropped or of another
       CHECK(tensor_mismatch(after, TrainingLab::checkpoint(serial, 1), "model", 0, 0) == "");
       for (std::size_t k = 0; k < std::size(heads_prefix); ++k)
         CHECK((tensors_of(after, heads_prefix[k]) > 0) == (k < change.heads));
+      const std::string own = heads_prefix[1] + "head.weight";  // a copy of the trained matrix
+      if (change.heads == 2 && after.has("model", own))
+        CHECK(values_of(after, own) ==
+              values_of(before, tied ? "model.embed_tokens.weight" : "lm_head.weight"));
       CHECK(evaluated(run, true) == Approx(evaluated(base, false)).epsilon(1e-6));
       CHECK_THAT(TrainingLab::log(run),
                  contains("weights    of " + base + " at step 6,") && contains(change.log));

@@ -32,12 +32,18 @@ RankModelOptions serial_options(const ModelConfig& model, const MtpConfig& mtp, 
 std::vector<NamedHeads> every_kind_of_heads(std::int64_t depths) {
   using Kind = MtpConfig::Kind;
   const MtpConfig mtp{.depths = depths, .loss_weight = 0.6};
-  std::vector<NamedHeads> all{{"sequential", mtp}, {"repeated", mtp}, {"parallel", mtp},
-                              {"residual", mtp},   {"medusa", mtp},   {"linear", mtp}};
+  std::vector<NamedHeads> all{{"sequential", mtp},
+                              {"repeated", mtp},
+                              {"parallel", mtp},
+                              {"residual", mtp},
+                              {"medusa", mtp},
+                              {"linear", mtp},
+                              {"medusa with matrices", mtp}};
   all[1].mtp.repeat = true;
   all[2].mtp.kind = Kind::parallel;
-  all[3].mtp.kind = all[4].mtp.kind = Kind::residual;
-  all[4].mtp.residual_form = MtpConfig::ResidualForm::medusa;
+  all[3].mtp.kind = all[4].mtp.kind = all[6].mtp.kind = Kind::residual;
+  all[4].mtp.residual_form = all[6].mtp.residual_form = MtpConfig::ResidualForm::medusa;
+  all[6].mtp.own_output = true;
   all[5].mtp.kind = Kind::linear;
   return all;
 }
