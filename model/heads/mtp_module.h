@@ -1,6 +1,6 @@
 #pragma once
 // One sequential MTP module, depth k (DeepSeek-V3, arXiv 2412.19437, section 2.2; switches in
-// model/config.h):
+// model/config.h). The order is that of the released weights; hidden first is eq. 21 of the paper:
 //
 //   joined = [ RMSNorm(Emb(t_{i+k}); enorm) ; RMSNorm(hᵏ⁻¹ᵢ; hnorm) ]    or hidden first
 //   out    = Blockₖ( eh_proj · joined )
