@@ -360,7 +360,6 @@ class Names {
 
 std::string who_waits(const Divergence& divergence, int size) {
   const std::size_t others = static_cast<std::size_t>(size) - divergence.ranks.size();
-  if (divergence.waiting.empty()) return "no other rank waits for it";
   const char* object = divergence.ranks.size() > 1 ? "them" : "it";
   if (divergence.waiting.size() == others)
     return others == 1 ? fmt::format("rank {} waits for {}", divergence.waiting.front(), object)
@@ -384,9 +383,10 @@ std::string sentence(const Divergence& divergence, const std::vector<FlightFile>
           divergence.operation.empty()
               ? "left no flight record"
               : "did not complete " + divergence.operation + " and left no flight record";
-      return fmt::format("{}{} {}; {}", names.ranks(divergence.ranks),
-                         several ? "" : names.state(divergence.ranks.front()), operation,
-                         who_waits(divergence, size));
+      // Ranks may wait outside of a communication, in a save.
+      const std::string waiting = divergence.waiting.empty() ? "" : "; " + who_waits(divergence, size);
+      return fmt::format("{}{} {}{}", names.ranks(divergence.ranks),
+                         several ? "" : names.state(divergence.ranks.front()), operation, waiting);
     }
     case Divergence::Kind::absent:
       return fmt::format("{} did not enter {}: it has been in no communication for {:.1f} s; {}",

@@ -20,7 +20,7 @@ import tempfile
 import time
 from pathlib import Path
 
-LIMIT = 10  # seconds, parallel.timeout_seconds
+LIMIT = 10  # seconds, parallel.timeout_seconds; with --short 5
 GRACE = 15  # seconds after it, in which all must be gone
 MARK = "FORETOKEN_CUT_LINK"  # in the environment of every process of a trial
 SKIPPED = 77
@@ -203,7 +203,8 @@ def cut(arguments, hosts, folder, number):
         hosts.link("down")
         start = time.monotonic()
         gone = {}
-        while time.monotonic() - start < LIMIT + GRACE + 10 and len(gone) < 3:
+        awaited = ["foretoken", "orted"] if arguments.short else ["foretoken", "orted", "mpirun"]
+        while time.monotonic() - start < LIMIT + GRACE + 10 and not all(name in gone for name in awaited):
             for name in ["foretoken", "orted", "mpirun"]:
                 if name not in gone and not trial.processes(name):
                     gone[name] = time.monotonic() - start
@@ -232,6 +233,10 @@ def main():
     parser.add_argument("--steps", type=int, default=400)
     parser.add_argument("--verbose", action="store_true")
     arguments = parser.parse_args()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # so that the namespaces are removed
+    global LIMIT
+    if arguments.short:
+        LIMIT = 5
     if os.getuid() != 0 or not all(shutil.which(tool) for tool in ["ip", "unshare", "mpirun"]):
         print("skipped: needs root, ip, unshare and mpirun")
         return SKIPPED
