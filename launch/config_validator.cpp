@@ -4,8 +4,8 @@
 
 #include "io/utf8.h"
 #include "launch/config_loader.h"
+#include "launch/layout.h"
 #include "launch/options.h"
-#include "launch/session.h"
 #include "model/objective.h"
 #include "parallel/schedules.h"
 #include "runtime/backend.h"
@@ -128,6 +128,12 @@ void validate_learning_rate(const Config& config) {
 
 void validate_pipeline(const Config& config) {
   const ParallelConfig& parallel = config.parallel;
+  // First: with a layer for every stage their number is sensible.
+  const Grid grid{.pp = parallel.pp, .virtual_stages = parallel.virtual_stages};
+  with_origin(config,
+              {"parallel.blocks_per_stage", "mtp.placement", "mtp.depths", "parallel.pp",
+               "parallel.virtual_stages", "model.num_hidden_layers"},
+              [&] { validate_layout(config, grid); });
   // Whether a schedule takes these stages does not depend on the microbatches.
   with_origin(config, {"parallel.schedule", "parallel.virtual_stages", "parallel.pp"}, [&] {
     const Program program =
@@ -137,11 +143,6 @@ void validate_pipeline(const Config& config) {
           "parallel: schedule \"{}\" takes weight gradients late, which recompute \"full\" forbids",
           parallel.schedule);
   });
-  const Grid grid{.pp = parallel.pp, .virtual_stages = parallel.virtual_stages};
-  with_origin(config,
-              {"parallel.blocks_per_stage", "mtp.placement", "mtp.depths", "parallel.pp",
-               "parallel.virtual_stages", "model.num_hidden_layers"},
-              [&] { validate_layout(config, grid); });
 }
 
 void validate_run(const Config& config) {
@@ -181,12 +182,16 @@ Grid resolve_grid(const Config& config, int world_size) {
   }
   with_origin(config, {"parallel.pp", "parallel.dp"}, [&] { validate(grid, world_size); });
   const TrainConfig& train = config.train;
-  const std::int64_t product = grid.dp * train.microbatch;
+  const std::int64_t product = std::int64_t{grid.dp} * train.microbatch;
   if (train.global_batch % product != 0)
     throw UsageError(
         "{}train: global_batch {} is not a multiple of dp {} × microbatch {} = {}",
         origin_of(config, {"train.global_batch", "train.microbatch", "parallel.dp", "parallel.pp"}),
         train.global_batch, grid.dp, train.microbatch, product);
+  with_origin(
+      config,
+      {"train.global_batch", "train.microbatch", "parallel.pp", "parallel.dp", "parallel.virtual_stages"},
+      [&] { validate_step(config, grid); });
   return grid;
 }
 

@@ -45,7 +45,7 @@ void add_model(std::vector<Option>& table) {
   Section model(table, "model", &Config::model);
   using M = ModelConfig;
   model.add("hidden_size", &M::hidden_size, within(1, 1048576), "width of the hidden state");
-  model.add("num_hidden_layers", &M::num_hidden_layers, within(1, 65536),
+  model.add("num_hidden_layers", &M::num_hidden_layers, within(1, 8192),
             "decoder layers, prediction heads not counted");
   model.add("num_attention_heads", &M::num_attention_heads, within(1, 65536), "query heads");
   model.add("num_key_value_heads", &M::num_key_value_heads, within(1, 65536),

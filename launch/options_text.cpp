@@ -70,6 +70,7 @@ std::size_t edit_distance(std::string_view a, std::string_view b) {
 /// Close enough to be a slip of the hand, and closer than the best so far.
 bool closer(std::string_view typed, std::string_view meant, std::size_t& best) {
   const std::size_t slips = meant.size() < 4 ? 1 : std::max<std::size_t>(2, meant.size() / 3);
+  if (typed.size() > meant.size() + slips) return false;
   const std::size_t distance = edit_distance(typed, meant);
   if (distance >= best || distance > slips) return false;
   best = distance;

@@ -3,9 +3,7 @@
 #include <algorithm>
 
 #include "launch/config_loader.h"
-#include "model/layer_costs.h"
 #include "parallel/lower_program.h"
-#include "parallel/partition_for_step.h"
 #include "parallel/schedules.h"
 #include "runtime/error.h"
 #include "runtime/operators/elementwise.h"
@@ -21,65 +19,6 @@ ReadyProgram ready(const Program& compute) {
 }
 
 }  // namespace
-
-LayerCosts layer_costs(const Config& config, Purpose purpose) {
-  return layer_costs(config.model, config.mtp,
-                     {.sequence_length = config.data.sequence_length,
-                      .trains = purpose == Purpose::train,
-                      .recompute = config.train.recompute,
-                      .frozen_trunk = config.train.freeze == TrainConfig::Freeze::trunk});
-}
-
-namespace {
-
-/// That stages are left to the trunk.
-void require_stages(const MtpConfig& mtp, const Grid& grid) {
-  using enum MtpConfig::Placement;
-  const std::int64_t apart = mtp.placement == own_stage         ? 1
-                             : mtp.placement == stage_per_depth ? mtp.depths
-                                                                : 0;
-  if (grid.stages() > apart) return;
-  throw UsageError("mtp: placement \"{}\" {}: at least {} stages are needed, but pp {} × v {} = {}",
-                   mtp.placement == own_stage ? "own_stage" : "stage_per_depth",
-                   mtp.placement == own_stage ? "puts no layer beside the heads"
-                                              : fmt::format("puts {} depth{} on stages of their own",
-                                                            mtp.depths, mtp.depths == 1 ? "" : "s"),
-                   apart + 1, grid.pp, grid.virtual_stages, grid.stages());
-}
-
-/// Of a step on each data-parallel rank.
-PipelineShape shape_of(const Config& config, const Grid& grid) {
-  return {.pp = grid.pp,
-          .virtual_stages = grid.virtual_stages,
-          .microbatches = static_cast<int>(microbatches_of(config, grid))};
-}
-
-}  // namespace
-
-void validate_layout(const Config& config, const Grid& grid) {
-  require_stages(config.mtp, grid);
-  const LayerCosts costs = layer_costs(config, Purpose::train);
-  if (config.parallel.blocks_per_stage.empty())
-    require_enough_layers(costs, grid);
-  else
-    validate_partition(halves_of(config.parallel.blocks_per_stage), costs, grid);
-}
-
-ModelLayout resolve_layout(const Config& config, const Grid& grid, Purpose purpose) {
-  const LayerCosts costs = layer_costs(config, purpose);
-  ModelLayout layout{.grid = grid,
-                     .halves_per_stage = halves_of(config.parallel.blocks_per_stage),
-                     .depth_stages = static_cast<int>(costs.after.size())};
-  if (layout.halves_per_stage.empty())
-    layout.halves_per_stage = purpose == Purpose::train ? partition_for_step(costs, config.parallel.schedule,
-                                                                             shape_of(config, grid))
-                                                        : partition_layers(costs, grid);
-  return layout;
-}
-
-std::int64_t microbatches_of(const Config& config, const Grid& grid) {
-  return config.train.global_batch / (config.train.microbatch * grid.dp);
-}
 
 Device::Options resolve_device(const Config& config, MpiCommunicator& world) {
   const int threads = config.parallel.threads;

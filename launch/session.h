@@ -5,32 +5,15 @@
 #include <memory>
 #include <vector>
 
-#include "launch/config.h"
+#include "launch/layout.h"
 #include "model/objective.h"
 #include "model/rank_model.h"
 #include "parallel/groups.h"
-#include "parallel/partition.h"
 #include "parallel/program.h"
 #include "parallel/validate_program.h"
 #include "runtime/device.h"
 
 namespace foretoken {
-
-enum class Purpose { train, evaluate };
-
-/// What the layers take of a step.
-LayerCosts layer_costs(const Config& config, Purpose purpose);
-
-/// That the stages have what they need, as parallel.blocks_per_stage deals it or at all, with heads where
-/// mtp.placement says. A UsageError where there are too few stages or layers.
-void validate_layout(const Config& config, const Grid& grid);
-
-/// Which stage holds what: as parallel.blocks_per_stage says, or such that a step of training is as short as
-/// possible, for an evaluation the dearest stage as cheap as possible. validate_layout() has passed.
-ModelLayout resolve_layout(const Config& config, const Grid& grid, Purpose purpose);
-
-/// Microbatches of a step on each data-parallel rank.
-std::int64_t microbatches_of(const Config& config, const Grid& grid);
 
 /// A pipeline program that is ready to run: lowered, validated, its memory known.
 struct ReadyProgram {

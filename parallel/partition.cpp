@@ -41,8 +41,9 @@ class RunCosts {
 
 /// Dynamic programming from the last stage to the first: best(stage, begin) is the least value of stages
 /// stage.. that share halves [begin, end of all), where a stage's own value and that of the rest are joined
-/// by `join`. Returns the counts of the best whole and its value; ties go to fewer halves on the earlier
-/// stage.
+/// by `join`. value_of() does not fall with `end` and join() is at least either argument, so that a stage
+/// takes no more halves once its own value alone is no better than the best. Returns the counts of the best
+/// whole and its value; ties go to fewer halves on the earlier stage.
 struct Dealt {
   std::vector<int> halves;
   double value;
@@ -64,9 +65,11 @@ Dealt deal(const LayerCosts& costs, int stages, Value value_of, Join join) {
     count[at(stages - 1, begin)] = halves - begin;
   }
   for (int stage = stages - 2; stage >= 0; --stage)
-    for (int begin = 0; begin < halves; ++begin)
+    for (int begin = stage; begin < (stage == 0 ? 1 : halves); ++begin)
       for (int end = begin + 1; end <= halves; ++end) {
-        const double value = join(value_of(stage, begin, end), best[at(stage + 1, end)]);
+        const double own = value_of(stage, begin, end);
+        if (own >= best[at(stage, begin)]) break;
+        const double value = join(own, best[at(stage + 1, end)]);
         if (value < best[at(stage, begin)]) {
           best[at(stage, begin)] = value;
           count[at(stage, begin)] = end - begin;

@@ -22,6 +22,8 @@ constexpr double tolerance = 1e-3;
 constexpr double detour = 0.02;
 /// Compute actions that are simulated of one step, and those of all steps that are tried.
 constexpr std::int64_t simulated_actions = 8192, all_simulated_actions = 100'000'000;
+/// Where one step has more actions, partition_layers() alone decides: a simulation takes seconds.
+constexpr std::int64_t most_simulated_actions = 1 << 21;
 /// The most shifts that are tried.
 constexpr std::int64_t all_shifts = 20'000;
 
@@ -164,6 +166,7 @@ std::vector<int> partition_for_step(const LayerCosts& costs, std::string_view sc
                                     const PipelineShape& shape) {
   const std::vector<int> even =
       partition_layers(costs, {.pp = shape.pp, .virtual_stages = shape.virtual_stages});
+  if (2 * std::int64_t{shape.stages()} * simulated_microbatches(shape) > most_simulated_actions) return even;
   const StepLength length(costs, schedule, shape);
   const Search search(costs, shape.stages(), length.actions());
 

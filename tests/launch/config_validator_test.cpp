@@ -8,6 +8,7 @@
 #include "tests/support/catch.h"
 
 using namespace foretoken;
+using foretoken::testing::contains;
 
 namespace {
 
@@ -97,6 +98,26 @@ TEST_CASE("more stages than layers are refused with figures") {
   CHECK(refusal([] { validate(config_of("[parallel]\npp = 10\n")); }) ==
         "t.toml:2: partition: pp 10 × v 1 = 10 stages need at least 4.5 layers, the model has 4");
   CHECK_NOTHROW(validate(config_of("[parallel]\npp = 9\n")));
+}
+
+TEST_CASE("products that no search and no program of a step can handle are refused with figures") {
+  CHECK_THAT(
+      refusal([] { validate(config_of("[model]\nnum_hidden_layers = 8192\n[parallel]\npp = 1024\n")); }),
+      contains("partition: 8192 layers × 1024 stages = 8388608: more than 4194304 are not searched"));
+  CHECK_THAT(refusal([] {
+               validate(
+                   config_of("[parallel]\npp = 65536\nvirtual_stages = 1024\nschedule = "
+                             "\"interleaved_1f1b\"\n"));
+             }),
+             contains("65536 × v 1024 = 67108864 stages"));
+  CHECK_THAT(refusal([] {
+               const Config config = config_of(
+                   "[model]\nnum_hidden_layers = 8\n[train]\nglobal_batch = 16777216\nmicrobatch = 1\n"
+                   "[parallel]\npp = 2\n");
+               validate(config);
+               resolve_grid(config, 2);
+             }),
+             contains("16777216 microbatches × 2 stages: a step has at most 8388608"));
 }
 
 TEST_CASE("a placement of heads needs stages for them") {

@@ -127,6 +127,11 @@ TEST_CASE("stage costs hold the fixed costs of the ends") {
   CHECK(stage_costs(apart, {1, 1, 0}) == Stages{{1, 2, 3}, {4, 12, 6}, {8, 9, 0}});
 }
 
+TEST_CASE("thousands of layers over hundreds of stages are dealt as evenly as few are") {
+  const std::vector<int> dealt = partition_layers(equal_costs(4096, 0, 0), grid_of(512));
+  CHECK(dealt == std::vector<int>(512, 16));
+}
+
 TEST_CASE("too few layers are a usage error with the figures") {
   CHECK_THROWS_WITH(partition_layers(equal_costs(3, 1, 1), grid_of(8)),
                     contains("pp 8 × v 1 = 8 stages need at least 3.5 layers, the model has 3"));
