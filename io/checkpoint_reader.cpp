@@ -103,32 +103,41 @@ void Checkpoint::read(const std::string& kind, const std::string& tensor, const 
     throw DefectError("checkpoint: {}: {} elements are to be read into a tensor {}", name, range.size(),
                       to_string(out.shape));
 
-  std::vector<std::byte> buffer;
   for (const PieceRecord& piece : parts) {
     const Range wanted = intersection(piece.range, range);
     if (wanted.empty()) continue;
-    const Tensor target = out.flat(wanted.begin - range.begin, wanted.size());
-    if (wanted == piece.range && out.dtype == any.dtype) {
-      read_whole(piece, {static_cast<std::byte*>(target.data), target.bytes()});
-      continue;
-    }
-    buffer.resize(static_cast<std::size_t>(piece.bytes()));
-    read_whole(piece, buffer);
-    const auto skipped = static_cast<std::size_t>(wanted.begin - piece.range.begin) * size_of(any.dtype);
-    take(buffer.data() + skipped, any.dtype, target);
+    read_piece(piece, [&](const Range& block, const std::byte* bytes) {
+      const Range part = intersection(wanted, block);
+      if (part.empty()) return;
+      take(bytes + static_cast<std::size_t>(part.begin - block.begin) * size_of(any.dtype), any.dtype,
+           out.flat(part.begin - range.begin, part.size()));
+    });
   }
 }
 
-void Checkpoint::read_whole(const PieceRecord& piece, std::span<std::byte> out) const {
-  FileReader(directory_ / piece.file).read(piece.address, out);
-  if (const std::string actual = digest_of(out); actual != piece.digest)
+/// In blocks: a piece of many GB takes no memory of its own.
+template <class Take>
+void Checkpoint::read_piece(const PieceRecord& piece, const Take& take_block) const {
+  const auto element = static_cast<std::int64_t>(size_of(piece.dtype));
+  const std::int64_t elements_a_block = (std::int64_t{4} << 20) / element;
+  const FileReader file(directory_ / piece.file);
+  std::vector<std::byte> buffer(
+      static_cast<std::size_t>(std::min(piece.range.size(), elements_a_block) * element));
+  DigestStream digest;
+  for (std::int64_t begin = piece.range.begin; begin < piece.range.end; begin += elements_a_block) {
+    const Range block{begin, std::min(piece.range.end, begin + elements_a_block)};
+    const std::span bytes = std::span(buffer).first(static_cast<std::size_t>(block.size() * element));
+    file.read(piece.address + (begin - piece.range.begin) * element, bytes);
+    digest.add(bytes);
+    take_block(block, bytes.data());
+  }
+  if (const std::string actual = digest.digest(); actual != piece.digest)
     throw DataError("{}: {}: digest differs (manifest {}, file {})", label(piece.file),
                     describe(piece.kind, piece.tensor), abbreviated(piece.digest), abbreviated(actual));
 }
 
 std::vector<std::string> Checkpoint::verify(int part, int parts) const {
   std::vector<std::string> failures;
-  std::vector<std::byte> buffer;
   for (std::size_t i = static_cast<std::size_t>(part); i < manifest_.files.size();
        i += static_cast<std::size_t>(parts)) {
     const ShardFile& file = manifest_.files[i];
@@ -139,8 +148,7 @@ std::vector<std::string> Checkpoint::verify(int part, int parts) const {
     for (const PieceRecord& piece : manifest_.pieces) {
       if (piece.file != file.name) continue;
       try {
-        buffer.resize(static_cast<std::size_t>(piece.bytes()));
-        read_whole(piece, buffer);
+        read_piece(piece, [](const Range&, const std::byte*) {});
       } catch (const DataError& error) {
         failures.push_back(error.what());
       }

@@ -40,7 +40,8 @@ class Checkpoint {
 
  private:
   Checkpoint(std::filesystem::path directory, CheckpointManifest manifest);
-  void read_whole(const PieceRecord& piece, std::span<std::byte> out) const;
+  template <class Take>
+  void read_piece(const PieceRecord& piece, const Take& take_block) const;
   std::string label(const std::string& file) const;
 
   std::filesystem::path directory_;

@@ -6,11 +6,14 @@
 #include "parallel/lower_program.h"
 #include "parallel/schedules.h"
 #include "runtime/error.h"
+#include "runtime/memory_limit.h"
 #include "runtime/operators/elementwise.h"
 
 namespace foretoken {
 
 namespace {
+
+constexpr std::int64_t most_weight_bytes = std::int64_t{1} << 50;  // no machine holds more
 
 ReadyProgram ready(const Program& compute) {
   ReadyProgram result{.program = lower_program(compute), .footprint = {}};
@@ -46,6 +49,24 @@ DType compute_dtype(const Config& config, DeviceKind device) {
   return rounded ? DType::bf16 : DType::f32;
 }
 
+namespace {
+
+/// Bytes of a rank's weights and, in training, of their gradients and moments: activations come on top.
+std::int64_t weight_bytes(const Config& config, const ModelLayout& layout, const Groups& groups,
+                          Purpose purpose) {
+  double bytes = 0;
+  const double moments = 2.0 * (config.optimizer.moments == OptimizerSettings::Moments::f32 ? 4 : 2) /
+                         (config.parallel.sharded_optimizer ? groups.grid.dp : 1);
+  for (const ParameterUnit& unit : units_of(config.model, config.mtp, layout, groups.pp_rank))
+    for (const ParameterSpec& spec : unit.specs)
+      bytes +=
+          static_cast<double>(spec.shape.elements()) *
+          (purpose == Purpose::train && config.train.freeze == TrainConfig::Freeze::none ? 8 + moments : 4);
+  return static_cast<std::int64_t>(std::min(bytes, 9e18));
+}
+
+}  // namespace
+
 Session::Session(MpiCommunicator& world, const Config& config, const Grid& grid, Purpose purpose)
     : config_(config),
       device_(resolve_device(config, world)),
@@ -60,6 +81,13 @@ Session::Session(MpiCommunicator& world, const Config& config, const Grid& grid,
     for (std::size_t stage = 0; stage < slots.size(); ++stage)
       slots[stage] = std::max(slots[stage], training_.footprint.slots[stage]);
   }
+
+  const int neighbours = world.world().local_ranks();
+  if (stream().device() == DeviceKind::cpu)  // before anything is taken: ranks of a machine share its memory
+    require_memory(neighbours * std::min(weight_bytes(config, layout_, groups_, purpose), most_weight_bytes),
+                   fmt::format("model: its weights{} on {} rank{} of this machine",
+                               purpose == Purpose::train ? ", gradients and moments" : "", neighbours,
+                               neighbours == 1 ? "" : "s"));
 
   RankModelOptions options;
   options.model = config.model;

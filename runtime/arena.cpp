@@ -9,6 +9,7 @@
 #endif
 
 #include "runtime/error.h"
+#include "runtime/memory_limit.h"
 #if FORETOKEN_WITH_CUDA
 #include "runtime/cuda/memory.h"
 #endif
@@ -40,6 +41,7 @@ std::byte* Arena::allocate(std::size_t bytes) const {
   if (device_ == DeviceKind::cuda) return static_cast<std::byte*>(cuda::allocate_device(bytes));
   if (page_locked_) return static_cast<std::byte*>(cuda::allocate_page_locked(bytes));
 #endif
+  require_memory(static_cast<std::int64_t>(bytes), "memory plan");
   auto* memory = static_cast<std::byte*>(::operator new[](bytes, std::align_val_t{huge_page}));
 #ifdef __linux__
   madvise(memory, bytes, MADV_HUGEPAGE);  // an advice: where it is refused, small pages do

@@ -16,7 +16,7 @@ class Arena {
   explicit Arena(DeviceKind device, bool page_locked = false) : device_(device), page_locked_(page_locked) {}
 
   /// A zeroed tensor, aligned to 256 bytes, that lives as long as the arena. A DefectError after seal(), a
-  /// UsageError where the device has no more memory.
+  /// UsageError where the device has no more memory, or the machine (runtime/memory_limit.h).
   Tensor tensor(DType dtype, const Shape& shape);
   void seal() { sealed_ = true; }
 
