@@ -13,6 +13,7 @@
 
 #include <fmt/format.h>
 
+#include "io/printable.h"
 #include "launch/line_queue.h"
 #include "runtime/error.h"
 #include "runtime/terminal_output.h"
@@ -159,15 +160,15 @@ void Console::open_log(const std::string& path) {
 }
 
 void Console::line(const std::string& text) {
-  if (speaks_) sinks_->add(STDOUT_FILENO, text + '\n', true);
+  if (speaks_) sinks_->add(STDOUT_FILENO, printable_lines(text) + '\n', true);
 }
 
 void Console::warn(const std::string& text) {
-  if (speaks_) sinks_->add(STDERR_FILENO, "warning: " + text + '\n', true);
+  if (speaks_) sinks_->add(STDERR_FILENO, "warning: " + printable_lines(text) + '\n', true);
 }
 
 void Console::line_of_any_rank(const std::string& text) {
-  sinks_->add(STDOUT_FILENO, text + '\n', speaks_);
+  sinks_->add(STDOUT_FILENO, printable_lines(text) + '\n', speaks_);
 }
 
 void Console::flush() {

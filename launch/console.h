@@ -24,6 +24,7 @@ class Console {
   /// it cannot be written later (a full disk) one warning says so.
   void open_log(const std::string& path);
 
+  /// What is printed holds no control character but line ends and tabs (io/printable.h).
   void line(const std::string& text);
   /// "warning: ..."
   void warn(const std::string& text);

@@ -10,6 +10,7 @@
 
 #include <fmt/format.h>
 
+#include "io/printable.h"
 #include "runtime/terminal_output.h"
 
 namespace foretoken {
@@ -74,7 +75,7 @@ void say_as_rank(const std::string& text) {
   std::fflush(stdout);
   const std::string& label = rank_name().label;
   const std::string line =
-      fmt::format("{} {}\n", label.empty() ? "foretoken:" : "[" + label + "]", one_line(text));
+      fmt::format("{} {}\n", label.empty() ? "foretoken:" : "[" + label + "]", printable(one_line(text)));
   TerminalOutput(STDERR_FILENO).write(line, reader_patience);
 }
 

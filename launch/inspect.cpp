@@ -12,6 +12,7 @@
 
 #include "io/checkpoint_reader.h"
 #include "io/lineage.h"
+#include "io/printable.h"
 #include "launch/inspect_files.h"
 #include "runtime/error.h"
 
@@ -88,7 +89,9 @@ void print_header(const Checkpoint& checkpoint, std::ostream& out) {
   }
   std::int64_t on_disk = 0;
   for (const ShardFile& file : checkpoint.manifest().files) on_disk += file.bytes;
-  const auto line = [&](const char* name, const auto& value) { fmt::print(out, "{:<12} {}\n", name, value); };
+  const auto line = [&](const char* name, const auto& value) {
+    fmt::print(out, "{:<12} {}\n", name, printable(fmt::format("{}", value)));
+  };
   line("checkpoint", checkpoint.directory().string());
   line("step", info.step);
   line("tokens", info.tokens);
@@ -107,7 +110,7 @@ void print_table(const TensorTable& table, std::ostream& out) {
   std::size_t name_width = 6;
   std::size_t shape_width = 5;
   for (const auto& [name, row] : table) {
-    name_width = std::max(name_width, name.size());
+    name_width = std::max(name_width, printable(name).size());
     shape_width = std::max(shape_width, to_string(row.shape).size());
   }
   const auto line = [&](const auto&... cells) {
@@ -117,8 +120,9 @@ void print_table(const TensorTable& table, std::ostream& out) {
   line("tensor", name_width, "shape", shape_width, "dtype", "parameters", "pieces", "with", "in");
   std::int64_t parameters = 0;
   for (const auto& [name, row] : table) {
-    line(name, name_width, to_string(row.shape), shape_width, name_of(row.dtype), row.shape.elements(),
-         row.pieces, fmt::format("{}", fmt::join(row.others, " ")), files_text(row.files));
+    line(printable(name), name_width, to_string(row.shape), shape_width, name_of(row.dtype),
+         row.shape.elements(), row.pieces, printable(fmt::format("{}", fmt::join(row.others, " "))),
+         printable(files_text(row.files)));
     parameters += row.shape.elements();
   }
   fmt::print(out, "\n{} tensors, {} parameters\n", table.size(), parameters);
@@ -159,7 +163,7 @@ bool print_checkpoint(const Checkpoint& checkpoint, bool verify, std::ostream& o
   print_table(table_of(checkpoint), out);
   if (!verify) return true;
   const std::vector<std::string> failures = checkpoint.verify();
-  for (const std::string& failure : failures) fmt::print(out, "damaged: {}\n", failure);
+  for (const std::string& failure : failures) fmt::print(out, "damaged: {}\n", printable(failure));
   if (!failures.empty()) return false;
   fmt::print(out, "all {} digests hold\n",
              checkpoint.manifest().pieces.size() + checkpoint.manifest().files.size());

@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "io/hdf5_examination.h"
+#include "io/printable.h"
 #include "launch/cli.h"
 #include "launch/console.h"
 #include "launch/failure.h"
@@ -30,7 +31,7 @@ struct RunCommand {
     std::ostringstream text;
     const int code = arguments.flight ? inspect_flight(arguments.path, text)
                                       : inspect(arguments.path, arguments.verify, text);
-    print_text(text.str());
+    print_text(printable_lines(text.str()));
     return code;
   }
   int operator()(const SuperviseCommand& command) const {

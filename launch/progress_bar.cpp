@@ -8,6 +8,8 @@
 
 #include <fmt/format.h>
 
+#include "io/printable.h"
+
 namespace foretoken {
 
 namespace {
@@ -102,7 +104,7 @@ void ProgressBar::clear() {
 
 void ProgressBar::print(const std::string& line) {
   clear();
-  std::fprintf(out_, "%s\n", line.c_str());
+  std::fprintf(out_, "%s\n", printable(line).c_str());
   std::fflush(out_);
 }
 

@@ -9,7 +9,9 @@
 #include <fmt/format.h>
 
 #include "io/durable_file.h"
+#include "io/lineage.h"
 #include "io/metrics.h"
+#include "io/printable.h"
 #include "io/run_lock.h"
 #include "launch/config_loader.h"
 #include "launch/console.h"
@@ -74,7 +76,7 @@ class LatestLine {
  private:
   void show(const std::string& text) const {
     if (!terminal_) return;
-    fmt::print("\r\x1b[K{}", text.substr(0, 100));
+    fmt::print("\r\x1b[K{}", printable(text.substr(0, 100)));
     std::fflush(stdout);
   }
 

@@ -4,6 +4,7 @@
 #include <optional>
 #include <system_error>
 
+#include "io/printable.h"
 #include "io/text_source.h"
 #include "io/token_dataset_writer.h"
 #include "io/tokenizer.h"
@@ -53,8 +54,8 @@ void require_documents(const TokenizeOptions& options, const TokenDatasetWriter&
 }
 
 void print_output(const char* what, const std::filesystem::path& path, const TokenDatasetWriter& writer) {
-  print_text(fmt::format("{:<12}{}: {} documents, {} tokens, {}\n", what, path.string(), writer.documents(),
-                         writer.tokens(),
+  print_text(fmt::format("{:<12}{}: {} documents, {} tokens, {}\n", what, printable(path.string()),
+                         writer.documents(), writer.tokens(),
                          format_bytes(static_cast<double>(std::filesystem::file_size(path)))));
 }
 
@@ -72,7 +73,7 @@ int tokenize(const TokenizeOptions& options) {
   ProgressBar* bar = nullptr;
   TextSource source(options.paths, [&bar](const std::string& message) {
     const std::string line = "unreadable: " + message;
-    bar ? bar->print(line) : static_cast<void>(std::fprintf(stderr, "%s\n", line.c_str()));
+    bar ? bar->print(line) : static_cast<void>(std::fprintf(stderr, "%s\n", printable(line).c_str()));
   });
   TokenDatasetWriter main(options.output, tokenizer->identity());
   std::optional<TokenDatasetWriter> validation;

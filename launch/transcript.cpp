@@ -1,15 +1,20 @@
 #include "launch/transcript.h"
 
+#include <unistd.h>
 #include <utility>
 
 #include <fmt/format.h>
 
+#include "io/printable.h"
 #include "launch/console.h"
 
 namespace foretoken {
 
 Transcript::Transcript(std::size_t texts, const std::vector<std::string>& stops)
-    : streams_(texts, TextStream(stops)), waiting_(texts), ended_(texts) {
+    : streams_(texts, TextStream(stops)),
+      waiting_(texts),
+      ended_(texts),
+      terminal_(isatty(STDOUT_FILENO) == 1) {
   begin();
 }
 
@@ -39,7 +44,7 @@ void Transcript::show(std::size_t text, const std::string& shown) {
     waiting_[text] += shown;
     return;
   }
-  print_text(shown);
+  print_text(terminal_ ? printable_lines(shown) : shown);
 }
 
 }  // namespace foretoken

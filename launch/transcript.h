@@ -26,6 +26,7 @@ class Transcript {
   std::vector<std::string> waiting_;
   std::vector<bool> ended_;
   std::size_t current_ = 0;
+  bool terminal_;  // the model's control characters are escaped on one; files and pipes get them as they are
 };
 
 }  // namespace foretoken

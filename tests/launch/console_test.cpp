@@ -58,6 +58,18 @@ std::string read_all(int descriptor) {
 
 }  // namespace
 
+TEST_CASE("no terminal escape of a name or a path reaches the console") {
+  const TemporaryFolder folder;
+  {
+    Console console(true);
+    console.open_log((folder / "log.txt").string());
+    console.line("run \x1b]0;title\x07 in a\tb\nnext");
+    console.warn("\x1b[31mred");
+  }
+  CHECK(read(folder / "log.txt") ==
+        "run \\x1b]0;title\\x07 in a\tb\nnext\nwarning: \\x1b[31mred\n");
+}
+
 TEST_CASE("the log mirrors lines and warnings, and a resumed run appends") {
   const TemporaryFolder folder;
   const std::string path = (folder / "log.txt").string();
