@@ -7,7 +7,6 @@
 #include <hdf5.h>
 
 #include "io/digest.h"
-#include "io/file_reader.h"
 #include "io/hdf5.h"
 #include "runtime/error.h"
 
@@ -85,14 +84,6 @@ ShardFile write_shard(const std::filesystem::path& file, std::span<PieceRecord> 
   shard.close();
   return {file.filename().string(), static_cast<std::int64_t>(std::filesystem::file_size(file)),
           digest_outside(file, records)};
-}
-
-std::string digest_outside(const std::filesystem::path& file, std::span<const PieceRecord> pieces) {
-  std::vector<Range> inside;
-  for (const PieceRecord& piece : pieces)
-    if (piece.file == file.filename()) inside.push_back({piece.address, piece.address + piece.bytes()});
-  const FileReader reader(file);
-  return digest_outside(reader, std::move(inside), reader.size());
 }
 
 }  // namespace foretoken

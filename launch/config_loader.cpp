@@ -105,6 +105,8 @@ toml::table parse_flag_value(const Option& option, const std::string& text, cons
     throw UsageError("{}: {}", flag, error.what);
   } catch (const toml::parse_error& error) {
     throw UsageError("{}: expected {}, found \"{}\"", flag, describe_type(option), text);
+  } catch (const BrokenTomlAssumption&) {
+    throw UsageError("{}: expected {}, found \"{}\"", flag, describe_type(option), text);
   }
   if (table.size() != 1) throw UsageError("{}: one value expected, found several", flag);
   return table;
@@ -139,6 +141,8 @@ toml::table parse_toml(std::string_view text, const std::string& name) {
     throw UsageError("{}:{}: {}", name, error.line, error.what);
   } catch (const toml::parse_error& error) {
     throw UsageError("{}:{}: {}", name, error.source().begin.line, error.description());
+  } catch (const BrokenTomlAssumption&) {
+    throw UsageError("{}: is not TOML: a key is missing after [ or [[", name);
   }
 }
 

@@ -5,9 +5,23 @@
 #include <string>
 #include <string_view>
 
-#include <toml++/toml.h>
-
 #include "launch/config.h"
+
+namespace foretoken {
+/// toml++ 3.3 assumes what some texts break, a line that ends after "[" for one, and in a release build
+/// tells the compiler so: undefined behaviour. Here a broken assumption is an exception.
+struct BrokenTomlAssumption {};
+[[noreturn]] inline void throw_broken_toml_assumption() {
+  throw BrokenTomlAssumption{};
+}
+}  // namespace foretoken
+
+#pragma push_macro("NDEBUG")
+#undef NDEBUG
+#define TOML_ASSERT(condition) \
+  ((condition) ? static_cast<void>(0) : foretoken::throw_broken_toml_assumption())
+#include <toml++/toml.h>
+#pragma pop_macro("NDEBUG")
 
 namespace foretoken {
 

@@ -1,0 +1,17 @@
+// metrics.jsonl, read back.
+#include "io/csv.h"
+#include "io/metrics_history.h"
+#include "tests/fuzz/scratch_file.h"
+
+using namespace foretoken;
+
+extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
+  const std::string text(reinterpret_cast<const char*>(data), size);
+  fuzz::expect_an_answer([&] {
+    const MetricsHistory history = read_metrics(fuzz::scratch_file(text));
+    history.tokens_at(3);
+    history.seconds_at(3);
+  });
+  csv_line({text, "1"});
+  return 0;
+}
