@@ -133,6 +133,22 @@ std::string type_in_words(const toml::node& node) {
   }
 }
 
+/// The first line that begins with [ or [[ and goes on without a key; 1 where there is none.
+static std::int64_t line_without_key(std::string_view text) {
+  std::int64_t number = 1;
+  for (std::size_t begin = 0; begin < text.size(); ++number) {
+    const std::size_t end = std::min(text.find('\n', begin), text.size());
+    std::string_view line = text.substr(begin, end - begin);
+    line.remove_prefix(std::min(line.find_first_not_of(" \t"), line.size()));
+    const std::size_t key = line.find_first_not_of("[ \t\r");
+    if (line.starts_with('[') &&
+        (key == std::string_view::npos || std::string_view("#=,.").find(line[key]) != std::string_view::npos))
+      return number;
+    begin = end + 1;
+  }
+  return 1;
+}
+
 toml::table parse_toml(std::string_view text, const std::string& name) {
   try {
     require_toml_text(text);
@@ -142,7 +158,7 @@ toml::table parse_toml(std::string_view text, const std::string& name) {
   } catch (const toml::parse_error& error) {
     throw UsageError("{}:{}: {}", name, error.source().begin.line, error.description());
   } catch (const BrokenTomlAssumption&) {
-    throw UsageError("{}: is not TOML: a key is missing after [ or [[", name);
+    throw UsageError("{}:{}: is not TOML: a key is missing after [ or [[", name, line_without_key(text));
   }
 }
 

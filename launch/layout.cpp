@@ -41,18 +41,16 @@ void require_stages(const MtpConfig& mtp, const Grid& grid) {
 
 void validate_layout(const Config& config, const Grid& grid) {
   require_stages(config.mtp, grid);
+  const LayerCosts costs = layer_costs(config, Purpose::train);
+  if (!config.parallel.blocks_per_stage.empty())
+    return validate_partition(halves_of(config.parallel.blocks_per_stage), costs, grid);
+  require_enough_layers(costs, grid);
   // The table of the search for a partition: 100 MB.
-  if (const std::int64_t cells = config.model.num_hidden_layers * grid.stages();
-      config.parallel.blocks_per_stage.empty() && cells > most_partition_cells)
+  if (const std::int64_t cells = config.model.num_hidden_layers * grid.stages(); cells > most_partition_cells)
     throw UsageError(
         "partition: {} layers × {} stages = {}: more than {} are not searched; give "
         "parallel.blocks_per_stage",
         config.model.num_hidden_layers, grid.stages(), cells, most_partition_cells);
-  const LayerCosts costs = layer_costs(config, Purpose::train);
-  if (config.parallel.blocks_per_stage.empty())
-    require_enough_layers(costs, grid);
-  else
-    validate_partition(halves_of(config.parallel.blocks_per_stage), costs, grid);
 }
 
 ModelLayout resolve_layout(const Config& config, const Grid& grid, Purpose purpose) {
