@@ -66,8 +66,7 @@ TEST_CASE("no terminal escape of a name or a path reaches the console") {
     console.line("run \x1b]0;title\x07 in a\tb\nnext");
     console.warn("\x1b[31mred");
   }
-  CHECK(read(folder / "log.txt") ==
-        "run \\x1b]0;title\\x07 in a\tb\nnext\nwarning: \\x1b[31mred\n");
+  CHECK(read(folder / "log.txt") == "run \\x1b]0;title\\x07 in a\tb\nnext\nwarning: \\x1b[31mred\n");
 }
 
 TEST_CASE("the log mirrors lines and warnings, and a resumed run appends") {
