@@ -19,7 +19,7 @@ arguments = parser.parse_args()
 kills = 20 if arguments.short else arguments.kills
 program = os.path.abspath(arguments.program)
 generator = random.Random(arguments.seed)
-STEPS = 4 * kills
+STEPS = (4 if arguments.ranks == 1 else 40) * kills  # more than the kills leave time for
 
 CONFIG = f"""[model]
 hidden_size = 32
@@ -36,6 +36,7 @@ sequence_length = 32
 [train]
 steps = {STEPS}
 global_batch = 4
+microbatch = 1
 [checkpoint]
 every = 1
 keep = 3
