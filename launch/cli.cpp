@@ -65,6 +65,8 @@ CLI::App* add_train(CLI::App& app, TrainFlags& into) {
       "--auto-resume", into.arguments.auto_resume,
       "go on with the run in --run-directory where it holds a checkpoint, with that run's settings and "
       "--set; else start it there with CONFIG and --set");
+  command->add_flag("--auto-layout", into.arguments.auto_layout,
+                    "parallel.elastic: another layout where the settings' does not fit the ranks");
   command->add_flag("--print-config", into.print_config, "print the resolved configuration and stop");
   command->add_flag("--list-options", into.list_options, "print all settings as Markdown tables and stop");
   command->footer("Settings (of CONFIG and --set), with their defaults:\n" + option_help() +
@@ -194,6 +196,8 @@ CLI::App* add_run(CLI::App& app, RunArguments& into) {
              "restarts in a row that bring no newer checkpoint, before the run is given up", true);
   add_number(*command, "--grace", into.grace, {1, 1 << 20},
              "seconds that ranks have for a checkpoint after a signal, before they are killed", true);
+  command->add_flag("--elastic", into.elastic,
+                    "where the ranks do not fit the layout, start as many as the fastest legal layout takes");
   command->add_option("--set", into.sets, "section.key=value over CONFIG; may be repeated")
       ->take_all()
       ->allow_extra_args(false);
@@ -251,6 +255,7 @@ Command finish_run(const RunArguments& arguments) {
   Config config;
   apply_toml_file(config, arguments.config_path);
   apply_sets(config, arguments.sets);
+  if (arguments.elastic) config.parallel.elastic = true;
   return SuperviseCommand{std::move(config), arguments};
 }
 

@@ -188,6 +188,9 @@ void add_parallel(std::vector<Option>& table) {
   parallel.add("dp", &P::dp, within(0, 65536), "data-parallel replicas of the pipeline, 0: world size / pp");
   parallel.add("virtual_stages", &P::virtual_stages, within(1, 1024), "stages per pipeline rank");
   parallel.add("schedule", &P::schedule, schedule_names(), "pipeline program");
+  parallel.add(
+      "elastic", &P::elastic,
+      "where these do not fit the number of ranks, a layout that does is chosen by the length of its step");
   parallel.add("sharded_optimizer", &P::sharded_optimizer,
                "each data-parallel rank keeps and updates its part of the optimizer state");
   parallel.add("bucket_mib", &P::bucket_mib, within(1, 65536), "size of a gradient reduction, MiB");

@@ -21,7 +21,9 @@
 #include "launch/config_loader.h"
 #include "launch/config_validator.h"
 #include "launch/console.h"
+#include "launch/elastic_layout.h"
 #include "launch/launcher.h"
+#include "launch/options.h"
 #include "launch/output_follower.h"
 #include "launch/restart_policy.h"
 #include "launch/stop_signal.h"
@@ -85,7 +87,11 @@ class Supervisor {
  public:
   Supervisor(const Config& config, const RunArguments& arguments)
       : arguments_(arguments),
-        ranks_(arguments.ranks > 0 ? arguments.ranks : default_ranks(config)),
+        available_(arguments.ranks > 0 ? arguments.ranks : default_ranks(config)),
+        layout_(config.parallel.elastic ? layout_for_at_most(config, available_) : config),
+        ranks_(config.parallel.elastic && !is_same_layout(layout_.parallel, config.parallel)
+                   ? layout_.parallel.pp * layout_.parallel.dp
+                   : available_),
         run_(open_or_create(arguments.run_directory, config)),
         attempts_(fs::path(run_.path()) / "attempts"),
         policy_(arguments.max_restarts, newest_step(run_)),
@@ -94,6 +100,10 @@ class Supervisor {
     fs::create_directories(attempts_, error);
     if (error) throw DataError("run: {}: cannot be made: {}", attempts_.string(), error.message());
     console_.open_log((attempts_ / "supervisor.log").string());
+    if (!is_same_layout(layout_.parallel, config.parallel))
+      console_.line(fmt::format(
+          "elastic    {} of {} available ranks take {}, since they do not fit the settings' layout", ranks_,
+          available_, layout_text(layout_, ranks_)));
   }
 
   int run() {
@@ -134,8 +144,21 @@ class Supervisor {
     line += fmt::format(" {} train {} --run-directory {} --auto-resume",
                         shell_quoted(fs::read_symlink("/proc/self/exe").string()),
                         shell_quoted(arguments_.config_path), shell_quoted(run_.path()));
-    for (const std::string& set : arguments_.sets) line += " --set " + shell_quoted(set);
+    for (const std::string& set : sets()) line += " --set " + shell_quoted(set);
     return line;
+  }
+
+  /// Those of the command line; where the run is elastic, with the layout as this process chose it.
+  std::vector<std::string> sets() const {
+    std::vector<std::string> all = arguments_.sets;
+    if (!layout_.parallel.elastic) return all;
+    for (const char* key : {"elastic", "pp", "dp", "virtual_stages", "schedule", "blocks_per_stage"}) {
+      const Option& option = *find_option("parallel", key);
+      const std::string begin = option.name() + "=";
+      std::erase_if(all, [&](const std::string& set) { return set.starts_with(begin); });
+      all.push_back(begin + to_toml(option.get(layout_)));
+    }
+    return all;
   }
 
   /// A file of this attempt alone, the next number that is free.
@@ -189,7 +212,9 @@ class Supervisor {
   }
 
   const RunArguments& arguments_;
-  int ranks_;
+  int available_;  // ranks
+  Config layout_;
+  int ranks_;  // that are started
   RunDirectory run_;
   fs::path attempts_;
   RestartPolicy policy_;

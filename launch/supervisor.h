@@ -20,6 +20,7 @@ struct RunArguments {
   std::string launcher;  // empty: mpirun; launch/launcher.h tells how the number of ranks goes into it
   int max_restarts = 3;  // in a row that bring no newer checkpoint
   int grace = 110;       // seconds from a stop signal to the moment when ranks are killed
+  bool elastic = false;  // parallel.elastic
   std::vector<std::string> sets;  // section.key=value over CONFIG
 };
 

@@ -1,6 +1,7 @@
 #include "launch/train.h"
 
 #include "launch/config_validator.h"
+#include "launch/elastic_layout.h"
 #include "launch/failure.h"
 #include "launch/flight.h"
 #include "launch/ranks.h"
@@ -32,10 +33,14 @@ int train(const Config& parsed, const TrainArguments& arguments) {
     RunFolder folder(world, arguments, console);
     // Under the run's lock its settings are final.
     const bool resumes = !folder.resume().empty() || arguments.auto_resume;
-    const Config config = resumes ? resolve_config(arguments, folder.resume()) : parsed;
-    if (resumes) validate(config);
+    const Config settings = resumes ? resolve_config(arguments, folder.resume()) : parsed;
+    if (resumes) validate(settings);
     if (!folder.resume().empty())
-      if (const std::string text = config_difference(arguments, config); !text.empty()) console.warn(text);
+      if (const std::string text = config_difference(arguments, settings); !text.empty()) console.warn(text);
+    const Config config = settings.parallel.elastic ? layout_for(settings, world.size()) : settings;
+    if (!is_same_layout(config.parallel, settings.parallel))
+      console.line(fmt::format("elastic    the ranks take {}, since they do not fit the settings' layout",
+                               layout_text(config, world.size())));
     const Grid grid = resolve_grid(config, world.size());
     name_rank(world.rank(), fmt::format("rank {} pp{} dp{}", world.rank(), grid.pp_rank_of(world.rank()),
                                         grid.dp_rank_of(world.rank())));

@@ -19,6 +19,7 @@ struct TrainArguments {
   std::string
       run_directory;         // exactly this folder for a fresh run, empty: made of run.directory and run.name
   bool auto_resume = false;  // resume run_directory where it holds a checkpoint
+  bool auto_layout = false;  // sets parallel.elastic
 };
 
 /// `config` is that of resolve_config() (launch/train_config.h) before the job holds the run's folder.

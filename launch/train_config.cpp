@@ -71,6 +71,7 @@ Config resolve_config(const TrainArguments& arguments, const std::string& resume
   const bool decided = arguments.auto_resume && !resume.empty();
   if (!arguments.config_path.empty() && !decided) apply_toml_file(config, arguments.config_path);
   apply_sets(config, arguments.sets);
+  if (arguments.auto_layout) config.parallel.elastic = true;
   if (!arguments.from.empty() && resume.empty()) config.train.init_from = arguments.from;
   if (!resume.empty()) validate_resumed(before, config);
   return config;

@@ -197,4 +197,9 @@ std::vector<int> partition_for_step(const LayerCosts& costs, std::string_view sc
   return best;
 }
 
+double step_length(const LayerCosts& costs, std::string_view schedule, const PipelineShape& shape,
+                   const std::vector<int>& halves) {
+  return StepLength(costs, schedule, shape)(halves, std::numeric_limits<double>::infinity());
+}
+
 }  // namespace foretoken

@@ -23,4 +23,8 @@ namespace foretoken {
 std::vector<int> partition_for_step(const LayerCosts& costs, std::string_view schedule,
                                     const PipelineShape& shape);
 
+/// Length of a simulated step of a partition, in the unit of the costs, messages free.
+double step_length(const LayerCosts& costs, std::string_view schedule, const PipelineShape& shape,
+                   const std::vector<int>& halves);
+
 }  // namespace foretoken

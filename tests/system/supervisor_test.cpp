@@ -129,3 +129,29 @@ TEST_CASE("a run whose attempts bring no newer checkpoint is given up") {
   CHECK(std::filesystem::exists(path + "/attempts/0002.log"));
   CHECK_FALSE(std::filesystem::exists(path + "/attempts/0003.log"));
 }
+
+TEST_CASE(
+    "three ranks go on with a run of pp 2 × dp 2 where a layout may be chosen, and train the same model") {
+  const TemporaryFolder folder;
+  const std::string whole = (folder / "whole").string(), path = (folder / "run").string();
+  const std::string train = small_training(folder) + " --set parallel.pp=2 --run-directory ";
+  REQUIRE(run(program_on(4) + " " + train + whole).code == 0);
+  REQUIRE(run(program_on(4) + " " + train + path + " --stop-after 10").code == 75);
+
+  const Outcome refused = run(program_on(3) + " train --resume " + path);
+  CHECK(refused.code == 2);
+  CHECK_THAT(refused.output, contains("pp 2 does not divide the world of 3 ranks"));
+  const Outcome chosen = run(program_on(3) + " train --resume " + path + " --auto-layout --stop-after 20");
+  INFO(chosen.output);
+  CHECK(chosen.code == 75);
+  CHECK_THAT(chosen.output, contains("the ranks take pp 3 × dp 1"));
+
+  const std::string config = small_training(folder).substr(std::string("train ").size());
+  const Outcome elastic = run(fmt::format("{} run {} --run-directory {} -n 1 --elastic --set parallel.pp=2",
+                                          program(), config, path));
+  INFO(elastic.output);
+  CHECK(elastic.code == 0);
+  CHECK_THAT(elastic.output, contains("1 of 1 available ranks take pp 1 × dp 1"));
+  CHECK(tensor_mismatch(TrainingLab::checkpoint(path, 40), TrainingLab::checkpoint(whole, 40), "model", 1e-4,
+                        1e-4) == "");
+}

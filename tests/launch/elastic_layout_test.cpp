@@ -1,0 +1,63 @@
+#include "launch/elastic_layout.h"
+
+#include "runtime/error.h"
+#include "tests/support/catch.h"
+
+using namespace foretoken;
+
+namespace {
+
+Config model_of(int layers, int pp, int dp) {
+  Config config;
+  config.data.path = "data.h5";
+  config.model.num_hidden_layers = layers;
+  config.train.global_batch = 8;
+  config.train.microbatch = 1;
+  config.parallel.pp = pp;
+  config.parallel.dp = dp;
+  return config;
+}
+
+}  // namespace
+
+TEST_CASE("a layout that fits its ranks stays, whatever another would cost") {
+  const Config config = model_of(4, 2, 2);
+  CHECK(is_same_layout(layout_for(config, 4).parallel, config.parallel));
+  CHECK(is_same_layout(layout_for_at_most(config, 4).parallel, config.parallel));
+}
+
+TEST_CASE("three ranks of pp 2 × dp 2 take pp 3, since dp 3 does not divide the batch") {
+  const Config chosen = layout_for(model_of(4, 2, 2), 3);
+  CHECK(chosen.parallel.pp == 3);
+  CHECK(chosen.parallel.dp == 1);
+}
+
+TEST_CASE("of legal layouts one whose ranks hold no more of the model goes before a faster one") {
+  // dp 4 has no bubble, but every rank would hold the whole model.
+  const Config chosen = layout_for(model_of(8, 4, 2), 4);
+  CHECK(chosen.parallel.pp == 4);
+  // Where there is none the fastest is taken.
+  CHECK(layout_for(model_of(8, 4, 2), 2).parallel.pp < 4);
+}
+
+TEST_CASE("where no layout takes all ranks, at most that many means the fastest that takes fewer") {
+  // 7 is no multiple of a divisor of 8, and 2 layers have no 7 stages.
+  const Config config = model_of(2, 2, 4);
+  CHECK_THROWS_AS(layout_for(config, 7), UsageError);
+  const Config chosen = layout_for_at_most(config, 7);
+  CHECK(chosen.parallel.pp * chosen.parallel.dp <= 7);
+  CHECK(chosen.parallel.pp * chosen.parallel.dp >= 4);
+  CHECK(chosen.parallel.pp >= 2);
+}
+
+TEST_CASE("a schedule that the new layout cannot run gives way to 1F1B without virtual stages") {
+  Config config = model_of(4, 2, 1);
+  config.parallel.schedule = "interleaved_1f1b";
+  config.parallel.virtual_stages = 4;
+  config.parallel.blocks_per_stage = {0.5, 0.5, 0.5, 0.5, 0.5, 0.5, 0.5, 0.5};
+  const Config chosen = layout_for(config, 3);
+  CHECK(chosen.parallel.pp == 3);
+  CHECK(chosen.parallel.virtual_stages == 1);
+  CHECK(chosen.parallel.schedule == "1f1b");
+  CHECK(chosen.parallel.blocks_per_stage.empty());
+}
