@@ -104,6 +104,9 @@ Hdf5Id hdf5_type(DType dtype) {
         return H5T_STD_U16LE;
       case DType::u32:
         return H5T_STD_U32LE;
+      case DType::f8e4m3:
+      case DType::f8e5m2:
+        break;  // copies of weights and activations, never saved
     }
     throw DefectError("HDF5: no type for dtype {}", static_cast<int>(dtype));
   };

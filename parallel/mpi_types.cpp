@@ -15,6 +15,8 @@ MPI_Datatype mpi_type(DType dtype) {
     case DType::i64:
       return MPI_INT64_T;
     case DType::u8:
+    case DType::f8e4m3:
+    case DType::f8e5m2:
       return MPI_UINT8_T;
     case DType::bf16:
     case DType::u16:

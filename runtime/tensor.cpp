@@ -21,6 +21,8 @@ std::size_t size_of(DType dtype) {
     case DType::u16:
       return 2;
     case DType::u8:
+    case DType::f8e4m3:
+    case DType::f8e5m2:
       return 1;
   }
   throw DefectError("dtype {} is unknown", static_cast<int>(dtype));
@@ -44,6 +46,10 @@ const char* name_of(DType dtype) {
       return "u16";
     case DType::u32:
       return "u32";
+    case DType::f8e4m3:
+      return "f8e4m3";
+    case DType::f8e5m2:
+      return "f8e5m2";
   }
   return "unknown";
 }

@@ -14,10 +14,11 @@
 #include <string>
 
 #include "runtime/bfloat16.h"
+#include "runtime/float8.h"
 
 namespace foretoken {
 
-enum class DType : std::uint8_t { f32, f64, bf16, i32, i64, u8, u16, u32 };
+enum class DType : std::uint8_t { f32, f64, bf16, i32, i64, u8, u16, u32, f8e4m3, f8e5m2 };
 
 std::size_t size_of(DType dtype);
 const char* name_of(DType dtype);
@@ -55,6 +56,15 @@ constexpr DType dtype_of<std::uint16_t>() {
 template <>
 constexpr DType dtype_of<std::uint32_t>() {
   return DType::u32;
+}
+
+template <>
+constexpr DType dtype_of<Float8E4M3>() {
+  return DType::f8e4m3;
+}
+template <>
+constexpr DType dtype_of<Float8E5M2>() {
+  return DType::f8e5m2;
 }
 
 enum class DeviceKind : std::uint8_t { cpu, cuda };

@@ -45,6 +45,8 @@ ncclDataType_t reducible_type(const char* operation, DType dtype) {
     case DType::u32:
       return ncclUint32;
     case DType::u16:
+    case DType::f8e4m3:
+    case DType::f8e5m2:
       break;
   }
   throw DefectError("nccl: {} of {}, which can only be moved", operation, name_of(dtype));

@@ -39,9 +39,25 @@ cudaDataType_t blas_type(DType dtype) {
       return CUDA_R_32F;
     case DType::bf16:
       return CUDA_R_16BF;
+    case DType::f8e4m3:
+      return CUDA_R_8F_E4M3;
+    case DType::f8e5m2:
+      return CUDA_R_8F_E5M2;
     default:
-      throw DefectError("matmul: dtype {}, f32 or bf16 expected", name_of(dtype));
+      throw DefectError("matmul: dtype {}, a floating one of at most 32 bits expected", name_of(dtype));
   }
+}
+
+cublasLtMatmulMatrixScale_t blas_scaling(Scaling scaling) {
+  switch (scaling) {
+    case Scaling::tensor:
+      return CUBLASLT_MATMUL_MATRIX_SCALE_SCALAR_32F;
+    case Scaling::vector128:
+      return CUBLASLT_MATMUL_MATRIX_SCALE_VEC128_32F;
+    case Scaling::block128:
+      return CUBLASLT_MATMUL_MATRIX_SCALE_BLK128x128_32F;
+  }
+  throw DefectError("matmul: scaling {} is unknown", static_cast<int>(scaling));
 }
 
 /// The largest power of two up to 256 that divides the address.
@@ -82,13 +98,28 @@ void Matmul::run(const Product& op) {
                 alignment_of(op.a),
                 alignment_of(op.b),
                 alignment_of(op.d),
-                op.c.defined() ? alignment_of(op.c) : 0};
+                op.c.defined() ? alignment_of(op.c) : 0,
+                static_cast<std::int64_t>(op.b.dtype),
+                static_cast<std::int64_t>(op.a_scales.scaling),
+                static_cast<std::int64_t>(op.b_scales.scaling),
+                op.fast_accumulation};
   auto found = plans_.find(key);
   if (found == plans_.end()) found = plans_.emplace(key, make_plan(op)).first;
   check_blas(static_cast<cublasStatus_t>(launch(op, found->second, op.d.data)), "matmul");
 }
 
+void Matmul::set_scales(const Product& op, const Plan& plan) {
+  const auto set = [&](cublasLtMatmulDescAttributes_t which, const Product::Scales& scales) {
+    if (const void* values = scales.values.data)
+      check_blas(cublasLtMatmulDescSetAttribute(plan.operation.get(), which, &values, sizeof(values)),
+                 "scales");
+  };
+  set(CUBLASLT_MATMUL_DESC_A_SCALE_POINTER, op.b_scales);
+  set(CUBLASLT_MATMUL_DESC_B_SCALE_POINTER, op.a_scales);
+}
+
 int Matmul::launch(const Product& op, const Plan& plan, void* d) {
+  set_scales(op, plan);
   const float alpha = 1, beta = op.c.defined() ? op.beta : 0;
   const void* c = !op.c.defined() || op.c.data == op.d.data ? d : op.c.data;
   return cublasLtMatmul(library_->handle.get(), plan.operation.get(), &alpha, op.b.data, plan.a.get(),
@@ -99,13 +130,18 @@ int Matmul::launch(const Product& op, const Plan& plan, void* d) {
 Matmul::Plan Matmul::make_plan(Product op) {
   Plan plan;
   check_blas(cublasLtMatmulDescCreate(plan.operation.out(), CUBLAS_COMPUTE_32F, CUDA_R_32F), "operation");
-  const auto transpose = [&](cublasLtMatmulDescAttributes_t which, bool yes) {
-    const cublasOperation_t value = yes ? CUBLAS_OP_T : CUBLAS_OP_N;
+  const auto describe = [&](cublasLtMatmulDescAttributes_t which, auto value) {
     check_blas(cublasLtMatmulDescSetAttribute(plan.operation.get(), which, &value, sizeof(value)),
-               "transpose");
+               "operation");
   };
-  transpose(CUBLASLT_MATMUL_DESC_TRANSA, op.transpose_b);
-  transpose(CUBLASLT_MATMUL_DESC_TRANSB, op.transpose_a);
+  describe(CUBLASLT_MATMUL_DESC_TRANSA, op.transpose_b ? CUBLAS_OP_T : CUBLAS_OP_N);
+  describe(CUBLASLT_MATMUL_DESC_TRANSB, op.transpose_a ? CUBLAS_OP_T : CUBLAS_OP_N);
+  if (op.a_scales.values.defined()) {
+    describe(CUBLASLT_MATMUL_DESC_A_SCALE_MODE, static_cast<std::int32_t>(blas_scaling(op.b_scales.scaling)));
+    describe(CUBLASLT_MATMUL_DESC_B_SCALE_MODE, static_cast<std::int32_t>(blas_scaling(op.a_scales.scaling)));
+    describe(CUBLASLT_MATMUL_DESC_FAST_ACCUM, static_cast<std::int8_t>(op.fast_accumulation));
+    set_scales(op, plan);  // the library gives no algorithm for scales of blocks that it does not see
+  }
   const auto layout = [](Layout& to, DType dtype, bool transposed, std::int64_t rows, std::int64_t columns) {
     if (transposed) std::swap(rows, columns);
     check_blas(cublasLtMatrixLayoutCreate(to.out(), blas_type(dtype), static_cast<std::uint64_t>(rows),

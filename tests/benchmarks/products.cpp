@@ -15,6 +15,7 @@
 #include "runtime/operators/elementwise.h"
 #include "runtime/operators/linear.h"
 #include "runtime/operators/linear_swiglu.h"
+#include "runtime/operators/quantize.h"
 #include "runtime/operators/random_normal.h"
 #include "runtime/operators/swiglu.h"
 #include "tests/benchmarks/occupy.h"
@@ -56,6 +57,52 @@ double seconds(Stream& stream, const Call& call) {
     spent += std::chrono::duration<double>(Clock::now() - start).count();
   }
   return spent / calls;
+}
+
+/// How the operands of a linear layer's products are kept in 8 bits.
+struct Recipe {
+  const char* name;
+  Scaling values, weights;  // activations and gradients; weights
+};
+
+/// TFLOP/s of the three products from operands that are quantized already, and GB/s of quantizing the input
+/// with its transpose (2 bytes read and 2 written an element).
+void print_quantized(Stream& stream, const Shapes& shape, const Recipe& recipe) {
+  Arena arena(DeviceKind::cuda);
+  const auto [name, n, i, o] = shape;
+  struct Both {
+    QuantizedTensor rows, columns;
+  };
+  const auto quantized = [&](const Tensor& x, Scaling scaling) {
+    const Both both{plan_quantized(arena, DType::f8e4m3, x.shape[0], x.shape[1], scaling),
+                    plan_quantized(arena, DType::f8e4m3, x.shape[1], x.shape[0], scaling)};
+    quantize(stream, {.x = x, .out = both.rows, .transposed = both.columns});
+    return both;
+  };
+  const Tensor plain = random(stream, arena, {n, i});
+  const Both x = quantized(plain, recipe.values),
+             dout = quantized(random(stream, arena, {n, o}), recipe.values),
+             w = quantized(random(stream, arena, {o, i}), recipe.weights);
+  const Tensor out = arena.tensor(DType::bf16, {n, o}), dx = arena.tensor(DType::bf16, {n, i}),
+               dw = arena.tensor(DType::f32, {o, i});
+  const double flops = 2e-12 * static_cast<double>(n * i) * static_cast<double>(o);
+  const auto product = [&](const QuantizedTensor& a, const QuantizedTensor& b, const Tensor& to, bool sum,
+                           bool fast) {
+    return flops / seconds(stream, [&] {
+             quantized_product(stream, {.a = a,
+                                        .b = b,
+                                        .addend = sum ? to : Tensor{},
+                                        .out = to,
+                                        .fast_accumulation = fast && recipe.values == Scaling::tensor});
+           });
+  };
+  const double forward = product(x.rows, w.rows, out, false, true),
+               input = product(dout.rows, w.columns, dx, false, false),
+               weight = product(dout.columns, x.columns, dw, true, false);
+  const double both =
+      seconds(stream, [&] { quantize(stream, {.x = plain, .out = x.rows, .transposed = x.columns}); });
+  fmt::print("  {:<12} {:>8.0f} {:>8.0f} {:>8.0f} {:>10.0f}\n", name, forward, input, weight,
+             4e-9 * static_cast<double>(n * i) / both);
 }
 
 /// The products next to the gate and the gate, as one operator and as two.
@@ -116,6 +163,13 @@ int main(int argc, char** argv) try {
         seconds(stream, [&] { linear_forward(stream, {.x = x, .weight = w, .out = out}); });
     fmt::print("  {:<12} {:>8.0f} {:>8.0f} {:>8.0f}\n", shape.name, flops / forward, flops / input,
                flops / weight);
+  }
+  for (const Recipe& recipe :
+       {Recipe{"one scale a tensor", Scaling::tensor, Scaling::tensor},
+        Recipe{"scales of 1 x 128, weights 128 x 128", Scaling::vector128, Scaling::block128}}) {
+    fmt::print("\nTFLOP/s in fp8, {}; GB/s of quantizing\n", recipe.name);
+    fmt::print("  {:<12} {:>8} {:>8} {:>8} {:>10}\n", "", "forward", "input", "weight", "quantize");
+    for (const Shapes& shape : shapes) print_quantized(stream, shape, recipe);
   }
   compare_gated(stream, n, c, f);
 } catch (const std::exception& error) {
