@@ -22,7 +22,7 @@ struct DataConfig {
 
 struct TrainConfig {
   enum class Freeze { none, trunk };
-  enum class Precision { automatic, f32, bf16 };
+  enum class Precision { automatic, f32, bf16, fp8 };
 
   std::int64_t steps = 400;
   std::int64_t global_batch = 32;  // rows a step, over all ranks
@@ -88,6 +88,7 @@ struct Config {
   MtpConfig mtp;
   DataConfig data;
   TrainConfig train;
+  Fp8Config fp8;
   OptimizerSettings optimizer;
   ParallelConfig parallel;
   CheckpointConfig checkpoint;

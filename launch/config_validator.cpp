@@ -113,6 +113,36 @@ void validate_batch(const Config& config) {
                      train.microbatch);
 }
 
+/// FP8 products take matrices in whole groups of elements (runtime/operators/quantize.h).
+void validate_fp8(const Config& config) {
+  if (config.train.precision != TrainConfig::Precision::fp8) return;
+  if (config.train.recompute == Recompute::selective)
+    throw UsageError(
+        "{}train: precision \"fp8\" keeps 8-bit inputs of products, which recompute \"selective\" would not: "
+        "\"none\" or \"full\" expected",
+        origin_of(config, {"train.precision", "train.recompute"}));
+  const ModelConfig& model = config.model;
+  const std::int64_t multiple = config.fp8.recipe == Fp8Recipe::tensor ? 16 : 128;
+  const auto require = [&](const char* what, std::int64_t value,
+                           std::initializer_list<std::string_view> keys) {
+    if (value % multiple != 0)
+      throw UsageError(
+          "{}train: precision \"fp8\" with recipe \"{}\" needs {} that are multiples of {}, found {}",
+          origin_of(config, keys), config.fp8.recipe == Fp8Recipe::tensor ? "tensor" : "block", what,
+          multiple, value);
+  };
+  require("hidden sizes", model.hidden_size, {"train.precision", "model.hidden_size"});
+  require("inner widths", model.intermediate_size, {"train.precision", "model.intermediate_size"});
+  require("query widths (num_attention_heads × head_dim)", model.num_attention_heads * model.head_dim,
+          {"train.precision", "model.num_attention_heads", "model.head_dim"});
+  require("query, key and value widths together",
+          (model.num_attention_heads + 2 * model.num_key_value_heads) * model.head_dim,
+          {"train.precision", "model.num_key_value_heads", "model.head_dim"});
+  require("tokens of a microbatch (microbatch × sequence_length)",
+          config.train.microbatch * config.data.sequence_length,
+          {"train.precision", "train.microbatch", "data.sequence_length"});
+}
+
 void validate_learning_rate(const Config& config) {
   const OptimizerSettings& optimizer = config.optimizer;
   // Of the subtraction, so that absurd step counts do not overflow.
@@ -166,6 +196,7 @@ void validate(const Config& config) {
   validate_heads_training(config);
   validate_data(config);
   validate_batch(config);
+  validate_fp8(config);
   validate_learning_rate(config);
   validate_pipeline(config);
   validate_run(config);

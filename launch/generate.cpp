@@ -51,7 +51,7 @@ Config config_of(const Checkpoint& checkpoint, const GenerateArguments& argument
   config.origins["run.device"] = "--device";
   config.parallel.threads = 0;
   config.train.deterministic = true;
-  if (config.train.precision == TrainConfig::Precision::bf16)
+  if (config.train.precision != TrainConfig::Precision::f32)
     config.train.precision = TrainConfig::Precision::automatic;
   return config;
 }

@@ -145,8 +145,10 @@ void add_train(std::vector<Option>& table) {
       .add("freeze", &T::freeze, {"none", "trunk"},
            "what keeps its weights: nothing, or all but the prediction heads, which are then detached")
       .fixed = true;
-  train.add("precision", &T::precision, {"auto", "f32", "bf16"},
-            "dtype that layers compute in, over f32 values; auto: bf16 on GPUs, f32 on CPUs");
+  train.add(
+      "precision", &T::precision, {"auto", "f32", "bf16", "fp8"},
+      "dtype that layers compute in, over f32 values; auto: bf16 on GPUs, f32 on CPUs; fp8: as auto, and "
+      "the matrix products of layers and modules in FP8");
   train.add(
       "recompute", &T::recompute, {"none", "selective", "full"},
       "what backward computes again to save memory: nothing, what norms and gates give, or whole layers");
@@ -156,6 +158,17 @@ void add_train(std::vector<Option>& table) {
   train.add("evaluate_rows", &T::evaluate_rows, at_least(1), "rows of such an evaluation");
   train.add("trace_step", &T::trace_step, at_least(0),
             "step whose timeline is written into the run's folder, for Perfetto; 0: none");
+}
+
+void add_fp8(std::vector<Option>& table) {
+  Section fp8(table, "fp8", &Config::fp8);
+  using F = Fp8Config;
+  fp8.add("recipe", &F::recipe, {"tensor", "block"},
+          "precision fp8: one scale for each tensor, or for 1 × 128 values and 128 × 128 weights");
+  fp8.add("first_layers_bf16", &F::first_layers_bf16, at_least(0),
+          "precision fp8: first layers of the model whose products stay in bf16");
+  fp8.add("last_layers_bf16", &F::last_layers_bf16, at_least(0),
+          "precision fp8: last layers of the model whose products stay in bf16");
 }
 
 void add_optimizer(std::vector<Option>& table) {
@@ -226,6 +239,7 @@ std::vector<Option> make_table() {
   add_mtp(table);
   add_data(table);
   add_train(table);
+  add_fp8(table);
   add_optimizer(table);
   add_parallel(table);
   add_checkpoint(table);

@@ -96,6 +96,8 @@ Session::Session(MpiCommunicator& world, const Config& config, const Grid& grid,
   options.pp_rank = groups_.pp_rank;
   options.shape = {.rows = config.train.microbatch, .length = config.data.sequence_length};
   options.activations = compute_dtype(config, stream().device());
+  if (purpose == Purpose::train && config.train.precision == TrainConfig::Precision::fp8)
+    options.fp8 = config.fp8;
   options.recompute = config.train.recompute;
   options.microbatches = shape.microbatches;
   options.slots = slots;

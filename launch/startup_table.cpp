@@ -169,6 +169,11 @@ std::string startup_table(const Session& session) {
     text +=
         fmt::format("{:>10}  {:>11.0f} %\n", millions(parameters_of(session, pp_rank)), 100 * share / total);
   }
+  if (config.train.precision == TrainConfig::Precision::fp8)
+    text += fmt::format("products of layers and modules in fp8, {}\n",
+                        config.fp8.recipe == Fp8Recipe::tensor
+                            ? "one scale for each tensor"
+                            : "a scale for 1 × 128 values or 128 × 128 weights");
   return text;
 }
 

@@ -1,10 +1,10 @@
 #include "model/block.h"
 
 #include "runtime/operators/dispatch.h"
-#include "runtime/operators/linear.h"
 #include "runtime/operators/linear_swiglu.h"
 #include "runtime/operators/rms_norm.h"
 #include "runtime/operators/rope.h"
+#include "runtime/operators/swiglu.h"
 
 namespace foretoken {
 
@@ -48,15 +48,30 @@ std::vector<ParameterSpec> Block::parameters(const ModelConfig& config, const st
 }
 
 Block::Block(const ModelConfig& config, const Parameters& parameters, const std::string& prefix,
-             Recompute recompute, Part part)
+             const ActivationPlan& plan, Part part)
     : eps_(config.rms_norm_eps),
-      recompute_(recompute),
+      recompute_(plan.recompute),
       part_(part),
       heads_{.query = config.num_attention_heads,
              .key_value = config.num_key_value_heads,
-             .dim = config.head_dim},
-      weight_(weights(parameters, parameters.weights(), prefix, part)),
-      gradient_(weights(parameters, parameters.gradients(), prefix, part)) {}
+             .dim = config.head_dim} {
+  if (plan.fp8 && plan.recompute == Recompute::selective)
+    throw UsageError(
+        "model: recompute \"selective\" keeps no inputs of products, precision \"fp8\" their 8-bit "
+        "transposes: use \"none\" or \"full\"");
+  const Weights weight = weights(parameters, parameters.weights(), prefix, part),
+                gradient = weights(parameters, parameters.gradients(), prefix, part);
+  if (has_attention()) {
+    norm1_ = weight.norm1, dnorm1_ = gradient.norm1;
+    qkv_ = Linear(plan, weight.qkv, gradient.qkv);
+    o_ = Linear(plan, weight.o, gradient.o);
+  }
+  if (has_mlp()) {
+    norm2_ = weight.norm2, dnorm2_ = gradient.norm2;
+    gate_up_ = Linear(plan, weight.gate_up, gradient.gate_up);
+    down_ = Linear(plan, weight.down, gradient.down);
+  }
+}
 
 Block::Weights Block::weights(const Parameters& parameters, const Tensor& flat, const std::string& prefix,
                               Part part) {
@@ -92,11 +107,30 @@ Block::Inputs Block::plan_inputs(Arena& arena, const ModelConfig& config, const 
   return inputs;
 }
 
+Block::Transposed Block::plan_transposed(const ModelConfig& config, const ActivationPlan& plan,
+                                         bool gradients, Part part) {
+  Transposed transposed;
+  if (!plan.fp8) return transposed;
+  const std::int64_t n = plan.shape.tokens(), c = config.hidden_size, f = config.intermediate_size;
+  const auto of = [&](std::int64_t in, std::int64_t out) {
+    return gradients ? plan.fp8->plan_gradient(out, n) : plan.fp8->plan_input(in, n);
+  };
+  if (part != Part::mlp) {
+    transposed.qkv = of(c, qkv_width(config));
+    transposed.o = of(attention_width(config), c);
+  }
+  if (part != Part::attention) {
+    transposed.gate_up = of(c, 2 * f);
+    transposed.down = of(f, c);
+  }
+  return transposed;
+}
+
 Block::Saved Block::plan_own_saved(Arena& arena, const ModelConfig& config, const ActivationPlan& plan,
                                    const Inputs& inputs, Part part) {
   const std::int64_t b = plan.shape.rows, t = plan.shape.length, n = plan.shape.tokens();
   const DType dtype = plan.dtype, statistics = statistics_dtype(dtype);
-  Saved saved{.inputs = inputs};
+  Saved saved{.inputs = inputs, .transposed = plan_transposed(config, plan, false, part)};
   if (part != Part::mlp) {
     saved.rstd1 = arena.tensor(statistics, {n});
     saved.qkv = arena.tensor(dtype, {b, t, qkv_width(config)});
@@ -114,15 +148,15 @@ Block::Saved Block::plan_own_saved(Arena& arena, const ModelConfig& config, cons
 Block::Saved Block::plan_saved(Arena& arena, const ModelConfig& config, const ActivationPlan& plan,
                                const Scratch& scratch, Part part) {
   if (plan.recompute == Recompute::full) return scratch.recomputed;
-  return plan_own_saved(
-      arena, config, plan,
-      plan.recompute == Recompute::selective ? scratch.inputs : plan_inputs(arena, config, plan, part), part);
+  const bool shared = plan.recompute == Recompute::selective || plan.fp8;
+  return plan_own_saved(arena, config, plan, shared ? scratch.inputs : plan_inputs(arena, config, plan, part),
+                        part);
 }
 
 Block::Gradients Block::plan_gradients(Arena& arena, const ModelConfig& config, const ActivationPlan& plan,
                                        const Scratch& scratch, Part part) {
   const std::int64_t n = plan.shape.tokens(), c = config.hidden_size;
-  Gradients gradients;
+  Gradients gradients{.inputs = {}, .transposed = plan_transposed(config, plan, true, part)};
   if (part == Part::whole) gradients.dx1 = arena.tensor(plan.dtype, {n, c});
   if (part != Part::mlp)
     gradients.dqkv = arena.tensor(plan.dtype, {plan.shape.rows, plan.shape.length, qkv_width(config)});
@@ -133,12 +167,12 @@ Block::Gradients Block::plan_gradients(Arena& arena, const ModelConfig& config, 
 
 Block::Scratch Block::plan_scratch(Arena& arena, const ModelConfig& config, const ActivationPlan& plan) {
   Scratch scratch;
-  const bool selective = plan.recompute == Recompute::selective;
-  if (selective) scratch.inputs = plan_inputs(arena, config, plan);
-  if (plan.recompute == Recompute::full)
-    scratch.recomputed = plan_own_saved(arena, config, plan, plan_inputs(arena, config, plan));
-  // A gate's input gradient is read once, by the operator that recomputes its output: they share memory.
-  scratch.dgated = selective && !plan.split_backward
+  const bool selective = plan.recompute == Recompute::selective, full = plan.recompute == Recompute::full;
+  if (selective || (plan.fp8 && !full)) scratch.inputs = plan_inputs(arena, config, plan);
+  if (full) scratch.recomputed = plan_own_saved(arena, config, plan, plan_inputs(arena, config, plan));
+  // The gradient of a gate's output is read once: it shares the memory of that output, which the operator
+  // that reads it computes again, or which is kept in 8 bits.
+  scratch.dgated = (selective && !plan.split_backward) || (plan.fp8 && !full)
                        ? scratch.inputs.gated
                        : arena.tensor(plan.dtype, {plan.shape.tokens(), config.intermediate_size});
   scratch.dnormed = arena.tensor(plan.dtype, {plan.shape.tokens(), config.hidden_size});
@@ -156,16 +190,15 @@ void Block::forward(const LayerContext& context, const Tensor& x, const Tensor& 
   }
   if (!has_mlp()) return;
   gate(context, x1, saved);
-  linear_forward(context.stream,
-                 {.x = saved.inputs.gated, .weight = weight_.down, .residual = x1, .out = out});
+  down_.forward(context,
+                {.x = saved.inputs.gated, .residual = x1, .out = out, .kept = saved.transposed.down});
 }
 
 void Block::attend(const LayerContext& context, const Tensor& x, const Saved& saved) const {
   Stream& stream = context.stream;
   const Tensor& normed = saved.inputs.normed1;
-  rms_norm_forward(stream,
-                   {.x = x, .weight = weight_.norm1, .eps = eps_, .out = {normed}, .rstd = saved.rstd1});
-  linear_forward(stream, {.x = normed, .weight = weight_.qkv, .out = saved.qkv});
+  rms_norm_forward(stream, {.x = x, .weight = norm1_, .eps = eps_, .out = {normed}, .rstd = saved.rstd1});
+  qkv_.forward(context, {.x = normed, .residual = {}, .out = saved.qkv, .kept = saved.transposed.qkv});
   rope(stream, {.qkv = saved.qkv,
                 .cos = context.rope_cos,
                 .sin = context.rope_sin,
@@ -179,17 +212,20 @@ void Block::attend(const LayerContext& context, const Tensor& x, const Saved& sa
 
 void Block::add_attention(const LayerContext& context, const Tensor& x, const Tensor& x1,
                           const Saved& saved) const {
-  linear_forward(context.stream, {.x = saved.attention, .weight = weight_.o, .residual = x, .out = x1});
+  o_.forward(context, {.x = saved.attention, .residual = x, .out = x1, .kept = saved.transposed.o});
 }
 
 void Block::gate(const LayerContext& context, const Tensor& x1, const Saved& saved) const {
   Stream& stream = context.stream;
   const Tensor& normed = saved.inputs.normed2;
-  rms_norm_forward(stream,
-                   {.x = x1, .weight = weight_.norm2, .eps = eps_, .out = {normed}, .rstd = saved.rstd2});
-  linear_swiglu_forward(
-      stream,
-      {.x = normed, .weight = weight_.gate_up, .gate_up = saved.gate_up, .gated = saved.inputs.gated});
+  rms_norm_forward(stream, {.x = x1, .weight = norm2_, .eps = eps_, .out = {normed}, .rstd = saved.rstd2});
+  const Tensor& gated = saved.inputs.gated;
+  if (!gate_up_.in_fp8(context))
+    return linear_swiglu_forward(
+        stream, {.x = normed, .weight = gate_up_.weight(), .gate_up = saved.gate_up, .gated = gated});
+  gate_up_.forward(context,
+                   {.x = normed, .residual = {}, .out = saved.gate_up, .kept = saved.transposed.gate_up});
+  swiglu_forward(stream, {.gate_up = saved.gate_up, .out = gated});
 }
 
 void Block::backward_input(const LayerContext& context, const Tensor& dout, const Tensor& x, const Tensor& dx,
@@ -199,31 +235,41 @@ void Block::backward_input(const LayerContext& context, const Tensor& dout, cons
   if (recompute_ == Recompute::full) {
     if (has_attention()) attend(context, x, saved);
     if (part_ == Part::whole) add_attention(context, x, x1, saved);
-    if (has_mlp()) gate(context, x1, saved);
+    if (has_mlp()) {
+      gate(context, x1, saved);
+      down_.keep_input(context, saved.inputs.gated, saved.transposed.down);
+    }
   }
   const Inputs recomputed = recompute_ == Recompute::selective ? gradients.inputs : Inputs{};
-  if (has_mlp()) backward_mlp(context, dout, x1, dx1, saved, recomputed, scratch);
+  if (has_mlp()) backward_mlp(context, dout, x1, dx1, saved, gradients, recomputed, scratch);
   if (has_attention()) backward_attention(context, dx1, x, dx, saved, gradients, recomputed, scratch);
 }
 
 void Block::backward_mlp(const LayerContext& context, const Tensor& dout, const Tensor& x1, const Tensor& dx1,
-                         const Saved& saved, const Inputs& recomputed, const Scratch& scratch) const {
+                         const Saved& saved, const Gradients& gradients, const Inputs& recomputed,
+                         const Scratch& scratch) const {
   Stream& stream = context.stream;
-  // out = x1 + down · gated
-  linear_swiglu_backward_input(stream, {.dout = dout,
-                                        .weight = weight_.down,
-                                        .gate_up = saved.gate_up,
-                                        .dgate_up = saved.gate_up,
-                                        .dgated = scratch.dgated,
-                                        .gated = recomputed.gated});
-  linear_backward_input(stream, {.dout = saved.gate_up, .weight = weight_.gate_up, .dx = scratch.dnormed});
+  // out = x1 + down · silu(gate) · up
+  if (down_.in_fp8(context)) {
+    down_.backward_input(context, {.dout = dout, .dx = scratch.dgated, .kept = gradients.transposed.down});
+    swiglu_backward(stream, {.dout = scratch.dgated, .gate_up = saved.gate_up, .dgate_up = saved.gate_up});
+  } else {
+    linear_swiglu_backward_input(stream, {.dout = dout,
+                                          .weight = down_.weight(),
+                                          .gate_up = saved.gate_up,
+                                          .dgate_up = saved.gate_up,
+                                          .dgated = scratch.dgated,
+                                          .gated = recomputed.gated});
+  }
+  gate_up_.backward_input(
+      context, {.dout = saved.gate_up, .dx = scratch.dnormed, .kept = gradients.transposed.gate_up});
   rms_norm_backward(stream, {.dout = {scratch.dnormed},
                              .x = x1,
-                             .weight = weight_.norm2,
+                             .weight = norm2_,
                              .rstd = saved.rstd2,
                              .residual = dout,
                              .dx = dx1,
-                             .dweight = context.measured ? Tensor{} : gradient_.norm2,
+                             .dweight = context.measured ? Tensor{} : dnorm2_,
                              .out = recomputed.normed2});
 }
 
@@ -232,7 +278,7 @@ void Block::backward_attention(const LayerContext& context, const Tensor& dx1, c
                                const Inputs& recomputed, const Scratch& scratch) const {
   Stream& stream = context.stream;
   // x1 = x + o · attention
-  linear_backward_input(stream, {.dout = dx1, .weight = weight_.o, .dx = scratch.dattention});
+  o_.backward_input(context, {.dout = dx1, .dx = scratch.dattention, .kept = gradients.transposed.o});
   attention_backward(stream, {.heads = heads_,
                               .dout = scratch.dattention,
                               .qkv = saved.qkv,
@@ -242,31 +288,31 @@ void Block::backward_attention(const LayerContext& context, const Tensor& dx1, c
                               .rope_cos = context.rope_cos,
                               .rope_sin = context.rope_sin,
                               .dqkv = gradients.dqkv});
-  linear_backward_input(stream, {.dout = gradients.dqkv, .weight = weight_.qkv, .dx = scratch.dnormed});
+  qkv_.backward_input(context,
+                      {.dout = gradients.dqkv, .dx = scratch.dnormed, .kept = gradients.transposed.qkv});
   rms_norm_backward(stream, {.dout = {scratch.dnormed},
                              .x = x,
-                             .weight = weight_.norm1,
+                             .weight = norm1_,
                              .rstd = saved.rstd1,
                              .residual = dx1,
                              .dx = dx,
-                             .dweight = context.measured ? Tensor{} : gradient_.norm1,
+                             .dweight = context.measured ? Tensor{} : dnorm1_,
                              .out = recomputed.normed1});
 }
 
 void Block::backward_weight(const LayerContext& context, const Tensor& dout, const Saved& saved,
                             const Gradients& gradients) const {
   const Inputs& in = inputs(saved, gradients);
-  const auto product = [&](const Tensor& dproduct, const Tensor& x, const Tensor& dweight) {
-    linear_backward_weight(
-        context.stream, {.dout = dproduct, .x = x, .dweight = dweight, .accumulate = context.begun.weight});
-  };
+  const Transposed &x = saved.transposed, &d = gradients.transposed;
   if (has_mlp()) {
-    product(dout, in.gated, gradient_.down);
-    product(saved.gate_up, in.normed2, gradient_.gate_up);
+    down_.backward_weight(context, {.dout = dout, .x = in.gated, .kept = {x.down, d.down}});
+    gate_up_.backward_weight(context,
+                             {.dout = saved.gate_up, .x = in.normed2, .kept = {x.gate_up, d.gate_up}});
   }
   if (!has_attention()) return;
-  product(part_ == Part::whole ? gradients.dx1 : dout, saved.attention, gradient_.o);
-  product(gradients.dqkv, in.normed1, gradient_.qkv);
+  const Tensor& dx1 = part_ == Part::whole ? gradients.dx1 : dout;
+  o_.backward_weight(context, {.dout = dx1, .x = saved.attention, .kept = {x.o, d.o}});
+  qkv_.backward_weight(context, {.dout = gradients.dqkv, .x = in.normed1, .kept = {x.qkv, d.qkv}});
 }
 
 }  // namespace foretoken

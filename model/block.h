@@ -14,7 +14,7 @@
 #include <vector>
 
 #include "model/config.h"
-#include "model/layer_context.h"
+#include "model/layers/linear.h"
 #include "runtime/operators/attention.h"
 #include "runtime/parameters.h"
 
@@ -29,7 +29,7 @@ class Block {
                                                Part part = Part::whole);
 
   Block(const ModelConfig& config, const Parameters& parameters, const std::string& prefix,
-        Recompute recompute, Part part = Part::whole);
+        const ActivationPlan& plan, Part part = Part::whole);
 
   Part part() const { return part_; }
 
@@ -52,9 +52,14 @@ class Block {
     Tensor normed2;  // [N, C]
     Tensor gated;    // [N, F]
   };
+  /// In FP8: transposes that the matrices' gradients are made of (Linear::Transposes).
+  struct Transposed {
+    QuantizedTensor qkv, o, gate_up, down;
+  };
   /// Of one microbatch in flight, from forward to the last of its backwards.
   struct Saved {
-    Inputs inputs;          // where they are not recomputed; else of the forward that runs
+    Inputs inputs;  // where they are kept; else of the forward that runs
+    Transposed transposed;
     Tensor rstd1;           // [N]
     Tensor qkv;             // [B, T, (NH + 2·NKV)·HS], rotated
     Tensor attention, lse;  // [B, T, NH·HS], [B, NH, T]
@@ -65,13 +70,14 @@ class Block {
   /// Of one microbatch between backward_input and backward_weight.
   struct Gradients {
     Inputs inputs;  // where they are recomputed
-    Tensor dx1;     // [N, C], of a whole block
-    Tensor dqkv;    // [B, T, (NH + 2·NKV)·HS]
+    Transposed transposed;
+    Tensor dx1;   // [N, C], of a whole block
+    Tensor dqkv;  // [B, T, (NH + 2·NKV)·HS]
   };
   /// Of one call; one set serves all blocks of a stage.
   struct Scratch {
     Saved recomputed;   // where a block is recomputed in full
-    Inputs inputs;      // of forward, where backward recomputes them
+    Inputs inputs;      // of forward, where backward recomputes them or has their transposes
     Tensor dgated;      // [N, F]
     Tensor dnormed;     // [N, C]
     Tensor dattention;  // [B, T, NH·HS]
@@ -100,13 +106,17 @@ class Block {
   void add_attention(const LayerContext& context, const Tensor& x, const Tensor& x1,
                      const Saved& saved) const;
   void backward_mlp(const LayerContext& context, const Tensor& dout, const Tensor& x1, const Tensor& dx1,
-                    const Saved& saved, const Inputs& recomputed, const Scratch& scratch) const;
+                    const Saved& saved, const Gradients& gradients, const Inputs& recomputed,
+                    const Scratch& scratch) const;
   void backward_attention(const LayerContext& context, const Tensor& dx1, const Tensor& x, const Tensor& dx,
                           const Saved& saved, const Gradients& gradients, const Inputs& recomputed,
                           const Scratch& scratch) const;
 
   static Inputs plan_inputs(Arena& arena, const ModelConfig& config, const ActivationPlan& plan,
                             Part part = Part::whole);
+  /// Undefined unless the plan's products run in FP8; of inputs or, where `gradients`, of gradients.
+  static Transposed plan_transposed(const ModelConfig& config, const ActivationPlan& plan, bool gradients,
+                                    Part part);
   static Saved plan_own_saved(Arena& arena, const ModelConfig& config, const ActivationPlan& plan,
                               const Inputs& inputs, Part part = Part::whole);
   const Inputs& inputs(const Saved& saved, const Gradients& gradients) const {
@@ -117,8 +127,9 @@ class Block {
   Recompute recompute_;
   Part part_;
   AttentionHeads heads_;
-  Weights weight_;
-  Weights gradient_;
+  Tensor norm1_, norm2_;    // [C]
+  Tensor dnorm1_, dnorm2_;  // [C]
+  Linear qkv_, o_, gate_up_, down_;
 };
 
 }  // namespace foretoken

@@ -28,6 +28,16 @@ struct ModelConfig {
 /// its input, which costs the block's forward once more.
 enum class Recompute { none, selective, full };
 
+/// How the products of FP8 training are scaled (model/layers/fp8_products.h).
+enum class Fp8Recipe { tensor, block };
+
+struct Fp8Config {
+  Fp8Recipe recipe = Fp8Recipe::tensor;
+  // Layers at either end of the trunk whose products stay in the activations' dtype.
+  std::int64_t first_layers_bf16 = 0;
+  std::int64_t last_layers_bf16 = 0;
+};
+
 /// Multi-token prediction: depth k = 1..D at position i predicts t_{i+k+1}, depth 0 is the main model. h is
 /// the trunk's output, n = RMSNorm(h; model.norm), W the output matrix that every depth shares unless it says
 /// other.

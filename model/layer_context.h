@@ -51,12 +51,15 @@ struct MicrobatchInput {
   DepthSet depths = DepthSet::all();
 };
 
+class Fp8Products;
+
 /// How the buffers of a stage's layers are planned.
 struct ActivationPlan {
   MicrobatchShape shape;
   DType dtype = DType::f32;  // of activations and their gradients
   Recompute recompute = Recompute::none;
   bool split_backward = false;  // weight gradients may be taken later than input gradients
+  Fp8Products* fp8 = nullptr;   // where the layers' products run in FP8
 };
 
 /// The halves of backward: which to run, or which have run.
@@ -73,6 +76,8 @@ struct LayerContext {
   /// Backward: what other microbatches of the step have run on this stage. The first to run a half overwrites
   /// the matrices' gradients that it makes, those after it add to them.
   Halves begun{.input = false, .weight = false};
+  /// No backward follows: products run in the activations' dtype.
+  bool evaluates = false;
   /// Backward's input half leaves the gradients of parameters alone: what runs is measured, not trained.
   bool measured = false;
 };

@@ -30,8 +30,7 @@ PipelineStage::PipelineStage(const StagePlan& plan)
   if (!blocks.empty() || (!tensors.depths.empty() && head_kind(plan.mtp.kind).has_block))
     scratch_ = Block::plan_scratch(plan.arena, plan.model, plan.activations);
   for (const HeldBlock& block : blocks) {
-    blocks_.emplace_back(plan.model, parameters, block_prefix(block.layer), plan.activations.recompute,
-                         block.part);
+    blocks_.emplace_back(plan.model, parameters, block_prefix(block.layer), plan_of(plan, block), block.part);
     block_units_.push_back(parameters.unit(unit_name(block)));
   }
   if (first_) {
@@ -103,6 +102,12 @@ Tensor PipelineStage::gradient_out(int slot, Extras extras) const {
   return behind_head_ ? at.links.from.message_up(extras.measures) : boundary(at.dx.front());
 }
 
+ActivationPlan PipelineStage::plan_of(const StagePlan& plan, const HeldBlock& block) {
+  ActivationPlan activations = plan.activations;
+  if (activations.fp8 && !activations.fp8->covers(block.layer)) activations.fp8 = nullptr;
+  return activations;
+}
+
 void PipelineStage::plan_slots(const StagePlan& plan) {
   Arena& arena = plan.arena;
   const ActivationPlan& activations = plan.activations;
@@ -133,9 +138,9 @@ void PipelineStage::plan_slots(const StagePlan& plan) {
       const bool at_boundary = j == 0 || j == blocks;
       slot.dx.push_back(at_boundary || split ? hidden() : alternating[j % 2]);
     }
-    for (const Block& block : blocks_) {
-      slot.blocks.push_back(Block::plan_saved(arena, plan.model, activations, scratch_, block.part()));
-      slot.block_gradients.push_back(split ? block_gradients(block.part()) : common);
+    for (const HeldBlock& block : plan.layout.blocks_of(plan.stage)) {
+      slot.blocks.push_back(Block::plan_saved(arena, plan.model, plan_of(plan, block), scratch_, block.part));
+      slot.block_gradients.push_back(split ? block_gradients(block.part) : common);
     }
     if (predictor_)
       predictor_->add_slot({.last_input = blocks > 0 ? slot.x[blocks - 1] : Tensor{}, .raw = slot.x.back()},

@@ -72,6 +72,8 @@ class PipelineStage {
   static std::size_t index(int slot) { return static_cast<std::size_t>(slot); }
   Tensor boundary(const Tensor& x) const { return x.view({shape_.rows, shape_.length, x.shape[1]}); }
   void plan_slots(const StagePlan& plan);
+  /// The plan of a block, whose layer may stay out of FP8.
+  static ActivationPlan plan_of(const StagePlan& plan, const HeldBlock& block);
   Predictor::Links plan_links(const StagePlan& plan) const;
 
   MicrobatchShape shape_;

@@ -24,6 +24,7 @@ RankModel::RankModel(Stream& stream, const RankModelOptions& options)
       std::move(units), alignment);
   rope_ = make_rope_tables(stream_, arena_, model, options_.shape.length, options_.activations);
 
+  if (options_.fp8) fp8_.emplace(arena_, *options_.fp8, model.num_hidden_layers);
   stages_ = layout.stages_of(options_.pp_rank);
   for (int stage : stages_) {
     compute_.emplace_back(StagePlan{.stream = stream,
@@ -35,11 +36,13 @@ RankModel::RankModel(Stream& stream, const RankModelOptions& options)
                                     .activations = {.shape = options_.shape,
                                                     .dtype = options_.activations,
                                                     .recompute = options_.recompute,
-                                                    .split_backward = options_.split_backward},
+                                                    .split_backward = options_.split_backward,
+                                                    .fp8 = fp8_ ? &*fp8_ : nullptr},
                                     .stage = stage,
                                     .slots = options_.slots.at(static_cast<std::size_t>(stage)),
                                     .frozen_trunk = options_.frozen_trunk});
   }
+  if (fp8_) fp8_->plan_scratch();
   sums_ = {arena_.tensor(DType::f64, {StepSums::elements(options_.mtp.depths)}), options_.mtp.depths};
   if (layout.depth_stages > 0) discarded_ = {arena_.tensor(DType::f64, sums_.all.shape), options_.mtp.depths};
   contributions_.resize(parameters_->units().size());
@@ -83,6 +86,7 @@ void RankModel::begin_step(Step step) {
   sampled_ = std::any_of(step_.microbatches.begin(), step_.microbatches.end(),
                          [](const MicrobatchInput& input) { return input.depths != DepthSet::all(); });
   if (step_.mode == Mode::train) zero_gradients();
+  if (step_.mode == Mode::train && fp8_) fp8_->quantize_weights(stream_);
   begun_.assign(stages_.size(), {.input = false, .weight = false});
   remaining_ = contributions_;
   for (int& count : remaining_) count *= static_cast<int>(step_.microbatches.size());
@@ -121,7 +125,8 @@ LayerContext RankModel::context(const MicrobatchInput& input) const {
   return {.stream = stream_,
           .rope_cos = rope_.cos,
           .rope_sin = rope_.sin,
-          .document_start = options_.attention_across_documents ? Tensor{} : input.document_start};
+          .document_start = options_.attention_across_documents ? Tensor{} : input.document_start,
+          .evaluates = step_.mode == Mode::evaluate};
 }
 
 void RankModel::forward(int stage, int microbatch, int slot) {

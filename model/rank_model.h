@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <span>
 #include <vector>
 
@@ -22,6 +23,7 @@ struct RankModelOptions {
   MicrobatchShape shape;
   DType values = DType::f32;       // of parameters and gradients
   DType activations = DType::f32;  // of activations and of the weights that layers compute with
+  std::optional<Fp8Config> fp8;    // where a training step's products of blocks and modules run in FP8
   Recompute recompute = Recompute::none;
   int microbatches = 1;         // of a step on this rank, at most
   std::vector<int> slots;       // per stage of the model: microbatches in flight, from the program
@@ -89,6 +91,7 @@ class RankModel : public StageWork {
   RankModelOptions options_;
   Arena arena_;
   std::unique_ptr<Parameters> parameters_;
+  std::optional<Fp8Products> fp8_;
   RopeTables rope_;
   std::vector<int> stages_;  // ascending
   std::vector<PipelineStage> compute_;

@@ -2,7 +2,6 @@
 
 #include "runtime/operators/dispatch.h"
 #include "runtime/operators/embedding.h"
-#include "runtime/operators/linear.h"
 #include "runtime/operators/rms_norm.h"
 
 namespace foretoken {
@@ -23,14 +22,15 @@ std::vector<ParameterSpec> MtpModule::parameters(const ModelConfig& config, cons
 }
 
 MtpModule::MtpModule(const ModelConfig& config, const MtpConfig& mtp, const Parameters& parameters,
-                     const std::string& prefix, int depth, Recompute recompute)
+                     const std::string& prefix, int depth, const ActivationPlan& plan)
     : depth_(depth),
       eps_(config.rms_norm_eps),
       embedded_column_(mtp.concat == MtpConfig::Concat::embedding_first ? 0 : config.hidden_size),
       hidden_column_(config.hidden_size - embedded_column_),
       weight_(weights(parameters, parameters.weights(), prefix)),
       gradient_(weights(parameters, parameters.gradients(), prefix)),
-      block_(config, parameters, prefix, recompute) {}
+      eh_proj_(plan, weight_.eh_proj, gradient_.eh_proj),
+      block_(config, parameters, prefix, plan) {}
 
 MtpModule::Weights MtpModule::weights(const Parameters& parameters, const Tensor& flat,
                                       const std::string& prefix) {
@@ -50,6 +50,7 @@ MtpModule::Saved MtpModule::plan_saved(Arena& arena, const ModelConfig& config, 
           .rstd_embedded = arena.tensor(statistics, {n}),
           .rstd_hidden = arena.tensor(statistics, {n}),
           .joined = arena.tensor(plan.dtype, {n, 2 * c}),
+          .joined_transposed = plan.fp8 ? plan.fp8->plan_input(2 * c, n) : QuantizedTensor{},
           .projected = arena.tensor(plan.dtype, {n, c}),
           .block = Block::plan_saved(arena, config, plan, scratch)};
 }
@@ -58,6 +59,7 @@ MtpModule::Gradients MtpModule::plan_gradients(Arena& arena, const ModelConfig& 
                                                const ActivationPlan& plan, const Block::Scratch& scratch) {
   const std::int64_t n = plan.shape.tokens(), c = config.hidden_size;
   return {.dprojected = arena.tensor(plan.dtype, {n, c}),
+          .dprojected_transposed = plan.fp8 ? plan.fp8->plan_gradient(c, n) : QuantizedTensor{},
           .djoined = arena.tensor(plan.dtype, {n, 2 * c}),
           .dembedded = arena.tensor(plan.dtype, {plan.shape.rows, plan.shape.length, c}),
           .block = Block::plan_gradients(arena, config, plan, scratch)};
@@ -77,7 +79,8 @@ void MtpModule::forward(const LayerContext& context, const Tensor& tokens, const
                             .eps = eps_,
                             .out = {saved.joined, hidden_column_},
                             .rstd = saved.rstd_hidden});
-  linear_forward(stream, {.x = saved.joined, .weight = weight_.eh_proj, .out = saved.projected});
+  eh_proj_.forward(
+      context, {.x = saved.joined, .residual = {}, .out = saved.projected, .kept = saved.joined_transposed});
   block_.forward(context, saved.projected, out, saved.block);
 }
 
@@ -87,8 +90,9 @@ void MtpModule::backward_input(const LayerContext& context, const Tensor& dout, 
   Stream& stream = context.stream;
   block_.backward_input(context, dout, saved.projected, gradients.dprojected, saved.block, gradients.block,
                         scratch);
-  linear_backward_input(stream,
-                        {.dout = gradients.dprojected, .weight = weight_.eh_proj, .dx = gradients.djoined});
+  eh_proj_.backward_input(
+      context,
+      {.dout = gradients.dprojected, .dx = gradients.djoined, .kept = gradients.dprojected_transposed});
   rms_norm_backward(stream, {.dout = {gradients.djoined, embedded_column_},
                              .x = saved.embedded,
                              .weight = weight_.enorm,
@@ -108,10 +112,9 @@ void MtpModule::backward_weight(const LayerContext& context, const Tensor& dout,
                                 const Tensor& dtable, const Saved& saved, const Gradients& gradients) const {
   Stream& stream = context.stream;
   block_.backward_weight(context, dout, saved.block, gradients.block);
-  linear_backward_weight(stream, {.dout = gradients.dprojected,
-                                  .x = saved.joined,
-                                  .dweight = gradient_.eh_proj,
-                                  .accumulate = context.begun.weight});
+  eh_proj_.backward_weight(context, {.dout = gradients.dprojected,
+                                     .x = saved.joined,
+                                     .kept = {saved.joined_transposed, gradients.dprojected_transposed}});
   if (dtable.defined())
     embedding_backward_weight(
         stream, {.dout = gradients.dembedded, .tokens = tokens, .first = depth_, .dtable = dtable});

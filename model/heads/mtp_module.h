@@ -19,7 +19,7 @@ class MtpModule {
   static std::vector<ParameterSpec> parameters(const ModelConfig& config, const std::string& prefix);
 
   MtpModule(const ModelConfig& config, const MtpConfig& mtp, const Parameters& parameters,
-            const std::string& prefix, int depth, Recompute recompute);
+            const std::string& prefix, int depth, const ActivationPlan& plan);
 
   struct Weights {
     Tensor enorm;    // [C]
@@ -33,13 +33,15 @@ class MtpModule {
     Tensor embedded;                    // [B, T, C]
     Tensor rstd_embedded, rstd_hidden;  // [N]
     Tensor joined;                      // [N, 2C]
+    QuantizedTensor joined_transposed;  // in FP8
     Tensor projected;                   // [N, C]
     Block::Saved block;
   };
   struct Gradients {
-    Tensor dprojected;  // [N, C]
-    Tensor djoined;     // [N, 2C]
-    Tensor dembedded;   // [B, T, C]
+    Tensor dprojected;                      // [N, C]
+    QuantizedTensor dprojected_transposed;  // in FP8
+    Tensor djoined;                         // [N, 2C]
+    Tensor dembedded;                       // [B, T, C]
     Block::Gradients block;
   };
   static Saved plan_saved(Arena& arena, const ModelConfig& config, const ActivationPlan& plan,
@@ -65,6 +67,7 @@ class MtpModule {
   std::int64_t hidden_column_;
   Weights weight_;
   Weights gradient_;
+  Linear eh_proj_;
   Block block_;
 };
 

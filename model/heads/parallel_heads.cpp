@@ -25,10 +25,10 @@ ParallelHeads::ParallelHeads(const HeadsPlan& plan)
   norm_ = plan.parameters.weight(final_norm_name);
   if (!detached_) dnorm_ = plan.parameters.gradient(final_norm_name);
   // A head's forward is run right before its backward: there is nothing to run again.
-  const Recompute recompute =
-      plan.activations.recompute == Recompute::full ? Recompute::none : plan.activations.recompute;
+  ActivationPlan activations = plan.activations;
+  if (activations.recompute == Recompute::full) activations.recompute = Recompute::none;
   for (int depth = first(); depth <= last(); ++depth)
-    blocks_.emplace_back(plan.model, plan.parameters, mtp_prefix(plan.model, plan.mtp, depth), recompute);
+    blocks_.emplace_back(plan.model, plan.parameters, mtp_prefix(plan.model, plan.mtp, depth), activations);
   saved_ = Block::plan_saved(plan.arena, plan.model, plan.activations, plan.scratch);
   gradients_ = Block::plan_gradients(plan.arena, plan.model, plan.activations, plan.scratch);
   raw_ = tensor({n, c});

@@ -31,7 +31,7 @@ SequentialHeads::SequentialHeads(const HeadsPlan& plan)
   if (!detached_) dtable_ = plan.parameters.gradient(embedding_name);
   for (int depth = first(); depth <= last(); ++depth) {
     const std::string prefix = mtp_prefix(model_, mtp_, depth);
-    modules_.emplace_back(model_, mtp_, plan.parameters, prefix, depth, plan_.recompute);
+    modules_.emplace_back(model_, mtp_, plan.parameters, prefix, depth, plan_);
     adds_ = !plan.parameters.spec(prefix + ".eh_proj.weight").gradient_overwritten;
     norm_.push_back(plan.parameters.weight(prefix + ".shared_head.norm.weight"));
     dnorm_.push_back(plan.parameters.gradient(prefix + ".shared_head.norm.weight"));

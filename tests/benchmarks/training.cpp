@@ -6,6 +6,7 @@
 #include <chrono>
 #include <cmath>
 #include <map>
+#include <optional>
 #include <vector>
 
 #include <CLI/CLI.hpp>
@@ -39,6 +40,7 @@ struct Arguments {
   std::int64_t length = 128;
   Recompute recompute = Recompute::none;
   DType moments = DType::f32;
+  std::optional<Fp8Recipe> fp8;
   ModelConfig model;
   MtpConfig mtp{.depths = 2};
 };
@@ -53,6 +55,7 @@ Arguments parse(int argc, char** argv) {
                                                      {"parallel", MtpConfig::Kind::parallel},
                                                      {"residual", MtpConfig::Kind::residual},
                                                      {"linear", MtpConfig::Kind::linear}};
+  const std::map<std::string, Fp8Recipe> recipes{{"tensor", Fp8Recipe::tensor}, {"block", Fp8Recipe::block}};
   const std::map<std::string, DType> dtypes{{"f32", DType::f32}, {"bf16", DType::bf16}};
   app.add_option("--device", arguments.device.kind)->transform(CLI::CheckedTransformer(devices));
   app.add_flag("--deterministic", arguments.device.deterministic);
@@ -63,6 +66,7 @@ Arguments parse(int argc, char** argv) {
   app.add_option("--rows", arguments.rows);
   app.add_option("--length", arguments.length);
   app.add_option("--recompute", arguments.recompute)->transform(CLI::CheckedTransformer(recomputes));
+  app.add_option("--fp8", arguments.fp8)->transform(CLI::CheckedTransformer(recipes));
   app.add_option("--moments", arguments.moments)->transform(CLI::CheckedTransformer(dtypes));
   app.add_option("--hidden", arguments.model.hidden_size);
   app.add_option("--layers", arguments.model.num_hidden_layers);
@@ -88,6 +92,7 @@ RankModelOptions options_of(const Arguments& arguments) {
   options.layout = one_stage(arguments.model);
   options.shape = {.rows = arguments.rows, .length = arguments.length};
   options.activations = arguments.device.kind == DeviceKind::cuda ? DType::bf16 : DType::f32;
+  if (arguments.fp8) options.fp8 = Fp8Config{.recipe = *arguments.fp8};
   options.recompute = arguments.recompute;
   options.microbatches = arguments.microbatches;
   options.slots = {1};

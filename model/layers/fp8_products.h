@@ -1,0 +1,72 @@
+#pragma once
+// What a rank's matrix products in FP8 share: the recipe, 8-bit copies of the weights, and memory for the
+// 8-bit copy of one operand. Master weights, their sums of gradients and all else keep their dtypes.
+//
+//   Recipe   activations, gradients          weights                     source
+//   tensor   e4m3, e5m2; one scale a tensor  e4m3, one scale a matrix    arXiv 2209.05433; scales from the
+//                                                                       largest magnitude at hand
+//   block    e4m3, scales of 1 × 128         e4m3, scales of 128 × 128   DeepSeek-V3, arXiv 2412.19437, 3.3.2
+
+#include <vector>
+
+#include "model/config.h"
+#include "runtime/arena.h"
+#include "runtime/operators/quantize.h"
+
+namespace foretoken {
+
+class Fp8Products {
+ public:
+  Fp8Products(Arena& arena, const Fp8Config& config, std::int64_t layers)
+      : arena_(arena), config_(config), layers_(layers) {}
+
+  /// Whether the products of that layer of the trunk, 0 … layers − 1, run in FP8.
+  bool covers(std::int64_t layer) const {
+    return layer >= config_.first_layers_bf16 && layer < layers_ - config_.last_layers_bf16;
+  }
+
+  struct WeightCopies {
+    QuantizedTensor rows;     // W  [O, I], for forward
+    QuantizedTensor columns;  // Wᵀ [I, O], for the input's gradient
+  };
+  /// Plans the copies of a weight [O, I] that multiplies `tokens` rows; a weight of several layers has one.
+  WeightCopies plan_weight(const Tensor& weight, std::int64_t tokens);
+  /// Plans what a weight's gradient is made of, kept from forward or backward_input: xᵀ [I, N], doutᵀ [O, N].
+  QuantizedTensor plan_input(std::int64_t width, std::int64_t tokens);
+  QuantizedTensor plan_gradient(std::int64_t width, std::int64_t tokens);
+  /// After all weights were planned.
+  void plan_scratch();
+
+  /// After the weights changed.
+  void quantize_weights(Stream& stream) const;
+  /// x [N, I] for forward, and xᵀ into `transposed` where that is defined. Valid until the next call.
+  QuantizedTensor quantize_input(Stream& stream, const Tensor& x, const QuantizedTensor& transposed) const;
+  /// dout [N, O] for backward_input, and doutᵀ into `transposed`. Valid until the next call.
+  QuantizedTensor quantize_gradient(Stream& stream, const Tensor& dout,
+                                    const QuantizedTensor& transposed) const;
+  /// Forward's sums may stay in the tensor cores' precision; gradients' are taken in fp32.
+  bool fast_forward() const { return config_.recipe == Fp8Recipe::tensor; }
+
+ private:
+  Scaling scaling_of_values() const {
+    return config_.recipe == Fp8Recipe::tensor ? Scaling::tensor : Scaling::vector128;
+  }
+  DType gradient_format() const {
+    return config_.recipe == Fp8Recipe::tensor ? DType::f8e5m2 : DType::f8e4m3;
+  }
+  QuantizedTensor quantize_rows(Stream& stream, const Tensor& x, DType format,
+                                const QuantizedTensor& transposed) const;
+
+  struct Planned {
+    Tensor weight;
+    WeightCopies copies;
+  };
+  Arena& arena_;
+  Fp8Config config_;
+  std::int64_t layers_;
+  std::vector<Planned> weights_;
+  std::int64_t largest_ = 0;  // elements of an operand [N, I] or [N, O]
+  Tensor scratch_, scratch_scales_;
+};
+
+}  // namespace foretoken

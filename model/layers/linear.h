@@ -1,0 +1,57 @@
+#pragma once
+// A linear layer of a block or module: its weight [O, I], the weight's gradient, and the dtype that its three
+// products run in (runtime/operators/linear.h): that of the activations or, where the plan says so, FP8.
+
+#include "model/layer_context.h"
+#include "model/layers/fp8_products.h"
+
+namespace foretoken {
+
+class Linear {
+ public:
+  Linear() = default;  // of a part that a block does not have
+  Linear(const ActivationPlan& plan, const Tensor& weight, const Tensor& gradient);
+
+  /// In FP8: the transposes that the weight's gradient is made of, undefined in other dtypes.
+  struct Transposes {
+    QuantizedTensor x;     // [I, N], of one microbatch from forward on
+    QuantizedTensor dout;  // [O, N], between backward_input and backward_weight
+  };
+
+  struct Forward {
+    Tensor x;              // [N, I]
+    Tensor residual;       // [N, O], optional
+    Tensor out;            // [N, O] =
+    QuantizedTensor kept;  // = Transposes::x
+  };
+  void forward(const LayerContext& context, const Forward& op) const;
+
+  /// kept = xᵀ, of an x that forward had and that was computed again. Nothing where products do not run in
+  /// FP8.
+  void keep_input(const LayerContext& context, const Tensor& x, const QuantizedTensor& kept) const;
+
+  struct BackwardInput {
+    Tensor dout;           // [N, O]
+    Tensor dx;             // [N, I] =
+    QuantizedTensor kept;  // = Transposes::dout
+  };
+  void backward_input(const LayerContext& context, const BackwardInput& op) const;
+
+  struct BackwardWeight {
+    Tensor dout, x;  // read where the products do not run in FP8
+    Transposes kept;
+  };
+  /// += into the weight's gradient, = where context.begun says that it is the first.
+  void backward_weight(const LayerContext& context, const BackwardWeight& op) const;
+
+  const Tensor& weight() const { return weight_; }
+  /// Whether forward and backward_input run in FP8.
+  bool in_fp8(const LayerContext& context) const { return fp8_ != nullptr && !context.evaluates; }
+
+ private:
+  Tensor weight_, gradient_;
+  Fp8Products* fp8_ = nullptr;
+  Fp8Products::WeightCopies copies_;
+};
+
+}  // namespace foretoken
