@@ -61,7 +61,7 @@ struct ParallelConfig {
   int dp = 0;  // 0: world size / pp
   int virtual_stages = 1;
   std::string schedule = "1f1b";  // of schedule_names()
-  bool elastic = false;  // another layout where pp × dp does not fit the ranks
+  bool elastic = false;           // another layout where pp × dp does not fit the ranks
   bool sharded_optimizer = false;
   std::int64_t bucket_mib = 25;
   std::vector<double> blocks_per_stage;  // multiples of ½; empty: dealt by cost

@@ -9,7 +9,8 @@
 
 namespace foretoken {
 
-/// What a run's config.toml says or, where it is missing, empty, no TOML or damaged, its newest checkpoint's manifest.
+/// What a run's config.toml says or, where it is missing, empty, no TOML or damaged, its newest checkpoint's
+/// manifest.
 struct RunSettings {
   Config config;
   std::string fault;   // of config.toml, empty where it was read
