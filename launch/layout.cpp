@@ -19,10 +19,10 @@ LayerCosts layer_costs(const Config& config, Purpose purpose) {
 namespace {
 
 constexpr std::int64_t most_partition_cells = std::int64_t{1} << 22;
-/// Actions of a step over all ranks: a program of so many takes seconds to make and to check.
+/// Actions of a step over all ranks. A program of that size takes seconds to make and to check.
 constexpr std::int64_t most_actions = std::int64_t{1} << 24;
 
-/// That stages are left to the trunk.
+/// Checks that stages are left for the trunk.
 void require_stages(const MtpConfig& mtp, const Grid& grid) {
   using enum MtpConfig::Placement;
   const std::int64_t apart = mtp.placement == own_stage         ? 1

@@ -10,18 +10,18 @@ namespace foretoken {
 
 enum class Purpose { train, evaluate };
 
-/// What the layers take of a step.
+/// The time that each layer takes of a step.
 LayerCosts layer_costs(const Config& config, Purpose purpose);
 
-/// That the stages have what they need, as parallel.blocks_per_stage deals it or at all, with heads where
-/// mtp.placement says. A UsageError where there are too few stages or layers.
+/// Checks that every stage gets layers, under parallel.blocks_per_stage or automatically, with heads where
+/// mtp.placement puts them. A UsageError where there are too few stages or layers.
 void validate_layout(const Config& config, const Grid& grid);
 
-/// That a step's pipeline program is of a size that can be made. A UsageError.
+/// Checks that a step's pipeline program is small enough to be made. A UsageError.
 void validate_step(const Config& config, const Grid& grid);
 
-/// Which stage holds what: as parallel.blocks_per_stage says, or such that a step of training is as short as
-/// possible, for an evaluation the dearest stage as cheap as possible. validate_layout() has passed.
+/// The partition of layers into stages: parallel.blocks_per_stage, or the one with the shortest training
+/// step; for an evaluation the one whose bottleneck stage costs least. validate_layout() has passed.
 ModelLayout resolve_layout(const Config& config, const Grid& grid, Purpose purpose);
 
 /// Microbatches of a step on each data-parallel rank.

@@ -14,8 +14,8 @@ namespace foretoken {
 /// The number of halves of every stage, within the limits of partition_layers(), such that the schedule's
 /// step is as short as possible when simulated, messages free. Where there are too many partitions to try, it
 /// is the best that a random walk finds (threshold accepting: Dueck and Scheuer, J. Comput. Phys. 90, 1990),
-/// mostly the best of all, and the same whenever and on whatever rank it is walked. Of a pipeline so large
-/// that one simulation takes seconds (more than two million actions) it is that of partition_layers().
+/// mostly the best of all, and the same on every rank and in every run. A pipeline of more than two million
+/// actions, whose simulation takes seconds, gets the partition of partition_layers().
 ///
 /// A thousandth of the step counts as nothing: of partitions so near to the best it takes one by the rules of
 /// partition_layers(), fewest cuts inside layers, most even in counts, fewer halves on earlier stages.

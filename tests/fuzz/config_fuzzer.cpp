@@ -1,4 +1,4 @@
-// A configuration file: parsed, cross-checked, dealt to a world of ranks, and written back.
+// A configuration file: parsed, cross-checked, laid out over ranks, and written back.
 #include <cstdlib>
 
 #include "launch/config_loader.h"

@@ -165,7 +165,7 @@ constexpr Layout layouts[] = {{"dp 2", 1, 2, 1, false},       {"pp 2", 2, 1, 1, 
 
 }  // namespace
 
-TEST_CASE("the stopped rank is named whatever the layout and whenever it stops") {
+TEST_CASE("the stopped rank is named in every layout and at every moment") {
   for (const Layout& layout : layouts)
     for (int stopped = 0; stopped < layout.pp * layout.dp; ++stopped)
       for (std::size_t operations = 0; operations < 30; ++operations) {

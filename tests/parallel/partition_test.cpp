@@ -127,7 +127,7 @@ TEST_CASE("stage costs hold the fixed costs of the ends") {
   CHECK(stage_costs(apart, {1, 1, 0}) == Stages{{1, 2, 3}, {4, 12, 6}, {8, 9, 0}});
 }
 
-TEST_CASE("thousands of layers over hundreds of stages are dealt as evenly as few are") {
+TEST_CASE("thousands of layers over hundreds of stages are divided as evenly as a few are") {
   const std::vector<int> dealt = partition_layers(equal_costs(4096, 0, 0), grid_of(512));
   CHECK(dealt == std::vector<int>(512, 16));
 }
