@@ -209,8 +209,11 @@ std::string table(const EvaluationMetrics& metrics) {
 }
 
 MetricsSink::MetricsSink(const std::string& path, std::function<void(const std::string&)> warn,
-                         std::int64_t branch)
-    : file_(path), warn_(std::move(warn)), branch_(branch) {}
+                         std::int64_t branch) try
+    : file_(path), warn_(std::move(warn)), branch_(branch) {
+} catch (const DataError& error) {
+  throw DataError("metrics: {}", error.what());
+}
 
 void MetricsSink::append(const std::string& line) try { file_.append(line); } catch (const DataError& error) {
   warn_once(error.what());
