@@ -104,7 +104,7 @@ TEST_CASE("a second job in a run is refused at once, and one whose process was k
   CHECK_THAT(third.output, contains("taken over from pid ") && contains("that process has ended"));
 }
 
-TEST_CASE("--auto-resume starts a run, starts it again without a checkpoint, and goes on with one") {
+TEST_CASE("auto-resume starts a run, starts it again without a checkpoint, and goes on with one") {
   const TemporaryFolder folder;
   const std::string path = (folder / "r_lr[1e-3]").string();
   const std::string at = fmt::format(" --auto-resume --run-directory '{}'", path);
