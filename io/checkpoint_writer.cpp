@@ -7,6 +7,7 @@
 #include <numeric>
 #include <random>
 #include <set>
+#include <sys/stat.h>
 #include <utility>
 
 #include <fmt/chrono.h>
@@ -27,6 +28,7 @@ struct CheckpointWriter::Save {
   fs::path unfinished;  // step_N.tmp
   std::string id;       // the same on every rank, another for every save
   Clock::time_point begun;
+  bool staged = false;  // by stage()
 };
 
 namespace {
@@ -58,6 +60,40 @@ std::string await_id(const fs::path& unfinished) {
   }
 }
 
+/// Bytes that the ranks have put on disk for a save so far, as this rank sees them. A file's blocks grow
+/// while its size, which HDF5 sets at once, stays.
+std::int64_t bytes_on_disk(const fs::path& unfinished) {
+  std::int64_t bytes = 0;
+  std::error_code error;
+  for (fs::directory_iterator it(unfinished, error), end; !error && it != end; it.increment(error)) {
+    struct stat status {};
+    if (::stat(it->path().c_str(), &status) == 0) bytes += std::int64_t{512} * status.st_blocks + 1;
+  }
+  return bytes;
+}
+
+/// Whether a save stands still.
+class Progress {
+ public:
+  Progress(const fs::path& unfinished, std::chrono::milliseconds limit)
+      : unfinished_(unfinished), limit_(limit) {}
+
+  bool stalled() {
+    const Clock::time_point now = Clock::now();
+    if (now - looked_ < std::min(limit_ / 4, std::chrono::milliseconds(1000))) return false;
+    looked_ = now;
+    if (const std::int64_t bytes = bytes_on_disk(unfinished_); std::exchange(bytes_, bytes) != bytes)
+      moved_ = now;
+    return now - moved_ > limit_;
+  }
+
+ private:
+  const fs::path& unfinished_;
+  std::chrono::milliseconds limit_;
+  std::int64_t bytes_ = -1;
+  Clock::time_point looked_, moved_ = Clock::now();
+};
+
 double seconds_since(Clock::time_point begun) {
   return std::chrono::duration<double>(Clock::now() - begun).count();
 }
@@ -81,10 +117,17 @@ CheckpointWriter::~CheckpointWriter() {
 
 void CheckpointWriter::save(const CheckpointInfo& info, std::span<const CheckpointPiece> pieces,
                             const std::function<void()>& barrier) {
-  finish();
+  given_up_ = true;
+  const std::lock_guard lock(control_);
+  join();
+  check();
+  staged_.reset();
+  committing_staged_ = false;
+  given_up_ = false;
   const Clock::time_point begun = Clock::now();
   Save save{info, directory_ / (checkpoint_name(info.step) + ".tmp"), {}, begun};
   take(pieces);
+  if (barrier) barrier();  // no rank writes to an earlier directory any more
   if (rank_ == 0) {
     prepare_checkpoint(directory_, info.step);
     write_durably(save.unfinished / id_file, new_id());
@@ -92,11 +135,84 @@ void CheckpointWriter::save(const CheckpointInfo& info, std::span<const Checkpoi
   }
   if (barrier) barrier();
   save.id = await_id(save.unfinished);
-  const std::int64_t bytes = stage();
+  const std::int64_t bytes = copy();
   log(fmt::format("checkpoint {}: staged {} in {:.3f} s", checkpoint_name(info.step), bytes_text(bytes),
                   seconds_since(begun)));
   reached(SavePhase::staged);
-  thread_ = std::thread([this, save = std::move(save)] { run(save); });
+  start(std::move(save));
+}
+
+void CheckpointWriter::stage(const CheckpointInfo& info, std::span<const CheckpointPiece> pieces) {
+  const std::lock_guard lock(control_);
+  if (running_) return;
+  join();
+  const fs::path unfinished = directory_ / (checkpoint_name(info.step) + ".tmp");
+  staged_.reset();
+  take(pieces);
+  copy();
+  staged_ = std::make_unique<Save>(
+      Save{info, unfinished, fmt::format("{}-{}", options_.session, info.step), Clock::now(), true});
+  committing_staged_ = false;
+}
+
+void CheckpointWriter::commit_staged() {
+  const std::lock_guard lock(control_);
+  if (!staged_ || committing_staged_ || running_) return;
+  join();
+  committing_staged_ = true;
+  staged_->begun = Clock::now();
+  start(*staged_);
+}
+
+std::int64_t CheckpointWriter::staged_step() const {
+  const std::lock_guard lock(control_);
+  return staged_ ? staged_->info.step : -1;
+}
+
+bool CheckpointWriter::committing_staged() const {
+  const std::lock_guard lock(control_);
+  return committing_staged_;
+}
+
+void CheckpointWriter::start(Save save) {
+  running_ = true;
+  {
+    const std::lock_guard lock(mutex_);
+    waiting_for_ = fmt::format("rank {} to write its shard", rank_);
+    written_ = save.unfinished;
+  }
+  thread_ = std::thread([this, save = std::move(save)] {
+    run(save);
+    const std::lock_guard lock(mutex_);
+    running_ = false;
+    ended_.notify_all();
+  });
+}
+
+void CheckpointWriter::join() {
+  if (!thread_.joinable()) return;
+  const Clock::time_point begun = Clock::now();
+  std::unique_lock lock(mutex_);
+  while (!ended_.wait_for(lock, options_.waiting_report, [&] { return !running_; }))
+    if (rank_ == 0)
+      log(fmt::format("checkpoint {}: waiting for {}, {:.0f} s, {} on disk", written_.stem().string(),
+                      waiting_for_, seconds_since(begun), bytes_text(bytes_on_disk(written_))));
+  lock.unlock();
+  thread_.join();
+}
+
+/// Of another rank than 0: its writer is idle when rank 0's is, so that ranks come to what follows together.
+void CheckpointWriter::await_conclusion(const Save& save) {
+  Progress progress(save.unfinished, options_.stall_timeout);
+  std::error_code ignored;
+  while (read_id(save.unfinished) == save.id || fs::exists(save.unfinished / vote_name(rank_), ignored)) {
+    if (abandoned_ || (save.staged && given_up_)) return;
+    if (progress.stalled())
+      throw PeerError("checkpoint {}: rank 0 does not conclude it: no byte was written for {} s",
+                      checkpoint_name(save.info.step),
+                      std::chrono::duration<double>(options_.stall_timeout).count());
+    std::this_thread::sleep_for(std::chrono::milliseconds(10));
+  }
 }
 
 void CheckpointWriter::take(std::span<const CheckpointPiece> pieces) {
@@ -114,7 +230,7 @@ void CheckpointWriter::take(std::span<const CheckpointPiece> pieces) {
   }
 }
 
-std::int64_t CheckpointWriter::stage() {
+std::int64_t CheckpointWriter::copy() {
   staging_.take(data_);
   std::int64_t bytes = 0;
   for (const Tensor& tensor : data_) bytes += static_cast<std::int64_t>(tensor.bytes());
@@ -130,8 +246,9 @@ void CheckpointWriter::reserve(std::span<const CheckpointPiece> pieces) {
 void CheckpointWriter::run(const Save& save) noexcept {
   std::exception_ptr error;
   try {
+    if (save.staged && !open_staged(save)) return;
     write_own_shard(save);
-    if (rank_ == 0) commit(save);
+    rank_ == 0 ? commit(save) : await_conclusion(save);
     return;
   } catch (const Error&) {
     error = std::current_exception();
@@ -140,6 +257,19 @@ void CheckpointWriter::run(const Save& save) noexcept {
         DataError("checkpoint {}: {}", checkpoint_name(save.info.step), other.what()));
   }
   give_up(save, error);
+}
+
+/// Makes the directory, or waits until rank 0 has made it; false where the copy is given up meanwhile.
+bool CheckpointWriter::open_staged(const Save& save) {
+  if (rank_ == 0) {
+    prepare_checkpoint(directory_, save.info.step);
+    write_durably(save.unfinished / id_file, save.id);
+  }
+  while (read_id(save.unfinished) != save.id) {
+    if (given_up_ || abandoned_) return false;
+    std::this_thread::sleep_for(std::chrono::milliseconds(10));
+  }
+  return true;
 }
 
 void CheckpointWriter::write_own_shard(const Save& save) {
@@ -179,12 +309,13 @@ void CheckpointWriter::give_up(const Save& save, std::exception_ptr error) noexc
 
 void CheckpointWriter::commit(const Save& save) {
   const std::vector<ShardVote> votes = collect_votes(save);
-  if (votes.size() == static_cast<std::size_t>(world_)) publish(save, votes);
+  if (votes.size() == static_cast<std::size_t>(world_)) return publish(save, votes);
+  if (save.staged && given_up_) discard_checkpoint(save.unfinished);
 }
 
-/// Every rank's vote; fewer only where the writer is being destroyed.
+/// Every rank's vote; fewer only where the writer is being destroyed or a staged copy given up.
 std::vector<ShardVote> CheckpointWriter::collect_votes(const Save& save) {
-  const Clock::time_point limit = Clock::now() + options_.vote_timeout;
+  Progress progress(save.unfinished, options_.stall_timeout);
   std::vector<ShardVote> votes;
   std::vector<int> missing(static_cast<std::size_t>(world_));
   std::iota(missing.begin(), missing.end(), 0);
@@ -199,15 +330,26 @@ std::vector<ShardVote> CheckpointWriter::collect_votes(const Save& save) {
       votes.push_back(std::move(vote));
       return true;
     });
-    if (missing.empty() || abandoned_) return votes;
-    if (Clock::now() > limit)
-      throw PeerError("checkpoint {}: no shard from rank {} within {} s", checkpoint_name(save.info.step),
-                      fmt::join(missing, ", "), std::chrono::duration<double>(options_.vote_timeout).count());
+    if (missing.empty() || abandoned_ || (save.staged && given_up_)) return votes;
+    {
+      const std::lock_guard lock(mutex_);
+      waiting_for_ =
+          fmt::format("rank{} {} to write {}", missing.size() == 1 ? "" : "s", fmt::join(missing, ", "),
+                      missing.size() == 1 ? "its shard" : "their shards");
+    }
+    if (progress.stalled())
+      throw PeerError("checkpoint {}: no shard from rank {}, and no byte was written for {} s",
+                      checkpoint_name(save.info.step), fmt::join(missing, ", "),
+                      std::chrono::duration<double>(options_.stall_timeout).count());
     std::this_thread::sleep_for(std::chrono::milliseconds(10));
   }
 }
 
 void CheckpointWriter::publish(const Save& save, const std::vector<ShardVote>& votes) {
+  {
+    const std::lock_guard lock(mutex_);
+    waiting_for_ = "rank 0 to publish it";
+  }
   reached(SavePhase::votes_collected);
   CheckpointManifest manifest{save.info, {}, {}};
   std::int64_t bytes = 0;
@@ -255,7 +397,10 @@ void CheckpointWriter::check() {
 }
 
 void CheckpointWriter::finish() {
-  if (thread_.joinable()) thread_.join();
+  {
+    const std::lock_guard lock(control_);
+    join();
+  }
   check();
 }
 

@@ -10,6 +10,7 @@
 
 #include <atomic>
 #include <chrono>
+#include <condition_variable>
 #include <exception>
 #include <filesystem>
 #include <functional>
@@ -43,8 +44,11 @@ enum class SavePhase {
 
 struct CheckpointWriterOptions {
   int keep = 3;  // newest checkpoints to keep, at least 1
-  /// How long rank 0 waits for the shards of the others after its own is safe.
-  std::chrono::milliseconds vote_timeout = std::chrono::minutes(30);
+  /// How long ranks wait for a save in which no byte is written by any of them. A save may take any time as
+  /// long as it moves.
+  std::chrono::milliseconds stall_timeout = std::chrono::minutes(30);
+  /// Between lines that say for whom finish() or save() waits.
+  std::chrono::milliseconds waiting_report = std::chrono::seconds(10);
   /// What the first save goes on from, and the line of all of them (io/lineage.h).
   CheckpointInfo::Parent parent;
   Lineage lineage;
@@ -55,6 +59,8 @@ struct CheckpointWriterOptions {
   std::function<void(const std::string&)> log;
   /// Called at every phase, from either thread: where fault injection strikes.
   std::function<void(SavePhase)> on_phase;
+  /// Part of the id of what stage() keeps: the same on all ranks, another for every start of the program.
+  std::string session;
 };
 
 class CheckpointWriter {
@@ -70,7 +76,7 @@ class CheckpointWriter {
 
   /// Starts saving step info.step. Collective: every rank calls it with the same info and with its own
   /// pieces, any number; over all ranks the pieces of each tensor tile it exactly once. Waits for the
-  /// previous save, passes `barrier` once (it returns when every rank has called it; may be empty for one
+  /// previous save, passes `barrier` twice (it returns when every rank has called it; may be empty for one
   /// rank), copies the pieces and returns. A step that exists already is replaced, and stays loadable until
   /// it is.
   ///
@@ -78,6 +84,20 @@ class CheckpointWriter {
   /// themselves; a DataError where the directory cannot be made.
   void save(const CheckpointInfo& info, std::span<const CheckpointPiece> pieces,
             const std::function<void()>& barrier);
+
+  /// Copies the pieces as save() does and keeps the copy, in place of an older one, for commit_staged().
+  /// Every rank stages the same steps. Not while busy(). Needs no other rank.
+  void stage(const CheckpointInfo& info, std::span<const CheckpointPiece> pieces);
+  /// Starts to write the copy, where there is one that no save() followed, and returns; from any thread. It
+  /// is published once every rank has done so; where the next save() comes first it is given up.
+  void commit_staged();
+  /// The step of the copy that commit_staged() would write, or writes; -1: none. Ranks publish it only where
+  /// it is the same on all of them.
+  std::int64_t staged_step() const;
+  /// Whether commit_staged() has started to write that copy.
+  bool committing_staged() const;
+  /// Whether a save is being written.
+  bool busy() const { return running_; }
 
   /// Takes the memory that a save of these pieces needs beforehand, so that the first one stalls no longer
   /// than the others: worth it for tensors on a GPU, whose copies go to page-locked memory.
@@ -88,14 +108,19 @@ class CheckpointWriter {
   /// time, a DefectError naming a tensor that has a hole or an overlap. Nothing is published then, what was
   /// complete stays, and the next save may be tried.
   void check();
-  /// Waits until this rank's part of the save is over (on rank 0: until it is committed), then check()s.
+  /// Waits until the save is committed or given up on rank 0, then check()s. On rank 0 it says every
+  /// `waiting_report` for which ranks it waits.
   void finish();
 
  private:
   struct Save;
   void take(std::span<const CheckpointPiece> pieces);
-  std::int64_t stage();
+  std::int64_t copy();
+  void start(Save save);
+  void join();
+  void await_conclusion(const Save& save);
   void run(const Save& save) noexcept;
+  bool open_staged(const Save& save);
   void write_own_shard(const Save& save);
   void give_up(const Save& save, std::exception_ptr error) noexcept;
   void commit(const Save& save);
@@ -115,10 +140,18 @@ class CheckpointWriter {
   std::vector<PieceRecord> records_;
   std::vector<Tensor> data_;  // beside records_; in staging_ once staged
 
+  mutable std::mutex control_;  // of starting and joining the thread, and of staged_
   std::thread thread_;
+  std::atomic<bool> running_ = false;
   std::atomic<bool> abandoned_ = false;
+  std::atomic<bool> given_up_ = false;  // what commit_staged() writes
+  std::unique_ptr<Save> staged_;
+  bool committing_staged_ = false;
   std::mutex mutex_;
-  std::exception_ptr error_;  // not yet thrown; guarded by mutex_
+  std::condition_variable ended_;  // running_ became false
+  std::exception_ptr error_;       // not yet thrown; guarded by mutex_
+  std::string waiting_for_;        // "rank 3 to write its shard"; guarded by mutex_
+  std::filesystem::path written_;  // the directory of the save; guarded by mutex_
 };
 
 }  // namespace foretoken

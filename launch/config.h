@@ -66,12 +66,15 @@ struct ParallelConfig {
   std::int64_t bucket_mib = 25;
   std::vector<double> blocks_per_stage;  // multiples of ½; empty: dealt by cost
   int threads = 0;                       // 0: MpiWorld::cores()
+  int startup_seconds = 600;
   int timeout_seconds = 300;
   std::int64_t check_replicas_every = 100;
 };
 
 struct CheckpointConfig {
-  std::int64_t every = 0;
+  std::int64_t every = 0;     // steps
+  double every_minutes = 10;  // 0: never
+  int timeout_seconds = 1800;
   std::int64_t keep = 2;
 };
 

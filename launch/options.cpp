@@ -212,7 +212,9 @@ void add_parallel(std::vector<Option>& table) {
   parallel.add("threads", &P::threads, within(0, 4096),
                "threads of a rank, 0: its share of the machine's cores that it may use");
   parallel.add("timeout_seconds", &P::timeout_seconds, at_least(1),
-               "a communication that takes longer stops the run");
+               "a communication of a step that takes longer stops the run");
+  parallel.add("startup_seconds", &P::startup_seconds, at_least(1),
+               "the same before the first step, while ranks open and load files");
   parallel.add("check_replicas_every", &P::check_replicas_every, at_least(0),
                "steps between comparisons of replicated weights, 0: at start and resume only");
 }
@@ -220,7 +222,15 @@ void add_parallel(std::vector<Option>& table) {
 void add_checkpoint(std::vector<Option>& table) {
   Section checkpoint(table, "checkpoint", &Config::checkpoint);
   using C = CheckpointConfig;
-  checkpoint.add("every", &C::every, at_least(0), "steps between checkpoints, 0: at the end or on request");
+  checkpoint.add("every", &C::every, at_least(0), "steps between checkpoints, 0: none by steps");
+  checkpoint.add(
+      "every_minutes", &C::every_minutes, at_least(0),
+      "minutes after the last checkpoint until the next one, 0: none by time; a run's end and a stop "
+      "request write one anyway");
+  checkpoint.add(
+      "timeout_seconds", &C::timeout_seconds, at_least(1),
+      "a save in which no rank writes a byte for so long stops the run; one that moves may take any "
+      "time");
   checkpoint.add("keep", &C::keep, at_least(1), "newest checkpoints that are kept");
 }
 

@@ -2,6 +2,7 @@
 
 #include <cerrno>
 #include <chrono>
+#include <csignal>
 #include <fcntl.h>
 #include <thread>
 #include <unistd.h>
@@ -15,8 +16,9 @@ namespace foretoken {
 
 namespace {
 
-/// By which rank 0 is ahead of the others, whose launcher signals all ranks: its line is in log.txt.
-constexpr std::chrono::milliseconds head_start{200};
+/// How long a step may go on before the state of an earlier one is written. Rank 0 acknowledges before it,
+/// the others after: where the launcher signals all ranks rank 0 speaks, whose line is in log.txt.
+constexpr std::chrono::milliseconds step_limit{150};
 
 std::string claim_path(const std::string& run) {
   return run + "/stop_requested";
@@ -48,7 +50,13 @@ void StopNotice::open_run(Communicator& world, const std::string& run) {
 
 void StopNotice::close_run() {
   const std::lock_guard lock(mutex_);
+  act_ = nullptr;
   if (rank_ == 0 && !run_.empty()) ::unlink(claim_path(run_).c_str());
+}
+
+void StopNotice::while_in_step(std::function<void()> act) {
+  const std::lock_guard lock(mutex_);
+  act_ = std::move(act);
 }
 
 void StopNotice::acknowledge(int signal) {
@@ -58,12 +66,15 @@ void StopNotice::acknowledge(int signal) {
     run = run_;
     if (run.empty() && rank_ > 0) unsaid_ = signal;
   }
-  if (run.empty()) {
-    if (rank_ == 0) say(signal);
-    return;
+  if (rank_ == 0 && (run.empty() || claim(run))) say(signal);
+  if (run.empty()) return;
+  const std::int64_t step = step_;
+  std::this_thread::sleep_for(step_limit);
+  if (signal != SIGUSR1 && step == step_) {
+    const std::lock_guard lock(mutex_);
+    if (act_) act_();
   }
-  if (rank_ > 0) std::this_thread::sleep_for(head_start);
-  if (claim(run)) say(signal);
+  if (rank_ > 0 && claim(run)) say(signal);
 }
 
 bool StopNotice::claim(const std::string& run) const {

@@ -4,6 +4,7 @@
 
 #include <atomic>
 #include <cstdint>
+#include <functional>
 #include <mutex>
 #include <string>
 
@@ -25,7 +26,10 @@ class StopNotice {
 
   /// The run folder, in which ranks agree on who speaks. Collective; once.
   void open_run(Communicator& world, const std::string& run);
-  /// At the end of the run.
+  /// Called on the listener's thread where the signal announces a kill (all but SIGUSR1) and the step has not
+  /// ended within some 150 ms: what can be saved in the middle of a step.
+  void while_in_step(std::function<void()> act);
+  /// At the end of the run, however it ends: what while_in_step() gave is called no more.
   void close_run();
   /// The step that this rank computes from now on.
   void enter_step(std::int64_t step) { step_ = step; }
@@ -40,9 +44,10 @@ class StopNotice {
   int rank_;
   std::atomic<std::int64_t> step_ = 0;
   std::mutex mutex_;
-  std::string run_;        // empty in start-up; guarded by mutex_
-  int unsaid_ = 0;         // signal of a rank that waits for run_; guarded by mutex_
-  StopListener listener_;  // last: its thread uses the others
+  std::string run_;            // empty in start-up; guarded by mutex_
+  int unsaid_ = 0;             // signal of a rank that waits for run_; guarded by mutex_
+  std::function<void()> act_;  // guarded by mutex_
+  StopListener listener_;      // last: its thread uses the others
 };
 
 }  // namespace foretoken

@@ -26,7 +26,7 @@ void label_ranks(Watchdog& watchdog, const Grid& grid, int size) {
 
 int train(const Config& parsed, const TrainArguments& arguments) {
   validate(parsed);
-  constexpr Seconds start_up{600};
+  const Seconds start_up(parsed.parallel.startup_seconds);
   const std::filesystem::path flight = start_up_flight_folder(parsed, arguments);
   return static_cast<int>(run_on_ranks(flight, start_up, [&](MpiCommunicator& world) {
     Console console(world.rank() == 0, Console::Delivery::queue);
@@ -46,6 +46,7 @@ int train(const Config& parsed, const TrainArguments& arguments) {
                                         grid.dp_rank_of(world.rank())));
     Watchdog* watchdog = world.world().watchdog();
     if (watchdog) label_ranks(*watchdog, grid, world.size());
+    world.world().limits().wait = Seconds(config.parallel.startup_seconds);
     StopNotice notice(console, world.rank());
     Training training(world, config, arguments, folder, console, notice);
     if (watchdog) {

@@ -2,6 +2,7 @@
 
 #include <chrono>
 #include <cmath>
+#include <random>
 #include <sys/resource.h>
 
 #include "launch/agreement.h"
@@ -72,6 +73,11 @@ std::vector<double> balance_of(const Objective& objective, const Config& config)
   return {objective.balance().begin(), objective.balance().end()};
 }
 
+std::string random_word() {
+  std::random_device random;
+  return fmt::format("{:08x}{:08x}", random(), random());
+}
+
 bool gives_trunk_gradients(const Config& config) {
   return measures_gradients(config.mtp) && config.train.freeze == TrainConfig::Freeze::none;
 }
@@ -96,7 +102,12 @@ Training::Training(MpiCommunicator& world, const Config& config, const TrainArgu
       shared_(session_.model().parameters(), plan_, reducer_, session_.groups()),
       optimizer_(arena_, session_.model().parameters(), plan_, adamw_of(config.optimizer),
                  *session_.groups().dp, *session_.groups().device_world),
-      schedule_(schedule_of(config)) {
+      schedule_(schedule_of(config)),
+      rules_({.every_steps = config.checkpoint.every,
+              .every = std::chrono::duration<double>(60 * config.checkpoint.every_minutes),
+              .last_step = config.train.steps,
+              .stop_after = arguments.stop_after}),
+      clock_(rules_, CheckpointClock::Clock::now()) {
   validate_vocabulary(config_, dataset_.tokenizer().vocab_size, dataset_.path().string());
   validate(schedule_);
   require_same_on_all_ranks(dataset_, world_, console_);
@@ -127,7 +138,9 @@ Training::Training(MpiCommunicator& world, const Config& config, const TrainArgu
                             samples_ % sampler.samples()));
 }
 
-Training::~Training() = default;
+Training::~Training() {
+  notice_.close_run();
+}
 
 void Training::open_run() {
   run_.emplace(folder_.directory());
@@ -137,17 +150,22 @@ void Training::open_run() {
         run_->metrics_path(), [this](const std::string& text) { console_.warn(text); },
         folder_.lineage().branch);
   }
-  writer_.emplace(run_->checkpoints_path(), world_.rank(), world_.size(),
-                  CheckpointWriterOptions{.keep = static_cast<int>(config_.checkpoint.keep),
-                                          .parent = folder_.parent(),
-                                          .lineage = folder_.lineage(),
-                                          .before_publication = [this] { make_ready_to_publish(); },
-                                          .log = [this](const std::string& text) { console_.line(text); }});
+  writer_.emplace(
+      run_->checkpoints_path(), world_.rank(), world_.size(),
+      CheckpointWriterOptions{.keep = static_cast<int>(config_.checkpoint.keep),
+                              .stall_timeout = std::chrono::seconds(config_.checkpoint.timeout_seconds),
+                              .parent = folder_.parent(),
+                              .lineage = folder_.lineage(),
+                              .before_publication = [this] { make_ready_to_publish(); },
+                              .log = [this](const std::string& text) { console_.line(text); },
+                              .session = broadcast_text(world_, random_word())});
+  notice_.while_in_step([this] { writer_->commit_staged(); });
   notice_.open_run(world_, run_->path());
   const int ranks = world_.size(), threads = session_.stream().threads().threads();
   console_.line(fmt::format("foretoken on {} rank{}, {}, {} thread{} a rank", ranks, ranks == 1 ? "" : "s",
                             device_text(session_), threads, threads == 1 ? "" : "s"));
   console_.line("run        " + run_->path());
+  console_.line("stop       " + stop_help(rules_));
   std::string table = startup_table(session_);
   table.pop_back();
   console_.line(table);
@@ -199,7 +217,6 @@ ExitCode Training::run() {
   const auto start = std::chrono::steady_clock::now();
   const ExitCode code = run_steps();
   report_end(std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count());
-  notice_.close_run();
   return code;
 }
 
@@ -216,9 +233,19 @@ bool Training::any_rank_signalled() {
   return signalled != 0;
 }
 
+void Training::settle_staged() {
+  std::array<std::int64_t, 3> own{writer_->committing_staged() ? 1 : 0, writer_->staged_step(),
+                                  -writer_->staged_step()};
+  world_.all_reduce(tensor_over<std::int64_t>(own, {3}), ReduceOp::max);
+  const bool started = own[0] != 0, agreed = own[1] == -own[2];
+  if (!started || !agreed) return;
+  writer_->commit_staged();
+  finish_save();
+}
+
 ExitCode Training::end_stopped() {
   save();
-  writer_->finish();
+  finish_save();
   console_.line(fmt::format("stopped    at step {} of {}; go on with: foretoken train --resume {}", step_,
                             config_.train.steps, run_->path()));
   return ExitCode::resumable;
@@ -241,16 +268,18 @@ ExitCode Training::run_steps() {
     }
     writer_->check();
 
-    const bool stop = stop_requested_ || step_ == arguments_.stop_after;
+    const StepDecision decision = decide(rules_, step_, votes_);
     const bool last = step_ == config_.train.steps;
     const auto due = [&](std::int64_t every) { return every > 0 && step_ % every == 0; };
     if (due(config_.parallel.check_replicas_every))
       check_replicas(session_.stream(), session_.model().parameters(), session_.groups());
-    if (stop || last || due(config_.checkpoint.every)) save();
+    if (decision.stop) settle_staged();
+    if (decision.save) save();
+    if (decision.stage) stage();
     if (validation_ && (last || due(config_.train.evaluate_every))) evaluate();
-    if (stop && !last) return end_stopped();
+    if (decision.stop) return end_stopped();
   }
-  writer_->finish();
+  finish_save();
   console_.line(fmt::format("done       {} steps, {} tokens; {}", step_, tokens_, run_->path()));
   return ExitCode::done;
 }
@@ -290,6 +319,7 @@ std::vector<std::int64_t> Training::accumulate_gradients(bool diagnose) {
 
 StepMetrics Training::step() {
   const auto start = std::chrono::steady_clock::now();
+  step_start_ = start;
   const std::int64_t every = config_.mtp.depths > 0 ? config_.mtp.diagnose_every : 0;
   const bool diagnose = every > 0 && (step_ + 1) % every == 0;
   const std::vector<std::int64_t> counts = accumulate_gradients(diagnose);
@@ -324,9 +354,16 @@ StepMetrics Training::report(std::span<const std::int64_t> counts, bool diagnose
   // Each rank has what its stages sum up of its own rows, and zeros.
   const std::size_t sums = all.size();
   for (const std::int64_t count : counts) all.push_back(static_cast<double>(count));
-  all.push_back(stop_signal() != 0 ? 1 : 0);
+  const auto now = CheckpointClock::Clock::now();
+  const double seconds = std::chrono::duration<double>(now - step_start_).count();
+  for (const bool vote : {stop_signal() != 0, clock_.save_ready(now, writer_->busy()),
+                          clock_.stage_ready(now, writer_->busy(), seconds)})
+    all.push_back(vote ? 1 : 0);
   world_.all_reduce(tensor_over<double>(all, {static_cast<std::int64_t>(all.size())}));
-  stop_requested_ = all.back() > 0;
+  const auto vote = [&](std::size_t from_end) {
+    return static_cast<std::int64_t>(all[all.size() - from_end]);
+  };
+  votes_ = {.ranks = world_.size(), .signalled = vote(3), .save_ready = vote(2), .stage_ready = vote(1)};
   std::vector<std::int64_t> global_counts;
   for (std::size_t k = 0; k < counts.size(); ++k)
     global_counts.push_back(static_cast<std::int64_t>(all[sums + k]));
@@ -344,9 +381,8 @@ StepMetrics Training::report(std::span<const std::int64_t> counts, bool diagnose
   return metrics;
 }
 
-void Training::save() {
-  if (saved_step_ == step_) return;
-  const CheckpointInfo info{
+CheckpointInfo Training::checkpoint_info() {
+  return {
       .step = step_,
       .tokens = tokens_,
       .samples = samples_,
@@ -359,8 +395,33 @@ void Training::save() {
       .training_data = dataset_.record(),
       .validation_data = validation_dataset_ ? std::optional(validation_dataset_->record()) : std::nullopt,
       .created = {}};
-  writer_->save(info, checkpoint_pieces(optimizer_.pieces_to_save()), [this] { world_.barrier(); });
+}
+
+void Training::meet_after_save() {
+  Seconds& limit = world_.world().limits().wait;
+  const Seconds limit_of_steps = limit;
+  limit = std::max(limit, Seconds(config_.checkpoint.timeout_seconds));
+  world_.barrier();
+  limit = limit_of_steps;
+}
+
+void Training::finish_save() {
+  writer_->finish();
+  meet_after_save();
+}
+
+void Training::save() {
+  if (saved_step_ == step_) return;
+  writer_->save(checkpoint_info(), checkpoint_pieces(optimizer_.pieces_to_save()),
+                [this] { meet_after_save(); });
   saved_step_ = step_;
+  clock_.saved(CheckpointClock::Clock::now());
+}
+
+void Training::stage() {
+  const auto begin = CheckpointClock::Clock::now();
+  writer_->stage(checkpoint_info(), checkpoint_pieces(optimizer_.pieces_to_save()));
+  clock_.staged(begin, CheckpointClock::Clock::now());
 }
 
 void Training::evaluate() {

@@ -10,6 +10,7 @@
 #include "io/checkpoint_writer.h"
 #include "io/metrics.h"
 #include "io/run_directory.h"
+#include "launch/checkpoint_policy.h"
 #include "launch/console.h"
 #include "launch/evaluation.h"
 #include "launch/run_folder.h"
@@ -43,6 +44,9 @@ class Training {
   ExitCode run_steps();
   ExitCode end_stopped();
   bool any_rank_signalled();
+  /// Where the signal came in the middle of a long step, what ranks had staged before it: published, if they
+  /// agree on it.
+  void settle_staged();
   void report_end(double seconds);
   void start_fresh();
   void resume();
@@ -53,13 +57,20 @@ class Training {
   /// trained, none but on the main head's stage.
   std::vector<std::int64_t> accumulate_gradients(bool diagnose);
   StepMetrics report(std::span<const std::int64_t> counts, bool diagnose, double lr);
+  CheckpointInfo checkpoint_info();
+  /// Waits until all ranks are here, which may take what a save may take.
+  void meet_after_save();
+  /// Waits for the save, on all ranks.
+  void finish_save();
   void save();
+  /// A copy of the state for StopNotice::while_in_step().
+  void stage();
   void evaluate();
 
   Config config_;
   TrainArguments arguments_;
   RunFolder& folder_;
-  Communicator& world_;
+  MpiCommunicator& world_;
   Console& console_;
   StopNotice& notice_;
   TokenDataset dataset_;
@@ -79,12 +90,15 @@ class Training {
   std::optional<RunDirectory> run_;
   std::optional<MetricsSink> metrics_;
   std::optional<CheckpointWriter> writer_;
+  CheckpointRules rules_;
+  CheckpointClock clock_;
+  CheckpointClock::Clock::time_point step_start_;
 
   std::int64_t step_ = 0;     // finished steps
   std::int64_t samples_ = 0;  // consumed
   std::int64_t tokens_ = 0;   // seen
   std::int64_t saved_step_ = -1;
-  bool stop_requested_ = false;  // by a signal to any rank, as of the last step; the same on every rank
+  RankVotes votes_;              // of the last step, the same on every rank
   double seconds_per_step_ = 0;  // running mean, for the time left
 };
 

@@ -203,14 +203,15 @@ TEST_CASE(
   const TemporaryFolder folder;
   const std::vector<RankPieces> cut = cut_evenly(3, 1);
   CheckpointWriterOptions options;
-  options.vote_timeout = std::chrono::milliseconds(50);
+  options.stall_timeout = std::chrono::milliseconds(50);
   {
     CheckpointWriter writer(folder / "c", 0, 3, options);
     writer.save(test_info(1, 3), cut[0].pieces, {});
-    expect_error<PeerError>("step_00000001: no shard from rank 1, 2 within 0.05 s", [&] { writer.finish(); });
+    expect_error<PeerError>("step_00000001: no shard from rank 1, 2, and no byte was written for 0.05 s",
+                            [&] { writer.finish(); });
     CHECK(fs::is_empty(folder / "c"));
   }
-  options.vote_timeout = std::chrono::hours(1);
+  options.stall_timeout = std::chrono::hours(1);
   CheckpointWriter writer(folder / "c", 0, 3, options);
   writer.save(test_info(1, 3), cut[0].pieces, {});
 }
@@ -254,4 +255,67 @@ TEST_CASE("a full disk is a clear error, the checkpoint before stays, and a save
   const int status = wait_for(start_child(body));
   REQUIRE(WIFEXITED(status));
   CHECK(WEXITSTATUS(status) == 0);
+}
+
+TEST_CASE("a staged copy is published once every rank commits it, with the values of its step") {
+  const TemporaryFolder folder;
+  std::vector<RankPieces> cut = cut_evenly(3, 7);
+  const auto errors = on_ranks(3, [&](int rank, const std::function<void()>&) {
+    RankPieces& own = cut[static_cast<std::size_t>(rank)];
+    CheckpointWriter writer(folder / "c", rank, 3, {.session = "one"});
+    writer.stage(test_info(7, 3), own.pieces);
+    for (std::vector<std::byte>& memory : own.memory) std::fill(memory.begin(), memory.end(), std::byte{0});
+    writer.commit_staged();
+    writer.commit_staged();  // a second request changes nothing
+    writer.finish();
+  });
+  for (const std::exception_ptr& error : errors) CHECK_FALSE(error);
+  CHECK(difference(Checkpoint::open(folder / "c/step_00000007"), 7) == "");
+}
+
+TEST_CASE("a staged copy that not every rank commits is given up by the next save and never seen") {
+  const TemporaryFolder folder;
+  const std::vector<RankPieces> cut = cut_evenly(3, 8);
+  const auto errors = on_ranks(3, [&](int rank, const std::function<void()>& barrier) {
+    const RankPieces& own = cut[static_cast<std::size_t>(rank)];
+    CheckpointWriter writer(folder / "c", rank, 3, {.session = "one"});
+    writer.stage(test_info(7, 3), own.pieces);
+    if (rank != 1) writer.commit_staged();
+    writer.save(test_info(8, 3), own.pieces, barrier);
+    writer.commit_staged();  // of a step that the save has overtaken
+    writer.finish();
+  });
+  for (const std::exception_ptr& error : errors) CHECK_FALSE(error);
+  CHECK(inside(folder / "c").size() == 1);
+  CHECK(difference(Checkpoint::open(folder / "c/step_00000008"), 8) == "");
+}
+
+TEST_CASE("a save that moves may take longer than the limit, and rank 0 says for whom it waits") {
+  const TemporaryFolder folder;
+  const std::vector<RankPieces> cut = cut_evenly(2, 4);
+  std::mutex mutex;
+  std::string said;
+  const auto errors = on_ranks(2, [&](int rank, const std::function<void()>& barrier) {
+    CheckpointWriterOptions options{.stall_timeout = std::chrono::milliseconds(400),
+                                    .waiting_report = std::chrono::milliseconds(100)};
+    options.log = [&](const std::string& line) {
+      const std::lock_guard lock(mutex);
+      said += line + "\n";
+    };
+    options.on_phase = [&](SavePhase phase) {
+      if (rank != 1 || phase != SavePhase::shard_half_written) return;
+      for (int i = 0; i < 10; ++i) {  // 1 s in which the shard grows
+        std::ofstream(folder / "c/step_00000004.tmp/shard_00001.h5.growth", std::ios::app)
+            << std::string(8192, ' ');
+        std::this_thread::sleep_for(std::chrono::milliseconds(100));
+      }
+      fs::remove(folder / "c/step_00000004.tmp/shard_00001.h5.growth");
+    };
+    CheckpointWriter writer(folder / "c", rank, 2, options);
+    writer.save(test_info(4, 2), cut[static_cast<std::size_t>(rank)].pieces, barrier);
+    writer.finish();
+  });
+  for (const std::exception_ptr& error : errors) CHECK_FALSE(error);
+  CHECK(said.find("checkpoint step_00000004: waiting for rank 1 to write its shard") != std::string::npos);
+  CHECK(difference(Checkpoint::open(folder / "c/step_00000004"), 4) == "");
 }

@@ -134,6 +134,11 @@ std::string program_on(int ranks) {
   return fmt::format("mpirun -n {} --oversubscribe --bind-to none {}", ranks, program());
 }
 
+std::string slow_disk(int rank, int milliseconds) {
+  return fmt::format(" -x LD_PRELOAD={} -x SLOW_DISK_RANK={} -x SLOW_DISK_MILLISECONDS={} ",
+                     SLOW_DISK_LIBRARY, rank, milliseconds);
+}
+
 std::string small_training(const TemporaryFolder& folder) {
   std::string text;
   for (int i = 0; i < 400; ++i)

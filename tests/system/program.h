@@ -53,6 +53,9 @@ bool wait_until(const std::function<bool()>& condition,
 std::string program();
 std::string program_on(int ranks);
 
+/// What mpirun needs to give one rank a disk on which an fsync takes that long: " -x LD_PRELOAD=... ".
+std::string slow_disk(int rank, int milliseconds);
+
 /// A tokenized text and a configuration of a small model in `folder`: returns "train CONFIG" ready to run.
 std::string small_training(const TemporaryFolder& folder);
 

@@ -88,6 +88,36 @@ TEST_CASE("SIGTERM to mpirun leaves a checkpoint of the steps that were done") {
   CHECK(run(program() + " inspect --verify " + path).code == 0);
 }
 
+TEST_CASE("where a step outlasts the second that mpirun leaves, the state before it is saved") {
+  const TemporaryFolder folder;
+  const std::string path = (folder / "run").string();
+  Process training(
+      program_on(2) + " " + small_training(folder) +
+      " --set train.steps=1000 --set parallel.pp=2 --set train.global_batch=4096 --set mtp.depths=1 "
+      "--run-directory " +
+      path);
+  REQUIRE(wait_until([&] { return has_step(path, 2) || !training.running(); }));
+  training.signal(SIGTERM);
+  training.wait();
+  CHECK(newest_step(path) >= 2);
+  CHECK(run(program() + " inspect --verify " + path).code == 0);
+}
+
+TEST_CASE("a save slower than parallel.timeout_seconds ends no run") {
+  const TemporaryFolder folder;
+  const std::string path = (folder / "run").string();
+  std::string train = program_on(2);
+  train.replace(train.find(" -n "), 1, slow_disk(1, 900));
+  const Outcome outcome =
+      run(train + " " + small_training(folder) +
+          " --set train.steps=4 --set checkpoint.every=2 --set parallel.timeout_seconds=1 "
+          "--set parallel.pp=2 --run-directory " +
+          path);
+  INFO(outcome.output);
+  CHECK(outcome.code == 0);
+  CHECK(newest_step(path) == 4);
+}
+
 TEST_CASE("a console whose reader has stopped keeps neither steps nor a stop from being done") {
   const TemporaryFolder folder;
   const std::string path = (folder / "run").string();

@@ -1,0 +1,20 @@
+// Preloaded into a rank (LD_PRELOAD): a disk on which every fsync takes as long as it is told to.
+//   SLOW_DISK_RANK          rank of the job that has it
+//   SLOW_DISK_MILLISECONDS  of one fsync
+
+#include <chrono>
+#include <cstdlib>
+#include <cstring>
+#include <dlfcn.h>
+#include <thread>
+
+extern "C" int fsync(int descriptor) {
+  using Fsync = int (*)(int);
+  static const auto original = reinterpret_cast<Fsync>(dlsym(RTLD_NEXT, "fsync"));
+  const char* rank = std::getenv("OMPI_COMM_WORLD_RANK");
+  const char* slow = std::getenv("SLOW_DISK_RANK");
+  const char* milliseconds = std::getenv("SLOW_DISK_MILLISECONDS");
+  if (rank && slow && milliseconds && std::strcmp(rank, slow) == 0)
+    std::this_thread::sleep_for(std::chrono::milliseconds(std::atoi(milliseconds)));
+  return original(descriptor);
+}
