@@ -133,6 +133,7 @@ TEST_CASE("a console whose reader has stopped keeps neither steps nor a stop fro
 
 TEST_CASE("what a command prints to a full device or to a reader that has gone is an error, code 3") {
   const TemporaryFolder folder;
+  program_on(1);  // lets the mpirun of a study run as root
   const std::string train = small_training(folder) + " --set train.steps=2";
   const std::string path = (folder / "run").string();
   REQUIRE(run(program() + " " + train + " --run-directory " + path).code == 0);
