@@ -1,17 +1,17 @@
 #!/usr/bin/env bash
 # Builds the fuzz targets with clang and runs each: for a time each, or for a number of executions each.
-#   tests/fuzz/run.sh --seconds 7                    # all targets, what CI does
+#   tests/fuzz/run.sh --seconds 7                    # all targets, what CI does: the same inputs in every run
 #   tests/fuzz/run.sh --executions 10000000 config   # one family, the long run
 # A finding stops the script and stays in build/fuzz/findings. Where there is no clang with libFuzzer the targets
 # are skipped by name.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/../.."
 
-limit=(-max_total_time=7)
+limit=(-max_total_time=7 -seed=1)
 targets=()
 while (($# > 0)); do
   case $1 in
-    --seconds) limit=("-max_total_time=$2"); shift 2 ;;
+    --seconds) limit=("-max_total_time=$2" -seed=1); shift 2 ;;
     --executions) limit=("-runs=$2"); shift 2 ;;
     -*) echo "usage: $0 [--seconds N | --executions N] [TARGET...]" >&2; exit 2 ;;
     *) targets+=("$1"); shift ;;
