@@ -11,7 +11,6 @@ namespace foretoken {
 namespace {
 
 constexpr int most_dots = 16;
-constexpr std::string_view byte_order_mark = "\xef\xbb\xbf";
 
 void require_characters(std::string_view text) {
   std::int64_t line = 1;
@@ -46,28 +45,13 @@ std::size_t skipped_bytes(std::string_view text) {
   return text.size();
 }
 
-/// Of a string in double quotes: whether a backslash, with the white space that it skips, stands before a
-/// character above ASCII.
-bool escapes_beyond_ascii(std::string_view string) {
-  for (std::size_t i = string.find('\\'); i < string.size(); i = string.find('\\', i + 1)) {
-    const std::size_t next = string.find_first_not_of(" \t\r\n", i + 1);
-    if (next < string.size() && static_cast<unsigned char>(string[next]) >= 0x80) return true;
-    ++i;  // a backslash that is escaped escapes nothing
-  }
-  return false;
-}
-
-void require_syntax(std::string_view text) {
+void require_short_keys(std::string_view text) {
   std::int64_t line = 1;
   int dots = 0;
   while (!text.empty()) {
     const std::size_t skipped = skipped_bytes(text);
     const std::string_view part = text.substr(0, std::max<std::size_t>(1, skipped));
     if (skipped == 0 && std::string_view("=,[]{}\n").find(part.front()) != std::string_view::npos) dots = 0;
-    if (skipped == 0 && static_cast<unsigned char>(part.front()) >= 0x80)
-      throw TomlTextError{line, "a character above ASCII outside of quotes"};
-    if (part.front() == '"' && escapes_beyond_ascii(part))
-      throw TomlTextError{line, "a backslash before a character above ASCII"};
     if (part == "." && ++dots > most_dots)
       throw TomlTextError{line, fmt::format("a key of more than {} parts", most_dots + 1)};
     line += std::count(part.begin(), part.end(), '\n');
@@ -79,7 +63,7 @@ void require_syntax(std::string_view text) {
 
 void require_toml_text(std::string_view text) {
   require_characters(text);
-  require_syntax(text.starts_with(byte_order_mark) ? text.substr(byte_order_mark.size()) : text);
+  require_short_keys(text);
 }
 
 }  // namespace foretoken
