@@ -66,7 +66,9 @@ TEST_CASE("a rank killed at any phase of a save leaves the previous checkpoint, 
       REQUIRE(!listed.empty());
       CHECK(listed.back().filename() == "step_00000100");
       CHECK(difference(Checkpoint::open(listed.back()), 1) == "");
-      CHECK((listed.size() == 2) == (phase >= static_cast<int>(SavePhase::published)));
+      // Once rank 1 has voted, rank 0 needs it no more, and may publish before it is killed as well.
+      if (victim == 0 || phase < static_cast<int>(SavePhase::voted))
+        CHECK((listed.size() == 2) == (phase >= static_cast<int>(SavePhase::published)));
       if (listed.size() == 2) {
         CHECK(difference(Checkpoint::open(listed.front()), 2) == "");
         CHECK(Checkpoint::open(listed.front()).verify().empty());
@@ -296,7 +298,7 @@ TEST_CASE("a save that moves may take longer than the limit, and rank 0 says for
   std::mutex mutex;
   std::string said;
   const auto errors = on_ranks(2, [&](int rank, const std::function<void()>& barrier) {
-    CheckpointWriterOptions options{.stall_timeout = std::chrono::milliseconds(400),
+    CheckpointWriterOptions options{.stall_timeout = std::chrono::milliseconds(2000),
                                     .waiting_report = std::chrono::milliseconds(100)};
     options.log = [&](const std::string& line) {
       const std::lock_guard lock(mutex);
@@ -304,7 +306,7 @@ TEST_CASE("a save that moves may take longer than the limit, and rank 0 says for
     };
     options.on_phase = [&](SavePhase phase) {
       if (rank != 1 || phase != SavePhase::shard_half_written) return;
-      for (int i = 0; i < 10; ++i) {  // 1 s in which the shard grows
+      for (int i = 0; i < 30; ++i) {  // 3 s in which the shard grows
         std::ofstream(folder / "c/step_00000004.tmp/shard_00001.h5.growth", std::ios::app)
             << std::string(8192, ' ');
         std::this_thread::sleep_for(std::chrono::milliseconds(100));
