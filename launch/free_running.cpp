@@ -24,8 +24,12 @@ void run_batch(Decoder& decoder, const GenerationOptions& options,
   HeadDrafter drafter(decoder);
   Generator generator(decoder, options, {prompts.begin(), prompts.end()}, &drafter);
   std::vector<std::int64_t> written(prompts.size());
-  const auto take = [&](std::size_t sequence, std::span<const std::int32_t> tokens) {
-    return (written[sequence] += std::ssize(tokens)) < new_tokens;
+  // A text ends with the round in which it reaches its length, whole: a round cut short would count fewer
+  // acceptances than its drafts had.
+  const auto take = [&](std::size_t sequence,
+                        std::span<const std::int32_t> tokens) -> std::optional<std::size_t> {
+    if ((written[sequence] += std::ssize(tokens)) < new_tokens) return std::nullopt;
+    return tokens.size();
   };
   while (generator.round(take)) {
   }

@@ -190,9 +190,14 @@ ExitCode run(const GenerateArguments& arguments, const std::vector<std::string>&
   if (draft_model) draft_model->load(stream, *writer, console);
 
   Transcript transcript(prompts.size(), arguments.stops);
-  const auto take = [&](std::size_t sequence, std::span<const std::int32_t> added) {
-    const bool ends = added.back() == identity.end_of_document;
-    return transcript.add(sequence, tokenizer->decode(added.first(added.size() - (ends ? 1 : 0))));
+  // Token by token, so that a stop text ends the text after the same token however many a round adds.
+  const auto take = [&](std::size_t sequence,
+                        std::span<const std::int32_t> added) -> std::optional<std::size_t> {
+    for (std::size_t i = 0; i < added.size(); ++i)
+      if (added[i] != identity.end_of_document &&
+          !transcript.add(sequence, tokenizer->decode(added.subspan(i, 1))))
+        return i + 1;
+    return std::nullopt;
   };
   const Clock::time_point start = Clock::now();
   Pace first;

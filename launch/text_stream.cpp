@@ -15,18 +15,30 @@ constexpr std::string_view replacement = "\xEF\xBF\xBD";  // U+FFFD
 std::string TextStream::push(std::string_view bytes) {
   if (stopped_) return {};
   pending_ += bytes;
-  std::size_t end = std::string::npos;
-  for (const std::string& stop : stops_) end = std::min(end, pending_.find(stop));
-  if (end != std::string::npos) {
-    pending_.resize(end);
-    stopped_ = true;
-    return finish();
-  }
-  return show(pending_.size() - held_back(), false);
+  const std::size_t begin = stop_begin();
+  if (begin == std::string::npos) return show(pending_.size() - held_back(), false);
+  pending_.resize(begin);
+  stopped_ = true;
+  return finish();
 }
 
 std::string TextStream::finish() {
   return show(pending_.size(), true);
+}
+
+/// Where the stop text begins that is complete first; npos: none is. All of it is pending: what may begin a
+/// stop text is held back.
+std::size_t TextStream::stop_begin() const {
+  std::size_t first_begin = std::string::npos, first_end = std::string::npos;
+  for (const std::string& stop : stops_) {
+    const std::size_t begin = pending_.find(stop);
+    if (begin == std::string::npos) continue;
+    const std::size_t end = begin + stop.size();
+    if (end > first_end || (end == first_end && begin > first_begin)) continue;
+    first_begin = begin;
+    first_end = end;
+  }
+  return first_begin;
 }
 
 /// Bytes at the end that may be the beginning of a stop text.

@@ -1,5 +1,6 @@
 #pragma once
-// Text that is shown while it comes, piece by piece: whole characters, and nothing past a stop text.
+// Text that is shown while it arrives, piece by piece: whole characters, and nothing from a stop text on.
+// What is shown in all does not depend on how the text is cut into pieces.
 
 #include <string>
 #include <string_view>
@@ -9,7 +10,8 @@ namespace foretoken {
 
 class TextStream {
  public:
-  /// The text ends before the first of these to appear.
+  /// The text ends before the stop text that is complete first; where several become complete with the same
+  /// byte, before the longest of them.
   explicit TextStream(std::vector<std::string> stops) : stops_(std::move(stops)) {}
 
   /// Takes the next bytes, which may end inside a character or a stop text, and returns what can be shown by
@@ -21,6 +23,7 @@ class TextStream {
   std::string finish();
 
  private:
+  std::size_t stop_begin() const;
   std::size_t held_back() const;
   std::string show(std::size_t count, bool final);
 

@@ -75,8 +75,9 @@ bool Generator::round(const OnTokens& on_tokens) {
   judge_all(model);
   moves_.clear();
   for (std::size_t i = 0; i < active_.size(); ++i) {
-    count(*active_[i], verdicts_[i]);
-    take(*active_[i], verdicts_[i], on_tokens);
+    count_plain(*active_[i]);
+    const std::size_t taken = take(*active_[i], verdicts_[i], on_tokens);
+    count_drafts(*active_[i], verdicts_[i], taken);
   }
   decoder_.settle(moves_);
   if (drafts && length_) length_->end_round();
@@ -133,22 +134,24 @@ Verdict Generator::judge(const GeneratedText& text, const DraftPredictions& mode
   return verify(text, model, chooser);
 }
 
-void Generator::count(const GeneratedText& text, const Verdict& verdict) {
-  if (text.drafts.empty()) {
-    if (!options_.drafts.empty() && text.room() > 0) ++statistics_.plain_rounds;
-    return;
-  }
+void Generator::count_plain(const GeneratedText& text) {
+  if (text.drafts.empty() && !options_.drafts.empty() && text.room() > 0) ++statistics_.plain_rounds;
+}
+
+void Generator::count_drafts(const GeneratedText& text, const Verdict& verdict, std::size_t taken) {
+  if (text.drafts.empty()) return;
   const auto depth = static_cast<std::size_t>(text.drafts.depth());
+  const std::size_t accepted = std::min(verdict.accepted.size(), taken);
   ++statistics_.rounds;
   statistics_.drafted += text.drafts.size();
-  statistics_.accepted += static_cast<std::int64_t>(verdict.accepted.size());
+  statistics_.accepted += static_cast<std::int64_t>(accepted);
   for (std::size_t j = 0; j < depth; ++j) ++statistics_.drafted_at[j];
-  for (std::size_t j = 0; j < verdict.accepted.size(); ++j) ++statistics_.accepted_at[j];
+  for (std::size_t j = 0; j < accepted; ++j) ++statistics_.accepted_at[j];
   if (length_) length_->learn(depth, verdict.accepted.size());
 }
 
 /// Accepted drafts and the token after them become text; what the trunk has of the drafts goes along.
-void Generator::take(GeneratedText& text, const Verdict& verdict, const OnTokens& on_tokens) {
+std::size_t Generator::take(GeneratedText& text, const Verdict& verdict, const OnTokens& on_tokens) {
   added_.clear();
   std::int32_t& computed = computed_[static_cast<std::size_t>(text.sequence)];
   for (const std::int32_t draft : verdict.accepted) {
@@ -162,9 +165,13 @@ void Generator::take(GeneratedText& text, const Verdict& verdict, const OnTokens
     added_.erase(end + 1, added_.end());
     text.finished = true;
   }
+  if (const auto last = on_tokens(static_cast<std::size_t>(text.sequence), added_)) {
+    added_.resize(std::min(*last, added_.size()));
+    text.finished = true;
+  }
   text.tokens.insert(text.tokens.end(), added_.begin(), added_.end());
   if (text.tokens.size() >= text.limit) text.finished = true;
-  if (!on_tokens(static_cast<std::size_t>(text.sequence), added_)) text.finished = true;
+  return added_.size();
 }
 
 }  // namespace foretoken

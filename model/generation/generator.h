@@ -5,6 +5,7 @@
 // with one token more (model/generation/verification.h).
 
 #include <functional>
+#include <optional>
 
 #include "model/generation/draft_length.h"
 #include "model/generation/drafter.h"
@@ -27,9 +28,9 @@ struct GenerationOptions {
 /// In the words of vLLM's metrics. A round here is one sequence's, in which at least one token was drafted.
 struct SpeculationStatistics {
   std::int64_t rounds = 0;
-  std::int64_t plain_rounds = 0;  // of texts that had room for drafts
-  std::int64_t drafted = 0;       // all nodes of trees
-  std::int64_t accepted = 0;
+  std::int64_t plain_rounds = 0;          // of texts that had room for drafts
+  std::int64_t drafted = 0;               // all nodes of trees
+  std::int64_t accepted = 0;              // drafts that became text: none past its end
   std::vector<std::int64_t> drafted_at;   // by depth: rounds that drafted so far
   std::vector<std::int64_t> accepted_at;  // by depth: rounds that accepted so far
 
@@ -49,8 +50,11 @@ class Generator {
             std::vector<std::vector<std::int32_t>> prompts, Drafter* drafter = nullptr,
             DraftLength* length = nullptr);
 
-  /// Takes new tokens of a sequence, the end token among them; false: it is not to go on.
-  using OnTokens = std::function<bool(std::size_t sequence, std::span<const std::int32_t> tokens)>;
+  /// Receives the new tokens of a sequence, the end token included. No value: the text continues. A value:
+  /// how many of these tokens belong to the text, which ends after them; the others are dropped, so that a
+  /// text and what is counted do not depend on how many tokens a round adds.
+  using OnTokens =
+      std::function<std::optional<std::size_t>(std::size_t sequence, std::span<const std::int32_t> tokens)>;
   /// Adds to every sequence that is not finished; false where all are.
   bool round(const OnTokens& on_tokens);
 
@@ -68,8 +72,10 @@ class Generator {
   Predictions run_trunk();
   void judge_all(const Predictions& model);
   Verdict judge(const GeneratedText& text, const DraftPredictions& model, TokenChooser& chooser) const;
-  void take(GeneratedText& text, const Verdict& verdict, const OnTokens& on_tokens);
-  void count(const GeneratedText& text, const Verdict& verdict);
+  /// Returns how many tokens the text got.
+  std::size_t take(GeneratedText& text, const Verdict& verdict, const OnTokens& on_tokens);
+  void count_plain(const GeneratedText& text);
+  void count_drafts(const GeneratedText& text, const Verdict& verdict, std::size_t taken);
 
   Decoder& decoder_;
   GenerationOptions options_;

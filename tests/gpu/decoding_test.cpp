@@ -212,7 +212,7 @@ Texts texts_after(Stream& stream, const Texts& prompts, const MtpConfig& heads, 
   Generator generator(
       decoder, {.sampling = {.temperature = 0}, .max_tokens = tokens, .vocabulary = 257, .drafts = drafts},
       prompts, &drafter);
-  while (generator.round([](std::size_t, std::span<const std::int32_t>) { return true; })) {
+  while (generator.round([](std::size_t, std::span<const std::int32_t>) { return std::nullopt; })) {
   }
   Texts found;
   for (std::size_t i = 0; i < prompts.size(); ++i)

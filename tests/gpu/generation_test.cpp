@@ -125,7 +125,7 @@ Texts texts_on(Stream& stream, const MtpConfig& mtp, DType dtype, const TreeShap
   Generator generator(decoder,
                       {.sampling = {.temperature = 0}, .max_tokens = 40, .vocabulary = 11, .drafts = drafts},
                       prompts, drafter.get());
-  while (generator.round([](std::size_t, std::span<const std::int32_t>) { return true; })) {
+  while (generator.round([](std::size_t, std::span<const std::int32_t>) { return std::nullopt; })) {
   }
   Texts texts;
   for (std::size_t i = 0; i < prompts.size(); ++i)

@@ -125,7 +125,7 @@ TEST_CASE("texts that choose their tokens side by side write what they write one
                          .vocabulary = model.vocab_size,
                          .drafts = drafts},
                         prompts, drafts.empty() ? nullptr : &drafter);
-    while (generator.round([](std::size_t, std::span<const std::int32_t>) { return true; })) {
+    while (generator.round([](std::size_t, std::span<const std::int32_t>) { return std::nullopt; })) {
     }
     Texts texts;
     for (std::size_t i = 0; i < prompts.size(); ++i)
@@ -150,6 +150,24 @@ TEST_CASE("drafts that are all right or all wrong are accepted or not, on whatev
     CHECK(run.statistics.accepted_at == (lies ? std::vector<std::int64_t>(3) : run.statistics.drafted_at));
     CHECK(run.rounds == (lies ? 40 : 11));
   }
+}
+
+TEST_CASE("more texts than a call's numbers are noted for at once write the plain text over trees") {
+  constexpr std::size_t count = 4200;  // of two moves each: 16,800 numbers
+  GenerationOptions options = greedy();
+  options.max_tokens = 6;
+  Texts few, many;
+  for (std::int32_t token = 0; token < 11; ++token) few.push_back({token});
+  for (std::size_t i = 0; i < count; ++i) many.push_back(few[i % few.size()]);
+  const GenerationRun plain = generate({.options = options, .prompts = few});
+  Texts expected;
+  for (std::size_t i = 0; i < count; ++i) expected.push_back(plain.texts[i % few.size()]);
+  Prophet prophet(expected, false);
+  options.drafts = {2, 2};
+  const GenerationRun run =
+      generate({.options = options, .prompts = many, .positions = 8, .rows = 512}, prophet);
+  CHECK(run.texts == expected);
+  CHECK(run.statistics.accepted_at == run.statistics.drafted_at);
 }
 
 TEST_CASE("a tree accepts what its first branch alone would, and more") {
@@ -206,6 +224,28 @@ TEST_CASE("a text ends with the end token, at the limit, or where the model has 
   CHECK(generate(of).texts[0] ==
         std::vector<std::int32_t>(free.texts[0].begin(), free.texts[0].begin() + 20));
   CHECK(free.texts[1].size() == 41);
+}
+
+TEST_CASE("a text that its receiver ends inside a round has no token and no accepted draft past its end") {
+  const GenerationRun free = generate({.options = greedy(), .prompts = {prompts[0]}});
+  Prophet prophet(free.texts, false);
+  std::size_t received = 0;
+  GenerationCase of{.mtp = {.kind = MtpConfig::Kind::linear, .depths = 1},
+                    .options = greedy(chain(4)),
+                    .prompts = {prompts[0]}};
+  of.last_token = [&](std::size_t, std::span<const std::int32_t> tokens) -> std::optional<std::size_t> {
+    if (received + tokens.size() < 9) {
+      received += tokens.size();
+      return std::nullopt;
+    }
+    return 9 - received;
+  };
+  const GenerationRun run = generate(of, prophet);  // rounds of 1, 5 and, of another 5, 3 tokens
+  CHECK(run.texts[0] == std::vector<std::int32_t>(
+                            free.texts[0].begin(),
+                            free.texts[0].begin() + static_cast<std::ptrdiff_t>(prompts[0].size()) + 9));
+  CHECK(run.statistics.accepted == 4 + 3);
+  CHECK(run.statistics.accepted_at == std::vector<std::int64_t>{2, 2, 2, 1});
 }
 
 TEST_CASE("with a repetition penalty drafts count as text, in greedy speculation too") {

@@ -28,7 +28,7 @@ inline std::vector<std::vector<std::int32_t>> texts_by(Decoder& decoder, const S
       decoder,
       {.sampling = spread.sampling, .seed = 3, .max_tokens = 20, .vocabulary = 11, .drafts = spread.drafts},
       prompts, drafter ? &*drafter : nullptr);
-  while (generator.round([](std::size_t, std::span<const std::int32_t>) { return true; })) {
+  while (generator.round([](std::size_t, std::span<const std::int32_t>) { return std::nullopt; })) {
   }
   std::vector<std::vector<std::int32_t>> texts;
   for (std::size_t i = 0; i < prompts.size(); ++i)

@@ -24,10 +24,13 @@ class Lab {
     Generator generator(decoder_, case_.options, case_.prompts, drafter, case_.length);
     GenerationRun run;
     Texts told = case_.prompts;
-    while (generator.round([&](std::size_t sequence, std::span<const std::int32_t> tokens) {
-      told[sequence].insert(told[sequence].end(), tokens.begin(), tokens.end());
-      return true;
-    }))
+    while (generator.round(
+        [&](std::size_t sequence, std::span<const std::int32_t> tokens) -> std::optional<std::size_t> {
+          const auto last = case_.last_token ? case_.last_token(sequence, tokens) : std::nullopt;
+          const auto end = tokens.begin() + static_cast<std::ptrdiff_t>(last.value_or(tokens.size()));
+          told[sequence].insert(told[sequence].end(), tokens.begin(), end);
+          return last;
+        }))
       ++run.rounds;
     for (std::size_t i = 0; i < case_.prompts.size(); ++i)
       run.texts.emplace_back(generator.text(i).begin(), generator.text(i).end());
@@ -46,7 +49,7 @@ class Lab {
             .sequences = sequences,
             .positions = of.positions,
             .branches = branches_of(of.options.drafts),
-            .rows = 7,
+            .rows = of.rows,
             .logits = sequences * (1 + drafts)};
   }
 

@@ -19,6 +19,8 @@ struct GenerationCase {
   std::optional<ModelConfig> draft_model{};  // drafts in place of the heads, with weights of `draft_seed`
   std::uint64_t draft_seed = 11;
   DraftLength* length = nullptr;
+  Generator::OnTokens last_token{};  // undefined: texts go on to their limit
+  std::int64_t rows = 7;             // of prompts that are computed together
 };
 
 struct GenerationRun {
