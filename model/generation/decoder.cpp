@@ -209,13 +209,9 @@ void Decoder::settle(std::span<const Move> moves) {
     check("a move", 0, {sequence, to}, options_.positions);
   }
   tell(moves);
-  const std::int64_t count = rounded(std::ssize(moves));
-  const std::span<std::int32_t> index = note({.work = Work::settle, .count = count}, 2 * count);
-  for (std::size_t i = 0; i < index.size() / 2; ++i) {
-    const auto [sequence, from, to] = moves[std::min(i, moves.size() - 1)];
-    index[i] = cell(sequence, from);
-    index[index.size() / 2 + i] = cell(sequence, to);
-  }
+  const auto part = static_cast<std::size_t>(index_.elements() / 2);
+  for (std::size_t begin = 0; begin < moves.size(); begin += part)
+    note_moves(moves.subspan(begin, std::min(part, moves.size() - begin)));
   start();
 }
 

@@ -167,6 +167,8 @@ class Decoder {
   void note_rows(int level, std::span<const Row> rows, Input input);
   /// Of as many places as go together, from `first` on; returns how many.
   std::int64_t note_places(Pass pass, std::span<const Place> places, std::int64_t first);
+  /// As many as index_ holds numbers for.
+  void note_moves(std::span<const Move> moves);
   void run(const Pass& pass);
   /// [count] of a pass's numbers: the i-th of each row, place or move.
   Tensor numbers(const Pass& pass, std::int64_t i) const {

@@ -59,6 +59,16 @@ std::int64_t Decoder::note_places(Pass pass, std::span<const Place> places, std:
   return pass.count;
 }
 
+void Decoder::note_moves(std::span<const Move> moves) {
+  const std::int64_t count = rounded(std::ssize(moves));
+  const std::span<std::int32_t> index = note({.work = Work::settle, .count = count}, 2 * count);
+  for (std::size_t i = 0; i < index.size() / 2; ++i) {
+    const auto [sequence, from, to] = moves[std::min(i, moves.size() - 1)];
+    index[i] = cell(sequence, from);
+    index[index.size() / 2 + i] = cell(sequence, to);
+  }
+}
+
 void Decoder::start() {
   if (passes_.empty()) return;
   copy(stream_, host_index_.flat(host_begin_, noted_), index_.flat(0, noted_));
