@@ -222,6 +222,12 @@ auto read_json(const std::filesystem::path& file, Convert convert) {
   }
 }
 
+void require_digest(const std::string& stored, const Json& body) {
+  if (const std::string actual = digest_of(body.dump()); actual != stored)
+    throw DataError("damaged: digest differs (stored {}, content {})", abbreviated(stored),
+                    abbreviated(actual));
+}
+
 }  // namespace
 
 std::string manifest_text(const CheckpointManifest& manifest) {
@@ -237,10 +243,7 @@ CheckpointManifest read_manifest(const std::filesystem::path& file) {
     if (const std::int64_t format = natural(json.at("format")); format != format_version)
       throw DataError("format version {} is unknown, this program reads {}", format, format_version);
     const Json& body = json.at("checkpoint");
-    const std::string stored = json.at("digest").get<std::string>();
-    if (const std::string actual = digest_of(body.dump()); actual != stored)
-      throw DataError("damaged: digest differs (stored {}, content {})", abbreviated(stored),
-                      abbreviated(actual));
+    require_digest(json.at("digest").get<std::string>(), body);
     CheckpointManifest manifest;
     manifest.info = info_from(body);
     manifest.files = files_from(body.at("files"));
@@ -253,6 +256,7 @@ CheckpointManifest read_manifest(const std::filesystem::path& file) {
 std::string branch_text(const BranchRecord& record) {
   Json json{{"format", format_version}, {"lineage", to_json(record.lineage)}};
   if (record.config) json["unfinished_config"] = *record.config;
+  json["digest"] = digest_of(json.dump());
   return json.dump(1) + "\n";
 }
 
@@ -260,6 +264,9 @@ BranchRecord read_branch(const std::filesystem::path& file) {
   return read_json(file, [](const Json& json) {
     if (const std::int64_t format = natural(json.at("format")); format != format_version)
       throw DataError("format version {} is unknown, this program reads {}", format, format_version);
+    Json body = json;
+    body.erase("digest");
+    require_digest(json.at("digest").get<std::string>(), body);
     BranchRecord record{.lineage = lineage_from(json.at("lineage")), .config = {}};
     if (json.contains("unfinished_config")) record.config = json.at("unfinished_config").get<std::string>();
     return record;

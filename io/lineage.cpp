@@ -40,7 +40,7 @@ std::optional<BranchRecord> record_in(const fs::path& directory) {
   if (!fs::exists(directory / record_name, error)) return std::nullopt;
   try {
     return read_branch(directory / record_name);
-  } catch (const DataError&) {  // the manifests know it too, once a checkpoint of the branch was written
+  } catch (const DataError&) {  // branch_fault() says what is wrong
     return std::nullopt;
   }
 }
@@ -95,8 +95,11 @@ RunBranches branches_of(const fs::path& directory) {
       for (const CompleteCheckpoint& complete : complete_checkpoints(it->path()))
         branches.entries.push_back(
             {.path = complete.path, .step = complete.step, .branch = branch, .set_aside = true});
+  // Without a record nothing that was set aside comes back: the manifests name the branch only once a
+  // checkpoint of it was written.
   for (RunBranches::Entry& entry : branches.entries)
-    entry.in_line = !entry.branch || branches.current.contains(*entry.branch, entry.step);
+    entry.in_line = (record || !entry.set_aside) &&
+                    (!entry.branch || branches.current.contains(*entry.branch, entry.step));
   std::stable_sort(branches.entries.begin(), branches.entries.end(),
                    [](const auto& a, const auto& b) { return a.step > b.step; });
   return branches;
@@ -134,7 +137,9 @@ Lineage go_on_from(const fs::path& directory, const fs::path& path, const Checkp
   const auto tip = std::find_if(branches.entries.begin(), branches.entries.end(),
                                 [](const RunBranches::Entry& entry) { return entry.in_line; });
   std::error_code error;
-  if (tip != branches.entries.end() && fs::equivalent(tip->path, path, error))
+  // Where branch.json is damaged a new branch replaces it.
+  if (tip != branches.entries.end() && fs::equivalent(tip->path, path, error) &&
+      branch_fault(directory).empty())
     return branches.current.branch >= from.lineage.branch ? branches.current : from.lineage;
 
   Lineage lineage = from.lineage;
@@ -159,6 +164,14 @@ void settle_branches(const fs::path& directory) {
     else if (entry.set_aside && entry.in_line)
       rename_durably(entry.path, directory / checkpoint_name(entry.step));
   }
+}
+
+std::string branch_fault(const fs::path& directory) try {
+  std::error_code error;
+  if (fs::exists(directory / record_name, error)) read_branch(directory / record_name);
+  return {};
+} catch (const DataError& error) {
+  return error.what();
 }
 
 void finish_branch(const fs::path& directory) {

@@ -81,15 +81,18 @@ constexpr int listings_tried = 20;
 bool has_vanished(const std::filesystem::path& checkpoint);
 
 /// The line that a run is on which goes on from checkpoint `from` of `directory`, read as `path`: the current
-/// one from its newest checkpoint, a new branch from another. A new branch is recorded durably in branch.json
-/// together with `config`, and what it abandons is set aside. The caller holds the run's lock and calls
-/// finish_branch() once the run's other files agree.
+/// one from its newest checkpoint, a new branch from another and where branch.json is damaged. A new branch
+/// is recorded durably in branch.json together with `config`, and what it abandons is set aside. The caller
+/// holds the run's lock and calls finish_branch() once the run's other files agree.
 Lineage go_on_from(const std::filesystem::path& directory, const std::filesystem::path& path,
                    const CheckpointInfo& from, const std::string& config);
 
 /// Sets aside what the current line has abandoned and brings back what it goes on from. Repeats what a killed
 /// job left undone. The caller holds the run's lock.
 void settle_branches(const std::filesystem::path& directory);
+
+/// What is wrong with branch.json. Empty where it holds or is not there.
+std::string branch_fault(const std::filesystem::path& directory);
 
 /// Forgets the configuration in branch.json. Nothing where there is none.
 void finish_branch(const std::filesystem::path& directory);

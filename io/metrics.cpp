@@ -16,6 +16,7 @@
 #include <fmt/ranges.h>
 #include <nlohmann/json.hpp>
 
+#include "io/sealed_text.h"
 #include "runtime/error.h"
 
 namespace foretoken {
@@ -97,48 +98,60 @@ std::string milliseconds_in_words(double milliseconds) {
   return fmt::format("{:.{}f} ms", milliseconds, milliseconds < 10 ? 2 : 0);
 }
 
-/// Where a line that one of our sinks wrote belongs.
+/// In the order of a run: a step before what was evaluated after it.
+using LineKey = std::pair<std::int64_t, std::string>;
+
+/// Where a line that one of our sinks wrote belongs. A DataError where it is damaged or none of ours.
 struct LinePlace {
-  std::int64_t step = 0;
   std::int64_t branch = 1;
-  std::string kind;
+  LineKey key;
 };
 
-std::optional<LinePlace> place_of(const std::string& line) {
+LinePlace place_of(const std::string& line) {
+  if (const std::string fault = line_fault(line); !fault.empty()) throw DataError("{}", fault);
   const Json object = Json::parse(line, nullptr, false);
-  if (!object.is_object() || !object.contains("step") || !object["step"].is_number_integer())
-    return std::nullopt;
-  LinePlace place{.step = object["step"].get<std::int64_t>(), .kind = object.value("kind", Json()).dump()};
-  if (const auto branch = object.find("branch"); branch != object.end()) {
-    if (!branch->is_number_integer()) return std::nullopt;
-    place.branch = branch->get<std::int64_t>();
-  }
-  return place;
+  if (!object.is_object()) throw DataError("is no JSON object");
+  const auto whole = [&](const char* name, std::int64_t otherwise) {
+    const Json value = object.value(name, Json(otherwise));
+    if (!value.is_number_integer()) throw DataError("{} is not a whole number", name);
+    return value.get<std::int64_t>();
+  };
+  if (!object.contains("step")) throw DataError("has no step");
+  const std::string kind = object.value("kind", Json()).dump();
+  return {.branch = whole("branch", 1), .key = {whole("step", 0), kind == "\"step\"" ? "" : kind}};
 }
 
-/// Calls take(line, its place where the run's line holds it up to `step`). A DataError where the file cannot
-/// be read; a missing file is an empty one.
-template <class Take>
-void for_each_line(const std::string& path, const Lineage& lineage, std::int64_t step, const Take& take) {
+/// A line of a file that a run resumes with.
+struct MetricsLine {
+  std::string text;
+  std::optional<LineKey> kept;  // where the run's line holds it up to the step
+  std::string fault;            // empty: none
+};
+
+/// A DataError where the file cannot be read; a missing file is an empty one.
+void for_each_line(const std::string& path, const Lineage& lineage, std::int64_t step,
+                   const std::function<void(const MetricsLine&)>& take) {
   errno = 0;
   std::ifstream file(path);
   if (!file) {
     if (errno == ENOENT) return;
     throw DataError("metrics: {}: cannot be read: {}", path, std::strerror(errno));
   }
-  for (std::string line; std::getline(file, line);) {
-    // A last line without its newline is torn even where it happens to parse: more might have followed.
-    std::optional<LinePlace> place = file.eof() ? std::nullopt : place_of(line);
-    if (place && (place->step > step || !lineage.contains(place->branch, place->step))) place.reset();
-    take(line, place);
+  std::int64_t number = 0;
+  for (std::string text; std::getline(file, text);) {
+    MetricsLine line{.text = text, .kept = {}, .fault = {}};
+    ++number;
+    try {
+      // Torn even where it happens to parse: more might have followed.
+      if (file.eof()) throw DataError("the file ends inside a line");
+      const LinePlace place = place_of(text);
+      if (place.key.first <= step && lineage.contains(place.branch, place.key.first)) line.kept = place.key;
+    } catch (const DataError& error) {
+      line.fault = fmt::format("{}:{}: {}", path, number, error.what());
+    }
+    take(line);
   }
   if (file.bad()) throw DataError("metrics: {}: cannot be read to its end", path);
-}
-
-/// In the order of a run: a step before what was evaluated after it.
-using LineKey = std::pair<std::int64_t, std::string>;
-LineKey key_of(const LinePlace& place) {
-  return {place.step, place.kind == "\"step\"" ? "" : place.kind};
 }
 
 }  // namespace
@@ -215,7 +228,9 @@ MetricsSink::MetricsSink(const std::string& path, std::function<void(const std::
   throw DataError("metrics: {}", error.what());
 }
 
-void MetricsSink::append(const std::string& line) try { file_.append(line); } catch (const DataError& error) {
+void MetricsSink::append(const std::string& line) try {
+  file_.append(sealed_line(line));
+} catch (const DataError& error) {
   warn_once(error.what());
 }
 
@@ -282,45 +297,47 @@ void MetricsSink::write(const EndMetrics& metrics) {
   append(object.dump());
 }
 
-std::int64_t truncate_metrics(const std::string& path, const Lineage& lineage, std::int64_t step) {
+TruncatedMetrics truncate_metrics(const std::string& path, const Lineage& lineage, std::int64_t step) {
   const std::string superseded_path = path + ".superseded";
   // Of an abandoned branch that the run returns to.
   std::map<LineKey, std::string> returning;
   std::error_code ignored;
   if (std::filesystem::is_regular_file(superseded_path, ignored))
-    for_each_line(superseded_path, lineage, step, [&](const std::string& line, const auto& place) {
-      if (place) returning[key_of(*place)] = line;
+    for_each_line(superseded_path, lineage, step, [&](const MetricsLine& line) {
+      if (line.kept) returning[*line.kept] = line.text;
     });
-  std::int64_t moved = 0;
-  for_each_line(path, lineage, step, [&](const std::string&, const auto& place) {
-    if (place)
-      returning.erase(key_of(*place));
-    else
-      ++moved;
+  TruncatedMetrics moved;
+  for_each_line(path, lineage, step, [&](const MetricsLine& line) {
+    if (line.kept) {
+      returning.erase(*line.kept);
+    } else if (line.fault.empty()) {
+      ++moved.superseded;
+    } else if (moved.damaged++ == 0) {
+      moved.first_damage = line.fault;
+    }
   });
-  if (moved == 0 && returning.empty()) return 0;
+  if (moved.superseded + moved.damaged == 0 && returning.empty()) return moved;
 
   PendingFile pending(path);
   {
     AppendedFile kept(pending.path());
-    std::optional<AppendedFile> superseded;
     const auto bring_back = [&](const LineKey& before) {
       while (!returning.empty() && returning.begin()->first < before) {
         kept.append(returning.begin()->second);
         returning.erase(returning.begin());
       }
     };
-    for_each_line(path, lineage, step, [&](const std::string& line, const auto& place) {
-      if (place) {
-        bring_back(key_of(*place));
-        kept.append(line);
-        return;
+    std::map<std::string, AppendedFile> others;
+    for_each_line(path, lineage, step, [&](const MetricsLine& line) {
+      if (line.kept) {
+        bring_back(*line.kept);
+        return kept.append(line.text);
       }
-      if (!superseded) superseded.emplace(superseded_path);
-      superseded->append(line);
+      const std::string other = line.fault.empty() ? superseded_path : path + ".damaged";
+      others.try_emplace(other, other).first->second.append(line.text);
     });
     bring_back({step + 1, ""});
-    if (superseded) superseded->sync();  // safe in its new place before it leaves the old one
+    for (auto& [name, other] : others) other.sync();  // safe in its new place before it leaves the old one
   }
   pending.publish();
   return moved;

@@ -16,6 +16,7 @@
 // Where a run ends or stops: {"kind": "end", "step": 400, "seconds": 73.1, "peak_memory_bytes": 214958080,
 //                        "time": ...}
 // A line of a run that went back says "branch": 2 (io/lineage.h); without it a line is of branch 1.
+// Each line ends with "check": "0123456789abcdef", a digest of what is before it (io/sealed_text.h).
 // JSON has no NaN or infinity: such a number is null, and beside it "<name>_text" holds "nan", "inf" or
 // "-inf".
 
@@ -141,11 +142,18 @@ class MetricsSink {
   std::int64_t branch_;
 };
 
-/// Before a run resumes at `step` of its line: moves the lines of later steps and of abandoned branches, and
-/// what a kill left torn, from the file to the end of "<path>.superseded", and brings lines back from there
-/// that the line holds again, so that each step of the line appears once and nothing is lost. A missing file
-/// is an empty one. Returns the number of lines moved away. A DataError where a file cannot be read or
+/// Lines that were moved out of metrics.jsonl.
+struct TruncatedMetrics {
+  std::int64_t superseded = 0;  // of later steps and of abandoned branches
+  std::int64_t damaged = 0;
+  std::string first_damage;  // "PATH:LINE: what is wrong"
+};
+
+/// Before a run resumes at `step` of its line: moves the lines of later steps and of abandoned branches from
+/// the file to the end of "<path>.superseded", and brings lines back from there that the line holds again, so
+/// that each step of the line appears once and nothing is lost. Damaged lines, and what a kill left torn, go
+/// to the end of "<path>.damaged". A missing file is an empty one. A DataError where a file cannot be read or
 /// written.
-std::int64_t truncate_metrics(const std::string& path, const Lineage& lineage, std::int64_t step);
+TruncatedMetrics truncate_metrics(const std::string& path, const Lineage& lineage, std::int64_t step);
 
 }  // namespace foretoken

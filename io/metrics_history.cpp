@@ -8,6 +8,7 @@
 
 #include "io/bounded_json.h"
 #include "io/line_reader.h"
+#include "io/sealed_text.h"
 #include "runtime/error.h"
 
 namespace foretoken {
@@ -73,12 +74,14 @@ MetricsHistory read_metrics(const std::string& path) {
   LineReader file(path);
   for (std::string text; file.next(text);) {
     try {
+      if (const std::string fault = line_fault(text); !fault.empty()) throw DataError("{}", fault);
       take(history, parse_json_bounded(text));
     } catch (const std::exception& error) {
       if (history.unreadable_lines++ == 0)
         history.first_unreadable = fmt::format("{}:{}: {}", path, file.number(), error.what());
     }
   }
+  history.torn = file.torn();
   return history;
 }
 

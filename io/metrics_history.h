@@ -26,14 +26,16 @@ struct MetricsHistory {
   std::optional<std::int64_t> peak_memory_bytes;  // the most of all ends
   std::int64_t unreadable_lines = 0;              // left out, since they are damaged or no metrics
   std::string first_unreadable;                   // "PATH:LINE: what is wrong", empty where there is none
+  bool torn = false;                              // the file ends inside a line, which is left out
 
   /// Tokens seen and seconds spent in steps when `step` of them were done; 0 before the first.
   double tokens_at(std::int64_t step) const;
   double seconds_at(std::int64_t step) const;
 };
 
-/// A missing file is an empty history, as is what a kill left torn at its end. A line that is no metrics is
-/// left out and counted. A DataError where the file cannot be read or a line has no end.
+/// A missing file is an empty history, as is what a kill left torn at its end. A line that is no metrics, or
+/// whose "check" does not agree with it, is left out and counted. A DataError where the file cannot be read
+/// or a line has no end.
 MetricsHistory read_metrics(const std::string& path);
 
 }  // namespace foretoken

@@ -157,17 +157,58 @@ void print_branches(const std::string& path, std::ostream& out) {
   fmt::print(out, "\n");
 }
 
-/// True where all digests hold.
-bool print_checkpoint(const Checkpoint& checkpoint, bool verify, std::ostream& out) {
+void print_checkpoint(const Checkpoint& checkpoint, std::ostream& out) {
   print_header(checkpoint, out);
   print_table(table_of(checkpoint), out);
-  if (!verify) return true;
-  const std::vector<std::string> failures = checkpoint.verify();
-  for (const std::string& failure : failures) fmt::print(out, "damaged: {}\n", printable(failure));
-  if (!failures.empty()) return false;
-  fmt::print(out, "all {} digests hold\n",
-             checkpoint.manifest().pieces.size() + checkpoint.manifest().files.size());
-  return true;
+}
+
+/// True where all digests of all of them hold, one line each where there are several. Those that a job
+/// retires meanwhile are left out.
+bool verify_checkpoints(const std::vector<std::filesystem::path>& paths, std::ostream& out) {
+  bool hold = true;
+  for (const std::filesystem::path& path : paths) {
+    const std::string name = path.filename().string(), branch = path.parent_path().filename().string();
+    const std::string where = branch.starts_with("branch_") ? "abandoned/" + branch + "/" : "";
+    std::vector<std::string> failures;
+    std::size_t digests = 0;
+    try {
+      const Checkpoint checkpoint = Checkpoint::open(path);
+      failures = checkpoint.verify();
+      digests = checkpoint.manifest().pieces.size() + checkpoint.manifest().files.size();
+    } catch (const DataError& error) {
+      failures = {error.what()};
+    }
+    if (!failures.empty() && has_vanished(path)) continue;
+    for (const std::string& failure : failures)
+      fmt::print(out, "damaged: {}{}\n", failure.starts_with(name) ? where : "", printable(failure));
+    if (failures.empty())
+      fmt::print(out, "{}all {} digests hold\n", paths.size() == 1 ? "" : where + printable(name) + ": ",
+                 digests);
+    hold = hold && failures.empty();
+  }
+  return hold;
+}
+
+/// The checkpoint itself, or all of a run, abandoned branches included.
+std::vector<std::filesystem::path> all_checkpoints(const std::string& path) {
+  const std::filesystem::path newest = checkpoints_at(path).front(), run = path;
+  std::error_code error;
+  if (std::filesystem::equivalent(newest, run, error)) return {newest};
+  const bool is_run = std::filesystem::is_directory(run / "checkpoints", error);
+  std::vector<std::filesystem::path> all;
+  for (const RunBranches::Entry& entry : branches_of(is_run ? run / "checkpoints" : run).entries)
+    all.push_back(entry.path);
+  return all;
+}
+
+/// Of a run or a checkpoint in one: 3 where something is damaged.
+int verify_all(const std::string& path, std::ostream& out) {
+  bool holds = verify_checkpoints(all_checkpoints(path), out);
+  for (const std::string& fault : run_file_faults(path)) {
+    fmt::print(out, "damaged: {}\n", printable(fault));
+    holds = false;
+  }
+  return static_cast<int>(holds ? ExitCode::done : ExitCode::data);
 }
 
 }  // namespace
@@ -178,23 +219,16 @@ int inspect(const std::string& path, bool verify, std::ostream& out) {
   for (int listing = 1;; ++listing) {
     const std::filesystem::path newest = checkpoints_at(path).front();
     std::ostringstream text;
-    bool holds = false;
     try {
       print_branches(path, text);
-      holds = print_checkpoint(Checkpoint::open(newest), verify, text);
+      print_checkpoint(Checkpoint::open(newest), text);
     } catch (const DataError&) {
-      if (!has_vanished(newest) || listing == listings_tried) throw;
-      continue;
+      // A job that trains in the run has retired it while it was read.
+      if (has_vanished(newest) && listing < listings_tried) continue;
+      if (!verify) throw;
     }
-    // A job that trains in the run has retired it while it was read.
-    if (!holds && has_vanished(newest) && listing < listings_tried) continue;
     out << text.str();
-    if (verify)
-      for (const std::string& fault : run_file_faults(path)) {
-        fmt::print(out, "damaged: {}\n", fault);
-        holds = false;
-      }
-    return static_cast<int>(holds ? ExitCode::done : ExitCode::data);
+    return verify ? verify_all(path, out) : static_cast<int>(ExitCode::done);
   }
 }
 

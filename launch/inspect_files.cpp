@@ -8,6 +8,7 @@
 #include <fmt/ostream.h>
 
 #include "io/checkpoint_manifest.h"
+#include "io/lineage.h"
 #include "io/metrics_history.h"
 #include "io/run_directory.h"
 #include "io/sealed_text.h"
@@ -55,6 +56,21 @@ int inspect_dataset(const std::string& path, bool verify, std::ostream& out) {
   return static_cast<int>(ExitCode::done);
 }
 
+namespace {
+
+/// Empty, or what is wrong with a file of metrics.
+std::string metrics_fault(const std::string& path) try {
+  const MetricsHistory history = read_metrics(path);
+  if (history.unreadable_lines > 0)
+    return fmt::format("{} line{} cannot be read; the first: {}", history.unreadable_lines,
+                       history.unreadable_lines == 1 ? "" : "s", history.first_unreadable);
+  return history.torn ? fmt::format("{}: ends inside a line", path) : "";
+} catch (const DataError& error) {
+  return error.what();
+}
+
+}  // namespace
+
 std::vector<std::string> run_file_faults(const std::string& run_or_checkpoint) {
   std::optional<RunDirectory> run;
   try {
@@ -70,14 +86,10 @@ std::vector<std::string> run_file_faults(const std::string& run_or_checkpoint) {
   } catch (const DataError& error) {
     faults.push_back(error.what());
   }
-  try {
-    const MetricsHistory history = read_metrics(run->metrics_path());
-    if (history.unreadable_lines > 0)
-      faults.push_back(fmt::format("{} line{} cannot be read; the first: {}", history.unreadable_lines,
-                                   history.unreadable_lines == 1 ? "" : "s", history.first_unreadable));
-  } catch (const DataError& error) {
-    faults.push_back(error.what());
-  }
+  for (const std::string& path : {run->metrics_path(), run->metrics_path() + ".superseded"})
+    if (const std::string fault = metrics_fault(path); !fault.empty()) faults.push_back(fault);
+  if (const std::string fault = branch_fault(run->checkpoints_path()); !fault.empty())
+    faults.push_back(fault);
   return faults;
 }
 

@@ -11,8 +11,8 @@ namespace foretoken {
 /// Returns the exit code: 3 where something is damaged. DataError where it cannot be opened.
 int inspect_dataset(const std::string& path, bool verify, std::ostream& out);
 
-/// What is wrong with config.toml and metrics.jsonl of the run that `run_or_checkpoint` is or belongs to, one
-/// line each. Nothing for a checkpoint outside of a run.
+/// What is wrong with config.toml, metrics.jsonl, what of it was superseded, and branch.json of the run that
+/// `run_or_checkpoint` is or belongs to, one line each. Nothing for a checkpoint outside of a run.
 std::vector<std::string> run_file_faults(const std::string& run_or_checkpoint);
 
 }  // namespace foretoken

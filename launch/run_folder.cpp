@@ -83,6 +83,8 @@ void RunFolder::lock(const std::string& path) {
 void RunFolder::repair() {
   const std::string checkpoints = directory_->checkpoints_path();
   const std::optional<std::string> unfinished = branches_of(checkpoints).unfinished_config;
+  if (const std::string fault = branch_fault(checkpoints); !fault.empty())
+    console_.warn(fmt::format("{}; the branch is taken from the checkpoints, and a new one starts", fault));
   settle_branches(checkpoints);
   if (unfinished) directory_->write_config(*unfinished);
   finish_branch(checkpoints);
@@ -102,7 +104,7 @@ void RunFolder::start(const Config& config) {
     const std::string text = to_toml(config);
     if (arguments_.auto_resume) {  // locked already
       directory_ = RunDirectory::create_in(arguments_.run_directory, text);
-      truncate_metrics(directory_->metrics_path(), {}, -1);
+      truncate(-1);
     } else {
       directory_ = arguments_.run_directory.empty()
                        ? RunDirectory::create(config.run.directory, config.run.name, text)
@@ -125,7 +127,7 @@ void RunFolder::record(const Checkpoint& from, const Config& config) {
   const std::int64_t branch_before = branches_of(checkpoints).current.branch;
   lineage_ = go_on_from(checkpoints, from.directory(), info, text);
   parent_ = {.id = info.id, .step = info.step};
-  truncate_metrics(directory_->metrics_path(), lineage_, info.step);
+  truncate(info.step);
   directory_->write_config(text);
   finish_branch(checkpoints);
   if (lineage_.branch > std::max(branch_before, info.lineage.branch))
@@ -133,6 +135,14 @@ void RunFolder::record(const Checkpoint& from, const Config& config) {
                               lineage_.branch, info.step, info.lineage.branch,
                               abandoned_text(branches_of(checkpoints), lineage_),
                               checkpoints + "/abandoned"));
+}
+
+void RunFolder::truncate(std::int64_t step) {
+  const std::string path = directory_->metrics_path();
+  const TruncatedMetrics moved = truncate_metrics(path, lineage_, step);
+  if (moved.damaged > 0)
+    console_.warn(fmt::format("metrics: {}; {} damaged line{} moved to {}.damaged", moved.first_damage,
+                              moved.damaged, moved.damaged == 1 ? " is" : "s are", path));
 }
 
 void RunFolder::require_held() const {

@@ -45,6 +45,7 @@ class RunFolder {
   void repair();
   void lock(const std::string& path);
   void record(const Checkpoint& from, const Config& config);
+  void truncate(std::int64_t step);
 
   Communicator& world_;
   const TrainArguments& arguments_;

@@ -111,10 +111,38 @@ TEST_CASE("inspect with verify names damage to config.toml and metrics.jsonl of 
   inspected(run.path(), true, 0);
   flip_byte(run.config_path(), 80);
   flip_byte(run.metrics_path(), 3);
+  folder.write("run/metrics.jsonl.superseded", "{\"kind\":\"end\",\"step\":1,\"peak_memory_bytes\":1}\n{");
+  folder.write("run/checkpoints/branch.json", "{}");
   const std::string text = inspected(run.path(), true, 3);
   has(text, "damaged: " + run.config_path() + ": digest differs (first line ");
   has(text, "damaged: 1 line cannot be read; the first: " + run.metrics_path() + ":1: ");
+  has(text, "damaged: " + run.metrics_path() + ".superseded: ends inside a line\n");
+  has(text, "damaged: " + run.checkpoints_path() + "/branch.json: ");
   inspected(run.path() + "/checkpoints/step_00000100", true, 3);
+}
+
+TEST_CASE("inspect with verify checks all checkpoints of a run, abandoned ones too, and names the damaged") {
+  const TemporaryFolder folder;
+  const RunDirectory run = RunDirectory::create_at((folder / "run").string(), "");
+  const std::filesystem::path checkpoints = run.checkpoints_path();
+  for (const std::int64_t step : {100, 200, 300}) save_checkpoint(checkpoints, step, cut_evenly(1, 1));
+  const std::string sound = inspected(run.path(), true, 0);
+  for (const char* name : {"step_00000100", "step_00000200", "step_00000300"})
+    has(sound, std::string("\n") + name + ": all 17 digests hold\n");
+  has(inspected(checkpoints / "step_00000100", true, 0), "\nall 17 digests hold\n");
+
+  std::filesystem::create_directories(checkpoints / "abandoned/branch_1");
+  std::filesystem::rename(checkpoints / "step_00000200", checkpoints / "abandoned/branch_1/step_00000200");
+  flip_byte(checkpoints / "abandoned/branch_1/step_00000200/model.h5", 40);
+  folder.write("run/checkpoints/step_00000300/manifest.json", "torn");
+  const std::string text = inspected(run.path(), true, 3);
+  has(text, "damaged: abandoned/branch_1/step_00000200/model.h5: ");
+  has(text, "damaged: " + (checkpoints / "step_00000300/manifest.json").string() + ": ");
+  has(text, "\nstep_00000100: all 17 digests hold\n");
+  expect_error<DataError>("step_00000300", [&] {
+    std::ostringstream out;
+    inspect(run.path(), false, out);
+  });
 }
 
 TEST_CASE("inspect of what is no checkpoint is a data error") {

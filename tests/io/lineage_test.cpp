@@ -5,6 +5,7 @@
 
 #include "io/checkpoint_directory.h"
 #include "io/durable_file.h"
+#include "io/text_file.h"
 #include "tests/support/catch.h"
 #include "tests/support/checkpoint_fixture.h"
 #include "tests/support/temporary_folder.h"
@@ -155,6 +156,24 @@ TEST_CASE("a lost or damaged branch.json is made up for by the manifests") {
   }
   fs::remove(c / "branch.json");
   CHECK(listed(c) == Names{"step_00000007", "step_00000005"});
+}
+
+TEST_CASE("a damaged branch.json brings nothing back that was abandoned, and a new branch replaces it") {
+  const TemporaryFolder folder;
+  const fs::path c = folder / "c";
+  save_steps(c, {5, 10, 15}, {});
+  go_on(c, c / "step_00000010");  // killed before branch 2 has a checkpoint
+  CHECK(branch_fault(c).empty());
+  const std::string text = read_text_file(c / "branch.json", 1 << 20);
+  std::string damaged = text;
+  damaged[damaged.find("10")] = '3';  // until step 30
+  write_durably(c / "branch.json", damaged);
+  CHECK_THAT(branch_fault(c), foretoken::testing::contains("branch.json: damaged: digest differs"));
+  settle_branches(c);
+  CHECK(listed(c) == Names{"step_00000010", "step_00000005"});
+  CHECK(go_on(c, c / "step_00000010").branch == 2);
+  CHECK(branch_fault(c).empty());
+  CHECK(listed(c) == Names{"step_00000010", "step_00000005"});
 }
 
 TEST_CASE("a newest checkpoint that cannot be read is set aside when the run goes on before it") {

@@ -267,25 +267,48 @@ TEST_CASE("resuming moves the lines of later steps away and loses none") {
   const std::filesystem::path path = folder / "metrics.jsonl";
   const std::string kept = "{\"step\":1}\n{\"step\":2}\n{\"kind\":\"evaluation\",\"step\":2}\n";
   const std::string later = "{\"step\":3}\n{\"step\":4}\n";
-  folder.write("metrics.jsonl", kept + later + "{\"step\":2,\"torn");
-  CHECK(truncate_metrics(path.string(), {}, 2) == 3);
+  folder.write("metrics.jsonl", kept + later);
+  CHECK(truncate_metrics(path.string(), {}, 2).superseded == 2);
   CHECK(read(path) == kept);
-  CHECK(read(folder / "metrics.jsonl.superseded") == later + "{\"step\":2,\"torn\n");
+  CHECK(read(folder / "metrics.jsonl.superseded") == later);
 
   folder.write("metrics.jsonl", kept + "{\"step\":3,\"again\":1}\n");
-  CHECK(truncate_metrics(path.string(), {}, 2) == 1);
+  CHECK(truncate_metrics(path.string(), {}, 2).superseded == 1);
   CHECK(read(path) == kept);
-  CHECK(read(folder / "metrics.jsonl.superseded") ==
-        later + "{\"step\":2,\"torn\n" + "{\"step\":3,\"again\":1}\n");
+  CHECK(read(folder / "metrics.jsonl.superseded") == later + "{\"step\":3,\"again\":1}\n");
+  CHECK_FALSE(std::filesystem::exists(folder / "metrics.jsonl.damaged"));
+}
+
+TEST_CASE("resuming moves torn and damaged lines away, names the first, and trusts none of them") {
+  const TemporaryFolder folder;
+  const std::filesystem::path path = folder / "metrics.jsonl";
+  {
+    MetricsSink sink(path.string(), no_warning);
+    sink.write(example());
+    sink.write(example());
+  }
+  std::string text = read(path);
+  const std::string whole = text.substr(0, text.find('\n') + 1);
+  const std::size_t digit = text.find("\"loss\":", whole.size()) + 9;
+  text[digit] = static_cast<char>(text[digit] ^ 1);  // another digit: the line still parses
+  const std::string damaged = text.substr(whole.size());
+  folder.write("metrics.jsonl", text + whole.substr(0, whole.size() - 1));
+  folder.write("metrics.jsonl.superseded", damaged);
+  const TruncatedMetrics moved = truncate_metrics(path.string(), {}, 1000);
+  CHECK(moved.superseded == 0);
+  CHECK(moved.damaged == 2);
+  CHECK_THAT(moved.first_damage, foretoken::testing::contains("metrics.jsonl:2: digest differs (check "));
+  CHECK(read(path) == whole);
+  CHECK(read(folder / "metrics.jsonl.damaged") == damaged + whole);
 }
 
 TEST_CASE("resuming where nothing is later changes nothing") {
   const TemporaryFolder folder;
   const std::filesystem::path path = folder / "metrics.jsonl";
-  CHECK(truncate_metrics(path.string(), {}, 5) == 0);
+  CHECK(truncate_metrics(path.string(), {}, 5).superseded == 0);
   CHECK_FALSE(std::filesystem::exists(path));
   folder.write("metrics.jsonl", "{\"step\":1}\n");
-  CHECK(truncate_metrics(path.string(), {}, 1) == 0);
+  CHECK(truncate_metrics(path.string(), {}, 1).superseded == 0);
   CHECK(read(path) == "{\"step\":1}\n");
   CHECK_FALSE(std::filesystem::exists(folder / "metrics.jsonl.superseded"));
   CHECK(files_in(folder.path()) == 1);
@@ -301,17 +324,18 @@ TEST_CASE("a run that goes back and returns has the lines of its own branch each
                             "\n";
   folder.write("metrics.jsonl", first + line(2, 1) + line(3, 1) + line(3, 1, "evaluation"));
   const Lineage second{.branch = 2, .ancestors = {{.branch = 1, .until = 1}}};
-  CHECK(truncate_metrics(path, second, 1) == 3);
+  CHECK(truncate_metrics(path, second, 1).superseded == 3);
   CHECK(read(path) == first);
 
   std::ofstream(path, std::ios::app) << line(2, 2) << line(3, 2);
-  CHECK(truncate_metrics(path, second, 3) == 0);  // killed and resumed: nothing of branch 1 comes back
+  CHECK(truncate_metrics(path, second, 3).superseded ==
+        0);  // killed and resumed: nothing of branch 1 comes back
   CHECK(read(path) == first + line(2, 2) + line(3, 2));
 
   const Lineage third{.branch = 3, .ancestors = {{.branch = 1, .until = 3}}};
-  CHECK(truncate_metrics(path, third, 3) == 2);
+  CHECK(truncate_metrics(path, third, 3).superseded == 2);
   CHECK(read(path) == first + line(2, 1) + line(3, 1) + line(3, 1, "evaluation"));
-  CHECK(truncate_metrics(path, third, 3) == 0);
+  CHECK(truncate_metrics(path, third, 3).superseded == 0);
   CHECK(read(path) == first + line(2, 1) + line(3, 1) + line(3, 1, "evaluation"));
   CHECK(read(path + ".superseded").find(line(2, 2)) != std::string::npos);
 }
@@ -320,6 +344,6 @@ TEST_CASE("a metrics file of garbage is moved away, not trusted") {
   const TemporaryFolder folder;
   const std::filesystem::path path = folder / "metrics.jsonl";
   folder.write("metrics.jsonl", "[1,2]\nnull\n{\"step\":\"1\"}\n{\"step\":1.5}\n\xff\xfe\n{\"step\":1}\n");
-  CHECK(truncate_metrics(path.string(), {}, 1) == 5);
+  CHECK(truncate_metrics(path.string(), {}, 1).damaged == 5);
   CHECK(read(path) == "{\"step\":1}\n");
 }

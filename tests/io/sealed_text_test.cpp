@@ -1,5 +1,6 @@
 #include "io/sealed_text.h"
 
+#include "io/digest.h"
 #include "tests/support/catch.h"
 
 using namespace foretoken;
@@ -20,4 +21,21 @@ TEST_CASE("every flipped bit and every cut of a sealed text is found, and a pers
   CHECK_THAT(seal_fault(text + "x"), testing::contains("was damaged or edited"));
   CHECK(seal_fault("").empty());
   CHECK(seal_fault("[model]\nhidden_size = 12\n").empty());
+}
+
+TEST_CASE("every flipped bit of a line with a check is found, and a line without one has no fault") {
+  const std::string plain = R"({"step":12,"loss":7.25,"time":"2026-11-28T07:48:56Z"})";
+  const std::string line = sealed_line(plain);
+  CHECK(line == R"({"step":12,"loss":7.25,"time":"2026-11-28T07:48:56Z","check":")" +
+                    digest_of(std::string_view(plain).substr(0, plain.size() - 1)).substr(0, 16) + "\"}");
+  CHECK(line_fault(line).empty());
+  CHECK(line_fault(plain).empty());
+  CHECK(line_fault("{}").empty());
+  for (std::size_t at = 0; at < line.size(); ++at)
+    for (int bit = 0; bit < 8; ++bit) {
+      std::string flipped = line;
+      flipped[at] = static_cast<char>(flipped[at] ^ (1 << bit));
+      CAPTURE(at, bit);
+      REQUIRE_FALSE(line_fault(flipped).empty());
+    }
 }
