@@ -2,6 +2,8 @@
 
 #include <charconv>
 
+#include "io/printable.h"
+
 namespace foretoken {
 
 namespace {
@@ -24,7 +26,7 @@ std::string csv_line(const std::vector<std::string>& fields) {
   std::string line;
   for (const std::string& field : fields) {
     if (&field != &fields.front()) line += ',';
-    const std::string text = looks_like_a_formula(field) ? "'" + field : field;
+    const std::string text = printable_lines(looks_like_a_formula(field) ? "'" + field : field);
     if (text.find_first_of(",\"\r\n") == std::string::npos) {
       line += text;
       continue;

@@ -240,7 +240,7 @@ void MetricsSink::sync() try { file_.sync(); } catch (const DataError& error) {
 
 void MetricsSink::warn_once(const char* fault) {
   if (warned_.exchange(true)) return;
-  warn_(fmt::format("metrics: {}; training goes on, this is said once", fault));
+  warn_(fmt::format("metrics: {}", fault));
 }
 
 void MetricsSink::write(const StepMetrics& metrics) {

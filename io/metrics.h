@@ -119,7 +119,7 @@ std::string table(const EvaluationMetrics& metrics);
 std::string duration_in_words(double seconds);
 
 /// Appends to metrics.jsonl, each line whole and at once. A write that fails (a full disk) leaves no part of
-/// its line, is reported by one warning and never stops training; the next line is tried again.
+/// its line, is reported once and throws nothing; the next line is tried again.
 class MetricsSink {
  public:
   /// A DataError where the file cannot be opened.

@@ -26,10 +26,14 @@ std::string stop_help(const CheckpointRules& rules) {
                      : fmt::format("at most {}", fmt::join(bounds, " or ")));
 }
 
+bool is_last_asked_for(const CheckpointRules& rules, std::int64_t step) {
+  return rules.stop_after > 0 && step >= rules.stop_after;
+}
+
 StepDecision decide(const CheckpointRules& rules, std::int64_t step, const RankVotes& votes) {
   StepDecision decision;
   const bool last = step == rules.last_step;
-  decision.stop = !last && (votes.signalled > 0 || step == rules.stop_after);
+  decision.stop = !last && (votes.signalled > 0 || is_last_asked_for(rules, step));
   decision.save = decision.stop || last || (rules.every_steps > 0 && step % rules.every_steps == 0) ||
                   votes.save_ready == votes.ranks;
   decision.stage = !decision.save && votes.stage_ready == votes.ranks;

@@ -15,7 +15,7 @@ struct CheckpointRules {
   std::int64_t every_steps = 0;           // 0: none by steps
   std::chrono::duration<double> every{};  // 0: none by time
   std::int64_t last_step = 0;             // of the run: always saved
-  std::int64_t stop_after = -1;           // stop with a checkpoint after this step; -1: no such step
+  std::int64_t stop_after = 0;            // stop with a checkpoint after this step; 0: no such step
 };
 
 /// For a person at the start of a run: how to stop it, and how much work a kill loses at most.
@@ -36,6 +36,9 @@ struct StepDecision {
 
   bool operator==(const StepDecision&) const = default;
 };
+
+/// Whether the run is to stop after `step` or has passed that step, as a run may that is resumed.
+bool is_last_asked_for(const CheckpointRules& rules, std::int64_t step);
 
 StepDecision decide(const CheckpointRules& rules, std::int64_t step, const RankVotes& votes);
 

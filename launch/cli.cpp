@@ -56,7 +56,7 @@ CLI::App* add_train(CLI::App& app, TrainFlags& into) {
           "the settings, and prediction heads may be others")
       ->excludes(resume);
   add_number(*command, "--stop-after", into.arguments.stop_after, {1},
-             "stop with a checkpoint after this step");
+             "stop with a checkpoint after this step, or at once where the run is past it");
   command
       ->add_option("--run-directory", into.arguments.run_directory,
                    "run folder to make, instead of a name of its own")

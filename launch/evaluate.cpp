@@ -61,8 +61,9 @@ int evaluate(const EvaluateArguments& arguments) {
     validate_vocabulary(config, dataset.tokenizer().vocab_size, arguments.data);
     require_same_on_all_ranks(dataset, world, console);
     std::optional<MetricsSink> sink;
+    std::string unwritten;
     if (world.rank() == 0 && !arguments.metrics.empty())
-      sink.emplace(arguments.metrics, [&](const std::string& text) { console.warn(text); });
+      sink.emplace(arguments.metrics, [&](const std::string& fault) { unwritten = fault; });
     EvaluationMetrics metrics = teacher_forced(arguments, config, dataset, world, console);
     if (config.mtp.depths > 0 && arguments.free_running > 0)
       metrics.free_running =
@@ -72,8 +73,12 @@ int evaluate(const EvaluateArguments& arguments) {
       console.warn(fmt::format("evaluate: the free-running figures are of step {}, all others of step {}",
                                metrics.free_running->step, metrics.step));
     console.line(table(metrics));
-    if (sink) sink->write(metrics);
+    if (sink) {
+      sink->write(metrics);
+      sink->sync();
+    }
     console.require_written();
+    if (!unwritten.empty()) throw DataError("{}", unwritten);
     return ExitCode::done;
   }));
 }

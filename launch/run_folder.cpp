@@ -44,7 +44,8 @@ std::string abandoned_text(const RunBranches& branches, const Lineage& lineage) 
     first = entry.step;
     last = std::max(last, entry.step);
   }
-  return last < 0 ? "no checkpoint is" : fmt::format("steps {} to {} are", first, last);
+  if (last < 0) return "no checkpoint is";
+  return first == last ? fmt::format("step {} is", first) : fmt::format("steps {} to {} are", first, last);
 }
 
 }  // namespace

@@ -147,7 +147,8 @@ void Training::open_run() {
   if (session_.is_root()) {
     console_.open_log(run_->log_path());
     metrics_.emplace(
-        run_->metrics_path(), [this](const std::string& text) { console_.warn(text); },
+        run_->metrics_path(),
+        [this](const std::string& text) { console_.warn(text + "; training goes on, this is said once"); },
         folder_.lineage().branch);
   }
   writer_.emplace(
@@ -252,7 +253,8 @@ ExitCode Training::end_stopped() {
 }
 
 ExitCode Training::run_steps() {
-  if (step_ < config_.train.steps && any_rank_signalled()) return end_stopped();
+  if (step_ < config_.train.steps && (any_rank_signalled() || is_last_asked_for(rules_, step_)))
+    return end_stopped();
   if (step_ == 0 && validation_) evaluate();
   while (step_ < config_.train.steps) {
     notice_.enter_step(step_ + 1);

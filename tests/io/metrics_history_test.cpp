@@ -107,6 +107,10 @@ TEST_CASE("text that a spreadsheet would take for a formula is marked as text in
   CHECK(csv_line({"-1.5", "+2e-3", "-inf", "1-2"}) == "-1.5,+2e-3,-inf,1-2\n");
 }
 
+TEST_CASE("no control character of a field reaches who shows a CSV file") {
+  CHECK(csv_line({"esc\x1b[31mred", "a\tb"}) == "esc\\x1b[31mred,a\tb\n");
+}
+
 TEST_CASE("fields of CSV are quoted where they must be") {
   CHECK(csv_line({"a", "", "1.5"}) == "a,,1.5\n");
   CHECK(csv_line({"a, b", "say \"c\"", "d\ne"}) == "\"a, b\",\"say \"\"c\"\"\",\"d\ne\"\n");

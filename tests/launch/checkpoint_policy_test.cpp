@@ -18,6 +18,10 @@ TEST_CASE("a run saves every so many steps and at its end, and stops nowhere els
   CHECK(decide(rules, 5, {.ranks = 3}) == save);
   CHECK(decide(rules, 13, {.ranks = 3}) == stop);
   CHECK(decide(rules, 20, {.ranks = 3}) == save);
+  CHECK_FALSE(is_last_asked_for(rules, 12));
+  CHECK(is_last_asked_for(rules, 13));
+  CHECK(is_last_asked_for(rules, 14));  // where a run is resumed
+  CHECK_FALSE(is_last_asked_for({.last_step = 20}, 20));
 }
 
 TEST_CASE("a signal to one rank stops all of them, after the last step none") {

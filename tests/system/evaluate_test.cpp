@@ -48,4 +48,7 @@ TEST_CASE("evaluate prints a table, and writes a line of metrics that no layout 
   const Outcome refused = run(program() + " " + evaluate + "--metrics /nowhere/m.jsonl");
   CHECK(refused.code == 3);
   CHECK_THAT(refused.output, contains("metrics: /nowhere/m.jsonl: cannot be opened"));
+  const Outcome full = run(program() + " " + evaluate + "--free-running 0 --metrics /dev/full");
+  CHECK(full.code == 3);
+  CHECK_THAT(full.output, contains("metrics: /dev/full: cannot be written: No space left on device"));
 }
