@@ -3,7 +3,6 @@
 #include <chrono>
 #include <csignal>
 #include <cstdio>
-#include <cstdlib>
 #include <new>
 #include <thread>
 #include <unistd.h>
@@ -11,6 +10,7 @@
 #include <fmt/format.h>
 
 #include "io/printable.h"
+#include "parallel/job.h"
 #include "runtime/terminal_output.h"
 
 namespace foretoken {
@@ -28,11 +28,9 @@ struct RankName {
   std::string label;  // empty: a program of its own, no rank
 };
 
-/// By the environment that mpirun and srun give to a rank.
 RankName name_by_environment() {
-  for (const char* variable : {"OMPI_COMM_WORLD_RANK", "PMI_RANK", "SLURM_PROCID"})
-    if (const char* value = std::getenv(variable)) return {std::atoi(value), fmt::format("rank {}", value)};
-  return {};
+  const Job job = job_by_environment();
+  return job.id.empty() ? RankName{} : RankName{job.rank, fmt::format("rank {}", job.rank)};
 }
 
 RankName& rank_name() {
