@@ -178,7 +178,8 @@ void add_optimizer(std::vector<Option>& table) {
   optimizer.add("beta1", &O::beta1, below(0, 1), "decay of the first moment");
   optimizer.add("beta2", &O::beta2, below(0, 1), "decay of the second moment");
   optimizer.add("eps", &O::eps, positive(), "added to the root of the second moment");
-  optimizer.add("weight_decay", &O::weight_decay, at_least(0), "decoupled; not applied to norms");
+  optimizer.add("weight_decay", &O::weight_decay, at_least(0),
+                "decoupled; not applied to norms and step embeddings");
   optimizer.add("clip", &O::clip, at_least(0), "largest global gradient norm, 0: no limit");
   optimizer.add("moments", &O::moments, {"f32", "bf16"},
                 "dtype that AdamW's moments are kept in; bf16 takes half the memory, rounded stochastically");
