@@ -1,12 +1,17 @@
 #include "launch/output_follower.h"
 
+#include <algorithm>
 #include <array>
 #include <cerrno>
 #include <csignal>
 #include <fcntl.h>
 #include <limits.h>
 #include <poll.h>
+#include <string_view>
 #include <unistd.h>
+
+#include "io/printable.h"
+#include "io/utf8.h"
 
 namespace foretoken {
 
@@ -19,19 +24,35 @@ OutputFollower::~OutputFollower() {
 }
 
 bool OutputFollower::copy() {
-  // A pipe that polls as writable takes PIPE_BUF bytes without waiting.
-  std::array<char, PIPE_BUF> block{};
   while (file_ >= 0 && !closed_) {
+    if (pending_.empty()) pending_ = next_text();
+    if (pending_.empty()) return true;
     pollfd out{.fd = STDOUT_FILENO, .events = POLLOUT, .revents = 0};
-    const ssize_t count = pread(file_, block.data(), block.size(), offset_);
-    if (count <= 0) return true;
     if (poll(&out, 1, 0) != 1) return false;
-    const ssize_t written = write(STDOUT_FILENO, block.data(), static_cast<std::size_t>(count));
-    if (written > 0) offset_ += written;
+    // A pipe that polls as writable takes PIPE_BUF bytes without waiting.
+    const std::size_t count = std::min<std::size_t>(pending_.size(), PIPE_BUF);
+    const ssize_t written = write(STDOUT_FILENO, pending_.data(), count);
+    if (written > 0) pending_.erase(0, static_cast<std::size_t>(written));
     if (written < 0 && errno != EAGAIN && errno != EINTR) closed_ = true;
-    if (written < count) return closed_;
+    if (written < static_cast<ssize_t>(count)) return closed_;
   }
   return true;
+}
+
+std::string OutputFollower::next_text() {
+  std::array<char, 4096> block{};
+  const ssize_t count = pread(file_, block.data(), block.size(), offset_);
+  if (count <= 0) return {};
+  std::size_t taken = static_cast<std::size_t>(count);
+  // The last character may be cut: the rest of it follows, if ever.
+  for (std::size_t bytes = 1; bytes < 4 && bytes <= taken; ++bytes)
+    if (const std::string_view last(block.data() + taken - bytes, bytes);
+        first_character(last).state == Utf8Character::unfinished) {
+      taken -= bytes;
+      break;
+    }
+  offset_ += static_cast<off_t>(taken);
+  return printable_lines(std::string_view(block.data(), taken));
 }
 
 }  // namespace foretoken

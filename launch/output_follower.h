@@ -1,5 +1,6 @@
 #pragma once
-// Copies what is appended to a file to stdout, without ever waiting for a reader of stdout.
+// Copies what is appended to a file to stdout, without ever waiting for a reader of stdout. What is printed
+// holds no control character but line ends and tabs (io/printable.h).
 
 #include <string>
 
@@ -17,8 +18,11 @@ class OutputFollower {
   bool copy();
 
  private:
+  std::string next_text();
+
   int file_ = -1;
-  long offset_ = 0;
+  long offset_ = 0;      // of the next byte to read
+  std::string pending_;  // read, not printed yet
   bool closed_ = false;
 };
 
