@@ -1,5 +1,6 @@
 #pragma once
-// What is trained: the model's dimensions (Hugging Face's config names) and its multi-token prediction.
+// Configuration of what is trained: the model's dimensions, under Hugging Face's config names, and its
+// multi-token prediction (MTP).
 
 #include <cstdint>
 #include <string>
@@ -19,13 +20,13 @@ struct ModelConfig {
   std::int64_t max_position_embeddings = 2048;
   double rms_norm_eps = 1e-5;
   double rope_theta = 10000;
-  double initializer_range = 0.02;   // std of every matrix at the start
+  double initializer_range = 0.02;   // standard deviation of every matrix at initialization
   bool tie_word_embeddings = false;  // the output head is the embedding table
 };
 
-/// What backward computes again instead of keeping it from forward. `selective`: the inputs of the matrix
-/// products that follow a norm or the SwiGLU gate, which cost a pass over memory; `full`: all of a block but
-/// its input, which costs the block's forward once more.
+/// What backward recomputes instead of keeping it from forward. `selective`: the inputs of the matrix
+/// products that follow a norm or the SwiGLU gate; recomputing them costs one pass over memory. `full`:
+/// everything in a block except its input; recomputing it costs one more forward of the block.
 enum class Recompute { none, selective, full };
 
 /// How the products of FP8 training are scaled (model/layers/fp8_products.h).
@@ -33,26 +34,27 @@ enum class Fp8Recipe { tensor, block };
 
 struct Fp8Config {
   Fp8Recipe recipe = Fp8Recipe::tensor;
-  // Layers at either end of the trunk whose products stay in the activations' dtype.
+  // Layers at the start and at the end of the trunk whose products stay in the activations' dtype.
   std::int64_t first_layers_bf16 = 0;
   std::int64_t last_layers_bf16 = 0;
 };
 
-/// Multi-token prediction: depth k = 1..D at position i predicts t_{i+k+1}, depth 0 is the main model. h is
-/// the trunk's output, n = RMSNorm(h; model.norm), W the output matrix that every depth shares unless it says
-/// other.
+/// Multi-token prediction: depth k = 1..D at position i predicts t_{i+k+1}; depth 0 is the main model. h is
+/// the trunk's output, n = RMSNorm(h; model.norm), W the output matrix, which all depths share unless stated
+/// otherwise.
 ///
 ///   sequential  h'ᵏᵢ = Mₖ [ RMSNorm(Emb(t_{i+k})) ; RMSNorm(hᵏ⁻¹ᵢ) ],  hᵏ = norm_k(Blockₖ(h'ᵏ)),
 ///               logits = hᵏ Wᵀ: DeepSeek-V3 (arXiv 2412.19437, section 2.2), in the order of its released
-///               weights; Concat::hidden_first is the order that eq. 21 of the paper prints
-///   parallel    logits = RMSNorm(Blockₖ(x); model.norm) Wᵀ, x what the trunk's last block takes: the main
-///               model's last block is one head of D + 1 alike (Gloeckle et al., arXiv 2404.19737)
+///               weights; Concat::hidden_first is the order in eq. 21 of the paper
+///   parallel    logits = RMSNorm(Blockₖ(x); model.norm) Wᵀ, x the input of the trunk's last block. The
+///               main model's last block is one of D + 1 heads of one form (Gloeckle et al., arXiv
+///               2404.19737)
 ///   residual    logits = headₖ(n) Wᵀ; mlp: u = n + eₖ, head = u + W₂ GELU(W₁ u);
-///               medusa: head = n + SiLU(W₁ n), W₁ zero at the start (Cai et al., arXiv 2401.10774);
-///               own_output: logits = headₖ(n) Wₖᵀ, Wₖ a copy of W at the start, as in Medusa's paper
-///   linear      logits = n Wₖᵀ, a matrix of its own for every depth
+///               medusa: head = n + SiLU(W₁ n), W₁ initialized to zero (Cai et al., arXiv 2401.10774);
+///               own_output: logits = headₖ(n) Wₖᵀ, Wₖ initialized as a copy of W, as in Medusa's paper
+///   linear      logits = n Wₖᵀ, one matrix per depth
 ///
-/// The switches say what the sources leave open; they are stored with every checkpoint.
+/// The switches settle what the sources leave open; they are stored with every checkpoint.
 struct MtpConfig {
   enum class Kind { sequential, parallel, residual, linear };
   enum class Concat { embedding_first, hidden_first };
@@ -70,12 +72,13 @@ struct MtpConfig {
   Hidden trunk_hidden = Hidden::normed;            // sequential: h⁰ after or before the trunk's final norm
   Hidden recycled_hidden = Hidden::normed;         // sequential: depth k+1 takes hᵏ after or before norm_k
   ResidualForm residual_form = ResidualForm::mlp;  // residual
-  bool own_output = false;                         // residual: every depth has an output matrix of its own
-  bool detach_heads = false;  // losses of depths k > 0 give no gradient to what the main model has
-  double main_weight = 1;     // of the main loss
+  bool own_output = false;                         // residual: every depth has its own output matrix
+  bool detach_heads = false;  // losses of depths k > 0 give the main model's parameters no gradient
+  double main_weight = 1;     // weight of the main loss
   double loss_weight = 0.3;   // λ of L = main_weight · L_main + (λ/D)·Σₖ Lₖ
-  /// Where pipeline stages hold them: with the main head on the last stage; there, and no layer of the trunk
-  /// beside them; or each depth on a stage of its own behind the main head's.
+  /// Which pipeline stage holds the heads. `last`: the last stage, beside the main head. `own_stage`: the
+  /// last stage, which then holds no trunk layer. `stage_per_depth`: one stage per depth, after the main
+  /// head's stage.
   Placement placement = Placement::last;
 
   // The objective, model/objective.h.
@@ -85,12 +88,12 @@ struct MtpConfig {
   std::vector<std::pair<double, double>> schedule;  // (tokens seen, factor); empty: the factor is 1
   ScheduleForm schedule_form = ScheduleForm::constant;
   Balance balance = Balance::none;
-  double balance_ratio = 0.1;                // dynamic: of a depth's gradient norm to the main loss's
+  double balance_ratio = 0.1;                // dynamic: ratio of a depth's gradient norm to the main loss's
   std::vector<double> sample_probabilities;  // [D] sampling
-  std::int64_t diagnose_every = 0;           // steps; 0: never
+  std::int64_t diagnose_every = 0;           // interval in steps; 0: never
 };
 
-/// Whether steps measure what each depth's loss alone gives the trunk.
+/// Whether diagnosed steps measure the gradient that each depth's loss alone gives the trunk.
 inline bool measures_gradients(const MtpConfig& mtp) {
   return mtp.depths > 0 && mtp.diagnose_every > 0 && !mtp.detach_heads;
 }

@@ -7,7 +7,8 @@ namespace foretoken {
 
 namespace {
 
-/// Attention and output head at so much a FLOP, products of blocks at 1.
+/// FLOPs with attention and output head weighted by the given factors; a block's matrix products have weight
+/// 1.
 ModelCost weighed(const ModelConfig& model, std::int64_t sequence_length, double attention_flop,
                   double head_flop) {
   const auto c = static_cast<double>(model.hidden_size);

@@ -1,13 +1,14 @@
 #pragma once
-// Training some depths per microbatch (`mtp.balance = "sampling"`), at the cost of those alone. Depth k runs
-// with probability pₖ, its loss weighted by 1/pₖ, so the expected gradient is that of all depths:
+// Trains a random subset of the depths in each microbatch (`mtp.balance = "sampling"`) and pays for those
+// depths alone. Depth k runs with probability pₖ and its loss is weighted by 1/pₖ, so the expected gradient
+// equals that of training all depths:
 //
 //   E[ Σₖ 1(k runs) / pₖ · weightₖ ∇Lₖ ] = Σₖ weightₖ ∇Lₖ
 //
-// Modules in a chain need the shallower modules' forward. There one number u is drawn per microbatch and
-// depth k runs where u < pₖ: the p do not rise with k, so what runs is the chain up to some depth, reached
-// with probability pₖ, and no module runs whose loss is not taken. Other heads are drawn each by a number of
-// its own.
+// Modules in a chain need the forward of the shallower modules. For them one number u is drawn per
+// microbatch, and depth k runs if u < pₖ. The pₖ do not increase with k, so the depths that run are a prefix
+// of the chain, and no module runs without taking its loss. For other kinds of heads each depth draws a
+// number of its own.
 
 #include <span>
 
@@ -21,10 +22,10 @@ class DepthSampler {
  public:
   DepthSampler(const MtpConfig& mtp, std::uint64_t seed);
 
-  /// Of the microbatch whose first row is this global sample: the same in every layout, and when a run goes
-  /// on.
+  /// The depths of the microbatch whose first row is this global sample. The result depends on the seed and
+  /// the sample alone, so it is the same in every layout and after a resume.
   DepthSet draw(std::int64_t sample) const;
-  /// scales [D + 1]: each depth's is divided by its probability.
+  /// scales [D + 1]: divides each depth's scale by its probability.
   void weigh(std::span<double> scales) const;
 
  private:

@@ -1,5 +1,5 @@
 #pragma once
-// What every layer of a stage shares while it runs one microbatch.
+// State that the layers of a stage share while they run one microbatch.
 
 #include <cstdint>
 
@@ -15,15 +15,15 @@ struct MicrobatchShape {
   std::int64_t tokens() const { return rows * length; }  // N
 };
 
-/// Which depths k = 1..64 a microbatch trains; the main model's, 0, always.
+/// The depths k = 1..64 that a microbatch trains; depth 0, the main model, is always included.
 class DepthSet {
  public:
   static DepthSet all() { return DepthSet(~std::uint64_t{0}); }
-  DepthSet() = default;  // the main model alone
+  DepthSet() = default;  // depth 0 alone
 
   void insert(int depth) { bits_ |= std::uint64_t{1} << (depth - 1); }
   bool has(int depth) const { return depth == 0 || (bits_ >> (depth - 1) & 1) != 0; }
-  /// The largest of 1..depths, 0 where none of them is in it.
+  /// The largest depth in 1..depths that is in the set, 0 if none is.
   int deepest(int depths) const {
     while (depths > 0 && !has(depths)) --depths;
     return depths;
@@ -35,7 +35,7 @@ class DepthSet {
   std::uint64_t bits_ = 0;
 };
 
-/// Depths first..last; none where last is first − 1.
+/// Depths first..last; empty if last is first − 1.
 struct DepthRange {
   int first = 1;
   int last = 0;
@@ -47,7 +47,7 @@ struct DepthRange {
 /// A microbatch of rows of T + 1 + D tokens.
 struct MicrobatchInput {
   Tensor tokens;          // [B, T + 1 + D] i32
-  Tensor document_start;  // [B, T + 1 + D] i32, −1 in rows that do not count
+  Tensor document_start;  // [B, T + 1 + D] i32, −1 in padding rows, which count in no loss
   DepthSet depths = DepthSet::all();
 };
 
@@ -58,11 +58,11 @@ struct ActivationPlan {
   MicrobatchShape shape;
   DType dtype = DType::f32;  // of activations and their gradients
   Recompute recompute = Recompute::none;
-  bool split_backward = false;  // weight gradients may be taken later than input gradients
-  Fp8Products* fp8 = nullptr;   // where the layers' products run in FP8
+  bool split_backward = false;  // backward_weight may run later than backward_input
+  Fp8Products* fp8 = nullptr;   // set if the layers' products run in FP8
 };
 
-/// The halves of backward: which to run, or which have run.
+/// The halves of backward: those to run, or those that have run.
 struct Halves {
   bool input = true;
   bool weight = true;
@@ -73,12 +73,14 @@ struct LayerContext {
   Tensor rope_cos;        // [T, HS/2]
   Tensor rope_sin;        // [T, HS/2]
   Tensor document_start;  // [B, S] i32; undefined where attention may cross document borders
-  /// Backward: what other microbatches of the step have run on this stage. The first to run a half overwrites
-  /// the matrices' gradients that it makes, those after it add to them.
+  /// In backward: the halves that other microbatches of this step have already run on this stage. The first
+  /// microbatch that runs a half overwrites the gradients of the matrices that this half computes; later ones
+  /// add to them.
   Halves begun{.input = false, .weight = false};
-  /// No backward follows: products run in the activations' dtype.
+  /// No backward follows; products run in the activations' dtype.
   bool evaluates = false;
-  /// Backward's input half leaves the gradients of parameters alone: what runs is measured, not trained.
+  /// Backward's input half leaves the gradients of parameters unchanged: this pass measures, it does not
+  /// train.
   bool measured = false;
 };
 

@@ -23,16 +23,16 @@ class StepCosts {
     return work_.trains && !work_.frozen_trunk ? trained(forward, recomputed_) : StageDurations{forward};
   }
 
-  /// The output matrix of depth 0.
+  /// Cost of the main model's output head.
   StageDurations main_head() const { return output(time_.head, work_.frozen_trunk ? 1 : 3); }
 
-  /// With its output matrix.
+  /// Cost of depth k with its output matrix.
   StageDurations depth(std::int64_t k) const {
     ModelCost without = time_;
     without.head = 0;
     const double head = depth_cost(model_, mtp_, without, k);
     const double matrix = depth_cost(model_, mtp_, time_, k) - head;
-    // Detached heads give the trunk, or the output matrix that they share with it, no gradient.
+    // Detached heads give no gradient to the trunk and to an output matrix that they share with it.
     const bool leaves_out = (mtp_.detach_heads || work_.frozen_trunk) && !mtp_.own_output;
     const StageDurations logits = output(matrix, leaves_out ? 2 : 3);
     if (!work_.trains) return StageDurations{head} + logits;
@@ -70,7 +70,8 @@ LayerCosts layer_costs(const ModelConfig& model, const MtpConfig& mtp, const Ste
     else
       costs.last += step.depth(depth);
   }
-  // Parallel heads take what the trunk's last layer takes, which is the main model's own head among them.
+  // Parallel heads read the input of the trunk's last layer. That layer must be on their stage, because it
+  // is the main model's own head.
   costs.fewest_on_last = mtp.depths > 0 && head_kind(mtp.kind).takes_last_input ? 2 : 0;
   costs.last_apart = mtp.placement == MtpConfig::Placement::own_stage;
   return costs;

@@ -1,5 +1,6 @@
 #pragma once
-// What the layers take of a step's time, forward and backward apart, for the partition and the simulation.
+// Each layer's share of a step's time, with forward and backward separate, for the partition and the
+// simulation.
 
 #include <cstdint>
 
@@ -8,19 +9,20 @@
 
 namespace foretoken {
 
-/// What is computed of a step.
+/// Which parts of a step are computed.
 struct StepWork {
   std::int64_t sequence_length = 0;
-  bool trains = true;  // else forward alone
+  bool trains = true;  // false: forward alone
   Recompute recompute = Recompute::none;
   bool frozen_trunk = false;
 };
 
-/// Per token, in the unit of time_of() (model/cost.h), with heads where mtp.placement has them. Of a block
-/// backward takes twice the forward, half of that for the input's gradient; recompute "full" adds a forward.
-/// Output matrices are multiplied with in backward alone, for logits, the input's gradient and the weight's
-/// (model/predictor.h), and heads in turn run there as a whole. A frozen trunk has no backward, and heads
-/// that are detached leave a product out, unless a network and a matrix of their own both need it.
+/// Costs per token, in the unit of time_of() (model/cost.h); the heads are placed as mtp.placement says. A
+/// block's backward takes twice its forward, half of that for the input's gradient; recompute "full" adds one
+/// forward. The products with an output matrix all run in backward: logits, the input's gradient and the
+/// weight's gradient (model/predictor.h). Heads in turn run in backward entirely. A frozen trunk has no
+/// backward. Detached heads skip one product of their output matrix, except where a network and a matrix of
+/// the depth's own need all three.
 LayerCosts layer_costs(const ModelConfig& model, const MtpConfig& mtp, const StepWork& work);
 
 }  // namespace foretoken

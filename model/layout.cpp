@@ -86,11 +86,11 @@ std::vector<ParameterUnit> head_units(const ModelConfig& model, const MtpConfig&
 
 namespace {
 
-/// Who reads something: stages of one rank, and the ranks of all.
+/// The readers of one parameter unit: stages of this pipeline rank, and ranks among all stages.
 struct Readers {
-  int first = -1;           // stage
+  int first = -1;           // first stage that reads it
   std::vector<int> ranks;   // ascending
-  std::vector<int> stages;  // of the rank that asks
+  std::vector<int> stages;  // stages of this pipeline rank
 
   bool here() const { return !stages.empty(); }
   ParameterUnit unit(const char* name, int pp_rank, const ModelLayout& layout) const {
@@ -124,7 +124,7 @@ std::vector<ParameterUnit> units_of(const ModelConfig& model, const MtpConfig& m
   for (int stage = 0; stage < layout.stages(); ++stage)
     tensors.push_back(tensors_of(model, mtp, layout, stage));
   std::vector<ParameterUnit> units;
-  /// Where stages of this rank read it.
+  /// Adds the unit if a stage of this rank reads it.
   const auto add = [&](const Readers& readers, const char* name, std::vector<ParameterSpec> specs) {
     if (!readers.here()) return;
     units.push_back(readers.unit(name, pp_rank, layout));

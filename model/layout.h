@@ -1,6 +1,6 @@
 #pragma once
-// Which stage and which rank holds what: halves of blocks, embedding, MTP modules, head; and the names of it
-// all.
+// Which stage and which rank holds which part of the model (halves of blocks, embedding, MTP modules, output
+// head), and the names of all parameters.
 
 #include <string>
 #include <vector>
@@ -13,24 +13,24 @@
 
 namespace foretoken {
 
-/// A block of which a stage holds all or a half.
+/// A block, or half of a block, that a stage holds.
 struct HeldBlock {
   int layer = 0;
   Block::Part part = Block::Part::whole;
 };
 
-/// Blocks of the trunk dealt to the stages in order, in halves (parallel/partition.h). The first stage also
-/// embeds. The trunk's last stage also holds the final norm and the main head, and the prediction heads of
-/// all depths, unless stages behind it hold one each.
+/// Assignment of the trunk's blocks to stages, in order and in units of half a block (parallel/partition.h).
+/// The first stage also holds the embedding. The trunk's last stage also holds the final norm, the main head
+/// and the prediction heads of all depths, unless further stages follow that hold one depth each.
 struct ModelLayout {
   Grid grid;
   std::vector<int> halves_per_stage;  // size grid.stages()
-  int depth_stages = 0;               // behind the trunk's last: 0 or one per depth
+  int depth_stages = 0;               // stages after the trunk's last stage: 0, or one per depth
 
   int stages() const { return static_cast<int>(halves_per_stage.size()); }
-  /// Of the final norm and the main head.
+  /// The stage of the final norm and the main head.
   int head_stage() const { return stages() - 1 - depth_stages; }
-  /// Of the depth's prediction head; of the main head for 0.
+  /// The stage of the depth's prediction head; depth 0 is the main head.
   int stage_of_depth(int depth) const { return head_stage() + (depth_stages > 0 ? depth : 0); }
   /// The depths k > 0 that a stage computes.
   DepthRange depths_of(int stage, const MtpConfig& mtp) const;
@@ -42,40 +42,39 @@ struct ModelLayout {
 /// The whole model on one rank, in one stage.
 ModelLayout one_stage(const ModelConfig& model);
 
-/// "layer 7", "layer 7 attention", "layer 7 MLP"
+/// Examples: "layer 7", "layer 7 attention", "layer 7 MLP".
 std::string unit_name(const HeldBlock& block);
 
-/// "model.layers.7"; depth k of an L-layer model is layer L + k − 1, a module that is repeated layer L.
+/// Example: "model.layers.7". Depth k of an L-layer model is layer L + k − 1; a repeated module is layer L.
 std::string block_prefix(std::int64_t layer);
 std::string mtp_prefix(const ModelConfig& model, const MtpConfig& mtp, std::int64_t depth);
 
 inline constexpr const char* embedding_name = "model.embed_tokens.weight";
 inline constexpr const char* final_norm_name = "model.norm.weight";
 inline constexpr const char* head_name = "lm_head.weight";
-/// The matrix that the output head multiplies with: the head's own, or the embedding table where they are
-/// tied.
+/// The matrix that the output head multiplies by: lm_head, or the embedding table if they are tied.
 const char* output_matrix_name(const ModelConfig& model);
 
-/// What a stage reads beside its blocks.
+/// The tensors that a stage reads in addition to its blocks.
 struct StageTensors {
-  bool embedding = false;  // tokens, MTP modules and a tied output head look into the table
+  bool embedding = false;  // the first stage, MTP modules and a tied output head read the table
   bool final_norm = false;
   bool head = false;  // lm_head
   DepthRange depths;  // prediction heads
 };
 StageTensors tensors_of(const ModelConfig& model, const MtpConfig& mtp, const ModelLayout& layout, int stage);
 
-/// What the depths k > 0 own: one unit "mtp k" each, or one alone where the module is repeated.
+/// Parameters of the depths k > 0: one unit "mtp k" per depth, or a single unit if the module is repeated.
 std::vector<ParameterUnit> head_units(const ModelConfig& model, const MtpConfig& mtp);
 
-/// What a pipeline rank holds, in forward order. What stages of several ranks read is shared: the canonical
-/// copy of the embedding is the first stage's, of all else that of the first stage which reads it. The first
-/// contribution to the output matrix and to a repeated module overwrites their gradients where no other stage
-/// of the rank contributes.
+/// The units that a pipeline rank holds, in forward order. A unit that stages of several ranks read is
+/// shared: the embedding's canonical copy is on the first stage, that of any other unit on the first stage
+/// that reads it. The first contribution to the gradient of the output matrix or of a repeated module
+/// overwrites it, if no other stage of the rank contributes.
 std::vector<ParameterUnit> units_of(const ModelConfig& model, const MtpConfig& mtp, const ModelLayout& layout,
                                     int pp_rank);
 
-/// The sets of pipeline ranks that hold the same shared units, in one order whoever asks.
+/// The distinct sets of pipeline ranks that hold the same shared units, in the same order on every rank.
 std::vector<std::vector<int>> sharing_ranks(const ModelConfig& model, const MtpConfig& mtp,
                                             const ModelLayout& layout);
 

@@ -8,7 +8,7 @@ namespace foretoken {
 
 namespace {
 
-/// Whether the stage's predictor looks into the embedding table, or multiplies with it.
+/// Whether the stage's predictor reads the embedding table, for look-ups or as a tied output matrix.
 bool reads_table(const StagePlan& plan) {
   const bool embeds = !plan.layout.depths_of(plan.stage, plan.mtp).empty() && head_kind(plan.mtp.kind).embeds;
   return embeds || plan.model.tie_word_embeddings;
@@ -55,7 +55,7 @@ PipelineStage::PipelineStage(const StagePlan& plan)
       if (plan.mtp.repeat ? !tensors.depths.empty() : tensors.depths.has(depth))
         predictor_units_.push_back(parameters.unit(heads[index(depth - 1)].name));
     if (tensors.final_norm) predictor_units_.push_back(parameters.unit("final norm"));
-    // The first stage's own look-up is the last to contribute.
+    // The first stage's own look-up contributes last.
     if (tensors.embedding && (!first_ || reads_table(plan)))
       predictor_units_.push_back(parameters.unit("embedding"));
   }
@@ -72,7 +72,7 @@ std::vector<int> PipelineStage::units() const {
 Predictor::Links PipelineStage::plan_links(const StagePlan& plan) const {
   Predictor::Links links;
   const int depths = static_cast<int>(plan.mtp.depths);
-  const int before = plan.stage - plan.layout.head_stage();  // depths on the stages before
+  const int before = plan.stage - plan.layout.head_stage();  // depths on earlier stages
   const auto link = [&](int handed_on) {
     return plan_link(plan.arena, plan.activations, plan.model.hidden_size,
                      measures_gradients(plan.mtp) ? depths - handed_on : 0);
@@ -119,8 +119,8 @@ void PipelineStage::plan_slots(const StagePlan& plan) {
     return Block::plan_gradients(arena, plan.model, activations, scratch_, part);
   };
 
-  // What lies between the two halves of backward: one set for all blocks and microbatches, unless a weight
-  // half may come later.
+  // Buffers used between the two halves of backward: one set for all blocks and microbatches, or one per
+  // slot if the weight half may run later.
   const std::size_t blocks = blocks_.size();
   const bool one_set = !split && blocks > 0;
   const Block::Gradients common = one_set ? block_gradients(Block::Part::whole) : Block::Gradients{};

@@ -1,7 +1,7 @@
 #pragma once
 // One virtual stage of the pipeline: the embedding (first stage), some blocks, of which the first and the
-// last may be halves, the predictor (main head, prediction heads, or both), and the buffers of the
-// microbatches in flight on it.
+// last may be halves, the predictor (main head, prediction heads, or both), and buffers for the microbatches
+// in flight.
 
 #include <functional>
 #include <optional>
@@ -32,10 +32,10 @@ class PipelineStage {
   explicit PipelineStage(const StagePlan& plan);
 
   bool takes_losses() const { return predictor_.has_value(); }
-  /// The parameter units that its backward contributes to, by their index in Parameters::units().
+  /// Indices into Parameters::units() of the units that this stage's backward contributes to.
   std::vector<int> units() const;
 
-  /// What a step's messages between stages of heads carry beside what trains.
+  /// What messages between head stages carry in addition to activations and gradients.
   struct Extras {
     bool counts = false;    // acceptance is counted
     bool measures = false;  // gradients at the trunk are measured
@@ -47,24 +47,24 @@ class PipelineStage {
 
   void forward(const LayerContext& context, const MicrobatchInput& input, int slot) const;
 
-  /// Called with each parameter unit, by its index in Parameters::units(), when this microbatch's
-  /// contribution to it is complete.
+  /// Called with a unit's index in Parameters::units() when this microbatch's contribution to the unit's
+  /// gradient is complete.
   using UnitDone = std::function<void(int unit)>;
-  /// Layer by layer, so that a layer's gradients are final early.
+  /// Runs layer by layer, so that a layer's gradients become final early.
   void backward(const LayerContext& context, const MicrobatchInput& input, int slot, Halves halves,
                 std::span<const double> gradient_scales, const StepSums& sums, const UnitDone& done) const;
-  /// With a predictor: losses and acceptance of a forward alone.
+  /// Requires a predictor. Adds the losses and the acceptance of a forward pass to `sums`.
   void evaluate(const LayerContext& context, const MicrobatchInput& input, int slot,
                 const StepSums& sums) const;
-  /// With a predictor: its logits of the microbatch in the slot.
+  /// Requires a predictor. Computes its logits for the microbatch in the slot.
   void logits(const LayerContext& context, int slot, int depth, const Tensor& out) const;
 
  private:
   struct Slot {
-    // [blocks + 1] of [N, C]: x[j] enters block j, x.back() leaves the stage's blocks; nothing behind the
-    // main head's stage, whose blocks are the heads'.
+    // [blocks + 1] of [N, C]: x[j] is the input of block j, x.back() the output of the last block. Empty on
+    // stages after the main head's, whose blocks belong to the heads.
     std::vector<Tensor> x;
-    std::vector<Tensor> dx;  // their gradients
+    std::vector<Tensor> dx;  // gradients of x
     std::vector<Block::Saved> blocks;
     std::vector<Block::Gradients> block_gradients;
     Predictor::Links links;
@@ -72,7 +72,7 @@ class PipelineStage {
   static std::size_t index(int slot) { return static_cast<std::size_t>(slot); }
   Tensor boundary(const Tensor& x) const { return x.view({shape_.rows, shape_.length, x.shape[1]}); }
   void plan_slots(const StagePlan& plan);
-  /// The plan of a block, whose layer may stay out of FP8.
+  /// The plan of a block; it leaves FP8 out for layers that stay in the activations' dtype.
   static ActivationPlan plan_of(const StagePlan& plan, const HeldBlock& block);
   Predictor::Links plan_links(const StagePlan& plan) const;
 

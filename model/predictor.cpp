@@ -15,8 +15,8 @@ namespace foretoken {
 
 namespace {
 
-/// Rows of logits at a time, never more than the microbatch has. On the CPU a few megabytes, which its caches
-/// like; on a GPU half a GiB, so that the head's weight gradient is read and written seldom.
+/// Rows per chunk of logits, at most those of the microbatch. On a CPU a chunk is a few megabytes, to fit its
+/// caches; on a GPU half a GiB, so that the head's weight gradient is read and written few times.
 std::int64_t logit_rows(const ModelConfig& config, const ActivationPlan& plan, DeviceKind device) {
   const std::int64_t elements = std::int64_t{1} << (device == DeviceKind::cpu ? 20 : 28);
   return std::clamp<std::int64_t>(elements / config.vocab_size,
@@ -37,7 +37,7 @@ Predictor::Predictor(const HeadsPlan& plan, bool main)
     const std::string matrix = output_matrix_name(plan.model);
     head_ = {.weight = plan.parameters.weight(matrix),
              .gradient = frozen_ ? Tensor{} : plan.parameters.gradient(matrix),
-             // Where they are tied, the embedding adds to it.
+             // With tied weights the embedding adds to this gradient.
              .begins = plan.parameters.spec(matrix).gradient_overwritten};
   }
   if (plan.mtp.depths > 0) heads_ = head_kind(plan.mtp.kind).make(plan);
@@ -107,7 +107,7 @@ void Predictor::backward(const LayerContext& context, const MicrobatchInput& inp
   }
   if (halves.input && !main_) end_gradient(context, input, at(slot));
   if (!halves.input || frozen_ || !main_) return;
-  // n⁰ = RMSNorm(x); where a head took x itself, that gradient is in draw already.
+  // n⁰ = RMSNorm(x); if a head read x itself, dtrunk.raw already holds that gradient.
   const bool raw_was_taken = heads_ && heads_->gives_raw_gradient() && input.depths.has(1);
   rms_norm_backward(context.stream, {.dout = {dtrunk.normed},
                                      .x = trunk.raw,
@@ -118,7 +118,7 @@ void Predictor::backward(const LayerContext& context, const MicrobatchInput& inp
                                      .dweight = dnorm_});
 }
 
-/// Heads add to the gradient of what came down.
+/// Heads add to the gradient of the link's input, which therefore starts at zero.
 void Predictor::begin_gradient(const LayerContext& context, const Slot& slot) const {
   set_zero(context.stream, slot.links.from.gradients.sum);
 }
@@ -165,7 +165,7 @@ void Predictor::measure_main(const LayerContext& context, const Slot& slot, cons
 
 TrunkProbe Predictor::probe_into(const LayerContext& context, int slot, const StepSums& sums) const {
   if (!sums.squares.defined() || !heads_->gives_gradient()) return {};
-  if (!main_)  // it is measured where the main loss's gradient is
+  if (!main_)  // the main head's stage measures it
     return [this, &context, slot](int depth, const Tensor& gradient) {
       const Tensor& out =
           at(slot).links.from.gradients.by_depth[static_cast<std::size_t>(depth - heads_->first())];
@@ -215,7 +215,7 @@ void Predictor::evaluate(const LayerContext& context, const MicrobatchInput& inp
   const auto& [from, to] = at(slot).links;
   if (!to.defined()) return;
   copy(context.stream, main_ ? main_argmax_ : from.main_argmax, to.main_argmax);
-  if (!main_) copy(context.stream, from.agrees, to.agrees);  // the first depth begins them
+  if (!main_) copy(context.stream, from.agrees, to.agrees);  // depth 1 initializes agrees
 }
 
 }  // namespace foretoken

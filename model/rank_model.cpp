@@ -13,11 +13,11 @@ RankModel::RankModel(Stream& stream, const RankModelOptions& options)
   options_.mtp.detach_heads |= options_.frozen_trunk;
   const ModelConfig& model = options_.model;
   const ModelLayout& layout = options_.layout;
-  // Units split evenly over the data-parallel ranks, and start at 256 bytes or more.
+  // Units split evenly over the data-parallel ranks and start at multiples of at least 256 bytes.
   const std::int64_t alignment = std::int64_t{128} * layout.grid.dp;
   std::vector<ParameterUnit> units = units_of(model, options_.mtp, layout, options_.pp_rank);
   for (ParameterUnit& unit : units) unit.frozen = options_.frozen_trunk && !unit.head;
-  // What is trained comes first, so that the gradients' buffer ends with it.
+  // Trained units come first, so that the gradient buffer covers a prefix.
   std::stable_partition(units.begin(), units.end(), [](const ParameterUnit& unit) { return !unit.frozen; });
   parameters_ = std::make_unique<Parameters>(
       arena_, Parameters::Buffers{.values = options_.values, .weights = options_.activations},
@@ -60,7 +60,7 @@ void RankModel::plan_inputs() {
   }
 }
 
-/// The page-locked copies are free again when a step's losses have been read.
+/// The page-locked copies may be overwritten once the losses of the previous step have been read.
 void RankModel::upload(std::span<const MicrobatchInput> microbatches) {
   if (microbatches.size() > inputs_.size())
     throw DefectError("model: {} microbatches, planned for {}", microbatches.size(), inputs_.size());
@@ -92,8 +92,8 @@ void RankModel::begin_step(Step step) {
   for (int& count : remaining_) count *= static_cast<int>(step_.microbatches.size());
 }
 
-/// Heads that a step samples may be trained by none of its microbatches, so nothing may overwrite what they
-/// held.
+/// If depths are sampled, no microbatch may train some head, so no contribution would overwrite its old
+/// gradient.
 void RankModel::zero_gradients() {
   parameters_->zero_summed_gradients(stream_);
   for (const ParameterUnit& unit : parameters_->units())
@@ -139,8 +139,8 @@ void RankModel::forward(int stage, int microbatch, int slot) {
   compute.evaluate(context(input), input, slot, sums);
 }
 
-/// Of depths on stages of their own drafts are counted on the way down, as what they are compared with comes
-/// from there.
+/// If depths have stages of their own, drafts are counted in forward: the main model's choices, which they
+/// are compared with, travel downstream.
 bool RankModel::counts_in_forward() const {
   return extras_.counts && options_.layout.depth_stages > 0;
 }

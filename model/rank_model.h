@@ -1,6 +1,6 @@
 #pragma once
 // The part of the model that one rank computes: its virtual stages, their parameters and all memory of a
-// step, behind the interface that the pipeline executor drives.
+// step. It implements the interface that the pipeline executor drives.
 
 #include <algorithm>
 #include <functional>
@@ -23,13 +23,13 @@ struct RankModelOptions {
   MicrobatchShape shape;
   DType values = DType::f32;       // of parameters and gradients
   DType activations = DType::f32;  // of activations and of the weights that layers compute with
-  std::optional<Fp8Config> fp8;    // where a training step's products of blocks and modules run in FP8
+  std::optional<Fp8Config> fp8;    // set if a training step's products of blocks and modules run in FP8
   Recompute recompute = Recompute::none;
-  int microbatches = 1;         // of a step on this rank, at most
-  std::vector<int> slots;       // per stage of the model: microbatches in flight, from the program
+  int microbatches = 1;         // upper bound, per step on this rank
+  std::vector<int> slots;       // by stage of the model: microbatches in flight, from the program
   bool split_backward = false;  // the program has I and W actions
   bool attention_across_documents = false;
-  bool frozen_trunk = false;  // heads alone are trained, and are detached
+  bool frozen_trunk = false;  // only the heads are trained; they must be detached
 };
 
 class RankModel : public StageWork {
@@ -37,7 +37,7 @@ class RankModel : public StageWork {
   RankModel(Stream& stream, const RankModelOptions& options);
 
   Parameters& parameters() { return *parameters_; }
-  /// Of all buffers that were planned: parameters, gradients, activations.
+  /// Bytes of all planned buffers: parameters, gradients, activations.
   std::size_t planned_bytes() const { return arena_.bytes(); }
   /// Whether the main head is on this rank.
   bool has_main_head() const { return holds(options_.layout.head_stage()); }
@@ -47,21 +47,20 @@ class RankModel : public StageWork {
   enum class Mode { train, evaluate };
   struct Step {
     Mode mode = Mode::train;
-    std::span<const MicrobatchInput> microbatches;  // on the host; of the microbatches that were planned for
+    std::span<const MicrobatchInput> microbatches;  // host tensors of the planned shape
     std::vector<double> gradient_scales;  // [D + 1] weightₖ / valid targets of depth k in the global batch
-    /// Of training: acceptance and, where MtpConfig::diagnose_every is set, gradients at the trunk are summed
-    /// up too.
+    /// In training: also sum acceptance and, if MtpConfig::diagnose_every is set, gradients at the trunk.
     bool diagnose = false;
-    /// Called when a parameter unit's gradient on this rank is final, with its index in parameters().units().
+    /// Called with a unit's index in parameters().units() when its gradient on this rank is final.
     std::function<void(int unit)> unit_final = [](int) {};
   };
-  /// Before the program of a step runs. What the gradients hold from before is left out of a training step:
-  /// it is zeroed here, or overwritten by the step's first contribution.
+  /// Must be called before the program of a step runs. Gradients of the previous step do not enter a training
+  /// step: they are zeroed here or overwritten by the step's first contribution.
   void begin_step(Step step);
-  /// Over this rank's microbatches, on the stream's device; zeros of what other ranks compute, and of what
-  /// the step did not sum up.
+  /// Sums over this rank's microbatches, on the stream's device. Entries that other ranks compute, and those
+  /// that the step does not measure, are zero.
   const StepSums& sums() const { return sums_; }
-  /// On the rank of the depth's stage: its logits [N, V] for the step's microbatch, which was the last one
+  /// On the rank of the depth's stage: logits [N, V] of the step's microbatch, which must be the last one
   /// forwarded into the slot.
   void logits(int microbatch, int slot, int depth, const Tensor& out);
 
@@ -79,7 +78,7 @@ class RankModel : public StageWork {
   bool holds(int stage) const { return std::find(stages_.begin(), stages_.end(), stage) != stages_.end(); }
   PipelineStage& at(int stage) { return compute_[index_of(stage)]; }
   LayerContext context(const MicrobatchInput& input) const;
-  /// Without what this step is not to sum up.
+  /// sums_ without the members that this step does not measure.
   StepSums wanted_sums() const;
   bool counts_in_forward() const;
   void run_backward(int stage, int microbatch, int slot, Halves halves);
@@ -95,19 +94,18 @@ class RankModel : public StageWork {
   RopeTables rope_;
   std::vector<int> stages_;  // ascending
   std::vector<PipelineStage> compute_;
-  std::vector<Halves> begun_;  // per stage, in this step
+  std::vector<Halves> begun_;  // by stage: halves that have run in this step
   Step step_;
   PipelineStage::Extras extras_;  // of the step
-  bool sampled_ = false;          // a microbatch of the step trains some depths alone
+  bool sampled_ = false;          // a microbatch of the step trains only some depths
   StepSums sums_;
-  StepSums discarded_;  // what a forward sums up that is told by backward
-  // Of a GPU: the step's microbatches there, and the page-locked memory that they are copied from.
+  StepSums discarded_;  // receives losses of a forward pass that backward sums again
+  // GPU only: the step's microbatches on the device, and the page-locked memory they are copied from.
   Arena input_arena_{DeviceKind::cpu, true};
   std::vector<MicrobatchInput> inputs_;
   std::vector<MicrobatchInput> host_inputs_;
-  std::vector<int>
-      contributions_;  // per unit: how many (stage, microbatch) pairs add to it in a step, per microbatch
-  std::vector<int> remaining_;  // per unit: how many are still to come
+  std::vector<int> contributions_;  // by unit: stages of this rank that contribute to it
+  std::vector<int> remaining_;      // by unit: contributions still to come in this step
 };
 
 }  // namespace foretoken

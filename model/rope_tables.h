@@ -1,5 +1,5 @@
 #pragma once
-// The rotary tables of a model on its device.
+// The rotary position tables of a model, on its device.
 
 #include "model/config.h"
 #include "runtime/arena.h"
@@ -8,10 +8,10 @@
 namespace foretoken {
 
 struct RopeTables {
-  Tensor cos, sin;  // [positions, HS/2] of the statistics' dtype
+  Tensor cos, sin;  // [positions, HS/2] in the statistics' dtype
 };
 
-/// Planned in the arena and filled, for activations of `dtype`. Waits for the stream.
+/// Plans the tables in the arena and fills them, for activations of `dtype`. Waits for the stream.
 RopeTables make_rope_tables(Stream& stream, Arena& arena, const ModelConfig& model, std::int64_t positions,
                             DType dtype);
 

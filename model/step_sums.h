@@ -1,19 +1,19 @@
 #pragma once
-// What a step or an evaluation sums up over its microbatches. All of it is one tensor, so
-// that it is read, and summed over ranks, at once; counts are whole numbers in f64, which are exact.
+// Sums of a step or an evaluation over its microbatches. They are one tensor, so that one copy and one
+// reduction over ranks serve all; counts are whole numbers in f64 and therefore exact.
 
 #include "runtime/tensor.h"
 
 namespace foretoken {
 
 struct StepSums {
-  Tensor all;     // f64, the others one after another
+  Tensor all;     // f64, the other members in order
   Tensor losses;  // [D + 1] Σ loss over the valid targets of depth k
-  // Of acceptance (runtime/operators/acceptance.h); undefined where it is not counted:
-  Tensor drafts;    // [D] positions with a draft of depth k that the main model judges
-  Tensor accepted;  // [D] those where it and all before it are what the main model says
-  // Of the gradients that each depth's loss, weights included, gives the tensor of the trunk that heads read;
-  // undefined where they are not measured:
+  // Acceptance (runtime/operators/acceptance.h); undefined if not counted:
+  Tensor drafts;    // [D] positions with a draft of depth k that the main model checks
+  Tensor accepted;  // [D] those whose draft and all shallower drafts equal the main model's choice
+  // Gradient that each depth's loss, weighted, gives the trunk tensor that heads read; undefined if not
+  // measured:
   Tensor squares;   // [D + 1] Σ gₖ²
   Tensor products;  // [D] Σ gₖ·g₀ of k = 1..D
 

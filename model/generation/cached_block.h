@@ -1,18 +1,19 @@
 #pragma once
-// A decoder block (model/block.h) over new tokens alone: what it needs of earlier ones, their keys and
-// values, is in its cache.
+// A decoder block (model/block.h) that runs over new tokens alone; a cache holds the keys and values of
+// earlier tokens.
 
 #include "model/block.h"
 #include "runtime/operators/normed_products.h"
 
 namespace foretoken {
 
-/// The rows of one pass, any number from each sequence; cells as in runtime/operators/cached_attention.h.
+/// The rows of one pass, any number per sequence. Cells are cache slots as in
+/// runtime/operators/cached_attention.h.
 struct CachedRows {
   Stream& stream;
   Tensor positions;  // [N] i32
   Tensor cells;      // [N] i32
-  Tensor paths;      // [N, A] i32; undefined: every row is in its position's place
+  Tensor paths;      // [N, A] i32; undefined if every row is in its position's cell
   Tensor rope_cos;   // [P, HS/2]
   Tensor rope_sin;   // [P, HS/2]
   std::int64_t count() const { return cells.elements(); }
@@ -20,7 +21,7 @@ struct CachedRows {
 
 class CachedBlock {
  public:
-  /// Of one call of up to R rows; one set serves all blocks.
+  /// Buffers of one call of up to R rows; one set serves all blocks.
   struct Scratch {
     Tensor normed;     // [R, C]
     Tensor rstd;       // [R]
@@ -31,12 +32,12 @@ class CachedBlock {
   };
   static Scratch plan_scratch(Arena& arena, const ModelConfig& config, DType dtype, std::int64_t rows);
 
-  /// The cache of its attention, [S, P, 2·NKV·HS], comes from the arena; P: places of a sequence.
+  /// The attention cache, [S, P, 2·NKV·HS], comes from the arena; P is the number of cells per sequence.
   CachedBlock(const ModelConfig& config, const Parameters& parameters, const std::string& prefix,
               Arena& arena, DType dtype, std::int64_t sequences, std::int64_t places,
               Block::Part part = Block::Part::whole);
 
-  /// x [N, C] = the block of x; the rows' keys and values go into the cache.
+  /// x [N, C] = the block of x, in place; the rows' keys and values are stored in the cache.
   void forward(const CachedRows& rows, const Tensor& x, const Scratch& scratch) const;
   const Tensor& cache() const { return cache_; }
 
@@ -47,8 +48,8 @@ class CachedBlock {
 
   double eps_;
   AttentionHeads heads_;
-  Block::Weights weight_;  // undefined what its part does not have
-  Tensor cache_;           // likewise
+  Block::Weights weight_;  // members that the part does not have are undefined
+  Tensor cache_;           // undefined for an MLP half
 };
 
 }  // namespace foretoken

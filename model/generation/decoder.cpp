@@ -138,7 +138,7 @@ void Decoder::forward_prompts(std::span<const Row> rows) {
 
 void Decoder::forward_in_parts(int level, std::span<const Row> rows, Input input, std::int64_t of_rows) {
   for (const Row& row : rows) check(row, level, input);
-  if (level > 0 && small_heads_) return;  // they keep nothing
+  if (level > 0 && small_heads_) return;  // these heads keep no state
   const auto part = static_cast<std::size_t>(of_rows);
   for (std::size_t begin = 0; begin < rows.size(); begin += part)
     forward_part(level, rows.subspan(begin, std::min(part, rows.size() - begin)), input);

@@ -1,4 +1,4 @@
-// What a decoder notes, and how it runs.
+// How a decoder records passes and runs them.
 
 #include "model/generation/decoder.h"
 #include "runtime/error.h"
@@ -90,7 +90,7 @@ void Decoder::start() {
   if (few)
     replays_.run(key_, run_all);
   else
-    run_all();  // a GPU takes longer for the kernels than their launch
+    run_all();  // on a GPU the kernels of many rows take longer than launching them
   if (host_begin_ + index_.elements() > host_index_.elements()) synchronize();
 }
 

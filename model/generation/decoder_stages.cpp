@@ -1,5 +1,5 @@
-// What the stages of a decoder that is spread over ranks tell each other: rows of the trunk and moves of what
-// it keeps, as lists of numbers.
+// Messages between the stages of a decoder that is spread over ranks: rows of the trunk, and moves of their
+// state, as lists of numbers.
 
 #include "model/generation/decoder.h"
 
@@ -27,7 +27,7 @@ Numbers numbers_of(std::span<const Decoder::Move> moves) {
   return numbers;
 }
 
-/// Their branches are parts of `numbers`.
+/// The rows' branches are views of `numbers`.
 void read(std::span<const std::int32_t> numbers, Rows& rows) {
   rows.clear();
   while (!numbers.empty()) {

@@ -9,18 +9,18 @@ namespace foretoken {
 
 namespace {
 
-constexpr double memory = 0.985;      // weight of what was known of an acceptance beside one more draft
-constexpr double old_drafts = 3;      // that weigh as much as what was known of an acceptance before a probe
-constexpr double newness = 0.25;      // weight of one more time
-constexpr double good_newness = 0.5;  // of a shorter one than was known: delays are not the depth's
-constexpr int first_times = 3;        // of which the shortest counts: kernels are still prepared
-constexpr int enough_times = 2;       // for a cost to be known
-constexpr double outlier = 1.5;       // times the known cost: what a round takes beyond is not the depth's
-constexpr int probe_rounds = 3;       // one for all that changes, two for the time
-constexpr int promising_rounds = 8;   // where drafts are accepted: enough to tell
-constexpr double probe_share = 0.02;  // of all time that probes may lose
-constexpr int shortest_interval = 32, longest_interval = 1024;  // rounds from probe to probe
-constexpr int quiet_interval = 192;  // where probes change nothing, though they lose little
+constexpr double memory = 0.985;      // decay of an acceptance count per new draft
+constexpr double old_drafts = 3;      // drafts that an acceptance measured before a probe may count for
+constexpr double newness = 0.25;      // weight of a new time in the average
+constexpr double good_newness = 0.5;  // weight of a new time below the average: delays are not the depth's
+constexpr int first_times = 3;   // times of which the shortest counts, while kernels are still being prepared
+constexpr int enough_times = 2;  // times after which a cost is known
+constexpr double outlier = 1.5;  // times the known cost: a round's excess over it is not the depth's
+constexpr int probe_rounds = 3;  // one to adapt, two to measure the time
+constexpr int promising_rounds = 8;   // rounds of a probe whose drafts are accepted: enough to decide
+constexpr double probe_share = 0.02;  // share of all time that probes may lose
+constexpr int shortest_interval = 32, longest_interval = 1024;  // rounds between probes
+constexpr int quiet_interval = 192;  // interval if probes change nothing, even if they lose little
 
 double seconds_now() {
   return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
@@ -59,7 +59,8 @@ void DraftLength::learn(std::size_t depth, std::size_t accepted) {
   }
 }
 
-/// The first round of a depth also catches up with what the drafter has not seen, or prepares kernels.
+/// The first round of a depth is not a measurement: the drafter catches up with tokens it has not seen, or
+/// kernels are prepared.
 void DraftLength::end_round() {
   if (depth_ < 0) throw DefectError("draft length: a round ended that had not begun");
   ++rounds_;
@@ -98,7 +99,8 @@ double DraftLength::rate(int depth) const {
   return tokens(depth) / seconds(depth);
 }
 
-/// Measured, or on the line through the two nearest measured depths below, or between its neighbours.
+/// The measured time; if there is none, interpolated between the nearest measured depths, or extrapolated
+/// from the two nearest shallower ones.
 double DraftLength::seconds(int depth) const {
   const auto cost = [&](int at) { return costs_[static_cast<std::size_t>(at)].seconds; };
   if (known(depth)) return cost(depth);
@@ -114,7 +116,7 @@ double DraftLength::seconds(int depth) const {
   return cost(below) + (cost(above) - cost(below)) * (depth - below) / (above - below);
 }
 
-/// An acceptance that was hardly seen is taken for that of the depth before.
+/// The acceptance of a depth with few observations is close to that of the previous depth.
 double DraftLength::tokens(int depth) const {
   double tokens = 1, all = 1, share = 0.5;
   for (int j = 1; j <= depth; ++j) {
@@ -126,7 +128,7 @@ double DraftLength::tokens(int depth) const {
   return tokens;
 }
 
-/// At most one deeper than what was measured: estimates of more are hopes.
+/// At most one depth deeper than the deepest measured one: estimates beyond that are unreliable.
 int DraftLength::best() const {
   int deepest = longest_;
   while (!known(deepest)) --deepest;
@@ -139,8 +141,8 @@ int DraftLength::best() const {
   return lost > preparation_ ? best : best_begun;
 }
 
-/// Costs of the trained depth and of none first, then what is best; at least two rounds of a depth, for its
-/// time.
+/// Measures the trained depth and depth 0 first, then takes the best. Runs at least two rounds at a depth, so
+/// that its time is measured.
 int DraftLength::choose() {
   if (longest_ == 0) return 0;
   if (!known(trained_)) return trained_;
@@ -155,7 +157,8 @@ int DraftLength::choose() {
   return probe;
 }
 
-/// Where the text is now another one, a few drafts are to outweigh what was known.
+/// Reduces the weight of old observations, because the text may have changed: a few new drafts then outweigh
+/// them.
 void DraftLength::begin_probe(int usual, int depth) {
   interval_ = usual == usual_ ? std::min(2 * interval_, quiet_interval) : shortest_interval;
   usual_ = usual;
@@ -171,7 +174,8 @@ void DraftLength::begin_probe(int usual, int depth) {
   }
 }
 
-/// In turn deeper by one, plain, and deeper by as much again and two, for costs may fall after a rise.
+/// Probes in turn one deeper, depth 0, and twice the usual depth plus two, because costs may fall again after
+/// a rise.
 int DraftLength::next_probe(int usual) {
   for (;; ++probed_) {
     const int turn = probed_ % 3;
@@ -180,7 +184,8 @@ int DraftLength::next_probe(int usual) {
   }
 }
 
-/// As many as make what the probe loses a small share of their time, if no deeper draft is accepted.
+/// Number of rounds before the probe, so that it loses a small share of their time even if no deeper draft is
+/// accepted.
 int DraftLength::rounds_before_probe(int usual, int depth) const {
   const double loss = seconds(depth) / seconds(usual) - tokens(std::min(depth, usual)) / tokens(usual);
   const double lost = probe_rounds * loss + (begun(depth) ? 0 : preparation_ / seconds(usual));

@@ -1,16 +1,18 @@
 #pragma once
-// How deep to draft, so that speculation gains what it can and never costs more than it gains. With aⱼ the
-// share of drafts of depth j that are accepted where those before them were, and s(k) the seconds of a round
-// that drafts and verifies k deep, all measured while text is generated, the depth is the k that has the most
+// Chooses how deep to draft, so that speculation is as fast as possible and never slower than plain
+// generation. Let aⱼ be the share of drafts of depth j that are accepted if all shallower ones were, and
+// s(k) the seconds of a round that drafts and verifies k deep; both are measured during generation. The
+// chosen depth is the k with the largest
 //
 //   tokens(k) / s(k),   tokens(k) = 1 + Σⱼ₌₁ᵏ a₁ · … · aⱼ
 //
 // (with one a for all depths (1 − aᵏ⁺¹) / (1 − a), as in Leviathan et al., arXiv 2211.17192); k = 0 is plain
-// generation. Trained depths come first, and plain rounds, both for their times. Other depths are probed for
-// a few rounds now and then, the more seldom the more that loses where their drafts are not accepted. On a
-// GPU the first round of a depth is dear, for kernels are loaded and graphs recorded: what promises more is
-// begun once the rounds without it have lost as much. The choice rests on earlier rounds and on time alone,
-// so that sampling stays lossless; but where tokens are sampled the same seed may give another text.
+// generation. The first rounds draft at the trained depth, then plainly, to measure both times. Other depths
+// are probed for a few rounds at intervals; the more time a failed probe would lose, the longer the
+// interval. On a GPU the first round of a depth is expensive, because kernels are loaded and graphs
+// recorded. A depth that was never run is therefore chosen only after the rounds without it have lost that
+// much time. The choice depends on earlier rounds and on time alone, so sampling stays lossless; with
+// sampled tokens, however, the same seed may give another text.
 
 #include <cstddef>
 #include <functional>
@@ -20,23 +22,23 @@ namespace foretoken {
 
 class DraftLength {
  public:
-  using Clock = std::function<double()>;  // seconds, from whenever
-  /// Chooses 0 to `longest`, at first `trained`.
+  using Clock = std::function<double()>;  // seconds since an arbitrary start
+  /// Chooses depths 0 to `longest`, starting with `trained`.
   DraftLength(int longest, int trained, Clock clock);
-  /// Of the computer's own time.
+  /// Uses the steady clock.
   DraftLength(int longest, int trained);
 
-  /// The depth of the round that begins, for so many texts.
+  /// Returns the depth of the round that starts now, with `texts` sequences.
   int begin_round(std::size_t texts);
-  /// A text of the round had drafts so deep, of which so many were accepted.
+  /// Records that one sequence drafted `depth` tokens this round and `accepted` of them were kept.
   void learn(std::size_t depth, std::size_t accepted);
   void end_round();
 
  private:
   struct Cost {
     double seconds = 0;
-    int times = 0;      // that were taken, up to a few
-    double first = -1;  // seconds of its first round; negative: none has been
+    int times = 0;      // measurements, up to a few
+    double first = -1;  // seconds of its first round; negative: it has not been run
   };
   struct Acceptance {
     double accepted = 0, seen = 0;
@@ -56,19 +58,19 @@ class DraftLength {
   int longest_, trained_;
   Clock clock_;
   std::vector<Cost> costs_;             // by depth
-  std::vector<Acceptance> acceptance_;  // by depth; 0 is not used
-  double preparation_ = 0;              // seconds more that the first round of a depth took
+  std::vector<Acceptance> acceptance_;  // by depth; entry 0 is unused
+  double preparation_ = 0;              // time that the first round of a depth took in addition
   int rounds_ = 0;
   int depth_ = -1;
-  int repeated_ = 0;  // rounds before this one with this depth
-  int usual_ = -1;    // what was best before the last probe
+  int repeated_ = 0;  // consecutive earlier rounds at this depth
+  int usual_ = -1;    // the best depth before the last probe
   bool probing_ = false;
-  bool promising_ = false;  // the probe's drafts beyond the usual depth were accepted
-  int interval_;            // rounds from probe to probe, at least
-  int since_probe_ = 0;     // rounds
-  int probed_ = 0;          // probes so far
+  bool promising_ = false;  // drafts of the probe beyond the usual depth were accepted
+  int interval_;            // minimum number of rounds between probes
+  int since_probe_ = 0;     // in rounds
+  int probed_ = 0;          // number of probes
   std::size_t texts_ = 0;
-  bool rescale_ = false;  // the number of texts has changed, and with it all costs
+  bool rescale_ = false;  // the number of texts has changed, and all costs with it
   double begin_ = 0;
   bool timed_ = false;
 };

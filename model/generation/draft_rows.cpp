@@ -21,7 +21,7 @@ void DraftRows::add_draft(const GeneratedText& text, std::int32_t known, std::in
   if (!in_place(text.drafts, draft)) {
     const std::size_t begin = cells_.size();
     text.drafts.append_branch(draft, known, cells_);
-    // A module's rows over the first drafts may lie before the text.
+    // In a short text a branch can reach back past the first position; those cells are dropped.
     cells_.resize(std::min(cells_.size(), begin + static_cast<std::size_t>(position) + 1));
   }
   branch_at_.push_back(cells_.size());

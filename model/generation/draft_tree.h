@@ -1,6 +1,6 @@
 #pragma once
-// Drafts of how a text may go on: a tree of tokens, to be verified by the model in one pass. A chain is a
-// tree in which every node has one child.
+// Drafts of how a text may continue: a tree of tokens that the model verifies in one pass. A chain is a tree
+// in which every node has one child.
 
 #include <cstdint>
 #include <span>
@@ -8,24 +8,24 @@
 
 namespace foretoken {
 
-/// How many children nodes have, by depth: {1, 1, 1} is a chain of three, {3, 2} three tokens with two each.
+/// Children per node, by depth: {1, 1, 1} is a chain of three; {3, 2} is three tokens with two children each.
 using TreeShape = std::vector<int>;
 
-constexpr std::int64_t most_drafts = 255;  // of one text and round
+constexpr std::int64_t most_drafts = 255;  // per text and round
 
-/// Nodes of a tree; stops counting past most_drafts.
+/// Number of nodes of a tree; counting stops above most_drafts.
 std::int64_t drafts_in(const TreeShape& shape);
-/// Cells that a decoder needs for them beyond those of positions: none for a chain.
+/// Cells that a decoder needs for the tree in addition to those of positions: none for a chain.
 std::int64_t branches_of(const TreeShape& shape);
-/// A UsageError where a depth has no child, or there are more drafts than most_drafts.
+/// Throws a UsageError if a depth has no child or the tree has more than most_drafts nodes.
 void validate(const TreeShape& shape);
 
-/// Nodes are numbered by depth, those of a depth by parent, children of a node in the order in which they
-/// were drawn; −1 is the text.
+/// Nodes are numbered by depth, within a depth by parent, and within a parent in the order in which they were
+/// drawn; −1 is the text.
 class DraftTree {
  public:
   struct Node {
-    std::int32_t token = 0;  // negative: one to come
+    std::int32_t token = 0;  // negative: chosen, value not on the host yet
     std::int32_t parent = -1;
     std::int32_t depth = 1;
   };
@@ -35,13 +35,13 @@ class DraftTree {
   };
 
   void clear();
-  /// A child of the node before which all nodes but the last have their children.
+  /// Adds a child. Parents must be in ascending order: nodes before `parent` have all their children.
   void add(std::int32_t parent, std::int32_t token);
-  /// To become the distribution [V] that a node's children are drawn from, one after another without putting
-  /// back.
+  /// Returns the buffer for the distribution [V] that the node's children are drawn from, one after another
+  /// without replacement.
   std::vector<double>& new_source(std::int32_t parent);
 
-  /// Of a decoder's choices: a token of −1 − i is the i-th.
+  /// Replaces token −1 − i by the decoder's i-th chosen token.
   void learn(std::span<const std::int32_t> tokens);
 
   std::int32_t size() const { return static_cast<std::int32_t>(nodes_.size()); }
@@ -52,15 +52,16 @@ class DraftTree {
   const std::vector<double>& source(std::int32_t node) const {
     return sources_[static_cast<std::size_t>(node + 1)];
   }
-  /// Depth 0 is the text alone.
+  /// The nodes of a depth; depth 0 is the text alone.
   Range at_depth(int depth) const;
-  /// Appends the nodes on the way to `node` from it back to the first, as cells that begin at `first`.
+  /// Appends the cells of `node` and its ancestors, from `node` back to the first; node i has cell `first` +
+  /// i.
   void append_branch(std::int32_t node, std::int32_t first, std::vector<std::int32_t>& cells) const;
 
  private:
   std::vector<Node> nodes_;
   std::vector<Range> children_;  // by node + 1
-  // By node + 1; clear() keeps their memory, of which a round needs much.
+  // By node + 1. clear() keeps the buffers, which are large.
   std::vector<std::vector<double>> sources_;
 };
 

@@ -8,8 +8,8 @@ namespace foretoken {
 
 namespace {
 
-/// Adds drafts below those of depth `depth` − 1, which have a prediction each or, `shared`, one of their
-/// text.
+/// Adds children to the drafts of depth `depth` − 1. There is one prediction per draft or, if `shared`, one
+/// per text.
 void add_drafts(std::span<GeneratedText* const> texts, int depth, int children, bool shared,
                 const Predictions& predictions, ThreadPool& threads, TokenChoosers& choosers) {
   choosers.for_each(texts, predictions, threads, [&](std::size_t i, TokenChooser& chooser) {
@@ -46,9 +46,9 @@ int HeadDrafter::longest() const {
   return decoder_.is_chained() ? static_cast<int>(most_drafts) : decoder_.levels() - 1;
 }
 
-/// With the text t₀ … t_{n−1}, of which the trunk has computed all but the last, draft k stands for
-/// t_{n−1+k}. Module k has at position i the token at i + k, so that it knows n − k positions; drafts of
-/// depth d < k are the tokens of its rows after them. Other heads predict from the trunk's last row.
+/// The text is t₀ … t_{n−1}, of which the trunk has computed all but the last; draft k stands for t_{n−1+k}.
+/// Module k reads the token at i + k at position i, so it can compute n − k positions from the text; drafts
+/// of depth d < k are the tokens of the rows after them. Other heads predict from the trunk's last row.
 void HeadDrafter::add_rows(const GeneratedText& text, int depth) {
   const int level = std::min(depth, decoder_.levels() - 1);
   const bool own_output = depth > level, chained = decoder_.is_chained();
@@ -83,7 +83,7 @@ void HeadDrafter::draft_depth(std::span<GeneratedText* const> texts, int depth, 
              choosers.predictions(decoder_, level, places_, children), decoder_.threads(), choosers);
 }
 
-/// The device can begin while the rows of the verification are listed.
+/// Lets the device start while the host lists the rows of the verification.
 void HeadDrafter::finish(std::span<GeneratedText* const> /*texts*/) {
   decoder_.start();
 }
@@ -95,7 +95,7 @@ ModelDrafter::ModelDrafter(Decoder& decoder, std::int64_t vocabulary)
                      decoder.options().model.vocab_size, vocabulary);
 }
 
-/// Rows over drafts that were accepted are the text's.
+/// Rows over accepted drafts become rows of the text.
 void ModelDrafter::add_text(const GeneratedText& text) {
   auto& [computed, drafts] = caches_[static_cast<std::size_t>(text.sequence)];
   for (const std::int32_t draft : drafts) {
@@ -126,13 +126,13 @@ void ModelDrafter::draft_depth(std::span<GeneratedText* const> texts, int depth,
              decoder_.threads(), choosers);
 }
 
-/// The model's own decoder knows no tokens of this one that are to come.
+/// Tokens must be resolved here, because the model's decoder does not have this decoder's choices.
 void ModelDrafter::finish(std::span<GeneratedText* const> texts) {
   const std::span<const std::int32_t> tokens = decoder_.tokens();
   for (GeneratedText* text : texts) {
     DraftTree& drafts = text->drafts;
     drafts.learn(tokens);
-    // Drafts but the deepest have rows.
+    // All drafts have rows, except those of the last depth.
     for (std::int32_t draft = 0;
          draft < drafts.size() && drafts[draft].depth < drafts.depth() && DraftRows::in_place(drafts, draft);
          ++draft)

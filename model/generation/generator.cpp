@@ -69,7 +69,7 @@ bool Generator::round(const OnTokens& on_tokens) {
     if (!text.finished) active_.push_back(&text);
   if (active_.empty()) return false;
   for (GeneratedText* text : active_) text->drafts.clear();
-  const bool drafts = !options_.drafts.empty() && !is_first_round();  // which has nothing to draft from
+  const bool drafts = !options_.drafts.empty() && !is_first_round();  // the first has nothing to draft from
   if (drafts) draft();
   const Predictions model = run_trunk();
   judge_all(model);
@@ -88,7 +88,7 @@ void Generator::draft() {
   TreeShape shape = options_.drafts;
   if (length_) shape.resize(static_cast<std::size_t>(length_->begin_round(active_.size())));
   drafter_->draft(active_, shape, choosers_);
-  if (decoder_.options().pipeline) learn_drafts(decoder_.tokens());  // other ranks need them
+  if (decoder_.options().pipeline) learn_drafts(decoder_.tokens());  // other ranks need their values
 }
 
 void Generator::learn_drafts(std::span<const std::int32_t> tokens) {
@@ -150,7 +150,8 @@ void Generator::count_drafts(const GeneratedText& text, const Verdict& verdict, 
   if (length_) length_->learn(depth, verdict.accepted.size());
 }
 
-/// Accepted drafts and the token after them become text; what the trunk has of the drafts goes along.
+/// Accepted drafts and the token after them become text; the trunk's state of the drafts moves to the text's
+/// cells.
 std::size_t Generator::take(GeneratedText& text, const Verdict& verdict, const OnTokens& on_tokens) {
   added_.clear();
   std::int32_t& computed = computed_[static_cast<std::size_t>(text.sequence)];

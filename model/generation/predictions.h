@@ -1,6 +1,6 @@
 #pragma once
-// What a level of the decoder has after rows: logits, or, where nothing else is asked for, the likeliest
-// tokens alone, so that the logits stay where they are. Those may be tokens to come (Decoder::choose()).
+// Predictions of a decoder level after given rows: logits or, if nothing else is needed, the likeliest
+// tokens alone, so that the logits stay on the device. These tokens may be unresolved (Decoder::choose()).
 
 #include <algorithm>
 #include <span>
@@ -11,31 +11,31 @@ namespace foretoken {
 
 struct Prediction {
   std::span<const float> logits;  // [V], or empty
-  std::int32_t likeliest = -1;    // where there are no logits
-  int candidates = 1;             // of a token to come: so many numbers, likeliest first
+  std::int32_t likeliest = -1;    // set if there are no logits
+  int candidates = 1;             // of an unresolved token: consecutive numbers, likeliest first
 };
 
-/// Sequences come in ascending order, each one's places side by side; the places stay the caller's.
+/// Places are in ascending order of sequence, each sequence's places adjacent. The caller owns the places.
 class Predictions {
  public:
-  /// The logits.
+  /// Predicts by logits.
   Predictions(Decoder& decoder, int level, std::span<const Decoder::Place> places)
       : places_(places), logits_(decoder.logits(level, places)), width_(logits_.size() / places.size()) {}
-  /// The likeliest tokens below `vocabulary`.
+  /// Predicts by the likeliest tokens below `vocabulary`.
   Predictions(Decoder& decoder, int level, std::span<const Decoder::Place> places, std::int64_t vocabulary,
               int candidates)
       : places_(places),
         candidates_(static_cast<int>(std::min<std::int64_t>(candidates, vocabulary))),
         first_(decoder.choose(level, places, vocabulary, candidates_)) {}
-  /// So many texts at least are worth a thread of their own to choose tokens for.
+  /// Minimum number of texts per thread for which choosing tokens in parallel is worthwhile.
   std::int64_t texts_of_a_thread() const {
-    constexpr std::int64_t logits = 32768, all = 1 << 30;  // as long as it takes a thread to wake
+    constexpr std::int64_t logits = 32768, all = 1 << 30;  // about as much work as waking a thread
     return width_ == 0 ? all : 1 + logits / static_cast<std::int64_t>(width_);
   }
-  /// The decoder's tokens have come.
+  /// Receives the decoder's tokens (Decoder::tokens()).
   void learn(std::span<const std::int32_t> tokens) { tokens_ = tokens; }
 
-  /// The row of a sequence's first place.
+  /// Index of the prediction at the sequence's first place.
   std::size_t first_of(std::int32_t sequence) const {
     const auto first = std::ranges::lower_bound(places_, sequence, {}, &Decoder::Place::sequence);
     return static_cast<std::size_t>(first - places_.begin());
@@ -58,7 +58,7 @@ class Predictions {
   std::span<const std::int32_t> tokens_;
 };
 
-/// Those after a text, first, and after each of its drafts in order.
+/// A text's predictions: first the one after the text, then those after each draft in order.
 class DraftPredictions {
  public:
   DraftPredictions(const Predictions& all, std::int32_t sequence)

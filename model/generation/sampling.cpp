@@ -17,7 +17,7 @@ namespace {
 
 constexpr double lowest = -std::numeric_limits<double>::infinity();
 
-/// Elements [begin, begin + count), as far as there are any.
+/// Elements [begin, begin + count), or fewer at the end.
 template <class T>
 std::span<T> block_at(std::span<T> all, std::size_t begin, std::size_t count) {
   return all.subspan(begin, std::min(count, all.size() - begin));
@@ -31,7 +31,7 @@ T largest_of(std::span<const T> values) {
   return largest;
 }
 
-/// The largest logit, which is finite, and no logit is not a number.
+/// Returns the largest logit. Throws unless it is finite and no logit is NaN.
 float checked_largest(std::span<const float> logits) {
   float largest = -std::numeric_limits<float>::infinity(), faults = 0;
 #pragma omp simd reduction(max : largest) reduction(+ : faults)
@@ -56,7 +56,8 @@ void penalise(std::span<T> logits, std::span<const std::int32_t> text, T penalty
   }
 }
 
-/// Logits become exp((l − largest) / temperature), those below `least` 0, mostly by whole blocks.
+/// Logits become exp((l − largest) / temperature), those below `least` 0; whole blocks below `least` are
+/// skipped.
 void weigh(std::span<double> logits, double largest, double temperature, double least) {
   constexpr std::size_t block = 128;
   for (std::size_t begin = 0; begin < logits.size(); begin += block) {
@@ -71,8 +72,8 @@ void weigh(std::span<double> logits, double largest, double temperature, double 
   }
 }
 
-/// The k-th largest logit. At least k reach the k-th largest of blocks' largest, so that most blocks need not
-/// be looked into.
+/// The k-th largest logit. At least k logits reach the k-th largest block maximum, so most blocks need not be
+/// searched.
 double top_k_border(std::span<const double> logits, std::size_t k) {
   const std::size_t block = std::clamp(logits.size() / (8 * k), std::size_t{8}, std::size_t{64});
   const auto kth_of = [&](std::vector<double>& values) {
@@ -80,7 +81,7 @@ double top_k_border(std::span<const double> logits, std::size_t k) {
     std::nth_element(values.begin(), kth, values.end(), std::greater<>());
     return *kth;
   };
-  std::vector<double> largest;  // of each block
+  std::vector<double> largest;  // per block
   for (std::size_t begin = 0; begin < logits.size(); begin += block)
     largest.push_back(largest_of(block_at(logits, begin, block)));
   std::vector<double> best = largest;
@@ -98,7 +99,7 @@ struct Share {
   double sum = 0, tokens = 0;
 };
 
-/// Of the weights of at least `least`.
+/// Sum and number of the weights that are at least `least`.
 Share share_from(std::span<const double> p, double least) {
   double sum = 0, tokens = 0;
 #pragma omp simd reduction(+ : sum, tokens)
@@ -109,15 +110,15 @@ Share share_from(std::span<const double> p, double least) {
   return {sum, tokens};
 }
 
-/// Leaves of the weights of at least `least` the fewest likeliest that reach `mass`, the first of equals
-/// first, and returns the smallest; smaller ones are left to the caller. The border is enclosed by halving
-/// the range of weights, so that few need sorting.
+/// Finds the fewest largest weights, among those of at least `least`, whose sum reaches `mass` of the total;
+/// the first of equals first. Returns the smallest of them; the caller drops smaller weights. Bisection over
+/// the weights narrows the border, so few weights need sorting.
 double keep_top_p(std::span<double> p, double least, double mass) {
-  constexpr double few = 256;  // cheaper to sort than to pass over the row again
+  constexpr double few = 256;  // sorting these is faster than another pass over the row
   constexpr int most_halvings = 24;
   const Share all = share_from(p, least);
   const double wanted = mass * all.sum;
-  // Tokens below this do not sum up to what may be left out.
+  // All weights below this sum to no more than may be dropped.
   double low = std::max(least, (1 - mass) * all.sum / all.tokens),
          high = std::numeric_limits<double>::infinity();
   Share from_low = share_from(p, low), from_high;
@@ -148,7 +149,7 @@ double keep_top_p(std::span<double> p, double least, double mass) {
   return border;
 }
 
-/// Weights below `least` become zero; the others are scaled to a sum of 1.
+/// Weights below `least` become zero; the others are scaled to sum to 1.
 void keep_from(std::span<double> p, double least) {
   const double factor = 1 / share_from(p, least).sum;
 #pragma omp simd
@@ -222,11 +223,11 @@ void distribution(std::span<const float> logits, std::span<const std::int32_t> t
     std::fill(first + 1, p.end(), 0.0);
     return;
   }
-  // Logits below are not worth weighing.
+  // Logits below this need no exponential.
   double least_logit = lowest;
   const auto k = static_cast<std::size_t>(options.top_k);
   if (k > 0 && k < p.size()) least_logit = top_k_border(p, k);
-  constexpr double rounding = 1e-3;  // more than enough: it is the weight that decides
+  constexpr double rounding = 1e-3;  // a safe margin: the exact test is on the weights
   if (options.min_p > 0 && options.top_p == 1)
     least_logit = std::max(least_logit, largest + options.temperature * (std::log(options.min_p) - rounding));
   weigh(p, largest, options.temperature, least_logit);
@@ -259,7 +260,7 @@ std::int32_t draw(std::span<const double> weights, double u) {
     }
     before = after;
   }
-  // Rounding has kept the sum below the target: the last token that has weight.
+  // Rounding kept the sum below the target: take the last token with a weight.
   std::size_t last = weights.size();
   while (last > 1 && weights[last - 1] <= 0) --last;
   return static_cast<std::int32_t>(last - 1);

@@ -61,7 +61,7 @@ void TokenChooser::add_drafts(GeneratedText& text, std::int32_t draft, int count
   for (int child = 0; child < count; ++child) {
     const std::int32_t token = draw(source, text.rng.draft(text.size() + depth, child));
     double& weight = source[static_cast<std::size_t>(token)];
-    if (weight == 0) break;  // nothing is left
+    if (weight == 0) break;  // no token is left
     taken_.push_back({token, weight});
     weight = 0;
     text.drafts.add(draft, token);

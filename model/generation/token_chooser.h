@@ -1,6 +1,5 @@
 #pragma once
-// Texts that are being generated, and how their tokens are chosen of logits: by the model and by whatever
-// drafts for it alike.
+// Texts being generated, and the choice of their tokens from logits, for the model and for drafters.
 
 #include <cstdint>
 #include <span>
@@ -14,42 +13,42 @@ namespace foretoken {
 
 struct GeneratedText {
   std::int32_t sequence = 0;
-  std::vector<std::int32_t> tokens;  // prompt and new ones
-  std::size_t prompt = 0;            // tokens of it
-  std::size_t limit = 0;             // tokens, at most
+  std::vector<std::int32_t> tokens;  // prompt and new tokens
+  std::size_t prompt = 0;            // tokens in the prompt
+  std::size_t limit = 0;             // maximum number of tokens
   SequenceRng rng;
-  DraftTree drafts;  // of the round
+  DraftTree drafts;  // of the current round
   bool finished = false;
 
   std::int32_t size() const { return static_cast<std::int32_t>(tokens.size()); }
-  /// Drafts in a row that leave place for the token that every round adds beside them.
+  /// Maximum draft depth: it leaves room for the token that every round adds after the drafts.
   int room() const { return static_cast<int>(limit - tokens.size()) - 1; }
 };
 
 class TokenChooser {
  public:
-  /// `vocabulary`: ids that may be chosen are below it.
+  /// `vocabulary`: only ids below it may be chosen.
   TokenChooser(const SamplingOptions& sampling, std::int64_t vocabulary)
       : sampling_(sampling), vocabulary_(static_cast<std::size_t>(vocabulary)) {}
 
   bool greedy() const { return sampling_.temperature == 0; }
-  /// What a level has after places, to choose up to `count` tokens by: the likeliest of the logits where they
-  /// say all.
+  /// Predictions after places, for choosing up to `count` tokens: the likeliest tokens if they suffice,
+  /// otherwise logits.
   Predictions predictions(Decoder& decoder, int level, std::span<const Decoder::Place> places,
                           int count) const {
     if (!greedy() || sampling_.repetition_penalty != 1) return {decoder, level, places};
     return {decoder, level, places, static_cast<std::int64_t>(vocabulary_), count};
   }
 
-  /// Of the token after the text and a draft and those before it; −1: after the text.
+  /// The likeliest token after the text, the draft and its ancestors; draft −1: after the text.
   std::int32_t likeliest(const GeneratedText& text, std::int32_t draft, const Prediction& model);
-  /// [V], until the next call.
+  /// [V], valid until the next call.
   std::span<double> distribution(const GeneratedText& text, std::int32_t draft, const Prediction& model);
-  /// [V] ln p of every token, temperature and restrictions apart.
+  /// [V] ln p of every token, without temperature and restrictions.
   std::vector<double> log_likelihoods(const GeneratedText& text, std::int32_t draft, const Prediction& model);
 
-  /// Adds up to `count` tokens as children of a draft: the likeliest ones, or, where tokens are sampled,
-  /// drawn from their distribution without putting back.
+  /// Adds up to `count` tokens as children of a draft: the likeliest ones or, if tokens are sampled, tokens
+  /// drawn from their distribution without replacement.
   void add_drafts(GeneratedText& text, std::int32_t draft, int count, const Prediction& model);
 
  private:
@@ -60,7 +59,7 @@ class TokenChooser {
 
   void distribution(const GeneratedText& text, std::int32_t draft, const Prediction& model,
                     std::vector<double>& p);
-  /// The text and the drafts up to this one.
+  /// The text, then the draft's ancestors and the draft.
   std::span<const std::int32_t> text_to(const GeneratedText& text, std::int32_t draft);
   std::span<const float> penalised(const GeneratedText& text, std::int32_t draft,
                                    std::span<const float> logits);
@@ -73,7 +72,7 @@ class TokenChooser {
   std::vector<Taken> taken_;
 };
 
-/// A chooser for every sequence, so that texts choose side by side.
+/// One chooser per sequence, so that texts can be processed in parallel.
 class TokenChoosers {
  public:
   TokenChoosers(const SamplingOptions& sampling, std::int64_t vocabulary, std::size_t sequences)
@@ -84,8 +83,8 @@ class TokenChoosers {
                           int count) const {
     return choosers_.front().predictions(decoder, level, places, count);
   }
-  /// Calls choose(i, chooser) for each of the texts, which takes its tokens from `predictions` and touches no
-  /// other text; on several threads where that is worth it.
+  /// Calls choose(i, chooser) for each text, on several threads if that is worthwhile. `choose` reads its
+  /// tokens from `predictions` and must not touch other texts.
   template <class Choose>
   void for_each(std::span<GeneratedText* const> texts, const Predictions& predictions, ThreadPool& threads,
                 const Choose& choose) {

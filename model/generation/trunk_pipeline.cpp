@@ -15,7 +15,7 @@ namespace foretoken {
 namespace {
 
 constexpr int states_tag = 0;
-/// Of what an order says, the part that travels with it: all of it where rows are few.
+/// Numbers sent with the order itself; an order over few rows fits entirely.
 constexpr std::size_t first_part = 254;
 
 double elements_of(const std::vector<ParameterSpec>& specs) {

@@ -1,8 +1,8 @@
 #pragma once
-// Heads that read the trunk alone, not each other: each runs forward, loss and backward in one turn when the
-// microbatch's backward comes, so that memory holds one head's activations at a time, however many there are
-// (Gloeckle et al., arXiv 2404.19737, section 2). Their weight gradients are taken in the same turn: there is
-// nothing left of a head when the next one runs.
+// Heads that read the trunk alone and not each other. When the microbatch's backward comes, each head in
+// turn runs forward, loss and both halves of backward, so memory holds the activations of one head however
+// many there are (Gloeckle et al., arXiv 2404.19737, section 2). Weight gradients cannot be deferred: the
+// next head overwrites this head's activations.
 
 #include "model/heads/prediction_heads.h"
 
@@ -19,12 +19,13 @@ class HeadsInTurn : public PredictionHeads {
   Tensor hands_on(int slot) const override { return at(slot).trunk.*reads(); }
 
  protected:
-  /// Both halves of a head's backward, right after hidden(): dhidden [B, T, C] may be overwritten. Returns
-  /// the gradient of what it reads of the trunk, undefined where heads are detached; the microbatch's first
-  /// head may return that of all heads, to which join() adds the others.
+  /// Runs both halves of a head's backward, right after hidden(); may overwrite dhidden [B, T, C]. Returns
+  /// the gradient of the trunk tensor that the head reads, undefined if heads are detached. For `first`, the
+  /// microbatch's first head, it may return the buffer that holds the sum over heads, to which join() adds
+  /// the others.
   virtual Tensor head_backward(const LayerContext& context, int slot, int depth, bool first,
                                const Tensor& dhidden) const = 0;
-  /// Adds a head's gradient, or that of deeper heads, to that of the trunk.
+  /// Adds the gradient of one head, or the sum of deeper heads, to the trunk's.
   virtual void join(const LayerContext& context, int slot, const Tensor& gradient, bool first) const;
 
   struct Slot {
@@ -32,7 +33,7 @@ class HeadsInTurn : public PredictionHeads {
   };
   const Slot& at(int slot) const { return slots_[static_cast<std::size_t>(slot)]; }
 
-  Tensor dhidden_;  // [B, T, C]; undefined where nobody wants it
+  Tensor dhidden_;  // [B, T, C]; undefined if the stage computes no head
 
  private:
   std::vector<Slot> slots_;

@@ -7,7 +7,7 @@ HeadsLink plan_link(Arena& arena, const ActivationPlan& plan, std::int64_t hidde
   const Shape tokens{plan.shape.rows, plan.shape.length};
   const std::int64_t n = hidden.elements();
   const auto element = static_cast<std::int64_t>(size_of(plan.dtype));
-  const std::int64_t part = (n * element + 255) / 256 * 256;  // bytes, so that each part is aligned
+  const std::int64_t part = (n * element + 255) / 256 * 256;  // bytes, rounded up for alignment
   const std::int64_t bytes_of_tokens = 4 * tokens.elements();
   HeadsLink link;
   link.down = arena.tensor(plan.dtype, {(part + 2 * bytes_of_tokens) / element});

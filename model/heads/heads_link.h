@@ -1,12 +1,15 @@
 #pragma once
-// What goes between two stages of which the later holds prediction heads of depths first..D, one depth a
-// stage (MtpConfig::Placement::stage_per_depth): one message down, in the place of an activation, and one
-// back, in the place of its gradient.
+// Messages between two stages of which the later one holds prediction heads of depths first..D, one depth
+// per stage (MtpConfig::Placement::stage_per_depth): one message downstream, in place of an activation, and
+// one upstream, in place of its gradient.
 //
-//   down   hidden, what depth `first` reads: of heads in a chain the state of the depth before, of others the
-//          tensor of the trunk that all of them read; where drafts are counted, the main model's likeliest
-//          tokens and which drafts so far agree with them
-//   up     the sum over depths first..D of what their losses give `hidden`; where gradients at the trunk are
+//   down   hidden, the input of depth `first`: for heads in a chain the hidden state of the previous depth,
+//   for
+//          others the trunk tensor that all of them read. If drafts are counted, also the main model's
+//          likeliest tokens, and which positions' drafts agree with them at all depths so far.
+//   up     the gradient of `hidden`, summed over the losses of depths first..D. If gradients at the trunk
+//   are
+//          measured, also the gradient from each depth alone.
 //          measured, that of each alone
 
 #include <vector>
@@ -16,25 +19,25 @@
 
 namespace foretoken {
 
-/// Of a tensor that depths first..D read.
+/// Gradients of a tensor that depths first..D read.
 struct DepthGradients {
   Tensor sum;                    // [B, T, C]
-  std::vector<Tensor> by_depth;  // [D − first + 1] of [B, T, C]; empty where they are never measured
+  std::vector<Tensor> by_depth;  // [D − first + 1] of [B, T, C]; empty if never measured
 };
 
-/// Of one microbatch in flight, at one end.
+/// Buffers of one microbatch in flight at one end of the link.
 struct HeadsLink {
   Tensor hidden;               // [B, T, C]
   Tensor main_argmax, agrees;  // [B, T] i32
   DepthGradients gradients;
-  Tensor down, up;  // the messages at their largest, flat
+  Tensor down, up;  // flat message buffers at their largest size; the members above are views
 
   bool defined() const { return hidden.defined(); }
   Tensor message_down(bool counts) const { return counts ? down : down.flat(0, hidden.elements()); }
   Tensor message_up(bool measures) const { return measures ? up : up.flat(0, hidden.elements()); }
 };
 
-/// `measured`: how many depths' gradients are ever measured, 0 or D − first + 1.
+/// `measured`: the number of depths whose gradients may be measured, 0 or D − first + 1.
 HeadsLink plan_link(Arena& arena, const ActivationPlan& plan, std::int64_t hidden_size, int measured);
 
 }  // namespace foretoken

@@ -1,5 +1,5 @@
 #pragma once
-// An output matrix of its own for every depth on the trunk's normed output: logitsᵏ = n · Wₖᵀ.
+// One output matrix per depth, applied to the trunk's normed output: logitsᵏ = n · Wₖᵀ.
 
 #include "model/heads/heads_in_turn.h"
 

@@ -1,11 +1,12 @@
 #pragma once
 // One sequential MTP module, depth k (DeepSeek-V3, arXiv 2412.19437, section 2.2; switches in
-// model/config.h). The order is that of the released weights; hidden first is eq. 21 of the paper:
+// model/config.h). The order is that of the released weights; eq. 21 of the paper puts the hidden state
+// first:
 //
-//   joined = [ RMSNorm(Emb(t_{i+k}); enorm) ; RMSNorm(hᵏ⁻¹ᵢ; hnorm) ]    or hidden first
+//   joined = [ RMSNorm(Emb(t_{i+k}); enorm) ; RMSNorm(hᵏ⁻¹ᵢ; hnorm) ]    or in reverse order
 //   out    = Blockₖ( eh_proj · joined )
 //
-// The module's final norm is its host's (model/heads/sequential_heads.h), which has one for every depth.
+// SequentialHeads (model/heads/sequential_heads.h) holds and applies the module's final norm.
 
 #include <string>
 #include <vector>
@@ -26,7 +27,8 @@ class MtpModule {
     Tensor hnorm;    // [C]
     Tensor eh_proj;  // [C, 2C]
   };
-  /// Of the module of that prefix, its block's apart, in `flat`, one of the parameters' buffers.
+  /// The module's own tensors under `prefix`, without its block's, as views of `flat`, one of the parameters'
+  /// buffers.
   static Weights weights(const Parameters& parameters, const Tensor& flat, const std::string& prefix);
 
   struct Saved {
@@ -52,18 +54,18 @@ class MtpModule {
   /// tokens [B, S] i32, table [V, C], hidden hᵏ⁻¹ [N, C] → out [N, C]
   void forward(const LayerContext& context, const Tensor& tokens, const Tensor& table, const Tensor& hidden,
                const Tensor& out, const Saved& saved) const;
-  /// dout [N, C] → dhidden [N, C] =, or += where accumulate; += into the norms' gradients
+  /// dout [N, C] → dhidden [N, C], = or, with `accumulate`, +=; += into the norms' gradients
   void backward_input(const LayerContext& context, const Tensor& dout, const Tensor& hidden,
                       const Tensor& dhidden, bool accumulate, const Saved& saved, const Gradients& gradients,
                       const Block::Scratch& scratch) const;
-  /// += into the matrices' gradients and, where it is defined, into dtable [V, C]
+  /// += into the matrices' gradients and, if it is defined, into dtable [V, C]
   void backward_weight(const LayerContext& context, const Tensor& dout, const Tensor& tokens,
                        const Tensor& dtable, const Saved& saved, const Gradients& gradients) const;
 
  private:
   int depth_;
   double eps_;
-  std::int64_t embedded_column_;  // where each half begins in a row of `joined`
+  std::int64_t embedded_column_;  // where each half starts in a row of `joined`
   std::int64_t hidden_column_;
   Weights weight_;
   Weights gradient_;

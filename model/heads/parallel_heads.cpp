@@ -24,7 +24,7 @@ ParallelHeads::ParallelHeads(const HeadsPlan& plan)
   if (first() > last()) return;
   norm_ = plan.parameters.weight(final_norm_name);
   if (!detached_) dnorm_ = plan.parameters.gradient(final_norm_name);
-  // A head's forward is run right before its backward: there is nothing to run again.
+  // A head's backward follows its forward directly, so full recomputation would save nothing.
   ActivationPlan activations = plan.activations;
   if (activations.recompute == Recompute::full) activations.recompute = Recompute::none;
   for (int depth = first(); depth <= last(); ++depth)

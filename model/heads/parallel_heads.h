@@ -1,10 +1,11 @@
 #pragma once
-// A decoder block per depth beside the trunk's last block, on the same input x (Gloeckle et al., arXiv
-// 2404.19737): with L layers, blocks 0..L−2 are shared by all depths, block L−1 is the main model's head and
+// One decoder block per depth that reads the same input x as the trunk's last block (Gloeckle et al., arXiv
+// 2404.19737). With L layers, all depths share blocks 0..L−2, block L−1 is the main model's head, and depth
+// k's hidden state is
 //
 //   hidden(k) = RMSNorm( Blockₖ(x); model.norm )
 //
-// depth k's, with the final norm and the output matrix shared. Names are those of a plain layer L + k − 1.
+// The final norm and the output matrix are shared. Parameter names are those of an ordinary layer L + k − 1.
 
 #include "model/heads/heads_in_turn.h"
 
@@ -29,9 +30,9 @@ class ParallelHeads : public HeadsInTurn {
 
   double eps_;
   std::vector<Block> blocks_;  // by depth
-  Tensor norm_, dnorm_;        // [C]; dnorm_ undefined where heads are detached
-  Tensor dinput_;              // [N, C] over all depths; undefined where heads are detached
-  // Of the head whose turn it is:
+  Tensor norm_, dnorm_;        // [C]; dnorm_ undefined if heads are detached
+  Tensor dinput_;              // [N, C] sum over all depths; undefined if heads are detached
+  // Buffers of the head that is running:
   Block::Saved saved_;
   Block::Gradients gradients_;
   Block::Scratch scratch_;

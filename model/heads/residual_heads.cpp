@@ -81,7 +81,7 @@ Tensor ResidualHeads::hidden(const LayerContext& context, int slot, int depth) c
   Stream& stream = context.stream;
   const Weights& weight = of(weight_, depth);
   const Tensor& normed = at(slot).trunk.normed;
-  // The step embedding is a linear layer of one input, which is 1.
+  // The depth's embedding is a linear layer whose single input is 1.
   if (mlp_)
     linear_forward(stream, {.x = ones_, .weight = weight.embedding, .residual = normed, .out = stepped_});
   linear_forward(stream, {.x = input(slot), .weight = weight.fc1, .out = inner_});

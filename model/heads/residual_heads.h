@@ -1,10 +1,9 @@
 #pragma once
 // A small residual network per depth on the trunk's normed output n, before the shared output matrix:
 //
-//   mlp      u = n + e,  hidden = u + fc2 · GELU(fc1 · u)      fc1 [F, C], e [C]: which depth it is
-//   medusa   hidden = n + SiLU(fc1 · n)                         fc1 [C, C], zero at the start, so that the
-//   head
-//                                                               begins as the main model's (arXiv 2401.10774)
+//   mlp      u = n + e,  hidden = u + fc2 · GELU(fc1 · u)    fc1 [F, C]; e [C] is the depth's embedding
+//   medusa   hidden = n + SiLU(fc1 · n)                      fc1 [C, C], initialized to zero: the head starts
+//                                                            as the main model's (arXiv 2401.10774)
 
 #include "model/heads/heads_in_turn.h"
 
@@ -31,16 +30,16 @@ class ResidualHeads : public HeadsInTurn {
   };
   Weights weights(const HeadsPlan& plan, const Tensor& flat, int depth) const;
   const Weights& of(const std::vector<Weights>& all, int depth) const { return all[index(depth)]; }
-  /// What fc1 takes in.
+  /// Input of fc1.
   const Tensor& input(int slot) const { return mlp_ ? stepped_ : at(slot).trunk.normed; }
 
   bool mlp_;
   std::vector<Weights> weight_, gradient_;  // by depth
-  // Of the head whose turn it is:
+  // Buffers of the head that is running:
   Tensor ones_;     // [N, 1]
   Tensor stepped_;  // [N, C] u
-  Tensor inner_;    // [N, F] fc1's output; in backward its gradient
-  Tensor active_;   // [N, F] GELU of it; in backward its gradient
+  Tensor inner_;    // [N, F] output of fc1; in backward its gradient
+  Tensor active_;   // [N, F] GELU(inner_); in backward its gradient
   Tensor hidden_;   // [B, T, C]; in backward the gradient of fc1's input
 };
 

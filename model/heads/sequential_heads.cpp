@@ -124,7 +124,7 @@ void SequentialHeads::backward(const LayerContext& context, const MicrobatchInpu
   for (int depth = end; depth >= first(); --depth) {
     const std::size_t k = state(depth), module = index(depth);
     if (halves.input) {
-      // Where module k + 1 took hᵏ raw, its gradient is in draw already.
+      // If module k + 1 read hᵏ raw, draw already holds its gradient.
       norm_backward(context, saved, gradients, depth, gradients.dnormed[k],
                     depth < deepest && !takes_normed(depth + 1));
       const bool stops = detached_ && depth == 1, normed = takes_normed(depth);
@@ -134,7 +134,7 @@ void SequentialHeads::backward(const LayerContext& context, const MicrobatchInpu
                                       saved.modules[module], gradients.modules[module], scratch_);
     }
     if (halves.weight) {
-      LayerContext of_depth = context;  // a module that is repeated has added its deepest depth first
+      LayerContext of_depth = context;  // a repeated module's deepest depth contributes first
       of_depth.begun.weight |= adds_ || (mtp_.repeat && depth < end);
       modules_[module].backward_weight(of_depth, gradients.draw[k], input.tokens, dtable_,
                                        saved.modules[module], gradients.modules[module]);
