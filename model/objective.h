@@ -8,11 +8,10 @@
 //   base      mean              λ / D                       (DeepSeek-V3, arXiv 2412.19437, eq. 25)
 //             per_depth         a list
 //             inverse_distance  auxiliary_factor / (k + 1)  depth k predicts k + 1 tokens ahead
-//   factor    a schedule of points (tokens, factor). constant: the factor of the last point reached.
-//   linear:
-//             interpolated between the two nearest points; two points at the same number of tokens are a
-//             jump. Before the first point its factor, after the last point its factor. Tokens are those
-//             seen before the step.
+//   factor    a schedule of points (tokens, factor); tokens are those seen before the step.
+//             constant: the factor of the last point reached. linear: interpolated between the two nearest
+//             points; two points at the same number of tokens are a jump. Before the first point its
+//             factor applies, after the last point that one's.
 //   balance   1, unless weights are balanced dynamically: rebalance()
 
 #include <cstdint>

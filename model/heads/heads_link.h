@@ -4,13 +4,10 @@
 // one upstream, in place of its gradient.
 //
 //   down   hidden, the input of depth `first`: for heads in a chain the hidden state of the previous depth,
-//   for
-//          others the trunk tensor that all of them read. If drafts are counted, also the main model's
+//          for others the trunk tensor that all of them read. If drafts are counted, also the main model's
 //          likeliest tokens, and which positions' drafts agree with them at all depths so far.
 //   up     the gradient of `hidden`, summed over the losses of depths first..D. If gradients at the trunk
-//   are
-//          measured, also the gradient from each depth alone.
-//          measured, that of each alone
+//          are measured, also the gradient from each depth alone.
 
 #include <vector>
 
