@@ -1,4 +1,4 @@
-// Where an axis has its ticks and how they are written.
+// Positions and labels of axis ticks.
 #include <algorithm>
 #include <cmath>
 

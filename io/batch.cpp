@@ -52,7 +52,7 @@ BatchLoader::~BatchLoader() {
 BatchLoader::Step BatchLoader::make_step() const {
   Step step;
   const std::int64_t length = sampler_.row().tokens();
-  const std::int64_t elements = layout_.rows * length;  // of a microbatch
+  const std::int64_t elements = layout_.rows * length;  // per microbatch
   step.tokens.resize(static_cast<std::size_t>(elements * layout_.microbatches));
   step.document_start.resize(step.tokens.size());
   const Shape shape{layout_.microbatches, layout_.rows, length};

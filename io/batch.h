@@ -1,5 +1,5 @@
 #pragma once
-// Batches of a training step or an evaluation, read ahead by one background thread.
+// Batches of a training step or an evaluation. A background thread reads the next step ahead.
 
 #include <condition_variable>
 #include <cstdint>
@@ -16,28 +16,29 @@
 
 namespace foretoken {
 
-/// One microbatch. The target of position i at depth k (0 = the main model) is tokens[i + k + 1], and it
-/// counts where document_start[i + k + 1] == document_start[i] >= 0: both in one document.
+/// One microbatch. The target of position i at depth k (0 = the main model) is tokens[i + k + 1]. It is valid
+/// if document_start[i + k + 1] == document_start[i] >= 0, that is, if both are in one document.
 struct Batch {
   Tensor tokens;          // [B, T + 1 + D] i32
   Tensor document_start;  // [B, T + 1 + D] i32: the row position where this token's document begins, 0 if
                           // before the row, -1 in a row past the end of an evaluation
-  std::int64_t valid_rows = 0;  // rows [0, valid_rows) are text, the others are filled with token 0
+  std::int64_t valid_rows = 0;  // rows [0, valid_rows) are text, the others hold token 0
 };
 
-/// How a step's rows are dealt: of its G = B · M · dp rows, microbatch m of data-parallel rank d takes
-/// [(m · dp + d) · B, +B). A step has the same rows, in the same microbatch order, whatever dp is.
+/// Assignment of a step's rows to ranks. The step has G = B · M · dp rows; microbatch m of data-parallel rank
+/// d takes rows [(m · dp + d) · B, +B). A step therefore has the same rows in the same microbatch order for
+/// every dp.
 struct BatchLayout {
-  std::int64_t rows = 1;          // B, of a microbatch
-  std::int64_t microbatches = 1;  // M, of a step on each rank
+  std::int64_t rows = 1;          // B, per microbatch
+  std::int64_t microbatches = 1;  // M, per step and rank
   std::int64_t dp = 1;
   std::int64_t dp_rank = 0;
   std::int64_t global_rows() const { return rows * microbatches * dp; }  // G
   friend bool operator==(const BatchLayout&, const BatchLayout&) = default;
 };
 
-/// Training's order: shuffled by (seed, epoch), endless, from global sample `consumed_samples` on. A run
-/// keeps no other state of its data than that number.
+/// The order of training: shuffled by (seed, epoch), endless, starting at global sample `consumed_samples`.
+/// This number is the only state of the data that a run has to store.
 struct TrainingOrder {
   std::uint64_t seed = 0;
   std::int64_t consumed_samples = 0;
@@ -45,23 +46,22 @@ struct TrainingOrder {
 
 class BatchLoader {
  public:
-  /// With an order, for training: each step takes the next G global samples, without end. Without one, for
-  /// evaluation: every row once, in the order of the text; all ranks see the same number of steps, and rows
-  /// that the last one lacks are marked as Batch says. The dataset must outlive the loader. UsageError for a
-  /// layout or row that makes no sense, DataError where the text is shorter than a row.
+  /// With an order, for training: each step takes the next G global samples, without end. Without an order,
+  /// for evaluation: every row once, in text order. All ranks see the same number of steps; rows missing from
+  /// the last step are marked as Batch describes. The dataset must outlive the loader. Throws a UsageError
+  /// for an invalid layout or row shape, a DataError if the text is shorter than a row.
   BatchLoader(const TokenDataset& dataset, const RowShape& row, const BatchLayout& layout,
               std::optional<TrainingOrder> order = std::nullopt);
   ~BatchLoader();
   BatchLoader(const BatchLoader&) = delete;
   BatchLoader& operator=(const BatchLoader&) = delete;
 
-  /// The M microbatches of the next step, valid until the next call; none at the end of an evaluation. What
-  /// went wrong while reading ahead (DataError) is thrown here, at the step that it concerns and from then
-  /// on.
+  /// The M microbatches of the next step, valid until the next call; empty at the end of an evaluation. A
+  /// DataError from reading ahead is thrown here, at the step that it concerns and at every later call.
   std::span<const Batch> next();
 
   const Sampler& sampler() const { return sampler_; }
-  /// Global samples up to and with the step that next() last returned.
+  /// Global samples up to the end of the step that next() last returned.
   std::int64_t consumed_samples() const { return consumed_; }
 
  private:
@@ -86,7 +86,7 @@ class BatchLoader {
   std::int64_t consumed_;
 
   Step current_;  // the caller's
-  Step ahead_;    // the thread's while it is not ready_
+  Step ahead_;    // the thread's until ready_
   std::mutex mutex_;
   std::condition_variable changed_;
   bool ready_ = false;

@@ -5,8 +5,7 @@
 namespace foretoken {
 
 void require_shallow_json(std::string_view text) {
-  // Counts brackets outside of strings. That is exact up to the first error in the text, where a parser
-  // stops.
+  // Counts brackets outside strings. The count is exact up to the first syntax error, where a parser stops.
   int depth = 0;
   bool in_string = false;
   for (std::size_t i = 0; i < text.size(); ++i) {

@@ -1,6 +1,6 @@
 #pragma once
-// JSON from outside. nlohmann's dump() and some of its algorithms recurse once per level, so a text that is
-// nested 100,000 deep overflows the stack: the depth is checked before anything is built.
+// JSON from outside. nlohmann's dump() and some of its algorithms recurse once per level, so a text with
+// 100,000 nested levels overflows the stack. The depth is therefore checked before the text is parsed.
 
 #include <string>
 #include <string_view>
@@ -9,13 +9,13 @@
 
 namespace foretoken {
 
-/// Levels of objects and arrays. Our files have at most 6.
+/// Maximum number of nested objects and arrays. Our files have at most 6 levels.
 inline constexpr int deepest_json = 64;
 
-/// A DataError where the text is nested deeper than `deepest_json`.
+/// Throws a DataError if the text has more than `deepest_json` levels.
 void require_shallow_json(std::string_view text);
 
-/// Parses a whole text. A DataError where it is nested too deep, Json::exception where it is not JSON.
+/// Parses a whole text. Throws a DataError if it has too many levels, Json::exception if it is not JSON.
 template <class Json = nlohmann::json>
 Json parse_json_bounded(std::string_view text) {
   require_shallow_json(text);

@@ -12,9 +12,10 @@ namespace {
 constexpr const char* colours[] = {"#374151", "#2563eb", "#ea580c", "#16a34a", "#c026d3",
                                    "#0891b2", "#dc2626", "#a16207", "#7c3aed", "#65a30d"};
 constexpr const char* dashes[] = {"", "6 3", "2 3"};
-constexpr int most_points = 240;  // of a line: about one for two pixels
+constexpr int most_points = 240;  // per line: about one per two pixels
 
-// All charts are as wide, so that side by side their text is of one size; names too long for that widen it.
+// All charts have the same width, so that their text has the same size; names that are too long make a chart
+// wider.
 constexpr double chart_width = 720, fewest_plot = 240;
 constexpr double plot_height = 270, bar_height = 22;
 constexpr double left = 64, top = 46, bottom = 52;
@@ -23,7 +24,7 @@ const char* colour_of(int index) {
   return colours[static_cast<std::size_t>(index) % std::size(colours)];
 }
 
-/// What the text takes, roughly: fonts are the reader's.
+/// Estimated width of a text: the font is the reader's choice.
 double width_of(const std::string& text, double size) {
   const auto characters = std::count_if(text.begin(), text.end(), [](char c) { return (c & 0xc0) != 0x80; });
   return 0.56 * size * static_cast<double>(characters);
@@ -67,11 +68,11 @@ std::string framed(double width, double height, const std::string& title, const 
          content + "</svg>\n";
 }
 
-/// From values to places along one axis of the plot.
+/// Maps values to positions along one axis of the plot.
 struct Scale {
   double low = std::numeric_limits<double>::infinity(), high = -low;
   bool logarithmic = false;
-  double begin = 0, end = 1;  // places of low and high
+  double begin = 0, end = 1;  // positions of low and high
 
   bool takes(double value) const { return std::isfinite(value) && (!logarithmic || value > 0); }
   void include(double value) {
@@ -79,7 +80,7 @@ struct Scale {
     low = std::min(low, value);
     high = std::max(high, value);
   }
-  /// Some air at both ends; an axis of one value or none becomes one that can be drawn.
+  /// Adds a margin at both ends; an axis with one value or none gets a range that can be drawn.
   void widen(double share) {
     if (!(low <= high)) low = logarithmic ? 1 : 0, high = 1;
     if (logarithmic) {
@@ -170,7 +171,7 @@ std::string to_svg(const LineChart& chart) {
       if (x.takes(line.x[i]) && y.takes(line.y[i])) x.include(line.x[i]), y.include(line.y[i]);
     legend = std::max(legend, width_of(line.name, 12));
   }
-  const double beside = 60 + legend;  // of the plot: samples and names
+  const double beside = 60 + legend;  // width beside the plot: samples and names
   const double plot_width = std::max(fewest_plot, chart_width - left - beside);
   x.begin = left;
   x.end = left + plot_width;
@@ -224,7 +225,7 @@ std::string to_svg(const BarChart& chart) {
     content += text_at({.x = x.at(tick), .y = base + 18}, short_number(tick));
   }
   double row = top + 4;
-  std::string ends;  // above the reference
+  std::string ends;  // drawn over the reference
   for (const ChartBar& bar : chart.bars) {
     content += text_at({.x = x.begin - 8, .y = row + 15, .anchor = "end"}, bar.name);
     if (std::isfinite(bar.value)) {

@@ -39,7 +39,7 @@ std::optional<Entry> parse(const fs::path& path) {
   return entry;
 }
 
-/// Every directory of ours, highest step first, the newer of two saves of a step first.
+/// All checkpoint directories, highest step first, the newer of two saves of a step first.
 std::vector<Entry> entries(const fs::path& directory) {
   std::error_code error;
   if (!fs::is_directory(directory, error))
@@ -76,7 +76,7 @@ fs::path unfinished_path(const fs::path& directory, std::int64_t step) {
   return directory / (checkpoint_name(step) + std::string(unfinished_suffix));
 }
 
-/// A removal that is cut short must not leave half a checkpoint under a complete one's name.
+/// An interrupted removal must not leave half a checkpoint under a complete name.
 void remove_complete(const fs::path& directory, const Entry& entry) {
   const fs::path doomed = unfinished_path(directory, entry.step);
   remove_directory(doomed);
@@ -127,7 +127,7 @@ void set_aside_checkpoint(const fs::path& directory, std::int64_t step) {
   const fs::path replaced = directory / (checkpoint_name(step) + std::string(replaced_suffix));
   std::error_code error;
   if (!fs::exists(complete, error)) return;
-  remove_directory(replaced);  // debris: the complete one took its place
+  remove_directory(replaced);  // left over: the complete one replaced it
   rename_directory(complete, replaced);
 }
 

@@ -16,7 +16,7 @@ namespace fs = std::filesystem;
 
 namespace {
 
-/// Empty, or how the file on disk is not the one that was written.
+/// Empty, or how the file on disk differs from the one that was written.
 std::string size_fault(const fs::path& path, const ShardFile& file) {
   std::error_code error;
   if (!fs::is_regular_file(path, error)) return "is missing";
@@ -33,7 +33,7 @@ bool readable_as(DType wanted, DType stored) {
   return stored == wanted || (either(stored) && either(wanted));
 }
 
-/// out = the elements of `stored` that lie at `from`.
+/// Converts the elements at `from`, of dtype `stored`, into `out`.
 void take(const std::byte* from, DType stored, const Tensor& out) {
   const auto converted = [&]<class From, class To>(const From* in, std::span<To> to) {
     std::transform(in, in + to.size(), to.begin(), [](From x) { return static_cast<To>(x); });
@@ -115,7 +115,7 @@ void Checkpoint::read(const std::string& kind, const std::string& tensor, const 
   }
 }
 
-/// In blocks: a piece of many GB takes no memory of its own.
+/// Reads in blocks, so that a piece of many GB needs little memory.
 template <class Take>
 void Checkpoint::read_piece(const PieceRecord& piece, const Take& take_block) const {
   const auto element = static_cast<std::int64_t>(size_of(piece.dtype));
@@ -165,7 +165,7 @@ std::vector<std::string> Checkpoint::verify(int part, int parts) const {
   return failures;
 }
 
-/// "step_00000400/shard_00002.h5"
+/// Example: "step_00000400/shard_00002.h5".
 std::string Checkpoint::label(const std::string& file) const {
   return (directory_.filename() / file).string();
 }

@@ -1,6 +1,6 @@
 #pragma once
-// Loads checkpoints, whatever layout wrote them and whatever layout asks: any range of any tensor is gathered
-// from the pieces that cover it, and every piece is checked against its digest as it is read.
+// Loads checkpoints. The layout that wrote a checkpoint does not matter: any range of any tensor is gathered
+// from the pieces that cover it, and every piece is checked against its digest when it is read.
 
 #include <filesystem>
 #include <map>
@@ -14,10 +14,10 @@ namespace foretoken {
 
 class Checkpoint {
  public:
-  /// A complete checkpoint's directory. A DataError where it is missing, unfinished (.tmp), without a
-  /// manifest, where the manifest is damaged or of an unknown format, or a shard is missing or of another
-  /// size. Contents are checked by read() and verify(). To find a run's checkpoints, and older ones to fall
-  /// back to, see checkpoints_at() in io/checkpoint_directory.h.
+  /// Opens the directory of a complete checkpoint. Throws a DataError if it is missing or unfinished (.tmp),
+  /// if the manifest is missing, damaged or of an unknown format, or if a shard is missing or has another
+  /// size. Contents are checked by read() and verify(). checkpoints_at() in io/lineage.h lists a run's
+  /// checkpoints, including older ones to fall back to.
   static Checkpoint open(const std::filesystem::path& directory);
 
   const std::filesystem::path& directory() const { return directory_; }
@@ -25,17 +25,18 @@ class Checkpoint {
   const CheckpointManifest& manifest() const { return manifest_; }
 
   bool has(const std::string& kind, const std::string& tensor) const;
-  /// The pieces that tile a tensor, in order of their ranges. A DataError naming a tensor that is not there.
+  /// The pieces that tile a tensor, in order of their ranges. Throws a DataError naming a tensor that is
+  /// missing.
   const std::vector<PieceRecord>& pieces(const std::string& kind, const std::string& tensor) const;
 
-  /// Elements `range` of a tensor into `out` (any shape of range.size() elements, on the CPU). Each piece
-  /// that it touches is read whole, once. What is stored as f32 may be read as bf16, to nearest, and the
-  /// reverse. A DataError where the tensor is missing, has another dtype or too few elements, or a digest
-  /// differs; `out` then holds nothing of use.
+  /// Reads elements `range` of a tensor into `out` (any shape of range.size() elements, on the CPU). Each
+  /// piece that overlaps the range is read whole, once. f32 can be read as bf16, rounded to nearest, and bf16
+  /// as f32. Throws a DataError if the tensor is missing, has another dtype or too few elements, or a digest
+  /// differs; the contents of `out` are then undefined.
   void read(const std::string& kind, const std::string& tensor, const Range& range, const Tensor& out) const;
 
-  /// Checks every digest and returns what is wrong, one line each; empty where all hold. Of `parts` ranks
-  /// that share the work each takes the files with index ≡ part.
+  /// Checks all digests and returns the faults, one line each; empty if there are none. If `parts` ranks
+  /// share the work, each checks the files whose index ≡ part.
   std::vector<std::string> verify(int part = 0, int parts = 1) const;
 
  private:

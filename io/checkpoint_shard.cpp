@@ -14,7 +14,8 @@ namespace foretoken {
 
 namespace {
 
-/// A name that is one link of an HDF5 path, and that a virtual dataset takes literally.
+/// Checks that the name is a single link of an HDF5 path and has no character that virtual datasets
+/// interpret.
 void check_name(const std::string& name, const CheckpointPiece& piece) {
   if (name.empty() || name == "." || name.find_first_of("/%@") != std::string::npos)
     throw DefectError("checkpoint: '{}' of '{}': a name is not empty and has none of / % @", piece.kind,

@@ -1,10 +1,10 @@
 #pragma once
-// shard_00000.h5 ...: what one rank saves, in serial HDF5, contiguous. A tensor that is saved whole lies at
-// /{kind}/{tensor} in its natural shape; a part of one at /{kind}/{tensor}@{offset}, one-dim, with the
-// attributes global_shape (i64 array) and offset (i64).
+// shard_00000.h5 and so on: what one rank saves, as serial, contiguous HDF5. A whole tensor is stored at
+// /{kind}/{tensor} in its natural shape. A part of a tensor is stored at /{kind}/{tensor}@{offset}, one-dim,
+// with the attributes global_shape (i64 array) and offset (i64).
 //
-// Loading never parses HDF5: the manifest knows the address and digest of every piece, so that damaged HDF5
-// structures can neither crash nor mislead it.
+// Loading never parses HDF5, because the manifest has the address and digest of every piece. Damaged HDF5
+// structures can therefore neither crash nor mislead it.
 
 #include <filesystem>
 #include <functional>
@@ -16,8 +16,7 @@
 
 namespace foretoken {
 
-/// Elements `range` of one tensor of `shape`, as a rank hands them over. An empty range is allowed and
-/// ignored.
+/// Elements `range` of one tensor of `shape`, as a rank passes them to the writer. Empty ranges are ignored.
 struct CheckpointPiece {
   std::string kind;  // "model", "exp_avg", "exp_avg_sq", ...
   std::string tensor;
@@ -26,20 +25,20 @@ struct CheckpointPiece {
   Tensor data;  // [range.size()] elements in any shape, on the CPU
 };
 
-/// "shard_00002.h5", "shard_00002.json"
+/// Examples: "shard_00002.h5", "shard_00002.json".
 std::string shard_name(int rank);
 std::string vote_name(int rank);
 
-/// The record of a piece that goes to `file`, all but address and digest. A DefectError where the piece
-/// contradicts itself or its names cannot be paths.
+/// The record of a piece in `file`, without address and digest. Throws a DefectError if the piece contradicts
+/// itself or its names cannot be used in a path.
 PieceRecord record_of(const CheckpointPiece& piece, const std::string& file);
 
 /// Writes data[i] as records[i] and syncs; fills in addresses and digests. `halfway` is called in the middle.
-/// A DataError where the disk is full or fails.
+/// Throws a DataError if the disk is full or fails.
 ShardFile write_shard(const std::filesystem::path& file, std::span<PieceRecord> records,
                       std::span<const Tensor> data, const std::function<void()>& halfway);
 
-/// Digest of a file's bytes outside of the given pieces (those of this file alone are looked at).
+/// Digest of the file's bytes outside the given pieces; pieces of other files are ignored.
 std::string digest_outside(const std::filesystem::path& file, std::span<const PieceRecord> pieces);
 
 }  // namespace foretoken

@@ -1,4 +1,4 @@
-// Apart from writing shards: checking them needs no HDF5.
+// Separate from writing shards, because checking them needs no HDF5.
 #include "io/checkpoint_shard.h"
 #include "io/file_reader.h"
 

@@ -19,13 +19,13 @@ using detail::property_list;
 
 namespace {
 
-/// Cuts `range` of the box that `slab` spans in the dims from `dim` on (row-major, so a flat range).
+/// Splits `range` of the box that `slab` spans in dims `dim` and later (row-major, so the range is flat).
 void cut(const Shape& shape, int dim, Range range, Hyperslab slab, std::vector<Hyperslab>& out) {
   if (range.empty()) return;
   const std::size_t d = static_cast<std::size_t>(dim);
   std::int64_t row = 1;
   for (int inner = dim + 1; inner < shape.rank(); ++inner) row *= shape[inner];
-  const auto part = [&](std::int64_t index, Range inside) {  // of one row
+  const auto part = [&](std::int64_t index, Range inside) {  // within one row
     slab.start[d] = index;
     slab.count[d] = 1;
     cut(shape, dim + 1, inside, slab, out);

@@ -1,7 +1,7 @@
 #pragma once
 // model.h5: whole tensors for any HDF5 reader, at /{kind}/{tensor} in their natural shape, without a second
-// copy of the data: virtual datasets over the shards, which are named relative to model.h5, so that the
-// directory can be moved. HDF5 shows the fill value, NaN, where a shard is missing. It is for people and
+// copy of the data. It holds virtual datasets over the shards. Shards are named relative to model.h5, so the
+// directory can be moved. HDF5 shows the fill value, NaN, for a missing shard. The view is for people and
 // tools; Foretoken itself loads from the shards.
 
 #include <array>
@@ -21,11 +21,11 @@ struct Hyperslab {
   std::int64_t elements = 0;
 };
 
-/// A flat range as boxes in memory order. In two dims at most three: the tail of a row, whole rows, the head
-/// of a row; each further dim adds at most two.
+/// Splits a flat range into boxes in memory order. In two dims there are at most three: the end of a row,
+/// whole rows, the start of a row. Each further dim adds at most two.
 std::vector<Hyperslab> hyperslabs(const Shape& shape, const Range& range);
 
-/// Writes and syncs the view of `pieces`, which tile their tensors.
+/// Writes and syncs the view of `pieces`, which must tile their tensors.
 void write_view(const std::filesystem::path& file, std::span<const PieceRecord> pieces);
 
 }  // namespace foretoken

@@ -26,9 +26,9 @@ using Clock = std::chrono::steady_clock;
 struct CheckpointWriter::Save {
   CheckpointInfo info;
   fs::path unfinished;  // step_N.tmp
-  std::string id;       // the same on every rank, another for every save
+  std::string id;       // equal on every rank, different for every save
   Clock::time_point begun;
-  bool staged = false;  // by stage()
+  bool staged = false;  // started by stage()
 };
 
 namespace {
@@ -46,7 +46,7 @@ std::string read_id(const fs::path& unfinished) {
   return id;
 }
 
-/// Rank 0 has written it before the barrier; a network filesystem may show it a little later.
+/// Rank 0 wrote the id before the barrier; a network file system may show it a little later.
 std::string await_id(const fs::path& unfinished) {
   const Clock::time_point limit = Clock::now() + std::chrono::seconds(30);
   while (true) {
@@ -60,8 +60,8 @@ std::string await_id(const fs::path& unfinished) {
   }
 }
 
-/// Bytes that the ranks have put on disk for a save so far, as this rank sees them. A file's blocks grow
-/// while its size, which HDF5 sets at once, stays.
+/// Bytes that all ranks have written to disk for a save so far, as seen by this rank. Allocated blocks are
+/// counted, because HDF5 sets a file's size at once.
 std::int64_t bytes_on_disk(const fs::path& unfinished) {
   std::int64_t bytes = 0;
   std::error_code error;
@@ -72,7 +72,7 @@ std::int64_t bytes_on_disk(const fs::path& unfinished) {
   return bytes;
 }
 
-/// Whether a save stands still.
+/// Detects a save that makes no progress.
 class Progress {
  public:
   Progress(const fs::path& unfinished, std::chrono::milliseconds limit)
@@ -127,7 +127,7 @@ void CheckpointWriter::save(const CheckpointInfo& info, std::span<const Checkpoi
   const Clock::time_point begun = Clock::now();
   Save save{info, directory_ / (checkpoint_name(info.step) + ".tmp"), {}, begun};
   take(pieces);
-  if (barrier) barrier();  // no rank writes to an earlier directory any more
+  if (barrier) barrier();  // after this no rank writes to an earlier directory
   if (rank_ == 0) {
     prepare_checkpoint(directory_, info.step);
     write_durably(save.unfinished / id_file, new_id());
@@ -201,7 +201,8 @@ void CheckpointWriter::join() {
   thread_.join();
 }
 
-/// Of another rank than 0: its writer is idle when rank 0's is, so that ranks come to what follows together.
+/// On ranks other than 0: waits until rank 0 has finished the save, so that all ranks enter the next one
+/// together.
 void CheckpointWriter::await_conclusion(const Save& save) {
   Progress progress(save.unfinished, options_.stall_timeout);
   std::error_code ignored;
@@ -259,7 +260,7 @@ void CheckpointWriter::run(const Save& save) noexcept {
   give_up(save, error);
 }
 
-/// Makes the directory, or waits until rank 0 has made it; false where the copy is given up meanwhile.
+/// Creates the directory, or waits until rank 0 has created it; returns false if the copy was abandoned.
 bool CheckpointWriter::open_staged(const Save& save) {
   if (rank_ == 0) {
     prepare_checkpoint(directory_, save.info.step);
@@ -283,20 +284,21 @@ void CheckpointWriter::write_own_shard(const Save& save) {
   reached(SavePhase::voted);
 }
 
-/// Tells rank 0, or as rank 0 the others, that this save will not be: they find its id gone.
+/// Abandons the save: rank 0 removes the id, which the other ranks notice; other ranks write a vote with the
+/// error.
 void CheckpointWriter::give_up(const Save& save, std::exception_ptr error) noexcept {
   std::error_code ignored;
   if (rank_ == 0) {
     fs::remove(save.unfinished / id_file, ignored);
     discard_checkpoint(save.unfinished);
   } else if (read_id(save.unfinished) == save.id) {
-    fs::remove(save.unfinished / shard_name(rank_), ignored);  // on a full disk this makes room for the vote
+    fs::remove(save.unfinished / shard_name(rank_), ignored);  // makes room for the vote on a full disk
     try {
       std::rethrow_exception(error);
     } catch (const std::exception& reason) {
       try {
         write_durably(save.unfinished / vote_name(rank_), vote_text({save.id, reason.what(), {}, {}}));
-      } catch (const std::exception&) {  // then rank 0 misses the vote
+      } catch (const std::exception&) {  // rank 0 then misses the vote
       }
     }
   } else {
@@ -313,7 +315,7 @@ void CheckpointWriter::commit(const Save& save) {
   if (save.staged && given_up_) discard_checkpoint(save.unfinished);
 }
 
-/// Every rank's vote; fewer only where the writer is being destroyed or a staged copy given up.
+/// Returns every rank's vote; fewer only if the writer is being destroyed or a staged copy is abandoned.
 std::vector<ShardVote> CheckpointWriter::collect_votes(const Save& save) {
   Progress progress(save.unfinished, options_.stall_timeout);
   std::vector<ShardVote> votes;

@@ -1,6 +1,6 @@
 #pragma once
-// Digests of what is stored: XXH3-128 (github.com/Cyan4973/xxHash, doc/xxhash_spec.md), fast enough to run
-// over every byte that is written or read. It finds damage, not forgery.
+// Digests of stored data: XXH3-128 (github.com/Cyan4973/xxHash, doc/xxhash_spec.md), which is fast enough
+// for every byte that is written or read. It detects damage, not forgery.
 
 #include <array>
 #include <cstddef>
@@ -20,7 +20,7 @@ BinaryDigest binary_digest_of(std::span<const std::byte> bytes);
 /// 32 lower-case hex digits.
 std::string to_string(const BinaryDigest& digest);
 
-/// The same over bytes that come in parts.
+/// The same digest of bytes that arrive in parts.
 class DigestStream {
  public:
   DigestStream();
@@ -35,7 +35,7 @@ class DigestStream {
   void* state_;
 };
 
-/// "91c04e7a…": enough to tell two digests apart in a message.
+/// Example: "91c04e7a…". Enough to tell two digests apart in a message.
 std::string abbreviated(const std::string& digest);
 
 }  // namespace foretoken

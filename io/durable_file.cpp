@@ -25,7 +25,7 @@ constexpr int names_tried = 100;
   throw DataError("{}: {}: {}", path.string(), what, std::strerror(error));
 }
 
-/// 0, or errno of the call that failed.
+/// Returns 0, or errno of the failed call.
 int write_all(int descriptor, std::string_view text) {
   while (!text.empty()) {
     const ssize_t written = ::write(descriptor, text.data(), text.size());
@@ -50,7 +50,7 @@ const std::string& host_mark() {
 constexpr std::string_view suffix = ".tmp";
 constexpr std::size_t random_letters = 6;
 
-/// ".data.h5.5f3a9c1e-": what this host's temporary files for an output begin with.
+/// Example: ".data.h5.5f3a9c1e-", the prefix of this host's temporary files for an output.
 std::string temporary_prefix(const fs::path& output) {
   const std::string tail = fmt::format(".{}-", host_mark());
   const std::size_t room = longest_name - 1 - tail.size() - random_letters - suffix.size();
@@ -66,7 +66,7 @@ std::string random_name() {
   return name;
 }
 
-/// The file that a write to `path` is meant for. A DataError for what a rename would destroy.
+/// The file that a write to `path` replaces. Throws a DataError for a target that a rename would destroy.
 fs::path resolved_output(const fs::path& path) {
   std::error_code error;
   const fs::path output = fs::is_symlink(path, error) ? fs::weakly_canonical(path, error) : path;
@@ -77,8 +77,9 @@ fs::path resolved_output(const fs::path& path) {
   return output;
 }
 
-/// Creates and locks a file of its own beside the output; returns its descriptor. The lock tells files in use
-/// from those of killed processes; a file system without locks never takes it away from a living one.
+/// Creates and locks a unique file beside the output; returns its descriptor. The lock distinguishes files in
+/// use from those of killed processes; on file systems without locks, the file of a running process is never
+/// removed.
 int create_beside(const fs::path& output, fs::path& path) {
   for (int i = 0; i < names_tried; ++i) {
     path = folder_of(output) / (temporary_prefix(output) + random_name() + std::string(suffix));
@@ -87,7 +88,7 @@ int create_beside(const fs::path& output, fs::path& path) {
     if (descriptor < 0) fail(output, "cannot be written", errno);
     ::flock(descriptor, LOCK_EX | LOCK_NB);
     struct stat status {};
-    // Between open() and flock() another writer may have taken the file for an abandoned one.
+    // Between open() and flock() another writer may have removed the file as abandoned.
     if (::fstat(descriptor, &status) == 0 && status.st_nlink > 0) return descriptor;
     ::close(descriptor);
   }
@@ -113,7 +114,8 @@ void remove_abandoned(const fs::path& output) {
 void sync_folder(const fs::path& folder) {
   const int descriptor = ::open(folder.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
   if (descriptor < 0) fail(folder, "cannot be synced to disk", errno);
-  // Some network file systems cannot sync a folder; a rename there is as durable as they make it.
+  // Some network file systems cannot sync a folder; there a rename is as durable as the file system makes
+  // it.
   const int error = ::fsync(descriptor) == 0 || errno == EINVAL || errno == ENOTSUP ? 0 : errno;
   ::close(descriptor);
   if (error != 0) fail(folder, "cannot be synced to disk", error);
@@ -171,7 +173,7 @@ void PendingFile::publish() {
 
 AppendedFile::AppendedFile(const fs::path& path) : path_(path) {
   descriptor_ = ::open(path.c_str(), O_RDWR | O_APPEND | O_CREAT | O_CLOEXEC, 0666);
-  if (descriptor_ < 0 && errno == EACCES)  // a pipe or a device that is only written
+  if (descriptor_ < 0 && errno == EACCES)  // a pipe or a write-only device
     descriptor_ = ::open(path.c_str(), O_WRONLY | O_APPEND | O_CLOEXEC);
   if (descriptor_ < 0) fail(path_, "cannot be opened", errno);
   const off_t size = ::lseek(descriptor_, 0, SEEK_END);

@@ -22,7 +22,7 @@ struct stat status_of(int descriptor, const std::filesystem::path& path) {
   return status;
 }
 
-/// What a path names that is not a regular file.
+/// Describes a path that is not a regular file.
 const char* kind_of(mode_t mode) {
   if (S_ISDIR(mode)) return "a folder";
   if (S_ISFIFO(mode)) return "a pipe";

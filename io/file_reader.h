@@ -12,22 +12,23 @@
 
 namespace foretoken {
 
-/// An open regular file. Reads from any thread. What goes wrong is a DataError that names the file.
+/// An open regular file. Reads are possible from any thread. Failures are DataErrors that name the file.
 class FileReader {
  public:
-  /// DataError where the path is missing, unreadable or no regular file (a pipe is refused, not waited for).
+  /// Throws a DataError if the path is missing, unreadable or not a regular file (a pipe is refused without
+  /// waiting).
   explicit FileReader(std::filesystem::path path);
   FileReader(FileReader&& other) noexcept;
   FileReader& operator=(FileReader&&) = delete;
   ~FileReader();
 
   const std::filesystem::path& path() const { return path_; }
-  /// Bytes that the file has now.
+  /// Current size of the file in bytes.
   std::int64_t size() const;
-  /// Bytes [begin, begin + out.size()). DataError where the file ends before.
+  /// Reads bytes [begin, begin + out.size()). Throws a DataError if the file ends earlier.
   void read(std::int64_t begin, std::span<std::byte> out) const;
 
-  /// What changes when the file is written to or cut: size and time of the last modification.
+  /// Changes if the file is written to or truncated: size and modification time.
   struct State {
     std::int64_t size = 0;
     std::int64_t modified_seconds = 0;
@@ -41,7 +42,7 @@ class FileReader {
   int descriptor_ = -1;
 };
 
-/// Digest of the bytes [0, end) of a file that lie in none of the ranges `inside`.
+/// Digest of the bytes [0, end) of a file that are in none of the ranges `inside`.
 std::string digest_outside(const FileReader& file, std::vector<Range> inside, std::int64_t end);
 
 }  // namespace foretoken

@@ -15,7 +15,8 @@ static_assert(std::is_same_v<hid_t, std::int64_t>, "Hdf5Id holds a hid_t");
 namespace detail {
 
 void silence_thread() {
-  // After a failed close (a full disk) HDF5's clean-up at exit reads freed memory. We close what we open.
+  // After a failed close (a full disk) HDF5's clean-up at exit reads freed memory. This program closes all
+  // that it opens.
   static const bool no_exit_handler = H5dont_atexit() >= 0;
   thread_local const bool silent = H5Eset_auto2(H5E_DEFAULT, nullptr, nullptr) >= 0;
   (void)no_exit_handler, (void)silent;
@@ -106,7 +107,7 @@ Hdf5Id hdf5_type(DType dtype) {
         return H5T_STD_U32LE;
       case DType::f8e4m3:
       case DType::f8e5m2:
-        break;  // copies of weights and activations, never saved
+        break;  // for copies of weights and activations only; never saved
     }
     throw DefectError("HDF5: no type for dtype {}", static_cast<int>(dtype));
   };

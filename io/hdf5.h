@@ -1,20 +1,21 @@
 #pragma once
-// A thin layer over the HDF5 C API: owned identifiers, checked calls, typed errors. HDF5 prints nothing
-// itself; its own message becomes part of ours, which names file, object and what was tried. A full disk is
-// said in plain words.
+// A thin layer over the HDF5 C API: owned identifiers, checked calls, typed errors. HDF5's own printing is
+// off; its message becomes part of ours, which names file, object and operation. A full disk gets a clear
+// message.
 //
-// Files are written in HDF5 1.10's format, whose metadata carries checksums: damage there is an error, while
-// in the older format it can crash HDF5 itself. Data is contiguous, objects of 1 MiB and more are aligned to
-// 1 MiB, there are no fill values. Contiguous, compact and uncompressed chunked data is read, without chunk
-// cache and without file locks: who publishes by rename needs none. Data that lies in another file (a virtual
+// Files are written in HDF5 1.10's format. Its metadata has checksums, so damage there is an error; in the
+// older format it can crash HDF5. Data is contiguous, objects of 1 MiB and more are aligned to 1 MiB, there
+// are no fill values. Contiguous, compact and uncompressed chunked data can be read, without chunk cache and
+// without file locks, which publication by rename makes unnecessary. Data in another file (a virtual
 // dataset, external storage, a link) is refused. Values are stored little-endian and never converted: the
-// dtype of a tensor and that of its dataset must agree. bf16 is stored as a two-byte float, the one that HDF5
+// dtypes of a tensor and its dataset must be equal. bf16 is stored as a two-byte float, the type that HDF5
 // 2.0 names H5T_FLOAT_BFLOAT16LE; any HDF5 converts it, and h5py shows it as float32.
 //
-// HDF5 1.10 may crash on a damaged file: files from outside are opened in a child process alone
+// HDF5 1.10 may crash on a damaged file, so files from outside are opened in a child process only
 // (io/hdf5_examination.h).
 //
-// HDF5 must be built thread-safe (Debian's and Ubuntu's serial library is); calls from any thread then work.
+// HDF5 must be built thread-safe, as the serial library of Debian and Ubuntu is; then calls from any thread
+// work.
 
 #include <cstdint>
 #include <filesystem>
@@ -38,7 +39,7 @@ class Hdf5Id {
   ~Hdf5Id() { reset(); }
 
   std::int64_t get() const { return id_; }
-  /// Closes; false where HDF5 reports a failure.
+  /// Closes the identifier; returns false if HDF5 reports a failure.
   bool reset() noexcept;
 
  private:
@@ -46,16 +47,16 @@ class Hdf5Id {
   Close close_ = nullptr;
 };
 
-/// Throws what HDF5 last reported on this thread as a DataError: "{file}: {object}: {what}: {HDF5's
-/// message}".
+/// Throws HDF5's last error on this thread as a DataError: "{file}: {object}: {what}: {HDF5's message}".
 [[noreturn]] void throw_hdf5_error(const std::filesystem::path& file, std::string_view object,
                                    std::string_view what);
 
-/// The identifier of a memory and file type for `dtype`.
+/// The HDF5 type of `dtype`, in memory and in files.
 Hdf5Id hdf5_type(DType dtype);
 
-/// What carries attributes: a file (its root group) or a dataset. Strings are UTF-8 of fixed length, at most
-/// 64000 bytes (h5py: np.bytes_). Reading an attribute that is absent or of another kind is a DataError.
+/// An object with attributes: a file (its root group) or a dataset. Strings are UTF-8 of fixed length, at
+/// most 64000 bytes (h5py: np.bytes_). Reading an attribute that is missing or of another kind throws a
+/// DataError.
 class Hdf5Object {
  public:
   const std::filesystem::path& file_path() const { return file_path_; }
@@ -84,14 +85,15 @@ class Hdf5Dataset : public Hdf5Object {
   DType dtype() const { return dtype_; }
   const Shape& shape() const { return shape_; }
 
-  /// The whole dataset; the tensor has its dtype and shape. DefectError for a tensor of another dtype or
-  /// shape, DataError where HDF5 fails.
+  /// Reads or writes the whole dataset; the tensor must have its dtype and shape. Throws a DefectError
+  /// otherwise, a DataError if HDF5 fails.
   void read(const Tensor& out) const;
   void write(const Tensor& values);
-  /// Elements [begin, begin + out.elements()) of a one-dim dataset; the range must lie inside it.
+  /// Reads or writes elements [begin, begin + out.elements()) of a one-dim dataset; the range must be inside
+  /// it.
   void read(std::int64_t begin, const Tensor& out) const;
   void write(std::int64_t begin, const Tensor& values);
-  /// Where a contiguous dataset's first byte lies in the file. DataError where it has no place yet.
+  /// File offset of a contiguous dataset's first byte. Throws a DataError if no space is allocated yet.
   std::int64_t address() const;
 
  private:
@@ -107,23 +109,22 @@ class Hdf5Dataset : public Hdf5Object {
 
 class Hdf5File : public Hdf5Object {
  public:
-  /// A new file to write to; an existing one is emptied.
+  /// Creates a file for writing; an existing one is truncated.
   static Hdf5File create(const std::filesystem::path& path);
-  /// For reading. DataError where the path is missing, not an HDF5 file or truncated.
+  /// Opens a file for reading. Throws a DataError if it is missing, not an HDF5 file or truncated.
   static Hdf5File open(const std::filesystem::path& path);
 
-  /// Writes everything out, closes and fsyncs. Without it the destructor closes, and errors are lost.
-  /// Datasets of the file are closed with it.
+  /// Flushes, closes and syncs the file. Without it the destructor closes the file and errors are lost.
+  /// Invalidates the file's datasets.
   void close();
 
   bool has(const std::string& object) const;
-  /// A contiguous dataset; groups on its path ("/model/…") are made as needed.
+  /// Creates a contiguous dataset; missing groups on its path ("/model/…") are created.
   Hdf5Dataset create_dataset(const std::string& name, DType dtype, const Shape& shape);
-  /// The same with its place in the file assigned at once: for data that the caller writes at address().
+  /// The same with space in the file allocated at once, for data that the caller writes at address().
   Hdf5Dataset reserve_dataset(const std::string& name, DType dtype, const Shape& shape);
-  /// DataError where it is missing, of a dtype or rank that we do not know, where the file holds fewer bytes
-  /// than its shape says (so that a caller may allocate by shape()), where it is compressed, or where its
-  /// data lies in another file.
+  /// Opens a dataset. Throws a DataError if it is missing, has an unsupported dtype or rank, is larger than
+  /// the file (so a caller may allocate by shape()), is compressed, or has its data in another file.
   Hdf5Dataset dataset(const std::string& name) const;
 
  private:

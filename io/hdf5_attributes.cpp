@@ -13,9 +13,10 @@ using detail::silence_thread;
 
 namespace {
 
-constexpr std::size_t longest_string = 64000;  // an attribute takes at most 64 KiB
+constexpr std::size_t longest_string = 64000;  // an attribute holds at most 64 KiB
 
-/// Of fixed length: HDF5 reads beyond its buffers where the heap reference of a variable one is damaged.
+/// Strings have fixed length: HDF5 reads beyond its buffers if the heap reference of a variable-length string
+/// is damaged.
 Hdf5Id string_type(std::size_t bytes) {
   const hid_t id = H5Tcopy(H5T_C_S1);
   must(id >= 0 && H5Tset_size(id, bytes) >= 0 && H5Tset_cset(id, H5T_CSET_UTF8) >= 0 &&
@@ -72,7 +73,7 @@ void Hdf5Object::write_attribute(const std::string& attribute, const std::string
   if (value.size() > longest_string)
     throw DefectError("{}: {}: attribute {} of {} bytes, at most {} fit", file_path_.string(), name_,
                       attribute, value.size(), longest_string);
-  // An empty string is one NUL byte: HDF5 has no type of no bytes.
+  // An empty string is stored as one NUL byte, because HDF5 has no empty type.
   write_scalar(*this, attribute, string_type(std::max<std::size_t>(1, value.size())).get(), value.c_str());
 }
 

@@ -33,7 +33,7 @@ Hdf5Dataset::Hdf5Dataset(std::filesystem::path file_path, std::string name, Hdf5
                     Shape::max_rank);
   std::array<hsize_t, Shape::max_rank> stored{};
   H5Sget_simple_extent_dims(space.get(), stored.data(), nullptr);
-  // Half of what an i64 counts, in bytes: no product of these dims overflows afterwards.
+  // Limit: half the range of an i64, in bytes, so that no later product of these dims overflows.
   double bytes = static_cast<double>(size_of(dtype_));
   std::array<std::int64_t, Shape::max_rank> dims{};
   for (std::size_t dim = 0; dim < static_cast<std::size_t>(rank); ++dim) {
@@ -69,7 +69,7 @@ void Hdf5Dataset::check_tensor(const Tensor& tensor, std::int64_t begin) const {
   if (tensor.dtype != dtype_ || tensor.device != DeviceKind::cpu)
     throw DefectError("{}: {}: holds {}, the tensor {}", file_path_.string(), name_, name_of(dtype_),
                       name_of(tensor.dtype));
-  if (begin < 0) {  // the whole
+  if (begin < 0) {  // the whole dataset
     if (tensor.shape != shape_)
       throw DefectError("{}: {}: has shape {}, the tensor {}", file_path_.string(), name_, to_string(shape_),
                         to_string(tensor.shape));

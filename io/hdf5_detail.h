@@ -1,5 +1,5 @@
 #pragma once
-// What the HDF5 layer's own files share. Not for others: io/hdf5.h is the interface.
+// Internals shared by the HDF5 layer's own files. Other files use io/hdf5.h.
 
 #include <string>
 #include <string_view>
@@ -10,13 +10,13 @@
 
 namespace foretoken::detail {
 
-/// Turns off HDF5's printing on the calling thread, and its exit handler; every public call begins with it.
+/// Turns off HDF5's printing on the calling thread, and its exit handler; every public call starts with it.
 void silence_thread();
-/// The innermost message of HDF5's error stack, the one that tells what happened; clears the stack.
+/// The innermost message of HDF5's error stack, which describes the cause; clears the stack.
 std::string last_message();
-/// A DefectError with HDF5's message unless `done`.
+/// Throws a DefectError with HDF5's message unless `done`.
 void must(bool done, const char* what);
-/// Takes an identifier that HDF5 returned for `object`; an error "{file}: {object}: {what}" where it failed.
+/// Owns an identifier that HDF5 returned for `object`; throws "{file}: {object}: {what}" if the call failed.
 Hdf5Id own(std::int64_t id, Hdf5Id::Close close, const Hdf5Object& object, std::string_view what);
 Hdf5Id property_list(std::int64_t list_class);
 Hdf5Id dataspace(const Shape& shape);

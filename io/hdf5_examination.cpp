@@ -65,7 +65,7 @@ Json extent(std::int64_t begin, std::int64_t count, haddr_t address) {
   return {begin, count, address};
 }
 
-/// Of a chunked array; the last chunk may reach beyond the array's end.
+/// The extents of a chunked array; the last chunk may reach beyond the array's end.
 Json extents_of_chunks(const Hdf5Dataset& dataset, std::int64_t elements_a_chunk) {
   const Hdf5Id space(H5Dget_space(dataset.id()), H5Sclose);
   hsize_t chunks = 0;
@@ -78,7 +78,7 @@ Json extents_of_chunks(const Hdf5Dataset& dataset, std::int64_t elements_a_chunk
     haddr_t address = 0;
     if (H5Dget_chunk_info(dataset.id(), space.get(), i, &begin, &filters, &address, &bytes) < 0)
       throw_hdf5_error(dataset.file_path(), dataset.name(), fmt::format("chunk {} cannot be found", i));
-    if (begin >= static_cast<hsize_t>(dataset.shape()[0])) continue;  // left over from a longer array
+    if (begin >= static_cast<hsize_t>(dataset.shape()[0])) continue;  // left from a longer array
     const std::int64_t first = static_cast<std::int64_t>(begin);
     extents.push_back(extent(first, std::min(elements_a_chunk, dataset.shape()[0] - first), address));
   }
@@ -118,7 +118,7 @@ std::string examined(const std::string& path) {
       .dump();
 }
 
-/// A damaged size must not make HDF5 take what the machine has, nor a loop run on.
+/// Limits memory and time of this process, so that a damaged size cannot exhaust the machine and a loop ends.
 void limit_this_process() {
   prctl(PR_SET_PDEATHSIG, SIGKILL);
   const auto set = [](auto resource, rlim_t value) {
@@ -158,7 +158,7 @@ struct ChildResult {
 pid_t start_child(const std::filesystem::path& path, int output) {
   std::vector<char*> environment;
   for (char** variable = environ; *variable; ++variable) environment.push_back(*variable);
-  std::string one_thread = "OPENBLAS_NUM_THREADS=1";  // starting more takes longer than the work
+  std::string one_thread = "OPENBLAS_NUM_THREADS=1";  // starting more threads takes longer than the work
   environment.insert(environment.begin(), one_thread.data());
   environment.push_back(nullptr);
   std::string program = "foretoken", flag = argument, file = path.string();
@@ -169,7 +169,7 @@ pid_t start_child(const std::filesystem::path& path, int output) {
   posix_spawn_file_actions_adddup2(&actions, output, STDOUT_FILENO);
   posix_spawnattr_t attributes;
   posix_spawnattr_init(&attributes);
-  // A stop signal that goes to every process of the job is not the child's: its end would look like a crash.
+  // The child ignores stop signals that the whole job receives; otherwise its end would look like a crash.
   sigset_t blocked;
   sigemptyset(&blocked);
   for (const int signal : {SIGTERM, SIGINT, SIGHUP, SIGUSR1, SIGUSR2}) sigaddset(&blocked, signal);
@@ -225,8 +225,8 @@ std::int64_t natural(const Json& json) {
   return json.get<std::int64_t>();
 }
 
-/// An array of at least `fewest` elements of one of `dtypes`, all of whose extents lie in a file of that many
-/// bytes.
+/// Reads an array of at least `fewest` elements with a dtype of `dtypes`, all extents of which are inside a
+/// file of `file_bytes` bytes.
 ExaminedArray array_from(const Json& json, const char* name, std::span<const DType> dtypes,
                          std::int64_t fewest, std::int64_t file_bytes) {
   ExaminedArray array;

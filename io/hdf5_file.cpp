@@ -52,7 +52,7 @@ Hdf5File Hdf5File::create(const std::filesystem::path& path) {
 Hdf5File Hdf5File::open(const std::filesystem::path& path) {
   silence_thread();
   require_thread_safety();
-  const FileReader regular(path);  // HDF5 does not say what is wrong with a path
+  const FileReader regular(path);  // HDF5 does not report why a path is unusable
   const Hdf5Id access = file_access();
   const hid_t id = H5Fopen(path.c_str(), H5F_ACC_RDONLY, access.get());
   if (id < 0) throw_hdf5_error(path, "/", "cannot be opened as an HDF5 file");
@@ -68,7 +68,7 @@ void Hdf5File::close() {
 
 bool Hdf5File::has(const std::string& object) const {
   silence_thread();
-  // H5Lexists wants every group on the way to exist.
+  // H5Lexists requires every group on the path to exist.
   for (std::size_t slash = object.find('/', 1); slash != std::string::npos;
        slash = object.find('/', slash + 1))
     if (H5Lexists(id(), object.substr(0, slash).c_str(), H5P_DEFAULT) <= 0) return false;
@@ -84,7 +84,7 @@ Hdf5Dataset Hdf5File::create(const std::string& name, DType dtype, const Shape& 
   must(H5Pset_fill_time(creation.get(), H5D_FILL_TIME_NEVER) >= 0, "cannot turn fill values off");
   must(H5Pset_alloc_time(creation.get(), reserve ? H5D_ALLOC_TIME_EARLY : H5D_ALLOC_TIME_LATE) >= 0,
        "cannot set the time of allocation");
-  const Hdf5Id type = hdf5_type(dtype);  // closing it would clear the message of a failure
+  const Hdf5Id type = hdf5_type(dtype);  // stays open: closing it would clear the message of a failure
   const Hdf5Id space = dataspace(shape);
   const hid_t dataset =
       H5Dcreate2(id(), name.c_str(), type.get(), space.get(), groups.get(), creation.get(), H5P_DEFAULT);
@@ -100,7 +100,7 @@ Hdf5Dataset Hdf5File::reserve_dataset(const std::string& name, DType dtype, cons
   return create(name, dtype, shape, true);
 }
 
-/// A soft or external link could lead into another file.
+/// A soft or external link could lead to another file.
 void Hdf5File::require_hard_links(const std::string& object) const {
   for (std::size_t end = object.find('/', 1);; end = object.find('/', end + 1)) {
     H5L_info_t link{};

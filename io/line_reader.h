@@ -1,5 +1,5 @@
 #pragma once
-// Reads a text file line by line, however large it is.
+// Reads a text file of any size line by line.
 
 #include <filesystem>
 #include <string>
@@ -10,15 +10,15 @@ namespace foretoken {
 
 class LineReader {
  public:
-  /// DataError as FileReader. Bytes that are appended after this are not read.
+  /// Throws a DataError as FileReader does. Bytes appended later are not read.
   explicit LineReader(const std::filesystem::path& path);
 
-  /// The next line without its newline; false at the end. What follows the last newline is no line: a writer
-  /// that was killed left it, see torn(). A DataError for a line longer than `most_line_bytes`.
+  /// Returns the next line without its newline; false at the end. Text after the last newline is not a line
+  /// but left by a killed writer, see torn(). Throws a DataError for a line longer than `most_line_bytes`.
   bool next(std::string& line);
-  /// The number of the line that next() returned, from 1 on.
+  /// The number of the line that next() last returned, counted from 1.
   std::int64_t number() const { return number_; }
-  /// After the end: whether the file ends inside a line.
+  /// At the end: whether the file ends inside a line.
   bool torn() const { return !buffer_.empty(); }
 
   static constexpr std::size_t most_line_bytes = std::size_t{1} << 20;
@@ -27,8 +27,8 @@ class LineReader {
   FileReader file_;
   std::int64_t bytes_;
   std::int64_t position_ = 0;  // of the next byte to read
-  std::string buffer_;         // bytes that were read, from the next line on
-  std::size_t begin_ = 0;      // of the next line in the buffer
+  std::string buffer_;         // bytes read, from the next line on
+  std::size_t begin_ = 0;      // offset of the next line in the buffer
   std::int64_t number_ = 0;
 };
 

@@ -40,7 +40,7 @@ std::optional<BranchRecord> record_in(const fs::path& directory) {
   if (!fs::exists(directory / record_name, error)) return std::nullopt;
   try {
     return read_branch(directory / record_name);
-  } catch (const DataError&) {  // branch_fault() says what is wrong
+  } catch (const DataError&) {  // branch_fault() reports the reason
     return std::nullopt;
   }
 }
@@ -87,16 +87,16 @@ RunBranches branches_of(const fs::path& directory) {
       entry.branch = lineage.branch;
       if (lineage.branch <= branches.current.branch) continue;
       branches.current = lineage;
-      branches.unfinished_config.reset();  // of an older branch
-    } catch (const DataError&) {           // stays in the line: what loads it says what is wrong
+      branches.unfinished_config.reset();  // belonged to an older branch
+    } catch (const DataError&) {           // stays in the lineage; loading it reports the reason
     }
   for (fs::directory_iterator it(abandoned, error), end; !error && it != end; it.increment(error))
     if (const auto branch = branch_of_folder(it->path()); branch && it->is_directory(error))
       for (const CompleteCheckpoint& complete : complete_checkpoints(it->path()))
         branches.entries.push_back(
             {.path = complete.path, .step = complete.step, .branch = branch, .set_aside = true});
-  // Without a record nothing that was set aside comes back: the manifests name the branch only once a
-  // checkpoint of it was written.
+  // Without branch.json nothing that was set aside comes back: manifests name a branch only after its first
+  // checkpoint.
   for (RunBranches::Entry& entry : branches.entries)
     entry.in_line = (record || !entry.set_aside) &&
                     (!entry.branch || branches.current.contains(*entry.branch, entry.step));
@@ -118,7 +118,7 @@ std::vector<fs::path> checkpoints_at(const fs::path& path) {
   std::error_code error;
   if (!fs::exists(clean, error)) throw DataError("checkpoint {}: there is no such path", path.string());
   if (is_checkpoint_path(clean)) return {clean};
-  if (fs::exists(clean / manifest_name, error)) return {clean};  // one that a person has renamed
+  if (fs::exists(clean / manifest_name, error)) return {clean};  // a checkpoint that a person has renamed
   const fs::path run = clean / "checkpoints";
   const fs::path folder = fs::is_directory(run, error) ? run : clean;
   std::vector<fs::path> found = list_checkpoints(folder);
@@ -137,7 +137,7 @@ Lineage go_on_from(const fs::path& directory, const fs::path& path, const Checkp
   const auto tip = std::find_if(branches.entries.begin(), branches.entries.end(),
                                 [](const RunBranches::Entry& entry) { return entry.in_line; });
   std::error_code error;
-  // Where branch.json is damaged a new branch replaces it.
+  // A damaged branch.json is replaced by a new branch.
   if (tip != branches.entries.end() && fs::equivalent(tip->path, path, error) &&
       branch_fault(directory).empty())
     return branches.current.branch >= from.lineage.branch ? branches.current : from.lineage;
@@ -154,7 +154,7 @@ void settle_branches(const fs::path& directory) {
   const RunBranches branches = branches_of(directory);
   const std::vector<Lineage::Ancestor>& ancestors = branches.current.ancestors;
   for (const RunBranches::Entry& entry : branches.entries) {
-    // One that cannot be read was passed over by the resume that started this branch, if it is later.
+    // A later checkpoint that cannot be read was skipped by the resume that started this branch.
     const bool unreadable = !entry.branch && branches.unfinished_config && !ancestors.empty() &&
                             entry.step > ancestors.back().until;
     if (!entry.set_aside && (unreadable || !entry.in_line))

@@ -21,7 +21,7 @@ namespace fs = std::filesystem;
 
 constexpr int names_tried = 1000;
 
-/// A complete run folder inside a temporary one, until it is renamed to its final place.
+/// A complete run folder in a temporary folder, until it is renamed to its final path.
 class Staging {
  public:
   Staging(const fs::path& parent, const std::string& config_toml) {
@@ -48,7 +48,8 @@ class Staging {
   Staging(const Staging&) = delete;
   Staging& operator=(const Staging&) = delete;
 
-  /// False where the name is taken. rename() never replaces a folder that holds something, as every run does.
+  /// Returns false if the name exists. rename() never replaces a non-empty folder, and a run's folder is
+  /// never empty.
   bool publish(const fs::path& path) const {
     if (::rename(run().c_str(), path.c_str()) == 0) {
       sync_to_disk(folder_of(path));
@@ -109,7 +110,7 @@ void RunDirectory::require_usable(const std::string& path) {
     throw UsageError("run directory: {}: is a file, expected a folder", path);
   for (const fs::directory_entry& entry : fs::directory_iterator(folder)) {
     const std::string name = entry.path().filename().string();
-    // What a start that was killed at once leaves.
+    // Files that a start leaves if it is killed at once.
     if (name != "checkpoints" && !name.starts_with("run.lock") && !name.starts_with('.'))
       throw UsageError("run directory: {}: holds {} and is no run (config.toml and checkpoints/)", path,
                        name);

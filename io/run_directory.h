@@ -1,9 +1,10 @@
 #pragma once
 // The folder of one run:
-//   config.toml      the resolved configuration under a line with its digest (io/sealed_text.h)
-//   metrics.jsonl    one object a step (io/metrics.h)
-//   run.lock         of the job that trains in it (io/run_lock.h)
-//   log.txt          what the console showed
+//
+//   config.toml      the resolved configuration, after a line with its digest (io/sealed_text.h)
+//   metrics.jsonl    one object per step (io/metrics.h)
+//   run.lock         lock of the job that trains in the folder (io/run_lock.h)
+//   log.txt          the console's output
 //   checkpoints/     step_00001000/ ... and abandoned branches (io/lineage.h)
 
 #include <string>
@@ -12,21 +13,21 @@ namespace foretoken {
 
 class RunDirectory {
  public:
-  /// A new run "<parent>/<name>-20261122T003356Z" holding config.toml and checkpoints/. It appears complete
-  /// or not at all and is never another run's: where the name is taken "-2", "-3", ... follows. A DataError
-  /// where the folder cannot be made.
+  /// Creates a run "<parent>/<name>-20261122T003356Z" with config.toml and checkpoints/. It appears complete
+  /// or not at all, and never in another run's folder: if the name exists, "-2", "-3" and so on is appended.
+  /// Throws a DataError if the folder cannot be created.
   static RunDirectory create(const std::string& parent, const std::string& name,
                              const std::string& config_toml);
-  /// The same at exactly this path. A UsageError where something is there already.
+  /// The same at exactly this path. Throws a UsageError if the path exists.
   static RunDirectory create_at(const std::string& path, const std::string& config_toml);
-  /// A UsageError where something is at this path that is neither an empty folder nor a run's.
+  /// Throws a UsageError if the path exists and is neither an empty folder nor a run's.
   static void require_usable(const std::string& path);
-  /// A run in a folder that exists, require_usable() has passed and this job has locked: makes what a run
-  /// lacks and replaces config.toml. Nothing else in it is touched.
+  /// Creates a run in an existing folder that has passed require_usable() and is locked by this job: adds
+  /// what is missing and replaces config.toml. Other files are not touched.
   static RunDirectory create_in(const std::string& path, const std::string& config_toml);
-  /// The run that a person means by RUN or by one of its checkpoints, RUN/checkpoints/step_N or an abandoned
-  /// one. config.toml may be missing where there is a checkpoint, whose manifest holds the configuration. A
-  /// DataError where the path does not exist or is neither.
+  /// Opens the run that RUN, or one of its checkpoints (RUN/checkpoints/step_N or an abandoned one), refers
+  /// to. config.toml may be missing if there is a checkpoint, whose manifest has the configuration. Throws a
+  /// DataError if the path does not exist or is neither.
   static RunDirectory open(const std::string& run_or_checkpoint);
 
   const std::string& path() const { return path_; }

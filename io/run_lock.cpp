@@ -34,7 +34,7 @@ struct Holder {
   std::string id;
   std::string host;
   std::string boot;           // of the kernel
-  std::string pid_namespace;  // process ids mean something inside it alone
+  std::string pid_namespace;  // process ids are valid inside it only
   std::int64_t pid = 0;
   std::string process_start;  // clock ticks since boot
   std::string since;          // UTC
@@ -51,11 +51,11 @@ struct ProcessState {
   std::string start;
 };
 
-/// From /proc; nothing where there is no such process.
+/// From /proc; empty if there is no such process.
 std::optional<ProcessState> state_of(std::int64_t pid) {
   std::ifstream file(fmt::format("/proc/{}/stat", pid));
   const std::string text{std::istreambuf_iterator<char>(file), {}};
-  const std::size_t name_end = text.rfind(')');  // the name may hold anything
+  const std::size_t name_end = text.rfind(')');  // the name may contain any character
   if (name_end == std::string::npos) return std::nullopt;
   std::istringstream fields(text.substr(name_end + 1));
   ProcessState state;
@@ -85,7 +85,7 @@ std::string own_text() {
          "\n";
 }
 
-/// Nothing for a text that no RunLock has written, such as an empty one.
+/// Empty for text that no RunLock wrote, such as an empty file.
 std::optional<Holder> holder_of(const std::string& text) try {
   const Json json = Json::parse(text);
   Holder holder{.id = json.at("id"),
@@ -109,14 +109,14 @@ std::string in_words(const std::optional<Holder>& holder) {
 
 struct LockFile {
   std::string text;
-  double time = 0;  // of its last heartbeat, by the file system
+  double time = 0;  // of its last heartbeat, by the file system's clock
 };
 
 double modified(const struct stat& status) {
   return static_cast<double>(status.st_mtim.tv_sec) + 1e-9 * static_cast<double>(status.st_mtim.tv_nsec);
 }
 
-/// Nothing where the file does not exist. Opening it has a network file system ask its server.
+/// Empty if the file does not exist. Opening it makes a network file system ask its server.
 std::optional<LockFile> read_lock(const fs::path& file) {
   const int descriptor = ::open(file.c_str(), O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
   if (descriptor < 0) {
@@ -138,7 +138,7 @@ std::optional<LockFile> read_lock(const fs::path& file) {
 
 enum class Life { lives, ended, silent };
 
-/// What one attempt to take a lock needs: this job's own file, which also asks the file system for its time.
+/// One attempt to take a lock. Uses a file of this job, which also gives the file system's current time.
 class Attempt {
  public:
   Attempt(const fs::path& file, const std::string& text, const RunLockOptions& options)
@@ -146,17 +146,18 @@ class Attempt {
     AppendedFile(own_.path()).append(std::string_view(text).substr(0, text.size() - 1));  // its newline
   }
 
-  /// Who keeps this job from `file`; nothing where the lock is now its own.
+  /// Returns the lock that keeps this job from `file`; empty if this job now holds it.
   std::optional<LockFile> take(const fs::path& file) {
     for (int i = 0; i < attempts; ++i) {
       if (create(file)) return std::nullopt;
       const std::optional<LockFile> found = read_lock(file);
-      if (!found) continue;  // released meanwhile
+      if (!found) continue;  // released in the meantime
       if (life_of(*found) != Life::ended) return found;
       const std::optional<Holder> holder = holder_of(found->text);
       const fs::path claim = file.string() + "." + (holder ? holder->id : "unnamed");
       if (const auto other = take(claim)) return other;
-      // Whoever may replace this lock, and nobody else may, does not replace one that has been replaced.
+      // Only the holder of the claim may replace this lock; it must not replace one that has already been
+      // replaced.
       const std::optional<LockFile> now = read_lock(file);
       if (now && now->text == found->text) {
         if (::rename(claim.c_str(), file.c_str()) != 0)
@@ -179,7 +180,7 @@ class Attempt {
     return age > silent_heartbeats * Seconds(options_.heartbeat).count() ? Life::silent : Life::lives;
   }
 
-  /// "pid 4242 on node7, there since 2026-11-28T05:00:00Z, last sign of life 3 s ago"
+  /// Example: "pid 4242 on node7, there since 2026-11-28T05:00:00Z, last sign of life 3 s ago".
   std::string describe(const LockFile& lock) const {
     const std::optional<Holder> holder = holder_of(lock.text);
     if (holder && is_here(*holder)) return in_words(holder);
@@ -216,10 +217,11 @@ class Attempt {
                        Seconds(options_.expiry).count());
   }
 
-  /// False where the file exists. Linking is exclusive everywhere; where there are no links, creating is.
+  /// Returns false if the file exists. link() is exclusive on every file system; if links are not supported,
+  /// O_EXCL is used.
   bool create(const fs::path& file) const {
     if (::link(own_.path().c_str(), file.c_str()) == 0) return true;
-    if (errno == EEXIST) {  // a server's answer may get lost, and the repeated call find its own link
+    if (errno == EEXIST) {  // a server's answer may get lost, and the repeated call then finds its own link
       const std::optional<LockFile> found = read_lock(file);
       return found && found->text == text_;
     }
@@ -271,15 +273,15 @@ RunLock::~RunLock() {
   thread_.join();
   try {
     if (const auto now = read_lock(file_); now && now->text == text_) ::unlink(file_.c_str());
-  } catch (const DataError&) {  // then it becomes stale
+  } catch (const DataError&) {  // the lock then becomes stale
   }
 }
 
 void RunLock::beat() try {
-  // A lock of another job must not be renewed: it may have been taken over just now.
+  // Never renews another job's lock: it may have been taken over just now.
   if (const auto now = read_lock(file_); now && now->text == text_)
     ::utimensat(AT_FDCWD, file_.c_str(), nullptr, 0);
-} catch (const DataError&) {  // the next beat may reach the file again
+} catch (const DataError&) {  // the next heartbeat may reach the file again
 }
 
 void RunLock::require_held() const {

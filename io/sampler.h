@@ -1,16 +1,16 @@
 #pragma once
-// Which tokens a training sample is, as a pure function of its number: no state, no list of indices.
+// Maps a sample's number to its tokens, as a pure function without state or index lists.
 //
-// A row is T + 1 + D tokens: T positions, the target of the last one, and D tokens of look-ahead so that no
-// MTP depth loses its tail targets. Rows begin at multiples of T, so their look-aheads overlap the next row
-// and every token is a position of one row at most:
+// A row has T + 1 + D tokens: T positions, the target of the last one, and D tokens of look-ahead, so that
+// no MTP depth loses its tail targets. Rows start at multiples of T. Their look-aheads overlap the next row,
+// and every token is a position of at most one row:
 //
 //   samples = floor((tokens - 1 - D) / T)
 //
-// Global sample g belongs to epoch g / samples and is there entry g mod samples of a permutation of all rows
-// that is keyed by (seed, epoch): a balanced Feistel network over the next power of four, walked until it
-// lands inside (Black & Rogaway, "Ciphers with arbitrary finite domains", CT-RSA 2002). A run continues, on
-// any layout, from the number of samples that it has consumed.
+// Global sample g belongs to epoch g / samples. In the epoch it is entry g mod samples of a permutation of
+// all rows that is keyed by (seed, epoch): a balanced Feistel network over the next power of four, repeated
+// until the result is in range (cycle walking; Black & Rogaway, "Ciphers with arbitrary finite domains",
+// CT-RSA 2002). A run continues, on any layout, from the number of samples that it has consumed.
 //
 //   key = mix64(mix64(seed ^ hash_name("order of the data")) + epoch)            runtime/random.h
 //   8 rounds over two halves of h = ceil(bit_width(samples - 1) / 2) bits, round r = 0 ... 7:
@@ -21,7 +21,7 @@
 
 namespace foretoken {
 
-/// A keyed pseudo-random bijection of [0, size) onto itself, O(1) in memory.
+/// A keyed pseudo-random permutation of [0, size) with O(1) memory.
 class Permutation {
  public:
   /// size >= 1.
@@ -44,17 +44,17 @@ struct RowShape {
 
 class Sampler {
  public:
-  /// `source` names the text in messages. UsageError unless T >= 1 and D >= 0; DataError where the text is
-  /// shorter than a row.
+  /// `source` names the text in messages. Throws a UsageError unless T >= 1 and D >= 0, a DataError if the
+  /// text is shorter than a row.
   Sampler(std::string_view source, std::int64_t tokens, const RowShape& row, std::uint64_t seed);
 
-  /// Rows of an epoch.
+  /// Rows per epoch.
   std::int64_t samples() const { return samples_; }
   const RowShape& row() const { return row_; }
   std::int64_t epoch_of(std::int64_t global_sample) const { return global_sample / samples_; }
   /// The position of the first token of a global sample's row, in the shuffled order.
   std::int64_t shuffled_begin(std::int64_t global_sample) const;
-  /// The same without a shuffle, of one epoch: sample < samples().
+  /// The same without shuffling, within one epoch: sample < samples().
   std::int64_t sequential_begin(std::int64_t sample) const { return sample * row_.positions; }
 
  private:

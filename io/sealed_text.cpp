@@ -20,8 +20,8 @@ std::string check_of(std::string_view text) {
   return digest_of(text).substr(0, check_digits);
 }
 
-/// Whether the end of a line is a check field, also one in which a bit was flipped: either its name or its
-/// value is whole then.
+/// Whether the end of a line is a check field, possibly with one bit flipped: then either its name or its
+/// value is intact.
 bool is_check(std::string_view field) {
   const std::string_view value = field.substr(check_begin.size(), check_digits);
   return field.substr(0, check_begin.size()) == check_begin ||
@@ -41,7 +41,7 @@ std::string seal_fault(std::string_view text) {
   const std::string_view seal = text.substr(0, std::min(text.size(), seal_bytes));
   const std::string actual = sealed(text.substr(seal.size()));
   if (text == actual) return {};
-  // Damage to the label itself leaves one of these.
+  // Damage to the label itself leaves one of these parts intact.
   if (seal.find("xxh3-128") == seal.npos && seal.find("lines below") == seal.npos) return {};
   return fmt::format("digest differs (first line {}, content {}): the file was damaged or edited",
                      abbreviated(std::string(seal.substr(std::min(seal.size(), label.size())))),

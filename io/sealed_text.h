@@ -1,11 +1,11 @@
 #pragma once
-// Texts that carry a digest of themselves, which tells what was damaged or edited from what was written.
+// Texts that carry their own digest, so that damage and edits are detected.
 //
-// A file: its first line is the digest of all that follows, as a comment of TOML:
+// The first line of a file is the digest of all following bytes, as a TOML comment:
 //
 //   # xxh3-128 of the lines below: 0123456789abcdef0123456789abcdef
 //
-// A line of JSON: its last field is the first half of the digest of the bytes before that field:
+// The last field of a JSON line is the first half of the digest of the bytes before that field:
 //
 //   {"kind":"step","step":1,"loss":7.2,"check":"0123456789abcdef"}
 
@@ -14,17 +14,17 @@
 
 namespace foretoken {
 
-/// The line with the digest of `text`, and `text`.
+/// A line with the digest of `text`, followed by `text`.
 std::string sealed(std::string_view text);
 
-/// What is wrong where the first line is not the digest of what follows it. Empty where it is, and where
-/// there is no such line: a file that a person wrote, or an earlier version.
+/// What is wrong if the first line is a digest that differs from that of the following bytes. Empty if they
+/// agree or there is no digest line, as in files written by a person or an earlier version.
 std::string seal_fault(std::string_view text);
 
-/// A JSON object with at least one field, with the field "check" added.
+/// A JSON object with at least one field, extended by the field "check".
 std::string sealed_line(std::string_view object);
 
-/// What is wrong where "check" is not the digest of the line before it. Empty where it is, and where the line
+/// What is wrong if "check" differs from the digest of the line before it. Empty if they agree or the line
 /// has no such field.
 std::string line_fault(std::string_view line);
 

@@ -1,5 +1,5 @@
 #pragma once
-// Small text files that are read whole: configurations, manifests, metrics, prompts.
+// Small text files that are read as a whole: configurations, manifests, prompts.
 
 #include <cstdint>
 #include <filesystem>
@@ -7,11 +7,11 @@
 
 namespace foretoken {
 
-/// The bytes of a regular file. A DataError where it is missing or unreadable, where it is a folder, a pipe
-/// or a device (which are refused, not waited for), and where it has more than `most_bytes` bytes.
+/// The bytes of a regular file. Throws a DataError if the file is missing or unreadable, is a folder, a pipe
+/// or a device (refused without waiting), or has more than `most_bytes` bytes.
 std::string read_text_file(const std::filesystem::path& path, std::int64_t most_bytes);
 
-/// Limits that no file of ours comes near.
+/// Limits far above the size of any file that we write.
 inline constexpr std::int64_t most_config_bytes = std::int64_t{1} << 20;
 inline constexpr std::int64_t most_manifest_bytes = std::int64_t{1} << 30;  // 3 million pieces
 inline constexpr std::int64_t most_prompt_bytes = std::int64_t{1} << 28;

@@ -48,7 +48,7 @@ TextSource::~TextSource() {
 
 void TextSource::list(std::span<const std::filesystem::path> paths) {
   std::set<std::pair<dev_t, ino_t>> seen;
-  std::vector<std::filesystem::path> waiting(paths.rbegin(), paths.rend());  // the next one last
+  std::vector<std::filesystem::path> waiting(paths.rbegin(), paths.rend());  // a stack: the next path is last
   while (!waiting.empty()) {
     const std::filesystem::path path = std::move(waiting.back());
     waiting.pop_back();
@@ -94,7 +94,7 @@ bool TextSource::open(const File& file) {
     unreadable(file.path, std::strerror(errno));
     return false;
   }
-  if (read == 0) {  // it was not empty when listed
+  if (read == 0) {  // it was not empty when it was listed
     ++skipped_.empty;
     return false;
   }
@@ -106,7 +106,7 @@ bool TextSource::open(const File& file) {
   return true;
 }
 
-/// Reads until the buffer is full or the file ends: the number of bytes, or -1 and errno.
+/// Reads until the buffer is full or the file ends. Returns the number of bytes, or -1 with errno set.
 std::int64_t TextSource::fill() {
   std::size_t size = 0;
   while (size < buffer_.size()) {
@@ -132,7 +132,7 @@ std::string_view TextSource::next_piece() {
 }
 
 void TextSource::close() {
-  // What was listed of a file that turned out shorter, longer or not text counts as done all the same.
+  // The listed size counts as done even if the file turned out shorter, longer or not text.
   if (next_ > 0) done_bytes_ += files_[next_ - 1].bytes - document_bytes_;
   document_bytes_ = next_ > 0 ? files_[next_ - 1].bytes : 0;
   if (descriptor_ >= 0) ::close(std::exchange(descriptor_, -1));

@@ -16,7 +16,7 @@ using Json = nlohmann::ordered_json;
 constexpr std::string_view magic = "FTKINDEX";
 constexpr std::int64_t length_bytes = 8;
 constexpr std::int64_t footer_bytes = length_bytes + sizeof(BinaryDigest) + 8;
-constexpr std::int64_t longest_text = 1 << 20;  // ours have less than 1 KiB
+constexpr std::int64_t longest_text = 1 << 20;  // our texts have less than 1 KiB
 
 std::int64_t natural(const Json& json, const char* name) {
   const Json& value = json.at(name);
@@ -29,7 +29,7 @@ Json to_json(const StoredArray& array) {
   return {{"dtype", name_of(array.dtype)}, {"count", array.count}, {"address", array.address}};
 }
 
-/// An array of one of `dtypes` that ends before `end`.
+/// Reads an array with a dtype of `dtypes` that ends before `end`.
 StoredArray array_from(const Json& index, const char* name, std::span<const DType> dtypes, std::int64_t end) {
   const Json& json = index.at(name);
   StoredArray array;

@@ -14,9 +14,9 @@ namespace foretoken {
 
 namespace {
 
-constexpr std::size_t flushed_tokens = 1 << 19;  // 1 MiB of u16, 2 MiB of u32: whole chunks of digests
-/// Where HDF5 places the first array of 1 MiB or more: it aligns those (io/hdf5.h), and the attributes before
-/// it have less than that.
+constexpr std::size_t flushed_tokens = 1 << 19;  // 1 MiB of u16, 2 MiB of u32: whole digest chunks
+/// Where HDF5 places the first array of 1 MiB or more: it aligns such arrays (io/hdf5.h), and the attributes
+/// before it need less than 1 MiB.
 constexpr std::int64_t planned_address = 1 << 20;
 
 const std::filesystem::path& with_folder(const std::filesystem::path& path) {
@@ -87,7 +87,7 @@ void TokenDatasetWriter::end_document() {
 std::span<const std::byte> TokenDatasetWriter::narrow_pending() {
   const std::span bytes = std::as_writable_bytes(std::span(pending_));
   if (dtype_ == DType::u32) return bytes;
-  // Front to back: a u16 never overwrites an id that is still to be read.
+  // In ascending order, so that a u16 never overwrites an id that is still unread.
   for (std::size_t i = 0; i < pending_.size(); ++i) {
     const std::uint16_t token = static_cast<std::uint16_t>(pending_[i]);
     std::memcpy(bytes.data() + i * sizeof(token), &token, sizeof(token));

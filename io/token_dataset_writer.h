@@ -1,6 +1,6 @@
 #pragma once
-// Writes a token dataset (io/token_dataset.h) once, front to back. Memory: 16 bytes for each 64 KiB of
-// tokens, 8 bytes a document and a buffer of 2 MiB.
+// Writes a token dataset (io/token_dataset.h) in one pass. Memory: 16 bytes per 64 KiB of tokens, 8 bytes
+// per document and a buffer of 2 MiB.
 
 #include <cstdint>
 #include <filesystem>
@@ -15,34 +15,34 @@
 namespace foretoken {
 
 /// Writes a temporary file beside the dataset (io/durable_file.h); publish() renames it. Two writers of one
-/// dataset do not meet: the one that publishes last replaces the other's.
+/// dataset do not disturb each other: the one that publishes last replaces the other's file.
 class TokenDatasetWriter {
  public:
-  /// Makes the folder where it is missing. DataError where the file cannot be made.
+  /// Creates the folder if it is missing. Throws a DataError if the file cannot be created.
   TokenDatasetWriter(const std::filesystem::path& path, const TokenizerIdentity& tokenizer);
   ~TokenDatasetWriter();
   TokenDatasetWriter(const TokenDatasetWriter&) = delete;
   TokenDatasetWriter& operator=(const TokenDatasetWriter&) = delete;
 
-  /// More tokens of the current document. DefectError for an id outside of the vocabulary, DataError for a
-  /// full disk.
+  /// Appends tokens to the current document. Throws a DefectError for an id outside the vocabulary, a
+  /// DataError for a full disk.
   void append(std::span<const std::int32_t> ids);
   /// Appends the end-of-document token and ends the document.
   void end_document();
-  /// Completes the temporary file and syncs it to disk. DataError where there is no document, DefectError
-  /// where one has not ended.
+  /// Completes the temporary file and syncs it to disk. Throws a DataError if there is no document, a
+  /// DefectError if one has not ended.
   void finish();
   /// Renames the finished file to its name and syncs the folder.
   void publish();
 
   std::int64_t tokens() const { return tokens_; }
   std::int64_t documents() const { return static_cast<std::int64_t>(offsets_.size()) - 1; }
-  /// Of the dataset, once it is finished.
+  /// The dataset's identity, after finish().
   const std::string& identity() const { return identity_; }
 
  private:
   std::span<const std::byte> narrow_pending();
-  /// Writes the pending tokens behind those that are in the file, which begin at `address`.
+  /// Writes the pending tokens after those in the file, which start at `address`.
   void flush_tokens(std::int64_t address);
   void write_bytes(std::int64_t begin, std::span<const std::byte> bytes) const;
   StoredArray write_table(const char* name, std::span<const BinaryDigest> digests);
@@ -52,9 +52,9 @@ class TokenDatasetWriter {
   TokenizerIdentity tokenizer_;
   DType dtype_;
   Hdf5File file_;
-  int descriptor_ = -1;  // of the same file, for the tokens: HDF5 must know their number before it takes any
+  int descriptor_ = -1;                // of the same file, for the tokens: HDF5 must know their number first
   std::vector<std::int32_t> pending_;  // tokens that are not in the file yet
-  std::int64_t written_bytes_ = 0;     // of tokens in the file
+  std::int64_t written_bytes_ = 0;     // bytes of tokens in the file
   std::vector<BinaryDigest> token_digests_;
   std::vector<std::int64_t> offsets_{0};
   std::int64_t tokens_ = 0;

@@ -11,8 +11,8 @@ namespace foretoken {
 
 namespace {
 
-/// Returns the first index whose value is not in the vocabulary, or out.size(). Front to back: where `stored`
-/// is the end of `out`, value i + 1 is never inside of what out[i] overwrites.
+/// Returns the first index whose value is not in the vocabulary, or out.size(). Runs in ascending order: if
+/// `stored` is the end of `out`, writing out[i] never overwrites value i + 1.
 template <class T>
 std::size_t widen(const std::byte* stored, std::span<std::int32_t> out, std::int64_t vocab_size) {
   std::size_t bad = out.size();

@@ -1,6 +1,5 @@
 #pragma once
-// Where the tokens of a dataset come from: one class per version of the format. Inside matter of
-// io/token_dataset.h.
+// Sources of a dataset's tokens: one class per version of the format. Internal to io/token_dataset.h.
 
 #include <memory>
 #include <span>
@@ -25,26 +24,28 @@ class TokenStore {
   virtual ~TokenStore() = default;
   const TokenDatasetHeader& header() const { return header_; }
 
-  /// The stored tokens [begin, begin + out.size()), which lie inside. DataError for what is damaged, changed
-  /// or outside of the vocabulary.
+  /// Reads the stored tokens [begin, begin + out.size()), which must be inside. Throws a DataError for tokens
+  /// that are damaged, changed or outside the vocabulary.
   virtual void read(std::int64_t begin, std::span<std::int32_t> out) const = 0;
-  /// Reads all and returns what is wrong, one line each.
+  /// Reads everything and returns the damage, one line each.
   virtual std::vector<std::string> verify() const = 0;
 
  protected:
   TokenDatasetHeader header_;
 };
 
-/// Version 2, whose index `file` ends with: no use of HDF5, every chunk is checked when it is read.
+/// Version 2, for a `file` that ends with an index: does not use HDF5; every chunk is checked when it is
+/// read.
 std::unique_ptr<TokenStore> open_indexed_tokens(FileReader file, const LocatedIndex& located);
 /// Version 1: plain HDF5 without digests.
 std::unique_ptr<TokenStore> open_plain_tokens(FileReader file);
 
-/// DataError that names `path` and what is out of range, or not ascending, in a header.
+/// Throws a DataError that names `path` and the header's value that is out of range or not ascending.
 void check_header(const std::filesystem::path& path, const TokenDatasetHeader& header);
 
-/// out[i] = the i-th value of `stored`, u16 or u32, at any alignment. `stored` may be the end of `out`'s own
-/// bytes. DataError naming the first token outside of the vocabulary; `begin` is the number of the first.
+/// out[i] = the i-th value of `stored`, u16 or u32, at any alignment. `stored` may be the last bytes of `out`
+/// itself. Throws a DataError naming the first token outside the vocabulary; `begin` is the number of the
+/// first token.
 void widen_tokens(const std::byte* stored, std::span<std::int32_t> out, std::int64_t begin,
                   const TokenDatasetHeader& header, const std::filesystem::path& path);
 

@@ -76,8 +76,8 @@ class IndexedTokens : public TokenStore {
   }
 
  private:
-  /// Makes chunk_ hold that chunk. What it holds was checked when it was read, so damage to the file after
-  /// that does no harm.
+  /// Loads the chunk into chunk_. Its content was checked when it was read, so later damage to the file does
+  /// no harm.
   void load(std::int64_t chunk) const {
     if (chunk == loaded_) return;
     loaded_ = -1;
@@ -86,7 +86,7 @@ class IndexedTokens : public TokenStore {
     loaded_ = chunk;
   }
 
-  /// "/tokens: chunk 3 (elements 98304 to 131071)"
+  /// Example: "/tokens: chunk 3 (elements 98304 to 131071)".
   std::string place(const char* name, const StoredArray& array, std::int64_t chunk) const {
     const Range range = array.chunk(chunk);
     const auto element = [&](std::int64_t address) {
@@ -118,7 +118,7 @@ class IndexedTokens : public TokenStore {
 
   mutable std::mutex mutex_;
   mutable std::vector<std::byte> chunk_;  // the last chunk that was read
-  mutable std::int64_t loaded_ = -1;      // its number, -1: none
+  mutable std::int64_t loaded_ = -1;      // its number; -1: none
 };
 
 }  // namespace

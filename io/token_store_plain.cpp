@@ -9,7 +9,7 @@ namespace foretoken {
 
 namespace {
 
-/// Of what is known without reading the tokens.
+/// Identity from everything that is known without reading the tokens.
 std::string identity_of(const TokenDatasetHeader& header) {
   const std::string head = fmt::format(
       "{} 1\n{}\n{}\n{}\n{}\n{}\n{}\n", token_dataset_format, header.tokenizer.name, header.tokenizer.digest,
@@ -20,7 +20,7 @@ std::string identity_of(const TokenDatasetHeader& header) {
   return stream.digest();
 }
 
-/// Elements from `begin` on, as many as fill `out`; all lie inside.
+/// Reads elements from `begin` on until `out` is full; all must be inside.
 void read_array(const FileReader& file, const ExaminedArray& array, std::int64_t begin,
                 std::span<std::byte> out) {
   const auto element = static_cast<std::int64_t>(size_of(array.dtype));
@@ -57,7 +57,7 @@ class PlainTokens : public TokenStore {
     if (out.empty()) return;
     const std::span<std::byte> stored = std::as_writable_bytes(out).last(out.size() * size_of(header_.dtype));
     read_array(file_, tokens_, begin, stored);
-    // Without digests nothing else tells that the file has been written to.
+    // Without digests only the file's state shows that it was written to.
     if (file_.state() != opened_)
       throw DataError(
           "{}: /tokens: tokens {} to {}: the file was changed since it was opened ({} bytes then, "

@@ -34,7 +34,7 @@ class ByteTokenizer final : public Tokenizer {
   }
 
  private:
-  // The digest is that of "ids 0-255: the bytes; id 256: <|endofdocument|>".
+  // The digest of "ids 0-255: the bytes; id 256: <|endofdocument|>".
   TokenizerIdentity identity_{"bytes", "7616142adcc6254c5795ed877f813edd", 257, 256};
 };
 

@@ -24,7 +24,7 @@ Json name_event(const char* what, int rank, int lane, const std::string& name) {
   return {{"ph", "M"}, {"name", what}, {"pid", rank}, {"tid", lane}, {"args", {{"name", name}}}};
 }
 
-/// The union of the spans of a kind: ascending, apart.
+/// The union of the spans of a kind, as ascending disjoint intervals.
 std::vector<Interval> covered(std::span<const TimelineSpan> spans, Kind kind) {
   std::vector<Interval> all, merged;
   for (const TimelineSpan& span : spans)

@@ -10,17 +10,17 @@ namespace foretoken {
 struct Utf8Character {
   enum State { whole, broken, unfinished };
   State state = whole;
-  std::size_t bytes = 0;  // of the character, or those that belong to what is broken
+  std::size_t bytes = 0;  // of the character, or of the invalid sequence
   char32_t code = 0;      // of a whole character
 };
 
-/// The first character of a text that is not empty. `unfinished`: the text ends inside the character.
+/// The first character of a non-empty text. `unfinished`: the text ends inside the character.
 Utf8Character first_character(std::string_view text);
 
-/// The position of the first byte that is not part of a whole character; nothing where all is UTF-8.
+/// The position of the first byte that is not part of a valid character; empty if the text is UTF-8.
 std::optional<std::size_t> first_byte_not_utf8(std::string_view text);
 
-/// A UsageError that begins with `what` and shows the byte unless all is UTF-8.
+/// Throws a UsageError that starts with `what` and shows the byte, unless the text is UTF-8.
 void require_utf8(std::string_view what, std::string_view text);
 
 }  // namespace foretoken
