@@ -1,5 +1,5 @@
 #pragma once
-// Ranks telling each other short things: a text, or that something went wrong on one of them.
+// Short texts and faults that ranks exchange.
 
 #include <string>
 #include <vector>
@@ -8,14 +8,14 @@
 
 namespace foretoken {
 
-/// root's text on every rank. Collective.
+/// Returns root's text on every rank. Collective.
 std::string broadcast_text(Communicator& world, const std::string& text, int root = 0);
 
-/// Every rank's text on rank 0, in rank order; on the others nothing. Collective.
+/// Returns every rank's text on rank 0, in rank order; empty on other ranks. Collective.
 std::vector<std::string> gather_texts(Communicator& world, const std::string& text);
 
-/// What the first rank with a fault says is wrong, on every rank; empty where no rank has one. Collective:
-/// each rank gives its own fault, or an empty text.
+/// Returns the fault of the first rank that has one, on every rank; empty if none has. Each rank passes its
+/// own fault, or an empty text. Collective.
 std::string first_fault(Communicator& world, const std::string& fault);
 
 }  // namespace foretoken

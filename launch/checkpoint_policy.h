@@ -1,7 +1,7 @@
 #pragma once
-// When a run saves, keeps a copy of its state ready, and stops. Ranks decide alike: each says at the end of a
-// step what it is ready for (its clock, its disk, its signals), the answers are summed over the ranks, and
-// decide() is a pure function of the sums.
+// Decides when a run saves, stages a copy of its state, and stops. All ranks decide alike: at the end of a
+// step each votes by its clock, its disk and its signals, the votes are summed over the ranks, and decide()
+// is a pure function of the sums.
 
 #include <chrono>
 #include <cstdint>
@@ -10,23 +10,23 @@
 
 namespace foretoken {
 
-/// The rules, the same on every rank.
+/// The rules, equal on every rank.
 struct CheckpointRules {
-  std::int64_t every_steps = 0;           // 0: none by steps
-  std::chrono::duration<double> every{};  // 0: none by time
-  std::int64_t last_step = 0;             // of the run: always saved
-  std::int64_t stop_after = 0;            // stop with a checkpoint after this step; 0: no such step
+  std::int64_t every_steps = 0;           // 0: not by steps
+  std::chrono::duration<double> every{};  // 0: not by time
+  std::int64_t last_step = 0;             // of the run; always saved
+  std::int64_t stop_after = 0;            // stop with a checkpoint after this step; 0: do not
 };
 
-/// For a person at the start of a run: how to stop it, and how much work a kill loses at most.
+/// Console text at the start of a run: how to stop it, and how much work a kill loses at most.
 std::string stop_help(const CheckpointRules& rules);
 
-/// How many ranks say so, at the end of one step.
+/// Number of ranks with each vote at the end of a step.
 struct RankVotes {
   std::int64_t ranks = 1;  // of the job
   std::int64_t signalled = 0;
-  std::int64_t save_ready = 0;   // the time has passed, and no earlier save is being written
-  std::int64_t stage_ready = 0;  // a copy is worth its time now
+  std::int64_t save_ready = 0;   // the interval has passed, and no earlier save is being written
+  std::int64_t stage_ready = 0;  // staging a copy is worth its time now
 };
 
 struct StepDecision {
@@ -37,12 +37,12 @@ struct StepDecision {
   bool operator==(const StepDecision&) const = default;
 };
 
-/// Whether the run is to stop after `step` or has passed that step, as a run may that is resumed.
+/// Whether `step` is at or after the step that the run is to stop at. A resumed run may already be past it.
 bool is_last_asked_for(const CheckpointRules& rules, std::int64_t step);
 
 StepDecision decide(const CheckpointRules& rules, std::int64_t step, const RankVotes& votes);
 
-/// One rank's clock for the votes.
+/// One rank's clock for its votes.
 class CheckpointClock {
  public:
   using Clock = std::chrono::steady_clock;
@@ -51,8 +51,8 @@ class CheckpointClock {
 
   /// `busy`: an earlier save is being written.
   bool save_ready(Clock::time_point now, bool busy) const;
-  /// Copies take at most a hundredth of the time, and none is made where the next step will end within the
-  /// grace that mpirun leaves (a step of `step_seconds`).
+  /// Staging takes at most a hundredth of the time. No copy is made if the next step, of `step_seconds`, will
+  /// end within mpirun's grace period.
   bool stage_ready(Clock::time_point now, bool busy, double step_seconds) const;
   void saved(Clock::time_point now) { saved_ = now; }
   void staged(Clock::time_point begin, Clock::time_point end);

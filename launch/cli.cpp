@@ -259,7 +259,7 @@ Command finish_run(const RunArguments& arguments) {
   return SuperviseCommand{std::move(config), arguments};
 }
 
-/// "3,2,1"
+/// Example: "3,2,1".
 TreeShape tree_of(const std::string& text) {
   TreeShape tree;
   for (std::size_t begin = 0; begin <= text.size();) {
@@ -276,7 +276,7 @@ TreeShape tree_of(const std::string& text) {
   return tree;
 }
 
-/// What --speculate, --tree, --draft and --parallel-decode ask for together.
+/// Combines --speculate, --tree, --draft and --parallel-decode.
 void resolve_drafts(const std::string& speculate, GenerateArguments& into) {
   constexpr int deepest = 64, deepest_automatic = 8;
   const bool fixed = !speculate.empty() && speculate != "auto";
@@ -309,14 +309,13 @@ Command finish_generate(const GenerateFlags& flags) {
 }
 
 Command finish_evaluate(const EvaluateArguments& arguments) {
-  Config scratch;  // a misspelt flag is an error before anything is read
+  Config scratch;  // reports a misspelt flag before anything is read
   apply_sets(scratch, arguments.sets);
   return arguments;
 }
 
-/// CLI11 takes "[a,b]" for a list where an option has several values, so that no file could be named so. A
-/// zero byte, which no argument of a program can hold, is put behind such an argument and removed from the
-/// value.
+/// For options with several values CLI11 parses "[a,b]" as a list, so no file could have such a name. A NUL
+/// byte, which no argument can contain, is appended to such arguments and removed from the values.
 std::vector<std::string> marked_as_literal(std::vector<std::string> arguments) {
   for (std::string& argument : arguments)
     if (argument.starts_with('[') && argument.ends_with(']')) argument += '\0';
@@ -364,7 +363,7 @@ Command parse_command_line(const std::vector<std::string>& arguments) {
   };
   try {
     std::vector<std::string> literal = marked_as_literal(arguments);
-    std::reverse(literal.begin(), literal.end());  // it takes them from the back
+    std::reverse(literal.begin(), literal.end());  // CLI11 takes arguments from the back
     app.parse(literal);
   } catch (const CLI::CallForHelp&) {
     return PrintText{app.help()};

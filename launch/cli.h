@@ -1,6 +1,6 @@
 #pragma once
-// The command line: foretoken COMMAND. Parsing is apart from running, so that every command line can be
-// tested without running anything.
+// The command line: foretoken COMMAND. Parsing is separate from running, so that tests can parse any command
+// line without running it.
 
 #include <string>
 #include <variant>
@@ -16,18 +16,18 @@
 
 namespace foretoken {
 
-/// --help, --version, --print-config, --list-options: text for stdout, and nothing else to do.
+/// --help, --version, --print-config, --list-options: prints a text and does nothing else.
 struct PrintText {
   std::string text;
 };
 
 struct TrainCommand {
-  Config config;  // file, run and flags applied; not cross-checked yet
+  Config config;  // file, run and flags are applied; cross-checks are still to come
   TrainArguments arguments;
 };
 
 struct SuperviseCommand {
-  Config config;  // file and flags applied; not cross-checked yet
+  Config config;  // file and flags are applied; cross-checks are still to come
   RunArguments arguments;
 };
 
@@ -40,7 +40,7 @@ struct InspectArguments {
 using Command = std::variant<PrintText, TokenizeOptions, TrainCommand, StudyArguments, EvaluateArguments,
                              GenerateArguments, InspectArguments, SuperviseCommand>;
 
-/// The arguments behind the program's name. A UsageError for what it does not understand.
+/// Parses the arguments after the program's name. Throws a UsageError for arguments that it does not accept.
 Command parse_command_line(const std::vector<std::string>& arguments);
 
 }  // namespace foretoken

@@ -1,6 +1,7 @@
 #pragma once
-// All that a training run is told: one struct per section of the configuration file. launch/options.h
-// declares every member's key, type, bounds and help; the defaults are the initialisers here.
+// The complete configuration of a training run: one struct per section of the configuration file.
+// launch/options.h declares every member's key, type, bounds and help; the initialisers here are the
+// defaults.
 
 #include <cstdint>
 #include <map>
@@ -14,10 +15,10 @@ namespace foretoken {
 struct DataConfig {
   enum class Attention { document, row };
 
-  std::string path;                           // token dataset (HDF5) to train on
-  std::string validation_path;                // token dataset to evaluate on, empty for none
+  std::string path;                           // token dataset (HDF5) for training
+  std::string validation_path;                // token dataset for evaluation; empty: none
   std::int64_t sequence_length = 128;         // T
-  Attention attention = Attention::document;  // may attention cross a document border?
+  Attention attention = Attention::document;  // whether attention crosses document borders
 };
 
 struct TrainConfig {
@@ -25,10 +26,10 @@ struct TrainConfig {
   enum class Precision { automatic, f32, bf16, fp8 };
 
   std::int64_t steps = 400;
-  std::int64_t global_batch = 32;  // rows a step, over all ranks
-  std::int64_t microbatch = 4;     // B: rows that pass the pipeline together
+  std::int64_t global_batch = 32;  // rows per step, over all ranks
+  std::int64_t microbatch = 4;     // B: rows per microbatch
   std::uint64_t seed = 1;
-  std::string init_from;  // run or checkpoint that a new run takes its weights from, empty: none
+  std::string init_from;  // run or checkpoint that a new run takes its weights from; empty: none
   Freeze freeze = Freeze::none;
   Precision precision = Precision::automatic;  // of activations and of the weights that layers compute with
   Recompute recompute = Recompute::none;
@@ -47,8 +48,8 @@ struct OptimizerSettings {
   double beta2 = 0.95;
   double eps = 1e-8;
   double weight_decay = 0.1;
-  double clip = 1.0;      // 0: never
-  double heads_clip = 0;  // 0: heads are clipped with all others
+  double clip = 1.0;      // 0: no clipping
+  double heads_clip = 0;  // 0: heads are clipped together with the rest
   Moments moments = Moments::f32;
   Schedule schedule = Schedule::cosine;
   std::int64_t warmup_steps = 20;
@@ -61,10 +62,10 @@ struct ParallelConfig {
   int dp = 0;  // 0: world size / pp
   int virtual_stages = 1;
   std::string schedule = "1f1b";  // of schedule_names()
-  bool elastic = false;           // another layout where pp × dp does not fit the ranks
+  bool elastic = false;           // choose another layout if pp × dp does not fit the ranks
   bool sharded_optimizer = false;
   std::int64_t bucket_mib = 25;
-  std::vector<double> blocks_per_stage;  // multiples of ½; empty: dealt by cost
+  std::vector<double> blocks_per_stage;  // multiples of ½; empty: assigned by cost
   int threads = 0;                       // 0: MpiWorld::cores()
   int startup_seconds = 600;
   int timeout_seconds = 300;
@@ -97,8 +98,8 @@ struct Config {
   CheckpointConfig checkpoint;
   RunConfig run;
 
-  /// Where each value that is not a default was set, for messages: "parallel.pp" -> "train.toml:12" or
-  /// "--set parallel.pp=2".
+  /// Where each non-default value was set, for messages: "parallel.pp" -> "train.toml:12" or "--set
+  /// parallel.pp=2".
   std::map<std::string, std::string> origins;
 };
 

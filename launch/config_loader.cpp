@@ -16,7 +16,7 @@
 namespace foretoken {
 namespace {
 
-/// `where` begins every message: "train.toml:12: [model] hidden_size".
+/// `where` starts every message: "train.toml:12: [model] hidden_size".
 void check_domain(const Option& option, double value, const std::string& where) {
   if (!std::isfinite(value) || !option.domain.holds(value))
     throw UsageError("{}: {} is out of range, expected {}", where, value, describe_type(option));
@@ -85,12 +85,12 @@ void apply(Config& config, const Option& option, const toml::node& node, const s
   config.origins[option.name()] = origin;
 }
 
-/// The right-hand side of a --set flag as a TOML table with the one key "value".
+/// The value of a --set flag as a TOML table with the single key "value".
 toml::table parse_flag_value(const Option& option, const std::string& text, const std::string& flag) {
   std::string toml_text = text;
   const bool quoted = !text.empty() && (text.front() == '"' || text.front() == '\'');
   const bool takes_text = option.type == Option::Type::text || option.type == Option::Type::choice;
-  // TOML would drop a comment behind the value.
+  // TOML would drop a comment after the value.
   if (takes_text ? quoted && text.back() != text.front() : text.find('#') != std::string::npos)
     throw UsageError("{}: expected {}, found \"{}\"", flag, describe_type(option), text);
   if (takes_text && !quoted) toml_text = to_toml(OptionValue(text));
@@ -133,7 +133,7 @@ std::string type_in_words(const toml::node& node) {
   }
 }
 
-/// The first line that begins with [ or [[ and goes on without a key; 1 where there is none.
+/// The first line that starts with [ or [[ without a key; 1 if there is none.
 static std::int64_t line_without_key(std::string_view text) {
   std::int64_t number = 1;
   for (std::size_t begin = 0; begin < text.size(); ++number) {

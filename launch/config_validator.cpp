@@ -14,7 +14,7 @@
 namespace foretoken {
 namespace {
 
-/// Runs a check of another room and says where the options that it refuses were set.
+/// Runs a check of another room and prefixes its UsageErrors with where these options were set.
 template <class Check>
 void with_origin(const Config& config, std::initializer_list<std::string_view> names, const Check& check) {
   try {
@@ -24,7 +24,7 @@ void with_origin(const Config& config, std::initializer_list<std::string_view> n
   }
 }
 
-/// config.toml and the manifests of checkpoints keep every setting, and hold no other bytes.
+/// config.toml and the manifests of checkpoints store every setting as UTF-8.
 void validate_texts(const Config& config) {
   for (const Option& option : options()) {
     if (option.type != Option::Type::text) continue;
@@ -43,7 +43,7 @@ void validate_model(const Config& config) {
                      origin_of(config, {"model.head_dim"}), model.head_dim);
 }
 
-/// A setting that a choice does not have would be ignored: it is refused where it is not the default.
+/// A setting that the chosen kind does not have would be ignored, so a non-default value is refused.
 void validate_mtp(const Config& config) {
   const Config standard;
   const auto belong_to = [&](const char* key, const std::string& choice,
@@ -113,7 +113,7 @@ void validate_batch(const Config& config) {
                      train.microbatch);
 }
 
-/// FP8 products take matrices in whole groups of elements (runtime/operators/quantize.h).
+/// FP8 products require dims that are multiples of a group of elements (runtime/operators/quantize.h).
 void validate_fp8(const Config& config) {
   if (config.train.precision != TrainConfig::Precision::fp8) return;
   if (config.train.recompute == Recompute::selective)
@@ -145,7 +145,7 @@ void validate_fp8(const Config& config) {
 
 void validate_learning_rate(const Config& config) {
   const OptimizerSettings& optimizer = config.optimizer;
-  // Of the subtraction, so that absurd step counts do not overflow.
+  // Compared by subtraction, so that huge step counts do not overflow.
   if (optimizer.warmup_steps > config.train.steps ||
       optimizer.decay_steps > config.train.steps - optimizer.warmup_steps)
     throw UsageError("{}optimizer: warmup_steps {} and decay_steps {} do not fit into train.steps {}",
@@ -158,13 +158,13 @@ void validate_learning_rate(const Config& config) {
 
 void validate_pipeline(const Config& config) {
   const ParallelConfig& parallel = config.parallel;
-  // First: with a layer for every stage their number is sensible.
+  // Checked first: every stage gets a layer, which bounds the number of stages.
   const Grid grid{.pp = parallel.pp, .virtual_stages = parallel.virtual_stages};
   with_origin(config,
               {"parallel.blocks_per_stage", "mtp.placement", "mtp.depths", "parallel.pp",
                "parallel.virtual_stages", "model.num_hidden_layers"},
               [&] { validate_layout(config, grid); });
-  // Whether a schedule takes these stages does not depend on the microbatches.
+  // Whether a schedule accepts these stages does not depend on the number of microbatches.
   with_origin(config, {"parallel.schedule", "parallel.virtual_stages", "parallel.pp"}, [&] {
     const Program program =
         make_program(parallel.schedule, {.pp = parallel.pp, .virtual_stages = parallel.virtual_stages});

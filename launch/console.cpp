@@ -28,7 +28,7 @@ const char* stream_name(int descriptor) {
   return descriptor == STDOUT_FILENO ? "standard output" : "standard error";
 }
 
-/// 0 or errno.
+/// Returns 0 or errno.
 int write_stream(std::FILE* stream, std::string_view text) {
   errno = 0;
   if (std::fwrite(text.data(), 1, text.size(), stream) == text.size() && std::fflush(stream) == 0) return 0;
@@ -37,8 +37,8 @@ int write_stream(std::FILE* stream, std::string_view text) {
 
 }  // namespace
 
-/// Terminal and log, each written in place or by a queue of its own: a terminal that stands still does not
-/// keep lines from the log.
+/// Terminal and log, each written directly or by a queue of its own, so that a blocked terminal does not keep
+/// lines from the log.
 class Console::Sinks {
  public:
   explicit Sinks(Delivery delivery) {
@@ -53,7 +53,7 @@ class Console::Sinks {
     flush();
     {
       const std::lock_guard lock(mutex_);
-      closing_ = true;  // the queues' threads report errors to each other's queue no more
+      closing_ = true;  // the queues' threads stop reporting errors to each other's queue
     }
     terminal_.reset();
     log_queue_.reset();
@@ -104,7 +104,7 @@ class Console::Sinks {
     if (error_of(descriptor) == 0) error_of(descriptor) = error;
   }
 
-  /// On the terminal's thread.
+  /// Runs on the terminal's thread.
   std::int64_t write_some(int descriptor, std::string_view text) {
     const TerminalOutput& output = *outputs_[descriptor == STDOUT_FILENO ? 0 : 1];
     const TerminalOutput::Result result = output.write(text, one_write);
@@ -118,7 +118,7 @@ class Console::Sinks {
     return -1;
   }
 
-  /// On the log's thread.
+  /// Runs on the log's thread.
   std::int64_t write_log_some(std::string_view text) {
     const std::string warning = write_log(text);
     if (warning.empty()) return static_cast<std::int64_t>(text.size());
@@ -127,7 +127,7 @@ class Console::Sinks {
     return -1;
   }
 
-  /// What to warn of, once; empty where all is well.
+  /// Returns a warning, once; empty if there is none.
   std::string write_log(std::string_view text) {
     while (!text.empty()) {
       const ssize_t written = ::write(log_, text.data(), text.size());

@@ -1,6 +1,6 @@
 #pragma once
-// What a person reads while a run goes on: lines on stdout, warnings on stderr, both mirrored to log.txt.
-// Rank 0 speaks; the console of another rank is silent. May be called from any thread.
+// Console output of a run: lines on stdout, warnings on stderr, both copied to log.txt. Rank 0 prints; the
+// consoles of other ranks are silent. Callable from any thread.
 
 #include <memory>
 #include <string>
@@ -9,32 +9,32 @@ namespace foretoken {
 
 class Console {
  public:
-  /// `wait`: a line returns once stdout has accepted it, however slow its reader is. `queue`: threads of
-  /// their own write terminal and log, so that no line ever waits; lines are dropped, and counted, where a
-  /// reader or a disk does not keep up.
+  /// `wait`: a call returns once stdout has accepted the line, however slow its reader is. `queue`: separate
+  /// threads write terminal and log, so no call waits; lines are dropped, and counted, if a reader or a disk
+  /// is too slow.
   enum class Delivery { wait, queue };
 
   explicit Console(bool speaks, Delivery delivery = Delivery::wait);
-  /// Writes what is queued, for about a second without progress at most.
+  /// Writes queued lines; gives up after about a second without progress.
   ~Console();
   Console(const Console&) = delete;
   Console& operator=(const Console&) = delete;
 
-  /// From here on every line goes to the end of this file too. A DataError where it cannot be opened; where
-  /// it cannot be written later (a full disk) one warning says so.
+  /// From now on also appends every line to this file. Throws a DataError if it cannot be opened; prints one
+  /// warning if it cannot be written later (a full disk).
   void open_log(const std::string& path);
 
-  /// What is printed holds no control character but line ends and tabs (io/printable.h).
+  /// Control characters except line ends and tabs are escaped (io/printable.h).
   void line(const std::string& text);
-  /// "warning: ..."
+  /// Prints "warning: ...".
   void warn(const std::string& text);
-  /// A line of any rank, also of one that is silent otherwise; such a rank's goes to stdout alone.
+  /// Prints a line even if this console is silent; a silent console's line goes to stdout only.
   void line_of_any_rank(const std::string& text);
 
-  /// Waits for what is queued, as the destructor does.
+  /// Waits for queued lines, as the destructor does.
   void flush();
-  /// A DataError where stdout did not accept all lines: what a command prints is its result. A training run,
-  /// whose lines are in log.txt, does not ask.
+  /// Throws a DataError if stdout did not accept all lines. For commands whose output is their result; a
+  /// training run, whose lines are in log.txt, does not call it.
   void require_written();
 
  private:
@@ -43,7 +43,7 @@ class Console {
   std::unique_ptr<Sinks> sinks_;
 };
 
-/// Writes to stdout at once. A DataError where it does not accept the text: "standard output: ...".
+/// Writes to stdout at once. Throws a DataError "standard output: ..." if it does not accept the text.
 void print_text(std::string_view text);
 
 }  // namespace foretoken

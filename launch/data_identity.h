@@ -1,6 +1,6 @@
 #pragma once
-// The data of a run by its identity (io/token_dataset.h): the same on every rank, and the same when a run is
-// resumed.
+// Checks of a run's data by its identity (io/token_dataset.h): it must be the same on every rank, and the
+// same when a run is resumed.
 
 #include <string>
 
@@ -11,13 +11,13 @@
 
 namespace foretoken {
 
-/// A DataError unless every rank has opened a dataset of the same content: hosts may hold copies of their
-/// own. Warns of a dataset without digests. Collective.
+/// Throws a DataError unless every rank has opened a dataset with the same content: hosts may have copies of
+/// their own. Warns about a dataset without digests. Collective.
 void require_same_on_all_ranks(const TokenDataset& dataset, Communicator& world, Console& console);
 
-/// A DataError naming both paths and identities where the checkpoint was trained or validated on other data;
-/// a warning instead where other data is allowed. The same content at another path is the same data. Where
-/// the checkpoint keeps no identity a warning says so. `validation` may be null: then it is not compared.
+/// Throws a DataError naming both paths and identities if the checkpoint was trained or validated on other
+/// data; only warns if other data is allowed. The same content at another path is the same data. Warns if the
+/// checkpoint has no identity. A null `validation` is not compared.
 void require_same_data(const CheckpointInfo& info, const TokenDataset& training,
                        const TokenDataset* validation, bool allow_other, Console& console);
 

@@ -8,7 +8,7 @@ HeadsMetrics heads_metrics(const StepSums& sums, bool gradients) {
   HeadsMetrics metrics;
   const auto drafts = sums.drafts.span<double>(), accepted = sums.accepted.span<double>();
   for (std::size_t k = 0; k < drafts.size(); ++k) {
-    metrics.acceptance.push_back(accepted[k] / drafts[k]);  // NaN where nothing was drafted
+    metrics.acceptance.push_back(accepted[k] / drafts[k]);  // NaN if nothing was drafted
     if (drafts[k] > 0) metrics.accepted_length += metrics.acceptance.back();
   }
   if (!gradients) return metrics;

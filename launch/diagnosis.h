@@ -1,12 +1,13 @@
 #pragma once
-// What is reported of prediction heads beside their losses.
+// Metrics of prediction heads in addition to their losses.
 
 #include "io/metrics.h"
 #include "model/step_sums.h"
 
 namespace foretoken {
 
-/// From sums over the whole global batch, on the host; norms and cosines where gradients were measured.
+/// Computes them from sums over the whole global batch, on the host; norms and cosines only if `gradients`,
+/// that is, if gradients were measured.
 HeadsMetrics heads_metrics(const StepSums& sums, bool gradients);
 
 }  // namespace foretoken

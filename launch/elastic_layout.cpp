@@ -20,11 +20,11 @@ namespace {
 struct Candidate {
   Config config;
   int ranks = 0;
-  bool holds_more = false;  // each rank, than in the configured layout
+  bool holds_more = false;  // each rank holds more of the model than in the configured layout
   double step = 0;
 };
 
-/// Steps within a thousandth of each other are equal.
+/// Step times within a thousandth of each other count as equal.
 bool is_better(const Candidate& a, const Candidate& b) {
   if (a.holds_more != b.holds_more) return b.holds_more;
   if (std::abs(a.step - b.step) > 1e-3 * std::min(a.step, b.step)) return a.step < b.step;
@@ -53,7 +53,8 @@ double step_of(const Config& config, int ranks) {
   return step_length(costs, config.parallel.schedule, shape, halves);
 }
 
-/// pp × dp with the configured stages per rank and schedule, or else without virtual stages under 1F1B.
+/// A layout pp × dp with the configured stages per rank and schedule; if that is not legal, without virtual
+/// stages and with 1F1B.
 std::optional<Candidate> candidate(const Config& config, int pp, int dp) {
   Config tried = config;
   ParallelConfig& parallel = tried.parallel;
@@ -72,7 +73,7 @@ std::optional<Candidate> candidate(const Config& config, int pp, int dp) {
                    .step = step_of(tried, pp * dp)};
 }
 
-/// More pipeline ranks than half layers, and one for every head's stage, there cannot be.
+/// Upper bound: one pipeline rank per half layer and per stage of a head.
 int most_pipeline_ranks(const Config& config, int ranks) {
   const std::int64_t stages = 2 * config.model.num_hidden_layers + config.mtp.depths + 1;
   return static_cast<int>(std::min<std::int64_t>(stages, ranks));
@@ -85,7 +86,8 @@ Config choose(const Config& config, int ranks, bool all) {
   for (int pp = 1; pp <= most_pipeline_ranks(config, ranks); ++pp) {
     int dp = static_cast<int>(std::min<std::int64_t>(ranks / pp, parts));
     if (all && dp * pp != ranks) continue;
-    // More replicas take fewer microbatches each: the most that divide the batch are the fastest.
+    // More replicas take fewer microbatches each, so the largest number that divides the batch is the
+    // fastest.
     while (!all && parts % dp != 0) --dp;
     if (const auto found = candidate(config, pp, dp); found && (!best || is_better(*found, *best)))
       best = found;

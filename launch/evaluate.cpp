@@ -19,7 +19,7 @@ namespace foretoken {
 
 namespace {
 
-/// The checkpoint's settings, on the ranks that there are.
+/// The checkpoint's settings, adapted to the available ranks.
 Config config_of(const EvaluateArguments& arguments, int ranks) {
   Config config = settings_of(newest_readable(arguments.path));
   config.data.path = arguments.data;
@@ -35,7 +35,7 @@ Config config_of(const EvaluateArguments& arguments, int ranks) {
   return config;
 }
 
-/// With the text given. The session, and its memory, ends with it.
+/// Metrics on the given text. The session and its memory end with the call.
 EvaluationMetrics teacher_forced(const EvaluateArguments& arguments, const Config& config,
                                  const TokenDataset& dataset, MpiCommunicator& world, Console& console) {
   Session session(world, config, resolve_grid(config, world.size()), Purpose::evaluate);
@@ -68,7 +68,7 @@ int evaluate(const EvaluateArguments& arguments) {
     if (config.mtp.depths > 0 && arguments.free_running > 0)
       metrics.free_running =
           free_running(arguments.path, config, dataset, metrics.rows, arguments.free_running, world);
-    // A run in which a job trains may have retired the first checkpoint meanwhile.
+    // A training job in the same run may have retired the first checkpoint in the meantime.
     if (metrics.free_running && metrics.free_running->step != metrics.step)
       console.warn(fmt::format("evaluate: the free-running figures are of step {}, all others of step {}",
                                metrics.free_running->step, metrics.step));

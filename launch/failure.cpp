@@ -16,16 +16,16 @@
 namespace foretoken {
 namespace {
 
-/// In which a launcher ends the ranks that need no word of their own.
+/// Time in which a launcher ends ranks whose message would repeat rank 0's.
 constexpr std::chrono::seconds patience{3};
 
-/// For the reader of stderr: a terminal that stands still must not keep a failed rank, and its peers, from
+/// Limit for writing to stderr: a blocked terminal must not keep a failed rank, and with it its peers, from
 /// ending.
 constexpr std::chrono::seconds reader_patience{5};
 
 struct RankName {
   int rank = 0;
-  std::string label;  // empty: a program of its own, no rank
+  std::string label;  // empty: a program outside any job
 };
 
 RankName name_by_environment() {
@@ -80,7 +80,7 @@ void say_as_rank(const std::string& text) {
 void report(const Failure& failure) {
   if (rank_name().rank != 0) {
     for (const int signal : {SIGTERM, SIGINT, SIGHUP})
-      std::signal(signal, SIG_DFL);  // while it waits here, the launcher's signal must end it
+      std::signal(signal, SIG_DFL);  // while this rank waits, the launcher's signal must end it
     std::this_thread::sleep_for(patience);
   }
   say_as_rank(failure.message);

@@ -1,6 +1,6 @@
 #pragma once
-// How a process ends that cannot go on: one line on stderr, "[rank 3 pp1 dp0] checkpoint: ...", and the exit
-// code of the error's type (runtime/error.h).
+// How a process that cannot continue ends: one line on stderr, "[rank 3 pp1 dp0] checkpoint: ...", and the
+// exit code of the error's type (runtime/error.h).
 //
 //   try {
 //     ...
@@ -21,21 +21,21 @@ struct Failure {
   std::string message;  // one line
 };
 
-/// Of the exception that is being handled: call it inside a catch block. What is not an Error is a defect or
-/// a lack of memory, and is said to be.
+/// Describes the exception that is being handled; call it in a catch block. An exception that is not an Error
+/// is reported as a defect or as lack of memory.
 Failure current_failure();
 
-/// Names this process in messages: "rank 3 pp1 dp0". Until it is called the launcher's environment says which
-/// rank this is; without one the program's name stands there.
+/// Names this process in messages: "rank 3 pp1 dp0". Before this call the rank comes from the launcher's
+/// environment; without a launcher, messages start with the program's name.
 void name_rank(int rank, const std::string& label);
-/// The name; empty where there is none.
+/// The name; empty if there is none.
 std::string rank_label();
 
 /// Prints "[rank 3 pp1 dp0] text" on stderr.
 void say_as_rank(const std::string& text);
 
-/// Prints the line. Ranks often fail alike: rank 0 speaks at once, the others after 3 seconds, by which
-/// time the launcher has ended them if rank 0 said the same.
+/// Prints the line. Ranks often fail for the same reason: rank 0 prints at once, the others after 3 seconds,
+/// when the launcher has usually ended them because rank 0 failed.
 void report(const Failure& failure);
 
 }  // namespace foretoken

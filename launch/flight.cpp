@@ -20,7 +20,7 @@ namespace fs = std::filesystem;
 
 constexpr std::size_t kept_starts = 4;
 
-/// A name that the ranks of this start share.
+/// A name that all ranks of this start share.
 std::string start_name() {
   const std::string id = job_by_environment().id;
   return id.empty() ? "job" : id;
@@ -35,7 +35,7 @@ bool has_records(const fs::path& folder) {
   return false;
 }
 
-/// Folders of records in `folder`, the newest first.
+/// Folders of records in `folder`, newest first.
 std::vector<fs::path> starts_in(const fs::path& folder) {
   std::vector<std::pair<fs::file_time_type, fs::path>> starts;
   std::error_code error;
@@ -80,7 +80,7 @@ fs::path flight_folder_without_run() {
 void remove_old_flights(const std::string& run) {
   const std::vector<fs::path> starts = starts_in(fs::path(run) / "flight");
   for (std::size_t i = kept_starts; i < starts.size(); ++i) {
-    std::error_code error;  // an old record that stays harms nothing
+    std::error_code error;  // an old record that cannot be removed is harmless
     fs::remove_all(starts[i], error);
   }
 }

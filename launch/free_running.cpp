@@ -18,13 +18,13 @@ struct Counts {
   SpeculationStatistics drafts;
 };
 
-/// Adds what one batch of prompts gives.
+/// Adds the counts of one batch of prompts.
 void run_batch(Decoder& decoder, const GenerationOptions& options,
                std::span<const std::vector<std::int32_t>> prompts, std::int64_t new_tokens, Counts& counts) {
   HeadDrafter drafter(decoder);
   Generator generator(decoder, options, {prompts.begin(), prompts.end()}, &drafter);
   std::vector<std::int64_t> written(prompts.size());
-  // A text ends with the round in which it reaches its length, whole: a round cut short would count fewer
+  // A text ends with the whole round in which it reaches its length: a shortened round would count fewer
   // acceptances than its drafts had.
   const auto take = [&](std::size_t sequence,
                         std::span<const std::int32_t> tokens) -> std::optional<std::size_t> {
@@ -61,7 +61,7 @@ FreeRunningMetrics metrics_of(const Counts& counts, std::int64_t prompts) {
                              .acceptance = {},
                              .acceptance_rate = counts.drafts.acceptance_rate(),
                              .accepted_length = counts.drafts.mean_acceptance_length()};
-  for (const std::int64_t accepted : counts.drafts.accepted_at)  // NaN where there was no round
+  for (const std::int64_t accepted : counts.drafts.accepted_at)  // NaN if there was no round
     metrics.acceptance.push_back(static_cast<double>(accepted) / static_cast<double>(metrics.rounds));
   return metrics;
 }
@@ -94,7 +94,7 @@ FreeRunningMetrics free_running(const std::string& path, const Config& config, c
   const auto all = free_running_prompts(dataset, length, rows, prompts, prompt_tokens);
 
   Config own = config;
-  own.train.deterministic = true;  // nothing is chosen by timing, so that a tie of tokens falls one way
+  own.train.deterministic = true;  // makes ties between tokens reproducible: nothing is chosen by timing
   Device device(resolve_device(own, world));
   const int stages = config.parallel.pp, pipelines = world.size() / stages;
   std::optional<TrunkPipeline> pipeline;
@@ -107,7 +107,7 @@ FreeRunningMetrics free_running(const std::string& path, const Config& config, c
                                                           prompt_tokens + new_tokens + depths),
                                     .logits = batch * (1 + depths),
                                     .pipeline = pipeline ? &*pipeline : nullptr});
-  Console silent(false);  // what there is to warn of was said when the losses were computed
+  Console silent(false);  // warnings were already printed when the losses were computed
   const std::int64_t step =
       load_checkpoint(path, config, to_string(dataset.tokenizer()), weight_pieces(decoder.parameters()),
                       device.stream(), world, silent)

@@ -1,12 +1,12 @@
 #pragma once
-// Free-running acceptance: how many drafts of the prediction heads the model keeps where drafts go on from
-// drafts, over text that it writes itself, as foretoken generate --speculate D --temperature 0 does it.
+// Free-running acceptance: the number of the prediction heads' drafts that the model accepts when it
+// continues its own text, as in foretoken generate --speculate D --temperature 0.
 //
-// Prompts are cut from rows spaced evenly over those that are evaluated: the first half of a row, and of that
-// what lies in the document of its last token. After each the model writes greedily as many tokens as the
-// other half has, at most 128, or to the end of the text. All depths draft in every round, the last one
-// included, so that what is kept at depth k counts against all rounds; a prompt's first new token comes
-// without drafts and is of no round.
+// Prompts come from rows spaced evenly over the evaluated rows: the first half of a row, reduced to the part
+// in the document of its last token. After each prompt the model writes greedily as many tokens as the other
+// half has, at most 128, or until the end of the text. All depths, including the last, draft in every round,
+// so acceptance at depth k counts against all rounds. A prompt's first new token comes without drafts and
+// belongs to no round.
 
 #include <string>
 #include <vector>
@@ -18,17 +18,17 @@
 
 namespace foretoken {
 
-/// Prompts of up to `tokens` tokens from the beginnings of `count` rows spaced evenly over the first `rows`
-/// of `length` tokens, of all rows where there are fewer. An end-of-document token, after which a text has
-/// nothing to go on from, is none to end with: the prompt is cut before it. Empty ones are left out.
+/// Prompts of up to `tokens` tokens from the start of `count` rows spaced evenly over the first `rows` rows
+/// of `length` tokens, or of all rows if there are fewer. Nothing can continue after an end-of-document
+/// token, so a prompt that ends with one is cut before it. Empty prompts are left out.
 std::vector<std::vector<std::int32_t>> free_running_prompts(const TokenDataset& dataset, std::int64_t length,
                                                             std::int64_t rows, std::int64_t count,
                                                             std::int64_t tokens);
 
-/// With the model of the checkpoint at `path`: every `parallel.pp` neighbouring ranks spread it over
-/// themselves and take a share of `prompts` prompts, always in the same batches, so that what is counted does
-/// not depend on the layout. Collective over the world; every rank gets the result. The config is the
-/// checkpoint's, with at least one depth.
+/// Measures with the model of the checkpoint at `path`. Every `parallel.pp` neighbouring ranks share one
+/// model and take a part of the `prompts` prompts. The batches are always the same, so the counts do not
+/// depend on the layout. Collective over the world; every rank receives the result. `config` is the
+/// checkpoint's and has at least one depth.
 FreeRunningMetrics free_running(const std::string& path, const Config& config, const TokenDataset& dataset,
                                 std::int64_t rows, std::int64_t prompts, MpiCommunicator& world);
 

@@ -43,8 +43,8 @@ std::vector<std::string> prompts_of(const GenerateArguments& arguments) {
   return prompts;
 }
 
-/// A checkpoint's settings, but for what is of training alone. The same seed gives the same text: nothing is
-/// chosen by timing but, where that is asked for, how deep to draft.
+/// A checkpoint's settings, without those for training alone. The same seed gives the same text: nothing
+/// depends on timing except, if requested, the draft depth.
 Config config_of(const Checkpoint& checkpoint, const GenerateArguments& arguments) {
   Config config = settings_of(checkpoint);
   config.run.device = arguments.device;
@@ -56,7 +56,7 @@ Config config_of(const Checkpoint& checkpoint, const GenerateArguments& argument
   return config;
 }
 
-/// What one generates and drafts with: checkpoint, settings, and from load() on a decoder.
+/// A model to generate or draft with: checkpoint, settings and, after load(), a decoder.
 struct Model {
   const std::string& path;
   Checkpoint checkpoint;
@@ -79,7 +79,7 @@ struct Model {
   }
 };
 
-/// The drafts of a round: as asked for, or those candidates of each of the heads.
+/// The drafts of a round: the requested tree, or the requested candidates for each of the heads.
 TreeShape drafts_of(const GenerateArguments& arguments, const Config& config, Console& console) {
   TreeShape drafts = arguments.drafts;
   if (!arguments.draft_path.empty() || (drafts.empty() && arguments.parallel_candidates == 0)) return drafts;
@@ -111,7 +111,7 @@ struct Pace {
   double seconds = 0;
 };
 
-/// The first round computes the prompts, so that tokens per second are counted after it.
+/// The first round computes the prompts, so tokens per second are counted after it.
 void report(const Pace& whole, const Pace& first, const SpeculationStatistics& s) {
   fmt::print(stderr, "generate   {} tokens in {:.2f} s; first token after {:.3f} s", whole.tokens,
              whole.seconds, first.seconds);
@@ -190,7 +190,7 @@ ExitCode run(const GenerateArguments& arguments, const std::vector<std::string>&
   if (draft_model) draft_model->load(stream, *writer, console);
 
   Transcript transcript(prompts.size(), arguments.stops);
-  // Token by token, so that a stop text ends the text after the same token however many a round adds.
+  // Token by token, so that a stop text ends the text after the same token, however many a round adds.
   const auto take = [&](std::size_t sequence,
                         std::span<const std::int32_t> added) -> std::optional<std::size_t> {
     for (std::size_t i = 0; i < added.size(); ++i)

@@ -19,10 +19,10 @@ LayerCosts layer_costs(const Config& config, Purpose purpose) {
 namespace {
 
 constexpr std::int64_t most_partition_cells = std::int64_t{1} << 22;
-/// Actions of a step over all ranks. A program of that size takes seconds to make and to check.
+/// Actions of a step over all ranks. A program of that size takes seconds to build and validate.
 constexpr std::int64_t most_actions = std::int64_t{1} << 24;
 
-/// Checks that stages are left for the trunk.
+/// Checks that stages remain for the trunk.
 void require_stages(const MtpConfig& mtp, const Grid& grid) {
   using enum MtpConfig::Placement;
   const std::int64_t apart = mtp.placement == own_stage         ? 1
@@ -45,7 +45,7 @@ void validate_layout(const Config& config, const Grid& grid) {
   if (!config.parallel.blocks_per_stage.empty())
     return validate_partition(halves_of(config.parallel.blocks_per_stage), costs, grid);
   require_enough_layers(costs, grid);
-  // The table of the search for a partition: 100 MB.
+  // Limits the table of the partition search to about 100 MB.
   if (const std::int64_t cells = config.model.num_hidden_layers * grid.stages(); cells > most_partition_cells)
     throw UsageError(
         "partition: {} layers × {} stages = {}: more than {} are not searched; give "

@@ -1,5 +1,5 @@
 #pragma once
-// The learning-rate schedule of a configuration, and what changed settings do to a run that resumes.
+// The learning-rate schedule of a configuration, and the effect of changed settings on a run that resumes.
 
 #include <cstdint>
 #include <string>
@@ -12,8 +12,9 @@ namespace foretoken {
 
 LearningRate schedule_of(const Config& config);
 
-/// Warnings for a run that goes on after `step` with another train.steps than before: no step is left, or the
-/// schedule stretches and the learning rate jumps. A changed optimizer setting is a choice, not a surprise.
+/// Warnings for a run that continues after `step` with another train.steps than before: no step is left, or
+/// the schedule stretches and the learning rate jumps. Other changed optimizer settings give no warning,
+/// because they are deliberate.
 std::vector<std::string> resume_warnings(const Config& before, const Config& now, std::int64_t step);
 
 }  // namespace foretoken

@@ -66,7 +66,7 @@ void LineQueue::run() {
   while (true) {
     changed_.wait(lock, [&] { return !lines_.empty() || closing_; });
     if (lines_.empty()) return;
-    const Line& line = lines_.front();  // add() appends only, so it stays where it is
+    const Line& line = lines_.front();  // stays valid: add() only appends
     std::size_t done = 0;
     while (done < line.text.size()) {
       lock.unlock();

@@ -1,6 +1,6 @@
 #pragma once
-// Lines that a thread of its own writes, so that whoever adds one never waits for a terminal, a pipe or a
-// disk.
+// Lines that a separate thread writes, so that the thread that adds a line never waits for a terminal, a
+// pipe or a disk.
 
 #include <chrono>
 #include <condition_variable>
@@ -16,31 +16,32 @@ namespace foretoken {
 class LineQueue {
  public:
   struct Line {
-    int target = 0;    // what the writer makes of it: a descriptor
+    int target = 0;    // interpreted by the writer: a descriptor
     std::string text;  // with its newline
   };
-  /// Writes from `text[begin]` on for a fraction of a second and returns the bytes that were written; -1
-  /// where the line is to be given up (an error). It is called again with the rest.
+  /// Writes from `text[begin]` on for a fraction of a second and returns the number of bytes written, or -1
+  /// if the line must be dropped because of an error. It is called again with the rest.
   using Write = std::function<std::int64_t(const Line& line, std::size_t begin)>;
 
   struct Limits {
     std::size_t lines = 4096;
     std::size_t bytes = std::size_t{1} << 20;
-    /// flush() and the end give up after this time without progress, and after ten times as long with it.
+    /// flush() and the destructor give up after this time without progress, or after ten times as long with
+    /// progress.
     std::chrono::milliseconds patience{1000};
   };
-  /// Lines that do not fit are dropped. Once half of the queue is free a line "(12 lines dropped: NAME did
-  /// not accept them)" stands in their place.
+  /// Lines that do not fit are dropped. Once half of the queue is free, a line "(12 lines dropped: NAME did
+  /// not accept them)" replaces them.
   LineQueue(std::string name, Write write, const Limits& limits);
   LineQueue(std::string name, Write write);
-  /// flush(); what is left is lost.
+  /// Calls flush(); remaining lines are lost.
   ~LineQueue();
   LineQueue(const LineQueue&) = delete;
   LineQueue& operator=(const LineQueue&) = delete;
 
-  /// From any thread; never waits for a write.
+  /// Callable from any thread; never waits for a write.
   void add(Line line);
-  /// Waits until all is written, within Limits::patience.
+  /// Waits until all lines are written, within Limits::patience.
   void flush();
 
  private:
@@ -58,7 +59,7 @@ class LineQueue {
   std::size_t bytes_ = 0;
   std::int64_t dropped_ = 0;
   int dropped_target_ = 0;
-  std::uint64_t progress_ = 0;  // bytes written and lines given up
+  std::uint64_t progress_ = 0;  // bytes written and lines dropped by the writer
   bool closing_ = false;
   bool abandoned_ = false;
   std::thread thread_;

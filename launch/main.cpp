@@ -46,12 +46,12 @@ struct RunCommand {
 int main(int argc, char** argv) {
   using namespace foretoken;
   if (const std::optional<int> code = run_examination(argc, argv)) return *code;
-  // A file over its quota, or a reader that has gone, is an error of the write, not the end of the process.
+  // A file over its quota, or a closed reader, becomes a write error instead of ending the process.
   std::signal(SIGXFSZ, SIG_IGN);
   std::signal(SIGPIPE, SIG_IGN);
   const std::vector<std::string> words(argv + 1, argv + argc);
   if (!words.empty() && words.front() == "train")
-    catch_stop_signals();  // a job may be signalled as it starts
+    catch_stop_signals();  // a job may be signalled while it starts
   try {
     return std::visit(RunCommand{}, parse_command_line(words));
   } catch (...) {

@@ -10,7 +10,7 @@ namespace foretoken {
 
 namespace {
 
-/// Whether the digits before a fraction begin as TOML writes them.
+/// Whether the digits before a fraction have the form that TOML requires.
 bool has_plain_digits(std::string_view text) {
   if (text.starts_with('-')) text.remove_prefix(1);
   const auto is_digit = [&](std::size_t i) { return i < text.size() && text[i] >= '0' && text[i] <= '9'; };
@@ -26,7 +26,7 @@ std::optional<Number> read(std::string_view text) {
   return number;
 }
 
-/// "integer, 1 to 64"
+/// Example: "integer, 1 to 64".
 template <class Number>
 std::string describe(const NumberRange& range) {
   constexpr bool is_integer = !std::is_floating_point_v<Number>;

@@ -1,7 +1,7 @@
 #pragma once
-// Numbers on the command line. Decimal digits and nothing else: no leading zero (which other programs read as
-// octal), no sign but the minus of a negative number, nothing after the last digit, no overflow. The
-// configuration file and --set read numbers by TOML's rules, which are as strict.
+// Numbers on the command line: decimal digits only. No leading zero (which other programs read as octal), no
+// sign except the minus of a negative number, nothing after the last digit, no overflow. The configuration
+// file and --set follow TOML's rules for numbers, which are equally strict.
 
 #include <cstdint>
 #include <limits>
@@ -14,10 +14,10 @@
 namespace foretoken {
 
 std::optional<std::int64_t> read_integer(std::string_view text);
-/// A finite decimal number: 0.5, 1, 1e-3.
+/// Reads a finite decimal number: 0.5, 1, 1e-3.
 std::optional<double> read_number(std::string_view text);
 
-/// What a flag accepts, both ends included; `above` excludes the lower one.
+/// The range that a flag accepts, both ends included; `above` excludes the lower end.
 struct NumberRange {
   double least = 0;
   double most = std::numeric_limits<double>::infinity();
@@ -25,8 +25,8 @@ struct NumberRange {
   bool holds(double value) const { return (above ? value > least : value >= least) && value <= most; }
 };
 
-/// A flag of an integer or a number in the range. Errors name the flag, the value and the range. The value at
-/// the time of the call is shown as the default where `shows_default` is set.
+/// Adds a flag with an integer or a number in the range. Errors name the flag, the value and the range. If
+/// `shows_default` is set, the help shows the value at the time of the call as the default.
 template <class Number>
 CLI::Option* add_number(CLI::App& command, const std::string& name, Number& into, const NumberRange& range,
                         const std::string& help, bool shows_default = false);

@@ -1,5 +1,5 @@
 #pragma once
-// How the table of options binds a key to a member of Config. Only launch/options.cpp includes it.
+// Binds a key of the option table to a member of Config. Only launch/options.cpp includes it.
 
 #include <algorithm>
 #include <cstdint>
@@ -13,7 +13,7 @@
 
 namespace foretoken::detail {
 
-/// The domain, cut to what the member's type can hold.
+/// The domain, restricted to the range of the member's type.
 template <class Integer>
 OptionDomain fitted(OptionDomain domain) {
   if constexpr (sizeof(Integer) < sizeof(std::int64_t)) {
@@ -72,7 +72,7 @@ class Section {
     return option;
   }
 
-  /// The choices name the enumerators in their order, from 0.
+  /// The choices name the enumerators in their order, starting at 0.
   template <class Enum>
   requires(std::is_enum_v<Enum>) Option& add(const char* key, Enum Part::*member,
                                              std::vector<std::string> choices, const char* help) {
@@ -98,7 +98,7 @@ class Section {
     return option;
   }
 
-  /// An option held as Value whose member is a T.
+  /// An option with value type Value whose member has type T.
   template <class Value, class T>
   Option& bind(const char* key, Option::Type type, T Part::*member, const char* help) {
     Option& option = entry(key, type, help);

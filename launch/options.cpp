@@ -125,7 +125,7 @@ void add_data(std::vector<Option>& table) {
   data.add("path", &D::path, "token dataset to train on, as `foretoken tokenize` writes it");
   data.add("validation_path", &D::validation_path, "token dataset for evaluations while training");
   data.add("sequence_length", &D::sequence_length, within(1, 16777216), "tokens of a row").fixed =
-      true;  // a sample is a row of this length: the position in the data counts them
+      true;  // a sample is a row of this length: the stored position in the data counts samples
   data.add("attention", &D::attention, {"document", "row"},
            "attention stays inside a document, or sees the whole row");
 }

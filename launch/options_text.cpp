@@ -31,7 +31,7 @@ std::string to_text(bool value) {
 std::string to_text(std::int64_t value) {
   return fmt::format("{}", value);
 }
-/// The shortest text that reads back as the same double, with a mark that TOML knows a float by.
+/// The shortest text that reads back as the same double and that TOML recognizes as a float.
 std::string to_text(double value) {
   std::string text = fmt::format("{}", value);
   if (text.find_first_of(".en") == std::string::npos) text += ".0";
@@ -67,7 +67,7 @@ std::size_t edit_distance(std::string_view a, std::string_view b) {
   return row[b.size()];
 }
 
-/// Close enough to be a slip of the hand, and closer than the best so far.
+/// Whether `typed` is close enough to `meant` to be a typing error, and closer than the best so far.
 bool closer(std::string_view typed, std::string_view meant, std::size_t& best) {
   const std::size_t slips = meant.size() < 4 ? 1 : std::max<std::size_t>(2, meant.size() / 3);
   if (typed.size() > meant.size() + slips) return false;

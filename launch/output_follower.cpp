@@ -16,7 +16,7 @@
 namespace foretoken {
 
 OutputFollower::OutputFollower(const std::string& path) : file_(open(path.c_str(), O_RDONLY | O_CLOEXEC)) {
-  std::signal(SIGPIPE, SIG_IGN);  // a closed stdout is an error of write()
+  std::signal(SIGPIPE, SIG_IGN);  // a closed stdout becomes an error of write()
 }
 
 OutputFollower::~OutputFollower() {
@@ -29,7 +29,7 @@ bool OutputFollower::copy() {
     if (pending_.empty()) return true;
     pollfd out{.fd = STDOUT_FILENO, .events = POLLOUT, .revents = 0};
     if (poll(&out, 1, 0) != 1) return false;
-    // A pipe that polls as writable takes PIPE_BUF bytes without waiting.
+    // A pipe that polls as writable accepts PIPE_BUF bytes without blocking.
     const std::size_t count = std::min<std::size_t>(pending_.size(), PIPE_BUF);
     const ssize_t written = write(STDOUT_FILENO, pending_.data(), count);
     if (written > 0) pending_.erase(0, static_cast<std::size_t>(written));
@@ -44,7 +44,7 @@ std::string OutputFollower::next_text() {
   const ssize_t count = pread(file_, block.data(), block.size(), offset_);
   if (count <= 0) return {};
   std::size_t taken = static_cast<std::size_t>(count);
-  // The last character may be cut: the rest of it follows, if ever.
+  // The last character may be incomplete; its remaining bytes come with the next read.
   for (std::size_t bytes = 1; bytes < 4 && bytes <= taken; ++bytes)
     if (const std::string_view last(block.data() + taken - bytes, bytes);
         first_character(last).state == Utf8Character::unfinished) {

@@ -1,6 +1,6 @@
 #pragma once
-// Copies what is appended to a file to stdout, without ever waiting for a reader of stdout. What is printed
-// holds no control character but line ends and tabs (io/printable.h).
+// Copies text that is appended to a file to stdout, without waiting for a reader of stdout. Control
+// characters except line ends and tabs are escaped (io/printable.h).
 
 #include <string>
 
@@ -13,8 +13,8 @@ class OutputFollower {
   OutputFollower(const OutputFollower&) = delete;
   OutputFollower& operator=(const OutputFollower&) = delete;
 
-  /// Copies what is there and stdout takes now. True where nothing is left to copy, also because stdout is
-  /// closed.
+  /// Copies as much as is available and stdout accepts without waiting. Returns true if nothing is left to
+  /// copy, or if stdout is closed.
   bool copy();
 
  private:
@@ -22,7 +22,7 @@ class OutputFollower {
 
   int file_ = -1;
   long offset_ = 0;      // of the next byte to read
-  std::string pending_;  // read, not printed yet
+  std::string pending_;  // read, not yet printed
   bool closed_ = false;
 };
 

@@ -36,7 +36,7 @@ std::string read_all(const std::string& path) {
   return {std::istreambuf_iterator<char>(file), {}};
 }
 
-/// /proc/PID/stat: "pid (name) state parent ...", where the name may hold any character.
+/// /proc/PID/stat: "pid (name) state parent ...", where the name may contain any character.
 bool read_entry(const std::string& folder, Entry& entry) {
   const std::string stat = read_all(folder + "/stat");
   const std::size_t name_end = stat.rfind(')');
@@ -92,7 +92,7 @@ std::vector<ProcessTree::Member> ProcessTree::find() const {
     if (pid == self || entry.zombie) continue;
     bool descends = false;
     pid_t above = entry.parent;
-    // A parent may have ended between two reads; the number of processes bounds the walk.
+    // A parent may have ended between two reads; the number of processes bounds the search.
     for (std::size_t i = 0; i < processes.size() && !descends; ++i) {
       descends = above == self;
       const auto found = processes.find(above);

@@ -1,5 +1,5 @@
 #pragma once
-// The processes that a command of ours started on this host, however they were re-parented.
+// The processes that a command started on this host, even if they have another parent by now.
 
 #include <string>
 #include <sys/types.h>
@@ -7,25 +7,24 @@
 
 namespace foretoken {
 
-/// A process belongs to the tree if it descends from this process, or if its environment holds the tree's
-/// mark: ranks that slurmstepd started for srun descend from slurmd, but inherit srun's environment.
+/// A process belongs to the tree if it descends from this process, or if its environment contains the tree's
+/// mark: ranks that slurmstepd starts for srun descend from slurmd, but inherit srun's environment.
 class ProcessTree {
  public:
-  /// Makes a mark that is unique on the host, and this process the reaper of orphans below it
+  /// Creates a mark that is unique on the host, and makes this process the reaper of its orphaned descendants
   /// (PR_SET_CHILD_SUBREAPER).
   ProcessTree();
 
   /// NAME=VALUE for the environment of the command.
   const std::string& mark() const { return mark_; }
 
-  /// All living members except this process. Zombies do not count.
+  /// All living members except this process. Zombies are not counted.
   std::vector<pid_t> members() const;
   /// Members that run this program and whose parent does not: the ranks on this host.
   std::vector<pid_t> ranks() const;
 
-  /// SIGKILL to every member, again until none is left. False if some are still alive after 5 seconds
-  /// (blocked in the kernel, for instance on a dead file system). Reaps every child of this process that has
-  /// ended.
+  /// Sends SIGKILL to every member until none is left. Returns false if some are still alive after 5 seconds
+  /// (blocked in the kernel, for instance by a dead file system). Reaps all ended children of this process.
   bool kill_all() const;
 
  private:
@@ -38,7 +37,7 @@ class ProcessTree {
   std::string mark_;
 };
 
-/// Whether the process has a handler for the signal, so that its arrival does not end it.
+/// Whether the process has a handler for the signal, so that the signal does not end it.
 bool catches_signal(pid_t process, int signal);
 
 }  // namespace foretoken

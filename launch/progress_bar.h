@@ -1,6 +1,5 @@
 #pragma once
-// Progress over bytes, for people: a bar redrawn in place on a terminal, a plain line at every tenth
-// otherwise.
+// Progress in bytes: on a terminal a bar that is redrawn in place, otherwise a plain line at every tenth.
 
 #include <chrono>
 #include <cstdint>
@@ -9,26 +8,26 @@
 
 namespace foretoken {
 
-/// "tokenize  [######--------------]  31 %  1.2 of 3.9 GB  310 MB/s  0:09 left"; the bar gives way to a
-/// narrow terminal, and rate and time left appear once they can be known.
+/// Example: "tokenize  [######--------------]  31 %  1.2 of 3.9 GB  310 MB/s  0:09 left". A narrow terminal
+/// shows no bar; rate and remaining time appear once they are known.
 std::string progress_line(const std::string& label, std::int64_t done, std::int64_t total, double seconds,
                           int columns);
 
-/// "512 B", "1.2 GB": powers of 1000.
+/// Examples: "512 B", "1.2 GB". Powers of 1000.
 std::string format_bytes(double bytes);
 
 class ProgressBar {
  public:
   ProgressBar(std::string label, std::int64_t total_bytes, std::FILE* out);
-  /// Clears the bar where it was left unfinished.
+  /// Clears an unfinished bar.
   ~ProgressBar();
   ProgressBar(const ProgressBar&) = delete;
   ProgressBar& operator=(const ProgressBar&) = delete;
 
   void update(std::int64_t done_bytes);
-  /// A line of text above the bar.
+  /// Prints a line of text above the bar.
   void print(const std::string& line);
-  /// Draws it for the last time and keeps it.
+  /// Draws the bar for the last time and keeps it.
   void finish();
 
  private:

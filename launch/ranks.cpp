@@ -16,13 +16,13 @@ namespace foretoken {
 
 namespace {
 
-/// A rank's host and process, of a size that all ranks share.
+/// A rank's host and process, with the same size on all ranks.
 struct Address {
   std::int32_t pid = 0;
   std::array<char, 252> host{};
 };
 
-/// Where every rank runs. Collective.
+/// Host and process of every rank. Collective.
 std::vector<RankIdentity> exchange_identities(MpiCommunicator& world) {
   std::vector<Address> addresses(static_cast<std::size_t>(world.size()));
   Address& own = addresses[static_cast<std::size_t>(world.rank())];
@@ -53,7 +53,7 @@ ExitCode run_on_ranks(const std::filesystem::path& flight_folder, Seconds start_
       world.watchdog()->give_up(failure.message);
     else
       report(failure);
-    if (world.size() == 1) return failure.code;  // nobody waits for it, and an abort makes MPI talk
+    if (world.size() == 1) return failure.code;  // no peer waits for it, and an abort makes MPI print
     world.abort(failure.code);
   }
 }

@@ -1,5 +1,5 @@
 #pragma once
-// Running a command's body on every rank of the MPI job: errors end all ranks, with the error's exit code.
+// Runs a command's body on every rank of the MPI job. An error ends all ranks with the error's exit code.
 
 #include <filesystem>
 #include <functional>
@@ -9,10 +9,10 @@
 
 namespace foretoken {
 
-/// Starts MPI, runs the body and returns its code. What the body throws is reported as "[rank 3] …" and ends
-/// the job. Ranks that wait for another beyond their limit write flight records to `flight_folder`, which all
-/// ranks should share, and say which rank they wait for (parallel/watchdog.h). `start_up` is the limit of
-/// MPI's start, and of every wait until the body sets another.
+/// Starts MPI, runs the body and returns its code. An exception of the body is reported as "[rank 3] …" and
+/// ends the job. Ranks that wait for another beyond their limit write flight records to `flight_folder`,
+/// which all ranks should share, and print which rank they wait for (parallel/watchdog.h). `start_up` limits
+/// MPI's start, and every wait until the body sets another limit.
 ExitCode run_on_ranks(const std::filesystem::path& flight_folder, Seconds start_up,
                       const std::function<ExitCode(MpiCommunicator& world)>& body);
 

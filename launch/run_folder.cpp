@@ -18,7 +18,7 @@ namespace {
 
 namespace fs = std::filesystem;
 
-/// Runs `body` on rank 0; what it throws is thrown on every rank.
+/// Runs `body` on rank 0 and rethrows its error on every rank.
 template <class Body>
 void on_root(Communicator& world, const Body& body) {
   std::string fault;
@@ -36,7 +36,7 @@ void on_root(Communicator& world, const Body& body) {
   throw DataError("{}", fault);
 }
 
-/// "steps 15 to 30 of branch 1"
+/// Example: "steps 15 to 30 of branch 1".
 std::string abandoned_text(const RunBranches& branches, const Lineage& lineage) {
   std::int64_t first = 0, last = -1;
   for (const RunBranches::Entry& entry : branches.entries) {
@@ -103,7 +103,7 @@ void RunFolder::start(const Config& config) {
   std::string path;
   on_root(world_, [&] {
     const std::string text = to_toml(config);
-    if (arguments_.auto_resume) {  // locked already
+    if (arguments_.auto_resume) {  // already locked
       directory_ = RunDirectory::create_in(arguments_.run_directory, text);
       truncate(-1);
     } else {

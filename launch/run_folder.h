@@ -1,6 +1,6 @@
 #pragma once
-// The run's folder in the hands of one training job: rank 0 holds its lock from before anything in it is read
-// until the job ends.
+// The folder of a run while one training job holds it: rank 0 takes its lock before anything in it is read,
+// and keeps it until the job ends.
 
 #include <optional>
 #include <string>
@@ -17,26 +17,27 @@ namespace foretoken {
 
 class RunFolder {
  public:
-  /// Where the arguments name a run (--resume, or --auto-resume's folder): takes its lock, repeats what a
-  /// killed job left undone, restores a config.toml that cannot be read from the newest manifest, and decides
-  /// what to resume. A UsageError where another job holds the run. Collective.
+  /// If the arguments name a run (--resume, or the folder of --auto-resume): takes its lock, completes what a
+  /// killed job left undone, restores an unreadable config.toml from the newest manifest, and decides what to
+  /// resume. Throws a UsageError if another job holds the run. Collective.
   RunFolder(Communicator& world, const TrainArguments& arguments, Console& console);
 
-  /// The run or checkpoint to go on with; empty: the run starts afresh.
+  /// The run or checkpoint to continue; empty: the run starts anew.
   const std::string& resume() const { return resume_; }
 
-  /// Makes the folder of a run that starts afresh and takes its lock. Collective.
+  /// Creates the folder of a new run and takes its lock. Collective.
   void start(const Config& config);
-  /// The run goes on from a checkpoint that was loaded, with these settings: starts a branch where it is not
-  /// the newest, sets aside what that abandons, and makes metrics.jsonl and config.toml agree. Collective.
+  /// Continues the run from a loaded checkpoint with these settings: starts a branch if it is not the newest
+  /// checkpoint, sets aside what the branch abandons, and makes metrics.jsonl and config.toml agree with it.
+  /// Collective.
   void go_on(const Checkpoint& from, const Config& config);
 
-  /// After start() or go_on().
+  /// Requires start() or go_on().
   const RunDirectory& directory() const { return *directory_; }
-  /// On rank 0; a first branch without a parent elsewhere.
+  /// On rank 0; other ranks have a first branch without a parent.
   const Lineage& lineage() const { return lineage_; }
   const CheckpointInfo::Parent& parent() const { return parent_; }
-  /// On rank 0: a DataError where another job has taken the run over.
+  /// On rank 0: throws a DataError if another job has taken over the run.
   void require_held() const;
 
  private:

@@ -13,7 +13,7 @@ namespace foretoken {
 
 namespace {
 
-constexpr std::int64_t most_weight_bytes = std::int64_t{1} << 50;  // no machine holds more
+constexpr std::int64_t most_weight_bytes = std::int64_t{1} << 50;  // no machine has more
 
 ReadyProgram ready(const Program& compute) {
   ReadyProgram result{.program = lower_program(compute), .footprint = {}};
@@ -51,7 +51,7 @@ DType compute_dtype(const Config& config, DeviceKind device) {
 
 namespace {
 
-/// Bytes of a rank's weights and, in training, of their gradients and moments: activations come on top.
+/// Bytes of a rank's weights and, in training, of their gradients and moments; activations are not included.
 std::int64_t weight_bytes(const Config& config, const ModelLayout& layout, const Groups& groups,
                           Purpose purpose) {
   double bytes = 0;
@@ -83,7 +83,7 @@ Session::Session(MpiCommunicator& world, const Config& config, const Grid& grid,
   }
 
   const int neighbours = world.world().local_ranks();
-  if (stream().device() == DeviceKind::cpu)  // before anything is taken: ranks of a machine share its memory
+  if (stream().device() == DeviceKind::cpu)  // checked before allocation: ranks of a machine share its memory
     require_memory(neighbours * std::min(weight_bytes(config, layout_, groups_, purpose), most_weight_bytes),
                    fmt::format("model: its weights{} on {} rank{} of this machine",
                                purpose == Purpose::train ? ", gradients and moments" : "", neighbours,

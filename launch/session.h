@@ -1,6 +1,6 @@
 #pragma once
-// What one rank computes with, for training and for evaluation: its groups, its part of the model, and the
-// pipeline programs that drive it.
+// Everything that one rank computes with, for training and for evaluation: its groups, its part of the
+// model, and the pipeline programs that drive it.
 
 #include <memory>
 #include <vector>
@@ -15,23 +15,23 @@
 
 namespace foretoken {
 
-/// A pipeline program that is ready to run: lowered, validated, its memory known.
+/// A pipeline program that is ready to run: lowered and validated, with known memory footprint.
 struct ReadyProgram {
   Program program;
   ProgramFootprint footprint;
 };
 
-/// What the rank computes on: parallel.threads, or one for each of MpiWorld::cores(); run.device, GPUs dealt
-/// to the ranks of a machine in turn. Collective: all ranks choose one kind. A UsageError where a GPU is
-/// asked for and a rank sees none.
+/// Chooses the rank's device: parallel.threads, or one thread per MpiWorld::cores(); run.device, with GPUs
+/// assigned to the ranks of a machine in turn. Collective: all ranks choose the same kind. Throws a
+/// UsageError if a GPU is requested and some rank sees none.
 Device::Options resolve_device(const Config& config, MpiCommunicator& world);
 
-/// What layers compute in: train.precision, on that kind of device.
+/// The dtype that layers compute in: train.precision, on that kind of device.
 DType compute_dtype(const Config& config, DeviceKind device);
 
 class Session {
  public:
-  /// Collective. The config is cross-checked and the grid resolved (launch/config_validator.h).
+  /// Collective. Requires a cross-checked config and a resolved grid (launch/config_validator.h).
   Session(MpiCommunicator& world, const Config& config, const Grid& grid, Purpose purpose);
 
   const Config& config() const { return config_; }
@@ -46,12 +46,13 @@ class Session {
   const ReadyProgram& evaluation() const { return evaluation_; }
   bool is_root() { return groups_.world.rank() == 0; }
 
-  /// Returns when all that was enqueued has run. A PeerError where a rank that it waits for is gone.
+  /// Returns when all enqueued work has run. Throws a PeerError if a rank that it waits for is gone.
   void synchronize() { groups_.transport->synchronize(); }
-  /// RankModel::sums() of the last step, which it waits for.
+  /// Waits for the last step and returns its RankModel::sums().
   std::vector<double> read_sums();
-  /// counts[k] over this rank's microbatches becomes that over the whole global batch. Collective over the
-  /// data-parallel ranks of stages that take losses, which alone need it; others do nothing.
+  /// Replaces counts[k] over this rank's microbatches by the count over the whole global batch. Collective
+  /// over the data-parallel ranks of stages that take losses; no effect on other stages, which do not need
+  /// the counts.
   void sum_target_counts(std::span<std::int64_t> counts);
 
  private:
@@ -60,7 +61,7 @@ class Session {
   ModelLayout layout_;
   Groups groups_;
   Objective objective_;
-  ReadyProgram training_;  // empty where the purpose is to evaluate
+  ReadyProgram training_;  // empty if the purpose is to evaluate
   ReadyProgram evaluation_;
   std::unique_ptr<RankModel> model_;
 };

@@ -16,14 +16,14 @@ std::string millions(std::int64_t count) {
   return fmt::format("{:.2f} M", static_cast<double>(count) / 1e6);
 }
 
-/// "attention of layer 3"
+/// Example: "attention of layer 3".
 std::string half_of(const HeldBlock& block) {
   return fmt::format("{} of layer {}", block.part == Block::Part::attention ? "attention" : "MLP",
                      block.layer);
 }
 
-/// "embedding, layers 0-3, attention of layer 4; MLP of layer 7, layers 8-9, final norm, mtp 1-2, head",
-/// stages apart by semicolons.
+/// Example: "embedding, layers 0-3, attention of layer 4; MLP of layer 7, layers 8-9, final norm, mtp 1-2,
+/// head". Semicolons separate stages.
 std::string holds(const Session& session, int pp_rank) {
   const ModelConfig& model = session.config().model;
   const MtpConfig& mtp = session.config().mtp;
@@ -61,7 +61,7 @@ std::string holds(const Session& session, int pp_rank) {
   return text;
 }
 
-/// "2 MTP modules", "1 MTP module applied 3 times", "3 parallel heads (detached)"
+/// Examples: "2 MTP modules", "1 MTP module applied 3 times", "3 parallel heads (detached)".
 std::string heads_text(const MtpConfig& mtp) {
   const char* what = "";
   switch (mtp.kind) {
@@ -86,7 +86,8 @@ std::string heads_text(const MtpConfig& mtp) {
   return fmt::format("{} {}{}{}{}", mtp.depths, what, mtp.depths == 1 ? "" : "s", matrices, detached);
 }
 
-/// "objective  main + 0.3 mtp1 + 0.1 mtp2, times 1 at 0 tokens to 0.1 at 1e+13"; nothing without heads
+/// Example: "objective  main + 0.3 mtp1 + 0.1 mtp2, times 1 at 0 tokens to 0.1 at 1e+13"; empty without
+/// heads.
 std::string objective_line(const MtpConfig& mtp) {
   if (mtp.depths == 0) return "";
   MtpConfig base = mtp;
@@ -120,7 +121,7 @@ std::int64_t parameters_of(const Session& session, int pp_rank) {
 std::string startup_table(const Session& session) {
   const Config& config = session.config();
   const Grid& grid = session.grid();
-  // Messages are free here, as in the partition.
+  // Messages take no time here, as in the partition.
   const Durations expected{
       .stages = stage_costs(layer_costs(config, Purpose::train), session.layout().halves_per_stage)};
   const Timeline step = simulate(session.training().program, session.training().footprint, expected);

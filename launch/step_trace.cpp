@@ -19,7 +19,8 @@ Stream& stream_of_waiting(Session& session) {
   return session.stream();
 }
 
-/// "87.2 % (rank 0) to 93.9 % (rank 1)": the ranks' least and largest share; "100.0 %" of one rank.
+/// Example: "87.2 % (rank 0) to 93.9 % (rank 1)", the smallest and the largest share of the ranks; "100.0 %"
+/// for one rank.
 std::string range(Communicator& world, double share) {
   std::vector<double> shares(static_cast<std::size_t>(world.size()));
   shares[static_cast<std::size_t>(world.rank())] = share;
@@ -59,7 +60,7 @@ std::string StepTrace::write(const std::filesystem::path& file, std::int64_t ste
   const double hidden = overlap.communication > 0 ? overlap.hidden / overlap.communication : 0;
   std::string text = fmt::format("step {}: {:.1f} ms, compute {}", step, 1e3 * overlap.length,
                                  range(world, overlap.compute / overlap.length));
-  // Between CPU ranks communication is not recorded.
+  // Communication between CPU ranks is not recorded.
   double longest = overlap.communication;
   world.all_reduce(tensor_over(std::span(&longest, 1), {1}), ReduceOp::max);
   if (longest > 0)

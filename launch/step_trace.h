@@ -1,5 +1,5 @@
 #pragma once
-// The timeline of one training step, collected over all ranks.
+// The timeline of one training step, collected from all ranks.
 
 #include <filesystem>
 #include <string>
@@ -9,7 +9,7 @@
 
 namespace foretoken {
 
-/// Records while it lives. Collective: the ranks' clocks start together.
+/// Records as long as it lives. Collective: the ranks' clocks start together.
 class StepTrace {
  public:
   explicit StepTrace(Session& session);
@@ -17,10 +17,10 @@ class StepTrace {
   StepTrace(const StepTrace&) = delete;
   StepTrace& operator=(const StepTrace&) = delete;
 
-  /// Writes what was recorded, and says how busy the ranks were and how much of NCCL's communication was
-  /// hidden under compute: "step 20: 560.2 ms, compute 87.2 % (rank 0) to 93.9 % (rank 1), communication at
-  /// most 34.1 ms, 74.8 % (rank 1) to 97.0 % (rank 0) of it under compute; runs/a/trace_00000020.json".
-  /// Collective; the text is the same on all ranks.
+  /// Writes the recorded timeline, and returns a summary of how busy the ranks were and how much of NCCL's
+  /// communication was hidden by compute: "step 20: 560.2 ms, compute 87.2 % (rank 0) to 93.9 % (rank 1),
+  /// communication at most 34.1 ms, 74.8 % (rank 1) to 97.0 % (rank 0) of it under compute;
+  /// runs/a/trace_00000020.json". Collective; the text is the same on all ranks.
   std::string write(const std::filesystem::path& file, std::int64_t step);
 
  private:

@@ -16,8 +16,9 @@ namespace foretoken {
 
 namespace {
 
-/// How long a step may go on before the state of an earlier one is written. Rank 0 acknowledges before it,
-/// the others after: where the launcher signals all ranks rank 0 speaks, whose line is in log.txt.
+/// How long a step may continue before the state of an earlier one is written. Rank 0 acknowledges before
+/// this time and other ranks after it, so if the launcher signals all ranks, rank 0 prints, and its line is
+/// in log.txt.
 constexpr std::chrono::milliseconds step_limit{150};
 
 std::string claim_path(const std::string& run) {
@@ -37,7 +38,7 @@ StopNotice::StopNotice(Console& console, int rank)
     : console_(console), rank_(rank), listener_([this](int signal) { acknowledge(signal); }) {}
 
 void StopNotice::open_run(Communicator& world, const std::string& run) {
-  if (rank_ == 0) ::unlink(claim_path(run).c_str());  // of a run that was killed
+  if (rank_ == 0) ::unlink(claim_path(run).c_str());  // left by a run that was killed
   world.barrier();
   int signal = 0;
   {
@@ -79,7 +80,7 @@ void StopNotice::acknowledge(int signal) {
 
 bool StopNotice::claim(const std::string& run) const {
   const int file = ::open(claim_path(run).c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
-  if (file < 0) return errno != EEXIST;  // a disk that fails must not hide the line
+  if (file < 0) return errno != EEXIST;  // a disk that fails must not suppress the line
   ::close(file);
   return true;
 }

@@ -1,7 +1,8 @@
 #pragma once
-// Signals that ask a run to stop: SIGTERM, SIGINT, SIGHUP and SIGUSR1 are one request. It is remembered from
-// catch_stop_signals() on, so one that arrives before MPI has started is honoured too, and none of them ever
-// ends the process: a launcher that repeats its signal does not end a save. SIGQUIT and SIGKILL still do.
+// Signals that ask a run to stop: SIGTERM, SIGINT, SIGHUP and SIGUSR1 all make the same request. The first
+// one is stored from catch_stop_signals() on, so a signal before MPI's start counts too. None of them ends
+// the process, so a launcher that repeats its signal does not interrupt a save. SIGQUIT and SIGKILL still
+// end it.
 
 #include <functional>
 #include <string>
@@ -9,21 +10,21 @@
 
 namespace foretoken {
 
-/// Installs the handlers. SIGINT and SIGHUP stay ignored where they were ignored (nohup, background jobs).
+/// Installs the handlers. SIGINT and SIGHUP stay ignored if they were ignored (nohup, background jobs).
 void catch_stop_signals();
-/// The first signal that arrived, 0 where none has.
+/// The first signal that arrived, 0 if none has.
 int stop_signal();
-/// "SIGTERM"
+/// Example: "SIGTERM".
 std::string signal_name(int signal);
-/// In a child, before it becomes another program: stop signals and SIGPIPE act as usual again.
+/// For a child before exec: restores the default actions of stop signals and SIGPIPE.
 void restore_signals();
 
-/// Calls `react` once with the stop signal, on a thread of its own: immediately where the signal arrived
-/// before. One at a time; catch_stop_signals() comes first.
+/// Calls `react` once with the stop signal, on a separate thread; immediately if the signal arrived before.
+/// Only one listener at a time; requires catch_stop_signals().
 class StopListener {
  public:
   explicit StopListener(std::function<void(int signal)> react);
-  /// Ends the thread; waits for `react` where it runs.
+  /// Ends the thread; waits for `react` if it is running.
   ~StopListener();
   StopListener(const StopListener&) = delete;
   StopListener& operator=(const StopListener&) = delete;

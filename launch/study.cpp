@@ -31,7 +31,7 @@ namespace {
 
 namespace fs = std::filesystem;
 
-/// What a point was given before must be what it is given now: else its row would tell of other settings.
+/// A point's settings must be those of its earlier start; otherwise its row would mix different settings.
 void require_same_settings(const SweepPoint& point, const std::string& config_path) {
   if (!fs::exists(config_path)) return;
   Config before;
@@ -45,7 +45,7 @@ void require_same_settings(const SweepPoint& point, const std::string& config_pa
           fs::path(config_path).parent_path().string());
 }
 
-/// The line of a failed run that says why: ours if there is one, else the last.
+/// The line of a failed run that gives the reason: our error line if there is one, otherwise the last line.
 std::string reason_in(const std::string& output_file) {
   std::ifstream file(output_file);
   std::string reason, last;
@@ -56,7 +56,7 @@ std::string reason_in(const std::string& output_file) {
   return reason.empty() ? last : reason;
 }
 
-/// On a terminal the latest line of the run's log, in place.
+/// Shows the latest line of the run's log, in place, if the output is a terminal.
 class LatestLine {
  public:
   explicit LatestLine(std::string log) : log_(std::move(log)) {}
@@ -203,10 +203,10 @@ class Study {
 
   Sweep sweep_;
   std::string sweep_file_;
-  RunLock lock_;  // keeps a second study out of the folder
+  RunLock lock_;  // keeps other studies out of the folder
   StudyData data_;
   Console console_;
-  std::string label_;  // of the point whose turn it is
+  std::string label_;  // of the point that is running
 };
 
 }  // namespace

@@ -1,6 +1,6 @@
 #pragma once
-// The data of a study's points: what a point was trained on is kept beside it (POINT/data.json), so that rows
-// of one report do not tell of different data.
+// The data of a study's points. The identity of a point's data is stored beside it (POINT/data.json), so
+// that a report does not compare runs on different data.
 
 #include <map>
 #include <optional>
@@ -13,11 +13,11 @@ namespace foretoken {
 
 class StudyData {
  public:
-  /// Writes the records of a point's data to `file`. Nothing where a dataset cannot be opened: the run says
-  /// why.
+  /// Writes the records of a point's data to `file`. Writes nothing if a dataset cannot be opened: the run
+  /// reports the reason.
   void keep(const std::string& file, const Config& config);
-  /// A UsageError naming both paths and identities where `file` keeps other data than `config` names. Nothing
-  /// is compared where the file or a dataset is missing.
+  /// Throws a UsageError naming both paths and identities if `file` records other data than `config` names.
+  /// Compares nothing if the file or a dataset is missing.
   void require_same(const std::string& file, const std::string& point, const Config& config);
 
  private:

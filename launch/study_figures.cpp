@@ -12,18 +12,18 @@ namespace foretoken {
 
 namespace {
 
-constexpr double logarithmic_from = 2.5;  // the ratio of the largest to the smallest value
+constexpr double logarithmic_from = 2.5;  // ratio of the largest to the smallest value
 constexpr double gib = 1024.0 * 1024 * 1024;
 
 enum class Along { tokens, seconds };
 
-/// Whether any run was evaluated after a step.
+/// Whether any run was evaluated after step 0.
 bool has_validation(const std::vector<PointResult>& results) {
   return std::any_of(results.begin(), results.end(),
                      [](const PointResult& result) { return result.best_loss(0).has_value(); });
 }
 
-/// The loss of a depth over evaluations after step 0.
+/// The loss of a depth over the evaluations after step 0.
 ChartLine validation_line(const PointResult& result, std::size_t depth, Along along) {
   ChartLine line{.name = result.point->name, .colour = result.index, .marked = true};
   for (const MetricsHistory::Losses& evaluation : result.metrics.evaluations) {
@@ -35,7 +35,7 @@ ChartLine validation_line(const PointResult& result, std::size_t depth, Along al
   return line;
 }
 
-/// The training loss of a depth, a running mean over about a fortieth of the run.
+/// The training loss of a depth, as a running mean over about a fortieth of the run.
 ChartLine training_line(const PointResult& result, std::size_t depth, Along along) {
   ChartLine line{.name = result.point->name, .colour = result.index};
   const double keep = 1 - 1 / std::max(1.0, static_cast<double>(result.metrics.steps.size()) / 40);
@@ -104,7 +104,7 @@ class Figures {
                   Along::tokens, true);
   }
 
-  /// What heads do to the main loss, which curves that lie close do not show.
+  /// Effect of the heads on the main loss, which is too small to see where the curves lie close together.
   void loss_change(const char* section) {
     LineChart chart{
         .title = fmt::format("Main {} loss less that of D = 0", validation_ ? "validation" : "training"),
@@ -195,7 +195,7 @@ class Figures {
     if (!chart.bars.empty()) figures_.push_back({.name = name, .section = section, .svg = to_svg(chart)});
   }
 
-  /// A figure of each point over that of its baseline.
+  /// A value of each point divided by its baseline's.
   std::optional<double> ratio(const PointResult& result, const Value& of) const {
     const PointResult* baseline = baseline_of(result, sweep_, results_);
     if (baseline == nullptr) return std::nullopt;

@@ -1,4 +1,4 @@
-// A study's page: one file of HTML that needs nothing else.
+// A study's page: one HTML file without external parts.
 #include <algorithm>
 #include <cmath>
 #include <ctime>

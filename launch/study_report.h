@@ -1,6 +1,6 @@
 #pragma once
-// What a study has found so far, from the folders of its points: a table (CSV) and a page (HTML with its
-// figures inside, which are SVG files beside it too).
+// The results of a study so far, read from its points' folders: a table (CSV) and a page (HTML) with its
+// figures, which are also written as SVG files.
 
 #include <optional>
 #include <string>
@@ -11,10 +11,10 @@
 
 namespace foretoken {
 
-/// How a point's process ended; no exit code where it has not.
+/// How a point's process ended; no exit code if it has not ended.
 struct Outcome {
   std::optional<int> exit_code;
-  double seconds = 0;  // over all its starts
+  double seconds = 0;  // sum over all its starts
 };
 Outcome outcome_of(const std::string& point_folder);
 void write_outcome(const std::string& point_folder, const Outcome& outcome);
@@ -25,32 +25,32 @@ struct PointResult {
   Outcome outcome;
   std::int64_t parameters = 0;
   MetricsHistory metrics;
-  /// Medians over the steps after the first fifth; 0 before any.
+  /// Medians over the steps after the first fifth; 0 if there are none.
   double tokens_per_second = 0;
   double milliseconds = 0;
 
-  /// "done", "failed (3)", "stopped", "not run"
+  /// One of "done", "failed (3)", "stopped", "not run".
   std::string status() const;
   std::int64_t depths() const { return point->config.mtp.depths; }
-  /// Of depth k in the last evaluation, or the lowest of all evaluations after step 0.
+  /// Loss of depth k in the last evaluation, and the lowest of all evaluations after step 0.
   std::optional<double> final_loss(std::size_t depth) const;
   std::optional<double> best_loss(std::size_t depth) const;
-  /// What the last evaluation says, else the last step; nullptr before either.
+  /// The last evaluation if there is one, otherwise the last step; nullptr if there is neither.
   const MetricsHistory::Losses* last() const;
-  /// The same where acceptance was measured, which steps need not do.
+  /// The same, restricted to evaluations and steps that measured acceptance.
   const MetricsHistory::Losses* last_acceptance() const;
 };
 PointResult result_of(const Sweep& sweep, const SweepPoint& point);
 
-/// "main 1.532, 11250 tok/s"
+/// Example: "main 1.532, 11250 tok/s".
 std::string summary(const PointResult& result);
 
-/// The point without heads that another is compared with: the one that shares most of the swept settings
-/// beside the heads'. nullptr where none has run.
+/// The point without heads that `result` is compared with: the one that shares the most swept settings other
+/// than those of the heads. nullptr if none has run.
 const PointResult* baseline_of(const PointResult& result, const Sweep& sweep,
                                const std::vector<PointResult>& results);
 
-/// A header and a row per point; an empty field is not known.
+/// A header and one row per point; unknown fields are empty.
 std::string study_csv(const Sweep& sweep, const std::vector<PointResult>& results);
 
 struct Figure {

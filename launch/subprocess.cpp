@@ -27,9 +27,9 @@ using Clock = std::chrono::steady_clock;
 
 constexpr std::chrono::milliseconds pause{50};
 constexpr std::chrono::seconds between_looks{1};
-/// From the end of the ranks to that of the command, once this process ends both.
+/// From the end of the ranks to the end of the command, if this process ends both.
 constexpr std::chrono::seconds launcher_limit{5};
-/// How long a command without ranks on this host is watched before it gets the stop signal itself.
+/// How long a command without ranks on this host is watched before it receives the stop signal itself.
 constexpr std::chrono::seconds remote_ranks_limit{10};
 constexpr int not_started = 127;
 constexpr int killed = 128 + SIGKILL;
@@ -51,7 +51,7 @@ constexpr int killed = 128 + SIGKILL;
   _exit(not_started);
 }
 
-/// Returns once the child runs the shell: before that it looks like a rank of this program.
+/// Returns once the child runs the shell; before that it looks like a rank of this program.
 pid_t start(const std::string& line, const std::string& output_file) {
   const int output = open(output_file.c_str(), O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0666);
   if (output < 0) throw DataError("{}: cannot be opened: {}", output_file, std::strerror(errno));
@@ -59,7 +59,8 @@ pid_t start(const std::string& line, const std::string& output_file) {
   if (pipe2(started.data(), O_CLOEXEC) != 0) throw DefectError("pipe: {}", std::strerror(errno));
   const std::string command = "exec " + line;
   const pid_t parent = getpid();
-  // Without the handlers of libraries: OpenBLAS's stops its threads, which it may be starting.
+  // _Fork() skips the fork handlers of libraries: OpenBLAS's handler stops threads that may still be
+  // starting.
   const pid_t child = _Fork();
   if (child == 0) become(command, output, parent);
   const int failure = errno;
@@ -119,7 +120,7 @@ class RunningCommand {
     }
   }
 
-  /// Ends a command that goes on without its ranks.
+  /// Ends a command that continues without its ranks.
   void look() {
     looked_ = Clock::now();
     const std::size_t ranks = tree_.ranks().size();
@@ -137,7 +138,7 @@ class RunningCommand {
     log(fmt::format("ended      {}: what is left of it is killed", reason));
     cut_short_ = true;
     for (const pid_t rank : tree_.ranks()) kill(rank, SIGKILL);
-    kill(child_, SIGTERM);  // srun takes it though it is blocked, and ends its job step
+    kill(child_, SIGTERM);  // srun handles it although it is blocked, and ends its job step
     const auto since = Clock::now();
     while (!ended() && Clock::now() - since < launcher_limit) std::this_thread::sleep_for(pause);
     if (ended()) return;
@@ -147,7 +148,7 @@ class RunningCommand {
   }
 
   void clean_up() {
-    // Daemons of the launcher that are ending by themselves.
+    // The launcher's daemons may still be ending by themselves.
     const auto since = Clock::now();
     while (!tree_.members().empty() && Clock::now() - since < std::chrono::seconds(1))
       std::this_thread::sleep_for(pause);
@@ -162,7 +163,7 @@ class RunningCommand {
   std::optional<Clock::time_point> stop_, first_gone_;
   Clock::time_point looked_ = Clock::now();
   std::size_t most_ranks_ = 0;
-  std::set<pid_t> told_;  // the stop signal
+  std::set<pid_t> told_;  // members that have received the stop signal
 };
 
 }  // namespace

@@ -20,7 +20,7 @@ namespace fs = std::filesystem;
 constexpr std::int64_t most_ranks = 65536;
 constexpr std::size_t most_points = 1000;
 
-/// One list of [axes]: values of a setting, or of the ranks.
+/// One list of [axes]: the values of a setting, or of the ranks.
 struct Axis {
   std::string section;  // empty: ranks
   std::string key;
@@ -95,7 +95,7 @@ class SweepReader {
     axes.push_back(std::move(axis));
   }
 
-  /// In the order of the file, which TOML tables forget.
+  /// In the order of the file, which TOML tables do not keep.
   std::vector<Axis> read_axes() const {
     std::vector<Axis> axes;
     const toml::node* node = file_.get("axes");
@@ -106,7 +106,7 @@ class SweepReader {
       const std::size_t dot = key.find('.');
       if (key == "ranks") {
         add_axis(axes, {.section = "", .key = key}, value);
-      } else if (dot != std::string::npos) {  // "mtp.depths" in quotes
+      } else if (dot != std::string::npos) {  // a quoted key such as "mtp.depths"
         add_axis(axes, {.section = key.substr(0, dot), .key = key.substr(dot + 1)}, value);
       } else if (const toml::table* section = value.as_table()) {
         for (const auto& [inner, values] : *section)
@@ -221,7 +221,7 @@ class SweepReader {
   Sweep sweep_;
   Config common_;
   int ranks_ = 1;
-  std::vector<std::string> swept_;  // options that a point or an axis names
+  std::vector<std::string> swept_;  // options that a point or an axis sets
 };
 
 }  // namespace

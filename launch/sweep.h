@@ -1,12 +1,12 @@
 #pragma once
-// The file of a study: a configuration, and what is varied in it. It is a configuration file with three
-// tables more:
+// The file of a study: a configuration and the settings that vary. It is a configuration file with three
+// more tables:
 //
 //   [study]
 //   base = "quickstart.toml"             # optional: beside this file, applied first
-//   ranks = 2                            # of every point, default 1
+//   ranks = 2                            # for every point, default 1
 //   directory = "runs/study"             # default runs/STEM, the file's name without .toml
-//   launcher = "mpirun -n {ranks}"       # default; the shell reads it
+//   launcher = "mpirun -n {ranks}"       # default; a shell line
 //
 //   [train]                              # sections of a configuration, for all points
 //   steps = 300
@@ -15,12 +15,12 @@
 //   mtp.kind = ["parallel", "linear"]
 //   mtp.depths = [1, 2]
 //
-//   [[points]]                           # and points of their own
+//   [[points]]                           # additional points
 //   name = "no heads"
 //   ranks = 1                            # optional
-//   mtp.depths = 0                       # sections over those above
+//   mtp.depths = 0                       # overrides the sections above
 //
-// `ranks` may be an axis too. Mistakes are UsageErrors that begin with file and line.
+// `ranks` may also be an axis. Mistakes are UsageErrors that start with file and line.
 
 #include <map>
 #include <string>
@@ -31,21 +31,21 @@
 namespace foretoken {
 
 struct SweepPoint {
-  std::string name;  // also of its folder
+  std::string name;  // also the name of its folder
   int ranks = 1;
-  Config config;                                // checked, also against the ranks
-  std::map<std::string, std::string> settings;  // of Sweep::swept, as a person writes them
+  Config config;                                // checked, also for its number of ranks
+  std::map<std::string, std::string> settings;  // of Sweep::swept, as text
 };
 
 struct Sweep {
   std::string title;  // the file's stem
   std::string directory;
   std::string launcher;
-  std::vector<std::string> swept;  // options that points differ in, "ranks" among them where they do
-  std::vector<SweepPoint> points;  // axes first, the last one fastest; then the others
+  std::vector<std::string> swept;  // options that differ between points, including "ranks" if it does
+  std::vector<SweepPoint> points;  // combinations of axes first, the last axis fastest; then the others
 };
 
-/// `sets` are flags "section.key=value" over every point.
+/// `sets` are flags "section.key=value" applied to every point.
 Sweep read_sweep(const std::string& path, const std::vector<std::string>& sets);
 
 }  // namespace foretoken

@@ -26,8 +26,8 @@ std::string TextStream::finish() {
   return show(pending_.size(), true);
 }
 
-/// Where the stop text begins that is complete first; npos: none is. All of it is pending: what may begin a
-/// stop text is held back.
+/// Start of the stop text that is completed first; npos: none is complete. All of it is pending, because a
+/// possible start of a stop text is held back.
 std::size_t TextStream::stop_begin() const {
   std::size_t first_begin = std::string::npos, first_end = std::string::npos;
   for (const std::string& stop : stops_) {
@@ -41,7 +41,7 @@ std::size_t TextStream::stop_begin() const {
   return first_begin;
 }
 
-/// Bytes at the end that may be the beginning of a stop text.
+/// Bytes at the end that may be the start of a stop text.
 std::size_t TextStream::held_back() const {
   std::size_t longest = 0;
   for (const std::string& stop : stops_)
@@ -50,7 +50,7 @@ std::size_t TextStream::held_back() const {
   return longest;
 }
 
-/// The first `count` bytes of what is pending, as far as they are whole characters.
+/// The whole characters among the first `count` pending bytes.
 std::string TextStream::show(std::size_t count, bool final) {
   std::string_view rest = std::string_view(pending_).substr(0, count);
   std::string text;

@@ -1,6 +1,6 @@
 #pragma once
-// Text that is shown while it arrives, piece by piece: whole characters, and nothing from a stop text on.
-// What is shown in all does not depend on how the text is cut into pieces.
+// Text that is shown while it arrives in pieces: whole characters only, and nothing from a stop text on. The
+// complete output does not depend on how the text is divided into pieces.
 
 #include <string>
 #include <string_view>
@@ -10,16 +10,16 @@ namespace foretoken {
 
 class TextStream {
  public:
-  /// The text ends before the stop text that is complete first; where several become complete with the same
-  /// byte, before the longest of them.
+  /// The text ends before the stop text that is completed first. If several are completed by the same byte,
+  /// it ends before the longest of them.
   explicit TextStream(std::vector<std::string> stops) : stops_(std::move(stops)) {}
 
-  /// Takes the next bytes, which may end inside a character or a stop text, and returns what can be shown by
-  /// now. Bytes that are no UTF-8 become U+FFFD.
+  /// Adds bytes, which may end inside a character or a stop text, and returns the text that can be shown now.
+  /// Bytes that are not UTF-8 become U+FFFD.
   std::string push(std::string_view bytes);
-  /// Whether a stop text has appeared; what comes after is dropped.
+  /// Whether a stop text has appeared; later text is dropped.
   bool stopped() const { return stopped_; }
-  /// What was held back, at the text's end.
+  /// Returns the text that was held back. Call it at the text's end.
   std::string finish();
 
  private:

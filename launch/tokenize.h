@@ -8,18 +8,18 @@
 namespace foretoken {
 
 struct TokenizeOptions {
-  std::vector<std::filesystem::path> paths = {};  // files and folders, read as io/text_source.h says
+  std::vector<std::filesystem::path> paths = {};  // files and folders, read as in io/text_source.h
   std::filesystem::path output = {};
   std::string tokenizer = "bytes";
-  /// Where given, whole documents go here instead, chosen by a hash of their number so that the choice is the
-  /// same every time and about validation_fraction of them land here.
+  /// If set, some whole documents are written here instead, about validation_fraction of them. A hash of the
+  /// document's number decides, so the choice is reproducible.
   std::filesystem::path validation_output = {};
   double validation_fraction = 0.01;
 };
 
-/// Shows progress on standard error and ends with a summary on standard output. Returns the exit code. The
-/// outputs appear whole or not at all. UsageError for options that make no sense; DataError for a path that
-/// does not exist, for no text at all, or for no document on one side of the split.
+/// Shows progress on stderr and prints a summary on stdout at the end. Returns the exit code. The outputs
+/// appear complete or not at all. Throws a UsageError for invalid options; a DataError for a path that does
+/// not exist, if there is no text, or if one side of the split has no document.
 int tokenize(const TokenizeOptions& options);
 
 }  // namespace foretoken

@@ -28,7 +28,8 @@ void require_characters(std::string_view text) {
   }
 }
 
-/// The number of bytes of the string, literal or multi-line, or comment that begins the text; 0: none does.
+/// Number of bytes of the string (basic, literal or multi-line) or comment at the start of the text; 0: there
+/// is none.
 std::size_t skipped_bytes(std::string_view text) {
   const char quote = text.front();
   if (quote == '#') return std::min(text.find('\n'), text.size());

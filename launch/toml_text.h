@@ -1,7 +1,7 @@
 #pragma once
-// What a text must be before toml++ 3.3 parses it. On bytes that are not UTF-8 the parser reaches code that
-// its compiler was told is never reached, and the tables of a dotted key with 100,000 parts are destroyed by
-// a recursion that overflows the stack.
+// Conditions on a text before toml++ 3.3 parses it. For bytes that are not UTF-8 the parser reaches code
+// that is marked unreachable, and destroying the tables of a dotted key with 100,000 parts overflows the
+// stack by recursion.
 
 #include <cstdint>
 #include <string>
@@ -14,8 +14,8 @@ struct TomlTextError {
   std::string what;
 };
 
-/// Throws a TomlTextError where the text is not UTF-8, has a control character other than tab and line end,
-/// or a key of more than 16 dots.
+/// Throws a TomlTextError if the text is not UTF-8, has a control character other than tab and line end, or a
+/// key with more than 16 dots.
 void require_toml_text(std::string_view text);
 
 }  // namespace foretoken

@@ -14,7 +14,7 @@ namespace foretoken {
 
 namespace {
 
-/// Places in the layout, for messages about other ranks.
+/// Labels of ranks in the layout, for messages about other ranks.
 void label_ranks(Watchdog& watchdog, const Grid& grid, int size) {
   std::vector<std::string> labels;
   for (int rank = 0; rank < size; ++rank)
@@ -31,7 +31,7 @@ int train(const Config& parsed, const TrainArguments& arguments) {
   return static_cast<int>(run_on_ranks(flight, start_up, [&](MpiCommunicator& world) {
     Console console(world.rank() == 0, Console::Delivery::queue);
     RunFolder folder(world, arguments, console);
-    // Under the run's lock its settings are final.
+    // The settings of a run are final once its lock is held.
     const bool resumes = !folder.resume().empty() || arguments.auto_resume;
     const Config settings = resumes ? resolve_config(arguments, folder.resume()) : parsed;
     if (resumes) validate(settings);
@@ -50,7 +50,7 @@ int train(const Config& parsed, const TrainArguments& arguments) {
     StopNotice notice(console, world.rank());
     Training training(world, config, arguments, folder, console, notice);
     if (watchdog) {
-      world.barrier();  // records of one time-out must lie in one folder
+      world.barrier();  // records of one time-out must be in one folder
       watchdog->set_folder(flight_folder(training.directory().path()));
     }
     if (world.rank() == 0) remove_old_flights(training.directory().path());

@@ -1,6 +1,6 @@
 #pragma once
-// Several texts on stdout, one after another: one of them as it comes, those after it when their turn has
-// come.
+// Prints several texts to stdout, one after another: the first unfinished text as it arrives, each later one
+// when its turn comes.
 
 #include <string>
 #include <string_view>
@@ -14,7 +14,7 @@ class Transcript {
  public:
   Transcript(std::size_t texts, const std::vector<std::string>& stops);
 
-  /// False where a stop text has appeared.
+  /// Returns false once a stop text has appeared.
   bool add(std::size_t text, std::string_view bytes);
   void end(std::size_t text);
 
@@ -26,7 +26,7 @@ class Transcript {
   std::vector<std::string> waiting_;
   std::vector<bool> ended_;
   std::size_t current_ = 0;
-  bool terminal_;  // the model's control characters are escaped on one; files and pipes get them as they are
+  bool terminal_;  // a terminal gets control characters escaped; files and pipes get them unchanged
 };
 
 }  // namespace foretoken

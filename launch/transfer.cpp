@@ -15,7 +15,7 @@ namespace foretoken {
 
 namespace {
 
-/// Settings that say what the main model's tensors are; its other sizes are in their shapes.
+/// Settings that determine the main model's tensors; its other sizes are in their shapes.
 constexpr const char* structure[] = {"num_hidden_layers", "num_attention_heads", "num_key_value_heads",
                                      "head_dim", "tie_word_embeddings"};
 
@@ -33,7 +33,8 @@ void require_same_structure(const Checkpoint& checkpoint, const Config& found, c
   }
 }
 
-/// That the checkpoint holds what is kept, in the run's shapes, and nothing that neither side knows of.
+/// Checks that the checkpoint has all kept tensors in the run's shapes, and none that is unknown to both
+/// sides.
 void check_tensors(const Checkpoint& checkpoint, const Transfer& transfer) {
   std::set<std::string> known;
   for (const ParameterUnit& unit : transfer.kept)
@@ -59,7 +60,7 @@ bool same_heads(const CheckpointInfo& info, const Config& config) {
   return found == expected;
 }
 
-/// "layer 3" is {"layer", 3}; "embedding" is {"embedding", -1}.
+/// "layer 3" gives {"layer", 3}; "embedding" gives {"embedding", -1}.
 std::pair<std::string, int> parts_of(const std::string& unit) {
   const std::size_t space = unit.find_last_of(' ');
   if (space == std::string::npos || unit.find_first_not_of("0123456789", space + 1) != std::string::npos)
@@ -67,7 +68,7 @@ std::pair<std::string, int> parts_of(const std::string& unit) {
   return {unit.substr(0, space), std::stoi(unit.substr(space + 1))};
 }
 
-/// "embedding, layer 0-6, final norm, mtp 1-2, head"
+/// Example: "embedding, layer 0-6, final norm, mtp 1-2, head".
 std::string names_of(const std::vector<ParameterUnit>& units) {
   std::vector<std::string> names;
   for (auto unit = units.begin(); unit != units.end();) {
@@ -83,7 +84,8 @@ std::string names_of(const std::vector<ParameterUnit>& units) {
   return fmt::format("{}", fmt::join(names, ", "));
 }
 
-/// "model.layers.7 to 9, each: enorm.weight, hnorm.weight, ..."; the heads of a model own alike.
+/// Example: "model.layers.7 to 9, each: enorm.weight, hnorm.weight, ...". All heads of a model have the same
+/// tensors.
 std::string tensors_of(const std::vector<ParameterUnit>& heads) {
   const auto layer = [](const ParameterUnit& unit) {  // "model.layers.7"
     const std::string& name = unit.specs.front().name;
@@ -107,7 +109,7 @@ const ParameterSpec& kept_tensor(const Transfer& transfer, const std::string& na
   throw DefectError("transfer: {} is not kept", name);
 }
 
-/// "kept       40 tensors, 35344 parameters: embedding, layer 0-6, ..."
+/// Example: "kept       40 tensors, 35344 parameters: embedding, layer 0-6, ...".
 std::string line_of(const char* what, const std::vector<ParameterUnit>& units) {
   std::size_t tensors = 0;
   std::int64_t elements = 0;
@@ -116,7 +118,7 @@ std::string line_of(const char* what, const std::vector<ParameterUnit>& units) {
     for (const ParameterSpec& spec : unit.specs) elements += spec.shape.elements();
   }
   if (units.empty()) return fmt::format("  {:<9}none", what);
-  const bool heads = units.front().head;  // what is kept begins with the main model
+  const bool heads = units.front().head;  // kept units start with the main model
   return fmt::format("  {:<9}{} tensor{}, {} parameters: {}{}", what, tensors, tensors == 1 ? "" : "s",
                      elements, names_of(units), heads ? tensors_of(units) : "");
 }
