@@ -1,4 +1,4 @@
-// The decoder with its caches beside the model over whole sequences.
+// Compares the decoder and its caches with the model over whole sequences.
 
 #include "model/generation/decoder.h"
 
@@ -63,7 +63,7 @@ struct Pair {
     std::int32_t row;
     std::int32_t begin, end;
   };
-  /// Computes pieces of rows in one call; empty, or how their logits differ.
+  /// Computes pieces of rows in one call. Returns "" or the difference of their logits.
   std::string run(int level, const std::vector<Piece>& pieces) {
     std::vector<Decoder::Row> new_rows;
     std::vector<Decoder::Place> places;
@@ -165,8 +165,8 @@ TEST_CASE("rows of a branch of a tree get what they would get as the text, and b
   Pair pair(heads.mtp, false, together);
   const std::int32_t known = 6;
   for (int level = 0; level <= 3; ++level) CHECK(pair.run(level, {{0, 0, known}, {1, 0, 4}}) == "");
-  // Below each of two nodes two others, of which one is the row's token, and so on: the right ones are nodes
-  // 1, 3 and 6.
+  // Each of two nodes has two children, one of which is the row's token, and so on; the correct nodes are 1,
+  // 3 and 6.
   const std::vector<std::int32_t> parents{-1, -1, 1, 1, 3, 3, 3}, right{1, 3, 6};
   std::vector<std::vector<std::int32_t>> branches;
   std::vector<Decoder::Row> tree;
@@ -196,7 +196,7 @@ TEST_CASE("rows of a branch of a tree get what they would get as the text, and b
   pair.decoder.forward(0, tree);
   check(0);
   if (pair.decoder.is_chained()) {
-    // A module's rows over the same nodes, each on what the level before has for it.
+    // A module's rows over the same nodes, each with the previous level's state of its node.
     for (int level = 1; level <= 3; ++level) {
       std::vector<Decoder::Row> rows = tree;
       for (Decoder::Row& row : rows) {
@@ -216,7 +216,7 @@ TEST_CASE("rows of a branch of a tree get what they would get as the text, and b
 
 namespace {
 
-/// Of sizes that fill no vector.
+/// Sizes that are not multiples of a vector's width.
 ModelConfig odd_model() {
   ModelConfig model = tiny_model();
   model.hidden_size = 40;
@@ -258,7 +258,7 @@ TEST_CASE("on the CPU logits have the same bits for rows alone, together, and on
     }
     CHECK(found == alone);
   }
-  // Positions 20 to 23 again, in cells 30 and on, beside drafts of other tokens in their own.
+  // Positions 20 to 23 again, in cells 30 and later, beside drafts of other tokens in cells of their own.
   std::vector<std::vector<std::int32_t>> branches;
   std::vector<Decoder::Row> rows;
   for (std::int32_t t = 20; t < 24; ++t) {

@@ -1,5 +1,5 @@
-// What a diagnosed step measures, against counts and gradients that are taken another way; and steps that
-// train some of the depths.
+// Compares what a diagnosed step measures with counts and gradients computed in another way; tests steps
+// that train only some depths.
 #include <algorithm>
 #include <cmath>
 #include <map>
@@ -27,7 +27,7 @@ std::vector<std::int32_t> argmax_rows(const Tensor& logits) {
   return result;
 }
 
-/// One rank, two microbatches with documents, norms' weights that are not all one.
+/// One rank, two microbatches with documents, norm weights that are not all one.
 struct Serial {
   MtpConfig mtp;
   TestStream stream;
@@ -119,13 +119,13 @@ TEST_CASE("acceptance is that counted from all logits, in training and in evalua
 
 namespace {
 
-/// The last stage fed with any numbers, so that losses are functions of what heads read. Norms with an ε so
-/// large that they are all but linear: 1/rms is a constant.
+/// The last stage with arbitrary input, so that losses are functions of the tensor that heads read. The ε of
+/// the norms is so large that they are almost linear: 1/rms is constant.
 struct LastStage {
   static constexpr double eps = 1e8, scale = 1e4;  // √ε
   static constexpr MicrobatchShape size{.rows = 2, .length = 5};
   Serial serial;
-  bool takes_input;  // the last stage's input is what heads read, else it is that before the norm
+  bool takes_input;  // the stage's input is what heads read; otherwise it is the tensor before the norm
   std::int64_t depths;
 
   LastStage(const MtpConfig& mtp, Recompute recompute, bool split_backward)
@@ -253,10 +253,10 @@ TEST_CASE("a step that samples depths trains those that are drawn and leaves the
   MtpConfig mtp = heads.mtp;
   mtp.trunk_hidden = mtp.recycled_hidden = hidden;
   Serial serial(mtp, serial_options(tiny_model(), mtp, shape, DType::f64, 2, split_backward));
-  // Each microbatch alone with every set of depths, once by drawing it and once by weights that are zero
-  // elsewhere.
+  // Trains each microbatch alone with every set of depths, once as a DepthSet and once by setting the other
+  // weights to zero.
   const std::vector<double> full = serial.scales;
-  serial.step(false, split_backward);  // so that no buffer is zero by chance
+  serial.step(false, split_backward);  // fills all buffers, so that no zero is accidental
   for (int bits = 0; bits < 8; ++bits) {
     DepthSet depths;
     std::vector<double> scales = full;
@@ -266,7 +266,7 @@ TEST_CASE("a step that samples depths trains those that are drawn and leaves the
       else
         scales[static_cast<std::size_t>(k)] = 0;
     }
-    if (sequential && bits != 0 && bits != 1 && bits != 3 && bits != 7) continue;  // chains alone
+    if (sequential && bits != 0 && bits != 1 && bits != 3 && bits != 7) continue;  // prefixes only
     CAPTURE(bits);
     for (MicrobatchInput& input : serial.inputs) input.depths = depths;
     serial.scales = full;
@@ -291,7 +291,7 @@ TEST_CASE("microbatches of a step may train different depths") {
   const bool first_trains = GENERATE(false, true);
   CAPTURE(heads.name, first_trains);
   Serial serial(heads.mtp, serial_options(tiny_model(), heads.mtp, shape, DType::f64, 2));
-  // Both microbatches with their sets, and each with its own beside one whose targets do not count.
+  // Both microbatches with their sets, compared with each one beside a microbatch without valid targets.
   const std::vector<MicrobatchInput> both = serial.inputs;
   const auto with = [&](bool first, bool second) {
     Arena arena(DeviceKind::cpu);
@@ -340,7 +340,7 @@ TEST_CASE("sampled depths have the expected gradient of all depths") {
       square[i] += gradients[i] * gradients[i] / draws;
     }
   }
-  // Along the full gradient and element by element, in standard deviations of the mean.
+  // Along the full gradient and for each element, in standard deviations of the mean.
   double worst = 0, along = 0, length = 0;
   for (std::size_t i = 0; i < full.size(); ++i) {
     const double deviation = std::sqrt(std::max(0.0, square[i] - mean[i] * mean[i]) / draws);
@@ -372,7 +372,7 @@ TEST_CASE("depths that are not drawn cost nothing") {
       if (name != "set_zero") calls[name] = entry.calls;
     return calls;
   };
-  // As many calls as a model has that ends at that depth.
+  // As many calls as a model with that number of depths makes.
   for (int deepest = 1; deepest <= 3; ++deepest) CHECK(calls_with(deepest) == calls_with(-deepest));
   auto none = calls_with(0), one = calls_with(1);
   CHECK(none["cross_entropy_rows"] == 2);

@@ -1,4 +1,4 @@
-// How deep is drafted, over rounds whose times and acceptance are made up.
+// Tests the chosen draft depth over rounds with simulated times and acceptance.
 
 #include "model/generation/draft_length.h"
 
@@ -15,15 +15,15 @@ using namespace foretoken;
 
 namespace {
 
-/// A model and what drafts for it, as a clock sees them.
+/// A model and its drafter, reduced to their times.
 struct World {
   double acceptance = 0.8;
   double plain = 1;        // seconds of a round without drafts
-  double fixed = 0.2;      // what drafting adds at all
-  double each = 0.1;       // and for each draft
-  double noise = 0;        // up to so much longer, by chance
-  double load = 1;         // of the machine
-  double preparation = 0;  // what the first round of a depth takes longer
+  double fixed = 0.2;      // time that drafting adds to a round
+  double each = 0.1;       // time per draft
+  double noise = 0;        // maximum relative random delay
+  double load = 1;         // of the machine; multiplies all times
+  double preparation = 0;  // extra time of the first round of a depth
 
   double seconds(int depth) const { return load * (plain + (depth > 0 ? fixed : 0) + each * depth); }
   double tokens(int depth) const {
@@ -118,7 +118,7 @@ TEST_CASE("the depth comes to the one that gives the most tokens a second") {
   const Simulation::Result result = simulation.run(3000);
   const World& world = simulation.world;
   CAPTURE(acceptance, fixed, each, world.noise, result.usual(), world.best(8), result.rounds);
-  // Depths whose rates are near each other may take turns.
+  // Depths with similar rates may alternate.
   CHECK(world.rate(result.usual()) > 0.97 * world.rate(world.best(8)));
   CHECK(result.tokens / result.seconds * (1 + world.noise / 2) > 0.94 * world.rate(world.best(8)));
 }
@@ -144,7 +144,7 @@ TEST_CASE("depths whose first round is dear are begun once that pays") {
   SECTION("where they promise little") {
     simulation.world.acceptance = 0.6;
     const Simulation::Result result = simulation.run(150);
-    CHECK(result.rounds.size() == 2);  // the trained depth and none
+    CHECK(result.rounds.size() == 2);  // the trained depth and depth 0
     CHECK(result.rounds.at(3) > 140);
   }
   SECTION("where they promise much") {
@@ -160,7 +160,7 @@ TEST_CASE("depths whose first round is dear are begun once that pays") {
 TEST_CASE("the depth follows a text whose drafts become better or worse") {
   Simulation simulation(8);
   simulation.world.acceptance = 0;
-  simulation.run(3000);  // probes have become seldom
+  simulation.run(3000);  // probes are rare by now
   simulation.world.acceptance = 0.9;
   simulation.run(1200);
   Simulation::Result result = simulation.run(500);
@@ -179,7 +179,7 @@ TEST_CASE("the depth follows the number of texts and the machine's load, which c
   simulation.set_texts(3);
   simulation.world.load = 0.5;
   CHECK(simulation.world.rate(simulation.run(300).usual()) > 0.97 * 2 * best);
-  simulation.world.load = 3;  // with as many texts
+  simulation.world.load = 3;  // with the same number of texts
   simulation.run(300);
   CHECK(simulation.world.rate(simulation.run(500).usual()) > 0.97 * best / 3);
 }

@@ -1,4 +1,4 @@
-// Training steps whose products run in FP8, emulated on the CPU.
+// Training steps with FP8 products, emulated on the CPU.
 
 #include <cmath>
 
@@ -19,8 +19,8 @@ Fp8StepResult step_of(const Fp8StepOptions& options) {
 
 }  // namespace
 
-// Rounding both operands of a product moves its result by about 4 %; a gradient has some thirty products
-// behind it.
+// Rounding both operands of a product changes its result by about 4 %; about thirty products contribute to a
+// gradient.
 TEST_CASE("gradients in fp8 are those of f32 but for the rounding of operands") {
   const Fp8Recipe recipe = GENERATE(Fp8Recipe::tensor, Fp8Recipe::block);
   CAPTURE(static_cast<int>(recipe));

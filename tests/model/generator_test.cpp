@@ -1,4 +1,4 @@
-// Generating: plain rounds beside the whole model run anew for every token, speculative ones beside plain
+// Compares plain rounds with the whole model run again for every token, and speculative rounds with plain
 // ones.
 
 #include "model/generation/generator.h"
@@ -23,12 +23,12 @@ GenerationOptions greedy(const TreeShape& drafts = {}) {
   return {.sampling = {.temperature = 0}, .max_tokens = 40, .vocabulary = 11, .drafts = drafts};
 }
 
-/// The likeliest next token after a text, by the whole model.
+/// The likeliest next token after a text, from the whole model.
 std::int32_t next_token(const std::vector<std::int32_t>& text) {
   return likeliest(whole_logits(text));
 }
 
-/// Drafts what is known to follow, or what is not.
+/// Drafts the known continuation of each text or, if it lies, other tokens.
 class Prophet : public Drafter {
  public:
   Prophet(Texts texts, bool lies) : texts_(std::move(texts)), lies_(lies) {}
@@ -41,7 +41,7 @@ class Prophet : public Drafter {
       const auto& whole = texts_[static_cast<std::size_t>(text->sequence)];
       const std::int32_t next = whole[static_cast<std::size_t>(text->size() + depth - 1)];
       const DraftTree::Range last = text->drafts.at_depth(depth - 1);
-      // The right token is below the last draft of a depth, and the last there.
+      // The correct token is the last child of the last draft of a depth.
       for (std::int32_t draft = last.begin; draft < last.end; ++draft)
         for (int child = 0; child < children; ++child) {
           const bool right = !lies_ && draft + 1 == last.end && child + 1 == children;
@@ -97,7 +97,7 @@ TEST_CASE("greedy text that another model drafts is the plain text") {
                                       .draft_model = small,
                                       .draft_seed = same ? 11u : 12u});
   CHECK(run.texts == plain.texts);
-  // A model that drafts for itself is always right: its caches are those of plain generation.
+  // A model that drafts for itself is always right: its caches equal those of plain generation.
   const SpeculationStatistics& s = run.statistics;
   if (same) CHECK(s.accepted_at == s.drafted_at);
   if (!same) CHECK(s.accepted < s.drafted);
@@ -107,7 +107,7 @@ TEST_CASE("texts that choose their tokens side by side write what they write one
   const TreeShape drafts = GENERATE(TreeShape{}, chain(2), TreeShape{2, 2});
   CAPTURE(drafts);
   ModelConfig model = tiny_model();
-  model.vocab_size = 33000;  // logits enough for a thread to each text
+  model.vocab_size = 33000;  // enough logits to use one thread per text
   const auto texts_on = [&](int threads) {
     TestStream stream{threads};
     Decoder decoder(stream, {.model = model,
@@ -141,7 +141,7 @@ TEST_CASE("drafts that are all right or all wrong are accepted or not, on whatev
   CAPTURE(drafts);
   for (const bool lies : {false, true}) {
     Prophet prophet(plain.texts, lies);
-    // Caches of heads follow those of the trunk.
+    // The caches of heads must follow those of the trunk.
     const GenerationRun run = generate({.mtp = {.kind = MtpConfig::Kind::parallel, .depths = 1},
                                         .options = greedy(drafts),
                                         .prompts = prompts},
@@ -153,7 +153,7 @@ TEST_CASE("drafts that are all right or all wrong are accepted or not, on whatev
 }
 
 TEST_CASE("more texts than a call's numbers are noted for at once write the plain text over trees") {
-  constexpr std::size_t count = 4200;  // of two moves each: 16,800 numbers
+  constexpr std::size_t count = 4200;  // two moves per text: 16,800 numbers
   GenerationOptions options = greedy();
   options.max_tokens = 6;
   Texts few, many;
@@ -173,7 +173,7 @@ TEST_CASE("more texts than a call's numbers are noted for at once write the plai
 TEST_CASE("a tree accepts what its first branch alone would, and more") {
   const NamedHeads heads = GENERATE(from_range(every_kind_of_heads(3)));
   CAPTURE(heads.name);
-  // One round after the first: the same text, so that the drafts can be compared.
+  // One round after the first: the texts are equal, so the drafts can be compared.
   GenerationOptions options = greedy(chain(5));
   options.max_tokens = 7;
   const GenerationCase alone{.mtp = heads.mtp, .options = options, .prompts = prompts};
@@ -185,7 +185,7 @@ TEST_CASE("a tree accepts what its first branch alone would, and more") {
 }
 
 TEST_CASE("what speculation reports adds up, and rounds it saves are saved") {
-  // Residual heads of Medusa's form begin as the main model's: where a text repeats one token they are right.
+  // Medusa's residual heads start as the main model's head: they are right where a text repeats one token.
   MtpConfig mtp{
       .kind = MtpConfig::Kind::residual, .depths = 3, .residual_form = MtpConfig::ResidualForm::medusa};
   const GenerationRun run = generate({.mtp = mtp, .options = greedy(chain(3)), .prompts = {prompts[0]}});
@@ -240,7 +240,7 @@ TEST_CASE("a text that its receiver ends inside a round has no token and no acce
     }
     return 9 - received;
   };
-  const GenerationRun run = generate(of, prophet);  // rounds of 1, 5 and, of another 5, 3 tokens
+  const GenerationRun run = generate(of, prophet);  // rounds of 1, 5 and 3 tokens, the last one cut from 5
   CHECK(run.texts[0] == std::vector<std::int32_t>(
                             free.texts[0].begin(),
                             free.texts[0].begin() + static_cast<std::ptrdiff_t>(prompts[0].size()) + 9));
@@ -264,7 +264,7 @@ TEST_CASE("the best candidate is the one that the whole model finds likeliest, a
   CAPTURE(heads.name);
   GenerationOptions options = greedy({3, 3});
   options.keep_best = true;
-  options.max_tokens = 4;  // one plain round, one with a candidate of two
+  options.max_tokens = 4;  // one plain round, one with a candidate of two tokens
   const std::vector<std::int32_t>& prompt = prompts[0];
   const GenerationRun run = generate({.mtp = heads.mtp, .options = options, .prompts = {prompt}});
   std::vector<std::int32_t> known(run.texts[0].begin(), run.texts[0].begin() + 9);
@@ -279,7 +279,7 @@ TEST_CASE("the best candidate is the one that the whole model finds likeliest, a
   };
   const double kept = score(run.texts[0][9], run.texts[0][10]);
   CHECK(run.texts[0][11] == next_token({run.texts[0].begin(), run.texts[0].end() - 1}));
-  // With every token a candidate, the best of all is kept, which those of any heads cannot beat.
+  // If every token is a candidate, the best of all sequences is kept, which no heads' candidates can exceed.
   options.drafts = {11, 11};
   const GenerationRun all = generate({.mtp = heads.mtp, .options = options, .prompts = {prompt}});
   double best = -1e300;

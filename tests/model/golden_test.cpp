@@ -1,4 +1,4 @@
-// Parity with PyTorch and transformers' Llama layers, in fp32.
+// Parity with the Llama layers of PyTorch and transformers, in fp32.
 
 #include "tests/support/catch.h"
 #include "tests/support/golden_model.h"

@@ -1,4 +1,4 @@
-// The whole model's gradients against central differences of its loss, in fp64.
+// Compares the whole model's gradients with central differences of its loss, in fp64.
 
 #include "model/objective.h"
 #include "tests/support/catch.h"
@@ -28,7 +28,7 @@ struct Serial {
         microbatches{first.input(), second.input()},
         counts(target_counts(microbatches, mtp.depths, shape.length)) {
     model.parameters().initialize(stream, 7);
-    // Norm weights that are not all one, and nothing that is zero.
+    // Norm weights that are not all one, and no zero anywhere.
     for (const ParameterUnit& unit : model.parameters().units())
       for (const ParameterSpec& spec : unit.specs)
         if (spec.init != Init::normal) fill_normal(model.parameters().value(spec.name), spec.name);
@@ -54,7 +54,7 @@ struct Serial {
 
   void take_gradients(bool split_backward) {
     int finals = 0;
-    poison(model.parameters().gradients());  // what is left of it is in no gradient, and not in the padding
+    poison(model.parameters().gradients());  // no gradient, padding included, may keep any of this
     model.begin_step({.microbatches = microbatches,
                       .gradient_scales = gradient_scales(mtp, counts),
                       .unit_final = [&](int) { ++finals; }});
@@ -67,7 +67,7 @@ struct Serial {
         model.backward(0, m, m);
       }
     }
-    if (split_backward)  // the first microbatch is the last one here
+    if (split_backward)  // the first microbatch comes last here
       for (int m : {1, 0}) model.backward_weight(0, m, m);
     CHECK(finals == static_cast<int>(model.parameters().units().size()));
   }
@@ -78,7 +78,7 @@ struct Serial {
       REQUIRE(model.parameters().gradients().as<double>()[i] == 0);
     for (const ParameterSpec& spec : unit.specs) {
       INFO(spec.name);
-      // Every element of the norms, a seventh of the matrices.
+      // Every element of the norms, every seventh of the matrices.
       const std::int64_t stride = spec.shape.rank() == 1 ? 1 : 7;
       CHECK(gradient_mismatch([&] { return loss(); }, model.parameters().value(spec.name),
                               model.parameters().gradient(spec.name), stride) == "");
@@ -116,7 +116,7 @@ TEST_CASE("the model's gradients match finite differences under each convention 
 TEST_CASE("the model's gradients match finite differences whatever backward recomputes") {
   const auto recompute = GENERATE(Recompute::selective, Recompute::full);
   const bool split_backward = GENERATE(false, true);
-  if (recompute == Recompute::full && split_backward) return;  // refused: see the next test
+  if (recompute == Recompute::full && split_backward) return;  // refused, see the next test
   CAPTURE(static_cast<int>(recompute), split_backward);
   Serial(tiny_model(), {.depths = 2}, split_backward, recompute).check_gradients(split_backward);
 }
@@ -126,7 +126,7 @@ TEST_CASE("every kind of head has gradients that match finite differences") {
   const bool tied = GENERATE(false, true);
   const bool split_backward = GENERATE(false, true);
   const auto recompute = GENERATE(Recompute::none, Recompute::selective, Recompute::full);
-  if (recompute == Recompute::full && split_backward) return;  // refused: see the last test
+  if (recompute == Recompute::full && split_backward) return;  // refused, see the last test
   CAPTURE(heads.name, tied, split_backward, static_cast<int>(recompute));
   ModelConfig config = tiny_model();
   config.tie_word_embeddings = tied;
@@ -145,7 +145,7 @@ TEST_CASE("detached heads learn, and leave the main model the bits of a run with
   heads.mtp.detach_heads = true;
   heads.mtp.trunk_hidden = heads.mtp.recycled_hidden = trunk_hidden;
   Serial with(config, heads.mtp, split_backward), without(config, {.depths = 0}, split_backward);
-  // The same rows: without heads the look-ahead is there, and nobody looks.
+  // The same rows: without heads the look-ahead tokens exist but are not read.
   without.microbatches = with.microbatches;
   without.counts.assign(1, with.counts.front());
   with.take_gradients(split_backward);

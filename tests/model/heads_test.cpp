@@ -1,4 +1,4 @@
-// Prediction heads: what memory they take, what they cost, and that documents that share a row do not meet.
+// Prediction heads: their memory and cost, and the separation of documents in a row.
 
 #include <algorithm>
 
@@ -118,7 +118,7 @@ TEST_CASE("four parallel heads take the memory of one and of their weights") {
                three = memory_of(kind, 3, recompute, split_backward);
   // n counts the main head.
   CHECK(three.planned - three.parameters < 1.1 * (none.planned - none.parameters));
-  // From the second extra head on nothing is added but parameters, and what aligns buffers.
+  // From the second extra head on only parameters and alignment are added.
   CHECK(std::abs((three.planned - three.parameters) - (one.planned - one.parameters)) < 4096);
 }
 

@@ -65,13 +65,13 @@ TEST_CASE("recomputation adds to backward, a frozen trunk has none, a detached h
   CHECK(full.total() - step(parallel, {.sequence_length = 16}).total() == Approx(4 * time.block()));
   CHECK(full.forward == Approx(3 * time.block()));
   CHECK(plain.total() - step(detached, {.sequence_length = 16}).total() == Approx(time.head));
-  // A network and a matrix of their own both need what the others leave out.
+  // A network and an output matrix of its own need both products that other heads skip.
   MtpConfig own{.kind = MtpConfig::Kind::residual, .depths = 1, .own_output = true};
   const StageDurations attached = step(own, {.sequence_length = 16});
   own.detach_heads = true;
   CHECK(attached.total() == Approx(step(own, {.sequence_length = 16}).total()));
   const StageDurations frozen = step(detached, {.sequence_length = 16, .frozen_trunk = true});
   CHECK(frozen.forward == Approx(plain.forward));
-  // The loss of the main head, the module, logits of depth 1 and their gradient.
+  // The main head's loss, the module, and the logits of depth 1 with their gradient.
   CHECK(frozen.backward() == Approx(time.head + 2 * (time.block() + 4 * 8 * 8) + 2 * time.head));
 }

@@ -1,5 +1,5 @@
-// The objective: weights of every form against figures taken by hand, balance without an auxiliary loss, and
-// sampled depths.
+// The objective: weights of every form compared with values computed by hand, dynamic balance, and sampled
+// depths.
 #include "model/objective.h"
 
 #include <array>
@@ -62,7 +62,7 @@ TEST_CASE("the auxiliary form that counts the next token twice is the objective 
     const Objective objective(mtp);
     const auto first = [&](const auto& all) { return std::span(all).first(n); };
     CHECK(objective.losses(first(sums), first(counts)).total == Approx(expected).epsilon(1e-14));
-    // The gradient of the sum of a depth's losses is its mean's, weighed.
+    // The gradient of the sum of a depth's losses is the weighted gradient of its mean.
     const std::vector<double> scales = objective.gradient_scales(first(counts));
     CHECK(scales[0] == Approx((1 + a / double(n)) / 21).epsilon(1e-14));
     if (n > 2) CHECK(scales[2] == Approx(a / double(n) / 3 / 18).epsilon(1e-14));
@@ -119,7 +119,7 @@ TEST_CASE("dynamic balance brings gradients that differ tenfold to the ratio, an
       const double moved = after[k] / before[k], left = std::abs(std::log(0.25 * after[0] / after[k]));
       CHECK(moved >= 0.5);
       CHECK(moved <= 2);
-      CHECK(left <= std::abs(std::log(0.25 * before[0] / before[k])));  // never away from it, never past it
+      CHECK(left <= std::abs(std::log(0.25 * before[0] / before[k])));  // never farther from the ratio
     }
     before = after;
   }

@@ -1,4 +1,4 @@
-// Distributions beside those of Hugging Face's logits processors, and draws beside distributions.
+// Compares distributions with those of Hugging Face's logits processors, and draws with distributions.
 
 #include "model/generation/sampling.h"
 
@@ -24,7 +24,7 @@ const std::vector<std::int32_t> text{3, 1, 3, 7};
 
 constexpr std::int64_t draws = 200000;
 
-/// As the options say it, over a row sorted whole; the mass counted in order.
+/// A direct implementation of the options: sorts the whole row and sums the mass in order.
 Weights by_sorting(const std::vector<float>& row, const SamplingOptions& options) {
   std::vector<std::size_t> order(row.size());
   std::iota(order.begin(), order.end(), std::size_t{0});
@@ -79,7 +79,7 @@ TEST_CASE("distributions are those of Hugging Face's logits processors") {
   REQUIRE(p.size() == each.expected.size());
   for (std::size_t i = 0; i < p.size(); ++i) {
     CAPTURE(i);
-    CHECK(std::abs(p[i] - each.expected[i]) < 1e-8);  // penalties are taken of floats there
+    CHECK(std::abs(p[i] - each.expected[i]) < 1e-8);  // transformers computes penalties in float
   }
 }
 
@@ -99,7 +99,7 @@ TEST_CASE("temperature 0 takes the likeliest token, the first of equals, and pen
 TEST_CASE("what is kept of a wide row is what sorting all of it keeps, peaked or flat and among equals") {
   const std::size_t width = GENERATE(1, 257, 5000);
   const double std = GENERATE(0.0, 0.01, 1.0, 4.0);
-  const float step = GENERATE(0.0F, 0.25F);  // logits of few values: many equals
+  const float step = GENERATE(0.0F, 0.25F);  // a coarse step gives many equal logits
   const SamplingOptions options =
       GENERATE(SamplingOptions{.temperature = 0.8}, SamplingOptions{.top_k = 1}, SamplingOptions{.top_k = 50},
                SamplingOptions{.top_k = 4000}, SamplingOptions{.temperature = 0.7, .top_p = 0.9},
@@ -129,7 +129,7 @@ TEST_CASE("top-p keeps no token more where its mass is reached exactly, and the 
   const Weights p = distribution(many, {}, {.top_p = 0.25});
   CHECK(std::count(p.begin(), p.begin() + 1024, 1.0 / 1024) == 1024);
   CHECK(std::count(p.begin() + 1024, p.end(), 0.0) == 3072);
-  // The k-th likeliest and its equals, ascending and descending.
+  // The k-th likeliest token and its equals, in ascending and descending order.
   std::vector<float> steps(3000);
   for (std::size_t i = 0; i < steps.size(); ++i) steps[i] = static_cast<float>(i / 2) / 100;
   for (const bool reversed : {false, true}) {
@@ -153,7 +153,7 @@ TEST_CASE("a draw never gives a token without weight") {
   CHECK(draw(Weights{0, 0.25, 0, 0.75, 0}, 0) == 1);
   CHECK(draw(Weights{0, 0.25, 0, 0.75, 0}, std::nextafter(1.0, 0.0)) == 3);
   CHECK(draw(Weights{0, 1e-300, 0}, 0.5) == 1);
-  Weights wide(1000);  // more than is passed over at once
+  Weights wide(1000);  // wider than one block of the scan
   wide[300] = 0.1;
   wide[700] = 0.2;
   CHECK(draw(wide, 0) == 300);

@@ -1,5 +1,6 @@
-// Greedy speculative text beside plain text, over kinds of heads, depths, trees, batches and models that
-// draft well, badly and never right. CTest runs some thousand tokens; `test_model "[.full]"` all of it.
+// Compares greedy speculative text with plain text over kinds of heads, depths, trees, batches, and models
+// whose drafts are good, bad or never right. CTest runs a few thousand tokens; `test_model "[.full]"` runs
+// everything.
 
 #include <fmt/format.h>
 
@@ -18,7 +19,7 @@ struct Sweep {
   std::vector<std::uint64_t> seeds;  // of weights and prompts
 };
 
-/// One prompt of each length 1, 2, …, other ones for every seed.
+/// One prompt of each length 1, 2, …; different prompts for every seed.
 Texts prompts(int count, std::uint64_t seed) {
   const CounterRng rng(seed, "prompts");
   Texts all;
@@ -35,7 +36,7 @@ struct Outcome {
   std::int64_t depths = 0;  // of all trees
 };
 
-/// What speculation adds to the outcome when it is compared with plain text.
+/// Adds the comparison of speculative with plain text to the outcome.
 void compare(GenerationCase of, const Texts& plain, Outcome& outcome) {
   const GenerationRun run = generate(of);
   for (std::size_t i = 0; i < run.texts.size(); ++i) {
@@ -58,8 +59,8 @@ Outcome run(const Sweep& sweep) {
   Outcome all;
   for (const std::uint64_t seed : sweep.seeds)
     for (const int batch : sweep.batches)
-      // Weights that look at their input, weights that hardly do, so that drafts are often right, and
-      // between.
+      // Weights that depend strongly on the input, weights that hardly do, so that drafts are often right,
+      // and an intermediate case.
       for (const double std : {0.3, 0.08, 0.02}) {
         GenerationCase of{
             .options = {.sampling = {.temperature = 0}, .max_tokens = sweep.max_tokens, .vocabulary = 11},

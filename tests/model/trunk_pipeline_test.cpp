@@ -1,4 +1,4 @@
-// How a trunk is dealt to the ranks that generate with it together.
+// Assignment of a trunk to the ranks that generate with it together.
 
 #include "model/generation/trunk_pipeline.h"
 
@@ -10,8 +10,8 @@ using namespace foretoken;
 using namespace foretoken::testing;
 
 TEST_CASE("half layers are dealt to a pipeline by parameters, and too few are refused") {
-  // Parameters: attention 392, MLP 296, embedding and head 88 each; on the last stage norm and head 96, two
-  // modules and an embedding more 1864, or four parallel heads 2848.
+  // Parameters: attention 392, MLP 296, embedding and head 88 each. The last stage has in addition norm and
+  // head, 96, and either two modules and an embedding, 1864, or four parallel heads, 2848.
   ModelConfig model = tiny_model();
   model.num_hidden_layers = 8;
   const auto halves = [&](const MtpConfig& mtp, int stages) {

@@ -1,4 +1,4 @@
-// Which drafts become text: distributions beside the model's, over one tree and over whole texts.
+// Which drafts become text: distributions compared with the model's, over one tree and over whole texts.
 
 #include "model/generation/verification.h"
 
@@ -18,7 +18,7 @@ const std::vector<float> logits{2.0F, -1.0F, 0.5F, 3.0F, 0.0F, -2.5F, 2.5F, 1.0F
 const std::vector<float> other{2.5F, 1.0F, 0.5F, 2.0F, 0.0F, 2.2F, 3.0F, -1.0F};
 constexpr std::size_t v = 8;
 
-/// Draws without putting back, as drafts are.
+/// Draws without replacement, as drafts are drawn.
 void add_drafts(DraftTree& drafts, std::int32_t parent, int count, const Weights& source,
                 const SequenceRng& rng) {
   Weights left = source;
@@ -58,7 +58,7 @@ TEST_CASE("a draft tree numbers its nodes by depth and knows the way back from e
 }
 
 TEST_CASE("speculative tokens are distributed as the model's, however bad the drafts, in chains and trees") {
-  // Two positions; what the model has for the second depends on the first, as a model's does.
+  // Two positions; as in a model, the distribution of the second depends on the first token.
   const double draft_temperature = GENERATE(0.0, 0.3, 1.0, 5.0), top_p = GENERATE(1.0, 0.7);
   const TreeShape shape = GENERATE(TreeShape{1, 1}, TreeShape{2, 1}, TreeShape{3, 2}, TreeShape{1, 8});
   CAPTURE(draft_temperature, top_p, shape);
