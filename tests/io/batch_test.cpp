@@ -30,7 +30,7 @@ Row row_of(const Batch& batch, std::int64_t row) {
   return {{tokens.begin(), tokens.end()}, {starts.begin(), starts.end()}};
 }
 
-/// One step's rows in global order, gathered from all data-parallel ranks.
+/// The rows of one step in global order, gathered from all data-parallel ranks.
 std::vector<Row> step_rows(std::vector<std::unique_ptr<BatchLoader>>& ranks) {
   std::vector<std::span<const Batch>> steps;
   for (auto& rank : ranks) steps.push_back(rank->next());
@@ -73,7 +73,7 @@ TEST_CASE("every layout of a step has the same rows in the same order") {
   std::vector<std::vector<Row>> expected;
   auto serial = loaders(dataset, row, 12, 1, 1, {.seed = 5});
   for (int step = 0; step < 25; ++step)
-    expected.push_back(step_rows(serial));  // 125 samples: over two epochs
+    expected.push_back(step_rows(serial));  // 125 samples: more than two epochs
   struct Layout {
     std::int64_t rows, microbatches, dp;
   };

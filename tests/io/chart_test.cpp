@@ -1,4 +1,4 @@
-// Charts: ticks that people expect, and SVG that any reader of XML takes.
+// Charts: ticks at expected values, and SVG that any XML parser accepts.
 #include "io/chart.h"
 
 #include <cmath>
@@ -75,7 +75,7 @@ TEST_CASE("a line chart is well-formed and leaves a gap for what is not finite")
   CHECK(count(svg, "<circle") == 3);
   const std::size_t second = svg.find("d=\"", svg.find("d=\"") + 1);
   const std::string path = svg.substr(second, svg.find('"', second + 3) - second);
-  CHECK(count(path, "M") == 2);  // broken in two
+  CHECK(count(path, "M") == 2);  // two segments
   CHECK(count(svg, "nan") == 0);
 }
 
@@ -110,6 +110,6 @@ TEST_CASE("a bar chart is well-formed, with its labels and its reference") {
                       .reference = 1});
   CHECK(xml_fault(svg) == "");
   CHECK_THAT(svg, contains("1.00 (2 GiB)") && contains("&lt;1.20&gt;") && contains("stroke-dasharray"));
-  CHECK(count(svg, "<rect") == 3);  // the ground and two bars
+  CHECK(count(svg, "<rect") == 3);  // the background and two bars
   CHECK(xml_fault(to_svg(BarChart{.title = "", .axis = "", .bars = {}, .reference = {}})) == "");
 }

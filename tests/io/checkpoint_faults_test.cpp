@@ -17,8 +17,8 @@ namespace {
 constexpr int last_phase = static_cast<int>(SavePhase::retired);
 constexpr int last_phase_of_every_rank = static_cast<int>(SavePhase::voted);
 
-/// Two processes save `step`; one is killed when it reaches `phase`, the other right after it, as mpirun
-/// does. False where the victim was not killed there.
+/// Two processes save `step`. One is killed when it reaches `phase`, the other right after it, as mpirun
+/// does. Returns false if the victim was not killed there.
 bool save_and_kill(const fs::path& directory, std::int64_t step, std::uint64_t salt, int victim,
                    SavePhase phase) {
   const std::vector<RankPieces> cut = cut_evenly(2, salt);
@@ -46,7 +46,7 @@ std::vector<fs::path> inside(const fs::path& directory) {
   return {fs::directory_iterator(directory), fs::directory_iterator()};
 }
 
-/// Position in its shard of the first byte of a tensor.
+/// The piece with the first element of a tensor.
 const PieceRecord& first_piece(const Checkpoint& checkpoint, const std::string& tensor) {
   return checkpoint.pieces("model", tensor).front();
 }
@@ -66,7 +66,7 @@ TEST_CASE("a rank killed at any phase of a save leaves the previous checkpoint, 
       REQUIRE(!listed.empty());
       CHECK(listed.back().filename() == "step_00000100");
       CHECK(difference(Checkpoint::open(listed.back()), 1) == "");
-      // Once rank 1 has voted, rank 0 needs it no more, and may publish before it is killed as well.
+      // Once rank 1 has voted, rank 0 no longer needs it and may publish before it is killed too.
       if (victim == 0 || phase < static_cast<int>(SavePhase::voted))
         CHECK((listed.size() == 2) == (phase >= static_cast<int>(SavePhase::published)));
       if (listed.size() == 2) {
@@ -124,7 +124,7 @@ TEST_CASE("a flipped byte is found when its tensor is read, and only then") {
   const Checkpoint checkpoint = Checkpoint::open(directory);
   const std::string norm = "model.norm.weight";
   const PieceRecord& piece = first_piece(checkpoint, norm);
-  flip_byte(directory / piece.file, piece.address + 4 * 4 + 1);  // of element 4
+  flip_byte(directory / piece.file, piece.address + 4 * 4 + 1);  // in element 4
 
   std::vector<float> values(13);
   const auto read = [&](Range range) {
@@ -140,7 +140,7 @@ TEST_CASE("a flipped byte is found when its tensor is read, and only then") {
   CHECK(values[0] == test_value({"model", norm, {13}}, 6, 1));
   REQUIRE(checkpoint.verify().size() == 1);
   CHECK(checkpoint.verify()[0].find(expected) == 0);
-  CHECK(checkpoint.verify(0, 2).size() == 1);  // two ranks share the work: shard 0 falls to the first
+  CHECK(checkpoint.verify(0, 2).size() == 1);  // with two ranks, shard 0 belongs to the first
   CHECK(checkpoint.verify(1, 2).empty());
 }
 
@@ -226,7 +226,7 @@ TEST_CASE("a full disk is a clear error, the checkpoint before stays, and a save
     if (!real_disk)
       limit_file_size(room);
     else if (!mount_small_disk(folder.path(), room))
-      return;  // needs rights; the limited file size below is there for everyone
+      return;  // needs privileges; the file size limit below works for every user
     std::vector<float> memory(room / 2);
     const Tensor data = tensor_over(std::span<float>(memory), {room / 2});
     const auto save = [&](CheckpointWriter& writer, std::int64_t step, std::int64_t elements) {
@@ -268,7 +268,7 @@ TEST_CASE("a staged copy is published once every rank commits it, with the value
     writer.stage(test_info(7, 3), own.pieces);
     for (std::vector<std::byte>& memory : own.memory) std::fill(memory.begin(), memory.end(), std::byte{0});
     writer.commit_staged();
-    writer.commit_staged();  // a second request changes nothing
+    writer.commit_staged();  // a second request has no effect
     writer.finish();
   });
   for (const std::exception_ptr& error : errors) CHECK_FALSE(error);
@@ -284,7 +284,7 @@ TEST_CASE("a staged copy that not every rank commits is given up by the next sav
     writer.stage(test_info(7, 3), own.pieces);
     if (rank != 1) writer.commit_staged();
     writer.save(test_info(8, 3), own.pieces, barrier);
-    writer.commit_staged();  // of a step that the save has overtaken
+    writer.commit_staged();  // of a step before the save's
     writer.finish();
   });
   for (const std::exception_ptr& error : errors) CHECK_FALSE(error);
@@ -306,7 +306,7 @@ TEST_CASE("a save that moves may take longer than the limit, and rank 0 says for
     };
     options.on_phase = [&](SavePhase phase) {
       if (rank != 1 || phase != SavePhase::shard_half_written) return;
-      for (int i = 0; i < 30; ++i) {  // 3 s in which the shard grows
+      for (int i = 0; i < 30; ++i) {  // the shard grows for 3 s
         std::ofstream(folder / "c/step_00000004.tmp/shard_00001.h5.growth", std::ios::app)
             << std::string(8192, ' ');
         std::this_thread::sleep_for(std::chrono::milliseconds(100));

@@ -95,7 +95,7 @@ TEST_CASE("the newest checkpoints are kept and older ones removed") {
   for (std::int64_t step : {10, 20, 30, 40}) save_checkpoint(folder / "c", step, cut_evenly(2, 1), options);
   CHECK(names(list_checkpoints(folder / "c")) == Names{"step_00000040", "step_00000030"});
   options.keep = 1;
-  save_checkpoint(folder / "c", 25, cut_evenly(2, 1), options);  // the run was set back
+  save_checkpoint(folder / "c", 25, cut_evenly(2, 1), options);  // the run went back
   CHECK(names(list_checkpoints(folder / "c")) == Names{"step_00000040", "step_00000030", "step_00000025"});
   options.keep = 0;
   expect_error<UsageError>("keep is 0", [&] { CheckpointWriter(folder / "c", 0, 1, options); });

@@ -1,4 +1,4 @@
-// Files that are whole or not there, whoever else writes beside them.
+// Files that are complete or absent, with other writers beside them.
 #include "io/durable_file.h"
 
 #include <fstream>

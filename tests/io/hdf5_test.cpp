@@ -203,7 +203,7 @@ TEST_CASE("an hdf5 dataset that was never written is refused, not read as zeros"
   REQUIRE_THROWS_AS(file.dataset("x"), DataError);
 }
 
-/// Writes a dataset of 8 MiB and an attribute; the message of the DataError, or "".
+/// Writes a dataset of 8 MiB and an attribute. Returns the message of the DataError, or "".
 std::string write_eight_megabytes(const std::filesystem::path& path) {
   try {
     Hdf5File file = Hdf5File::create(path);
@@ -234,7 +234,7 @@ TEST_CASE("hdf5 says plainly that there is no space, wherever it ran out, and li
       limit.rlim_cur = limit.rlim_max;
       setrlimit(RLIMIT_FSIZE, &limit);
       if (!write_eight_megabytes(folder / "a.h5").empty()) _exit(3);
-      std::exit(0);  // with every exit handler
+      std::exit(0);  // runs all exit handlers
     }
     int status = 0;
     CAPTURE(bytes);

@@ -1,4 +1,4 @@
-// Which checkpoint a run goes on from once it has gone back.
+// Which checkpoint a run continues from after it has gone back.
 #include "io/lineage.h"
 
 #include <fstream>
@@ -16,7 +16,7 @@ namespace {
 namespace fs = std::filesystem;
 using Names = std::vector<std::string>;
 
-/// Saves steps as one job does, on the line that go_on_from() returned.
+/// Saves steps as one job does, on the lineage that go_on_from() returned.
 void save_steps(const fs::path& directory, std::initializer_list<std::int64_t> steps, const Lineage& lineage,
                 CheckpointInfo::Parent parent = {}, int keep = 10) {
   const std::vector<RankPieces> cut = cut_evenly(1, 1);
@@ -120,7 +120,7 @@ TEST_CASE("a job that dies while it goes back leaves the branch that it had chos
   const fs::path c = folder / "c";
   save_steps(c, {5, 10, 15, 20, 25}, {});
   go_on_from(c, c / "step_00000010", info_at(c / "step_00000010"), "# new settings\n");
-  // As it was after branch.json was written and one of three folders moved.
+  // State after branch.json was written and one of three folders was moved.
   for (const char* step : {"step_00000015", "step_00000020"})
     fs::rename(c / "abandoned/branch_1" / step, c / step);
   CHECK(listed(c) == Names{"step_00000010", "step_00000005"});
@@ -140,7 +140,7 @@ TEST_CASE("an abandoned checkpoint that was copied back beside the current ones 
   save_steps(c, {7}, go_on(c, c / "step_00000005"));
   fs::copy(c / "abandoned/branch_1/step_00000015", c / "step_00000015", fs::copy_options::recursive);
   CHECK(listed(c) == Names{"step_00000007", "step_00000005"});
-  settle_branches(c);  // there is one of that name already: neither is lost
+  settle_branches(c);  // the name exists already: neither checkpoint is lost
   CHECK(fs::exists(c / "abandoned/branch_1/step_00000015"));
   CHECK(fs::exists(c / "abandoned/branch_1/step_00000015.2"));
 }

@@ -60,7 +60,7 @@ std::string replaced(std::string text, const std::string& from, const std::strin
   return text.replace(at, from.size(), to);
 }
 
-/// The example with one value changed and the digest made right again, so that only that value is wrong.
+/// The example with one value changed and a matching digest, so that only that value is wrong.
 std::string forged(const std::string& place, const nlohmann::json& value) {
   nlohmann::json json = nlohmann::json::parse(manifest_text(example()));
   json["checkpoint"][nlohmann::json::json_pointer(place)] = value;
@@ -129,7 +129,7 @@ TEST_CASE("every flipped byte of a manifest that could change its meaning is fou
     std::string read = text;
     try {
       read = manifest_text(read_manifest(file));
-    } catch (const DataError&) {  // found
+    } catch (const DataError&) {  // detected
     }
     INFO("byte " << i << " of " << text.size());
     CHECK(read == text);

@@ -1,4 +1,4 @@
-// What a run has reported, read back; and tables as CSV.
+// Metrics of a run, read back; and tables as CSV.
 #include "io/metrics_history.h"
 
 #include <cmath>

@@ -1,4 +1,4 @@
-// What is shown of text from outside, and how text files are read.
+// Display of text from outside, and reading of text files.
 #include "io/printable.h"
 
 #include <sys/stat.h>

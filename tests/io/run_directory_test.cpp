@@ -1,4 +1,4 @@
-// Run folders: complete or absent, never another run's.
+// Run folders are complete or absent, and never another run's.
 #include "io/run_directory.h"
 
 #include <filesystem>
@@ -37,7 +37,7 @@ TEST_CASE("a new run holds its configuration and a place for checkpoints") {
   const std::string name = fs::path(run.path()).filename();
   CHECK(name.rfind("first-20", 0) == 0);
   CHECK(name.back() == 'Z');
-  CHECK(entries(folder / "a/runs") == 1);  // nothing temporary stays
+  CHECK(entries(folder / "a/runs") == 1);  // no temporary file is left
 }
 
 TEST_CASE("runs of one name and second get folders of their own") {

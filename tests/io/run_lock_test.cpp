@@ -1,4 +1,4 @@
-// One job at a time in a folder: who holds it, who takes over, and that it is never two.
+// One job at a time in a folder: who holds it, who takes over, and that two never hold it.
 #include "io/run_lock.h"
 
 #include <atomic>
@@ -26,7 +26,7 @@ std::string read(const std::filesystem::path& path) {
   return text.str();
 }
 
-/// A lock whose holder is on another host and beat for the last time `age` ago.
+/// A lock whose holder is on another host and whose last heartbeat is `age` old.
 void write_foreign_lock(const TemporaryFolder& folder, std::chrono::seconds age) {
   const auto file = folder.write(
       "run.lock", R"({"id":"00aa","host":"node7","boot":"another","pid_namespace":"pid:[1]","pid":4242,)"
@@ -50,7 +50,7 @@ TEST_CASE("a second holder is refused and told host, process and start of the fi
   CHECK(std::regex_search(message, std::regex("there since 20\\d\\d-\\d\\d-\\d\\dT\\d\\d:\\d\\d:\\d\\dZ")));
   CHECK_NOTHROW(first->require_held());
   first.reset();
-  CHECK(files_in(folder.path()) == 0);  // released, and nothing temporary stays
+  CHECK(files_in(folder.path()) == 0);  // released, and no temporary file is left
   CHECK_NOTHROW(RunLock(folder.path()));
 }
 
@@ -78,7 +78,7 @@ TEST_CASE("a process that has the id of the dead holder does not hold its lock")
     const RunLock lock(folder.path());
     text = read(folder / "run.lock");
   }
-  // The same process id, of a process that started at another time.
+  // The same process id, but of a process that started at another time.
   folder.write("run.lock",
                std::regex_replace(text, std::regex("\"process_start\":\"\\d+\""), "\"process_start\":\"1\""));
   CHECK_NOTHROW(RunLock(folder.path()));
@@ -144,7 +144,7 @@ TEST_CASE("of many processes that find a stale lock exactly one holds it") {
   for (int round = 0; round < 20; ++round) {
     const TemporaryFolder folder;
     write_foreign_lock(folder, 2min);
-    // Every other round somebody has died while it took the lock over.
+    // In every other round a process has died during a takeover of the lock.
     if (round % 2 == 1) {
       std::filesystem::copy(folder / "run.lock", folder / "run.lock.00aa");
       std::filesystem::last_write_time(folder / "run.lock.00aa",

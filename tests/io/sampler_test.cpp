@@ -55,8 +55,8 @@ TEST_CASE("a permutation spreads: every index reaches every place about equally 
     const Permutation permutation(size, key);
     for (std::int64_t i = 0; i < size; ++i) ++counts[static_cast<std::size_t>(i * size + permutation(i))];
   }
-  // Each count is binomial: mean 2000, standard deviation 42; six of them is far outside of chance for 100
-  // counts.
+  // Each count is binomial with mean 2000 and standard deviation 42; six standard deviations cannot be
+  // chance among 100 counts.
   for (const int count : counts) REQUIRE(std::abs(count - keys / size) < 255);
 }
 

@@ -26,7 +26,7 @@ namespace {
 const TokenizerIdentity narrow{"counting", "d1", 257, 256};
 const TokenizerIdentity wide{"counting", "d2", 70'000, 69'999};
 
-/// Writes a dataset by hand, each part of which a test may spoil.
+/// Writes a dataset by hand; a test may corrupt each part.
 struct Parts {
   std::string format = token_dataset_format;
   std::int64_t version = 1;
@@ -127,7 +127,7 @@ TEST_CASE("token datasets made by h5py are read: contiguous, in chunks, and with
   REQUIRE_FALSE(TokenDataset(testing::in_source_tree("tests/golden/token_dataset.h5")).has_digests());
   REQUIRE(identities["token_dataset.h5"] == identities["token_dataset_chunked.h5"]);
 
-  // The same content by our own writer: the same identity, although the arrays lie elsewhere.
+  // The same content from our own writer has the same identity, although the arrays are stored elsewhere.
   const TemporaryFolder folder;
   TokenDatasetWriter writer(folder / "a.h5", bytes->identity());
   for (const char* text : {"To foretoken:\n", "na\xc3\xafve\x01", "z"}) {
@@ -229,7 +229,7 @@ TEST_CASE("a token dataset cut short at any length is a data error") {
   }
 }
 
-/// The message of the first DataError on opening or verifying, or of what verify() finds; empty: undamaged.
+/// The message of the first DataError from opening the file, or of verify(); empty: undamaged.
 std::string damage_in(const std::filesystem::path& path) {
   try {
     const std::vector<std::string> failures = TokenDataset(path).verify();
@@ -268,7 +268,7 @@ TEST_CASE("a damaged byte of a dataset of version 1 is a data error or changes n
   const auto size = static_cast<std::streamoff>(std::filesystem::file_size(path));
   std::fstream file(path, std::ios::in | std::ios::out | std::ios::binary);
   int refused = 0, tried = 0;
-  for (std::streamoff at = 0; at < size; at += 17) {  // each is a process of its own
+  for (std::streamoff at = 0; at < size; at += 17) {  // each attempt is a process
     flip(file, at, 0xff);
     refused += !damage_in(path).empty();
     ++tried;
@@ -291,12 +291,12 @@ TEST_CASE("tokens overwritten or cut off after a dataset was opened are found be
     const TokenDataset dataset = written();
     dataset.read(0, row);
     std::fstream file(path, std::ios::in | std::ios::out | std::ios::binary);
-    flip(file, tokens_at + 2 * 40'000, 1);  // a token of the vocabulary, but another
-    dataset.read(0, row);                   // of the chunk before
+    flip(file, tokens_at + 2 * 40'000, 1);  // another token of the vocabulary
+    dataset.read(0, row);                   // the previous chunk is intact
     REQUIRE(row[7] == 7);
     expect_error<DataError>("/tokens: chunk 1 (tokens 32768 to 65535): digest differs",
                             [&] { dataset.read(50'000, row); });
-    expect_error<DataError>("chunk 1", [&] { dataset.read(32'767, row); });  // begins in chunk 0
+    expect_error<DataError>("chunk 1", [&] { dataset.read(32'767, row); });  // starts in chunk 0
     dataset.read(65'536, row);
     const std::vector<std::string> failures = dataset.verify();
     REQUIRE(failures.size() == 1);
@@ -313,7 +313,7 @@ TEST_CASE("tokens overwritten or cut off after a dataset was opened are found be
   {
     std::filesystem::remove(path);
     Parts parts;
-    const TokenDataset dataset(parts.write(folder));  // version 1 has nothing but the file's size and time
+    const TokenDataset dataset(parts.write(folder));  // version 1 has only the file's size and time
     std::vector<std::int32_t> few(2);
     dataset.read(0, few);
     const auto size = std::filesystem::file_size(folder / "parts.h5");
@@ -337,7 +337,7 @@ TEST_CASE("two datasets share an identity only where all content is the same") {
   REQUIRE(identity({100, 51}, 257) != first);
 }
 
-/// A dataset of version 1 whose offsets are `make_offsets`'s work.
+/// A dataset of version 1 with the offsets that `make_offsets` writes.
 std::filesystem::path with_offsets(const TemporaryFolder& folder,
                                    const std::function<void(hid_t)>& make_offsets) {
   const std::filesystem::path path = Parts{}.write(folder);

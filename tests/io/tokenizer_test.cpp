@@ -16,7 +16,7 @@ TEST_CASE("the byte tokenizer gives back any bytes") {
   std::vector<std::int32_t> ids{7};
   tokenizer->encode(text, ids);
   REQUIRE(ids.size() == 257);
-  REQUIRE(ids[0] == 7);  // appended to what was there
+  REQUIRE(ids[0] == 7);  // ids are appended
   for (int byte = 0; byte < 256; ++byte) REQUIRE(ids[static_cast<std::size_t>(byte) + 1] == byte);
   REQUIRE(tokenizer->decode(std::span(ids).subspan(1)) == text);
 }

@@ -1,4 +1,4 @@
-// Traces: the file that Perfetto reads, and how much communication compute hides.
+// Traces: the file that Perfetto reads, and the share of communication that compute hides.
 #include "io/trace.h"
 
 #include <cmath>
