@@ -1,4 +1,4 @@
-// When a run saves, stages and stops, from the ranks' votes.
+// When a run saves, stages and stops, as decided from the ranks' votes.
 #include "launch/checkpoint_policy.h"
 
 #include "tests/support/catch.h"
@@ -20,7 +20,7 @@ TEST_CASE("a run saves every so many steps and at its end, and stops nowhere els
   CHECK(decide(rules, 20, {.ranks = 3}) == save);
   CHECK_FALSE(is_last_asked_for(rules, 12));
   CHECK(is_last_asked_for(rules, 13));
-  CHECK(is_last_asked_for(rules, 14));  // where a run is resumed
+  CHECK(is_last_asked_for(rules, 14));  // in a resumed run
   CHECK_FALSE(is_last_asked_for({.last_step = 20}, 20));
 }
 

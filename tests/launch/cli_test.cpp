@@ -1,4 +1,4 @@
-// Command lines: what each means, and what is refused.
+// Command lines: the meaning of each, and what is refused.
 #include "launch/cli.h"
 
 #include <filesystem>
@@ -220,7 +220,7 @@ TEST_CASE("auto-resume takes CONFIG for a start alone, and a resumed run keeps i
   Config original;
   apply_sets(original, {"train.steps=77"});
   RunDirectory::create_at(path, to_toml(original));
-  CHECK(steps() == 88);  // nothing to go on with
+  CHECK(steps() == 88);  // there is no checkpoint to continue from
   std::filesystem::create_directories(path + "/checkpoints/step_00000005");
   CHECK(steps() == 77);
 }
@@ -319,7 +319,7 @@ TEST_CASE("every example configuration loads and fits together") {
   int examples = 0;
   for (const auto& file : std::filesystem::directory_iterator(configs)) {
     INFO(file.path());
-    if (file.path().filename().string().starts_with("study_"))  // one for GPUs too, in a build without CUDA
+    if (file.path().filename().string().starts_with("study_"))  // overrides the device: one needs a GPU
       CHECK(read_sweep(file.path().string(), {"run.device=auto"}).points.size() > 2);
     else
       CHECK_NOTHROW(parse_command_line({"train", file.path().string(), "--print-config"}));

@@ -1,4 +1,4 @@
-// Reading configurations: every mistake is found and named with its place.
+// Reading configurations: every mistake is detected and reported with its place.
 #include "launch/config_loader.h"
 
 #include <cstdlib>
@@ -15,7 +15,7 @@ using namespace foretoken;
 
 namespace {
 
-/// The message that the text is refused with; fails the test where it is taken.
+/// The message with which the text is refused; fails the test if it is accepted.
 std::string refusal(const std::string& text) {
   Config config;
   try {

@@ -1,4 +1,4 @@
-// What does not fit together is refused with places and figures.
+// Settings that conflict are refused with places and values.
 #include "launch/config_validator.h"
 
 #include "launch/config_loader.h"
@@ -143,12 +143,12 @@ TEST_CASE("layers are dealt by the time they take, inside a layer where that is 
   CHECK(dealt(sixteen, {.pp = 2}) == std::vector<int>{28, 20});
   CHECK(dealt(sixteen + "virtual_stages = 2\nschedule = \"interleaved_1f1b\"\n",
               {.pp = 2, .virtual_stages = 2}) == std::vector<int>{10, 17, 17, 4});
-  // Of many microbatches the dearest stage alone matters, as in an evaluation.
+  // With many microbatches only the bottleneck stage matters, as in an evaluation.
   const std::string many = "[train]\nglobal_batch = 1024\nmicrobatch = 4\n[parallel]\npp = 2\n";
   CHECK(dealt(many, {.pp = 2}) == std::vector<int>{27, 21});
   CHECK(resolve_layout(config_of(reference + sixteen), {.pp = 2}, Purpose::evaluate).halves_per_stage ==
         std::vector<int>{27, 21});
-  // As measured on two H200: 14 layers to 10 with a module and two heads took 72 ms to 67 ms.
+  // Measured on two H200: 14 layers took 72 ms; 10 layers with a module and two heads took 67 ms.
   const std::vector<StageDurations> whole =
       stage_costs(layer_costs(config_of(reference), Purpose::train), {28, 20});
   CHECK(whole[0].total() / whole[1].total() == Approx(72.0 / 67).epsilon(0.02));

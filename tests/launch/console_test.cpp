@@ -1,4 +1,4 @@
-// The console's mirror in log.txt.
+// The copy of the console in log.txt.
 #include "launch/console.h"
 
 #include <cstdint>
@@ -25,7 +25,7 @@ std::string read(const std::filesystem::path& path) {
   return text.str();
 }
 
-/// stdout of this process while it lives.
+/// Captures stdout of this process during its lifetime.
 class StandardOutput {
  public:
   explicit StandardOutput(int descriptor) : kept_(::dup(STDOUT_FILENO)) {
@@ -78,7 +78,7 @@ TEST_CASE("the log mirrors lines and warnings, and a resumed run appends") {
     console.open_log(path);
     console.line("step 1");
     console.warn("metrics: full");
-    CHECK(read(path) == "step 1\nwarning: metrics: full\n");  // each line at once
+    CHECK(read(path) == "step 1\nwarning: metrics: full\n");  // each line is written at once
   }
   Console console(true);
   console.open_log(path);
@@ -139,10 +139,11 @@ TEST_CASE("a reader that stops reading keeps no line from the log, and gets the 
     console->open_log(path);
     for (int i = 0; i < 1500; ++i) {
       console->line(std::to_string(i) + wide);  // 1.5 MB; the terminal's queue holds 1 MiB
-      if (i % 750 == 749) console->flush();     // the log's as well
+      if (i % 750 == 749) console->flush();     // also flushes the log's queue
     }
     CHECK(read(path).size() > 1500 * wide.size());
-    // It reads again: some 16 KiB wait in the pipe, then the queue's lines, then how many were dropped.
+    // The reader resumes: about 16 KiB are in the pipe, then come the queue's lines, then the number of
+    // dropped lines.
     std::thread reader([&] { received = read_all(pipe[0]); });
     console->flush();
     console->line("last");

@@ -36,12 +36,12 @@ TEST_CASE("of legal layouts one whose ranks hold no more of the model goes befor
   // dp 4 has no bubble, but every rank would hold the whole model.
   const Config chosen = layout_for(model_of(8, 4, 2), 4);
   CHECK(chosen.parallel.pp == 4);
-  // Where there is none the fastest is taken.
+  // If there is no such layout, the fastest is chosen.
   CHECK(layout_for(model_of(8, 4, 2), 2).parallel.pp < 4);
 }
 
 TEST_CASE("where no layout takes all ranks, at most that many means the fastest that takes fewer") {
-  // 7 is no multiple of a divisor of 8, and 2 layers have no 7 stages.
+  // 7 is not a multiple of a divisor of 8, and 2 layers do not fill 7 stages.
   const Config config = model_of(2, 2, 4);
   CHECK_THROWS_AS(layout_for(config, 7), UsageError);
   const Config chosen = layout_for_at_most(config, 7);

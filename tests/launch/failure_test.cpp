@@ -1,4 +1,4 @@
-// What an exception means: its one line and its exit code.
+// The line and the exit code of each kind of exception.
 #include "launch/failure.h"
 
 #include <new>

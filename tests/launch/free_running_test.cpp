@@ -1,4 +1,4 @@
-// Where free-running drafts begin: prompts cut from a dataset's rows.
+// Prompts for free-running acceptance, cut from a dataset's rows.
 
 #include "launch/free_running.h"
 
@@ -10,13 +10,14 @@ using namespace foretoken;
 
 TEST_CASE("prompts begin with rows spaced evenly and lie in one document") {
   const TemporaryFolder folder;
-  // 20 tokens, 8, 1, 1, 30: documents begin at 0, 20, 28, 29, 30.
+  // Documents of 20, 8, 1, 1 and 30 tokens start at 0, 20, 28, 29, 30.
   const std::vector<std::int64_t> lengths{20, 8, 1, 1, 30};
   write_counting_dataset(folder / "data.h5", lengths, 100);
   const TokenDataset dataset(folder / "data.h5");
   using Prompts = std::vector<std::vector<std::int32_t>>;
   CHECK(free_running_prompts(dataset, 6, 9, 3, 2) == Prompts{{0, 1}, {18}, {36, 37}});
-  // Rows 0 to 4 begin at 0, 6, …: 20 begins a document inside of row 3, 28 and 29 are documents without text.
+  // Rows 0 to 4 start at 0, 6, …: a document starts at 20, inside row 3; the documents at 28 and 29 have no
+  // text.
   CHECK(free_running_prompts(dataset, 6, 5, 9, 4) ==
         Prompts{{0, 1, 2, 3}, {6, 7, 8, 9}, {12, 13, 14, 15}, {20, 21}, {24, 25, 26}});
   CHECK(free_running_prompts(dataset, 28, 2, 2, 2) == Prompts{{0, 1}});

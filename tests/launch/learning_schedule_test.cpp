@@ -1,4 +1,4 @@
-// What another train.steps does to a run that resumes is said.
+// Warnings about a changed train.steps in a run that resumes.
 #include "launch/learning_schedule.h"
 
 #include "launch/config_loader.h"
@@ -33,7 +33,7 @@ TEST_CASE("more steps that leave the learning rate alone are no warning") {
     const Config before = config_of({"train.steps=100", schedule});
     Config now = before;
     now.train.steps = 200;
-    now.optimizer.lr *= 2;  // a choice
+    now.optimizer.lr *= 2;  // a deliberate change
     CHECK(resume_warnings(before, now, 60).empty());
   }
 }

@@ -1,4 +1,4 @@
-// The supervisor's copy of what the ranks print.
+// The supervisor's copy of the ranks' output.
 #include "launch/output_follower.h"
 
 #include <fcntl.h>
@@ -12,7 +12,7 @@ using namespace foretoken;
 
 namespace {
 
-/// What the follower prints while stdout is a pipe of which nothing is read before the end.
+/// Captures the follower's output through a pipe that is not read before the end.
 class CapturedStdout {
  public:
   CapturedStdout() : original_(dup(STDOUT_FILENO)) {
@@ -50,7 +50,7 @@ TEST_CASE("output is copied whole, without control characters, also where it is 
   const TemporaryFolder folder;
   const auto path = folder.write("log", "");
   std::string long_line(5000, 'x');
-  long_line[4095] = '\xE2';  // a block of the copy ends inside of a character
+  long_line[4095] = '\xE2';  // a block of the copy ends inside a character
   long_line.replace(4096, 2, "\x80\x93");
   std::string text;
   {

@@ -1,4 +1,4 @@
-// The walls between the rooms: which folder may include which, and what lies at the top.
+// Rules between rooms: which folder may include which, and the files at the top level.
 #include <algorithm>
 #include <filesystem>
 #include <fstream>
@@ -29,7 +29,7 @@ const std::map<std::string, std::set<std::string>> allowed = {
     {"tests", {"tests", "launch", "io", "model", "parallel", "runtime"}},
 };
 
-/// The complaint about one line of a room's file; empty where it is fine.
+/// What is wrong with one line of a room's file; empty if nothing is.
 std::string complaint(const std::string& room, const std::string& line) {
   std::istringstream words(line);
   std::string directive;
@@ -98,7 +98,7 @@ TEST_CASE("the top holds the rooms and nothing else") {
   const std::set<std::string> expected = {"runtime", "parallel", "model",          "io",
                                           "launch",  "tests",    "CMakeLists.txt", "CMakePresets.json",
                                           "LICENSE", "README.md"};
-  const std::set<std::string> made_here = {"build", "runs"};  // what git ignores
+  const std::set<std::string> made_here = {"build", "runs"};  // ignored by git
   std::set<std::string> found;
   for (const auto& entry : fs::directory_iterator(root)) {
     const std::string name = entry.path().filename();

@@ -1,4 +1,4 @@
-// What a study reports of points that have run, failed, or not begun.
+// A study's report on points that have run, failed, or not started.
 #include "launch/study_report.h"
 
 #include <algorithm>
@@ -15,7 +15,8 @@ using namespace foretoken::testing;
 
 namespace {
 
-/// A study of four points: without heads on one rank and on two, one depth on two ranks, and one not begun.
+/// A study of four points: without heads on one and on two ranks, one depth on two ranks, and one that has
+/// not started.
 struct Lab {
   TemporaryFolder folder;
   Sweep sweep;

@@ -54,7 +54,7 @@ TEST_CASE("signals to the terminal's or the job's processes do not reach a launc
 TEST_CASE("nothing that a command started is left, in whatever session and under whatever parent") {
   const TemporaryFolder folder;
   const std::string pids = (folder / "pids").string();
-  // One in a session of its own whose parent has ended, one that ignores SIGTERM.
+  // One process in its own session whose parent has ended, and one that ignores SIGTERM.
   const CommandEnd end =
       run_in(folder, fmt::format("sh -c '(setsid sh -c \"echo \\$\\$ >> {0}; exec sleep 600\" &) ; "
                                  "(trap \"\" TERM; echo $$ >> {0}; exec sleep 600) & sleep 0.3; exit 5'",

@@ -1,4 +1,4 @@
-// Text as it is shown: whole characters, and nothing past a stop text.
+// Text that is shown while it arrives: whole characters, and nothing after a stop text.
 #include "launch/text_stream.h"
 
 #include <algorithm>
@@ -15,7 +15,7 @@ namespace {
 
 using Strings = std::vector<std::string>;
 
-/// By definition: of all bytes the first at which a stop text is complete, and there the longest stop text.
+/// The definition: the first byte that completes a stop text, and the longest stop text that ends there.
 std::string before_stop(const std::string& text, const Strings& stops) {
   for (std::size_t end = 1; end <= text.size(); ++end) {
     std::size_t longest = 0;
@@ -26,17 +26,17 @@ std::string before_stop(const std::string& text, const Strings& stops) {
   return text;
 }
 
-/// What is shown of bytes without stop texts.
+/// What is shown for bytes without stop texts.
 std::string shown(const std::string& bytes) {
   TextStream stream({});
   const std::string text = stream.push(bytes);
   return text + stream.finish();
 }
 
-/// Bytes of a tiny model's eleven tokens: letters, and parts of characters of two and three bytes.
+/// The bytes of a tiny model's eleven tokens: letters, and parts of two- and three-byte characters.
 const Strings pieces{"a", "b", "c", "d", "\xC3", "\xA4", "\xE2", "\x82", "\xAC", "bc", "\n"};
 
-/// Some of them overlap, some begin alike, some end inside a character.
+/// Some of them overlap, some have a common prefix, some end inside a character.
 Strings random_stops(std::mt19937& random, const std::string& text) {
   Strings stops(1 + random() % 4);
   for (std::string& stop : stops) {
@@ -72,11 +72,11 @@ TEST_CASE("bytes that are no UTF-8 become U+FFFD, and what follows them is whole
   };
   CHECK(all("a\xFFz") == "a" + broken + "z");
   CHECK(all("\x80\x81") == broken + broken);
-  CHECK(all("\xE2\x82z") == broken + "z");                 // breaks off
+  CHECK(all("\xE2\x82z") == broken + "z");                 // incomplete
   CHECK(all("\xC0\xAF") == broken + broken);               // overlong
   CHECK(all("\xED\xA0\x80") == broken + broken + broken);  // a surrogate
   CHECK(all("\xF4\x90\x80\x80") == broken + broken + broken + broken);
-  CHECK(all("x\xF0\x9F\x98") == "x" + broken);  // the text's end
+  CHECK(all("x\xF0\x9F\x98") == "x" + broken);  // the text ends here
 }
 
 TEST_CASE("a stop text ends the text before it, also where it comes in pieces") {
@@ -165,7 +165,7 @@ TEST_CASE("stop texts end speculative text after the token after which they end 
       const auto [text, run] = written(heads.mtp, drafts, stops);
       CHECK(text == plain);
       CHECK(run.texts == plain_run.texts);
-      // Every token of a text but the first is a round's own or an accepted draft of it.
+      // Every token of a text except the first is either a round's own token or an accepted draft.
       std::int64_t tokens = 0;
       for (std::size_t i = 0; i < prompts.size(); ++i)
         tokens += static_cast<std::int64_t>(run.texts[i].size() - prompts[i].size());

@@ -18,7 +18,7 @@
 namespace foretoken {
 namespace {
 
-/// Standard output and error go to a file while it lives.
+/// Redirects stdout and stderr to a file during its lifetime.
 class CapturedOutput {
  public:
   explicit CapturedOutput(const std::filesystem::path& path) : path_(path) {
