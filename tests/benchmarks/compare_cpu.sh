@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Foretoken beside PyTorch eager on this machine's CPU: the quickstart model, the same threads, in turn.
+# Compares Foretoken with eager PyTorch on this machine's CPU: the quickstart's model, the same threads, in turn.
 #
 #   pip install torch numpy
 #   tests/benchmarks/compare_cpu.sh [THREADS] [PAIRS] [PYTHON]

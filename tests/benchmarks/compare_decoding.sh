@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Decoding in Foretoken beside PyTorch on this machine, one after the other: tokens/s of the trunk with the choice of
-# tokens, by new rows of each sequence. On a GPU the model of 1.43 G parameters, in bf16; on the CPU one of 25 M, in fp32.
+# Compares decoding in Foretoken and PyTorch on this machine, in turn: tokens/s of the trunk and the choice of tokens, by
+# new rows per sequence. On a GPU the model of 1.43 G parameters, in bf16; on the CPU one of 25 M, in fp32.
 #
 #   tests/benchmarks/compare_decoding.sh cpu|cuda [SEQUENCES] [PROMPT] [PYTHON]
 set -euo pipefail

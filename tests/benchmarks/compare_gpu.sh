@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
-# Foretoken beside PyTorch on this machine's GPU, one after the other: the model of 1.43 G parameters with one MTP module
-# that the README's figures are of.
+# Compares Foretoken with PyTorch on this machine's GPU, in turn, on the model of the README's figures: 1.43 G parameters
+# with one MTP module.
 #
-# Foretoken keeps AdamW's moments in bf16, as launch/configs/gpu.toml does; PyTorch's keep the fp32 of the weights.
+# Foretoken keeps AdamW's moments in bf16, as launch/configs/gpu.toml does; PyTorch keeps them in fp32, like the weights.
 #
 #   tests/benchmarks/compare_gpu.sh [VOCABULARY] [PYTHON]
 set -euo pipefail

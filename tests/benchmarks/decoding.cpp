@@ -1,6 +1,6 @@
-// Steps of decoding with random weights: the trunk and the heads over new rows after a prompt, what it takes
-// to choose a token, and the products alone. Beside each the bytes that it must read, as a rate and as a
-// share of what a large copy reaches.
+// Times decoding steps with random weights: the trunk and the heads over new rows after a prompt, choosing a
+// token, and the matrix products alone. Also prints the bytes that each must read, as a rate and as a share
+// of the bandwidth of a large copy.
 
 #include <algorithm>
 #include <chrono>
@@ -79,7 +79,7 @@ Arguments parse(int argc, char** argv) {
   return arguments;
 }
 
-/// Median seconds of a call with what it waits for.
+/// Median seconds of a call, including the wait for its result.
 template <class Call>
 double seconds(Stream& stream, int steps, const Call& call) {
   std::vector<double> spent;
@@ -161,7 +161,7 @@ class Bench {
     decoder_.forward(level, rows(arguments_.prompt, arguments_.prompt + count));
     decoder_.start();
   }
-  /// What a step of a level must read: the weights of its blocks and the cache.
+  /// Bytes that a step of a level must read: the weights of its blocks and the cache.
   double bytes(int level) const {
     const ModelConfig& m = arguments_.model;
     const std::int64_t kv = 2 * m.num_key_value_heads * m.head_dim, c = m.hidden_size;
@@ -202,7 +202,8 @@ class Bench {
   Decoder decoder_;
 };
 
-/// Each product of a block and the output matrix over so many weights that no cache holds them.
+/// Each product of a block and of the output matrix, over so many copies of the weights that no cache holds
+/// them.
 void products(Stream& stream, const Arguments& arguments) {
   const ModelConfig& m = arguments.model;
   const std::int64_t c = m.hidden_size, f = m.intermediate_size, a = m.num_attention_heads * m.head_dim,

@@ -5,7 +5,7 @@ namespace foretoken::benchmarks {
 
 namespace {
 
-constexpr int bytes = 100 << 10;  // of shared memory: none is left for a block of a large product
+constexpr int bytes = 100 << 10;  // of shared memory: leaves too little for a block of a large product
 
 __global__ void wait(const volatile int* done) {
   while (*done == 0) __nanosleep(1000);

@@ -1,11 +1,11 @@
 #pragma once
-// Multiprocessors that are taken, as by receives that wait for their messages.
+// Occupies multiprocessors, as receives that wait for their messages do.
 
 #include <cuda_runtime_api.h>
 
 namespace foretoken::benchmarks {
 
-/// While it lives, so many blocks wait on the GPU, each on a multiprocessor of its own.
+/// During its lifetime `blocks` blocks wait on the GPU, each on its own multiprocessor.
 class Occupied {
  public:
   explicit Occupied(int blocks);

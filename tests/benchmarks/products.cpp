@@ -1,7 +1,7 @@
-// What the matrix products of a model reach on this GPU: each shape of a step, forward, for the input's and
-// for the weight's gradient, run for long enough that the clocks settle; and what it gains to gate the MLP's
-// products in the same operator. With --occupied 4 as beside a receive of the pipeline, whose blocks hold so
-// many multiprocessors while they wait.
+// Speed of a model's matrix products on this GPU: each shape of a step, for forward, the input's gradient
+// and the weight's gradient, run long enough for the clocks to settle. Also the gain from fusing the MLP's
+// gate with its product. --occupied 4 simulates pipeline receives, whose blocks occupy that many
+// multiprocessors while they wait.
 
 #include <chrono>
 #include <string>
@@ -45,7 +45,7 @@ int occupied = 0;
 template <class Call>
 double seconds(Stream& stream, const Call& call) {
   using Clock = std::chrono::steady_clock;
-  call();  // which may choose an algorithm
+  call();  // the first call may choose an algorithm
   stream.synchronize();
   const benchmarks::Occupied blocks(occupied);
   int calls = 0;
@@ -59,14 +59,14 @@ double seconds(Stream& stream, const Call& call) {
   return spent / calls;
 }
 
-/// How the operands of a linear layer's products are kept in 8 bits.
+/// Scaling of a linear layer's operands in 8 bits.
 struct Recipe {
   const char* name;
   Scaling values, weights;  // activations and gradients; weights
 };
 
-/// TFLOP/s of the three products from operands that are quantized already, and GB/s of quantizing the input
-/// with its transpose (2 bytes read and 2 written an element).
+/// TFLOP/s of the three products with operands that are already quantized, and GB/s of quantizing the input
+/// with its transpose (2 bytes read and 2 written per element).
 void print_quantized(Stream& stream, const Shapes& shape, const Recipe& recipe) {
   Arena arena(DeviceKind::cuda);
   const auto [name, n, i, o] = shape;
@@ -105,7 +105,7 @@ void print_quantized(Stream& stream, const Shapes& shape, const Recipe& recipe) 
              4e-9 * static_cast<double>(n * i) / both);
 }
 
-/// The products next to the gate and the gate, as one operator and as two.
+/// The gate and its neighbouring products, as one operator and as two.
 void compare_gated(Stream& stream, std::int64_t n, std::int64_t c, std::int64_t f) {
   Arena arena(DeviceKind::cuda);
   const Tensor x = random(stream, arena, {n, c}), w = random(stream, arena, {2 * f, c}),

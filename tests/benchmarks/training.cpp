@@ -1,6 +1,6 @@
 // Training throughput of one rank on random tokens, and each operator's share of the time. The defaults are
-// the quickstart's model; compare_gpu.sh gives the work of the GPU figures. The peer is beside this; the
-// scripts run both in turn.
+// the quickstart's model; compare_gpu.sh sets the model of the GPU figures. torch_peer.py does the same work
+// in PyTorch; the scripts run both in turn.
 
 #include <algorithm>
 #include <chrono>
@@ -100,7 +100,7 @@ RankModelOptions options_of(const Arguments& arguments) {
   return options;
 }
 
-/// The model, its optimizer and its data: what a step needs.
+/// The model, its optimizer and its data.
 class Trainer {
  public:
   Trainer(Stream& stream, const Arguments& arguments)
@@ -165,7 +165,7 @@ class Trainer {
   std::int64_t step_ = 0;
 };
 
-/// FLOP/s of one large matrix product: what the device can do.
+/// FLOP/s of one large matrix product, as the device's practical limit.
 double product_ceiling(Stream& stream, DType dtype, std::int64_t n) {
   Arena arena(stream.device());
   const Tensor wide = arena.tensor(DType::f32, {n, n}), x = arena.tensor(dtype, {n, n}),
