@@ -104,7 +104,7 @@ class Figures {
                   Along::tokens, true);
   }
 
-  /// Effect of the heads on the main loss, which is too small to see where the curves lie close together.
+  /// The effect of heads on the main loss; the loss curves are too close together to show it.
   void loss_change(const char* section) {
     LineChart chart{
         .title = fmt::format("Main {} loss less that of D = 0", validation_ ? "validation" : "training"),

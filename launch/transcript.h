@@ -14,7 +14,7 @@ class Transcript {
  public:
   Transcript(std::size_t texts, const std::vector<std::string>& stops);
 
-  /// Returns false once a stop text has appeared.
+  /// Adds bytes to a text. Returns false once a stop text has appeared in it.
   bool add(std::size_t text, std::string_view bytes);
   void end(std::size_t text);
 

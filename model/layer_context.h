@@ -47,7 +47,7 @@ struct DepthRange {
 /// A microbatch of rows of T + 1 + D tokens.
 struct MicrobatchInput {
   Tensor tokens;          // [B, T + 1 + D] i32
-  Tensor document_start;  // [B, T + 1 + D] i32, −1 in padding rows, which count in no loss
+  Tensor document_start;  // [B, T + 1 + D] i32, where the token's document starts in the row; −1: padding
   DepthSet depths = DepthSet::all();
 };
 
@@ -72,7 +72,7 @@ struct LayerContext {
   Stream& stream;
   Tensor rope_cos;        // [T, HS/2]
   Tensor rope_sin;        // [T, HS/2]
-  Tensor document_start;  // [B, S] i32; undefined where attention may cross document borders
+  Tensor document_start;  // [B, S] i32; undefined if attention may cross document borders
   /// In backward: the halves that other microbatches of this step have already run on this stage. The first
   /// microbatch that runs a half overwrites the gradients of the matrices that this half computes; later ones
   /// add to them.

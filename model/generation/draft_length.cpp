@@ -12,7 +12,7 @@ namespace {
 constexpr double memory = 0.985;      // decay of an acceptance count per new draft
 constexpr double old_drafts = 3;      // drafts that an acceptance measured before a probe may count for
 constexpr double newness = 0.25;      // weight of a new time in the average
-constexpr double good_newness = 0.5;  // weight of a new time below the average: delays are not the depth's
+constexpr double good_newness = 0.5;  // the same for a shorter time: slow rounds have other causes
 constexpr int first_times = 3;   // times of which the shortest counts, while kernels are still being prepared
 constexpr int enough_times = 2;  // times after which a cost is known
 constexpr double outlier = 1.5;  // times the known cost: a round's excess over it is not the depth's

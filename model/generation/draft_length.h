@@ -1,6 +1,6 @@
 #pragma once
-// Chooses how deep to draft, so that speculation is as fast as possible and never slower than plain
-// generation. Let aⱼ be the share of drafts of depth j that are accepted if all shallower ones were, and
+// Chooses how deep to draft, so that speculation is as fast as possible and never costs more than it gains.
+// Let aⱼ be the share of drafts of depth j that are accepted if all shallower ones were, and
 // s(k) the seconds of a round that drafts and verifies k deep; both are measured during generation. The
 // chosen depth is the k with the largest
 //

@@ -53,7 +53,7 @@ class HeadDrafter : public Drafter {
   std::vector<Decoder::Place> places_;
 };
 
-/// Drafts by another model with the same tokens, which continues the text itself.
+/// Drafts by another model with the same vocabulary, which continues the text itself.
 class ModelDrafter : public Drafter {
  public:
   /// Throws a UsageError if the model's vocabulary is smaller than `vocabulary`.

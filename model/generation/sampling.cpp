@@ -118,7 +118,7 @@ double keep_top_p(std::span<double> p, double least, double mass) {
   constexpr int most_halvings = 24;
   const Share all = share_from(p, least);
   const double wanted = mass * all.sum;
-  // All weights below this sum to no more than may be dropped.
+  // The weights below this sum to at most the mass that may be dropped.
   double low = std::max(least, (1 - mass) * all.sum / all.tokens),
          high = std::numeric_limits<double>::infinity();
   Share from_low = share_from(p, low), from_high;

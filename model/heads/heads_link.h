@@ -1,7 +1,8 @@
 #pragma once
-// Messages between two stages of which the later one holds prediction heads of depths first..D, one depth
-// per stage (MtpConfig::Placement::stage_per_depth): one message downstream, in place of an activation, and
-// one upstream, in place of its gradient.
+// Messages between two neighbouring stages if each depth has a stage of its own
+// (MtpConfig::Placement::stage_per_depth). The later stage holds depth `first`, the stages after it the
+// depths up to D. One message goes downstream, in place of an activation, and one upstream, in place of its
+// gradient.
 //
 //   down   hidden, the input of depth `first`: for heads in a chain the hidden state of the previous depth,
 //          for others the trunk tensor that all of them read. If drafts are counted, also the main model's

@@ -66,8 +66,8 @@ class PredictionHeads {
   /// Plans the buffers of one more microbatch in flight. On stages after the trunk's last, `trunk` and
   /// `dtrunk` come from the link and only reads() is defined in them.
   virtual void add_slot(const TrunkTensors& trunk, const TrunkTensors& dtrunk) = 0;
-  /// The trunk tensor that the heads read. For a chain that starts at a depth above 1 on this stage, the
-  /// member that the previous depth's hidden state stands for.
+  /// The trunk tensor that the heads read. On a stage whose first depth in a chain is above 1, this member
+  /// holds the previous depth's hidden state instead.
   virtual Tensor TrunkTensors::*reads() const { return &TrunkTensors::normed; }
   /// Called after the trunk's forward.
   virtual void forward(const LayerContext& context, const MicrobatchInput& input, int slot) const = 0;
@@ -79,7 +79,7 @@ class PredictionHeads {
   /// In the input half: calls `loss` for every depth of this stage that the microbatch trains, in ascending
   /// order, and `probe`, if it is set, for these depths and for deeper ones; `deeper` holds the deeper
   /// depths' gradients of hands_on(). Unless heads are detached: += into dtrunk.normed, and = into dtrunk.raw
-  /// or last_input_gradient() as the functions below state.
+  /// or last_input_gradient(), see gives_raw_gradient() and last_input_gradient().
   virtual void backward(const LayerContext& context, const MicrobatchInput& input, int slot, Halves halves,
                         const DepthLoss& loss, const TrunkProbe& probe,
                         const DepthGradients& deeper) const = 0;
