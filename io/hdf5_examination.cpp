@@ -128,7 +128,7 @@ void limit_this_process() {
   set(RLIMIT_CORE, 0);
   set(RLIMIT_CPU, limit.count());
 #if !defined(__SANITIZE_ADDRESS__) && \
-    !defined(__SANITIZE_THREAD__)  // whose shadows are larger than any limit
+    !defined(__SANITIZE_THREAD__)  // the sanitizers need more than any useful limit
   if (std::FILE* statm = std::fopen("/proc/self/statm", "r")) {
     unsigned long pages = 0;
     if (std::fscanf(statm, "%lu", &pages) == 1)

@@ -56,7 +56,7 @@ struct RunBranches {
     bool in_line = true;                 // it belongs to the current lineage
   };
   Lineage current;
-  std::optional<std::string> unfinished_config;  // of BranchRecord
+  std::optional<std::string> unfinished_config;  // BranchRecord::config
   std::vector<Entry> entries;                    // highest step first
 
   /// The highest known branch number.

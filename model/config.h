@@ -70,7 +70,7 @@ struct MtpConfig {
   bool repeat = false;                             // sequential: one module, applied at every depth
   Concat concat = Concat::embedding_first;         // sequential: which half of eh_proj's input comes first
   Hidden trunk_hidden = Hidden::normed;            // sequential: h⁰ after or before the trunk's final norm
-  Hidden recycled_hidden = Hidden::normed;         // sequential: depth k+1 takes hᵏ after or before norm_k
+  Hidden recycled_hidden = Hidden::normed;         // sequential: depth k+1 reads hᵏ after or before norm_k
   ResidualForm residual_form = ResidualForm::mlp;  // residual
   bool own_output = false;                         // residual: every depth has its own output matrix
   bool detach_heads = false;  // losses of depths k > 0 give the main model's parameters no gradient

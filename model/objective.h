@@ -44,7 +44,7 @@ class Objective {
 
   struct Losses {
     double total = 0;
-    std::vector<double> depths;  // [D + 1] means; NaN where a depth has no target
+    std::vector<double> depths;  // [D + 1] means; NaN if a depth has no target
   };
   /// From sums and counts over the whole global batch.
   Losses losses(std::span<const double> sums, std::span<const std::int64_t> counts) const;

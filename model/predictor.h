@@ -80,7 +80,7 @@ class Predictor {
   Arena& arena_;
   double eps_;
   bool main_;
-  bool frozen_;  // the main model takes no gradients
+  bool frozen_;  // the main model is not trained
   ActivationPlan plan_;
   std::unique_ptr<PredictionHeads> heads_;  // null if D = 0
   Tensor norm_, dnorm_;                     // [C]

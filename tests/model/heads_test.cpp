@@ -116,7 +116,7 @@ TEST_CASE("four parallel heads take the memory of one and of their weights") {
   const Memory none = memory_of(kind, 0, recompute, split_backward),
                one = memory_of(kind, 1, recompute, split_backward),
                three = memory_of(kind, 3, recompute, split_backward);
-  // n counts the main head.
+  // The four heads of the title include the main head.
   CHECK(three.planned - three.parameters < 1.1 * (none.planned - none.parameters));
   // From the second extra head on only parameters and alignment are added.
   CHECK(std::abs((three.planned - three.parameters) - (one.planned - one.parameters)) < 4096);
