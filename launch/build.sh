@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# Set-up and build: the packages, then build/cuda-release where nvcc is found, else build/cpu-release.
+# Set-up and build: installs packages, then builds build/cuda-release if nvcc is found, otherwise build/cpu-release.
 #
-#   launch/build.sh [TARGET...]      all targets where none is named
+#   launch/build.sh [TARGET...]      all targets if none is named
 #   FORETOKEN_PRESET=cpu-release launch/build.sh      another preset of CMakePresets.json
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."

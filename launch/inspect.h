@@ -1,5 +1,5 @@
 #pragma once
-// `foretoken inspect`: what a checkpoint or dataset holds, for people.
+// `foretoken inspect`: prints the contents of a checkpoint or dataset.
 
 #include <ostream>
 #include <string>
@@ -7,10 +7,9 @@
 namespace foretoken {
 
 /// Prints step, position in the data, layout, conventions and a table of tensors. `path` is a checkpoint, or
-/// a run or a folder of checkpoints, of which the newest is shown. With `verify`, checks every digest, and
-/// config.toml and metrics.jsonl of a run, and prints what differs. `path` may also be a token dataset.
-/// Returns the exit code: 3 where a digest differs, else 0. A DataError where there is no checkpoint that can
-/// be opened.
+/// a run or a folder of checkpoints, whose newest is shown. With `verify`, also checks every digest and, for
+/// a run, config.toml and metrics.jsonl, and prints what differs. `path` may also be a token dataset. Returns
+/// the exit code: 3 if a digest differs, otherwise 0. Throws a DataError if no checkpoint can be opened.
 int inspect(const std::string& path, bool verify, std::ostream& out);
 
 }  // namespace foretoken

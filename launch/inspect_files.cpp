@@ -20,7 +20,7 @@ namespace foretoken {
 
 namespace {
 
-/// "783, of 4 to 512000 tokens, 14961 on average"
+/// Example: "783, of 4 to 512000 tokens, 14961 on average".
 std::string documents_text(const TokenDataset& dataset) {
   std::int64_t shortest = std::numeric_limits<std::int64_t>::max(), longest = 0;
   const std::span<const std::int64_t> offsets = dataset.document_offsets();
@@ -58,7 +58,7 @@ int inspect_dataset(const std::string& path, bool verify, std::ostream& out) {
 
 namespace {
 
-/// Empty, or what is wrong with a file of metrics.
+/// Empty, or what is wrong with a metrics file.
 std::string metrics_fault(const std::string& path) try {
   const MetricsHistory history = read_metrics(path);
   if (history.unreadable_lines > 0)

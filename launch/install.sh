@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
-# Installs what Foretoken is built from, on Debian 12, Ubuntu 24.04 and later. Does nothing where all is there.
-# Where it may not install, it prints the line that would and ends with code 2.
+# Installs Foretoken's build dependencies on Debian 12, Ubuntu 24.04 and later. Does nothing if all are installed.
+# Without the rights to install, it prints the command and ends with code 2.
 #
-#   launch/install.sh [PACKAGE...]      further packages besides the usual ones
+#   launch/install.sh [PACKAGE...]      additional packages
 set -euo pipefail
 
 packages=(g++ make cmake ninja-build pkg-config openmpi-bin libopenmpi-dev libhdf5-dev libopenblas-dev
@@ -10,7 +10,7 @@ packages=(g++ make cmake ninja-build pkg-config openmpi-bin libopenmpi-dev libhd
 
 if ! command -v dpkg-query >/dev/null || ! command -v apt-get >/dev/null; then
   echo "install: this is no Debian or Ubuntu; nothing is installed. Needed, by Debian's names: ${packages[*]}" >&2
-  exit 0 # CMake says what it does not find
+  exit 0 # CMake reports what is missing
 fi
 
 here=$(dirname "${BASH_SOURCE[0]}")
@@ -20,7 +20,7 @@ if [[ $("$here/preset.sh") == cuda-* ]]; then
   packages+=(python3-pip)
 fi
 
-# Headers alone, and on no Debian mirror. Without them attention runs through Foretoken's own kernels.
+# Header-only, and not in Debian's archive. Without them attention uses Foretoken's own kernels.
 install_cudnn_frontend() {
   local to=$here/../build/python
   if ! $cuda || [[ -e $to/include/cudnn_frontend.h ]]; then return; fi

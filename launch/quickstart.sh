@@ -2,7 +2,7 @@
 # From nothing to a trained model: set-up, build, tokenize, train on 4 ranks (pp 2 × dp 2), stop at a checkpoint,
 # resume in another layout (pp 4 × dp 1), evaluate. No GPU is needed.
 #
-#   launch/quickstart.sh [FILE|FOLDER...]      text to train on; the compiler's C++ headers where none is named
+#   launch/quickstart.sh [FILE|FOLDER...]      text to train on; default: the compiler's C++ headers
 set -euo pipefail
 
 texts=()
@@ -21,7 +21,7 @@ if [[ ${#texts[@]} -eq 0 ]]; then
   texts=("$(realpath -- "$folder")")
 fi
 
-# Open MPI refuses root and more ranks than cores unless told.
+# By default Open MPI refuses root and more ranks than cores.
 if [[ $(id -u) -eq 0 ]]; then export OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1; fi
 ranks=(mpirun --quiet -n 4 --oversubscribe --bind-to none)
 
@@ -45,7 +45,7 @@ say "Train on pp 2 × dp 2 and stop at a checkpoint"
 code=0
 "${ranks[@]}" "$foretoken" train launch/configs/quickstart.toml --run-directory "$run" --stop-after 200 \
   --set "data.path=$data/train.h5" --set "data.validation_path=$validation" || code=$?
-if [[ $code -ne 0 && $code -ne 75 ]]; then exit "$code"; fi # 75: stopped as asked
+if [[ $code -ne 0 && $code -ne 75 ]]; then exit "$code"; fi # 75: stopped on request
 
 say "Resume on pp 4 × dp 1"
 "${ranks[@]}" "$foretoken" train --resume "$run" --set parallel.pp=4

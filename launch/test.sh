@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Set-up, build, and every test that this machine can run: those of the label `gpu` where a GPU is seen.
+# Set-up, build, and all tests that this machine can run; tests with the label `gpu` only if there is a GPU.
 #
 #   launch/test.sh [CTEST FLAG...]      such as -R checkpoint
 set -euo pipefail

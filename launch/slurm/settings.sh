@@ -1,13 +1,13 @@
 #!/usr/bin/env bash
-# Settings of every template here, to be edited; a template's own #SBATCH lines ask for nodes, tasks and time.
-# A variable that `sbatch --export=ALL,NAME=VALUE` sets already stays.
+# Settings of all templates in this folder, to be edited. Nodes, tasks and time are in a template's #SBATCH lines.
+# Variables that `sbatch --export=ALL,NAME=VALUE` sets keep their values.
 
-# module load openmpi hdf5            # what the program was built with
+# module load openmpi hdf5            # the modules that the program was built with
 
 : "${FORETOKEN:=foretoken}"                  # the program, or its path
 : "${FORETOKEN_LAUNCHER:=mpirun}"            # mpirun, srun, or a whole command
-: "${FORETOKEN_MAX_RESTARTS:=3}"             # in a row without a newer checkpoint
-: "${FORETOKEN_GRACE:=110}"                  # seconds for a checkpoint; below --signal's and above a save's
+: "${FORETOKEN_MAX_RESTARTS:=3}"             # consecutive, without a newer checkpoint
+: "${FORETOKEN_GRACE:=110}"                  # seconds for a checkpoint; less than --signal's, more than a save takes
 
 cores=${SLURM_CPUS_PER_TASK:-1}
 case $FORETOKEN_LAUNCHER in

@@ -1,10 +1,10 @@
 #!/usr/bin/env bash
-# What a Slurm job of ours does: `foretoken run` in its allocation, and the job is queued again where that ends with
-# code 75 (stopped with a checkpoint). What is resumed, and what is worth another try, the program decides.
+# The body of the Slurm templates: runs `foretoken run` in the job's allocation, and queues the job again if that ends
+# with code 75 (stopped with a checkpoint). The program decides what to resume and which failures to try again.
 #
 #   train_and_requeue.sh CONFIG.toml RUN_FOLDER [FLAG OF foretoken run ...]
 #
-# It must be the batch shell itself (exec it): the job's --signal=B:USR1@120 signals that alone.
+# It must be the batch shell itself (exec it): the job's --signal=B:USR1@120 signals only that shell.
 set -euo pipefail
 config=${1:?usage: sbatch TEMPLATE CONFIG.toml RUN_FOLDER}
 run=${2:?usage: sbatch TEMPLATE CONFIG.toml RUN_FOLDER}
@@ -12,7 +12,7 @@ stop=
 trap 'stop=1' USR1 TERM INT HUP
 source "$(dirname "${BASH_SOURCE[0]}")/settings.sh"
 
-# Until the supervisor has handlers of its own, a signal is ignored there and repeated below.
+# Until the supervisor has its own handlers, it ignores a signal, which is repeated below.
 (
   trap '' USR1 TERM INT HUP
   exec "$FORETOKEN" run "$config" --run-directory "$run" --launcher "$FORETOKEN_LAUNCHER" \
@@ -29,13 +29,13 @@ done
 code=0
 wait "$supervisor" || code=$?
 
-# A job that was cancelled, or that Slurm queues again itself, is no longer running.
+# A cancelled job, or one that Slurm queues again itself, is no longer running.
 if [[ $code -eq 75 ]]; then
   state=$(squeue --noheader --jobs="$SLURM_JOB_ID" --format=%T)
   if [[ $state == RUNNING ]]; then
     echo "slurm      job $SLURM_JOB_ID is queued again"
     scontrol requeue "$SLURM_JOB_ID"
-    sleep 60 # Slurm ends this script; its end must not be taken for the job's
+    sleep 60 # Slurm ends this script; its own end would count as the job's
   else
     echo "slurm      job $SLURM_JOB_ID is ${state:-gone} and is not queued again by its script"
   fi
