@@ -29,6 +29,20 @@ void clip_scale(Stream& stream, const ClipScale& op) {
   cpu::clip_scale(stream, op);
 }
 
+void mark_not_finite(Stream& stream, const MarkNotFinite& op) {
+  const ProfileScope scope(stream, "mark_not_finite");
+  if constexpr (with_cuda)
+    if (stream.device() == DeviceKind::cuda) return cuda::mark_not_finite(stream, op);
+  cpu::mark_not_finite(stream, op);
+}
+
+void fingerprint(Stream& stream, const Fingerprint& op) {
+  const ProfileScope scope(stream, "fingerprint");
+  if constexpr (with_cuda)
+    if (stream.device() == DeviceKind::cuda) return cuda::fingerprint(stream, op);
+  cpu::fingerprint(stream, op);
+}
+
 std::uint64_t checksum(Stream& stream, const Tensor& x) {
   const ProfileScope scope(stream, "checksum");
   if constexpr (with_cuda)

@@ -59,6 +59,36 @@ __global__ void clip(const double* sum, double limit, double* scale) {
   *scale = !isfinite(*sum) ? nan("") : limit > 0 ? fmin(1.0, limit / (sqrt(*sum) + 1e-6)) : 1.0;
 }
 
+/// One warp.
+__global__ void mark(const double* x, std::int64_t count, double* sum) {
+  bool finite = true;
+  for (std::int64_t i = threadIdx.x; i < count; i += 32) finite &= isfinite(x[i]);
+  if (!__all_sync(0xffffffffU, finite) && threadIdx.x == 0) *sum = nan("");
+}
+
+/// Room for a result and, behind it, a partial sum of every block; 8 bytes each.
+void* result_and_partials(Stream& stream, std::int64_t count) {
+  return stream.cuda().workspace(sizeof(double) * (2 + static_cast<std::size_t>(count / block_elements)));
+}
+
+/// *total = Σᵢ mix64(bitsᵢ + mix64(i)); total may be the result of result_and_partials().
+void sum_mixed(Stream& stream, const Tensor& x, unsigned long long* total) {
+  const std::int64_t count = x.elements();
+  auto* partial = static_cast<unsigned long long*>(result_and_partials(stream, count)) + 1;
+  check(cudaMemsetAsync(total, 0, sizeof(*total), stream.cuda().stream()), "checksum");
+  const auto add = [&](const auto* words) { add_sum(stream, words, count, partial, total, Mix{}); };
+  switch (size_of(x.dtype)) {
+    case 8:
+      return add(static_cast<const std::uint64_t*>(x.data));
+    case 4:
+      return add(static_cast<const std::uint32_t*>(x.data));
+    case 2:
+      return add(static_cast<const std::uint16_t*>(x.data));
+    default:
+      return add(static_cast<const std::uint8_t*>(x.data));
+  }
+}
+
 /// Room for a partial sum of every block.
 double* doubles(Stream& stream, std::int64_t count) {
   return static_cast<double*>(
@@ -89,30 +119,24 @@ void clip_scale(Stream& stream, const ClipScale& op) {
   check_launch("clip_scale");
 }
 
+void mark_not_finite(Stream& stream, const MarkNotFinite& op) {
+  mark<<<1, 32, 0, stream.cuda().stream()>>>(op.x.as<double>(), op.x.elements(), op.sum.as<double>());
+  check_launch("mark_not_finite");
+}
+
+void fingerprint(Stream& stream, const Fingerprint& op) {
+  static_assert(sizeof(unsigned long long) == sizeof(std::int64_t));
+  sum_mixed(stream, op.x, static_cast<unsigned long long*>(static_cast<void*>(op.bits.as<std::int64_t>())));
+}
+
 std::uint64_t checksum(Stream& stream, const Tensor& x) {
-  using Sum = unsigned long long;
-  const auto words = [&]<class Word>(const Word* data) {
-    const std::int64_t count = x.elements();
-    auto* total = static_cast<Sum*>(
-        stream.cuda().workspace(sizeof(Sum) * (2 + static_cast<std::size_t>(count / block_elements))));
-    check(cudaMemsetAsync(total, 0, sizeof(Sum), stream.cuda().stream()), "checksum");
-    add_sum(stream, data, count, total + 1, total, Mix{});
-    Sum sum = 0;
-    check(cudaMemcpyAsync(&sum, total, sizeof(sum), cudaMemcpyDeviceToHost, stream.cuda().stream()),
-          "checksum");
-    stream.synchronize();
-    return static_cast<std::uint64_t>(sum);
-  };
-  switch (size_of(x.dtype)) {
-    case 8:
-      return words(static_cast<const std::uint64_t*>(x.data));
-    case 4:
-      return words(static_cast<const std::uint32_t*>(x.data));
-    case 2:
-      return words(static_cast<const std::uint16_t*>(x.data));
-    default:
-      return words(static_cast<const std::uint8_t*>(x.data));
-  }
+  auto* total = static_cast<unsigned long long*>(result_and_partials(stream, x.elements()));
+  sum_mixed(stream, x, total);
+  unsigned long long sum = 0;
+  check(cudaMemcpyAsync(&sum, total, sizeof(sum), cudaMemcpyDeviceToHost, stream.cuda().stream()),
+        "checksum");
+  stream.synchronize();
+  return sum;
 }
 
 }  // namespace foretoken::cuda

@@ -3,12 +3,15 @@
 #include <algorithm>
 #include <cmath>
 #include <cstring>
+#include <limits>
 #include <string>
+#include <vector>
 
 #include "runtime/operators/adamw.h"
 #include "runtime/operators/elementwise.h"
 #include "runtime/operators/random_normal.h"
 #include "runtime/operators/reductions.h"
+#include "runtime/random.h"
 #include "tests/gpu/twin.h"
 #include "tests/support/catch.h"
 
@@ -113,4 +116,66 @@ TEST_CASE("AdamW, norms and elementwise operators match the CPU") {
   set_zero(bench.cpu(), g.cpu);
   set_zero(bench.gpu(), g.gpu);
   CHECK(bench.error(g) == 0);
+}
+
+TEST_CASE("the GPU marks a sum where the CPU does") {
+  TwinBench bench(DType::f32);
+  static constexpr double largest = std::numeric_limits<double>::max(),
+                          infinite = std::numeric_limits<double>::infinity();
+  const std::int64_t n = GENERATE(1, 31, 32, 33, 70);
+  const double value = GENERATE(0.0, largest, std::numeric_limits<double>::denorm_min(), infinite, -infinite,
+                                std::numeric_limits<double>::quiet_NaN());
+  CAPTURE(n, value);
+  const Twin x = bench.zeros({n}, DType::f64), sum = bench.zeros({1}, DType::f64);
+  for (const std::int64_t at : {std::int64_t{0}, n / 2, n - 1}) {
+    x.cpu.as<double>()[at] = value;
+    *sum.cpu.as<double>() = 5;
+    bench.upload(x);
+    bench.upload(sum);
+    run(bench, mark_not_finite, [&](auto on) { return MarkNotFinite{x.*on, sum.*on}; });
+    const double found = *bench.download(sum).as<double>();
+    if (std::isfinite(value)) {
+      CHECK(*sum.cpu.as<double>() == 5);
+      CHECK(found == 5);
+    } else {
+      CHECK(std::isnan(*sum.cpu.as<double>()));
+      CHECK(std::isnan(found));
+    }
+    x.cpu.as<double>()[at] = 0;
+  }
+}
+
+TEST_CASE("a fingerprint on the GPU changes with every bit and with swapped elements, and not by itself") {
+  TwinBench bench(DType::f32);
+  const DType dtype = GENERATE(DType::f32, DType::bf16, DType::f64);
+  const std::int64_t n = GENERATE(1, 1000, 65536 * 3 + 5);
+  CAPTURE(name_of(dtype), n);
+  const std::size_t size = size_of(dtype);
+  Arena host(DeviceKind::cpu), device(DeviceKind::cuda);
+  const Tensor x = host.tensor(dtype, {n}), on_gpu = device.tensor(dtype, {n}),
+               bits = device.tensor(DType::i64, {2});
+  auto* bytes = static_cast<unsigned char*>(x.data);
+  for (std::size_t i = 0; i < x.bytes(); ++i) bytes[i] = static_cast<unsigned char>(mix64(i));
+  // Two are enqueued before the host waits: the second must not disturb the first.
+  const auto print = [&] {
+    copy(bench.gpu(), x, on_gpu);
+    for (const std::int64_t i : {0, 1}) fingerprint(bench.gpu(), {.x = on_gpu, .bits = bits.flat(i, 1)});
+    std::vector<std::int64_t> found(2);
+    copy(bench.gpu(), bits, tensor_over(std::span(found), {2}));
+    bench.gpu().synchronize();
+    CHECK(found[0] == found[1]);
+    return found[0];
+  };
+  const std::int64_t before = print();
+  for (const std::int64_t element : {std::int64_t{0}, n / 2, n - 1})
+    for (std::size_t bit = 0; bit < 8 * size; ++bit) {
+      unsigned char& byte = bytes[static_cast<std::size_t>(element) * size + bit / 8];
+      byte ^= static_cast<unsigned char>(1U << (bit % 8));
+      CHECK(print() != before);
+      byte ^= static_cast<unsigned char>(1U << (bit % 8));
+    }
+  CHECK(print() == before);
+  if (n == 1) return;
+  std::swap_ranges(bytes, bytes + size, bytes + static_cast<std::size_t>(n - 1) * size);
+  CHECK(print() != before);
 }

@@ -3,9 +3,13 @@
 #include <algorithm>
 #include <cmath>
 #include <limits>
+#include <span>
+#include <vector>
 
 #include "runtime/operators/adamw.h"
+#include "runtime/operators/elementwise.h"
 #include "runtime/operators/reductions.h"
+#include "runtime/random.h"
 #include "tests/runtime/bench.h"
 #include "tests/support/catch.h"
 
@@ -49,6 +53,58 @@ TEST_CASE("checksum sees a changed, a moved and a negated element") {
   CHECK(checksum(bench.stream, x) != before);
 }
 
+TEST_CASE("a fingerprint changes with every bit and with swapped elements, and does not depend on threads") {
+  const std::int64_t n = GENERATE(1, 1000, 300000);  // the last one has more than one part of 1 MiB
+  CAPTURE(n);
+  std::vector<std::uint32_t> words(static_cast<std::size_t>(n));
+  for (std::size_t i = 0; i < words.size(); ++i) words[i] = static_cast<std::uint32_t>(mix64(i));
+  const Tensor x{words.data(), DType::f32, DeviceKind::cpu, {n}};
+  const auto print = [&](int threads = 2) {
+    std::int64_t bits = 0;
+    fingerprint(TestStream{threads}, {.x = x, .bits = tensor_over(std::span(&bits, 1), {1})});
+    return bits;
+  };
+  const std::int64_t before = print();
+  CHECK(print(1) == before);
+  CHECK(print(3) == before);
+  for (std::uint32_t* word : {&words.front(), &words[words.size() / 2], &words.back()})
+    for (int bit = 0; bit < 32; ++bit) {
+      *word ^= 1U << bit;
+      CHECK(print() != before);
+      *word ^= 1U << bit;
+    }
+  CHECK(print() == before);
+  if (n == 1) return;
+  std::swap(words.front(), words.back());
+  CHECK(print() != before);
+}
+
+TEST_CASE("a sum is marked where any number is not finite, and stays where all are") {
+  Bench bench;
+  constexpr double largest = std::numeric_limits<double>::max(),
+                   infinite = std::numeric_limits<double>::infinity();
+  const std::int64_t n = GENERATE(1, 3, 70);
+  const Tensor x = bench.zeros({n}), sum = bench.zeros({1});
+  const auto marked = [&] {
+    *sum.as<double>() = 5;
+    mark_not_finite(bench.stream, {.x = x, .sum = sum});
+    if (std::isnan(*sum.as<double>())) return true;
+    CHECK(*sum.as<double>() == 5);
+    return false;
+  };
+  for (double& each : x.span<double>()) {
+    for (const double finite : {largest, -largest, std::numeric_limits<double>::denorm_min()}) {
+      each = finite;
+      CHECK_FALSE(marked());
+    }
+    for (const double bad : {infinite, -infinite, std::nan("")}) {
+      each = bad;
+      CHECK(marked());
+    }
+    each = 0;
+  }
+}
+
 TEST_CASE("sum_of_squares does not depend on the number of threads") {
   Bench bench;
   const Tensor x = bench.normal("x", {100003});
@@ -57,6 +113,25 @@ TEST_CASE("sum_of_squares does not depend on the number of threads") {
   sum_of_squares(TestStream{3}, {x, sum.flat(1, 1)});
   CHECK(sum.as<double>()[0] == sum.as<double>()[1]);
   CHECK(sum.as<double>()[0] == Approx(dot(x, x)));
+}
+
+TEST_CASE("sum_of_squares of bf16 is that of its numbers, and finds one that is not finite") {
+  Bench bench;
+  constexpr std::int64_t n = 40003;
+  const Tensor sum = bench.zeros({2});
+  std::vector<float> wide(n);
+  std::vector<BFloat16> narrow(n);
+  const Tensor x = tensor_over(std::span(wide), {n}), rounded = tensor_over(std::span(narrow), {n});
+  fill_normal(x, "x");
+  convert(bench.stream, x, rounded);
+  convert(bench.stream, rounded, x);
+  sum_of_squares(bench.stream, {x, sum.flat(0, 1)});
+  sum_of_squares(bench.stream, {rounded, sum.flat(1, 1)});
+  CHECK(sum.as<double>()[0] == sum.as<double>()[1]);
+  wide[30000] = std::numeric_limits<float>::infinity();
+  convert(bench.stream, x, rounded);
+  sum_of_squares(bench.stream, {rounded, sum.flat(1, 1)});
+  CHECK(std::isinf(sum.as<double>()[1]));
 }
 
 TEST_CASE("a gradient whose norm is not finite changes nothing") {
