@@ -7,6 +7,7 @@
 
 #include "io/bounded_json.h"
 #include "io/digest.h"
+#include "io/durable_file.h"
 #include "io/text_file.h"
 #include "runtime/error.h"
 
@@ -70,6 +71,9 @@ Json to_json(const CheckpointInfo& info) {
       {"created", info.created}};
   if (info.parent.step >= 0) json["parent"] = {{"id", info.parent.id}, {"step", info.parent.step}};
   if (!info.balance.empty()) json["balance"] = info.balance;
+  if (info.skipped > 0) json["skipped"] = info.skipped;
+  if (info.skipped_in_a_row > 0) json["skipped_in_a_row"] = info.skipped_in_a_row;
+  if (!info.suspect.empty()) json["suspect"] = info.suspect;
   if (info.training_data) json["data"]["training"] = to_json(*info.training_data);
   if (info.validation_data) json["data"]["validation"] = to_json(*info.validation_data);
   return json;
@@ -199,6 +203,9 @@ CheckpointInfo info_from(const Json& json) {
     throw DataError("layout {} is absurd", to_string(info.grid));
   if (!json.at("seed").is_number_unsigned()) throw DataError("seed {} is no seed", brief(json.at("seed")));
   info.seed = json.at("seed").get<std::uint64_t>();
+  if (json.contains("skipped")) info.skipped = natural(json.at("skipped"));
+  if (json.contains("skipped_in_a_row")) info.skipped_in_a_row = natural(json.at("skipped_in_a_row"));
+  if (json.contains("suspect")) info.suspect = json.at("suspect").get<std::string>();
   if (json.contains("balance")) info.balance = balance_from(json.at("balance"));
   info.conventions = json.at("conventions").get<std::map<std::string, std::string>>();
   info.config = json.at("config").get<std::string>();
@@ -271,6 +278,13 @@ BranchRecord read_branch(const std::filesystem::path& file) {
     if (json.contains("unfinished_config")) record.config = json.at("unfinished_config").get<std::string>();
     return record;
   });
+}
+
+void mark_suspect(const std::filesystem::path& checkpoint, const std::string& reason) {
+  const std::filesystem::path file = checkpoint / manifest_name;
+  CheckpointManifest manifest = read_manifest(file);
+  manifest.info.suspect = reason;
+  write_durably(file, manifest_text(manifest));
 }
 
 std::string vote_text(const ShardVote& vote) {

@@ -7,6 +7,8 @@
 //       "id", "parent": {"id", "step"} where it goes on from another, "lineage": {"branch", "ancestors"},
 //       "step", "tokens", "samples", "grid": {"pp", "dp", "virtual_stages"}, "seed", "conventions": {...},
 //       "data": {"training": {"path", "identity"}, "validation" likewise}, absent in older checkpoints,
+//       "skipped", "skipped_in_a_row" where steps made no update, "suspect" of checkpoints that a later check
+//       put in doubt,
 //       "balance": [...] where losses are balanced, "config", "tokenizer", "created",
 //       "files":  [ {"name", "bytes", "digest"} ],
 //       "pieces": [ {"kind", "tensor", "shape", "dtype", "offset", "count", "file", "dataset", "address",
@@ -48,12 +50,15 @@ struct CheckpointInfo {
   std::int64_t samples = 0;  // consumed so far: the position in the order of data
   Grid grid;                 // the layout that wrote it
   std::uint64_t seed = 0;
+  std::int64_t skipped = 0;                        // steps that made no update
+  std::int64_t skipped_in_a_row = 0;               // the last ones
   std::vector<double> balance;                     // of dynamically balanced losses: each depth's; else empty
   std::map<std::string, std::string> conventions;  // the MTP switches
   std::string config;                              // resolved, as text
   std::string tokenizer;                           // identity
   std::optional<DatasetRecord> training_data;      // nothing in checkpoints of earlier versions
   std::optional<DatasetRecord> validation_data;    // nothing also where the run had none
+  std::string suspect;                             // why it is not to be trusted; empty: no reason is known
   std::string created;                             // UTC, "2025-01-31T12:00:00Z"; set when published
   // Set when published, empty or default in older manifests:
   std::string id;  // random
@@ -102,6 +107,10 @@ CheckpointManifest read_manifest(const std::filesystem::path& file);
 std::string branch_text(const BranchRecord& record);
 /// A DataError naming the file for anything but a whole record.
 BranchRecord read_branch(const std::filesystem::path& file);
+
+/// Says in a published checkpoint's manifest why it is not to be trusted. A DataError where it cannot be read
+/// or replaced.
+void mark_suspect(const std::filesystem::path& checkpoint, const std::string& reason);
 
 std::string vote_text(const ShardVote& vote);
 ShardVote read_vote(const std::filesystem::path& file);

@@ -70,8 +70,14 @@ void put_time(Json& object) {
   object["time"] = fmt::format("{:%Y-%m-%dT%H:%M:%SZ}", fmt::gmtime(std::time(nullptr)));
 }
 
-std::string losses_in_words(double loss, const std::vector<double>& depth_losses) {
-  std::string text = fmt::format("loss {:.4f} |", loss);
+/// " (+0.12z)", or empty.
+std::string score_in_words(const std::optional<double>& z) {
+  return z ? fmt::format(" ({:+.2f}z)", *z) : "";
+}
+
+std::string losses_in_words(double loss, const std::vector<double>& depth_losses,
+                            const std::optional<double>& z = std::nullopt) {
+  std::string text = fmt::format("loss {:.4f}{} |", loss, score_in_words(z));
   for (std::size_t depth = 0; depth < depth_losses.size(); ++depth) {
     const double each = depth_losses[depth];
     // No microbatch drew the depth: it has no loss, and the whole has one.
@@ -168,11 +174,12 @@ std::string duration_in_words(double seconds) {
 std::string console_line(const StepMetrics& metrics) {
   const std::string heads =
       metrics.heads_grad_norm ? fmt::format(" heads {:.2f}", *metrics.heads_grad_norm) : "";
-  return fmt::format("step {}/{} | {}{} | grad {:.2f}{} | lr {:.1e} | {} | {:.0f} tok/s | {} left",
-                     metrics.step, metrics.steps, losses_in_words(metrics.loss, metrics.depth_losses),
-                     heads_in_words(metrics.heads), metrics.grad_norm, heads, metrics.lr,
-                     milliseconds_in_words(metrics.milliseconds), metrics.tokens_per_second,
-                     duration_in_words(metrics.seconds_left));
+  return fmt::format(
+      "step {}/{} | {}{} | grad {:.2f}{}{} | lr {:.1e}{} | {} | {:.0f} tok/s | {} left", metrics.step,
+      metrics.steps, losses_in_words(metrics.loss, metrics.depth_losses, metrics.loss_z),
+      heads_in_words(metrics.heads), metrics.grad_norm, score_in_words(metrics.grad_norm_z), heads,
+      metrics.lr, metrics.skipped ? " | skipped" : "", milliseconds_in_words(metrics.milliseconds),
+      metrics.tokens_per_second, duration_in_words(metrics.seconds_left));
 }
 
 std::optional<double> EvaluationMetrics::bits_per_byte() const {
@@ -254,6 +261,10 @@ void MetricsSink::write(const StepMetrics& metrics) {
   put_heads(object, metrics.heads);
   put(object, "grad_norm", metrics.grad_norm);
   if (metrics.heads_grad_norm) put(object, "heads_grad_norm", *metrics.heads_grad_norm);
+  if (metrics.loss_z) put(object, "loss_z", *metrics.loss_z);
+  if (metrics.grad_norm_z) put(object, "grad_norm_z", *metrics.grad_norm_z);
+  if (metrics.skipped) object["skipped"] = true;
+  if (metrics.skipped_steps > 0) object["skipped_steps"] = metrics.skipped_steps;
   put(object, "lr", metrics.lr);
   put(object, "milliseconds", metrics.milliseconds);
   put(object, "tokens_per_second", metrics.tokens_per_second);

@@ -12,6 +12,8 @@
 //                        "bytes": 8101, "bits_per_byte": 2.1, ...}
 // and, where free-running drafts were measured, "free_prompts": 64, "free_tokens": 4096, "free_rounds": 2530,
 // "free_mtp1_acceptance": 0.4, "free_acceptance_rate": ..., "free_accepted_length": ....
+// From the 17th step of a start on "loss_z" and "grad_norm_z"; of a step whose update was skipped "skipped":
+// true, and from the first such step on "skipped_steps": 2, how many there were.
 // A depth that a step did not train, or had no target for, has the loss NaN.
 // Where a run ends or stops: {"kind": "end", "step": 400, "seconds": 73.1, "peak_memory_bytes": 214958080,
 //                        "time": ...}
@@ -49,6 +51,10 @@ struct StepMetrics {
   double grad_norm = 0;              // global, before the clip
   std::optional<double>
       heads_grad_norm;  // where heads have a norm of their own; grad_norm is then the others'
+  /// z-scores among the steps before: (x − mean) / deviation; nothing while too few came before.
+  std::optional<double> loss_z, grad_norm_z;
+  bool skipped = false;            // loss or norm is not finite: the step changed no weight
+  std::int64_t skipped_steps = 0;  // of the whole run so far
   double lr = 0;
   double milliseconds = 0;
   double tokens_per_second = 0;
@@ -97,9 +103,10 @@ struct EndMetrics {
   std::int64_t peak_memory_bytes = 0;
 };
 
-/// "step 120/400 | loss 2.3456 | main 2.1000 mtp1 2.4000 | grad 0.84 | lr 3.0e-04 | 182 ms | 11250 tok/s |
-/// 51s left"; of a step that measured heads, after the losses: "| accepted 1.41 tokens (0.410) | at the trunk
-/// mtp1 0.30 cos 0.12", the norm being over the main loss's
+/// "step 120/400 | loss 2.3456 (+0.12z) | main 2.1000 mtp1 2.4000 | grad 0.84 (-0.40z) | lr 3.0e-04 | 182 ms
+/// | 11250 tok/s | 51s left"; scores where there are; of a step without an update "| skipped" behind lr; of a
+/// step that measured heads, after the losses: "| accepted 1.41 tokens (0.410) | at the trunk mtp1 0.30 cos
+/// 0.12", the norm being over the main loss's
 std::string console_line(const StepMetrics& metrics);
 /// "evaluation at step 120 | loss 2.3456 | main 2.1000 mtp1 2.4000 | 3.041 bits/byte | accepted 1.41 tokens
 /// (0.410) | 64 rows | 182 ms"
