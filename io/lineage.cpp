@@ -45,6 +45,14 @@ std::optional<BranchRecord> record_in(const fs::path& directory) {
   }
 }
 
+bool is_suspect(const fs::path& checkpoint) {
+  try {
+    return !read_manifest(checkpoint / manifest_name).info.suspect.empty();
+  } catch (const DataError&) {  // what loads it says what is wrong
+    return false;
+  }
+}
+
 void rename_durably(const fs::path& from, fs::path to) {
   std::error_code error;
   fs::create_directories(to.parent_path(), error);
@@ -123,6 +131,8 @@ std::vector<fs::path> checkpoints_at(const fs::path& path) {
   const fs::path folder = fs::is_directory(run, error) ? run : clean;
   std::vector<fs::path> found = list_checkpoints(folder);
   if (found.empty()) throw DataError("checkpoint {}: holds no complete checkpoint", folder.string());
+  std::stable_partition(found.begin(), found.end(),
+                        [](const fs::path& checkpoint) { return !is_suspect(checkpoint); });
   return found;
 }
 

@@ -71,8 +71,8 @@ RunBranches branches_of(const std::filesystem::path& directory);
 std::vector<std::filesystem::path> list_checkpoints(const std::filesystem::path& directory);
 
 /// Resolves RUN|CHECKPOINT of a command line: a checkpoint itself, or the current lineage of a run
-/// (RUN/checkpoints) or of a folder of checkpoints, newest first. Never empty: throws a DataError if the path
-/// does not exist, is still being written, or has no checkpoint.
+/// (RUN/checkpoints) or of a folder of checkpoints, newest first, those marked suspect after all others.
+/// Never empty: throws a DataError if the path does not exist, is still being written, or has no checkpoint.
 std::vector<std::filesystem::path> checkpoints_at(const std::filesystem::path& path);
 
 /// How often a reader lists the checkpoints of a run in which another job saves and retires checkpoints.

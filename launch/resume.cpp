@@ -168,6 +168,18 @@ std::string try_to_load(const std::string& directory, const PiecesOf& pieces_of,
   return fault;
 }
 
+/// Says that the checkpoint is suspect, or which newer ones were passed over since they are.
+void tell_suspects(const Checkpoint& loaded, const std::vector<std::string>& listing, Console& console) {
+  for (const std::string& directory : listing) try {
+      const CheckpointInfo info = read_manifest(std::filesystem::path(directory) / manifest_name).info;
+      if (info.suspect.empty() || info.step < loaded.info().step) continue;
+      const bool passed_over = info.step > loaded.info().step;
+      console.warn(fmt::format("{} is marked suspect: {}{}", directory, info.suspect,
+                               passed_over ? "; it is passed over, name it to use it nevertheless" : ""));
+    } catch (const DataError&) {  // not the one that was loaded
+    }
+}
+
 }  // namespace
 
 Checkpoint load_newest(const std::string& path, const PiecesOf& pieces_of, Stream& stream,
@@ -175,10 +187,14 @@ Checkpoint load_newest(const std::string& path, const PiecesOf& pieces_of, Strea
   for (int listing = 1;; ++listing) {
     std::string fault;
     bool vanished = false;
-    for (const std::string& directory : agreed_listing(path, world)) {
+    const std::vector<std::string> directories = agreed_listing(path, world);
+    for (const std::string& directory : directories) {
       std::optional<Checkpoint> checkpoint;
       fault = try_to_load(directory, pieces_of, stream, world, console, checkpoint);
-      if (fault.empty()) return std::move(*checkpoint);
+      if (fault.empty()) {
+        if (world.rank() == 0) tell_suspects(*checkpoint, directories, console);
+        return std::move(*checkpoint);
+      }
       // A job that trains in the run has retired it: there is a newer one.
       vanished = !first_fault(world, has_vanished(directory) ? directory : "").empty();
       if (vanished && listing < listings_tried) break;
