@@ -23,6 +23,7 @@ namespace foretoken {
 namespace {
 
 constexpr std::chrono::milliseconds one_write{200};
+constexpr std::size_t most_early_bytes = 64 << 10;
 
 const char* stream_name(int descriptor) {
   return descriptor == STDOUT_FILENO ? "standard output" : "standard error";
@@ -67,24 +68,24 @@ class Console::Sinks {
     log_path_ = path;
     log_ = ::open(path.c_str(), O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0666);
     if (log_ < 0) throw DataError("console: {}: the log cannot be opened: {}", path, std::strerror(errno));
-    if (!terminal_) return;
-    log_queue_.emplace("log.txt", [this](const LineQueue::Line& line, std::size_t begin) {
-      return write_log_some(std::string_view(line.text).substr(begin));
-    });
+    if (terminal_)
+      log_queue_.emplace("log.txt", [this](const LineQueue::Line& line, std::size_t begin) {
+        return write_log_some(std::string_view(line.text).substr(begin));
+      });
+    if (const std::string early = std::exchange(early_, {}); !early.empty()) mirror(early);
   }
 
   void add(int target, const std::string& text, bool mirrored) {
     const std::lock_guard lock(mutex_);
-    if (terminal_) {
+    if (terminal_)
       terminal_->add({target, text});
-      if (mirrored && log_queue_) log_queue_->add({log_, text});
-      return;
-    }
-    if (const int error = write_stream(target == STDOUT_FILENO ? stdout : stderr, text); error != 0)
+    else if (const int error = write_stream(target == STDOUT_FILENO ? stdout : stderr, text); error != 0)
       note_failure(target, error);
-    if (!mirrored || log_ < 0) return;
-    const std::string warning = write_log(text);
-    if (!warning.empty()) write_stream(stderr, warning);
+    if (!mirrored) return;
+    if (log_ >= 0)
+      mirror(text);
+    else if (early_.size() + text.size() <= most_early_bytes)
+      early_ += text;
   }
 
   void flush() {
@@ -102,6 +103,12 @@ class Console::Sinks {
 
   void note_failure(int descriptor, int error) {
     if (error_of(descriptor) == 0) error_of(descriptor) = error;
+  }
+
+  /// Appends to the log, which must be open.
+  void mirror(const std::string& text) {
+    if (log_queue_) return log_queue_->add({log_, text});
+    if (const std::string warning = write_log(text); !warning.empty()) write_stream(stderr, warning);
   }
 
   /// Runs on the terminal's thread.
@@ -144,6 +151,7 @@ class Console::Sinks {
   std::array<int, 2> errors_{};                           // the first errno of each
   int log_ = -1;
   std::string log_path_;
+  std::string early_;  // lines from before the log was opened
   bool log_failed_ = false;
   bool closing_ = false;
   std::optional<LineQueue> log_queue_;

@@ -20,8 +20,8 @@ class Console {
   Console(const Console&) = delete;
   Console& operator=(const Console&) = delete;
 
-  /// From now on also appends every line to this file. Throws a DataError if it cannot be opened; prints one
-  /// warning if it cannot be written later (a full disk).
+  /// From now on also appends every line to this file, first those printed before. Throws a DataError if it
+  /// cannot be opened; prints one warning if it cannot be written later (a full disk).
   void open_log(const std::string& path);
 
   /// Control characters except line ends and tabs are escaped (io/printable.h).

@@ -69,7 +69,7 @@ TEST_CASE("no terminal escape of a name or a path reaches the console") {
   CHECK(read(folder / "log.txt") == "run \\x1b]0;title\\x07 in a\tb\nnext\nwarning: \\x1b[31mred\n");
 }
 
-TEST_CASE("the log mirrors lines and warnings, and a resumed run appends") {
+TEST_CASE("the log mirrors lines and warnings, also those from before it was opened; a resumed run appends") {
   const TemporaryFolder folder;
   const std::string path = (folder / "log.txt").string();
   {
@@ -78,12 +78,12 @@ TEST_CASE("the log mirrors lines and warnings, and a resumed run appends") {
     console.open_log(path);
     console.line("step 1");
     console.warn("metrics: full");
-    CHECK(read(path) == "step 1\nwarning: metrics: full\n");  // each line is written at once
+    CHECK(read(path) == "before the log\nstep 1\nwarning: metrics: full\n");  // each is written at once
   }
   Console console(true);
   console.open_log(path);
   console.line("step 2");
-  CHECK(read(path) == "step 1\nwarning: metrics: full\nstep 2\n");
+  CHECK(read(path) == "before the log\nstep 1\nwarning: metrics: full\nstep 2\n");
 }
 
 TEST_CASE("the console of another rank is silent and makes no log") {
@@ -106,8 +106,9 @@ TEST_CASE("lines of a queued console are in the log in their order once it is fl
   const TemporaryFolder folder;
   const std::string path = (folder / "log.txt").string();
   Console console(true, Console::Delivery::queue);
+  console.line("before the log");
   console.open_log(path);
-  std::string expected;
+  std::string expected = "before the log\n";
   for (int i = 0; i < 100; ++i) {
     console.line(std::to_string(i));
     expected += std::to_string(i) + "\n";
