@@ -117,13 +117,9 @@ CheckpointWriter::~CheckpointWriter() {
 
 void CheckpointWriter::save(const CheckpointInfo& info, std::span<const CheckpointPiece> pieces,
                             const std::function<void()>& barrier) {
-  given_up_ = true;
+  drop_staged();
   const std::lock_guard lock(control_);
-  join();
   check();
-  staged_.reset();
-  committing_staged_ = false;
-  given_up_ = false;
   const Clock::time_point begun = Clock::now();
   Save save{info, directory_ / (checkpoint_name(info.step) + ".tmp"), {}, begun};
   take(pieces);
@@ -162,6 +158,15 @@ void CheckpointWriter::commit_staged() {
   committing_staged_ = true;
   staged_->begun = Clock::now();
   start(*staged_);
+}
+
+void CheckpointWriter::drop_staged() {
+  given_up_ = true;
+  const std::lock_guard lock(control_);
+  join();
+  staged_.reset();
+  committing_staged_ = false;
+  given_up_ = false;
 }
 
 std::int64_t CheckpointWriter::staged_step() const {

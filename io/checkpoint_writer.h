@@ -93,6 +93,9 @@ class CheckpointWriter {
   /// any thread. The copy is published once every rank has written it; the next save() abandons it if that
   /// comes first.
   void commit_staged();
+  /// Waits for a save, and abandons the staged copy, also while it is being written. Every rank must call it,
+  /// if they do not agree on the copy's step.
+  void drop_staged();
   /// The step of the staged copy; -1 if there is none. Ranks publish it only if it is equal on all of them.
   std::int64_t staged_step() const;
   /// Whether commit_staged() has started to write the copy.

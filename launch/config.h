@@ -34,6 +34,9 @@ struct TrainConfig {
   Precision precision = Precision::automatic;  // of activations and of the weights that layers compute with
   Recompute recompute = Recompute::none;
   bool deterministic = false;
+  std::int64_t skip_limit = 5;  // skipped steps in a row that are borne
+  bool replay_suspicious = false;
+  double replay_z = 6;
   std::int64_t evaluate_every = 0;
   std::int64_t evaluate_rows = 64;
   std::int64_t trace_step = 0;  // 0: none
@@ -70,6 +73,7 @@ struct ParallelConfig {
   int startup_seconds = 600;
   int timeout_seconds = 300;
   std::int64_t check_replicas_every = 100;
+  std::int64_t check_state_every = 10;
 };
 
 struct CheckpointConfig {

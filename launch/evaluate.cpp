@@ -1,5 +1,6 @@
 #include "launch/evaluate.h"
 
+#include <cmath>
 #include <optional>
 
 #include <fmt/format.h>
@@ -65,6 +66,9 @@ int evaluate(const EvaluateArguments& arguments) {
     if (world.rank() == 0 && !arguments.metrics.empty())
       sink.emplace(arguments.metrics, [&](const std::string& fault) { unwritten = fault; });
     EvaluationMetrics metrics = teacher_forced(arguments, config, dataset, world, console);
+    if (!std::isfinite(metrics.loss))
+      throw NumericalError("evaluate: {} at step {}: the loss is {}", arguments.path, metrics.step,
+                           metrics.loss);
     if (config.mtp.depths > 0 && arguments.free_running > 0)
       metrics.free_running =
           free_running(arguments.path, config, dataset, metrics.rows, arguments.free_running, world);

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <chrono>
+#include <cmath>
 
 #include "launch/diagnosis.h"
 
@@ -101,7 +102,8 @@ EvaluationMetrics Evaluation::run(std::int64_t step) {
           .bytes = bytes,
           .milliseconds =
               std::chrono::duration<double, std::milli>(std::chrono::steady_clock::now() - start).count(),
-          .heads = depths > 1 ? std::optional(heads_metrics(global, false)) : std::nullopt,
+          .heads = depths > 1 && std::isfinite(losses.total) ? std::optional(heads_metrics(global, false))
+                                                             : std::nullopt,
           .free_running = std::nullopt};
 }
 

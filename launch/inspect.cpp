@@ -101,6 +101,7 @@ void print_header(const Checkpoint& checkpoint, std::ostream& out) {
   for (const auto& [name, value] : info.conventions) line("convention", fmt::format("{} = {}", name, value));
   line("tokenizer", info.tokenizer);
   line("created", info.created);
+  if (!info.suspect.empty()) line("suspect", info.suspect);
   line("dtypes", fmt::format("{}", fmt::join(dtypes, ", ")));
   line("size", fmt::format("{} of tensors, {} in {} files", bytes_text(stored), bytes_text(on_disk),
                            checkpoint.manifest().files.size()));

@@ -153,6 +153,13 @@ void add_train(std::vector<Option>& table) {
       "recompute", &T::recompute, {"none", "selective", "full"},
       "what backward computes again to save memory: nothing, what norms and gates give, or whole layers");
   train.add("deterministic", &T::deterministic, "the same bits every time on GPUs too, at some cost");
+  train.add("skip_limit", &T::skip_limit, at_least(0),
+            "steps in a row that may be skipped since their loss or gradient norm is not finite; one more "
+            "ends the run with code 4");
+  train.add("replay_suspicious", &T::replay_suspicious,
+            "a step whose numbers are unusual or not finite is computed twice before its update");
+  train.add("replay_z", &T::replay_z, positive(),
+            "a loss or gradient norm is unusual from this many standard deviations on");
   train.add("evaluate_every", &T::evaluate_every, at_least(0),
             "steps between evaluations on data.validation_path, 0: never");
   train.add("evaluate_rows", &T::evaluate_rows, at_least(1), "rows of such an evaluation");
@@ -217,7 +224,10 @@ void add_parallel(std::vector<Option>& table) {
   parallel.add("startup_seconds", &P::startup_seconds, at_least(1),
                "the same before the first step, while ranks open and load files");
   parallel.add("check_replicas_every", &P::check_replicas_every, at_least(0),
-               "steps between comparisons of replicated weights, 0: at start and resume only");
+               "steps between comparisons of replicated weights, 0: at start, resume and saves only");
+  parallel.add("check_state_every", &P::check_state_every, at_least(0),
+               "steps between checks that a rank's weights and moments keep their bits from one update to "
+               "the next, 0: never");
 }
 
 void add_checkpoint(std::vector<Option>& table) {

@@ -5,6 +5,8 @@
 #include <random>
 #include <sys/resource.h>
 
+#include "io/checkpoint_directory.h"
+#include "io/lineage.h"
 #include "launch/agreement.h"
 #include "launch/config_loader.h"
 #include "launch/config_validator.h"
@@ -19,33 +21,6 @@
 #include "runtime/error.h"
 
 namespace foretoken {
-
-/// Keeps gradient reductions and the exchange of shared weights moving under the pipeline's actions, and
-/// records these where a timeline is kept.
-class Training::Overlap : public ActionObserver {
- public:
-  Overlap(Stream& stream, GradientReducer& reducer, SharedWeights& shared)
-      : stream_(stream), reducer_(reducer), shared_(shared) {}
-  void on_action_start(const Action& action, Time) override {
-    if (Timeline* timeline = timeline_of(action)) span_ = timeline->begin(to_string(action));
-  }
-  void on_action_done(const Action& action, Time, Time) override {
-    if (Timeline* timeline = timeline_of(action)) timeline->end(span_);
-    reducer_.progress();
-    shared_.progress();
-  }
-
- private:
-  /// Messages are recorded where they run.
-  Timeline* timeline_of(const Action& action) const {
-    return is_compute(action.kind) ? stream_.timeline() : nullptr;
-  }
-
-  Stream& stream_;
-  std::size_t span_ = 0;
-  GradientReducer& reducer_;
-  SharedWeights& shared_;
-};
 
 namespace {
 
@@ -85,13 +60,14 @@ bool gives_trunk_gradients(const Config& config) {
 }  // namespace
 
 Training::Training(MpiCommunicator& world, const Config& config, const TrainArguments& arguments,
-                   RunFolder& folder, Console& console, StopNotice& notice)
+                   RunFolder& folder, Console& console, StopNotice& notice, TrainingHooks hooks)
     : config_(config),
       arguments_(arguments),
       folder_(folder),
       world_(world),
       console_(console),
       notice_(notice),
+      hooks_(std::move(hooks)),
       dataset_(config.data.path),
       session_(world, config, resolve_grid(config, world.size()), Purpose::train),
       arena_(session_.stream().device()),
@@ -102,6 +78,7 @@ Training::Training(MpiCommunicator& world, const Config& config, const TrainArgu
       shared_(session_.model().parameters(), plan_, reducer_, session_.groups()),
       optimizer_(arena_, session_.model().parameters(), plan_, adamw_of(config.optimizer),
                  *session_.groups().dp, *session_.groups().device_world),
+      guard_(arena_, session_, optimizer_, plan_, console_),
       schedule_(schedule_of(config)),
       rules_({.every_steps = config.checkpoint.every,
               .every = std::chrono::duration<double>(60 * config.checkpoint.every_minutes),
@@ -112,9 +89,7 @@ Training::Training(MpiCommunicator& world, const Config& config, const TrainArgu
   validate(schedule_);
   require_same_on_all_ranks(dataset_, world_, console_);
   const Sampler sampler(dataset_.path().string(), dataset_.tokens(), row_shape(config_), config_.train.seed);
-  overlap_ = std::make_unique<Overlap>(session_.stream(), reducer_, shared_);
-  executor_.emplace(session_.training().program, session_.training().footprint, session_.model(),
-                    *session_.groups().pipeline, session_.stream(), overlap_.get());
+  pass_.emplace(session_, reducer_, shared_);
   arena_.seal();
   if (!config_.data.validation_path.empty()) {
     validation_dataset_.emplace(config_.data.validation_path);
@@ -129,8 +104,7 @@ Training::Training(MpiCommunicator& world, const Config& config, const TrainArgu
   }
   loader_.emplace(dataset_, row_shape(config_), batch_layout(config_, session_.groups()),
                   TrainingOrder{.seed = config_.train.seed, .consumed_samples = samples_});
-  if (config_.mtp.balance == MtpConfig::Balance::sampling) sampler_.emplace(config_.mtp, config_.train.seed);
-  check_replicas(session_.stream(), session_.model().parameters(), session_.groups());
+  guard_.begin(step_);
   if (session_.stream().device() != DeviceKind::cpu)
     writer_->reserve(checkpoint_pieces(optimizer_.pieces_to_save()));
   console_.line(fmt::format("data       {} tokens, {} rows an epoch; at sample {} (epoch {}, row {})",
@@ -196,10 +170,16 @@ void Training::resume() {
   samples_ = info.samples;
   tokens_ = info.tokens;
   restore_objective(session_.objective(), info, config_);
+  guard_.restore(info.skipped, info.skipped_in_a_row);
   saved_step_ = step_;
-  if (info.seed != config_.train.seed)
-    throw UsageError("train.seed: the checkpoint's order of data has seed {}, this run {}", info.seed,
-                     config_.train.seed);
+  if (info.seed != config_.train.seed) {
+    const std::string change = fmt::format(
+        "train.seed: the checkpoint's order of data has seed {}, this run {}", info.seed, config_.train.seed);
+    if (!origin_of(config_, {"train.seed"}).starts_with("--set"))
+      throw UsageError("{}; --set train.seed={} asks for it", change, config_.train.seed);
+    console_.warn(
+        fmt::format("{}: from sample {} on rows and sampled depths come in another order", change, samples_));
+  }
   folder_.go_on(checkpoint, config_);
   open_run();
   for (const std::string& text : resume_warnings(settings_of(checkpoint), config_, step_))
@@ -216,9 +196,14 @@ void Training::make_ready_to_publish() {
 
 ExitCode Training::run() {
   const auto start = std::chrono::steady_clock::now();
-  const ExitCode code = run_steps();
-  report_end(std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count());
-  return code;
+  try {
+    const ExitCode code = run_steps();
+    report_end(std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count());
+    return code;
+  } catch (const NumericalError& error) {
+    keep_last_good(error.what());
+    throw;
+  }
 }
 
 void Training::report_end(double seconds) {
@@ -239,7 +224,8 @@ void Training::settle_staged() {
                                   -writer_->staged_step()};
   world_.all_reduce(tensor_over<std::int64_t>(own, {3}), ReduceOp::max);
   const bool started = own[0] != 0, agreed = own[1] == -own[2];
-  if (!started || !agreed) return;
+  if (!started) return;
+  if (!agreed) return writer_->drop_staged();
   writer_->commit_staged();
   finish_save();
 }
@@ -273,11 +259,12 @@ ExitCode Training::run_steps() {
     const StepDecision decision = decide(rules_, step_, votes_);
     const bool last = step_ == config_.train.steps;
     const auto due = [&](std::int64_t every) { return every > 0 && step_ % every == 0; };
-    if (due(config_.parallel.check_replicas_every))
-      check_replicas(session_.stream(), session_.model().parameters(), session_.groups());
+    if (due(config_.parallel.check_replicas_every)) guard_.compare_replicas(step_);
     if (decision.stop) settle_staged();
-    if (decision.save) save();
-    if (decision.stage) stage();
+    // A state whose next step is not finite must not push out one that was good.
+    const bool good = guard_.skipped_in_a_row() == 0;
+    if (decision.save && (good || last || decision.stop)) save();
+    if (decision.stage && good) stage();
     if (validation_ && (last || due(config_.train.evaluate_every))) evaluate();
     if (decision.stop) return end_stopped();
   }
@@ -286,54 +273,35 @@ ExitCode Training::run_steps() {
   return ExitCode::done;
 }
 
-std::vector<std::int64_t> Training::accumulate_gradients(bool diagnose) {
-  RankModel& model = session_.model();
-  const BatchLayout layout = batch_layout(config_, session_.groups());
-  std::vector<MicrobatchInput> inputs;
-  std::vector<std::int64_t> counts(session_.objective().weights().size()), trained(counts.size());
-  for (const Batch& batch : loader_->next()) {
-    MicrobatchInput& input = inputs.emplace_back(input_of(batch));
-    const std::int64_t m = std::ssize(inputs) - 1;
-    // A step that is diagnosed measures every depth, and trains it as well.
-    if (sampler_ && !diagnose)
-      input.depths = sampler_->draw(samples_ + (m * layout.dp + layout.dp_rank) * layout.rows);
-    if (!model.takes_losses()) continue;
-    std::vector<std::int64_t> of_batch(counts.size());
-    add_target_counts(input, config_.data.sequence_length, of_batch);
-    for (std::size_t k = 0; k < counts.size(); ++k) {
-      counts[k] += of_batch[k];
-      if (input.depths.has(static_cast<int>(k))) trained[k] += of_batch[k];
-    }
-  }
-  session_.sum_target_counts(counts);
-  std::vector<double> scales = session_.objective().gradient_scales(counts);
-  if (sampler_ && !diagnose) sampler_->weigh(scales);
-  model.begin_step({.microbatches = inputs,
-                    .gradient_scales = std::move(scales),
-                    .diagnose = diagnose,
-                    .unit_final = [this](int unit) { reducer_.unit_ready(unit); }});
-  executor_->run();
-  reducer_.finish();
-  shared_.finish();
-  if (!model.has_main_head()) trained.assign(trained.size(), 0);  // one stage's ranks count for all
-  return trained;
-}
-
 StepMetrics Training::step() {
   const auto start = std::chrono::steady_clock::now();
   step_start_ = start;
   const std::int64_t every = config_.mtp.depths > 0 ? config_.mtp.diagnose_every : 0;
   const bool diagnose = every > 0 && (step_ + 1) % every == 0;
-  const std::vector<std::int64_t> counts = accumulate_gradients(diagnose);
   const double lr = learning_rate(schedule_, step_ + 1);
-  optimizer_.step(session_.stream(), lr, step_ + 1);
-  StepMetrics metrics = report(counts, diagnose, lr);
+  pass_->prepare(loader_->next(), samples_);
+  std::optional<HeadsMetrics> heads;
+  if (diagnose && pass_->samples_depths()) heads = measure_heads();
+  run_pass(diagnose && !heads);
+  std::optional<StepMetrics> replayable;  // numbers of a step that may be replayed are read before its update
+  if (config_.train.replay_suspicious) replayable = report(diagnose && !heads, lr);
+  if (replayable && guard_.wants_replay(*replayable))
+    replayable = guard_.replay(step_ + 1, *replayable, [&] {
+      run_pass(diagnose && !heads);
+      return report(diagnose && !heads, lr);
+    });
+  optimizer_.update(session_.stream(), lr, step_ + 1 - guard_.skipped());
+  guard_.after_update(step_ + 1);
+  if (hooks_.updated) hooks_.updated(step_ + 1, session_, optimizer_);
+  StepMetrics metrics = replayable ? *replayable : report(diagnose && !heads, lr);
+  if (heads) metrics.heads = std::move(heads);
+  guard_.judge(step_ + 1, metrics);
 
   ++step_;
   samples_ += config_.train.global_batch;
   const std::int64_t tokens = config_.train.global_batch * config_.data.sequence_length;
   tokens_ += tokens;
-  if (metrics.heads && config_.mtp.balance == MtpConfig::Balance::dynamic)
+  if (metrics.heads && !metrics.skipped && config_.mtp.balance == MtpConfig::Balance::dynamic)
     session_.objective().rebalance(metrics.heads->trunk_norms);
   session_.objective().set_tokens_seen(tokens_);
   const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
@@ -349,36 +317,56 @@ StepMetrics Training::step() {
   return metrics;
 }
 
-StepMetrics Training::report(std::span<const std::int64_t> counts, bool diagnose, double lr) {
+void Training::run_pass(bool diagnose) {
+  pass_->run(diagnose);
+  if (hooks_.gradients_final) hooks_.gradients_final(step_ + 1, session_, optimizer_);
+  optimizer_.measure(session_.stream(), session_.model().sums().losses);
+  guard_.before_update();
+}
+
+HeadsMetrics Training::measure_heads() {
+  std::vector<double> sums = pass_->measure();
+  const Tensor all = tensor_over<double>(sums, session_.model().sums().all.shape);
+  world_.all_reduce(all);
+  return heads_metrics(StepSums(all, config_.mtp.depths), gives_trunk_gradients(config_));
+}
+
+StepMetrics Training::report(bool diagnose, double lr) {
   std::vector<double> all = session_.read_sums();  // waits for the step, and for peers that it needs
-  const double norm = optimizer_.norm(session_.stream(), step_ + 1);
+  const double norm = optimizer_.norm(session_.stream());
+  const std::string memory_fault = guard_.memory_fault();
 
   // Each rank has what its stages sum up of its own rows, and zeros.
   const std::size_t sums = all.size();
-  for (const std::int64_t count : counts) all.push_back(static_cast<double>(count));
+  for (const auto* counts : {&pass_->counts().all, &pass_->counts().trained})
+    for (const std::int64_t count : *counts) all.push_back(static_cast<double>(count));
   const auto now = CheckpointClock::Clock::now();
   const double seconds = std::chrono::duration<double>(now - step_start_).count();
-  for (const bool vote : {stop_signal() != 0, clock_.save_ready(now, writer_->busy()),
+  for (const bool vote : {!memory_fault.empty(), stop_signal() != 0, clock_.save_ready(now, writer_->busy()),
                           clock_.stage_ready(now, writer_->busy(), seconds)})
     all.push_back(vote ? 1 : 0);
   world_.all_reduce(tensor_over<double>(all, {static_cast<std::int64_t>(all.size())}));
   const auto vote = [&](std::size_t from_end) {
     return static_cast<std::int64_t>(all[all.size() - from_end]);
   };
+  if (vote(4) > 0) guard_.throw_memory_fault(memory_fault);
   votes_ = {.ranks = world_.size(), .signalled = vote(3), .save_ready = vote(2), .stage_ready = vote(1)};
-  std::vector<std::int64_t> global_counts;
-  for (std::size_t k = 0; k < counts.size(); ++k)
-    global_counts.push_back(static_cast<std::int64_t>(all[sums + k]));
+  GradientPass::Counts counts = pass_->counts();
+  for (std::size_t k = 0; k < counts.all.size(); ++k) {
+    counts.all[k] = static_cast<std::int64_t>(all[sums + k]);
+    counts.trained[k] = static_cast<std::int64_t>(all[sums + counts.all.size() + k]);
+  }
   const StepSums global(tensor_over(std::span(all).first(sums), {static_cast<std::int64_t>(sums)}),
                         config_.mtp.depths);
-  const Objective& objective = session_.objective();
-  const Objective::Losses losses = objective.losses(global.losses.span<double>(), global_counts);
+  const std::span<const double> weights = session_.objective().weights();
+  const Objective::Losses losses = pass_->losses(global.losses.span<double>(), counts);
   StepMetrics metrics{.loss = losses.total,
                       .depth_losses = losses.depths,
-                      .weights = {objective.weights().begin(), objective.weights().end()},
+                      .weights = {weights.begin(), weights.end()},
                       .grad_norm = norm,
                       .heads_grad_norm = optimizer_.heads_norm(session_.stream()),
                       .lr = lr};
+  guard_.score(metrics);
   if (diagnose) metrics.heads = heads_metrics(global, gives_trunk_gradients(config_));
   return metrics;
 }
@@ -390,12 +378,15 @@ CheckpointInfo Training::checkpoint_info() {
       .samples = samples_,
       .grid = session_.grid(),
       .seed = config_.train.seed,
+      .skipped = guard_.skipped(),
+      .skipped_in_a_row = guard_.skipped_in_a_row(),
       .balance = balance_of(session_.objective(), config_),
       .conventions = conventions_of(config_),
       .config = to_toml(config_),
       .tokenizer = to_string(dataset_.tokenizer()),
       .training_data = dataset_.record(),
       .validation_data = validation_dataset_ ? std::optional(validation_dataset_->record()) : std::nullopt,
+      .suspect = {},
       .created = {}};
 }
 
@@ -414,6 +405,7 @@ void Training::finish_save() {
 
 void Training::save() {
   if (saved_step_ == step_) return;
+  guard_.require_sound_state(step_);
   writer_->save(checkpoint_info(), checkpoint_pieces(optimizer_.pieces_to_save()),
                 [this] { meet_after_save(); });
   saved_step_ = step_;
@@ -422,8 +414,33 @@ void Training::save() {
 
 void Training::stage() {
   const auto begin = CheckpointClock::Clock::now();
+  guard_.require_sound_state(step_);  // what is staged may be published without another look
   writer_->stage(checkpoint_info(), checkpoint_pieces(optimizer_.pieces_to_save()));
   clock_.staged(begin, CheckpointClock::Clock::now());
+}
+
+void Training::keep_last_good(const char* fault) noexcept try {
+  notice_.close_run();
+  settle_staged();
+  writer_->finish();  // a save that is under way is of a state that was found whole, or is marked below
+  if (!session_.is_root()) return;
+  if (guard_.suspect_after()) mark_suspects(fault);
+  console_.line(fmt::format("stopped    after step {} of {}; foretoken train --resume {} goes on from {}",
+                            step_, config_.train.steps, run_->path(),
+                            checkpoints_at(run_->path()).front().filename().string()));
+} catch (const std::exception& error) {
+  console_.warn(error.what());
+}
+
+void Training::mark_suspects(const char* fault) {
+  for (const CompleteCheckpoint& checkpoint : complete_checkpoints(run_->checkpoints_path())) {
+    if (checkpoint.step <= *guard_.suspect_after()) continue;
+    mark_suspect(checkpoint.path, fault);
+    console_.warn(
+        fmt::format("checkpoint {}: marked suspect: it was taken after step {}, the last one whose "
+                    "state was found whole",
+                    checkpoint_name(checkpoint.step), *guard_.suspect_after()));
+  }
 }
 
 void Training::evaluate() {

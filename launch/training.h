@@ -1,7 +1,7 @@
 #pragma once
 // One rank's training run: the loop over steps and all that hangs on it.
 
-#include <memory>
+#include <functional>
 #include <optional>
 #include <string>
 #include <vector>
@@ -13,12 +13,12 @@
 #include "launch/checkpoint_policy.h"
 #include "launch/console.h"
 #include "launch/evaluation.h"
+#include "launch/gradient_pass.h"
+#include "launch/numerical_guard.h"
 #include "launch/run_folder.h"
 #include "launch/session.h"
 #include "launch/stop_notice.h"
 #include "launch/train.h"
-#include "model/depth_sampler.h"
-#include "parallel/executor.h"
 #include "parallel/gradient_reducer.h"
 #include "parallel/learning_rate.h"
 #include "parallel/optimizer.h"
@@ -26,11 +26,18 @@
 
 namespace foretoken {
 
+/// Called inside a step, on every rank: where fault injection strikes.
+struct TrainingHooks {
+  using Hook = std::function<void(std::int64_t step, Session& session, Optimizer& optimizer)>;
+  Hook gradients_final;  // after every pass, before the norm is measured
+  Hook updated;          // after the update and what is recorded of its result
+};
+
 class Training {
  public:
   /// Opens the data, builds or loads the model and makes the run's directory. Collective.
   Training(MpiCommunicator& world, const Config& config, const TrainArguments& arguments, RunFolder& folder,
-           Console& console, StopNotice& notice);
+           Console& console, StopNotice& notice, TrainingHooks hooks = {});
   ~Training();
 
   /// Steps until the end, a stop signal or arguments.stop_after. Every rank returns the same code.
@@ -39,8 +46,6 @@ class Training {
   const RunDirectory& directory() const { return *run_; }
 
  private:
-  class Overlap;
-
   ExitCode run_steps();
   ExitCode end_stopped();
   bool any_rank_signalled();
@@ -53,10 +58,11 @@ class Training {
   void open_run();
   void make_ready_to_publish();
   StepMetrics step();
-  /// Forward, backward and reduction; returns this rank's counts of valid targets of the depths that were
-  /// trained, none but on the main head's stage.
-  std::vector<std::int64_t> accumulate_gradients(bool diagnose);
-  StepMetrics report(std::span<const std::int64_t> counts, bool diagnose, double lr);
+  /// Forward, backward, reduction and the norm.
+  void run_pass(bool diagnose);
+  /// Of every depth, before a pass that draws some.
+  HeadsMetrics measure_heads();
+  StepMetrics report(bool diagnose, double lr);
   CheckpointInfo checkpoint_info();
   /// Waits until all ranks are here, which may take what a save may take.
   void meet_after_save();
@@ -65,6 +71,10 @@ class Training {
   void save();
   /// A copy of the state for StopNotice::while_in_step().
   void stage();
+  /// After a number was found wrong: lets a save that is under way end, marks checkpoints that are not to be
+  /// trusted, and says which one is left.
+  void keep_last_good(const char* fault) noexcept;
+  void mark_suspects(const char* fault);
   void evaluate();
 
   Config config_;
@@ -73,6 +83,7 @@ class Training {
   MpiCommunicator& world_;
   Console& console_;
   StopNotice& notice_;
+  TrainingHooks hooks_;
   TokenDataset dataset_;
   Session session_;
   Arena arena_;
@@ -80,13 +91,12 @@ class Training {
   GradientReducer reducer_;
   SharedWeights shared_;
   Optimizer optimizer_;
+  NumericalGuard guard_;
   LearningRate schedule_;
-  std::unique_ptr<Overlap> overlap_;
-  std::optional<Executor> executor_;
+  std::optional<GradientPass> pass_;
   std::optional<TokenDataset> validation_dataset_;
   std::optional<Evaluation> validation_;
   std::optional<BatchLoader> loader_;
-  std::optional<DepthSampler> sampler_;  // where depths are sampled
   std::optional<RunDirectory> run_;
   std::optional<MetricsSink> metrics_;
   std::optional<CheckpointWriter> writer_;

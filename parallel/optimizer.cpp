@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <limits>
 
 #include "runtime/error.h"
 #include "runtime/operators/adamw.h"
@@ -33,6 +34,10 @@ Tensor slice(const Tensor& flat, const Range& range) {
 }
 
 }  // namespace
+
+std::string describe(const StatePiece& piece) {
+  return piece.kind == "model" ? piece.spec->name : piece.kind + " of " + piece.spec->name;
+}
 
 void validate(const OptimizerConfig& config) {
   for (const auto& [name, beta] : {std::pair{"beta1", config.beta1}, std::pair{"beta2", config.beta2}})
@@ -94,12 +99,9 @@ double read(Stream& stream, const Tensor& scalar) {
 
 }  // namespace
 
-double Optimizer::norm(Stream& stream, std::int64_t step) const {
-  const std::optional<double> heads = heads_norm(stream);
+double Optimizer::norm(Stream& stream) const {
   const double norm = std::sqrt(read(stream, sum_.flat(0, 1)));
-  for (const double each : {norm, heads.value_or(0)})
-    if (!std::isfinite(each)) throw_not_finite(stream, each, step);
-  return norm;
+  return std::isnan(norm) ? std::numeric_limits<double>::quiet_NaN() : norm;  // of no sign, for people
 }
 
 std::optional<double> Optimizer::heads_norm(Stream& stream) const {
@@ -107,34 +109,55 @@ std::optional<double> Optimizer::heads_norm(Stream& stream) const {
   return std::sqrt(read(stream, sum_.flat(1, 1)));
 }
 
-void Optimizer::throw_not_finite(Stream& stream, double norm, std::int64_t step) const {
-  std::string where = "from another rank";
+bool Optimizer::is_finite(Stream& stream, const Tensor& x) {
   const Tensor sum = sum_.flat(0, 1);
-  for (auto bucket = plan_.buckets.rbegin(); bucket != plan_.buckets.rend(); ++bucket) {
-    if (bucket->frozen) continue;
-    for_each_spec_in(parameters_, *bucket, plan_.part(*bucket),
+  set_zero(stream, sum);
+  sum_of_squares(stream, {x, sum});
+  return std::isfinite(read(stream, sum));
+}
+
+std::string Optimizer::not_finite_state(Stream& stream) {
+  for (const StatePiece& piece : pieces_to_load())
+    if (!is_finite(stream, piece.data)) return describe(piece);
+  return {};
+}
+
+std::string Optimizer::not_finite_gradient(Stream& stream) {
+  const ParameterSpec* last = nullptr;  // tensors lie in the model's order
+  for (const Bucket& bucket : plan_.buckets) {
+    if (bucket.frozen) continue;
+    for_each_spec_in(parameters_, bucket, plan_.part(bucket),
                      [&](const ParameterSpec& spec, const Range& range) {
-                       set_zero(stream, sum);
-                       sum_of_squares(stream, {slice(parameters_.gradients(), range), sum});
-                       if (!std::isfinite(read(stream, sum))) where = "here from " + spec.name;
+                       if (last && spec.offset < last->offset) return;
+                       if (!is_finite(stream, slice(parameters_.gradients(), range))) last = &spec;
                      });
   }
-  throw NumericalError("optimizer: step {}: the gradient norm is {}, {}", step, norm, where);
+  return last ? last->name : "";
 }
 
 void Optimizer::step(Stream& stream, double lr, std::int64_t step) {
+  measure(stream, {});
+  update(stream, lr, step);
+}
+
+void Optimizer::measure(Stream& stream, const Tensor& losses) {
   {
     const TimelineScope scope(stream, "gradient norm");
     set_zero(stream, sum_);
     for (const Bucket& bucket : plan_.buckets)
       if (bucket.canonical && !bucket.frozen)
         sum_of_squares(stream, {slice(parameters_.gradients(), plan_.part(bucket)), norm_of(bucket, sum_)});
+    if (losses.defined()) mark_not_finite(stream, {.x = losses, .sum = sum_.flat(0, 1)});
   }
   device_world_.all_reduce(sum_);
   const double limits[] = {config_.clip_norm, config_.heads_clip_norm};
-  for (std::int64_t i = 0; i < sum_.elements(); ++i)
+  for (std::int64_t i = 0; i < sum_.elements(); ++i) {
     clip_scale(stream, {.sum = sum_.flat(i, 1), .limit = limits[i], .scale = clip_.flat(i, 1)});
+    mark_not_finite(stream, {.x = sum_, .sum = clip_.flat(i, 1)});
+  }
+}
 
+void Optimizer::update(Stream& stream, double lr, std::int64_t step) {
   const bool gathers = plan_.sharded && plan_.dp > 1;
   for (std::size_t b = 0; b < plan_.buckets.size(); ++b) {
     const TimelineScope scope(stream, "adamw");

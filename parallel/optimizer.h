@@ -35,6 +35,8 @@ struct StatePiece {
   Range range;  // of the tensor's elements in memory order
   Tensor data;  // [range.size()]
 };
+/// "model.norm.weight", "exp_avg of model.norm.weight": for messages.
+std::string describe(const StatePiece& piece);
 
 class Optimizer {
  public:
@@ -48,15 +50,21 @@ class Optimizer {
   ///
   ///   norm = √ Σ g²,  g' = g · min(1, clip_norm / (norm + 1e-6))        (PyTorch's clip_grad_norm_)
   ///
-  /// in fp64, over every element of the model once: replicas of shared units do not count. Where the norm is
-  /// not finite nothing that it clips changes. Frozen units never change, and have no moments. With a sharded
-  /// plan the weights are gathered; the values of other ranks' parts are then those of before where weights
-  /// are a buffer of their own.
+  /// in fp64, over every element of the model once: replicas of shared units do not count. Where a norm is
+  /// not finite nothing changes, on any rank: the decision is made on the device. Frozen units never change,
+  /// and have no moments. With a sharded plan the weights are gathered; the values of other ranks' parts are
+  /// then those of before where weights are a buffer of their own.
   void step(Stream& stream, double lr, std::int64_t step);
-  /// Waits for the last step and returns its norm before clipping, the same bits on every rank. A
-  /// NumericalError on all ranks where it is not finite. On a GPU Transport::synchronize() comes first: this
-  /// wait would have no end where a peer is gone.
-  double norm(Stream& stream, std::int64_t step) const;
+  /// The first half of step(): the norms, and what gradients are multiplied with. Where an element of
+  /// `losses` (f64, this rank's; may be undefined) is not finite on any rank, update() changes nothing
+  /// either.
+  void measure(Stream& stream, const Tensor& losses);
+  /// The second half. `step` counts updates from 1: one that changed nothing does not count.
+  void update(Stream& stream, double lr, std::int64_t step);
+  /// Waits for measure() and returns the norm before clipping, the same bits on every rank; NaN or infinite
+  /// where update() changes nothing. On a GPU Transport::synchronize() comes first: this wait would have no
+  /// end where a peer is gone.
+  double norm(Stream& stream) const;
   /// The heads' norm, after norm(), which then is that of all others; nothing where they have none of their
   /// own.
   std::optional<double> heads_norm(Stream& stream) const;
@@ -66,6 +74,12 @@ class Optimizer {
   /// What this rank must be given to resume: all its values, and the moments that it owns.
   std::vector<StatePiece> pieces_to_load() const;
 
+  /// The first tensor of this rank that holds a number that is not finite: a value, a moment that it owns, or
+  /// a gradient ("exp_avg of model.norm.weight"); empty where there is none. Waits. Of gradients the tensor
+  /// nearest the output, where backward begins. After it norm() is undefined until the next measure().
+  std::string not_finite_state(Stream& stream);
+  std::string not_finite_gradient(Stream& stream);
+
  private:
   /// Neighbours in the buffer that this rank updates by one operator call.
   struct Segment {
@@ -73,7 +87,7 @@ class Optimizer {
     bool decay = false;
   };
 
-  [[noreturn]] void throw_not_finite(Stream& stream, double norm, std::int64_t step) const;
+  bool is_finite(Stream& stream, const Tensor& x);
   /// The bucket's part of sum_ or clip_.
   static Tensor norm_of(const Bucket& bucket, const Tensor& norms) {
     return norms.flat(bucket.head ? 1 : 0, 1);

@@ -3,6 +3,7 @@
 
 #include <cmath>
 #include <fstream>
+#include <set>
 
 #include <nlohmann/json.hpp>
 
@@ -170,6 +171,51 @@ TEST_CASE("a diagnosed run trains the bits of one that is not", "[ranks1]") {
     CHECK(line.contains("mtp2_acceptance"));
     CHECK(line.contains("mtp1_trunk_cosine") == (kind.front() != "mtp.detach_heads=true"));
   }
+}
+
+TEST_CASE("a diagnosed run trains and reports the bits of one that is not where depths are sampled",
+          "[ranks1][ranks2]") {
+  MpiCommunicator& world = multi_rank::world();
+  const TrainingLab lab(world);
+  const Sets drawn{"mtp.balance=sampling", "mtp.sample_probabilities=0.75,0.5"};
+  for (const Sets& layout : layouts_of(world.size())) {
+    INFO(name_of(layout));
+    const std::string plain = lab.path(name_of(layout) + "plain"),
+                      watched = lab.path(name_of(layout) + "watched");
+    lab.train(world, drawn + layout + steps, {.run_directory = plain});
+    lab.train(world, drawn + layout + steps + Sets{"mtp.diagnose_every=3"}, {.run_directory = watched});
+    if (world.rank() != 0) continue;
+    CHECK(loss_mismatch(watched, plain, 0) == "");
+    for (const char* kind : {"model", "exp_avg", "exp_avg_sq"})
+      CHECK(tensor_mismatch(TrainingLab::checkpoint(watched, 12), TrainingLab::checkpoint(plain, 12), kind, 0,
+                            0) == "");
+    const std::vector<Line> lines = lines_of(watched, "step");
+    CHECK_FALSE(lines[1].contains("mtp2_acceptance"));
+    for (const char* measured : {"mtp2_acceptance", "mtp2_trunk_norm", "mtp1_trunk_cosine"})
+      CHECK(lines[2][measured].is_number());
+  }
+}
+
+TEST_CASE("the objective under sampling counts a drawn depth by the inverse of its probability", "[ranks1]") {
+  MpiCommunicator& world = multi_rank::world();
+  const TrainingLab lab(world);
+  // One microbatch a step: a depth is drawn or not.
+  const Sets sets{"train.microbatch=8", "mtp.balance=sampling", "mtp.sample_probabilities=0.75,0.5"};
+  lab.train(world, sets, {.run_directory = lab.path("drawn")});
+  std::set<int> drawn_depths;
+  for (const Line& line : lines_of(lab.path("drawn"), "step")) {
+    double expected = line["main_loss"];
+    int depths = 0;
+    for (const auto& [depth, probability] : {std::pair{"mtp1", 0.75}, std::pair{"mtp2", 0.5}}) {
+      const Line& loss = line[fmt::format("{}_loss", depth)];
+      if (loss.is_null()) continue;
+      ++depths;
+      expected += line[fmt::format("{}_weight", depth)].get<double>() / probability * loss.get<double>();
+    }
+    CHECK(line["loss"].get<double>() == Approx(expected).epsilon(1e-12));
+    drawn_depths.insert(depths);
+  }
+  CHECK(drawn_depths == std::set{0, 1, 2});
 }
 
 TEST_CASE("a drawn depth has its gradient over its probability, and the mean loss of what was drawn",

@@ -85,11 +85,12 @@ Config TrainingLab::config(const Sets& sets) const {
   return config;
 }
 
-ExitCode TrainingLab::train(MpiCommunicator& ranks, const Sets& sets, const TrainArguments& arguments) const {
+ExitCode TrainingLab::train(MpiCommunicator& ranks, const Sets& sets, const TrainArguments& arguments,
+                            const TrainingHooks& hooks) const {
   Console console(ranks.rank() == 0);
   StopNotice notice(console, ranks.rank());
   RunFolder folder(ranks, arguments, console);
-  return Training(ranks, config(sets), arguments, folder, console, notice).run();
+  return Training(ranks, config(sets), arguments, folder, console, notice, hooks).run();
 }
 
 ExitCode TrainingLab::train_serial(const Sets& sets, const TrainArguments& arguments) const {

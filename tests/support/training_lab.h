@@ -8,6 +8,7 @@
 
 #include "io/checkpoint_reader.h"
 #include "launch/train.h"
+#include "launch/training.h"
 #include "parallel/mpi_communicator.h"
 #include "tests/support/temporary_folder.h"
 
@@ -27,7 +28,8 @@ class TrainingLab {
   /// Hidden 16, 7 layers, 2 MTP modules, rows of 16 tokens, 8 rows a step, 50 steps; `sets` over it.
   Config config(const Sets& sets) const;
   /// Runs foretoken train on all ranks of `ranks`; returns its exit code. Collective over `ranks`.
-  ExitCode train(MpiCommunicator& ranks, const Sets& sets, const TrainArguments& arguments) const;
+  ExitCode train(MpiCommunicator& ranks, const Sets& sets, const TrainArguments& arguments,
+                 const TrainingHooks& hooks = {}) const;
   /// The same on rank 0 alone, while the others wait. Collective over the world.
   ExitCode train_serial(const Sets& sets, const TrainArguments& arguments) const;
 
