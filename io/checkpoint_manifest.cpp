@@ -79,8 +79,8 @@ Json to_json(const CheckpointInfo& info) {
   return json;
 }
 
-// Readers: nlohmann's own conversions turn 1.5 into 1 and 2⁶³ into a negative number, so integers are asked
-// for strictly. Every throw below becomes a DataError that names the file.
+// Readers. nlohmann's conversions turn 1.5 into 1 and 2⁶³ into a negative number, so integers are checked
+// explicitly. Every exception below becomes a DataError that names the file.
 std::int64_t natural(const Json& json) {
   if (!json.is_number_unsigned() || json.get<std::uint64_t>() > std::numeric_limits<std::int64_t>::max())
     throw DataError("expected a whole number, not {}", brief(json));
@@ -105,7 +105,7 @@ Shape shape_from(const Json& json) {
   if (!json.is_array() || json.empty() || json.size() > Shape::max_rank)
     throw DataError("expected a shape of 1 to {} dims, not {}", Shape::max_rank, brief(json));
   std::vector<std::int64_t> dims;
-  // Eight bytes an element must fit, so that no product of sizes overflows later.
+  // Eight bytes per element must fit, so that no later product of sizes overflows.
   std::int64_t room = std::numeric_limits<std::int64_t>::max() / 8;
   for (const Json& entry : json) {
     dims.push_back(natural(entry));
@@ -216,7 +216,7 @@ CheckpointInfo info_from(const Json& json) {
   return info;
 }
 
-/// Parses the file and hands it to `convert`; what goes wrong in either is a DataError naming the file.
+/// Parses the file and passes it to `convert`; errors of either become DataErrors naming the file.
 template <class Convert>
 auto read_json(const std::filesystem::path& file, Convert convert) {
   const std::string text = read_text_file(file, most_manifest_bytes);

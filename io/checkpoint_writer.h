@@ -93,8 +93,8 @@ class CheckpointWriter {
   /// any thread. The copy is published once every rank has written it; the next save() abandons it if that
   /// comes first.
   void commit_staged();
-  /// Waits for a save, and abandons the staged copy, also while it is being written. Every rank must call it,
-  /// if they do not agree on the copy's step.
+  /// Waits for a running save and abandons the staged copy, even while it is being written. If ranks do not
+  /// agree on the copy's step, all of them must call it.
   void drop_staged();
   /// The step of the staged copy; -1 if there is none. Ranks publish it only if it is equal on all of them.
   std::int64_t staged_step() const;

@@ -48,7 +48,7 @@ std::optional<BranchRecord> record_in(const fs::path& directory) {
 bool is_suspect(const fs::path& checkpoint) {
   try {
     return !read_manifest(checkpoint / manifest_name).info.suspect.empty();
-  } catch (const DataError&) {  // what loads it says what is wrong
+  } catch (const DataError&) {  // loading it reports the reason
     return false;
   }
 }

@@ -70,7 +70,7 @@ void put_time(Json& object) {
   object["time"] = fmt::format("{:%Y-%m-%dT%H:%M:%SZ}", fmt::gmtime(std::time(nullptr)));
 }
 
-/// " (+0.12z)", or empty.
+/// Example: " (+0.12z)"; empty without a score.
 std::string score_in_words(const std::optional<double>& z) {
   return z ? fmt::format(" ({:+.2f}z)", *z) : "";
 }
@@ -80,7 +80,7 @@ std::string losses_in_words(double loss, const std::vector<double>& depth_losses
   std::string text = fmt::format("loss {:.4f}{} |", loss, score_in_words(z));
   for (std::size_t depth = 0; depth < depth_losses.size(); ++depth) {
     const double each = depth_losses[depth];
-    // No microbatch drew the depth: it has no loss, and the whole has one.
+    // No microbatch drew the depth: it has no loss, but the whole objective has one.
     const bool untrained = std::isnan(each) && std::isfinite(loss);
     text += untrained ? fmt::format(" {} –", depth_name(depth))
                       : fmt::format(" {} {:.4f}", depth_name(depth), each);
@@ -88,7 +88,7 @@ std::string losses_in_words(double loss, const std::vector<double>& depth_losses
   return text;
 }
 
-/// Begins with " | ", or is empty.
+/// Starts with " | ", or is empty.
 std::string heads_in_words(const std::optional<HeadsMetrics>& heads) {
   if (!heads) return "";
   std::string text = fmt::format(" | accepted {:.2f} tokens ({:.3f})", heads->accepted_length,
@@ -104,10 +104,11 @@ std::string milliseconds_in_words(double milliseconds) {
   return fmt::format("{:.{}f} ms", milliseconds, milliseconds < 10 ? 2 : 0);
 }
 
-/// In the order of a run: a step before what was evaluated after it.
+/// The order of lines in a run: a step precedes the evaluations after it.
 using LineKey = std::pair<std::int64_t, std::string>;
 
-/// Where a line that one of our sinks wrote belongs. A DataError where it is damaged or none of ours.
+/// The position of a line that a MetricsSink wrote. Throws a DataError if the line is damaged or not from a
+/// sink.
 struct LinePlace {
   std::int64_t branch = 1;
   LineKey key;
@@ -127,14 +128,14 @@ LinePlace place_of(const std::string& line) {
   return {.branch = whole("branch", 1), .key = {whole("step", 0), kind == "\"step\"" ? "" : kind}};
 }
 
-/// A line of a file that a run resumes with.
+/// A line of a file with which a run resumes.
 struct MetricsLine {
   std::string text;
-  std::optional<LineKey> kept;  // where the run's line holds it up to the step
-  std::string fault;            // empty: none
+  std::optional<LineKey> kept;  // set if the line belongs to the lineage and is not after `step`
+  std::string fault;            // empty if there is none
 };
 
-/// A DataError where the file cannot be read; a missing file is an empty one.
+/// Throws a DataError if the file cannot be read; a missing file counts as empty.
 void for_each_line(const std::string& path, const Lineage& lineage, std::int64_t step,
                    const std::function<void(const MetricsLine&)>& take) {
   errno = 0;
@@ -148,7 +149,7 @@ void for_each_line(const std::string& path, const Lineage& lineage, std::int64_t
     MetricsLine line{.text = text, .kept = {}, .fault = {}};
     ++number;
     try {
-      // Torn even where it happens to parse: more might have followed.
+      // A line without a newline is incomplete even if it parses: more text may have been lost.
       if (file.eof()) throw DataError("the file ends inside a line");
       const LinePlace place = place_of(text);
       if (place.key.first <= step && lineage.contains(place.branch, place.key.first)) line.kept = place.key;
@@ -310,7 +311,7 @@ void MetricsSink::write(const EndMetrics& metrics) {
 
 TruncatedMetrics truncate_metrics(const std::string& path, const Lineage& lineage, std::int64_t step) {
   const std::string superseded_path = path + ".superseded";
-  // Of an abandoned branch that the run returns to.
+  // Lines of an abandoned branch that the run returns to.
   std::map<LineKey, std::string> returning;
   std::error_code ignored;
   if (std::filesystem::is_regular_file(superseded_path, ignored))
@@ -348,7 +349,7 @@ TruncatedMetrics truncate_metrics(const std::string& path, const Lineage& lineag
       others.try_emplace(other, other).first->second.append(line.text);
     });
     bring_back({step + 1, ""});
-    for (auto& [name, other] : others) other.sync();  // safe in its new place before it leaves the old one
+    for (auto& [name, other] : others) other.sync();  // on disk in the other file before they leave this one
   }
   pending.publish();
   return moved;
