@@ -34,7 +34,7 @@ struct TrainConfig {
   Precision precision = Precision::automatic;  // of activations and of the weights that layers compute with
   Recompute recompute = Recompute::none;
   bool deterministic = false;
-  std::int64_t skip_limit = 5;  // skipped steps in a row that are borne
+  std::int64_t skip_limit = 5;  // maximum of consecutive skipped steps
   bool replay_suspicious = false;
   double replay_z = 6;
   std::int64_t evaluate_every = 0;

@@ -5,8 +5,8 @@
 
 namespace foretoken {
 
-/// Keeps gradient reductions and the exchange of shared weights moving under the pipeline's actions, and
-/// records these where a timeline is kept.
+/// Advances gradient reductions and the exchange of shared weights between the pipeline's actions, and
+/// records the actions if there is a timeline.
 class GradientPass::Overlap : public ActionObserver {
  public:
   Overlap(Stream& stream, GradientReducer& reducer, SharedWeights& shared)
@@ -21,7 +21,7 @@ class GradientPass::Overlap : public ActionObserver {
   }
 
  private:
-  /// Messages are recorded where they run.
+  /// Messages are recorded by the communicator that runs them.
   Timeline* timeline_of(const Action& action) const {
     return is_compute(action.kind) ? stream_.timeline() : nullptr;
   }

@@ -20,7 +20,7 @@ namespace foretoken {
 
 namespace {
 
-/// Layer 10 comes after layer 9.
+/// Orders names so that layer 10 comes after layer 9.
 struct NaturalOrder {
   bool operator()(const std::string& a, const std::string& b) const {
     const auto is_digit = [](char c) { return std::isdigit(static_cast<unsigned char>(c)) != 0; };
@@ -50,7 +50,7 @@ struct TensorRow {
   DType dtype = DType::f32;
   int pieces = 0;                // of the tensor itself
   std::set<std::string> files;   // of every kind
-  std::set<std::string> others;  // kinds beside the first: its moments
+  std::set<std::string> others;  // other kinds with the same tensor: its moments
 };
 
 using TensorTable = std::map<std::string, TensorRow, NaturalOrder>;
@@ -71,7 +71,7 @@ TensorTable table_of(const Checkpoint& checkpoint) {
   return table;
 }
 
-/// "shard_00000 shard_00002", or how many there are.
+/// "shard_00000 shard_00002", or the number of shards if there are many.
 std::string files_text(const std::set<std::string>& files) {
   if (files.size() > 4) return fmt::format("{} shards", files.size());
   std::vector<std::string> stems;
@@ -129,7 +129,7 @@ void print_table(const TensorTable& table, std::ostream& out) {
   fmt::print(out, "\n{} tensors, {} parameters\n", table.size(), parameters);
 }
 
-/// A line per branch of a run that has gone back, nothing for others.
+/// Prints one line per branch of a run that has gone back; nothing for other runs.
 void print_branches(const std::string& path, std::ostream& out) {
   std::error_code error;
   const std::filesystem::path checkpoints = std::filesystem::path(path) / "checkpoints";
@@ -163,8 +163,8 @@ void print_checkpoint(const Checkpoint& checkpoint, std::ostream& out) {
   print_table(table_of(checkpoint), out);
 }
 
-/// True where all digests of all of them hold, one line each where there are several. Those that a job
-/// retires meanwhile are left out.
+/// Checks all digests of all checkpoints; prints one line each if there are several. Checkpoints that a job
+/// retires in the meantime are left out. Returns whether all digests are correct.
 bool verify_checkpoints(const std::vector<std::filesystem::path>& paths, std::ostream& out) {
   bool hold = true;
   for (const std::filesystem::path& path : paths) {
@@ -190,7 +190,7 @@ bool verify_checkpoints(const std::vector<std::filesystem::path>& paths, std::os
   return hold;
 }
 
-/// The checkpoint itself, or all of a run, abandoned branches included.
+/// The checkpoint itself, or all checkpoints of a run, abandoned branches included.
 std::vector<std::filesystem::path> all_checkpoints(const std::string& path) {
   const std::filesystem::path newest = checkpoints_at(path).front(), run = path;
   std::error_code error;
@@ -202,7 +202,7 @@ std::vector<std::filesystem::path> all_checkpoints(const std::string& path) {
   return all;
 }
 
-/// Of a run or a checkpoint in one: 3 where something is damaged.
+/// Checks a run, or a checkpoint and its run. Returns 3 if something is damaged.
 int verify_all(const std::string& path, std::ostream& out) {
   bool holds = verify_checkpoints(all_checkpoints(path), out);
   for (const std::string& fault : run_file_faults(path)) {
@@ -224,7 +224,7 @@ int inspect(const std::string& path, bool verify, std::ostream& out) {
       print_branches(path, text);
       print_checkpoint(Checkpoint::open(newest), text);
     } catch (const DataError&) {
-      // A job that trains in the run has retired it while it was read.
+      // A training job in the run retired the checkpoint while it was read.
       if (has_vanished(newest) && listing < listings_tried) continue;
       if (!verify) throw;
     }

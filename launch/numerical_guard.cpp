@@ -15,7 +15,7 @@ namespace foretoken {
 
 namespace {
 
-/// An update takes place where all of these are finite: the same on every rank, and what the device saw.
+/// The update runs if all of these are finite; the decision is the same on every rank and on the device.
 bool is_finite(const StepMetrics& metrics) {
   return std::isfinite(metrics.grad_norm) && std::isfinite(metrics.heads_grad_norm.value_or(0));
 }
@@ -162,7 +162,7 @@ std::string NumericalGuard::not_finite_here() {
 std::string NumericalGuard::gathered(const std::string& own) {
   constexpr std::size_t shown = 8;
   Communicator& world = session_.groups().world;
-  const std::string nothing = "-";  // a message has a byte
+  const std::string nothing = "-";  // a message needs at least one byte
   std::vector<std::string> filled = gather_texts(
       world, own.empty() ? nothing : fmt::format("rank {}: {}", rank_text(session_.groups()), own));
   std::erase(filled, nothing);

@@ -1,7 +1,7 @@
 #pragma once
-// What stands between a number that went wrong and the model: steps whose loss or gradient norm is not finite
-// change nothing (the optimizer decides that on the device, parallel/optimizer.h) and are counted here;
-// unusual ones may be computed again; state is checked between updates and before it is saved.
+// Protects the model from numerical faults. A step whose loss or gradient norm is not finite changes nothing
+// (the optimizer decides that on the device, parallel/optimizer.h) and is counted here. Unusual steps may be
+// computed again. The state is checked between updates and before it is saved.
 
 #include <cstdint>
 #include <functional>
@@ -20,45 +20,46 @@ namespace foretoken {
 
 class NumericalGuard {
  public:
-  /// Takes the digests' memory from the arena. All must outlive it.
+  /// Allocates the digests' memory from the arena. All arguments must outlive the guard.
   NumericalGuard(Arena& arena, Session& session, Optimizer& optimizer, const ShardPlan& plan,
                  Console& console);
 
-  /// Steps that changed nothing; a checkpoint keeps both numbers.
+  /// Steps that changed nothing; a checkpoint stores both numbers.
   std::int64_t skipped() const { return skipped_; }
   std::int64_t skipped_in_a_row() const { return in_a_row_; }
   void restore(std::int64_t skipped, std::int64_t in_a_row);
 
-  /// Of a state at `step` that was drawn, or loaded from files whose digests hold. Compares replicas.
+  /// Starts with the state at `step`, which was initialized or loaded from verified files. Compares replicas.
   void begin(std::int64_t step);
-  /// Before a step's update writes into the state, and after all that takes time.
+  /// Call it before a step's update writes to the state, and after all work that takes time.
   void before_update();
-  /// `step` steps are finished, the last one's update is enqueued.
+  /// Call it when `step` steps are finished and the last one's update is enqueued.
   void after_update(std::int64_t step);
-  /// What this rank's memory check has found, for the step's exchange; empty where all is well. Waits.
+  /// Faults that this rank's memory check has found, for the step's exchange; empty if there are none. Waits
+  /// for the check.
   std::string memory_fault();
-  /// A NumericalError on all ranks where any has a memory fault. Collective, called where the step's exchange
-  /// said so.
+  /// Throws a NumericalError on all ranks if any has a memory fault. Collective; call it if the step's
+  /// exchange reported one.
   [[noreturn]] void throw_memory_fault(const std::string& own);
   /// Compares replicated weights (parallel/shared_weights.h) after `step` steps. Collective.
   void compare_replicas(std::int64_t step);
-  /// Once the state was found to be changed: checkpoints after this step, the last one whose state was found
-  /// whole, are not to be trusted. Nothing before that.
+  /// Set once the state is found to be changed: the last step whose state was verified. Checkpoints after it
+  /// are not to be trusted.
   std::optional<std::int64_t> suspect_after() const { return suspect_after_; }
 
-  /// The scores of a step's loss and gradient norm among those before it.
+  /// Sets the z-scores of a step's loss and gradient norm relative to earlier steps.
   void score(StepMetrics& metrics) const;
-  /// Whether the step is one to compute again before its update: train.replay_suspicious.
+  /// Whether the step is to be computed again before its update: train.replay_suspicious.
   bool wants_replay(const StepMetrics& metrics) const;
-  /// Computes the step again and says whether it gives the same bits. `again` repeats the passes and the
-  /// measurement of the norm; the second result stands. Collective.
+  /// Computes the step again and reports whether the bits are equal. `again` repeats the passes and the
+  /// measurement of the norm; the second result is used. Collective.
   StepMetrics replay(std::int64_t step, const StepMetrics& first, const std::function<StepMetrics()>& again);
-  /// Counts the step, and says of one that changed nothing what was not finite and where. A NumericalError on
-  /// all ranks where more than train.skip_limit came in a row. Collective.
+  /// Counts the step. If it changed nothing, reports what was not finite and where. Throws a NumericalError
+  /// on all ranks after more than train.skip_limit consecutive skipped steps. Collective.
   void judge(std::int64_t step, StepMetrics& metrics);
 
-  /// A NumericalError on all ranks where the state must not be saved: a number in it is not finite, memory
-  /// has changed since the update, or replicas differ. Collective.
+  /// Throws a NumericalError on all ranks if the state must not be saved: a number in it is not finite,
+  /// memory has changed since the update, or replicas differ. Collective.
   void require_sound_state(std::int64_t step);
 
  private:
@@ -69,7 +70,7 @@ class NumericalGuard {
   Bits bits();
   void examine();
   std::string not_finite_here();
-  /// "rank 1 (pp0 dp1): gradient of lm_head.weight; ...", on every rank.
+  /// Example: "rank 1 (pp0 dp1): gradient of lm_head.weight; ...". Returns it on every rank.
   std::string gathered(const std::string& own);
 
   Session& session_;
@@ -81,9 +82,9 @@ class NumericalGuard {
   std::int64_t skipped_ = 0;
   std::int64_t in_a_row_ = 0;
   std::int64_t digested_ = 0;   // the step after which the digest was taken
-  std::int64_t examined_ = 0;   // the same of the digest that memory_fault() reads
-  std::int64_t verified_ = 0;   // the last step whose digest held, on this rank
-  std::int64_t compared_ = -1;  // the last step whose replicas were the same
+  std::int64_t examined_ = 0;   // the same for the digest that memory_fault() reads
+  std::int64_t verified_ = 0;   // the last step whose digest was confirmed, on this rank
+  std::int64_t compared_ = -1;  // the last step whose replicas were equal
   std::optional<std::int64_t> suspect_after_;
 };
 

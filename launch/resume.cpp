@@ -14,7 +14,8 @@ namespace foretoken {
 
 namespace {
 
-/// Both ways: what only one side states differs too. The kind says what there is to state, so it comes first.
+/// A convention that only one side states is a difference too. The kind determines which conventions exist,
+/// so it is compared first.
 void require_same_conventions(const CheckpointInfo& info, const Config& config) {
   struct Values {
     std::string found = "unstated", expected = "unstated";
@@ -32,7 +33,7 @@ void require_same_conventions(const CheckpointInfo& info, const Config& config) 
   for (const auto& [name, values] : conventions) require_same(name);
 }
 
-/// Straight into memory of the host, through it into a GPU's.
+/// Reads directly into host memory, or through host memory into a GPU's.
 void read_piece(const Checkpoint& checkpoint, const StatePiece& piece, Stream& stream) {
   if (piece.data.device == DeviceKind::cpu)
     return checkpoint.read(piece.kind, piece.spec->name, piece.range, piece.data);
@@ -43,7 +44,7 @@ void read_piece(const Checkpoint& checkpoint, const StatePiece& piece, Stream& s
   stream.synchronize();
 }
 
-/// Says so where the run keeps its moments in another dtype than the checkpoint.
+/// Reports that the run keeps its moments in another dtype than the checkpoint.
 void tell_conversion(const Checkpoint& checkpoint, const std::vector<StatePiece>& pieces, Console& console) {
   for (const StatePiece& piece : pieces) {
     const DType saved = checkpoint.pieces(piece.kind, piece.spec->name).front().dtype;
@@ -131,7 +132,7 @@ void require_same_tokenizer(const Checkpoint& checkpoint, const std::string& tok
 
 namespace {
 
-/// What checkpoints_at() says on rank 0: all ranks must try the same ones while a job saves and retires.
+/// checkpoints_at() on rank 0: all ranks must try the same checkpoints while another job saves and retires.
 std::vector<std::string> agreed_listing(const std::string& path, Communicator& world) {
   std::string listing, fault;
   if (world.rank() == 0) try {
@@ -147,7 +148,8 @@ std::vector<std::string> agreed_listing(const std::string& path, Communicator& w
   return directories;
 }
 
-/// Reads what pieces_of() asks for; returns what is wrong on the first rank that failed, else empty.
+/// Reads the pieces that pieces_of() requests. Returns the fault of the first rank that failed; empty if none
+/// did.
 std::string try_to_load(const std::string& directory, const PiecesOf& pieces_of, Stream& stream,
                         Communicator& world, Console& console, std::optional<Checkpoint>& checkpoint) {
   std::string fault;
@@ -168,7 +170,7 @@ std::string try_to_load(const std::string& directory, const PiecesOf& pieces_of,
   return fault;
 }
 
-/// Says that the checkpoint is suspect, or which newer ones were passed over since they are.
+/// Reports that the checkpoint is suspect, or which newer ones were skipped because they are.
 void tell_suspects(const Checkpoint& loaded, const std::vector<std::string>& listing, Console& console) {
   for (const std::string& directory : listing) try {
       const CheckpointInfo info = read_manifest(std::filesystem::path(directory) / manifest_name).info;
@@ -176,7 +178,7 @@ void tell_suspects(const Checkpoint& loaded, const std::vector<std::string>& lis
       const bool passed_over = info.step > loaded.info().step;
       console.warn(fmt::format("{} is marked suspect: {}{}", directory, info.suspect,
                                passed_over ? "; it is passed over, name it to use it nevertheless" : ""));
-    } catch (const DataError&) {  // not the one that was loaded
+    } catch (const DataError&) {  // not the checkpoint that was loaded
     }
 }
 
@@ -195,7 +197,7 @@ Checkpoint load_newest(const std::string& path, const PiecesOf& pieces_of, Strea
         if (world.rank() == 0) tell_suspects(*checkpoint, directories, console);
         return std::move(*checkpoint);
       }
-      // A job that trains in the run has retired it: there is a newer one.
+      // A training job in the run has retired it, so there is a newer one.
       vanished = !first_fault(world, has_vanished(directory) ? directory : "").empty();
       if (vanished && listing < listings_tried) break;
       console.warn(fmt::format("{}; trying the checkpoint before it", fault));

@@ -34,7 +34,7 @@ OptimizerConfig adamw_of(const OptimizerSettings& settings) {
           .moments = settings.moments == OptimizerSettings::Moments::bf16 ? DType::bf16 : DType::f32};
 }
 
-/// Of this process, or of its GPU, whose memory is all taken before the first step.
+/// Peak memory of this process, or of its GPU, whose memory is all allocated before the first step.
 std::int64_t peak_memory(const Device& device) {
   if (const std::size_t in_use = device.memory_in_use(); in_use > 0) return static_cast<std::int64_t>(in_use);
   rusage usage{};
@@ -42,7 +42,7 @@ std::int64_t peak_memory(const Device& device) {
   return std::int64_t{1024} * usage.ru_maxrss;
 }
 
-/// What a checkpoint keeps of it: nothing where weights are not balanced.
+/// The part of the objective that a checkpoint stores; empty if weights are not balanced.
 std::vector<double> balance_of(const Objective& objective, const Config& config) {
   if (config.mtp.balance != MtpConfig::Balance::dynamic) return {};
   return {objective.balance().begin(), objective.balance().end()};
@@ -149,7 +149,7 @@ void Training::open_run() {
 void Training::start_fresh() {
   Parameters& parameters = session_.model().parameters();
   parameters.initialize(session_.stream(), config_.train.seed);
-  std::string transferred;  // before there is a folder: a refusal leaves none
+  std::string transferred;  // before the folder exists, so that a refusal leaves none
   if (!config_.train.init_from.empty())
     transferred = transfer_weights(config_.train.init_from, config_, to_string(dataset_.tokenizer()),
                                    parameters, session_.stream(), world_, console_);
@@ -188,7 +188,8 @@ void Training::resume() {
                             config_.train.steps, tokens_, to_string(info.grid)));
 }
 
-/// In the writer's thread: the steps up to the checkpoint are reported for good, and the run is still ours.
+/// Runs in the writer's thread. Checks that metrics up to the checkpoint are on disk and that this job still
+/// holds the run.
 void Training::make_ready_to_publish() {
   folder_.require_held();
   if (metrics_) metrics_->sync();
@@ -261,7 +262,7 @@ ExitCode Training::run_steps() {
     const auto due = [&](std::int64_t every) { return every > 0 && step_ % every == 0; };
     if (due(config_.parallel.check_replicas_every)) guard_.compare_replicas(step_);
     if (decision.stop) settle_staged();
-    // A state whose next step is not finite must not push out one that was good.
+    // A state whose next step is not finite must not replace a good checkpoint.
     const bool good = guard_.skipped_in_a_row() == 0;
     if (decision.save && (good || last || decision.stop)) save();
     if (decision.stage && good) stage();
@@ -283,7 +284,7 @@ StepMetrics Training::step() {
   std::optional<HeadsMetrics> heads;
   if (diagnose && pass_->samples_depths()) heads = measure_heads();
   run_pass(diagnose && !heads);
-  std::optional<StepMetrics> replayable;  // numbers of a step that may be replayed are read before its update
+  std::optional<StepMetrics> replayable;  // a step that may be replayed reports before its update
   if (config_.train.replay_suspicious) replayable = report(diagnose && !heads, lr);
   if (replayable && guard_.wants_replay(*replayable))
     replayable = guard_.replay(step_ + 1, *replayable, [&] {
@@ -305,7 +306,7 @@ StepMetrics Training::step() {
     session_.objective().rebalance(metrics.heads->trunk_norms);
   session_.objective().set_tokens_seen(tokens_);
   const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
-  // The first steps touch memory for the first time; the mean forgets them soon.
+  // The first steps touch memory for the first time; the mean forgets them quickly.
   seconds_per_step_ = seconds_per_step_ == 0 ? seconds : 0.9 * seconds_per_step_ + 0.1 * seconds;
   metrics.step = step_;
   metrics.steps = config_.train.steps;
@@ -332,11 +333,11 @@ HeadsMetrics Training::measure_heads() {
 }
 
 StepMetrics Training::report(bool diagnose, double lr) {
-  std::vector<double> all = session_.read_sums();  // waits for the step, and for peers that it needs
+  std::vector<double> all = session_.read_sums();  // waits for the step and for the peers that it needs
   const double norm = optimizer_.norm(session_.stream());
   const std::string memory_fault = guard_.memory_fault();
 
-  // Each rank has what its stages sum up of its own rows, and zeros.
+  // Each rank contributes its stages' sums over its own rows; the other entries are zero.
   const std::size_t sums = all.size();
   for (const auto* counts : {&pass_->counts().all, &pass_->counts().trained})
     for (const std::int64_t count : *counts) all.push_back(static_cast<double>(count));
@@ -414,7 +415,7 @@ void Training::save() {
 
 void Training::stage() {
   const auto begin = CheckpointClock::Clock::now();
-  guard_.require_sound_state(step_);  // what is staged may be published without another look
+  guard_.require_sound_state(step_);  // a staged copy may be published without another check
   writer_->stage(checkpoint_info(), checkpoint_pieces(optimizer_.pieces_to_save()));
   clock_.staged(begin, CheckpointClock::Clock::now());
 }
@@ -422,7 +423,7 @@ void Training::stage() {
 void Training::keep_last_good(const char* fault) noexcept try {
   notice_.close_run();
   settle_staged();
-  writer_->finish();  // a save that is under way is of a state that was found whole, or is marked below
+  writer_->finish();  // a running save is of a state that was verified, or is marked below
   if (!session_.is_root()) return;
   if (guard_.suspect_after()) mark_suspects(fault);
   console_.line(fmt::format("stopped    after step {} of {}; foretoken train --resume {} goes on from {}",

@@ -1,5 +1,5 @@
 #pragma once
-// One rank's training run: the loop over steps and all that hangs on it.
+// One rank's training run: the loop over steps, with checkpoints, evaluations and reports.
 
 #include <functional>
 #include <optional>
@@ -26,21 +26,21 @@
 
 namespace foretoken {
 
-/// Called inside a step, on every rank: where fault injection strikes.
+/// Callbacks inside a step, called on every rank. Fault injection uses them.
 struct TrainingHooks {
   using Hook = std::function<void(std::int64_t step, Session& session, Optimizer& optimizer)>;
   Hook gradients_final;  // after every pass, before the norm is measured
-  Hook updated;          // after the update and what is recorded of its result
+  Hook updated;          // after the update and after its digest is taken
 };
 
 class Training {
  public:
-  /// Opens the data, builds or loads the model and makes the run's directory. Collective.
+  /// Opens the data, builds or loads the model and creates the run's directory. Collective.
   Training(MpiCommunicator& world, const Config& config, const TrainArguments& arguments, RunFolder& folder,
            Console& console, StopNotice& notice, TrainingHooks hooks = {});
   ~Training();
 
-  /// Steps until the end, a stop signal or arguments.stop_after. Every rank returns the same code.
+  /// Runs steps until the end, a stop signal or arguments.stop_after. Returns the same code on every rank.
   ExitCode run();
 
   const RunDirectory& directory() const { return *run_; }
@@ -49,8 +49,8 @@ class Training {
   ExitCode run_steps();
   ExitCode end_stopped();
   bool any_rank_signalled();
-  /// Where the signal came in the middle of a long step, what ranks had staged before it: published, if they
-  /// agree on it.
+  /// If the signal came in the middle of a long step: publishes the copy that ranks had staged before,
+  /// provided that all agree on its step.
   void settle_staged();
   void report_end(double seconds);
   void start_fresh();
@@ -58,21 +58,21 @@ class Training {
   void open_run();
   void make_ready_to_publish();
   StepMetrics step();
-  /// Forward, backward, reduction and the norm.
+  /// Runs forward, backward and reduction, and measures the norm.
   void run_pass(bool diagnose);
-  /// Of every depth, before a pass that draws some.
+  /// Measures heads at every depth, before a pass that draws some of them.
   HeadsMetrics measure_heads();
   StepMetrics report(bool diagnose, double lr);
   CheckpointInfo checkpoint_info();
-  /// Waits until all ranks are here, which may take what a save may take.
+  /// Waits for all ranks, with the time limit of a save.
   void meet_after_save();
-  /// Waits for the save, on all ranks.
+  /// Waits for the save on all ranks.
   void finish_save();
   void save();
-  /// A copy of the state for StopNotice::while_in_step().
+  /// Stages a copy of the state for StopNotice::while_in_step().
   void stage();
-  /// After a number was found wrong: lets a save that is under way end, marks checkpoints that are not to be
-  /// trusted, and says which one is left.
+  /// Called after a numerical fault: lets a running save end, marks checkpoints that are not to be trusted,
+  /// and reports which one remains.
   void keep_last_good(const char* fault) noexcept;
   void mark_suspects(const char* fault);
   void evaluate();
@@ -106,10 +106,10 @@ class Training {
 
   std::int64_t step_ = 0;     // finished steps
   std::int64_t samples_ = 0;  // consumed
-  std::int64_t tokens_ = 0;   // seen
+  std::int64_t tokens_ = 0;   // tokens seen
   std::int64_t saved_step_ = -1;
-  RankVotes votes_;              // of the last step, the same on every rank
-  double seconds_per_step_ = 0;  // running mean, for the time left
+  RankVotes votes_;              // of the last step, equal on every rank
+  double seconds_per_step_ = 0;  // running mean, for the remaining time
 };
 
 }  // namespace foretoken

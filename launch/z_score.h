@@ -1,5 +1,5 @@
 #pragma once
-// How unusual a number is among those before it: (x − mean) / deviation over a window of recent ones.
+// How unusual a number is among earlier ones: (x − mean) / deviation over a window of recent numbers.
 
 #include <cstddef>
 #include <deque>
@@ -9,12 +9,12 @@ namespace foretoken {
 
 class ZScore {
  public:
-  static constexpr std::size_t window = 128;  // recent numbers that count
-  static constexpr std::size_t fewest = 16;   // before them there is no score
+  static constexpr std::size_t window = 128;  // recent numbers that are used
+  static constexpr std::size_t fewest = 16;   // minimum for a score
 
-  /// Nothing where too few numbers came before, where they are all the same, or where x is not finite.
+  /// Empty if too few numbers were added, if they are all equal, or if x is not finite.
   std::optional<double> of(double x) const;
-  /// Counts from now on, unless it is not finite.
+  /// Adds x to the window, unless it is not finite.
   void add(double x);
 
  private:

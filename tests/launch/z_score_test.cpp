@@ -9,7 +9,8 @@ using namespace foretoken;
 
 TEST_CASE("a z-score is the distance from the window's mean in deviations") {
   ZScore scores;
-  for (int i = 0; i < 200; ++i) scores.add(i < 72 ? 1e6 : i % 2 == 0 ? 1 : 3);  // the first 72 are forgotten
+  for (int i = 0; i < 200; ++i)
+    scores.add(i < 72 ? 1e6 : i % 2 == 0 ? 1 : 3);  // the window drops the first 72
   CHECK(scores.of(2).value() == Approx(0));
   CHECK(scores.of(4.5).value() == Approx(2.5));
 }
@@ -18,7 +19,7 @@ TEST_CASE("there is no z-score of too few numbers, of equal ones, or of what is 
   ZScore scores;
   for (std::size_t i = 0; i + 1 < ZScore::fewest; ++i) scores.add(static_cast<double>(i));
   CHECK_FALSE(scores.of(1));
-  scores.add(std::nan(""));  // does not count
+  scores.add(std::nan(""));  // not added
   CHECK_FALSE(scores.of(1));
   scores.add(5);
   CHECK(scores.of(1));
