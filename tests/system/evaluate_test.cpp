@@ -1,10 +1,14 @@
 // foretoken evaluate as a person runs it.
 
 #include <fstream>
+#include <limits>
+#include <vector>
 
 #include <fmt/format.h>
 #include <nlohmann/json.hpp>
 
+#include "io/checkpoint_reader.h"
+#include "io/checkpoint_writer.h"
 #include "tests/support/catch.h"
 #include "tests/system/program.h"
 
@@ -51,4 +55,42 @@ TEST_CASE("evaluate prints a table, and writes a line of metrics that no layout 
   const Outcome full = run(program() + " " + evaluate + "--free-running 0 --metrics /dev/full");
   CHECK(full.code == 3);
   CHECK_THAT(full.output, contains("metrics: /dev/full: cannot be written: No space left on device"));
+}
+
+TEST_CASE("evaluate and generate of a model with a weight that is not a number end with code 4") {
+  const TemporaryFolder folder;
+  const std::string run_path = (folder / "run").string(), file = (folder / "metrics.jsonl").string();
+  REQUIRE(
+      run(fmt::format("{} {} --run-directory {} --stop-after 4", program(), small_training(folder), run_path))
+          .code == 75);
+  // Training saves no such state, so the test does.
+  const Checkpoint sound = Checkpoint::open(run_path + "/checkpoints/step_00000004");
+  std::vector<std::vector<float>> values;
+  std::vector<CheckpointPiece> pieces;
+  for (const PieceRecord& record : sound.manifest().pieces) {
+    std::vector<float>& data = values.emplace_back(static_cast<std::size_t>(record.range.size()));
+    const Tensor tensor = tensor_over(std::span(data), {record.range.size()});
+    sound.read(record.kind, record.tensor, record.range, tensor);
+    if (record.kind == "model" && record.tensor == "model.norm.weight")
+      data[3] = std::numeric_limits<float>::quiet_NaN();
+    pieces.push_back({record.kind, record.tensor, record.shape, record.range, tensor});
+  }
+  CheckpointInfo info = sound.info();
+  info.step = 5;
+  CheckpointWriter writer(run_path + "/checkpoints", 0, 1);
+  writer.save(info, pieces, {});
+  writer.finish();
+
+  for (const std::string& command : {program(), program_on(2)}) {
+    const Outcome evaluated = run(fmt::format("{} evaluate {} --data {} --rows 20 --metrics {}", command,
+                                              run_path, (folder / "data.h5").string(), file));
+    INFO(evaluated.output);
+    CHECK(evaluated.code == 4);
+    CHECK_THAT(evaluated.output, contains("at step 5: the loss is") && contains("nan"));
+    CHECK(evaluated.output.find("accept") == std::string::npos);
+  }
+  CHECK(std::ifstream(file).peek() == std::ifstream::traits_type::eof());
+  const Outcome generated = run(fmt::format("{} generate {} --prompt line", program(), run_path));
+  INFO(generated.output);
+  CHECK(generated.code == 4);
 }
