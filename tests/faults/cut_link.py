@@ -1,73 +1,72 @@
 #!/usr/bin/env python3
 """Cuts the link between two hosts under a run: two network namespaces of this machine, joined by a veth pair.
 
-    tests/faults/cut_link.py PROGRAM [--trials N] [--short]
+    tests/faults/cut_link.py PROGRAM [--trials 3] [--short]
 
-The link is down for some seconds and heals: the final weights must have the same bits as without. It is cut for good: the
-ranks of both hosts must be gone within parallel.timeout_seconds + 15 s and say which hosts lost each other. Needs root,
-`ip netns` and `unshare`; ends with 77 (skipped) where it may not use them. All traffic stays inside the namespaces, which
-it removes. Prints a Markdown table.
+In each trial, with mpirun alone and with `foretoken run`:
+- The link is down for some seconds and heals: the final weights have the same bits as without.
+- It is cut for good: the ranks of both hosts are gone within parallel.timeout_seconds + 15 s and say which hosts lost each
+  other; under `foretoken run` mpirun, its daemons and the supervisor are gone as well, on both hosts.
+- It is cut for good under `foretoken run` and is there again after a minute: the run ends with the same bits.
+
+Needs root, `ip netns` and `unshare`; ends with 77 (skipped) where it may not use them. All traffic stays inside the
+namespaces, which it removes.
 """
-
-import argparse
-import json
 import os
+import pathlib
 import shutil
 import signal
+import socket
 import subprocess
 import sys
-import tempfile
+import threading
 import time
-from pathlib import Path
+
+from faultlib import SKIPPED, Lab, Sweep, arguments, digests, environment_of, processes, stat_of, steps_in, wait_for
 
 LIMIT = 10  # seconds, parallel.timeout_seconds; with --short 5
 GRACE = 15  # seconds after it, in which all must be gone
+STEPS = 400
 MARK = "FORETOKEN_CUT_LINK"  # in the environment of every process of a trial
-SKIPPED = 77
-CONFIG = """
-[model]
-hidden_size = 16
-num_hidden_layers = 4
-num_attention_heads = 2
-num_key_value_heads = 2
-head_dim = 8
-intermediate_size = 24
-vocab_size = 257
-[mtp]
-depths = 1
-[data]
-path = "{data}"
-sequence_length = 16
-[train]
-steps = {steps}
-global_batch = 8
-microbatch = 1
-[checkpoint]
-every = {steps}
-[parallel]
-pp = 2
-dp = 2
-threads = 1
-timeout_seconds = {limit}
-"""
+PORT = 2022
 
 
 def ip(*words, check=True):
     return subprocess.run(["ip", *words], check=check, capture_output=True, text=True)
 
 
-class Hosts:
-    """Two namespaces "hosts" and the link between them."""
+def serve(address):
+    """Host b's remote shell: a connection sends a command line and receives its output. As under sshd, the command goes
+    on when the connection does not."""
+    def handle(connection):
+        line = connection.makefile("rb").readline().decode()
+        subprocess.run(["bash", "-c", line], stdin=subprocess.DEVNULL, stdout=connection, stderr=connection,
+                       start_new_session=True, check=False)
+        connection.shutdown(socket.SHUT_RDWR)
 
-    def __init__(self, folder):
+    server = socket.create_server((address, PORT))
+    while True:
+        threading.Thread(target=handle, args=[server.accept()[0]], daemon=True).start()
+
+
+def remote_shell(words):
+    """What mpirun starts its daemon with, as it would ssh: HOST COMMAND..."""
+    connection = socket.create_connection((words[0], PORT), timeout=5)
+    connection.settimeout(None)
+    connection.sendall(f"export {MARK}={os.environ.get(MARK, '')}; {' '.join(words[1:])}\n".encode())
+    while data := connection.recv(65536):
+        os.write(1, data)
+    return 0
+
+
+class Hosts:
+    """Two namespaces "hosts" and the link between them. A PID namespace keeps their processes apart."""
+
+    def __init__(self, lab):
         self.names = [f"foretoken-{os.getpid()}-{side}" for side in "ab"]
         self.addresses = ["10.213.77.1", "10.213.77.2"]
-        self.agent = folder / "agent.sh"
-        # Open MPI starts its daemon on the other host through this, as through ssh. A PID namespace keeps the hosts'
-        # processes apart.
-        self.agent.write_text("#!/bin/bash\nshift\n"
-                              f"exec ip netns exec {self.names[1]} unshare --uts --pid --fork --mount-proc --kill-child "
-                              f"bash -c \"hostname host-b; $*; exit \\$?\"\n")  # bash stays as process 1, which no signal reaches
+        self.agent = lab.path("agent.sh")
+        self.agent.write_text(f'#!/bin/sh\nexec {sys.executable} {os.path.abspath(__file__)} --remote-shell "$@"\n')
         self.agent.chmod(0o755)
 
     def __enter__(self):
@@ -78,195 +77,167 @@ class Hosts:
             ip("-n", name, "addr", "add", address + "/24", "dev", device)
             ip("-n", name, "link", "set", "lo", "up")
             ip("-n", name, "link", "set", device, "up")
+        self.server = subprocess.Popen(
+            ["ip", "netns", "exec", self.names[1], "unshare", "--uts", "--pid", "--fork", "--mount-proc", "--kill-child",
+             "bash", "-c", f"hostname host-b; {sys.executable} {os.path.abspath(__file__)} --serve {self.addresses[1]}; exit 0"])
+        listening = lambda: f":{PORT}" in subprocess.run(["ip", "netns", "exec", self.names[0], "bash", "-c",
+                                                          f"echo > /dev/tcp/{self.addresses[1]}/{PORT} && echo :{PORT}"],
+                                                         capture_output=True, text=True, check=False).stdout
+        wait_for(listening, 10, pause=0.1)
         return self
 
     def __exit__(self, *_):
+        if hasattr(self, "server"):
+            self.server.kill()
+            self.server.wait()
         for name in self.names:
             ip("netns", "del", name, check=False)
 
     def link(self, state):
         ip("-n", self.names[0], "link", "set", "fa", state)
 
+    def on_host_a(self):
+        return ["ip", "netns", "exec", self.names[0], "unshare", "--uts", "bash", "-c", 'hostname host-a; exec "$@"', "-"]
+
     def mpirun(self):
-        hosts = ",".join(address + ":2" for address in self.addresses)
         network = self.addresses[0].rsplit(".", 1)[0] + ".0/24"
-        return ["ip", "netns", "exec", self.names[0], "unshare", "--uts", "bash", "-c", 'hostname host-a; exec "$@"', "-",
-                "mpirun", "-n", "4", "--host", hosts, "--bind-to", "none", "--leave-session-attached",
-                "--mca", "plm_rsh_agent", str(self.agent), "--mca", "btl", "tcp,vader,self",
+        return ["mpirun", "--host", ",".join(address + ":2" for address in self.addresses), "--bind-to", "none",
+                "--leave-session-attached", "--mca", "plm_rsh_agent", str(self.agent), "--mca", "btl", "tcp,vader,self",
                 "--mca", "btl_tcp_if_include", network, "--mca", "oob_tcp_if_include", network]
 
 
-def marked(mark):
-    """Processes of a trial: (pid, command)."""
-    found = []
-    for entry in Path("/proc").iterdir():
-        if not entry.name.isdigit():
-            continue
-        try:
-            if f"{MARK}={mark}".encode() in (entry / "environ").read_bytes().split(b"\0"):
-                found.append((int(entry.name), (entry / "comm").read_text().strip()))
-        except OSError:
-            continue
-    return found
-
-
-def steps_in(run):
-    try:
-        return (run / "metrics.jsonl").read_text().count('"kind":"step"')
-    except OSError:
-        return 0
-
-
-def digests(run):
-    manifests = sorted((run / "checkpoints").glob("step_*/manifest.json"))
-    if not manifests:
-        return None
-    pieces = json.loads(manifests[-1].read_text())
-    found = []
-
-    def collect(value):
-        if isinstance(value, dict):
-            if "digest" in value and "tensor" in value:
-                found.append((value["tensor"], value.get("kind"), value["digest"]))
-            for inner in value.values():
-                collect(inner)
-        elif isinstance(value, list):
-            for inner in value:
-                collect(inner)
-
-    collect(pieces)
-    return sorted(map(str, found)) or None
-
-
 class Trial:
-    def __init__(self, arguments, hosts, folder, steps, name):
-        self.run = folder / name
-        self.mark = f"{os.getpid()}-{name}"
-        self.out = folder / (name + ".txt")
-        config = folder / (name + ".toml")
-        config.write_text(CONFIG.format(data=folder / "data.h5", steps=steps, limit=LIMIT))
-        environment = dict(os.environ, OMPI_ALLOW_RUN_AS_ROOT="1", OMPI_ALLOW_RUN_AS_ROOT_CONFIRM="1")
-        environment[MARK] = self.mark
-        command = hosts.mpirun() + [arguments.program, "train", str(config), "--run-directory", str(self.run)]
+    def __init__(self, hosts, lab, name, steps=STEPS, supervised=False, restarts=0):
+        self.hosts, self.name, self.run = hosts, name, lab.path(name)
+        self.mark, self.out = f"{os.getpid()}-{name}", lab.path(name + ".txt")
+        config = str(lab.write_config(name + ".toml", train__steps=steps, parallel__timeout_seconds=LIMIT))
+        if supervised:
+            words = [lab.program, "run", config, "-n", "4", "--launcher", " ".join(hosts.mpirun()), "--max-restarts",
+                     str(restarts)]
+        else:
+            words = [*hosts.mpirun(), "-n", "4", lab.program, "train", config]
         with open(self.out, "wb") as out:
-            self.job = subprocess.Popen(command, stdout=out, stderr=subprocess.STDOUT, env=environment)
+            self.job = subprocess.Popen([*hosts.on_host_a(), *words, "--run-directory", str(self.run)], stdout=out,
+                                        stderr=subprocess.STDOUT, env=dict(os.environ, **{MARK: self.mark}))
 
-    def processes(self, name):
-        return [pid for pid, command in marked(self.mark) if command.startswith(name)]
+    def __enter__(self):
+        return self
 
-    def wait_for_step(self, step):
-        end = time.monotonic() + 60
-        while steps_in(self.run) < step and self.job.poll() is None and time.monotonic() < end:
-            time.sleep(0.01)
-
-    def end(self):
-        for pid, _ in marked(self.mark):
+    def __exit__(self, *_):
+        for pid in self.marked():
             try:
                 os.kill(pid, signal.SIGKILL)
             except OSError:
                 pass
-        if self.job.poll() is None:
-            self.job.kill()
-        return self.job.wait()
+        self.job.kill()
+        self.job.wait()
+        self.hosts.link("up")
+
+    def marked(self, name=""):
+        """Processes of this trial on both hosts whose name begins so."""
+        found = [pid for pid in processes() if f"{MARK}={self.mark}".encode() in environment_of(pid)]
+        return [pid for pid in found if (stat := stat_of(pid)) and stat[0].startswith(name) and stat[1] not in "ZX"]
+
+    def cut_at_step(self, step):
+        wait_for(lambda: steps_in(self.run) >= step or self.job.poll() is not None, 60)
+        self.hosts.link("down")
 
     def text(self):
         return self.out.read_text(errors="replace")
 
+    def end(self, seconds):
+        try:
+            return self.job.wait(seconds)
+        except subprocess.TimeoutExpired:
+            return None
 
-def heal(arguments, hosts, folder, expected, seconds, number):
-    trial = Trial(arguments, hosts, folder, arguments.steps, f"healed{number}")
-    try:
-        trial.wait_for_step(5)
-        hosts.link("down")
+
+def healed(hosts, lab, name, expected, seconds):
+    with Trial(hosts, lab, name) as trial:
+        trial.cut_at_step(5)
         time.sleep(seconds)
         hosts.link("up")
-        try:
-            code = trial.job.wait(60)
-        except subprocess.TimeoutExpired:
-            code = None
+        code = trial.end(60)
         same = digests(trial.run) == expected
-        right = code == 0 and same
-        print(f"| down for {seconds} s | {code} | weights {'equal' if same else 'differ'} | | {'yes' if right else 'NO'} |",
-              flush=True)
-        return right
-    finally:
-        trial.end()
-        hosts.link("up")
-        if arguments.verbose:
-            print(trial.text(), file=sys.stderr)
+        return f"code {code}", "" if code == 0 and same else f"code {code}, weights {'equal' if same else 'DIFFER'}"
 
 
-def cut(arguments, hosts, folder, number):
-    trial = Trial(arguments, hosts, folder, 1000000, f"cut{number}")
-    try:
-        trial.wait_for_step(5)
-        hosts.link("down")
-        start = time.monotonic()
-        gone = {}
-        awaited = ["foretoken", "orted"] if arguments.short else ["foretoken", "orted", "mpirun"]
-        while time.monotonic() - start < LIMIT + GRACE + 10 and not all(name in gone for name in awaited):
-            for name in ["foretoken", "orted", "mpirun"]:
-                if name not in gone and not trial.processes(name):
-                    gone[name] = time.monotonic() - start
+def cut(hosts, lab, name, supervised):
+    with Trial(hosts, lab, name, steps=1000000, supervised=supervised) as trial:
+        trial.cut_at_step(5)
+        start, gone = time.monotonic(), {}
+        awaited = ["foretoken", "orted"] + (["mpirun", ""] if supervised else [])
+        while time.monotonic() - start < LIMIT + GRACE + 10 and len(gone) < len(awaited):
+            for each in awaited:
+                if each not in gone and not trial.marked(each):
+                    gone[each] = time.monotonic() - start
             time.sleep(0.1)
         words = trial.text()
         said = "the connection between hosts host-a and host-b" in words or "host-b" in words and "flight records" in words
-        code = trial.job.poll()
-        right = all(gone.get(name, 1e9) <= LIMIT + GRACE for name in ["foretoken", "orted"]) and said
-        times = ", ".join(f"{name} {gone[name]:.1f} s" if name in gone else f"{name} stays" for name in
-                          ["foretoken", "orted", "mpirun"])
-        print(f"| cut for good | {code} | hosts {'named' if said else 'NOT named'} | {times} | {'yes' if right else 'NO'} |",
-              flush=True)
-        if not right or arguments.verbose:
-            print(words[-4000:], file=sys.stderr)
-        return right
-    finally:
-        trial.end()
+        late = [each or "all" for each in awaited if gone.get(each, 1e9) > LIMIT + GRACE]
+        seen = ", ".join(f"{each or 'all'} {gone[each]:.1f} s" for each in awaited if each in gone)
+        failure = f"not gone in time: {', '.join(late)} (gone: {seen})" if late else "" if said else "hosts are NOT named"
+        return f"gone: {seen}", failure and f"{failure}\n{words[-4000:]}"
+
+
+def restarted(hosts, lab, name, expected):
+    with Trial(hosts, lab, name, supervised=True, restarts=20) as trial:
+        trial.cut_at_step(60)
+        time.sleep(60)
         hosts.link("up")
+        code = trial.end(240)
+        same = digests(trial.run) == expected
+        attempts = len(list((trial.run / "attempts").glob("0*.log")))
+        failure = "" if code == 0 and same else f"code {code}, weights {'equal' if same else 'DIFFER'}\n{trial.text()[-4000:]}"
+        return f"{attempts} attempts, code {code}", failure
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("program")
-    parser.add_argument("--trials", type=int, default=3)
-    parser.add_argument("--short", action="store_true", help="one trial of each")
-    parser.add_argument("--steps", type=int, default=400)
-    parser.add_argument("--verbose", action="store_true")
-    arguments = parser.parse_args()
+    if sys.argv[1] == "--serve":
+        return serve(sys.argv[2])
+    if sys.argv[1] == "--remote-shell":
+        return remote_shell(sys.argv[2:])
+    options = arguments(__doc__, trials={"type": int, "default": 3})
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # so that the namespaces are removed
     global LIMIT
-    if arguments.short:
-        LIMIT = 5
+    LIMIT = 5 if options.short else LIMIT
     if os.getuid() != 0 or not all(shutil.which(tool) for tool in ["ip", "unshare", "mpirun"]):
         print("skipped: needs root, ip, unshare and mpirun")
         return SKIPPED
-    with tempfile.TemporaryDirectory(prefix="cut-link-") as name:
-        folder = Path(name)
+    settings = {"model.hidden_size": 16, "model.head_dim": 8, "model.intermediate_size": 24, "model.num_hidden_layers": 4,
+                "mtp.depths": 1, "data.sequence_length": 16, "checkpoint.every": 50, "parallel.pp": 2, "parallel.dp": 2}
+    with Lab(options.program, settings) as lab:
+        hosts = Hosts(lab)
         try:
-            hosts = Hosts(folder).__enter__()
+            hosts.__enter__()
         except subprocess.CalledProcessError as error:
-            Hosts(folder).__exit__()
+            hosts.__exit__()
             print(f"skipped: no network namespaces here: {error.stderr.strip()}")
             return SKIPPED
-        with_errors = False
         try:
-            (folder / "text").mkdir()
-            (folder / "text" / "a.txt").write_text("".join(f"line {i} of a text, {i % 7} times\n" for i in range(400)))
-            subprocess.run([arguments.program, "tokenize", str(folder / "text"), "-o", str(folder / "data.h5")], check=True,
-                           stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-            undisturbed = Trial(arguments, hosts, folder, arguments.steps, "undisturbed")
-            code = undisturbed.job.wait(120)
-            expected = digests(undisturbed.run)
-            if code != 0 or not expected:
-                print(undisturbed.text(), file=sys.stderr)
-                return 1
-            print("| link | exit code of mpirun | result | gone after the cut | as it must be |\n|---|---|---|---|---|", flush=True)
-            for number in range(1 if arguments.short else arguments.trials):
-                with_errors |= not heal(arguments, hosts, folder, expected, 2 if arguments.short else 3 + number, number)
-                with_errors |= not cut(arguments, hosts, folder, number)
+            sweep = Sweep(f"the link between two hosts (network namespaces) down for seconds, and cut for good; limit {LIMIT} s")
+            with Trial(hosts, lab, "whole") as whole:
+                code, expected = whole.end(120), digests(whole.run)
+                if code != 0 or not expected:
+                    print(whole.text(), file=sys.stderr)
+                    return 1
+            sweep.headings("link", "outcome")
+            for number in range(1 if options.short else options.trials):
+                pause = 2 if options.short else 3 + number
+                cases = {f"down for {pause} s": lambda: healed(hosts, lab, f"healed{number}", expected, pause),
+                         "cut, foretoken run": lambda: cut(hosts, lab, f"supervised{number}", True)}
+                if not options.short:
+                    cases["cut, mpirun alone"] = lambda: cut(hosts, lab, f"cut{number}", False)
+                if not options.short and number == 0:
+                    cases["cut, there again after 60 s, foretoken run"] = lambda: restarted(hosts, lab, "restarted", expected)
+                for case, run in cases.items():
+                    seen, failure = run()
+                    sweep.detail(case, seen)
+                    sweep.trial(failure and f"{case}: {failure}")
         finally:
             hosts.__exit__()
-    return 1 if with_errors else 0
+    return sweep.finish("healed: weights bitwise equal; cut: both hosts' processes gone within the limit + 15 s, hosts named; "
+                        "back again: restarted, weights bitwise equal")
 
 
 if __name__ == "__main__":

@@ -3,18 +3,16 @@
 
     tests/faults/layouts.py PROGRAM [--short]
 
-PROGRAM is build/PRESET/bin/foretoken. A run of every layout saves step 4. Every layout then resumes a copy of each and saves
-after one step whose learning rate is 0 in f32, so that the weights that it saves are those that it loaded; they are compared
-bitwise. The step does move the moments, by (1 - beta) of a gradient that differs by rounding between layouts; they are compared
-with those that the saving layout itself has after that step, to 1e-4 of each tensor's largest. Prints one Markdown table.
+A run of every layout saves step 4. Every layout then resumes a copy of each and saves after one step whose learning rate
+is 0 in f32, so that the weights that it saves are those that it loaded; they are compared bitwise. The step does move the
+moments, by (1 - beta) of a gradient that differs by rounding between layouts; they are compared with those that the saving
+layout itself has after that step, to 1e-4 of each tensor's largest.
 """
-import argparse, array, json, os, pathlib, shutil, subprocess, sys, tempfile, time
+import array
+import shutil
+import sys
 
-parser = argparse.ArgumentParser()
-parser.add_argument("program")
-parser.add_argument("--short", action="store_true", help="3 layouts")
-arguments = parser.parse_args()
-program = os.path.abspath(arguments.program)
+from faultlib import Lab, Sweep, arguments, manifest_of, set_flags
 
 LAYOUTS = {
     "pp 1 × dp 1": (1, []),
@@ -26,40 +24,13 @@ LAYOUTS = {
     "pp 4": (4, ["parallel.pp=4"]),
     "pp 2, interleaved": (2, ["parallel.pp=2", "parallel.virtual_stages=2", "parallel.schedule=interleaved_1f1b"]),
 }
-if arguments.short:
-    LAYOUTS = dict(list(LAYOUTS.items())[:3])
-
-CONFIG = """[model]
-hidden_size = 32
-num_hidden_layers = 6
-num_attention_heads = 2
-num_key_value_heads = 1
-intermediate_size = 64
-vocab_size = 257
-[mtp]
-depths = 2
-[data]
-path = "data.h5"
-sequence_length = 32
-[train]
-steps = 40
-global_batch = 8
-microbatch = 1
-[parallel]
-threads = 1
-"""
-
-
-def train(ranks, *words):
-    command = [] if ranks == 1 else ["mpirun", "-n", str(ranks), "--oversubscribe", "--bind-to", "none"]
-    done = subprocess.run([*command, program, "train", *words], capture_output=True, text=True, check=False)
-    if done.returncode != 75:
-        raise RuntimeError(f"code {done.returncode}: {(done.stdout + done.stderr)[-500:]}")
+NEUTRAL = ["parallel.pp=1", "parallel.virtual_stages=1", "parallel.schedule=1f1b", "parallel.sharded_optimizer=false"]
 
 
 def tensors(checkpoint):
+    """Bytes of each whole tensor, from the shards themselves."""
     whole = {}
-    for piece in json.loads((checkpoint / "manifest.json").read_text())["checkpoint"]["pieces"]:
+    for piece in manifest_of(checkpoint)["pieces"]:
         assert piece["dtype"] == "f32"
         elements = 1
         for dim in piece["shape"]:
@@ -67,7 +38,7 @@ def tensors(checkpoint):
         out = whole.setdefault((piece["kind"], piece["tensor"]), bytearray(4 * elements))
         with open(checkpoint / piece["file"], "rb") as file:
             file.seek(piece["address"])
-            out[4 * piece["offset"]:4 * (piece["offset"] + piece["count"])] = file.read(4 * piece["count"])
+            out[4 * piece["offset"] : 4 * (piece["offset"] + piece["count"])] = file.read(4 * piece["count"])
     return whole
 
 
@@ -82,49 +53,42 @@ def moments_differ(actual, expected):
     return worst
 
 
-def sets(values):
-    return [word for value in values for word in ("--set", value)]
+def pair(lab, saved, layout, before, expected):
+    """Loads a copy of `saved` in the layout; (failure, tensors that it saved)."""
+    ranks, sets = layout
+    copy = lab.path("copy")
+    shutil.copytree(saved, copy)
+    named = {value.split("=")[0] for value in sets}
+    sets = sets + [value for value in NEUTRAL if value.split("=")[0] not in named] + ["optimizer.lr=1e-300"]
+    try:
+        lab.must("train", "--resume", copy, "--stop-after", "5", *set_flags(sets), ranks=ranks, code=75)
+        loaded = tensors(copy / "checkpoints/step_00000005")
+    except RuntimeError as error:
+        return str(error), None
+    finally:
+        shutil.rmtree(copy)
+    if loaded.keys() != before.keys() or any(loaded[key] != data for key, data in before.items() if key[0] == "model"):
+        return "weights DIFFER", loaded
+    difference = moments_differ(loaded, expected or loaded)
+    return f"moments differ by {difference:.1e}" if difference > 1e-4 else "", loaded
 
 
-failures, bitwise, pairs, worst = [], 0, 0, 0.0
-begun = time.monotonic()
-with tempfile.TemporaryDirectory() as folder:
-    os.chdir(folder)
-    pathlib.Path("text").write_text("".join(f"line {i} of a text that repeats itself, {i % 7} times\n" for i in range(2000)))
-    pathlib.Path("s.toml").write_text(CONFIG)
-    subprocess.run([program, "tokenize", "text", "-o", "data.h5"], check=True, capture_output=True)
-    for i, (ranks, layout) in enumerate(LAYOUTS.values()):
-        train(ranks, "s.toml", "--run-directory", f"save{i}", "--stop-after", "4", *sets(layout))
-    neutral = ["parallel.pp=1", "parallel.virtual_stages=1", "parallel.schedule=1f1b", "parallel.sharded_optimizer=false"]
-    for i, saved in enumerate(LAYOUTS):
-        before = tensors(pathlib.Path(f"save{i}/checkpoints/step_00000004"))
-        after = {}
-        order = [i] + [j for j in range(len(LAYOUTS)) if j != i]
-        for j in order:
-            ranks, layout = list(LAYOUTS.values())[j]
-            shutil.copytree(f"save{i}", "copy")
-            named = {value.split("=")[0] for value in layout}
-            changed = layout + [value for value in neutral if value.split("=")[0] not in named]
-            try:
-                train(ranks, "--resume", "copy", "--stop-after", "5", *sets(changed + ["optimizer.lr=1e-300"]))
-                loaded = tensors(pathlib.Path("copy/checkpoints/step_00000005"))
-                if j == i:
-                    after = loaded
-                same = all(loaded[key] == data for key, data in before.items() if key[0] == "model")
-                difference = moments_differ(loaded, after)
-                worst = max(worst, difference)
-                if same and loaded.keys() == before.keys() and difference <= 1e-4:
-                    bitwise += 1
-                else:
-                    failures.append(f"{saved} -> {list(LAYOUTS)[j]}: weights {'same' if same else 'DIFFER'}, moments {difference:.1e}")
-            except RuntimeError as error:
-                failures.append(f"{saved} -> {list(LAYOUTS)[j]}: {error}")
-            pairs += 1
-            shutil.rmtree("copy")
+def main():
+    options = arguments(__doc__)
+    layouts = dict(list(LAYOUTS.items())[:3]) if options.short else LAYOUTS
+    with Lab(options.program, {"model.num_hidden_layers": 6, "train.steps": 40}) as lab:
+        sweep = Sweep(f"a checkpoint of each of {len(layouts)} layouts loaded in each of them")
+        for number, (saved, (ranks, sets)) in enumerate(layouts.items()):
+            run = lab.path(f"save{number}")
+            lab.must("train", "train.toml", "--run-directory", run, "--stop-after", "4", *set_flags(sets), ranks=ranks,
+                     code=75)
+            before, expected = tensors(run / "checkpoints/step_00000004"), None
+            for loading in [saved] + [name for name in layouts if name != saved]:  # what the others compare with comes first
+                failure, loaded = pair(lab, run, layouts[loading], before, expected)
+                expected = expected or loaded
+                sweep.trial(failure and f"{saved} -> {loading}: {failure}")
+    return sweep.finish("weights bitwise equal, moments to 1e-4")
 
-print("| save layout × load layout | pairs | weights bitwise, moments agree | largest difference of moments | time |")
-print("|---|---|---|---|---|")
-print(f"| {len(LAYOUTS)} × {len(LAYOUTS)} | {pairs} | {bitwise} | {worst:.1e} | {time.monotonic() - begun:.0f} s |")
-for failure in failures:
-    print(failure, file=sys.stderr)
-sys.exit(1 if failures else 0)
+
+if __name__ == "__main__":
+    sys.exit(main())

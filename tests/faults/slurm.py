@@ -1,18 +1,16 @@
 #!/usr/bin/env python3
 """Training runs under a real Slurm: submitted, signalled, requeued, preempted, cancelled, killed for memory.
 
-    tests/faults/slurm.py [--short] [SCENARIO ...]
+    tests/faults/slurm.py PROGRAM [--short] [--scenario NAME]...
 
-Starts munged, slurmctld and two slurmd of this host's packages (slurm-wlm, munge) on loopback, all in a temporary
-folder, submits the templates of launch/slurm, and compares the final weights with those of an undisturbed run, bit by
-bit. Everything is ended and removed again, whatever happens. Needs root; where that or a package is missing it says
-so by name and ends with code 0. FORETOKEN names the program, default build/<preset>/bin/foretoken.
+Starts munged, slurmctld and two slurmd of this host's packages (slurm-wlm, munge) on loopback, all in a temporary folder,
+submits the templates of launch/slurm, and compares the final weights with those of an undisturbed run, bit by bit.
+Everything is ended and removed again, whatever happens. Needs root; where that or a package is missing it says so by name
+and ends with code 77.
 """
 
-import json
 import os
 import pathlib
-import re
 import shutil
 import signal
 import socket
@@ -21,35 +19,10 @@ import sys
 import tempfile
 import time
 
+from faultlib import SKIPPED, Lab, Sweep, arguments, digests, newest_step, set_flags, steps_in
+
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 DAEMONS = ["munged", "slurmctld", "slurmd", "sbatch", "scontrol", "squeue"]
-
-CONFIG = """
-[model]
-hidden_size = 32
-num_hidden_layers = 2
-num_attention_heads = 2
-num_key_value_heads = 2
-head_dim = 16
-intermediate_size = 64
-vocab_size = 257
-[mtp]
-depths = 2
-[data]
-path = "{data}"
-sequence_length = 32
-[train]
-steps = {steps}
-global_batch = 8
-microbatch = 2
-[optimizer]
-warmup_steps = 2
-[parallel]
-pp = 2
-threads = 1
-[checkpoint]
-every = 50
-"""
 
 SLURM_CONF = """
 ClusterName=foretoken
@@ -265,57 +238,30 @@ class Cluster:
 class Bench:
     """Runs of one configuration in the cluster's folder, compared with an undisturbed one."""
 
-    def __init__(self, cluster, steps):
-        self.cluster, self.steps = cluster, steps
-        folder = cluster.folder
-        (folder / "text.txt").write_text(
-            "".join(f"line {i} of a text that repeats itself, {i % 7} times\n" for i in range(2000)))
-        cluster.call(cluster.program, "tokenize", str(folder / "text.txt"), "-o", str(folder / "data.h5"))
-        self.config = folder / "train.toml"
-        self.config.write_text(CONFIG.format(data=folder / "data.h5", steps=steps))
+    def __init__(self, cluster, lab, steps):
+        self.cluster, self.lab, self.steps = cluster, lab, steps
+        self.config = lab.write_config("train.toml", train__steps=steps)
         self.whole = {}
 
     def undisturbed(self, *settings):
         if settings not in self.whole:
-            run = self.cluster.folder / f"whole{len(self.whole)}"
-            sets = [word for setting in settings for word in ("--set", setting)]
-            ranks = "4" if "parallel.dp=2" in settings else "2"
-            self.cluster.call("mpirun", "--allow-run-as-root", "-n", ranks, str(self.cluster.program), "train",
-                              str(self.config), "--run-directory", str(run), *sets)
-            self.whole[settings] = digests(run, self.steps)
+            run = self.lab.path(f"whole{len(self.whole)}")
+            self.lab.must("train", self.config, "--run-directory", run, *set_flags(settings),
+                          ranks=4 if "parallel.dp=2" in settings else 2)
+            self.whole[settings] = digests(run)
         return self.whole[settings]
 
     def run(self, name):
-        return self.cluster.folder / name
+        return self.lab.path(name)
 
     def wait_step(self, run, step, limit=60):
-        metrics = run / "metrics.jsonl"
-        wait_for(lambda: metrics.exists() and steps_in(metrics) >= step, f"{run.name}: step {step}", limit)
+        wait_for(lambda: steps_in(run) >= step, f"{run.name}: step {step}", limit)
 
     def check_equal(self, run, *settings):
-        expected, found = self.undisturbed(*settings), digests(run, self.steps)
+        expected, found = self.undisturbed(*settings), digests(run)
         differing = [name for name in expected if expected[name] != found.get(name)]
         assert not differing and len(expected) == len(found), f"{run.name}: {differing} differ"
         assert not self.cluster.ranks(run), f"{run.name}: ranks are left behind"
-
-
-def steps_in(metrics):
-    return metrics.read_text(errors="replace").count('{"kind":"step",')
-
-
-def checkpoints(run):
-    return sorted(path.name for path in (run / "checkpoints").glob("step_*") if path.name[5:].isdigit())
-
-
-def newest_step(run):
-    names = checkpoints(run)
-    return int(names[-1][5:]) if names else -1
-
-
-def digests(run, step):
-    manifest = json.loads((run / "checkpoints" / f"step_{step:08}" / "manifest.json").read_text())
-    return {(piece["kind"], piece["tensor"], piece["offset"]): (piece["count"], piece["digest"])
-            for piece in manifest["checkpoint"]["pieces"]}
 
 
 # Scenarios: each returns what it saw, for the table.
@@ -324,13 +270,13 @@ def digests(run, step):
 def requeue(bench, template="one_node", flags=(), settings=(), **environment):
     """USR1 to the batch shell, as --signal=B:USR1 sends it: 75, requeue, the undisturbed run's weights."""
     cluster, run = bench.cluster, bench.run(f"requeue_{template}_{len(environment)}")
-    job = cluster.submit(template, bench.config, run, *[word for s in settings for word in ("--set", s)], flags=flags,
+    job = cluster.submit(template, bench.config, run, *set_flags(settings), flags=flags,
                          **environment)
     bench.wait_step(run, 20)
     cluster.call("scancel", "--batch", "--signal=USR1", str(job))
     cluster.wait_requeue(job)
     stopped = newest_step(run)
-    assert stopped == steps_in(run / "metrics.jsonl"), "steps after the checkpoint were lost"
+    assert stopped == steps_in(run), "steps after the checkpoint were lost"
     cluster.wait_state(job, "COMPLETED")
     bench.check_equal(run, *settings)
     return f"requeued at step {stopped} with no step lost, final weights equal"
@@ -349,15 +295,25 @@ def requeue_two_nodes(bench):
 
 
 def time_limit(bench):
-    """Slurm's own USR1 before a time limit, from a job that starts inside the warning time."""
+    """Slurm's own USR1 before a time limit. The ranks stand still until it comes, so that the run is not done before."""
     cluster, run = bench.cluster, bench.run("time_limit")
-    job = cluster.submit("one_node", bench.config, run, flags=["--time=1", "--signal=B:USR1@120"])
-    cluster.wait_requeue(job, 110)
+    job = cluster.submit("one_node", bench.config, run, flags=["--time=2", "--signal=B:USR1@90"])
+    bench.wait_step(run, 20)
+    ranks = cluster.ranks(run)
+    for rank in ranks:
+        os.kill(rank, signal.SIGSTOP)
+    try:
+        said = run / "attempts" / "supervisor.log"
+        wait_for(lambda: "stop       signal" in said.read_text(), "Slurm's USR1", 110)
+    finally:
+        for rank in ranks:
+            os.kill(rank, signal.SIGCONT)
+    cluster.wait_requeue(job)
     stopped = newest_step(run)
-    cluster.call("scontrol", "update", f"JobId={job}", "TimeLimit=10")
+    assert stopped == steps_in(run), "steps after the checkpoint were lost"
     cluster.wait_state(job, "COMPLETED")
     bench.check_equal(run)
-    return f"requeued at step {stopped}, final weights equal"
+    return f"requeued at step {stopped} with no step lost, final weights equal"
 
 
 def early_signal(bench):
@@ -377,14 +333,14 @@ def early_signal(bench):
 def cancel(bench, template="one_node", flags=(), settings=(), **environment):
     """scancel: a checkpoint of the last step within Slurm's KillWait, no requeue; the same command goes on."""
     cluster, run = bench.cluster, bench.run(f"cancel_{template}_{len(environment)}")
-    arguments = [bench.config, run, *[word for s in settings for word in ("--set", s)]]
+    arguments = [bench.config, run, *set_flags(settings)]
     job = cluster.submit(template, *arguments, flags=flags, **environment)
     bench.wait_step(run, 20)
     cluster.call("scancel", str(job))
     start = time.monotonic()
     wait_for(lambda: cluster.state(job) == "CANCELLED" and not cluster.ranks(run), f"end of job {job}", 60)
     seconds = time.monotonic() - start
-    stopped, reached = newest_step(run), steps_in(run / "metrics.jsonl")
+    stopped, reached = newest_step(run), steps_in(run)
     time.sleep(1)
     assert cluster.state(job) == "CANCELLED", cluster.state(job)
     job = cluster.submit(template, *arguments, flags=flags, **environment)
@@ -445,7 +401,7 @@ def drained_node(bench):
     job = cluster.submit("many_nodes", bench.config, run, "--set", "parallel.dp=2", flags=["--nodes=2"])
     bench.wait_step(run, 60)
     cluster.call("scontrol", "update", "NodeName=ft2", "State=DRAIN", "Reason=test")
-    seen = steps_in(run / "metrics.jsonl")
+    seen = steps_in(run)
     bench.wait_step(run, seen + 5)
     cluster.call("scontrol", "update", "NodeName=ft2", "State=DOWN", "Reason=test")
     cluster.wait_requeue(job)
@@ -473,7 +429,7 @@ def preemption(bench):
     urgent = int(cluster.call("sbatch", "--parsable", "--partition=urgent", "--ntasks=4", "--output=/dev/null",
                               "--wrap=sleep 2").split(";")[0])
     cluster.wait_requeue(job)
-    stopped, reached = newest_step(run), steps_in(run / "metrics.jsonl")
+    stopped, reached = newest_step(run), steps_in(run)
     cluster.wait_state(urgent, "COMPLETED")
     cluster.wait_state(job, "COMPLETED")
     bench.check_equal(run)
@@ -485,41 +441,32 @@ SCENARIOS = [requeue, requeue_srun, requeue_two_nodes, time_limit, early_signal,
 SHORT = [requeue, early_signal, cancel, killed_rank]
 
 
-def program():
-    if "FORETOKEN" in os.environ:
-        return pathlib.Path(os.environ["FORETOKEN"]).resolve()
-    preset = subprocess.run([ROOT / "launch/preset.sh"], text=True, stdout=subprocess.PIPE, check=True).stdout.strip()
-    return ROOT / "build" / preset / "bin/foretoken"
-
-
-def main(arguments):
+def main():
+    options = arguments(__doc__, scenario={"action": "append", "choices": [one.__name__ for one in SCENARIOS]})
     if lacks := missing():
-        print(f"slurm: left out: this host has no {lacks}")
-        return 0
-    names = [word for word in arguments if not word.startswith("-")]
-    chosen = [one for one in SCENARIOS if one.__name__ in names] if names else SCENARIOS
-    if "--short" in arguments:
-        chosen = SHORT
+        print(f"slurm: skipped: this host has no {lacks}")
+        return SKIPPED
+    chosen = SHORT if options.short else SCENARIOS
+    if options.scenario:
+        chosen = [one for one in SCENARIOS if one.__name__ in options.scenario]
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
-    rows, failures = [], 0
-    with Cluster(program()) as cluster:
-        version = cluster.call("slurmd", "-V").strip()
-        bench = Bench(cluster, steps=300 if "--short" in arguments else 600)
+    settings = {"train.microbatch": 2, "optimizer.warmup_steps": 2, "parallel.pp": 2, "checkpoint.every": 50}
+    with Lab(options.program, settings) as lab, Cluster(options.program) as cluster:
+        sweep = Sweep("jobs under slurmctld, munge and two slurmd of one host, from submission to the undisturbed run's "
+                      f"bits: {', '.join(one.__name__ for one in chosen)}")
+        bench = Bench(cluster, lab, steps=300 if options.short else 600)
+        sweep.headings(cluster.call("slurmd", "-V").strip(), "outcome", "seconds")
         for scenario in chosen:
-            start = time.monotonic()
+            start, failure = time.monotonic(), ""
             try:
                 seen = scenario(bench)
             except AssertionError as error:
-                failures += 1
-                seen = f"FAILED: {error}"
+                failure, seen = f"{scenario.__name__}: {error}", "FAILED"
                 cluster.call("scancel", "--user=root", check=False)
-            rows.append((scenario.__name__, seen.splitlines()[0], time.monotonic() - start))
-            print(f"{scenario.__name__}: {seen}", flush=True)
-    print(f"\n| {version} | outcome | seconds |\n|---|---|---|")
-    for name, seen, seconds in rows:
-        print(f"| {name} | {seen} | {seconds:.0f} |")
-    return 1 if failures else 0
+            sweep.detail(scenario.__name__, seen, f"{time.monotonic() - start:.0f}")
+            sweep.trial(failure)
+    return sweep.finish("weights and moments equal those of the undisturbed run")
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(main())

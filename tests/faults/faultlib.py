@@ -1,0 +1,241 @@
+"""What the fault sweeps share: a small training run, its processes, its files, and the row of the table."""
+
+import argparse
+import json
+import os
+import pathlib
+import subprocess
+import sys
+import tempfile
+import time
+
+SKIPPED = 77  # exit code: this host may not do what the sweep needs
+
+# mpirun starts for root, as in a container.
+os.environ.setdefault("OMPI_ALLOW_RUN_AS_ROOT", "1")
+os.environ.setdefault("OMPI_ALLOW_RUN_AS_ROOT_CONFIRM", "1")
+
+SETTINGS = {
+    "model.hidden_size": 32,
+    "model.num_hidden_layers": 2,
+    "model.num_attention_heads": 2,
+    "model.num_key_value_heads": 2,
+    "model.head_dim": 16,
+    "model.intermediate_size": 64,
+    "model.vocab_size": 257,
+    "mtp.depths": 2,
+    "data.sequence_length": 32,
+    "train.steps": 1000000,
+    "train.global_batch": 8,
+    "train.microbatch": 1,
+    "parallel.threads": 1,
+}
+
+
+def arguments(doc, **options):
+    """The command line: PROGRAM, --short and `options`, each a dict for add_argument."""
+    parser = argparse.ArgumentParser(description=doc.splitlines()[0])
+    parser.add_argument("program", help="the built foretoken")
+    parser.add_argument("--short", action="store_true", help="few trials")
+    for name, how in options.items():
+        parser.add_argument("--" + name, **how)
+    parsed = parser.parse_args()
+    parsed.program = os.path.abspath(parsed.program)
+    return parsed
+
+
+def mpirun(ranks):
+    """Words that start that many ranks; none for one rank, which needs no launcher."""
+    return [] if ranks == 1 else ["mpirun", "-n", str(ranks), "--oversubscribe", "--bind-to", "none"]
+
+
+def set_flags(values):
+    return [word for value in values for word in ("--set", value)]
+
+
+class Lab:
+    """A temporary folder with text, data.h5 and train.toml: SETTINGS, changed by `settings`."""
+
+    def __init__(self, program, settings=()):
+        self.program = program
+        self.settings = dict(SETTINGS, **dict(settings))
+
+    def __enter__(self):
+        self.temporary = tempfile.TemporaryDirectory(prefix="foretoken-faults-")
+        self.folder = pathlib.Path(self.temporary.name)
+        (self.folder / "text").write_text(
+            "".join(f"line {i} of a text that repeats itself, {i % 7} times\n" for i in range(3000)))
+        self.must("tokenize", "text", "-o", "data.h5")
+        self.write_config("train.toml")
+        return self
+
+    def __exit__(self, *_):
+        self.temporary.cleanup()
+
+    def path(self, name):
+        return self.folder / name
+
+    def write_config(self, name, **changed):
+        """Settings by section__key; the file's path."""
+        settings = dict(self.settings, **{key.replace("__", "."): value for key, value in changed.items()})
+        settings.setdefault("data.path", str(self.folder / "data.h5"))
+        sections = {}
+        for key, value in settings.items():
+            section, name_in_section = key.split(".")
+            sections.setdefault(section, []).append(f"{name_in_section} = {json.dumps(value)}\n")
+        self.path(name).write_text("".join(f"[{section}]\n{''.join(lines)}" for section, lines in sections.items()))
+        return self.path(name)
+
+    def call(self, *words, ranks=1, timeout=300, **options):
+        """Runs a command of the program; its end, with stdout and stderr in `stdout`."""
+        return subprocess.run([*mpirun(ranks), self.program, *map(str, words)], cwd=self.folder, text=True,
+                              errors="replace", stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=timeout,
+                              check=False, **options)
+
+    def must(self, *words, code=0, **options):
+        """The same, and an error where the exit code is another."""
+        done = self.call(*words, **options)
+        if done.returncode != code:
+            raise RuntimeError(f"{words[0]}: code {done.returncode}, not {code}: {done.stdout[-800:]}")
+        return done.stdout
+
+    def start(self, *words, ranks=1, output=subprocess.PIPE, **options):
+        """Starts a command in a session of its own."""
+        return subprocess.Popen([*mpirun(ranks), self.program, *map(str, words)], cwd=self.folder, text=True,
+                                errors="replace", stdout=output, stderr=subprocess.STDOUT, start_new_session=True,
+                                **options)
+
+    def verified(self, run):
+        return self.call("inspect", "--verify", run).returncode == 0
+
+
+# Processes
+
+
+def stat_of(pid):
+    """Fields of /proc/PID/stat: (name, state, parent); nothing where there is no such process."""
+    try:
+        text = pathlib.Path(f"/proc/{pid}/stat").read_text()
+    except OSError:
+        return None
+    fields = text[text.rindex(")") + 2 :].split()
+    return text[text.index("(") + 1 : text.rindex(")")], fields[0], int(fields[1])
+
+
+def alive(pid):
+    stat = stat_of(pid)
+    return stat is not None and stat[1] not in "ZX"
+
+
+def processes():
+    return [int(entry.name) for entry in pathlib.Path("/proc").iterdir() if entry.name.isdigit()]
+
+
+def environment_of(pid):
+    try:
+        return pathlib.Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
+    except OSError:
+        return []
+
+
+def ranks_of(launcher):
+    """Pids of the ranks that this mpirun started, by rank."""
+    ranks = {}
+    for pid in processes():
+        stat = stat_of(pid)
+        if stat is None or stat[2] != launcher:
+            continue
+        for variable in environment_of(pid):
+            if variable.startswith(b"OMPI_COMM_WORLD_RANK="):
+                ranks[int(variable.split(b"=")[1])] = pid
+    return ranks
+
+
+def wait_for(condition, seconds, pause=0.005):
+    """Whether the condition became true in time."""
+    end = time.monotonic() + seconds
+    while not condition():
+        if time.monotonic() > end:
+            return False
+        time.sleep(pause)
+    return True
+
+
+# Files of a run
+
+
+def steps_in(run):
+    """Steps that metrics.jsonl holds."""
+    try:
+        return (run / "metrics.jsonl").read_text(errors="replace").count('{"kind":"step",')
+    except OSError:
+        return 0
+
+
+def step_numbers(run):
+    """The step of each line of metrics.jsonl, in its order."""
+    lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    return [line["step"] for line in lines if line["kind"] == "step"]
+
+
+def checkpoints(run):
+    """Complete checkpoints, oldest first."""
+    found = (run / "checkpoints").glob("step_*") if run.exists() else []
+    return sorted(path for path in found if path.name[5:].isdigit())
+
+
+def newest_step(run):
+    found = checkpoints(run)
+    return int(found[-1].name[5:]) if found else None
+
+
+def manifest_of(checkpoint):
+    return json.loads((checkpoint / "manifest.json").read_text())["checkpoint"]
+
+
+def digests(run):
+    """Weights and moments of the newest checkpoint, by digest; equal digests are equal bits."""
+    found = checkpoints(run)
+    if not found:
+        return None
+    return {(piece["kind"], piece["tensor"], piece["offset"]): (piece["count"], piece["digest"])
+            for piece in manifest_of(found[-1])["pieces"]}
+
+
+# The table
+
+HEADER = "| sweep | what was done | trials | result | time |\n|---|---|---|---|---|"
+
+
+class Sweep:
+    """Counts trials and failures. finish() prints the sweep's row, always as the last line of stdout."""
+
+    def __init__(self, what):
+        self.what = what
+        self.name = pathlib.Path(sys.argv[0]).stem
+        self.start = time.monotonic()
+        self.trials = 0
+        self.failures = []
+
+    def detail(self, *cells):
+        """One row of a table of details."""
+        print("| " + " | ".join(map(str, cells)) + " |", flush=True)
+
+    def headings(self, *cells):
+        self.detail(*cells)
+        self.detail(*["---"] * len(cells))
+
+    def trial(self, failure=""):
+        """Counts one trial, failed where `failure` says why."""
+        self.trials += 1
+        if failure:
+            self.failures.append(failure)
+            print(f"{self.name}: {failure}", file=sys.stderr, flush=True)
+
+    def finish(self, result):
+        """The process's exit code."""
+        seconds = time.monotonic() - self.start
+        took = f"{seconds:.0f} s" if seconds < 100 else f"{seconds / 60:.0f} min"
+        failed = f"; **{len(self.failures)} wrong**" if self.failures else ""
+        print(f"\n{HEADER}\n| {self.name} | {self.what} | {self.trials} | {result}{failed} | {took} |", flush=True)
+        return 1 if self.failures else 0
