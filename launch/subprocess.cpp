@@ -28,7 +28,7 @@ using Clock = std::chrono::steady_clock;
 constexpr std::chrono::milliseconds pause{50};
 constexpr std::chrono::seconds between_looks{1};
 /// From the end of the ranks to the end of the command, if this process ends both.
-constexpr std::chrono::seconds launcher_limit{5};
+constexpr std::chrono::seconds ending_limit{3};
 /// How long a command without ranks on this host is watched before it receives the stop signal itself.
 constexpr std::chrono::seconds remote_ranks_limit{10};
 constexpr int not_started = 127;
@@ -125,13 +125,17 @@ class RunningCommand {
     looked_ = Clock::now();
     const std::size_t ranks = tree_.ranks().size();
     most_ranks_ = std::max(most_ranks_, ranks);
-    if (ranks == most_ranks_)
-      first_gone_.reset();
-    else if (!first_gone_)
-      first_gone_ = looked_;
-    else if (looked_ - *first_gone_ > options_.straggler_limit)
+    const auto gone_for = [&](bool gone, std::optional<Clock::time_point>& since) {
+      if (!gone) since.reset();
+      if (gone && !since) since = looked_;
+      return since ? looked_ - *since : Clock::duration::zero();
+    };
+    const bool last_gone = gone_for(ranks == 0 && most_ranks_ > 0, last_gone_) > options_.launcher_limit;
+    const bool first_gone = gone_for(ranks < most_ranks_, first_gone_) > options_.straggler_limit;
+    if (first_gone || last_gone)
       end(fmt::format("{} of this host's {} ranks ended {} s ago and the launcher is still waiting",
-                      most_ranks_ - ranks, most_ranks_, options_.straggler_limit.count()));
+                      most_ranks_ - ranks, most_ranks_,
+                      (last_gone ? options_.launcher_limit : options_.straggler_limit).count()));
   }
 
   void end(const std::string& reason) {
@@ -140,7 +144,7 @@ class RunningCommand {
     for (const pid_t rank : tree_.ranks()) kill(rank, SIGKILL);
     kill(child_, SIGTERM);  // srun handles it although it is blocked, and ends its job step
     const auto since = Clock::now();
-    while (!ended() && Clock::now() - since < launcher_limit) std::this_thread::sleep_for(pause);
+    while (!ended() && Clock::now() - since < ending_limit) std::this_thread::sleep_for(pause);
     if (ended()) return;
     kill(child_, SIGKILL);
     waitpid(child_, &status_, 0);
@@ -160,7 +164,7 @@ class RunningCommand {
   pid_t child_;
   int status_ = 0;
   bool ended_ = false, cut_short_ = false;
-  std::optional<Clock::time_point> stop_, first_gone_;
+  std::optional<Clock::time_point> stop_, first_gone_, last_gone_;
   Clock::time_point looked_ = Clock::now();
   std::size_t most_ranks_ = 0;
   std::set<pid_t> told_;  // members that have received the stop signal

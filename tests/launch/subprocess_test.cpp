@@ -76,7 +76,7 @@ TEST_CASE("a launcher that goes on without its ranks is ended, and that counts a
   const std::string rank = std::filesystem::read_symlink("/proc/self/exe").string();
   const CommandEnd end = run_command(
       fmt::format("sh -c '\"{}\" \"a process of this program that sleeps two seconds\"; sleep 600'", rank),
-      {.output_file = (folder / "output").string(), .straggler_limit = std::chrono::seconds(1)});
+      {.output_file = (folder / "output").string(), .launcher_limit = std::chrono::seconds(1)});
   CHECK(end.cut_short);
   CHECK(end.code == 137);
   CHECK(ProcessTree().members().empty());
