@@ -102,6 +102,12 @@ std::optional<Holder> holder_of(const std::string& text) try {
   return std::nullopt;
 }
 
+/// Whether it is a process of this host, in this namespace of process ids.
+bool is_here(const Holder& holder) {
+  static const std::string boot = word_of("/proc/sys/kernel/random/boot_id"), names = pid_namespace();
+  return !boot.empty() && !names.empty() && holder.boot == boot && holder.pid_namespace == names;
+}
+
 std::string in_words(const std::optional<Holder>& holder) {
   if (!holder) return "a job that its lock does not name";
   return fmt::format("pid {} on {}, there since {}", holder->pid, holder->host, holder->since);
@@ -200,11 +206,6 @@ class Attempt {
     return modified(status) - lock.time;
   }
 
-  static bool is_here(const Holder& holder) {
-    static const std::string boot = word_of("/proc/sys/kernel/random/boot_id"), names = pid_namespace();
-    return !boot.empty() && !names.empty() && holder.boot == boot && holder.pid_namespace == names;
-  }
-
   static bool is_running(const Holder& holder) {
     const auto state = state_of(holder.pid);
     return state && state->start == holder.process_start && state->state != 'Z' && state->state != 'X';
@@ -291,6 +292,23 @@ void RunLock::require_held() const {
       "run directory: {}: this job was silent for more than {:.0f} s, and {} has taken the run over",
       folder_.string(), Seconds(options_.expiry).count(),
       now ? in_words(holder_of(now->text)) : "another job");
+}
+
+bool holder_falls_silent(const fs::path& folder, const std::function<bool()>& cancelled,
+                         const RunLockOptions& options) {
+  const std::optional<LockFile> refused = read_lock(folder / lock_name);
+  if (!refused) return false;
+  if (const auto holder = holder_of(refused->text); holder && is_here(*holder)) return false;
+  const auto start = std::chrono::steady_clock::now();
+  while (std::chrono::steady_clock::now() - start <= silent_heartbeats * options.heartbeat) {
+    if (cancelled && cancelled()) return false;
+    std::this_thread::sleep_for(
+        std::min<std::chrono::milliseconds>(options.heartbeat / 5, std::chrono::milliseconds(200)));
+    const std::optional<LockFile> now = read_lock(folder / lock_name);
+    if (!now) return true;
+    if (now->text != refused->text || now->time != refused->time) return false;
+  }
+  return true;
 }
 
 }  // namespace foretoken

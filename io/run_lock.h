@@ -56,4 +56,11 @@ class RunLock {
   bool ends_ = false;  // guarded by mutex_
 };
 
+/// After RunLock refused a folder: whether its holder, a process of another host, may be dead. Watches until
+/// the holder has been silent for three heartbeats or has released the lock (true: RunLock now waits until it
+/// has expired, or takes it), or until it beats (false). False at once where the holder is a process of this
+/// host or there is no lock, and where `cancelled` says so.
+bool holder_falls_silent(const std::filesystem::path& folder, const std::function<bool()>& cancelled = {},
+                         const RunLockOptions& options = {});
+
 }  // namespace foretoken

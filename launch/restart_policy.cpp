@@ -33,7 +33,8 @@ Decision RestartPolicy::after(const AttemptEnd& end) {
     return Decision{.again = false, .code = code, .pause = {}, .reason = std::move(reason)};
   };
   if (end.code == 0) return ends(0, "done");
-  if (is_final(end.code)) return ends(end.code, fmt::format("code {} would come again", end.code));
+  if (is_final(end.code) && !end.run_was_held)
+    return ends(end.code, fmt::format("code {} would come again", end.code));
   if (end.stop_requested && gets_one_more(end.code)) return ends(end.code, "a stop was requested");
   if (end.stop_requested) return ends(static_cast<int>(ExitCode::resumable), "a stop was requested");
 

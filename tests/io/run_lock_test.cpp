@@ -107,6 +107,28 @@ TEST_CASE("a silent holder of another host is waited for until it has expired") 
   CHECK(said.find("waiting until it beats again") < said.find("taken over from pid 4242"));
 }
 
+TEST_CASE(
+    "a holder of another host that stops beating is told from one that beats, and from one of this host") {
+  const RunLockOptions fast{.heartbeat = 50ms};
+  const TemporaryFolder folder;
+  CHECK_FALSE(holder_falls_silent(folder.path(), {}, fast));  // no lock
+  write_foreign_lock(folder, 0s);
+  CHECK(holder_falls_silent(folder.path(), {}, fast));
+  CHECK_FALSE(holder_falls_silent(
+      folder.path(), [] { return true; }, fast));
+  std::thread beats([&] {
+    for (int i = 0; i < 6; ++i) {
+      std::this_thread::sleep_for(30ms);
+      std::filesystem::last_write_time(folder / "run.lock", std::filesystem::file_time_type::clock::now());
+    }
+  });
+  CHECK_FALSE(holder_falls_silent(folder.path(), {}, fast));
+  beats.join();
+  std::filesystem::remove(folder / "run.lock");
+  const RunLock here(folder.path());
+  CHECK_FALSE(holder_falls_silent(folder.path(), {}, fast));
+}
+
 TEST_CASE("a holder renews its lock, so that others never take it for stale") {
   const TemporaryFolder folder;
   const RunLock lock(folder.path(), {.heartbeat = 20ms});

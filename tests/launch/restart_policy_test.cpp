@@ -22,6 +22,14 @@ TEST_CASE("a run that is done, or whose configuration or data is wrong, is not s
   }
 }
 
+TEST_CASE("a run that a silent job of another host held is started again, and given up with code 2") {
+  RestartPolicy policy(1, -1);
+  CHECK(policy.after({.code = 2, .run_was_held = true}).again);
+  const Decision last = policy.after({.code = 2, .run_was_held = true});
+  CHECK_FALSE(last.again);
+  CHECK(last.code == 2);
+}
+
 TEST_CASE("a lost peer, a signal, lack of memory and the launcher's own codes start a run again") {
   for (const int code : {5, killed, 128 + 15, 139, 213, 75}) {
     INFO("code " << code);
