@@ -196,8 +196,12 @@ CLI::App* add_run(CLI::App& app, RunArguments& into) {
              "restarts in a row that bring no newer checkpoint, before the run is given up", true);
   add_number(*command, "--grace", into.grace, {1, 1 << 20},
              "seconds that ranks have for a checkpoint after a signal, before they are killed", true);
-  command->add_flag("--elastic", into.elastic,
-                    "where the ranks do not fit the layout, start as many as the fastest legal layout takes");
+  command->add_option("--hostfile", into.hostfile,
+                      "hosts and their slots, in Open MPI's form; those that ssh reaches get ranks");
+  command->add_flag(
+      "--elastic", into.elastic,
+      "where the ranks do not fit the layout, or hosts are gone, start as many as the fastest legal "
+      "layout takes");
   command->add_option("--set", into.sets, "section.key=value over CONFIG; may be repeated")
       ->take_all()
       ->allow_extra_args(false);

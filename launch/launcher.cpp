@@ -18,8 +18,18 @@ std::string with_ranks(std::string launcher, int ranks) {
   return launcher;
 }
 
-void set_open_mpi_defaults(int ranks, bool local) {
+std::string on_hosts(const std::string& launcher, const std::vector<Host>& hosts) {
+  const std::string program = launcher.substr(0, launcher.find(' '));
+  if (program != "srun" && !program.ends_with("/srun"))
+    return fmt::format("{} --host {}", launcher, host_list(hosts));
+  std::string names;
+  for (const Host& host : hosts) names += (names.empty() ? "" : ",") + host.name;
+  return fmt::format("{} --nodes={} --nodelist={}", launcher, hosts.size(), names);
+}
+
+void set_launcher_defaults(int ranks, bool local) {
   const auto set = [](const char* name, const std::string& value) { setenv(name, value.c_str(), 0); };
+  set("SLURM_OVERLAP", "1");
   if (geteuid() == 0) {
     set("OMPI_ALLOW_RUN_AS_ROOT", "1");
     set("OMPI_ALLOW_RUN_AS_ROOT_CONFIRM", "1");

@@ -18,10 +18,12 @@
 #include "io/checkpoint_reader.h"
 #include "io/lineage.h"
 #include "io/run_directory.h"
+#include "io/run_lock.h"
 #include "launch/config_loader.h"
 #include "launch/config_validator.h"
 #include "launch/console.h"
 #include "launch/elastic_layout.h"
+#include "launch/hosts.h"
 #include "launch/launcher.h"
 #include "launch/options.h"
 #include "launch/output_follower.h"
@@ -87,11 +89,10 @@ class Supervisor {
  public:
   Supervisor(const Config& config, const RunArguments& arguments)
       : arguments_(arguments),
-        available_(arguments.ranks > 0 ? arguments.ranks : default_ranks(config)),
-        layout_(config.parallel.elastic ? layout_for_at_most(config, available_) : config),
-        ranks_(config.parallel.elastic && !is_same_layout(layout_.parallel, config.parallel)
-                   ? layout_.parallel.pp * layout_.parallel.dp
-                   : available_),
+        config_(config),
+        wanted_(arguments.ranks > 0 ? arguments.ranks : default_ranks(config)),
+        hosts_(arguments.hostfile.empty() ? allocated_hosts() : read_hostfile(arguments.hostfile)),
+        layout_(config),
         run_(open_or_create(arguments.run_directory, config)),
         attempts_(fs::path(run_.path()) / "attempts"),
         policy_(arguments.max_restarts, newest_step(run_)),
@@ -100,20 +101,19 @@ class Supervisor {
     fs::create_directories(attempts_, error);
     if (error) throw DataError("run: {}: cannot be made: {}", attempts_.string(), error.message());
     console_.open_log((attempts_ / "supervisor.log").string());
-    if (!is_same_layout(layout_.parallel, config.parallel))
-      console_.line(fmt::format(
-          "elastic    {} of {} available ranks take {}, since they do not fit the settings' layout", ranks_,
-          available_, layout_text(layout_, ranks_)));
   }
 
   int run() {
     for (;;) {
       if (stop_signal() != 0)
         return finish({.code = static_cast<int>(ExitCode::resumable), .reason = "asked to stop"});
-      const CommandEnd end = attempt();
+      const CommandEnd end =
+          choose_hosts() ? attempt() : CommandEnd{.code = static_cast<int>(ExitCode::peer)};
       const std::int64_t step = newest_step(run_);
-      const Decision decision =
-          policy_.after({.code = end.code, .step = step, .stop_requested = stop_requested(end.code)});
+      const Decision decision = policy_.after({.code = end.code,
+                                               .step = step,
+                                               .stop_requested = stop_requested(end.code),
+                                               .run_was_held = run_was_held(end.code)});
       const std::string checkpoint =
           step < 0 ? "no checkpoint" : fmt::format("newest checkpoint: step {}", step);
       console_.line(
@@ -139,8 +139,48 @@ class Supervisor {
     return stop_signal() != 0 || (resumable && std::getenv("SLURM_JOB_ID") != nullptr);
   }
 
+  /// A job on a host that is gone holds the run until its heartbeat has expired.
+  bool run_was_held(int code) {
+    if (code != static_cast<int>(ExitCode::usage) || stop_signal() != 0) return false;
+    const bool silent = holder_falls_silent(run_.path(), [] { return stop_signal() != 0; });
+    if (silent) console_.line("run lock   its holder on another host is silent or has ended: tried again");
+    return silent;
+  }
+
+  /// Which hosts are there, and how many ranks in which layout they get. False where they are too few.
+  bool choose_hosts() {
+    int available = wanted_;
+    if (!hosts_.empty()) {
+      const std::vector<Host> found =
+          arguments_.hostfile.empty() ? allocated_and_up(hosts_) : reachable(hosts_);
+      if (found != here_ && (found != hosts_ || !here_.empty()))
+        console_.line(
+            fmt::format("hosts      {} of {} are there: {}", found.size(), hosts_.size(), host_list(found)));
+      here_ = found;
+      available = std::min(wanted_, slots_of(found));
+      if (available < wanted_ && !(config_.parallel.elastic && available > 0)) {
+        console_.line(fmt::format("hosts      their {} slots are too few for {} ranks{}", slots_of(found),
+                                  wanted_,
+                                  available > 0 ? "; with --elastic the run goes on with fewer" : ""));
+        return false;
+      }
+    }
+    const int ranks_before = ranks_;
+    layout_ = config_.parallel.elastic ? layout_for_at_most(config_, available) : config_;
+    const bool other = !is_same_layout(layout_.parallel, config_.parallel);
+    ranks_ = other ? layout_.parallel.pp * layout_.parallel.dp : available;
+    if (other && ranks_ != ranks_before)
+      console_.line(fmt::format(
+          "elastic    {} of {} available ranks take {}, since they do not fit the settings' layout", ranks_,
+          available, layout_text(layout_, ranks_)));
+    return true;
+  }
+
   std::string command() const {
-    std::string line = with_ranks(arguments_.launcher.empty() ? "mpirun" : arguments_.launcher, ranks_);
+    std::string launcher = arguments_.launcher.empty() ? "mpirun" : arguments_.launcher;
+    // Slurm's launchers start on the whole allocation by themselves.
+    if (!arguments_.hostfile.empty() || here_ != hosts_) launcher = on_hosts(launcher, here_);
+    std::string line = with_ranks(launcher, ranks_);
     line += fmt::format(" {} train {} --run-directory {} --auto-resume",
                         shell_quoted(fs::read_symlink("/proc/self/exe").string()),
                         shell_quoted(arguments_.config_path), shell_quoted(run_.path()));
@@ -212,9 +252,12 @@ class Supervisor {
   }
 
   const RunArguments& arguments_;
-  int available_;  // ranks
+  const Config& config_;
+  int wanted_;               // ranks
+  std::vector<Host> hosts_;  // that may be used; empty: not known here
+  std::vector<Host> here_;   // those of them that are there now
   Config layout_;
-  int ranks_;  // that are started
+  int ranks_ = 0;  // that are started
   RunDirectory run_;
   fs::path attempts_;
   RestartPolicy policy_;
@@ -228,7 +271,7 @@ int supervise(const Config& config, const RunArguments& arguments) {
   catch_stop_signals();
   validate(config);
   const bool local = arguments.launcher.empty() && std::getenv("SLURM_JOB_ID") == nullptr;
-  set_open_mpi_defaults(arguments.ranks > 0 ? arguments.ranks : default_ranks(config), local);
+  set_launcher_defaults(arguments.ranks > 0 ? arguments.ranks : default_ranks(config), local);
   return Supervisor(config, arguments).run();
 }
 

@@ -19,7 +19,7 @@ import sys
 import tempfile
 import time
 
-from faultlib import SKIPPED, Lab, Sweep, arguments, digests, newest_step, set_flags, steps_in
+from faultlib import SKIPPED, Lab, Sweep, arguments, digests, environment_of, newest_step, processes, set_flags, stat_of, steps_in
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 DAEMONS = ["munged", "slurmctld", "slurmd", "sbatch", "scontrol", "squeue"]
@@ -172,6 +172,26 @@ class Cluster:
         wait_for(lambda: self.call("scontrol", "ping", check=False).find("is UP") >= 0, "slurmctld")
         for node in ["ft1", "ft2"]:
             self.start_node(node)
+
+    def lose_node(self, node):
+        """As a power cut: slurmd and all that it started stand still, and nobody is told. Their pids."""
+        tasks = [pid for pid in processes() if f"SLURMD_NODENAME={node}".encode() in environment_of(pid)
+                 and f"SLURM_CONF={self.folder}/slurm.conf".encode() in environment_of(pid)]
+        above = {stat[2] for pid in tasks if (stat := stat_of(pid))}
+        lost = [self.daemons[node].pid, *tasks, *[pid for pid in above if stat_of(pid)[0].startswith("slurmstepd")]]
+        for pid in lost:
+            os.kill(pid, signal.SIGSTOP)
+        return lost
+
+    def find_node(self, node, lost):
+        """The node is there again, without what it ran before."""
+        for pid in lost:
+            try:
+                os.kill(pid, signal.SIGKILL)
+            except ProcessLookupError:
+                pass
+        self.daemons.pop(node).wait()
+        self.start_node(node)
 
     def start_node(self, node):
         self.launch(node, "slurmd", "-D", "-N", node)
@@ -411,6 +431,23 @@ def drained_node(bench):
     return "went on while drained; down: requeued, final weights equal"
 
 
+def lost_node(bench):
+    """A node of two is lost from a job with --no-kill: an elastic run goes on with the other one, in the same job."""
+    cluster, run = bench.cluster, bench.run("lost_node")
+    job = cluster.submit("many_nodes", bench.config, run, "--set", "parallel.dp=2", "--elastic",
+                         "--set", "parallel.timeout_seconds=5", flags=["--nodes=2", "--no-kill", "--no-requeue"], FORETOKEN_MAX_RESTARTS="10")
+    bench.wait_step(run, 60)
+    lost = cluster.lose_node("ft2")
+    try:
+        cluster.wait_state(job, "COMPLETED", limit=120)
+    finally:
+        cluster.find_node("ft2", lost)
+    words = cluster.output(job)
+    assert "1 of 2 are there: ft1:2" in words, words[-2000:]
+    assert newest_step(run) == bench.steps and not cluster.ranks(run)
+    return "went on with the ranks of the node that was left"
+
+
 def array(bench):
     """A job array over seeds."""
     cluster, folder = bench.cluster, bench.run("array")
@@ -437,7 +474,8 @@ def preemption(bench):
 
 
 SCENARIOS = [requeue, requeue_srun, requeue_two_nodes, time_limit, early_signal, cancel, cancel_srun, cancel_two_nodes,
-             killed_rank, out_of_memory, drained_node, array, preemption]
+             killed_rank, out_of_memory, drained_node, lost_node, array,
+             preemption]
 SHORT = [requeue, early_signal, cancel, killed_rank]
 
 
