@@ -19,9 +19,8 @@ std::string on_hosts(const std::string& launcher, const std::vector<Host>& hosts
 /// already set keep their values. Other launchers ignore them.
 /// - mpirun may run as root, as in a container.
 /// - `local`: more ranks than half this host's hardware threads are allowed, and they are not bound to cores.
-/// - Job steps may share the allocation (SLURM_OVERLAP): Slurm counts a step as running until it hears from
-/// each
-///   of its nodes, also from one that is lost, and the next attempt would wait for it.
+/// - Job steps may share the allocation (SLURM_OVERLAP). Slurm counts a step as running until each of its
+///   nodes reports, also a lost one, and the next attempt would wait for it.
 /// mpirun's time from SIGTERM to SIGKILL stays at one second: run_command() (launch/subprocess.h) keeps stop
 /// signals from mpirun, so this is the time between the end of one rank and that of the others.
 void set_launcher_defaults(int ranks, bool local);

@@ -97,7 +97,8 @@ class Hosts:
             ip("netns", "del", name, check=False)
 
     def link(self, state):
-        ip("-n", self.names[0], "link", "set", "fa", state)
+        """Takes host b's end of the link down or up: host a sees a cable without a carrier."""
+        ip("-n", self.names[1], "link", "set", "fb", state)
 
     def on_host_a(self):
         return ["ip", "netns", "exec", self.names[0], "unshare", "--uts", "bash", "-c", 'hostname host-a; exec "$@"', "-"]

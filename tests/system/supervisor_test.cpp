@@ -155,3 +155,22 @@ TEST_CASE(
   CHECK(tensor_mismatch(TrainingLab::checkpoint(path, 40), TrainingLab::checkpoint(whole, 40), "model", 1e-4,
                         1e-4) == "");
 }
+
+TEST_CASE("ranks start on the hosts of a hostfile that are there, fewer of them only for an elastic run") {
+  const TemporaryFolder folder;
+  const std::string path = (folder / "run").string();
+  const auto hosts = folder.write("hosts", "localhost slots=2\ngone.invalid slots=2\n");
+  const std::string config = small_training(folder).substr(std::string("train ").size());
+  const std::string command = fmt::format(
+      "env OMPI_MCA_plm_rsh_agent=false {} run {} --run-directory {} -n 4 --hostfile {} "
+      "--max-restarts 0 --set parallel.pp=2 --set parallel.dp=2",
+      program(), config, path, hosts.string());
+  const Outcome refused = run(command);
+  INFO(refused.output);
+  CHECK(refused.code == 5);
+  CHECK_THAT(refused.output, contains("their 2 slots are too few for 4 ranks"));
+  const Outcome elastic = run(command + " --elastic");
+  INFO(elastic.output);
+  CHECK(elastic.code == 0);
+  CHECK_THAT(elastic.output, contains("1 of 2 are there: localhost:2") && contains("take pp 2 × dp 1"));
+}
