@@ -25,6 +25,8 @@ class Job:
         self.code = None
         self.pid, self.terminal = pty.fork()
         if self.pid == 0:
+            for number in [signal.SIGINT, signal.SIGHUP]:  # ignored where this sweep runs in the background
+                signal.signal(number, signal.SIG_DFL)
             os.execvp(command[0], command)
         os.set_blocking(self.terminal, False)
 
