@@ -102,7 +102,7 @@ std::optional<Holder> holder_of(const std::string& text) try {
   return std::nullopt;
 }
 
-/// Whether it is a process of this host, in this namespace of process ids.
+/// Whether the holder is a process of this host, in this pid namespace.
 bool is_here(const Holder& holder) {
   static const std::string boot = word_of("/proc/sys/kernel/random/boot_id"), names = pid_namespace();
   return !boot.empty() && !names.empty() && holder.boot == boot && holder.pid_namespace == names;

@@ -56,10 +56,10 @@ class RunLock {
   bool ends_ = false;  // guarded by mutex_
 };
 
-/// After RunLock refused a folder: whether its holder, a process of another host, may be dead. Watches until
-/// the holder has been silent for three heartbeats or has released the lock (true: RunLock now waits until it
-/// has expired, or takes it), or until it beats (false). False at once where the holder is a process of this
-/// host or there is no lock, and where `cancelled` says so.
+/// To be called after RunLock refused a folder: whether its holder, a process of another host, may be dead.
+/// Watches the lock. Returns true once the holder has missed three heartbeats or has released the lock;
+/// RunLock then waits for the expiry, or takes the lock. Returns false once the holder beats, and at once if
+/// the holder is a process of this host, if there is no lock, or if `cancelled` returns true.
 bool holder_falls_silent(const std::filesystem::path& folder, const std::function<bool()>& cancelled = {},
                          const RunLockOptions& options = {});
 

@@ -31,7 +31,7 @@ struct Answer {
   std::string text;  // stdout
 };
 
-/// A command of the shell, ended after `limit` by coreutils' timeout.
+/// Runs a shell command; coreutils' timeout ends it after `limit`.
 Answer ask(const std::string& command, std::chrono::seconds limit) {
   const std::string line = fmt::format("timeout {} {} 2>/dev/null </dev/null", limit.count(), command);
   Answer answer;
@@ -47,7 +47,7 @@ Answer ask(const std::string& command, std::chrono::seconds limit) {
 
 constexpr std::chrono::seconds slurm_limit{20};
 
-/// Addresses and names by which this host may be listed.
+/// Addresses and names under which a list may contain this host.
 std::set<std::string> own_names() {
   std::set<std::string> names{"localhost"};
   std::array<char, 256> host{};
@@ -178,7 +178,7 @@ std::vector<Host> allocated_hosts() {
 }
 
 bool is_up(std::string_view slurm_state) {
-  if (slurm_state.ends_with('*')) return false;  // does not answer slurmctld
+  if (slurm_state.ends_with('*')) return false;  // slurmctld gets no answer from it
   const auto begins = [&](const char* word) { return slurm_state.starts_with(word); };
   return begins("alloc") || begins("mix") || begins("idle") || begins("comp") || begins("drain") ||
          begins("drng") || begins("res");

@@ -11,7 +11,7 @@ namespace foretoken {
 /// `launcher` with every "{ranks}" replaced by the number, or with " -n <ranks>" appended if it has none.
 std::string with_ranks(std::string launcher, int ranks);
 
-/// `launcher` for these hosts alone: appends "--nodes=2 --nodelist=a,b" for srun, "--host a:4,b:4" for
+/// `launcher` restricted to these hosts: appends "--nodes=2 --nodelist=a,b" for srun, "--host a:4,b:4" for
 /// mpirun.
 std::string on_hosts(const std::string& launcher, const std::vector<Host>& hosts);
 
@@ -20,7 +20,7 @@ std::string on_hosts(const std::string& launcher, const std::vector<Host>& hosts
 /// - mpirun may run as root, as in a container.
 /// - `local`: more ranks than half this host's hardware threads are allowed, and they are not bound to cores.
 /// - Job steps may share the allocation (SLURM_OVERLAP). Slurm counts a step as running until each of its
-///   nodes reports, also a lost one, and the next attempt would wait for it.
+///   nodes reports, even a lost one, and without this the next attempt would wait for it.
 /// mpirun's time from SIGTERM to SIGKILL stays at one second: run_command() (launch/subprocess.h) keeps stop
 /// signals from mpirun, so this is the time between the end of one rank and that of the others.
 void set_launcher_defaults(int ranks, bool local);

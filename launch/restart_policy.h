@@ -12,7 +12,7 @@ struct AttemptEnd {
   int code = 0;                 // 128 + signal if a signal ended it
   std::int64_t step = -1;       // step of the newest checkpoint, -1: none
   bool stop_requested = false;  // by a signal to the supervisor
-  bool run_was_held = false;    // code 2 because of a lock of another host that has fallen silent since
+  bool run_was_held = false;    // code 2 because of a lock of another host that has become silent
 };
 
 struct Decision {
@@ -23,8 +23,8 @@ struct Decision {
 };
 
 /// - 0: done. After a stop request, 75 and every end that a restart could fix return 75.
-/// - 2 and 3 (configuration, data) end the run: the next attempt would fail in the same way. A
-///   run that a job of another host held, which has fallen silent since, is started again.
+/// - 2 and 3 (configuration, data) end the run: the next attempt would fail in the same way. Exception: if a
+///   job of another host held the run and has become silent, the run is started again.
 /// - 1 (defect, out of memory, mpirun's own errors) and 4 (numerical) get one more attempt, and again one
 ///   after each progress. A fault of memory or of a machine does not repeat; a fault of the program or of the
 ///   settings repeats at the same step.

@@ -64,14 +64,14 @@ int default_ranks(const Config& config) {
   throw UsageError("run: how many ranks? -n is not given, there is no SLURM_NTASKS, and parallel.dp is 0");
 }
 
-/// Creates the run's folder with the resolved configuration, unless it is there.
+/// Creates the run's folder with the resolved configuration, unless it exists.
 RunDirectory open_or_create(const std::string& path, const Config& config) {
   std::error_code ignored;
   if (fs::exists(path, ignored) && !fs::is_empty(path, ignored)) return RunDirectory::open(path);
   return RunDirectory::create_at(path, to_toml(config));
 }
 
-/// The step of the newest checkpoint that can be opened, -1: none.
+/// The step of the newest checkpoint that can be opened; -1: none.
 std::int64_t newest_step(const RunDirectory& run) {
   try {
     for (const fs::path& directory : checkpoints_at(run.path())) try {
@@ -133,13 +133,13 @@ class Supervisor {
                        end.code == 137 ? ": by a person, or for lack of memory" : "");
   }
 
-  /// Slurm sends some signals to the ranks alone (preemption, --signal without B:).
+  /// Slurm sends some signals to the ranks only (preemption, --signal without B:).
   static bool stop_requested(int code) {
     const bool resumable = code == static_cast<int>(ExitCode::resumable);
     return stop_signal() != 0 || (resumable && std::getenv("SLURM_JOB_ID") != nullptr);
   }
 
-  /// A job on a host that is gone holds the run until its heartbeat has expired.
+  /// A job on a lost host holds the run until its heartbeat has expired.
   bool run_was_held(int code) {
     if (code != static_cast<int>(ExitCode::usage) || stop_signal() != 0) return false;
     const bool silent = holder_falls_silent(run_.path(), [] { return stop_signal() != 0; });
@@ -147,7 +147,8 @@ class Supervisor {
     return silent;
   }
 
-  /// Which hosts are there, and how many ranks in which layout they get. False where they are too few.
+  /// Determines the available hosts, and the number of ranks and the layout for them. Returns false if there
+  /// are too few.
   bool choose_hosts() {
     int available = wanted_;
     if (!hosts_.empty()) {
@@ -178,7 +179,7 @@ class Supervisor {
 
   std::string command() const {
     std::string launcher = arguments_.launcher.empty() ? "mpirun" : arguments_.launcher;
-    // Slurm's launchers start on the whole allocation by themselves.
+    // Slurm's launchers use the whole allocation by default.
     if (!arguments_.hostfile.empty() || here_ != hosts_) launcher = on_hosts(launcher, here_);
     std::string line = with_ranks(launcher, ranks_);
     line += fmt::format(" {} train {} --run-directory {} --auto-resume",
@@ -188,7 +189,7 @@ class Supervisor {
     return line;
   }
 
-  /// Those of the command line; where the run is elastic, with the layout as this process chose it.
+  /// The settings of the command line; for an elastic run also the layout that this process chose.
   std::vector<std::string> sets() const {
     std::vector<std::string> all = arguments_.sets;
     if (!layout_.parallel.elastic) return all;
@@ -201,7 +202,7 @@ class Supervisor {
     return all;
   }
 
-  /// A file of this attempt alone, the next number that is free.
+  /// The log of this attempt: a new file with the next free number.
   std::string new_log() {
     for (int number = 1;; ++number) {
       const fs::path path = attempts_ / fmt::format("{:04}.log", number);
@@ -253,11 +254,11 @@ class Supervisor {
 
   const RunArguments& arguments_;
   const Config& config_;
-  int wanted_;               // ranks
-  std::vector<Host> hosts_;  // that may be used; empty: not known here
-  std::vector<Host> here_;   // those of them that are there now
+  int wanted_;               // number of ranks
+  std::vector<Host> hosts_;  // that may be used; empty: unknown here
+  std::vector<Host> here_;   // those of hosts_ that are available now
   Config layout_;
-  int ranks_ = 0;  // that are started
+  int ranks_ = 0;  // number of ranks that are started
   RunDirectory run_;
   fs::path attempts_;
   RestartPolicy policy_;

@@ -1,14 +1,14 @@
 #pragma once
 // foretoken run: starts the ranks of a training run, and starts them again from the newest good checkpoint
-// where the way they ended makes that worth a try (launch/restart_policy.h). There is no MPI in this process.
+// if the way they ended is worth another attempt (launch/restart_policy.h). This process does not use MPI.
 //
-// Before every attempt it asks which hosts of the hostfile or of the Slurm allocation are there
-// (launch/hosts.h). Where some are gone the ranks start on the others: all ranks where these have slots
-// enough, else, for an elastic run, as many as the fastest legal layout takes.
+// Before every attempt it checks which hosts of the hostfile or of the Slurm allocation are available
+// (launch/hosts.h). If some are lost, the ranks start on the others: all ranks if these have enough slots,
+// otherwise, for an elastic run, as many as the fastest legal layout uses.
 //
 // In the run's folder:
-//   attempts/0001.log         command, host, start, all that the ranks printed, end and exit code
-//   attempts/supervisor.log   what the supervisor said
+//   attempts/0001.log         command, host, start, the ranks' output, end and exit code
+//   attempts/supervisor.log   the supervisor's output
 
 #include <string>
 #include <vector>
@@ -21,16 +21,16 @@ struct RunArguments {
   std::string config_path;
   std::string run_directory;
   int ranks = 0;         // 0: SLURM_NTASKS, else parallel.pp × parallel.dp
-  std::string launcher;  // empty: mpirun; launch/launcher.h tells how the number of ranks goes into it
-  int max_restarts = 3;  // in a row that bring no newer checkpoint
-  int grace = 110;       // seconds from a stop signal to the moment when ranks are killed
+  std::string launcher;  // empty: mpirun; launch/launcher.h describes how it gets the number of ranks
+  int max_restarts = 3;  // consecutive, without a newer checkpoint
+  int grace = 110;       // seconds from a stop signal until ranks are killed
   std::string hostfile;  // Open MPI's; empty: mpirun's own choice, or the Slurm allocation
   bool elastic = false;  // parallel.elastic
-  std::vector<std::string> sets;  // section.key=value over CONFIG
+  std::vector<std::string> sets;  // section.key=value applied after CONFIG
 };
 
-/// Returns the process's exit code: 0 where the run is done, 75 where it was asked to stop and can go on,
-/// else the code of the last attempt. `config` is CONFIG with `sets` applied.
+/// Returns the exit code: 0 if the run is done, 75 if it was stopped on request and can be resumed, otherwise
+/// the code of the last attempt. `config` is CONFIG with `sets` applied.
 int supervise(const Config& config, const RunArguments& arguments);
 
 }  // namespace foretoken
