@@ -16,6 +16,8 @@
 #include <fmt/ranges.h>
 #include <nlohmann/json.hpp>
 
+#include "io/bounded_json.h"
+#include "io/file_reader.h"
 #include "io/sealed_text.h"
 #include "runtime/error.h"
 
@@ -116,6 +118,7 @@ struct LinePlace {
 
 LinePlace place_of(const std::string& line) {
   if (const std::string fault = line_fault(line); !fault.empty()) throw DataError("{}", fault);
+  require_shallow_json(line);  // dump() below recurses
   const Json object = Json::parse(line, nullptr, false);
   if (!object.is_object()) throw DataError("is no JSON object");
   const auto whole = [&](const char* name, std::int64_t otherwise) {
@@ -138,12 +141,12 @@ struct MetricsLine {
 /// Throws a DataError if the file cannot be read; a missing file counts as empty.
 void for_each_line(const std::string& path, const Lineage& lineage, std::int64_t step,
                    const std::function<void(const MetricsLine&)>& take) {
+  std::error_code none;
+  if (!std::filesystem::exists(path, none)) return;
+  { const FileReader refuses_pipes(path); }  // opening one would wait for its writer
   errno = 0;
   std::ifstream file(path);
-  if (!file) {
-    if (errno == ENOENT) return;
-    throw DataError("metrics: {}: cannot be read: {}", path, std::strerror(errno));
-  }
+  if (!file) throw DataError("metrics: {}: cannot be read: {}", path, std::strerror(errno));
   std::int64_t number = 0;
   for (std::string text; std::getline(file, text);) {
     MetricsLine line{.text = text, .kept = {}, .fault = {}};

@@ -8,6 +8,7 @@
 #include <limits>
 #include <sstream>
 #include <sys/resource.h>
+#include <sys/stat.h>
 
 #include <fmt/format.h>
 #include <nlohmann/json.hpp>
@@ -338,6 +339,18 @@ TEST_CASE("a run that goes back and returns has the lines of its own branch each
   CHECK(truncate_metrics(path, third, 3).superseded == 0);
   CHECK(read(path) == first + line(2, 1) + line(3, 1) + line(3, 1, "evaluation"));
   CHECK(read(path + ".superseded").find(line(2, 2)) != std::string::npos);
+}
+
+TEST_CASE("a metrics file that is a pipe is refused, not waited for, and deep nesting is damage") {
+  const TemporaryFolder folder;
+  const std::filesystem::path pipe = folder / "pipe", deep = folder / "deep";
+  REQUIRE(mkfifo(pipe.c_str(), 0600) == 0);
+  expect_error<DataError>("is a pipe, expected a file", [&] { truncate_metrics(pipe.string(), {}, 1); });
+  folder.write("deep",
+               "{\"step\":1,\"kind\":" + std::string(100'000, '[') + std::string(100'000, ']') + "}\n");
+  const TruncatedMetrics moved = truncate_metrics(deep.string(), {}, 1);
+  CHECK(moved.damaged == 1);
+  CHECK_THAT(moved.first_damage, foretoken::testing::contains("nested deeper than 64 levels"));
 }
 
 TEST_CASE("a metrics file of garbage is moved away, not trusted") {
