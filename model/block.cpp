@@ -4,7 +4,6 @@
 #include "runtime/operators/linear_swiglu.h"
 #include "runtime/operators/rms_norm.h"
 #include "runtime/operators/rope.h"
-#include "runtime/operators/swiglu.h"
 
 namespace foretoken {
 
@@ -191,14 +190,21 @@ void Block::forward(const LayerContext& context, const Tensor& x, const Tensor& 
   if (!has_mlp()) return;
   gate(context, x1, saved);
   down_.forward(context,
-                {.x = saved.inputs.gated, .residual = x1, .out = out, .kept = saved.transposed.down});
+                {.x = gated(context, saved), .residual = x1, .out = out, .kept = saved.transposed.down});
 }
 
 void Block::attend(const LayerContext& context, const Tensor& x, const Saved& saved) const {
   Stream& stream = context.stream;
   const Tensor& normed = saved.inputs.normed1;
-  rms_norm_forward(stream, {.x = x, .weight = norm1_, .eps = eps_, .out = {normed}, .rstd = saved.rstd1});
-  qkv_.forward(context, {.x = normed, .residual = {}, .out = saved.qkv, .kept = saved.transposed.qkv});
+  rms_norm_forward(stream, {.x = x,
+                            .weight = norm1_,
+                            .eps = eps_,
+                            .out = {normed},
+                            .rstd = saved.rstd1,
+                            .amax = qkv_.amax(context)});
+  qkv_.forward(
+      context,
+      {.x = qkv_.measured(context, normed), .residual = {}, .out = saved.qkv, .kept = saved.transposed.qkv});
   rope(stream, {.qkv = saved.qkv,
                 .cos = context.rope_cos,
                 .sin = context.rope_sin,
@@ -218,14 +224,25 @@ void Block::add_attention(const LayerContext& context, const Tensor& x, const Te
 void Block::gate(const LayerContext& context, const Tensor& x1, const Saved& saved) const {
   Stream& stream = context.stream;
   const Tensor& normed = saved.inputs.normed2;
-  rms_norm_forward(stream, {.x = x1, .weight = norm2_, .eps = eps_, .out = {normed}, .rstd = saved.rstd2});
-  const Tensor& gated = saved.inputs.gated;
-  if (!gate_up_.in_fp8(context))
-    return linear_swiglu_forward(
-        stream, {.x = normed, .weight = gate_up_.weight(), .gate_up = saved.gate_up, .gated = gated});
-  gate_up_.forward(context,
-                   {.x = normed, .residual = {}, .out = saved.gate_up, .kept = saved.transposed.gate_up});
-  swiglu_forward(stream, {.gate_up = saved.gate_up, .out = gated});
+  rms_norm_forward(stream, {.x = x1,
+                            .weight = norm2_,
+                            .eps = eps_,
+                            .out = {normed},
+                            .rstd = saved.rstd2,
+                            .amax = gate_up_.amax(context)});
+  if (gate_up_.in_fp8(context))
+    return gate_up_.forward(context, {.x = gate_up_.measured(context, normed),
+                                      .residual = {},
+                                      .out = saved.gate_up,
+                                      .kept = saved.transposed.gate_up});
+  linear_swiglu_forward(
+      stream,
+      {.x = normed, .weight = gate_up_.weight(), .gate_up = saved.gate_up, .gated = saved.inputs.gated});
+}
+
+QuantizeSource Block::gated(const LayerContext& context, const Saved& saved) const {
+  if (down_.in_fp8(context)) return SwigluOutput{saved.gate_up};
+  return saved.inputs.gated;
 }
 
 void Block::backward_input(const LayerContext& context, const Tensor& dout, const Tensor& x, const Tensor& dx,
@@ -237,7 +254,7 @@ void Block::backward_input(const LayerContext& context, const Tensor& dout, cons
     if (part_ == Part::whole) add_attention(context, x, x1, saved);
     if (has_mlp()) {
       gate(context, x1, saved);
-      down_.keep_input(context, saved.inputs.gated, saved.transposed.down);
+      down_.keep_input(context, gated(context, saved), saved.transposed.down);
     }
   }
   const Inputs recomputed = recompute_ == Recompute::selective ? gradients.inputs : Inputs{};
@@ -250,9 +267,10 @@ void Block::backward_mlp(const LayerContext& context, const Tensor& dout, const 
                          const Scratch& scratch) const {
   Stream& stream = context.stream;
   // out = x1 + down · silu(gate) · up
+  QuantizeSource dgate_up = saved.gate_up;
   if (down_.in_fp8(context)) {
     down_.backward_input(context, {.dout = dout, .dx = scratch.dgated, .kept = gradients.transposed.down});
-    swiglu_backward(stream, {.dout = scratch.dgated, .gate_up = saved.gate_up, .dgate_up = saved.gate_up});
+    dgate_up = SwigluInputGradient{.dout = scratch.dgated, .gate_up = saved.gate_up};
   } else {
     linear_swiglu_backward_input(stream, {.dout = dout,
                                           .weight = down_.weight(),
@@ -261,8 +279,8 @@ void Block::backward_mlp(const LayerContext& context, const Tensor& dout, const 
                                           .dgated = scratch.dgated,
                                           .gated = recomputed.gated});
   }
-  gate_up_.backward_input(
-      context, {.dout = saved.gate_up, .dx = scratch.dnormed, .kept = gradients.transposed.gate_up});
+  gate_up_.backward_input(context,
+                          {.dout = dgate_up, .dx = scratch.dnormed, .kept = gradients.transposed.gate_up});
   rms_norm_backward(stream, {.dout = {scratch.dnormed},
                              .x = x1,
                              .weight = norm2_,
@@ -270,7 +288,8 @@ void Block::backward_mlp(const LayerContext& context, const Tensor& dout, const 
                              .residual = dout,
                              .dx = dx1,
                              .dweight = context.measured ? Tensor{} : dnorm2_,
-                             .out = recomputed.normed2});
+                             .out = recomputed.normed2,
+                             .amax = part_ == Part::whole ? o_.amax(context) : Tensor{}});
 }
 
 void Block::backward_attention(const LayerContext& context, const Tensor& dx1, const Tensor& x,
@@ -278,7 +297,9 @@ void Block::backward_attention(const LayerContext& context, const Tensor& dx1, c
                                const Inputs& recomputed, const Scratch& scratch) const {
   Stream& stream = context.stream;
   // x1 = x + o · attention
-  o_.backward_input(context, {.dout = dx1, .dx = scratch.dattention, .kept = gradients.transposed.o});
+  // The norm after the attention half has measured dx1.
+  const QuantizeSource dout = part_ == Part::whole ? o_.measured(context, dx1) : QuantizeSource(dx1);
+  o_.backward_input(context, {.dout = dout, .dx = scratch.dattention, .kept = gradients.transposed.o});
   attention_backward(stream, {.heads = heads_,
                               .dout = scratch.dattention,
                               .qkv = saved.qkv,

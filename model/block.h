@@ -65,7 +65,7 @@ class Block {
     Tensor attention, lse;  // [B, T, NH·HS], [B, NH, T]
     Tensor x1;              // [N, C], of a whole block
     Tensor rstd2;           // [N]
-    Tensor gate_up;         // [N, 2F]; after backward_input its gradient
+    Tensor gate_up;         // [N, 2F]; after backward_input its gradient, unless products run in FP8
   };
   /// Of one microbatch between backward_input and backward_weight.
   struct Gradients {
@@ -103,6 +103,8 @@ class Block {
   // Each half but its last product, which adds to the residual: what backward needs.
   void attend(const LayerContext& context, const Tensor& x, const Saved& saved) const;
   void gate(const LayerContext& context, const Tensor& x1, const Saved& saved) const;
+  /// What `down_` multiplies after gate().
+  QuantizeSource gated(const LayerContext& context, const Saved& saved) const;
   void add_attention(const LayerContext& context, const Tensor& x, const Tensor& x1,
                      const Saved& saved) const;
   void backward_mlp(const LayerContext& context, const Tensor& dout, const Tensor& x1, const Tensor& dx1,

@@ -26,6 +26,7 @@ QuantizedTensor Fp8Products::plan_gradient(std::int64_t width, std::int64_t toke
 
 void Fp8Products::plan_scratch() {
   scratch_ = arena_.tensor(DType::u8, {largest_});
+  if (config_.recipe == Fp8Recipe::tensor) amax_ = arena_.tensor(DType::f32, {1});
   scratch_scales_ = arena_.tensor(DType::f32, {std::max<std::int64_t>(2, largest_ / 128)});
 }
 
@@ -34,22 +35,29 @@ void Fp8Products::quantize_weights(Stream& stream) const {
     quantize(stream, {.x = planned.weight, .out = planned.copies.rows, .transposed = planned.copies.columns});
 }
 
-QuantizedTensor Fp8Products::quantize_input(Stream& stream, const Tensor& x,
+QuantizedTensor Fp8Products::quantize_input(Stream& stream, const QuantizeSource& x,
                                             const QuantizedTensor& transposed) const {
   return quantize_rows(stream, x, DType::f8e4m3, transposed);
 }
 
-QuantizedTensor Fp8Products::quantize_gradient(Stream& stream, const Tensor& dout,
+QuantizedTensor Fp8Products::quantize_gradient(Stream& stream, const QuantizeSource& dout,
                                                const QuantizedTensor& transposed) const {
   return quantize_rows(stream, dout, gradient_format(), transposed);
 }
 
-QuantizedTensor Fp8Products::quantize_rows(Stream& stream, const Tensor& x, DType format,
+QuantizedTensor Fp8Products::quantize_rows(Stream& stream, const QuantizeSource& x, DType format,
                                            const QuantizedTensor& transposed) const {
-  const std::int64_t width = x.shape[x.shape.rank() - 1], rows = x.elements() / width;
+  QuantizeSource source = x;
+  const auto as_matrix = [](Tensor& tensor) {
+    const std::int64_t width = tensor.shape[tensor.shape.rank() - 1];
+    tensor = tensor.view({tensor.elements() / width, width});
+  };
+  if (auto* stored = std::get_if<Tensor>(&source)) as_matrix(*stored);
+  if (auto* measured = std::get_if<MeasuredTensor>(&source)) as_matrix(measured->x);
+  const Shape shape = shape_of(source);
   const QuantizedTensor out =
-      quantized_over(scratch_, scratch_scales_, format, rows, width, scaling_of_values());
-  quantize(stream, {.x = x.view({rows, width}), .out = out, .transposed = transposed});
+      quantized_over(scratch_, scratch_scales_, format, shape[0], shape[1], scaling_of_values());
+  quantize(stream, {.x = source, .out = out, .transposed = transposed});
   return out;
 }
 

@@ -40,10 +40,14 @@ class Fp8Products {
   /// After the weights changed.
   void quantize_weights(Stream& stream) const;
   /// x [N, I] for forward, and xᵀ into `transposed` where that is defined. Valid until the next call.
-  QuantizedTensor quantize_input(Stream& stream, const Tensor& x, const QuantizedTensor& transposed) const;
+  QuantizedTensor quantize_input(Stream& stream, const QuantizeSource& x,
+                                 const QuantizedTensor& transposed) const;
   /// dout [N, O] for backward_input, and doutᵀ into `transposed`. Valid until the next call.
-  QuantizedTensor quantize_gradient(Stream& stream, const Tensor& dout,
+  QuantizedTensor quantize_gradient(Stream& stream, const QuantizeSource& dout,
                                     const QuantizedTensor& transposed) const;
+  /// [1] f32, for the producer of a matrix that is quantized next to store its largest magnitude in;
+  /// undefined where scales do not need it.
+  const Tensor& amax() const { return amax_; }
   /// Forward's sums may stay in the tensor cores' precision; gradients' are taken in fp32.
   bool fast_forward() const { return config_.recipe == Fp8Recipe::tensor; }
 
@@ -54,7 +58,7 @@ class Fp8Products {
   DType gradient_format() const {
     return config_.recipe == Fp8Recipe::tensor ? DType::f8e5m2 : DType::f8e4m3;
   }
-  QuantizedTensor quantize_rows(Stream& stream, const Tensor& x, DType format,
+  QuantizedTensor quantize_rows(Stream& stream, const QuantizeSource& x, DType format,
                                 const QuantizedTensor& transposed) const;
 
   struct Planned {
@@ -66,7 +70,7 @@ class Fp8Products {
   std::int64_t layers_;
   std::vector<Planned> weights_;
   std::int64_t largest_ = 0;  // elements of an operand [N, I] or [N, O]
-  Tensor scratch_, scratch_scales_;
+  Tensor scratch_, scratch_scales_, amax_;
 };
 
 }  // namespace foretoken

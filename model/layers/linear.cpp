@@ -11,8 +11,9 @@ Linear::Linear(const ActivationPlan& plan, const Tensor& weight, const Tensor& g
 
 void Linear::forward(const LayerContext& context, const Forward& op) const {
   if (!in_fp8(context))
-    return linear_forward(context.stream,
-                          {.x = op.x, .weight = weight_, .residual = op.residual, .out = op.out});
+    return linear_forward(
+        context.stream,
+        {.x = std::get<Tensor>(op.x), .weight = weight_, .residual = op.residual, .out = op.out});
   const QuantizedTensor x = fp8_->quantize_input(context.stream, op.x, op.kept);
   quantized_product(context.stream, {.a = x,
                                      .b = copies_.rows,
@@ -21,13 +22,15 @@ void Linear::forward(const LayerContext& context, const Forward& op) const {
                                      .fast_accumulation = fp8_->fast_forward()});
 }
 
-void Linear::keep_input(const LayerContext& context, const Tensor& x, const QuantizedTensor& kept) const {
+void Linear::keep_input(const LayerContext& context, const QuantizeSource& x,
+                        const QuantizedTensor& kept) const {
   if (in_fp8(context)) quantize(context.stream, {.x = x, .out = {}, .transposed = kept});
 }
 
 void Linear::backward_input(const LayerContext& context, const BackwardInput& op) const {
   if (!in_fp8(context))
-    return linear_backward_input(context.stream, {.dout = op.dout, .weight = weight_, .dx = op.dx});
+    return linear_backward_input(context.stream,
+                                 {.dout = std::get<Tensor>(op.dout), .weight = weight_, .dx = op.dx});
   const QuantizedTensor dout = fp8_->quantize_gradient(context.stream, op.dout, op.kept);
   quantized_product(context.stream, {.a = dout, .b = copies_.columns, .addend = {}, .out = op.dx});
 }

@@ -19,7 +19,7 @@ class Linear {
   };
 
   struct Forward {
-    Tensor x;              // [N, I]
+    QuantizeSource x;      // [N, I]; a plain Tensor unless the products run in FP8
     Tensor residual;       // [N, O], optional
     Tensor out;            // [N, O] =
     QuantizedTensor kept;  // = Transposes::x
@@ -28,10 +28,10 @@ class Linear {
 
   /// kept = xᵀ, of an x that forward had and that was computed again. Nothing where products do not run in
   /// FP8.
-  void keep_input(const LayerContext& context, const Tensor& x, const QuantizedTensor& kept) const;
+  void keep_input(const LayerContext& context, const QuantizeSource& x, const QuantizedTensor& kept) const;
 
   struct BackwardInput {
-    Tensor dout;           // [N, O]
+    QuantizeSource dout;   // [N, O]; as Forward::x
     Tensor dx;             // [N, I] =
     QuantizedTensor kept;  // = Transposes::dout
   };
@@ -43,6 +43,16 @@ class Linear {
   };
   /// += into the weight's gradient, = where context.begun says that it is the first.
   void backward_weight(const LayerContext& context, const BackwardWeight& op) const;
+
+  /// Where the producer of forward's x or backward_input's dout stores its largest magnitude; undefined where
+  /// the products do not need it. Valid until the next product in FP8.
+  Tensor amax(const LayerContext& context) const { return in_fp8(context) ? fp8_->amax() : Tensor{}; }
+  /// A matrix that was produced with amax().
+  QuantizeSource measured(const LayerContext& context, const Tensor& x) const {
+    const Tensor largest = amax(context);
+    if (!largest.defined()) return x;
+    return MeasuredTensor{x, largest};
+  }
 
   const Tensor& weight() const { return weight_; }
   /// Whether forward and backward_input run in FP8.

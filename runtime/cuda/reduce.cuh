@@ -17,6 +17,16 @@ __global__ void add_partials(const Partial* partial, std::int64_t count, Sum* to
   if (threadIdx.x == 0) *total += sum;
 }
 
+/// *amax = max(*amax, largest over the warp), where *amax is not negative: the bits of magnitudes have the
+/// order of the magnitudes. Most warps find that they add nothing and leave the memory alone.
+static __device__ void raise_amax(float* amax, float largest) {
+#pragma unroll
+  for (int offset = 16; offset > 0; offset /= 2)
+    largest = fmaxf(largest, __shfl_xor_sync(full_warp, largest, offset));
+  if (threadIdx.x % 32 == 0 && largest > __ldcg(amax))
+    atomicMax(reinterpret_cast<int*>(amax), __float_as_int(largest));
+}
+
 /// total[c] += Σᵣ partial[r, c]. A block owns 32 columns; its 32 warps take every 32nd row each.
 static __global__ void add_rows(const float* partial, std::int64_t rows, std::int64_t columns, float* total) {
   __shared__ float shared[32][33];

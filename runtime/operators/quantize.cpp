@@ -37,6 +37,27 @@ void check(const char* who, const QuantizedTensor& tensor, std::int64_t rows, st
 
 }  // namespace
 
+Shape shape_of(const QuantizeSource& source) {
+  const auto matrix = [](const char* what, const Tensor& tensor) {
+    if (tensor.shape.rank() != 2)
+      throw DefectError("quantize: {} {}, a matrix expected", what, to_string(tensor.shape));
+    return tensor.shape;
+  };
+  if (const auto* x = std::get_if<Tensor>(&source)) return matrix("x", *x);
+  if (const auto* measured = std::get_if<MeasuredTensor>(&source)) return matrix("x", measured->x);
+  if (const auto* gated = std::get_if<SwigluOutput>(&source)) {
+    const Shape shape = matrix("gate_up", gated->gate_up);
+    return {shape[0], shape[1] / 2};
+  }
+  const auto& [dout, gate_up] = std::get<SwigluInputGradient>(source);
+  const Shape shape = matrix("gate_up", gate_up);
+  if (dout.shape != Shape{shape[0], shape[1] / 2} || dout.dtype != gate_up.dtype)
+    throw DefectError("quantize: dout {} {} for gate_up {} {}, [{}, {}] of its dtype expected",
+                      name_of(dout.dtype), to_string(dout.shape), name_of(gate_up.dtype),
+                      to_string(gate_up.shape), shape[0], shape[1] / 2);
+  return shape;
+}
+
 QuantizedTensor plan_quantized(Arena& arena, DType format, std::int64_t rows, std::int64_t columns,
                                Scaling scaling) {
   const bool blocks = scaling != Scaling::tensor;
@@ -59,8 +80,8 @@ QuantizedTensor quantized_over(const Tensor& bytes, const Tensor& scales, DType 
 
 void quantize(Stream& stream, const Quantize& op) {
   const ProfileScope scope(stream, "quantize");
-  if (op.x.shape.rank() != 2) throw DefectError("quantize: x {}, a matrix expected", to_string(op.x.shape));
-  const std::int64_t rows = op.x.shape[0], columns = op.x.shape[1];
+  const Shape shape = shape_of(op.x);
+  const std::int64_t rows = shape[0], columns = shape[1];
   if (op.out.defined()) check("quantize", op.out, rows, columns);
   if (op.transposed.defined()) check("quantize", op.transposed, columns, rows);
   if (op.out.defined() && op.transposed.defined() &&

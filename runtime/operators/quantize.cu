@@ -3,8 +3,10 @@
 #include "runtime/cuda/context.h"
 #include "runtime/cuda/device.cuh"
 #include "runtime/cuda/matmul.h"
+#include "runtime/cuda/reduce.cuh"
 #include "runtime/operators/quantize.h"
 #include "runtime/operators/quantize_scale.h"
+#include "runtime/operators/swiglu.cuh"
 
 namespace foretoken::cuda {
 
@@ -44,10 +46,95 @@ __device__ float lanes_max(float x) {
   return x;
 }
 
-/// A matrix x [R, K] and where its copies go; null where one is not asked for.
+/// A value as it would be read after it was stored.
 template <class T>
+__device__ float rounded(float x) {
+  return to_float(from_float<T>(x));
+}
+
+// Sources: `row` reads eight neighbouring elements of a row; `magnitude` is the largest of what the eight
+// columns from `column` of the stored inputs, `width` wide, determine.
+
+template <class T>
+struct Stored {
+  const T* x;  // [R, width]
+  std::int64_t width;
+
+  __device__ void row(std::int64_t row, std::int64_t column, float (&to)[piece]) const {
+    const Pack<T, piece> values = load<piece>(x + row * width + column);
+#pragma unroll
+    for (int c = 0; c < piece; ++c) to[c] = to_float(values.at[c]);
+  }
+  __device__ float magnitude(std::int64_t r, std::int64_t column) const {
+    float values[piece], largest = 0;
+    row(r, column, values);
+#pragma unroll
+    for (int c = 0; c < piece; ++c) largest = fmaxf(largest, fabsf(values[c]));
+    return largest;
+  }
+};
+
+template <class T>
+struct StoredSwigluOutput {
+  const T* gate_up;    // [N, 2F]
+  std::int64_t width;  // F
+
+  __device__ void row(std::int64_t row, std::int64_t column, float (&to)[piece]) const {
+    const T* from = gate_up + row * 2 * width + column;
+    const Pack<T, piece> gate = load<piece>(from), up = load<piece>(from + width);
+#pragma unroll
+    for (int c = 0; c < piece; ++c) to[c] = rounded<T>(Silu(to_float(gate.at[c])).value * to_float(up.at[c]));
+  }
+  __device__ float magnitude(std::int64_t r, std::int64_t column) const {
+    float values[piece], largest = 0;
+    row(r, column, values);
+#pragma unroll
+    for (int c = 0; c < piece; ++c) largest = fmaxf(largest, fabsf(values[c]));
+    return largest;
+  }
+};
+
+template <class T>
+struct StoredSwigluGradient {
+  const T *dout, *gate_up;  // [N, F], [N, 2F]
+  std::int64_t width;       // F
+
+  __device__ static float gate_gradient(float dout, float gate, float up) {
+    return rounded<T>(dout * up * Silu(gate).derivative());
+  }
+  __device__ static float up_gradient(float dout, float gate) { return rounded<T>(dout * Silu(gate).value); }
+
+  __device__ void row(std::int64_t row, std::int64_t column, float (&to)[piece]) const {
+    const bool of_gate = column < width;
+    if (!of_gate) column -= width;
+    const T* from = gate_up + row * 2 * width + column;
+    const Pack<T, piece> d = load<piece>(dout + row * width + column), gate = load<piece>(from);
+    Pack<T, piece> up{};
+    if (of_gate) up = load<piece>(from + width);
+#pragma unroll
+    for (int c = 0; c < piece; ++c)
+      to[c] = of_gate ? gate_gradient(to_float(d.at[c]), to_float(gate.at[c]), to_float(up.at[c]))
+                      : up_gradient(to_float(d.at[c]), to_float(gate.at[c]));
+  }
+  __device__ float magnitude(std::int64_t row, std::int64_t column) const {
+    const T* from = gate_up + row * 2 * width + column;
+    const Pack<T, piece> d = load<piece>(dout + row * width + column), gate = load<piece>(from),
+                         up = load<piece>(from + width);
+    float largest = 0;
+#pragma unroll
+    for (int c = 0; c < piece; ++c) {
+      const float dc = to_float(d.at[c]), gc = to_float(gate.at[c]);
+      largest = fmaxf(largest, fabsf(gate_gradient(dc, gc, to_float(up.at[c]))));
+      largest = fmaxf(largest, fabsf(up_gradient(dc, gc)));
+    }
+    return largest;
+  }
+};
+
+/// A matrix [R, K] and where its copies go; null where one is not asked for.
+template <class Source>
 struct Matrix {
-  const T* x;
+  Source x;
   std::int64_t rows, columns;
   std::uint8_t *out, *transposed;
   float *out_scales, *transposed_scales;
@@ -55,27 +142,22 @@ struct Matrix {
   const float* amax;                           // of tensor scales
 };
 
-/// *amax = max |x|. A magnitude's bits are in the order of the magnitudes.
-template <class T>
-__global__ void largest_magnitude(const T* x, std::int64_t count, float* amax) {
-  constexpr int pack = lane_elements<T>;
+/// *amax = max |x|, where it was 0. `packs` counts the runs of eight columns in all rows; fewer than 2³¹.
+template <class Source>
+__global__ void largest_magnitude(const Source x, std::uint32_t packs, float* amax) {
+  const auto packs_of_row = static_cast<std::uint32_t>(x.width / piece);
   float largest = 0;
-  for (std::int64_t i = (static_cast<std::int64_t>(blockIdx.x) * threads + threadIdx.x) * pack; i < count;
-       i += static_cast<std::int64_t>(gridDim.x) * threads * pack) {
-    const Pack<T, pack> values = load<pack>(x + i);
-#pragma unroll
-    for (int j = 0; j < pack; ++j) largest = fmaxf(largest, fabsf(to_float(values.at[j])));
-  }
-  largest = lanes_max<32>(largest);
-  if (threadIdx.x % 32 == 0) atomicMax(reinterpret_cast<int*>(amax), __float_as_int(largest));
+  for (std::uint32_t i = blockIdx.x * threads + threadIdx.x; i < packs; i += gridDim.x * threads)
+    largest = fmaxf(largest, x.magnitude(i / packs_of_row, i % packs_of_row * piece));
+  raise_amax(amax, largest);
 }
 
 /// A block quantises a tile of 128 × 128 elements, read once: a thread holds 8 × 8 of them in registers, and
 /// sixteen neighbouring threads hold eight whole rows of the tile, so that all memory is read and written in
 /// runs of 128 elements. The transposed tile is put together in shared memory, in pieces of 8 bytes whose
 /// place is turned by the column, so that neither the pieces of a row nor those of a column share banks.
-template <class T, class F, Scaling scaling>
-__global__ void __launch_bounds__(threads) quantize_tile(const Matrix<T> m) {
+template <class Source, class F, Scaling scaling>
+__global__ void __launch_bounds__(threads) quantize_tile(const Matrix<Source> m) {
   __shared__ float column_parts[threads / 32][tile];
   __shared__ float column_inverse[tile];
   __shared__ uint2 turned[tile][pieces];
@@ -89,10 +171,9 @@ __global__ void __launch_bounds__(threads) quantize_tile(const Matrix<T> m) {
   float x[piece][piece];
 #pragma unroll
   for (int r = 0; r < piece; ++r) {
-    Pack<T, piece> values{};
-    if (inside) values = load<piece>(m.x + (row + r) * m.columns + column);
 #pragma unroll
-    for (int c = 0; c < piece; ++c) x[r][c] = inside ? to_float(values.at[c]) : 0.0F;
+    for (int c = 0; c < piece; ++c) x[r][c] = 0;
+    if (inside) m.x.row(row + r, column, x[r]);
   }
 
   float tile_inverse = 0;  // of the two scalings whose tile has one scale
@@ -181,55 +262,84 @@ __global__ void __launch_bounds__(threads) quantize_tile(const Matrix<T> m) {
   }
 }
 
-template <class T, class F>
-void launch(cudaStream_t stream, Scaling scaling, const Matrix<T>& m) {
+template <class Source, class F>
+void launch(cudaStream_t stream, Scaling scaling, const Matrix<Source>& m) {
   const dim3 blocks(blocks_for(m.columns, tile), blocks_for(m.rows, tile));
   switch (scaling) {
     case Scaling::tensor:
-      return quantize_tile<T, F, Scaling::tensor><<<blocks, threads, 0, stream>>>(m);
+      return quantize_tile<Source, F, Scaling::tensor><<<blocks, threads, 0, stream>>>(m);
     case Scaling::vector128:
-      return quantize_tile<T, F, Scaling::vector128><<<blocks, threads, 0, stream>>>(m);
+      return quantize_tile<Source, F, Scaling::vector128><<<blocks, threads, 0, stream>>>(m);
     case Scaling::block128:
-      return quantize_tile<T, F, Scaling::block128><<<blocks, threads, 0, stream>>>(m);
+      return quantize_tile<Source, F, Scaling::block128><<<blocks, threads, 0, stream>>>(m);
   }
 }
 
-}  // namespace
-
-void quantize(Stream& stream, const Quantize& op) {
+/// `amax` where it is known.
+template <class Source>
+void quantize_from(Context& gpu, const Source& x, const float* known_amax, const Quantize& op) {
   const QuantizedTensor& any = op.out.defined() ? op.out : op.transposed;
-  if (!any.defined() || op.x.elements() == 0) return;
-  const cudaStream_t on = stream.cuda().stream();
+  const std::int64_t rows = op.out.defined() ? any.data.shape[0] : any.data.shape[1],
+                     columns = op.out.defined() ? any.data.shape[1] : any.data.shape[0];
+  if (rows * columns == 0) return;
   const auto bytes = [](const QuantizedTensor& to) { return static_cast<std::uint8_t*>(to.data.data); };
   const auto scales = [](const QuantizedTensor& to) { return static_cast<float*>(to.scales.data); };
   const auto stride = [](const QuantizedTensor& to) {
     return to.scaling == Scaling::block128 ? to.scales.shape[1] : 0;
   };
-  with_activation("quantize", op.x.dtype, [&]<class T>() {
-    Matrix<T> m{.x = static_cast<const T*>(op.x.data),
-                .rows = op.x.shape[0],
-                .columns = op.x.shape[1],
-                .out = bytes(op.out),
-                .transposed = bytes(op.transposed),
-                .out_scales = scales(op.out),
-                .transposed_scales = scales(op.transposed),
-                .out_stride = stride(op.out),
-                .transposed_stride = stride(op.transposed),
-                .amax = nullptr};
-    if (any.scaling == Scaling::tensor) {
-      float* amax = scales(any) + 1;
-      check(cudaMemsetAsync(amax, 0, sizeof(float), on), "quantize");
-      const std::int64_t count = op.x.elements();
-      const unsigned blocks = std::min(blocks_for(count, threads * lane_elements<T>),
-                                       static_cast<unsigned>(8 * stream.cuda().multiprocessors()));
-      largest_magnitude<<<blocks, threads, 0, on>>>(m.x, count, amax);
-      m.amax = amax;
-    }
-    if (any.data.dtype == DType::f8e4m3)
-      launch<T, E4M3>(on, any.scaling, m);
-    else
-      launch<T, E5M2>(on, any.scaling, m);
-  });
+  Matrix<Source> m{.x = x,
+                   .rows = rows,
+                   .columns = columns,
+                   .out = bytes(op.out),
+                   .transposed = bytes(op.transposed),
+                   .out_scales = scales(op.out),
+                   .transposed_scales = scales(op.transposed),
+                   .out_stride = stride(op.out),
+                   .transposed_stride = stride(op.transposed),
+                   .amax = known_amax};
+  if (any.scaling == Scaling::tensor && !known_amax) {
+    float* amax = scales(any) + 1;
+    check(cudaMemsetAsync(amax, 0, sizeof(float), gpu.stream()), "quantize");
+    const std::int64_t packs = rows * x.width / piece;
+    const unsigned blocks =
+        std::min(blocks_for(packs, threads), static_cast<unsigned>(8 * gpu.multiprocessors()));
+    largest_magnitude<<<blocks, threads, 0, gpu.stream()>>>(x, static_cast<std::uint32_t>(packs), amax);
+    m.amax = amax;
+  }
+  if (any.data.dtype == DType::f8e4m3)
+    launch<Source, E4M3>(gpu.stream(), any.scaling, m);
+  else
+    launch<Source, E5M2>(gpu.stream(), any.scaling, m);
+}
+
+}  // namespace
+
+void quantize(Stream& stream, const Quantize& op) {
+  if (!op.out.defined() && !op.transposed.defined()) return;
+  Context& gpu = stream.cuda();
+  const auto from = [&](DType dtype, const Tensor& amax, const auto& source) {
+    with_activation("quantize", dtype, [&]<class T>() {
+      quantize_from(gpu, source.template operator()<T>(), amax.as<float>(), op);
+    });
+  };
+  const auto stored = [&](const Tensor& x, const Tensor& amax) {
+    from(x.dtype, amax, [&]<class T>() { return Stored<T>{static_cast<const T*>(x.data), x.shape[1]}; });
+  };
+  if (const auto* x = std::get_if<Tensor>(&op.x)) {
+    stored(*x, {});
+  } else if (const auto* measured = std::get_if<MeasuredTensor>(&op.x)) {
+    stored(measured->x, measured->amax);
+  } else if (const auto* gated = std::get_if<SwigluOutput>(&op.x)) {
+    from(gated->gate_up.dtype, {}, [&]<class T>() {
+      return StoredSwigluOutput<T>{static_cast<const T*>(gated->gate_up.data), gated->gate_up.shape[1] / 2};
+    });
+  } else {
+    const auto& [dout, gate_up] = std::get<SwigluInputGradient>(op.x);
+    from(dout.dtype, {}, [&]<class T>() {
+      return StoredSwigluGradient<T>{static_cast<const T*>(dout.data), static_cast<const T*>(gate_up.data),
+                                     dout.shape[1]};
+    });
+  }
   check_launch("quantize");
 }
 

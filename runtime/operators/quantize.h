@@ -10,10 +10,12 @@
 // 2412.19437, 3.3.2 | | block128  | 128 rows × 128 columns   | [⌈R/128⌉, K/128 rounded up to a multiple of 4]
 // | the same |
 //
-// Scales are those of the values at hand, not of earlier steps. A product takes both of its operands along
-// rows, so a matrix that stands in products of both directions is kept twice, as itself and transposed; a
-// pass over its elements writes both. R and K are multiples of 16, of 128 along a vector128's rows and in
+// Scales come from the current values, not from those of earlier steps. A product reads both of its operands
+// along rows, so a matrix that enters products in both directions is kept twice, as itself and transposed;
+// one pass over its elements writes both. R and K are multiples of 16, of 128 along a vector128's rows and in
 // both directions of a block128.
+
+#include <variant>
 
 #include "runtime/arena.h"
 #include "runtime/stream.h"
@@ -38,8 +40,28 @@ QuantizedTensor plan_quantized(Arena& arena, DType format, std::int64_t rows, st
 QuantizedTensor quantized_over(const Tensor& bytes, const Tensor& scales, DType format, std::int64_t rows,
                                std::int64_t columns, Scaling scaling);
 
+/// A matrix whose largest magnitude its producer found.
+struct MeasuredTensor {
+  Tensor x;     // [R, K]
+  Tensor amax;  // [1] f32
+};
+/// SwiGLU's output (swiglu.h) [N, F].
+struct SwigluOutput {
+  Tensor gate_up;  // [N, 2F]
+};
+/// The gradient of SwiGLU's input [N, 2F].
+struct SwigluInputGradient {
+  Tensor dout;     // [N, F]
+  Tensor gate_up;  // [N, 2F]
+};
+/// The matrix to quantize [R, K], f32 or bf16. What SwiGLU computes is rounded to its dtype as swiglu.h does,
+/// and quantized without being stored.
+using QuantizeSource = std::variant<Tensor, MeasuredTensor, SwigluOutput, SwigluInputGradient>;
+/// [R, K]; DefectError where the source's tensors are no matrices that fit.
+Shape shape_of(const QuantizeSource& source);
+
 struct Quantize {
-  Tensor x;                    // [R, K] f32 or bf16
+  QuantizeSource x;
   QuantizedTensor out;         // [R, K] =, optional
   QuantizedTensor transposed;  // [K, R] =, optional; of out's format and scaling
 };

@@ -6,6 +6,7 @@
 #include "runtime/operators/gemm_cpu.h"
 #include "runtime/operators/quantize.h"
 #include "runtime/operators/quantize_scale.h"
+#include "runtime/operators/swiglu.h"
 
 namespace foretoken::cpu {
 
@@ -97,11 +98,33 @@ std::vector<float> dequantized(Stream& stream, const QuantizedTensor& tensor) {
   return values;
 }
 
+/// The matrix itself, or what SwiGLU computes, in `computed`.
+Tensor stored(Stream& stream, const QuantizeSource& source, std::vector<float>& computed) {
+  if (const auto* x = std::get_if<Tensor>(&source)) return *x;
+  if (const auto* measured = std::get_if<MeasuredTensor>(&source)) return measured->x;
+  const auto matrix = [&](std::int64_t rows, std::int64_t columns) {
+    computed.resize(static_cast<std::size_t>(rows * columns));
+    return Tensor{.data = computed.data(), .dtype = DType::f32, .shape = {rows, columns}};
+  };
+  if (const auto* gated = std::get_if<SwigluOutput>(&source)) {
+    const Tensor out = matrix(gated->gate_up.shape[0], gated->gate_up.shape[1] / 2);
+    cpu::swiglu_forward(stream, SwigluForward{.gate_up = gated->gate_up, .out = out});
+    return out;
+  }
+  const auto& gradient = std::get<SwigluInputGradient>(source);
+  const Tensor out = matrix(gradient.gate_up.shape[0], gradient.gate_up.shape[1]);
+  cpu::swiglu_backward(
+      stream, SwigluBackward{.dout = gradient.dout, .gate_up = gradient.gate_up, .dgate_up = out, .out = {}});
+  return out;
+}
+
 }  // namespace
 
 void quantize(Stream& stream, const Quantize& op) {
-  const std::int64_t rows = op.x.shape[0], columns = op.x.shape[1];
-  const View x{op.x.as<float>(), rows, columns, columns, 1};
+  std::vector<float> computed;
+  const Tensor source = stored(stream, op.x, computed);
+  const std::int64_t rows = source.shape[0], columns = source.shape[1];
+  const View x{source.as<float>(), rows, columns, columns, 1};
   if (op.out.defined()) quantize(stream, x, op.out);
   if (op.transposed.defined()) quantize(stream, View{x.x, columns, rows, 1, columns}, op.transposed);
 }

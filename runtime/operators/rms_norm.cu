@@ -33,7 +33,7 @@ struct Rows {
 /// passes over them, so that memory is read once.
 template <class T, int N, int P, int R, int Threads>
 __global__ void __launch_bounds__(Threads)
-    forward(const T* x, const T* weight, T* out, float* rstd, Rows rows, float eps) {
+    forward(const T* x, const T* weight, T* out, float* rstd, float* amax, Rows rows, float eps) {
   __shared__ float shared[R][32];
   let_next_begin();
   wait_for_earlier_work();
@@ -51,6 +51,7 @@ __global__ void __launch_bounds__(Threads)
       for (int j = 0; j < N; ++j) squares[r] += to_float(in[r][p].at[j]) * to_float(in[r][p].at[j]);
     }
   block_sums(squares, shared);
+  float largest = 0;
 #pragma unroll
   for (int r = 0; r < R; ++r) {
     const float scale = rsqrtf(squares[r] / static_cast<float>(rows.c) + eps);
@@ -62,11 +63,14 @@ __global__ void __launch_bounds__(Threads)
       const Pack<T, N> w = load<N>(weight + column);
       Pack<T, N> result;
 #pragma unroll
-      for (int j = 0; j < N; ++j)
+      for (int j = 0; j < N; ++j) {
         result.at[j] = from_float<T>(to_float(in[r][p].at[j]) * scale * to_float(w.at[j]));
+        largest = fmaxf(largest, fabsf(to_float(result.at[j])));
+      }
       store<N>(out + (row0 + r) * rows.stride + column, result);
     }
   }
+  if (amax) raise_amax(amax, largest);
 }
 
 /// What backward reads of a row: a thread's columns, zeros where it has none.
@@ -81,6 +85,7 @@ struct Backward {
   const float* rstd;
   void *dx, *normed;  // normed may be null
   float* partial;     // [blocks, C]
+  float* amax;        // of dx; may be null
   Rows rows;
 };
 
@@ -112,6 +117,7 @@ __global__ void __launch_bounds__(Threads, 1024 / Threads) backward(const Backwa
   float dweight[P][N] = {};
   RowInputs<T, N, P> next;
   if (read_ahead) next = read_row<T, N, P>(op, blockIdx.x);
+  float largest = 0;
   int phase = 0;  // of the shared sums: two in turn need one barrier a row
   for (std::int64_t row = blockIdx.x; row < op.rows.n; row += gridDim.x, phase ^= 1) {
     const RowInputs<T, N, P> in = read_ahead ? next : read_row<T, N, P>(op, row);
@@ -147,11 +153,13 @@ __global__ void __launch_bounds__(Threads, 1024 / Threads) backward(const Backwa
         dx.at[j] = from_float<T>(scaled * to_float(in.dout[p].at[j]) - shift * value +
                                  to_float(in.residual[p].at[j]));
         again.at[j] = from_float<T>(value * scaled);
+        largest = fmaxf(largest, fabsf(to_float(dx.at[j])));
       }
       store<N>(static_cast<T*>(op.dx) + row * op.rows.c + column, dx);
       if (op.normed) store<N>(static_cast<T*>(op.normed) + row * op.rows.c + column, again);
     }
   }
+  if (op.amax) raise_amax(op.amax, largest);
 #pragma unroll
   for (int p = 0; p < P; ++p) {
     const std::int64_t column = static_cast<std::int64_t>(p * blockDim.x + threadIdx.x) * N;
@@ -177,12 +185,20 @@ void with_packs(std::int64_t c, bool aligned, const Launch& launch) {
   check(cudaErrorInvalidValue, "rms_norm: rows of more than 16384 that do not come in 16-byte packs");
 }
 
+/// Zero, for kernels to raise; null where it is not asked for.
+float* cleared(Context& gpu, const Tensor& amax) {
+  if (!amax.defined()) return nullptr;
+  check(cudaMemsetAsync(amax.data, 0, sizeof(float), gpu.stream()), "rms_norm");
+  return amax.as<float>();
+}
+
 }  // namespace
 
 void rms_norm_forward(Stream& stream, const RmsNormForward& op) {
   Rows rows{.n = op.rstd.elements(), .c = op.weight.elements()};
   if (rows.n == 0) return;
   rows.stride = op.out.matrix.elements() / rows.n;
+  float* amax = cleared(stream.cuda(), op.amax);
   with_activation("rms_norm_forward", op.x.dtype, [&]<class T>() {
     const T *x = static_cast<const T*>(op.x.data), *w = static_cast<const T*>(op.weight.data);
     T* out = static_cast<T*>(op.out.matrix.data) + op.out.first;
@@ -192,7 +208,7 @@ void rms_norm_forward(Stream& stream, const RmsNormForward& op) {
                     launch_overlapped(
                         stream.cuda().stream(), forward<T, N, P, R, Threads>,
                         {.grid = dim3(blocks_for(rows.n, R)), .threads = static_cast<int>(threads)}, x, w,
-                        out, op.rstd.as<float>(), rows, static_cast<float>(op.eps));
+                        out, op.rstd.as<float>(), amax, rows, static_cast<float>(op.eps));
                   });
   });
 }
@@ -202,6 +218,7 @@ void rms_norm_backward(Stream& stream, const RmsNormBackward& op) {
   if (rows.n == 0) return;
   rows.stride = op.dout.matrix.elements() / rows.n;
   Context& gpu = stream.cuda();
+  float* amax = cleared(gpu, op.amax);
   const std::int64_t blocks = std::min<std::int64_t>(rows.n, 4 * gpu.multiprocessors());
   auto* partial =
       static_cast<float*>(gpu.workspace(static_cast<std::size_t>(blocks * rows.c) * sizeof(float)));
@@ -223,6 +240,7 @@ void rms_norm_backward(Stream& stream, const RmsNormBackward& op) {
                                                                          .dx = op.dx.data,
                                                                          .normed = op.out.data,
                                                                          .partial = partial,
+                                                                         .amax = amax,
                                                                          .rows = rows});
     });
   });

@@ -25,6 +25,7 @@ struct RmsNormForward {
   double eps = 1e-5;
   Columns out;  // [N, C] =
   Tensor rstd;  // [N] = of the statistics' dtype, saved for backward
+  Tensor amax;  // [1] f32 = max |out|, optional
 };
 void rms_norm_forward(Stream& stream, const RmsNormForward& op);
 
@@ -38,7 +39,8 @@ struct RmsNormBackward {
   Tensor residual;  // [N, C], optional: the gradient that came along x's other way; may be dx itself
   Tensor dx;        // [N, C] = (+ residual)
   Tensor dweight;   // [C] +=, optional
-  Tensor out;       // [N, C] =, optional: what forward gave, for those who did not keep it
+  Tensor out;       // [N, C] =, optional: forward's output, for callers that did not keep it
+  Tensor amax;      // [1] f32 = max |dx|, optional
 };
 void rms_norm_backward(Stream& stream, const RmsNormBackward& op);
 

@@ -14,6 +14,19 @@ struct Dims {
       : n(rstd.elements()), c(weight.elements()), stride(n == 0 ? c : columns.matrix.elements() / n) {}
 };
 
+/// = max |matrix|, of the columns that `columns` names.
+template <class T>
+void store_amax(const Columns& columns, const Dims& dims, const Tensor& amax) {
+  if (!amax.defined()) return;
+  float largest = 0;
+  for (std::int64_t row = 0; row < dims.n; ++row) {
+    const T* x = columns.matrix.as<T>() + row * dims.stride + columns.first;
+    for (std::int64_t i = 0; i < dims.c; ++i)
+      largest = std::fmax(largest, std::fabs(static_cast<float>(x[i])));
+  }
+  *amax.as<float>() = largest;
+}
+
 }  // namespace
 
 void rms_norm_forward(Stream& stream, const RmsNormForward& op) {
@@ -33,6 +46,7 @@ void rms_norm_forward(Stream& stream, const RmsNormForward& op) {
         for (std::int64_t i = 0; i < c; ++i) out[i] = x[i] * rstd * w[i];
       }
     });
+    store_amax<T>(op.out, {op.rstd, op.weight, op.out}, op.amax);
   });
 }
 
@@ -77,6 +91,8 @@ void rms_norm_backward(Stream& stream, const RmsNormBackward& op) {
         for (std::int64_t i = 0; i < c; ++i) out[i] = x[i] * rstd * w[i];
       }
     });
+    const Columns dx{op.dx};
+    store_amax<T>(dx, {op.rstd, op.weight, dx}, op.amax);
   });
 }
 

@@ -3,9 +3,11 @@
 #include "runtime/operators/quantize.h"
 
 #include <cstring>
+#include <vector>
 
 #include <fmt/format.h>
 
+#include "runtime/operators/swiglu.h"
 #include "tests/gpu/twin.h"
 #include "tests/support/catch.h"
 
@@ -73,6 +75,40 @@ TEST_CASE("a quantized matrix and its transpose have the CPU's bits") {
   run(bench, quantize, [&](auto on) { return Quantize{.x = x.*on, .out = {}, .transposed = alone.on(on)}; });
   CHECK(first_difference(bench, alone.data) == "");
   CHECK(first_difference(bench, alone.scales) == "");
+}
+
+TEST_CASE("what SwiGLU computes is quantized to the bits of its stored result") {
+  TwinBench bench(any_dtype());
+  const Scaling scaling = GENERATE(Scaling::tensor, Scaling::vector128);
+  const auto [rows, width] =
+      GENERATE(table<std::int64_t, std::int64_t>({{128, 128}, {384, 640}, {144, 272}}));
+  if (scaling != Scaling::tensor && (rows % 128 != 0 || width % 128 != 0)) return;
+  CAPTURE(name_of(bench.dtype()), static_cast<int>(scaling), rows, width);
+  const Twin gate_up = bench.normal("gate_up", {rows, 2 * width}, 3.0),
+             dout = bench.normal("dout", {rows, width});
+  const Twin out = bench.poisoned({rows, width}), dgate_up = bench.poisoned({rows, 2 * width});
+  swiglu_forward(bench.gpu(), {.gate_up = gate_up.gpu, .out = out.gpu});
+  swiglu_backward(bench.gpu(),
+                  {.dout = dout.gpu, .gate_up = gate_up.gpu, .dgate_up = dgate_up.gpu, .out = {}});
+
+  const auto same = [&](const QuantizeSource& stored, const QuantizeSource& computed, std::int64_t columns) {
+    const auto bytes = [&](const QuantizeSource& source) {
+      const QuantizedTwin rows_of = planned(bench, DType::f8e4m3, rows, columns, scaling),
+                          columns_of = planned(bench, DType::f8e4m3, columns, rows, scaling);
+      quantize(bench.gpu(),
+               {.x = source, .out = rows_of.on(&Twin::gpu), .transposed = columns_of.on(&Twin::gpu)});
+      std::vector<std::uint8_t> all;
+      for (const Twin* twin : {&rows_of.data, &rows_of.scales, &columns_of.data, &columns_of.scales}) {
+        const Tensor host = bench.download(*twin);
+        const auto* data = static_cast<const std::uint8_t*>(host.data);
+        all.insert(all.end(), data, data + host.bytes());
+      }
+      return all;
+    };
+    return bytes(stored) == bytes(computed);
+  };
+  CHECK(same(out.gpu, SwigluOutput{gate_up.gpu}, width));
+  CHECK(same(dgate_up.gpu, SwigluInputGradient{dout.gpu, gate_up.gpu}, 2 * width));
 }
 
 TEST_CASE("a number that is not finite spoils its group's scale or stays not finite") {

@@ -1,6 +1,8 @@
 // Operators that take each row by itself against their CPU twins, over shapes that fill packs and shapes that
 // do not.
 
+#include <algorithm>
+#include <cmath>
 #include <vector>
 
 #include "runtime/operators/activation.h"
@@ -62,6 +64,35 @@ TEST_CASE("rms_norm matches the CPU, whole and as a column block") {
         .dout = {dout.*on, first}, .x = x.*on, .weight = w.*on, .rstd = rstd.*on, .dx = without_dw.*on};
   });
   CHECK(relative_error(bench.download(without_dw), bench.download(dx)) == 0);
+}
+
+TEST_CASE("rms_norm finds the largest magnitude of what it writes") {
+  TwinBench bench(any_dtype());
+  const auto [n, c] =
+      GENERATE(table<std::int64_t, std::int64_t>({{1, 1}, {5, 7}, {130, 1000}, {1500, 2048}}));
+  CAPTURE(name_of(bench.dtype()), n, c);
+  const Twin x = bench.normal("x", {n, c}), w = bench.normal("w", {c}), dout = bench.normal("dout", {n, c});
+  const Twin rstd = bench.poisoned({n}, bench.statistics()), out = bench.poisoned({n, c}),
+             dx = bench.poisoned({n, c}), amax = bench.normal("amax", {1}, DType::f32, 100);
+  const auto largest = [&](const Twin& of) {
+    const Tensor values = bench.download(of);
+    float result = 0;
+    for (const float value : values.span<float>()) result = std::max(result, std::abs(value));
+    return result;
+  };
+  rms_norm_forward(bench.gpu(),
+                   {.x = x.gpu, .weight = w.gpu, .out = {out.gpu}, .rstd = rstd.gpu, .amax = amax.gpu});
+  CHECK(*bench.download(amax).as<float>() == largest(out));
+  rms_norm_backward(bench.gpu(), {.dout = {dout.gpu},
+                                  .x = x.gpu,
+                                  .weight = w.gpu,
+                                  .rstd = rstd.gpu,
+                                  .residual = {},
+                                  .dx = dx.gpu,
+                                  .dweight = {},
+                                  .out = {},
+                                  .amax = amax.gpu});
+  CHECK(*bench.download(amax).as<float>() == largest(dx));
 }
 
 TEST_CASE("rope matches the CPU") {
