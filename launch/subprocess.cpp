@@ -4,8 +4,10 @@
 #include <array>
 #include <cerrno>
 #include <csignal>
+#include <cstdint>
 #include <cstring>
 #include <fcntl.h>
+#include <filesystem>
 #include <optional>
 #include <set>
 #include <sys/prctl.h>
@@ -77,7 +79,9 @@ pid_t start(const std::string& line, const std::string& output_file) {
 class RunningCommand {
  public:
   RunningCommand(const std::string& line, const CommandOptions& options)
-      : options_(options), child_(start("env " + tree_.mark() + " " + line, options.output_file)) {}
+      : options_(options),
+        output_before_(output_size()),
+        child_(start("env " + tree_.mark() + " " + line, options.output_file)) {}
 
   CommandEnd wait() {
     while (!ended()) {
@@ -132,10 +136,19 @@ class RunningCommand {
     };
     const bool last_gone = gone_for(ranks == 0 && most_ranks_ > 0, last_gone_) > options_.launcher_limit;
     const bool first_gone = gone_for(ranks < most_ranks_, first_gone_) > options_.straggler_limit;
+    const bool late = options_.startup_limit.count() > 0 && looked_ - start_ > options_.startup_limit;
+    if (late && most_ranks_ == 0 && output_size() == output_before_)
+      return end(fmt::format("no rank has started within {} s", options_.startup_limit.count()));
     if (first_gone || last_gone)
       end(fmt::format("{} of this host's {} ranks ended {} s ago and the launcher is still waiting",
                       most_ranks_ - ranks, most_ranks_,
                       (last_gone ? options_.launcher_limit : options_.straggler_limit).count()));
+  }
+
+  std::uintmax_t output_size() const {
+    std::error_code error;
+    const std::uintmax_t size = std::filesystem::file_size(options_.output_file, error);
+    return error ? 0 : size;
   }
 
   void end(const std::string& reason) {
@@ -160,6 +173,8 @@ class RunningCommand {
   }
 
   const CommandOptions& options_;
+  const Clock::time_point start_ = Clock::now();
+  const std::uintmax_t output_before_;  // bytes
   ProcessTree tree_;
   pid_t child_;
   int status_ = 0;

@@ -12,6 +12,7 @@ struct CommandOptions {
   std::chrono::seconds grace{110};           // from a stop signal until ranks are killed
   std::chrono::seconds straggler_limit{15};  // from the end of a rank on this host until the command is ended
   std::chrono::seconds launcher_limit{5};    // the same from the end of the last rank on this host
+  std::chrono::seconds startup_limit{0};     // for the first rank or the first output, 0: none
   std::function<void()> meanwhile;           // called several times a second
   std::function<void(const std::string& text)> log;  // receives one console line
 };
@@ -33,9 +34,9 @@ struct CommandEnd {
 ///
 /// End: the ranks and the command are killed when the grace period is over, or if the command still waits 15
 /// seconds after some of this host's ranks ended, or 5 seconds after all did (mpirun may wait for a lost host
-/// for many minutes). When this returns, nothing that the command started is left on this host; the clean-up
-/// takes at most 10 seconds. If this process is killed, the kernel kills the command, and mpirun's ranks end
-/// with it.
+/// for many minutes), or if it has started no rank on this host and printed nothing within the start-up
+/// limit. When this returns, nothing that the command started is left on this host; the clean-up takes at
+/// most 10 seconds. If this process is killed, the kernel kills the command, and mpirun's ranks end with it.
 CommandEnd run_command(const std::string& line, const CommandOptions& options);
 
 /// Quotes a word for the shell.

@@ -227,10 +227,12 @@ class Supervisor {
     console_.line(
         fmt::format("attempt    {} on {} rank{}, {}", number_, ranks_, ranks_ == 1 ? "" : "s", log));
     OutputFollower output(log);
-    const CommandEnd end = run_command(line, {.output_file = log,
-                                              .grace = std::chrono::seconds(arguments_.grace),
-                                              .meanwhile = [&] { output.copy(); },
-                                              .log = [&](const std::string& text) { console_.line(text); }});
+    const CommandEnd end =
+        run_command(line, {.output_file = log,
+                           .grace = std::chrono::seconds(arguments_.grace),
+                           .startup_limit = std::chrono::seconds(config_.parallel.startup_seconds),
+                           .meanwhile = [&] { output.copy(); },
+                           .log = [&](const std::string& text) { console_.line(text); }});
     note(fmt::format("ended {} with code {}{}", time_text(), end.code, meaning(end)));
     const auto since = std::chrono::steady_clock::now();
     while (!output.copy() && std::chrono::steady_clock::now() - since < last_lines_limit)

@@ -82,6 +82,16 @@ TEST_CASE("a launcher that goes on without its ranks is ended, and that counts a
   CHECK(ProcessTree().members().empty());
 }
 
+TEST_CASE("a launcher that starts no rank and prints nothing is ended, one that prints is not") {
+  const TemporaryFolder folder;
+  const auto end_of = [&](const std::string& line) {
+    return run_command(
+        line, {.output_file = (folder / "output").string(), .startup_limit = std::chrono::seconds(1)});
+  };
+  CHECK(end_of("sleep 600").cut_short);
+  CHECK_FALSE(end_of("sh -c 'echo started elsewhere; sleep 3'").cut_short);
+}
+
 TEST_CASE("a process is signalled only once it has a handler for the signal") {
   const pid_t child = fork();
   if (child == 0) {
