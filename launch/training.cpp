@@ -426,8 +426,8 @@ void Training::keep_last_good(const char* fault) noexcept try {
   writer_->finish();  // a running save is of a state that was verified, or is marked below
   if (!session_.is_root()) return;
   if (guard_.suspect_after()) mark_suspects(fault);
-  console_.line(fmt::format("stopped    after step {} of {}; foretoken train --resume {} goes on from {}",
-                            step_, config_.train.steps, run_->path(),
+  console_.line(fmt::format("stopped    after step {} of {}: {}; foretoken train --resume {} goes on from {}",
+                            step_, config_.train.steps, fault, run_->path(),
                             checkpoints_at(run_->path()).front().filename().string()));
 } catch (const std::exception& error) {
   console_.warn(error.what());

@@ -17,6 +17,7 @@ SWEEPS = [
     ["sigkill.py", "--ranks", "4", "--kills", "60"],
     ["signals.py"],
     ["bit_flips.py"],
+    ["memory_flips.py"],
     ["stopped_ranks.py"],
     ["two_jobs.py"],
     ["cut_link.py"],

@@ -1,0 +1,166 @@
+#!/usr/bin/env python3
+"""Flips single bits of weights and moments in the memory of running ranks; compares what the run names.
+
+    tests/faults/memory_flips.py PROGRAM [--flips 10] [--short] [--layout NAME]...
+
+A trial trains with a checkpoint after every step, stops all ranks (SIGSTOP) inside a step, finds a tensor of the newest
+checkpoint in the memory of one of them, flips one of its bits and lets them continue. The run must end with code 4 and
+name the tensor and the rank. Linux: memory is read and written through /proc/PID/mem.
+"""
+import os
+import random
+import signal
+import subprocess
+import sys
+
+from faultlib import Lab, Sweep, alive, arguments, checkpoints, manifest_of, newest_step, ranks_of, set_flags, wait_for
+
+LAYOUTS = {
+    "1 rank": (1, []),
+    "dp 2, replicated optimizer": (2, ["parallel.dp=2"]),
+    "dp 2, sharded optimizer": (2, ["parallel.dp=2", "parallel.sharded_optimizer=true"]),
+    "pp 2": (2, ["parallel.pp=2"]),
+    "pp 2, dp 2, sharded optimizer": (4, ["parallel.pp=2", "parallel.dp=2", "parallel.sharded_optimizer=true"]),
+}
+KINDS = {"model": "master weights", "exp_avg": "first moments", "exp_avg_sq": "second moments"}
+SIZES = {"f32": 4, "bf16": 2}
+SHORTEST = 256  # bytes of a tensor that is searched for: enough to be unique
+THREAD_HEAP = 64 << 20  # glibc's heaps of all threads but the main one start at multiples of it
+SETTINGS = {
+    "model.hidden_size": 64,
+    "model.num_attention_heads": 4,
+    "model.intermediate_size": 128,
+    "mtp.depths": 1,
+    "data.sequence_length": 128,
+    "parallel.check_state_every": 1,
+    "checkpoint.every": 1,
+    "checkpoint.keep": 2,
+}
+ROWS = 16  # of a rank and step: a step must last longer than a save
+
+
+def places(pid, content):
+    """Addresses of these bytes in a process's writable memory, without the buffers of its writer thread."""
+    found = []
+    with open(f"/proc/{pid}/maps") as maps, open(f"/proc/{pid}/mem", "rb", 0) as memory:
+        for line in maps:
+            fields = line.split()
+            begin, end = (int(each, 16) for each in fields[0].split("-"))
+            if not fields[1].startswith("rw") or begin % THREAD_HEAP == 0:
+                continue
+            try:
+                memory.seek(begin)
+                region = memory.read(end - begin)
+            except (OSError, OverflowError):
+                continue
+            at = region.find(content)
+            while at >= 0:
+                found.append(begin + at)
+                at = region.find(content, at + 1)
+    return found
+
+
+def flip(pid, address, bit):
+    with open(f"/proc/{pid}/mem", "r+b", 0) as memory:
+        memory.seek(address)
+        value = memory.read(1)[0]
+        memory.seek(address)
+        memory.write(bytes([value ^ (1 << bit)]))
+
+
+def strike(run, pids, kind, chance):
+    """Flips a bit in ranks that are stopped: (tensor, rank), or None if no rank is between two updates."""
+    checkpoint = checkpoints(run)[-1]
+    piece = chance.choice([piece for piece in manifest_of(checkpoint)["pieces"]
+                           if piece["kind"] == kind and piece["count"] * SIZES[piece["dtype"]] >= SHORTEST])
+    size = piece["count"] * SIZES[piece["dtype"]]
+    with open(checkpoint / piece["file"], "rb") as shard:
+        shard.seek(piece["address"])
+        content = shard.read(size)
+    if len({content[at : at + 4] for at in range(0, size, 4)}) < 8:
+        return None  # a norm's weights may all be 1
+    writer = int(piece["file"][len("shard_") : -len(".h5")])
+    for rank in chance.sample(sorted(pids), len(pids)):
+        found = places(pids[rank], content)
+        if len(found) < (2 if rank == writer else 1):  # the writer also has the copy that it saved
+            continue
+        byte, bit = chance.randrange(size), chance.randrange(8)
+        for address in found:
+            flip(pids[rank], address + byte, bit)
+        return piece["tensor"], rank
+    return None
+
+
+def strike_soon(job, run, pids, kind, chance):
+    for _ in range(50):
+        step = newest_step(run)
+        wait_for(lambda: newest_step(run) != step or job.poll() is not None, 60, pause=0.001)
+        if job.poll() is not None:
+            return None
+        for pid in pids.values():
+            os.kill(pid, signal.SIGSTOP)
+        try:
+            struck = strike(run, pids, kind, chance)
+        finally:
+            for pid in pids.values():
+                os.kill(pid, signal.SIGCONT)
+        if struck:
+            return struck
+    return None
+
+
+def trial(lab, layout, kind, chance):
+    """What is wrong; empty if the flip was found and named."""
+    ranks, sets = LAYOUTS[layout]
+    run, log = lab.path("run"), lab.path("out.txt")
+    subprocess.run(["rm", "-rf", str(run)], check=True)
+    with open(log, "w") as output:
+        job = lab.start("train", "train.toml", "--run-directory", run,
+                        *set_flags([*sets, f"train.global_batch={ROWS * ranks}"]), ranks=ranks, output=output)
+    pids = {}
+    try:
+        wait_for(lambda: (newest_step(run) or 0) >= 2 or job.poll() is not None, 60)
+        pids = {0: job.pid} if ranks == 1 else ranks_of(job.pid)
+        if job.poll() is not None or len(pids) != ranks:
+            return f"the run did not start: {log.read_text(errors='replace')[-500:]}"
+        struck = strike_soon(job, run, pids, kind, chance)
+        if not struck:
+            return "no tensor of a checkpoint was found in memory"
+        name = struck[0] if kind == "model" else f"{kind} of {struck[0]}"
+        code = job.wait(30)
+    except subprocess.TimeoutExpired:
+        return f"not found: {name} on rank {struck[1]}"
+    finally:
+        if job.poll() is None:
+            os.killpg(job.pid, signal.SIGKILL)
+            job.wait()
+        wait_for(lambda: not any(alive(pid) for pid in pids.values()), 10)
+    text = log.read_text(errors="replace")
+    if code != 4 or f"memory: {name} has changed on rank {struck[1]} (" not in text:
+        return f"code {code}, and not named: {name} on rank {struck[1]}: {text[-500:]}"
+    return ""
+
+
+def main():
+    options = arguments(__doc__, flips={"type": int, "default": 10, "help": "of each kind of state in each layout"},
+                        layout={"action": "append", "choices": list(LAYOUTS)})
+    layouts = options.layout or (list(LAYOUTS)[1:3] if options.short else list(LAYOUTS))
+    flips = 1 if options.short else options.flips
+    chance = random.Random(1)
+    with Lab(options.program, SETTINGS) as lab:
+        sweep = Sweep("bits of master weights and moments flip in the memory of running ranks "
+                      "with a sharded and a replicated optimizer")
+        sweep.headings("layout", "flipped", "flips", "found, tensor and rank named")
+        for layout in layouts:
+            for kind, words in KINDS.items():
+                found = 0
+                for _ in range(flips):
+                    fault = trial(lab, layout, kind, chance)
+                    found += not fault
+                    sweep.trial(fault and f"{layout}: {fault}")
+                sweep.detail(layout, words, flips, found)
+    return sweep.finish(f"{sweep.trials - len(sweep.failures)} found, tensor and rank named, code 4")
+
+
+if __name__ == "__main__":
+    sys.exit(main())
