@@ -192,7 +192,7 @@ std::vector<Host> allocated_and_up(const std::vector<Host>& hosts) {
   if (nodes.empty()) return hosts;
   const Answer states =
       ask("sinfo --noheader --Node --format='%N %T' --nodes=" + shell_quoted(nodes.front()), slurm_limit);
-  if (states.code != 0) return hosts;
+  if (states.code != 0 || states.text.empty()) return hosts;
   std::set<std::string> up;
   for (const std::string& line : lines_of(states.text)) {
     std::istringstream words(line);

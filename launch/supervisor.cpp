@@ -158,7 +158,8 @@ class Supervisor {
         console_.line(
             fmt::format("hosts      {} of {} are there: {}", found.size(), hosts_.size(), host_list(found)));
       here_ = found;
-      available = std::min(wanted_, slots_of(found));
+      // With all of them there, the launcher decides whether it starts more ranks than slots.
+      if (found != hosts_) available = std::min(wanted_, slots_of(found));
       if (available < wanted_ && !(config_.parallel.elastic && available > 0)) {
         console_.line(fmt::format("hosts      their {} slots are too few for {} ranks{}", slots_of(found),
                                   wanted_,

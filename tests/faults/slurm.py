@@ -431,11 +431,12 @@ def drained_node(bench):
     return "went on while drained; down: requeued, final weights equal"
 
 
-def lost_node(bench):
+def lost_node(bench, **environment):
     """A node of two is lost from a job with --no-kill: an elastic run goes on with the other one, in the same job."""
-    cluster, run = bench.cluster, bench.run("lost_node")
+    cluster, run = bench.cluster, bench.run(f"lost_node_{len(environment)}")
     job = cluster.submit("many_nodes", bench.config, run, "--set", "parallel.dp=2", "--elastic",
-                         "--set", "parallel.timeout_seconds=5", flags=["--nodes=2", "--no-kill", "--no-requeue"], FORETOKEN_MAX_RESTARTS="10")
+                         "--set", "parallel.timeout_seconds=5", flags=["--nodes=2", "--no-kill", "--no-requeue"],
+                         FORETOKEN_MAX_RESTARTS="10", **environment)
     bench.wait_step(run, 60)
     lost = cluster.lose_node("ft2")
     try:
@@ -446,6 +447,13 @@ def lost_node(bench):
     assert "1 of 2 are there: ft1:2" in words, words[-2000:]
     assert newest_step(run) == bench.steps and not cluster.ranks(run)
     return "went on with the ranks of the node that was left"
+
+
+def lost_node_srun(bench):
+    """The same with ranks that srun starts."""
+    if "pmix" not in bench.cluster.call("srun", "--mpi=list"):
+        return "left out: this Slurm has no PMIx"
+    return lost_node(bench, FORETOKEN_LAUNCHER="srun")
 
 
 def array(bench):
@@ -474,8 +482,8 @@ def preemption(bench):
 
 
 SCENARIOS = [requeue, requeue_srun, requeue_two_nodes, time_limit, early_signal, cancel, cancel_srun, cancel_two_nodes,
-             killed_rank, out_of_memory, drained_node, lost_node, array,
-             preemption]
+             killed_rank, out_of_memory, drained_node, lost_node, lost_node_srun,
+             array, preemption]
 SHORT = [requeue, early_signal, cancel, killed_rank]
 
 
