@@ -124,7 +124,7 @@ std::string startup_table(const Session& session) {
   // Messages take no time here, as in the partition.
   const Durations expected{
       .stages = stage_costs(layer_costs(config, Purpose::train), session.layout().halves_per_stage)};
-  const Timeline step = simulate(session.training().program, session.training().footprint, expected);
+  const SimulatedTimeline step = simulate(session.training().program, session.training().footprint, expected);
   double total = 0;
   for (const StageDurations& stage : expected.stages) total += stage.total();
 

@@ -35,20 +35,20 @@ Durations uniform_durations(const PipelineShape& shape, double forward, double b
   return {std::vector<StageDurations>(static_cast<std::size_t>(shape.stages()), stage), message};
 }
 
-double Timeline::makespan() const {
+double SimulatedTimeline::makespan() const {
   double end = 0;
   for (const std::vector<Span>& spans : ranks)
     if (!spans.empty()) end = std::max(end, spans.back().end);
   return end;
 }
 
-double Timeline::idle(int rank) const {
+double SimulatedTimeline::idle(int rank) const {
   double busy = 0;
   for (const Span& span : ranks[static_cast<std::size_t>(rank)]) busy += span.end - span.start;
   return makespan() - busy;
 }
 
-double Timeline::bubble() const {
+double SimulatedTimeline::bubble() const {
   const double total = makespan() * static_cast<double>(ranks.size());
   double idle_total = 0;
   for (int rank = 0; rank < static_cast<int>(ranks.size()); ++rank) idle_total += idle(rank);
@@ -94,8 +94,8 @@ void Simulation::run(const Durations& durations, const Visit& visit) const {
   }
 }
 
-Timeline Simulation::timeline(const Durations& durations) const {
-  Timeline timeline{std::vector<std::vector<Span>>(ranks_)};
+SimulatedTimeline Simulation::timeline(const Durations& durations) const {
+  SimulatedTimeline timeline{std::vector<std::vector<Span>>(ranks_)};
   run(durations, [&](const Step& step, double start, double end) {
     timeline.ranks[static_cast<std::size_t>(step.rank)].push_back({step.action, start, end});
   });
@@ -108,11 +108,12 @@ double Simulation::makespan(const Durations& durations) const {
   return last;
 }
 
-Timeline simulate(const Program& lowered, const ProgramFootprint& footprint, const Durations& durations) {
+SimulatedTimeline simulate(const Program& lowered, const ProgramFootprint& footprint,
+                           const Durations& durations) {
   return Simulation(lowered, footprint).timeline(durations);
 }
 
-std::string render(const Timeline& timeline, int columns) {
+std::string render(const SimulatedTimeline& timeline, int columns) {
   bool several_stages = false;
   for (const std::vector<Span>& spans : timeline.ranks)
     for (const Span& span : spans) several_stages |= span.action.stage != spans.front().action.stage;

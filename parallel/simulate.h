@@ -25,7 +25,7 @@ struct Span {
   double end = 0;
 };
 
-struct Timeline {
+struct SimulatedTimeline {
   std::vector<std::vector<Span>> ranks;  // [pp], the compute actions in order
 
   /// When the last rank is done.
@@ -44,7 +44,7 @@ class Simulation {
   Simulation(const Program& lowered, const ProgramFootprint& footprint);
 
   /// A DefectError unless there are durations for every stage, here and below.
-  Timeline timeline(const Durations& durations) const;
+  SimulatedTimeline timeline(const Durations& durations) const;
   /// The timeline's, without making one.
   double makespan(const Durations& durations) const;
 
@@ -72,12 +72,13 @@ class Simulation {
   std::vector<Wait> waits_;
 };
 
-Timeline simulate(const Program& lowered, const ProgramFootprint& footprint, const Durations& durations);
+SimulatedTimeline simulate(const Program& lowered, const ProgramFootprint& footprint,
+                           const Durations& durations);
 
 /// For people: one line per rank over `columns` characters, each action as its kind's letter and microbatch
 /// (the stage ahead of it where ranks have several; the letter alone where that does not fit), idle time as
 /// dots.
 ///   rank 0 |F0 F1 ....B0   F2 B1   ...B2   | idle 25 %
-std::string render(const Timeline& timeline, int columns = 120);
+std::string render(const SimulatedTimeline& timeline, int columns = 120);
 
 }  // namespace foretoken

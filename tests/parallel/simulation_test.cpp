@@ -15,8 +15,8 @@ struct Times {
   double forward, input, weight;  // of a whole rank
 };
 
-Timeline timeline_of(const std::string& name, const PipelineShape& shape, const Times& times,
-                     double message = 0) {
+SimulatedTimeline timeline_of(const std::string& name, const PipelineShape& shape, const Times& times,
+                              double message = 0) {
   const Program lowered = lower_program(make_program(name, shape));
   const double v = shape.virtual_stages;
   return simulate(lowered, validate_program(lowered),
@@ -72,14 +72,14 @@ TEST_CASE("an evaluation idles (pp−1)F/v") {
   for (const int v : {1, 2, 3})
     for (int microbatches = 4; microbatches <= 16; microbatches += v == 1 ? 1 : 4) {
       const Program lowered = lower_program(forward_only({4, v, microbatches}));
-      const Timeline timeline =
+      const SimulatedTimeline timeline =
           simulate(lowered, validate_program(lowered), uniform_durations(lowered.shape, 1, 0, 0));
       CHECK(timeline.makespan() == Approx(microbatches * v + 3));
     }
 }
 
 TEST_CASE("the bubble fraction is the idle share of all ranks") {
-  const Timeline timeline = timeline_of("1f1b", {4, 1, 12}, {1, 1, 1});
+  const SimulatedTimeline timeline = timeline_of("1f1b", {4, 1, 12}, {1, 1, 1});
   CHECK(timeline.makespan() == Approx(45));
   CHECK(timeline.bubble() == Approx(9.0 / 45));
   for (int rank = 0; rank < 4; ++rank) CHECK(timeline.idle(rank) == Approx(9));
@@ -103,7 +103,7 @@ TEST_CASE("the slowest stage sets the pace") {
   const Program lowered = lower_program(one_f_one_b({3, 1, 50}));
   Durations durations = uniform_durations(lowered.shape, 1, 1, 0);
   durations.stages[1] = {2, 2, 0};
-  const Timeline timeline = simulate(lowered, validate_program(lowered), durations);
+  const SimulatedTimeline timeline = simulate(lowered, validate_program(lowered), durations);
   // It idles while its first input and its last gradient pass the first stage.
   CHECK(timeline.makespan() == Approx(50 * 4 + 2));
   CHECK(timeline.idle(1) == Approx(2));
@@ -116,7 +116,7 @@ TEST_CASE("a send buffer is written again only when the peer has posted the rece
                                   "1F0 1B0 1F1 1B1 1F2 1B2 1F3 1B3 1F4 1B4 1F5 1B5 1F6 1B6 1F7 1B7\n"));
   const ProgramFootprint footprint = validate_program(lowered);
   CHECK(footprint.slots == std::vector<int>{8, 2});
-  const Timeline timeline = simulate(lowered, footprint, uniform_durations(lowered.shape, 1, 1, 0));
+  const SimulatedTimeline timeline = simulate(lowered, footprint, uniform_durations(lowered.shape, 1, 1, 0));
   const Span& third_backward = timeline.ranks[1][5];
   CHECK(to_string(third_backward.action) == "1B2");
   CHECK(third_backward.start == Approx(7));  // when 0RB0 is posted, not 6, when 1F2 is done
