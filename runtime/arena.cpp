@@ -18,7 +18,7 @@ namespace foretoken {
 
 namespace {
 
-constexpr std::size_t line = 256;  // what cuBLAS asks for its fastest kernels; a multiple of a cache line
+constexpr std::size_t line = 256;  // the alignment of cuBLAS's fastest kernels; a multiple of a cache line
 constexpr std::size_t huge_page = std::size_t{2} << 20;
 constexpr std::size_t block = 8 * huge_page;
 
@@ -44,7 +44,7 @@ std::byte* Arena::allocate(std::size_t bytes) const {
   require_memory(static_cast<std::int64_t>(bytes), "memory plan");
   auto* memory = static_cast<std::byte*>(::operator new[](bytes, std::align_val_t{huge_page}));
 #ifdef __linux__
-  madvise(memory, bytes, MADV_HUGEPAGE);  // an advice: where it is refused, small pages do
+  madvise(memory, bytes, MADV_HUGEPAGE);  // a hint: if the kernel refuses it, small pages work too
 #endif
   return memory;
 }
@@ -55,7 +55,7 @@ Tensor Arena::tensor(DType dtype, const Shape& shape) {
   const std::size_t held = static_cast<std::size_t>(shape.elements()) * size_of(dtype);
   const std::size_t bytes = round_up(std::max<std::size_t>(1, held), line);
   std::byte* memory = nullptr;
-  if (bytes > block / 4) {  // a block of its own, so that the rest of the newest one stays of use
+  if (bytes > block / 4) {  // a separate block, so that the newest block's free bytes stay available
     memory = allocate(round_up(bytes, huge_page));
     blocks_.emplace_back(memory, Free{device_, page_locked_});
   } else {

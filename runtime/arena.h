@@ -1,6 +1,6 @@
 #pragma once
-// Memory planned once, in few large blocks (of huge pages where the system has them): every buffer of a run
-// is taken from an arena before the first step, then the arena is sealed, and a step allocates nothing.
+// Allocates all memory of a run before the first step, in a few large blocks (with huge pages where the
+// system supports them). The arena is then sealed: a step allocates nothing.
 
 #include <cstddef>
 #include <memory>
@@ -12,16 +12,17 @@ namespace foretoken {
 
 class Arena {
  public:
-  /// `page_locked` host memory is what a GPU copies to and from without the host's help.
+  /// `page_locked`: a GPU copies to and from this host memory without help from the CPU.
   explicit Arena(DeviceKind device, bool page_locked = false) : device_(device), page_locked_(page_locked) {}
 
-  /// A zeroed tensor, aligned to 256 bytes, that lives as long as the arena. A DefectError after seal(), a
-  /// UsageError where the device has no more memory, or the machine (runtime/memory_limit.h).
+  /// Returns a zeroed tensor, aligned to 256 bytes, that is valid while the arena exists. Throws DefectError
+  /// after seal(), and UsageError if the device or the machine (runtime/memory_limit.h) has too little
+  /// memory.
   Tensor tensor(DType dtype, const Shape& shape);
   void seal() { sealed_ = true; }
 
   DeviceKind device() const { return device_; }
-  /// What the tensors hold.
+  /// Total size of the tensors, without alignment padding.
   std::size_t bytes() const { return bytes_; }
 
  private:

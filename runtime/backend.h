@@ -1,6 +1,6 @@
 #pragma once
-// What this build can compute on. CUDA calls stand behind `if constexpr (with_cuda)`, so that a build without
-// the toolkit compiles the same files and links nothing of it.
+// The devices that this build supports. CUDA calls are inside `if constexpr (with_cuda)`, so that a build
+// without the toolkit compiles the same files and does not link CUDA.
 
 namespace foretoken {
 

@@ -10,7 +10,7 @@ struct BFloat16 {
   std::uint16_t bits = 0;
 
   BFloat16() = default;
-  /// To nearest, ties to even; a NaN stays one.
+  /// Rounds to nearest, ties to even; a NaN stays a NaN.
   explicit BFloat16(float value) {
     const auto word = std::bit_cast<std::uint32_t>(value);
     const bool nan = (word & 0x7fffffffU) > 0x7f800000U;

@@ -1,6 +1,6 @@
 #pragma once
-// Errors of the CUDA runtime as exceptions. Device code (.cu) throws through these: nvcc does not compile
-// fmt.
+// Converts errors of the CUDA runtime to exceptions. Device code (.cu) throws through these functions,
+// because nvcc does not compile fmt.
 
 #include <cuda_runtime_api.h>
 
@@ -8,19 +8,20 @@
 
 namespace foretoken::cuda {
 
-/// A DefectError "cuda: WHAT: out of memory (cudaErrorMemoryAllocation)" unless the call succeeded.
+/// Throws DefectError, as "cuda: WHAT: out of memory (cudaErrorMemoryAllocation)", unless the call succeeded.
 void check(cudaError_t error, const char* what);
 
-/// Whether what cudaEventQuery() or cudaStreamQuery() was asked about has run, by what it returned; errors as
-/// of check(). "Not ready" is wiped from the runtime's memory, where check_launch() would find it.
+/// Interprets the result of cudaEventQuery() or cudaStreamQuery(): true if the work has completed, false if
+/// it has not. Throws as check() does. Clears "not ready" from the runtime's last error, which check_launch()
+/// reads.
 bool has_run(cudaError_t state, const char* what);
 
-/// After a kernel launch: a launch that was refused. Faults of a running kernel come with a later call.
+/// Call after a kernel launch: throws if the launch failed. A later call reports faults of a running kernel.
 inline void check_launch(const char* kernel) {
   check(cudaGetLastError(), kernel);
 }
 
-/// A DefectError: what `who` was given is of a dtype that it does not compute in.
+/// Throws DefectError: the operator `who` does not support `dtype`.
 [[noreturn]] void throw_dtype(const char* who, DType dtype);
 
 }  // namespace foretoken::cuda

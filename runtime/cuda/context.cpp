@@ -15,13 +15,13 @@ class CudnnAttention {};
 #endif
 
 int device_count() {
-  // A hardware queue for every stream: streams that share one wait for each other, and a receive that waits
-  // for its peer would hold up the send that the peer waits for. Read when CUDA starts, which this call makes
-  // it do.
+  // Every stream needs its own hardware queue. Streams that share a queue wait for each other: a receive that
+  // waits for its peer would block the send that the peer waits for. CUDA reads the variable when it
+  // initializes, which cudaGetDeviceCount() triggers.
   setenv("CUDA_DEVICE_MAX_CONNECTIONS", "32", 0);
   int count = 0;
   if (cudaGetDeviceCount(&count) != cudaSuccess) {
-    cudaGetLastError();  // no driver, or one that is too old
+    cudaGetLastError();  // no driver, or the driver is too old
     return 0;
   }
   return count;

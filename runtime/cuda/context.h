@@ -1,5 +1,5 @@
 #pragma once
-// One rank's GPU: its compute stream and what operators need beside their tensors.
+// One rank's GPU: its compute stream, and the workspace and library handles that operators use.
 
 #include <cstddef>
 #include <memory>
@@ -12,15 +12,15 @@ namespace foretoken::cuda {
 class Matmul;
 class CudnnAttention;
 
-/// GPUs that this process sees; 0 where there is no driver.
+/// Number of GPUs visible to this process; 0 without a driver.
 int device_count();
 
 class Context {
  public:
   struct Options {
     int device = 0;
-    /// Every run of the same program on the same kind of GPU gives the same bits: algorithms are chosen
-    /// without timing them, and none that adds in an order of chance.
+    /// Every run of the same program on the same GPU model produces the same bits: algorithms are selected
+    /// without timing them, and each sums in a fixed order.
     bool deterministic = false;
   };
   /// Makes `device` this thread's current GPU.
@@ -35,18 +35,19 @@ class Context {
   /// "NVIDIA H100 80GB HBM3"
   const std::string& name() const { return name_; }
 
-  /// Scratch of one operator: the next operator on the stream may take the same memory. Allocates where a
-  /// shape is met for the first time and no other asked for as much.
+  /// Scratch memory of one operator: the next operator on the stream may use the same memory. Allocates only
+  /// if `bytes` exceeds every earlier request.
   void* workspace(std::size_t bytes) { return workspace_.reserve(bytes); }
 
-  /// 0 between operators: for kernels that count something among their blocks, and leave it 0.
+  /// A device counter for kernels that count across their blocks. It is 0 between operators: a kernel resets
+  /// it.
   int* counter() const { return static_cast<int*>(counter_.get()); }
 
   Matmul& matmul() { return *matmul_; }
-  CudnnAttention* cudnn_attention() { return cudnn_attention_.get(); }  // null where cuDNN is absent
+  CudnnAttention* cudnn_attention() { return cudnn_attention_.get(); }  // null without cuDNN
 
   void synchronize() const;
-  /// Bytes of the GPU's memory that are in use, by anybody.
+  /// Bytes of the GPU's memory that are in use, by all processes.
   static std::size_t memory_in_use();
 
  private:

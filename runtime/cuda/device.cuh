@@ -1,5 +1,5 @@
 #pragma once
-// What kernels share: 16-byte packs, conversions, sums over a warp and a block.
+// Code that kernels share: 16-byte packs, conversions, sums over a warp and a block.
 
 #include <cstdint>
 
@@ -84,8 +84,8 @@ __device__ T warp_sum(T x) {
   return x;
 }
 
-/// Over all threads, whose number is a multiple of 32; `shared` has a slot per warp. Every thread gets the
-/// sum, whose order depends on the number of threads alone.
+/// Sums over all threads of the block, whose number is a multiple of 32; `shared` has one slot per warp.
+/// Every thread receives the sum. Its order depends only on the number of threads.
 template <class T>
 __device__ T block_sum(T x, T* shared) {
   x = warp_sum(x);
@@ -98,7 +98,7 @@ __device__ T block_sum(T x, T* shared) {
   return x;
 }
 
-/// Blocks that cover `count` items, `per_block` each.
+/// Number of blocks for `count` items, `per_block` each.
 inline unsigned blocks_for(std::int64_t count, std::int64_t per_block) {
   return static_cast<unsigned>((count + per_block - 1) / per_block);
 }

@@ -1,5 +1,5 @@
 #pragma once
-// Functions of the driver's API, which a program finds at run time: it starts where there is no driver too.
+// Looks up functions of the driver API at run time, so that the program also starts without a driver.
 
 #include <cudaTypedefs.h>
 
@@ -7,7 +7,7 @@
 
 namespace foretoken::cuda {
 
-/// F as <cudaTypedefs.h> has it for the function, in the version that CUDA 12.0 has.
+/// F is the function's type in <cudaTypedefs.h>, in its CUDA 12.0 version.
 template <class F>
 F driver_function(const char* name) {
   void* found = nullptr;

@@ -11,7 +11,7 @@ Graph::Graph(Context& gpu, const std::function<void()>& enqueue) : gpu_(&gpu), w
     enqueue();
   } catch (...) {
     cudaStreamEndCapture(gpu.stream(), recorded.out());
-    cudaGetLastError();  // the capture's; what went wrong is on its way
+    cudaGetLastError();  // clears the capture's error: the exception reports the cause
     throw;
   }
   check(cudaStreamEndCapture(gpu.stream(), recorded.out()), "graph");

@@ -1,5 +1,5 @@
 #pragma once
-// What was once enqueued on a context's stream, to be run again by one call.
+// A recorded sequence of work on a context's stream, which one call launches again.
 
 #include <functional>
 
@@ -11,11 +11,11 @@ class Context;
 
 class Graph {
  public:
-  /// Records what `enqueue` puts on the stream; it does not run yet. It must not allocate and not wait, and
-  /// the memory that it works on must outlive the graph.
+  /// Records the work that `enqueue` puts on the stream without running it. `enqueue` must neither allocate
+  /// nor wait, and the memory that the work uses must outlive the graph.
   Graph(Context& gpu, const std::function<void()>& enqueue);
 
-  /// False once the context's workspace, which the graph may use, lies elsewhere: it is to be made again.
+  /// False once the context's workspace, which the graph may use, was reallocated: record a new graph then.
   bool valid() const;
   void launch();
 

@@ -1,5 +1,5 @@
 #pragma once
-// Owners of what a C library gives out: a stream, an event, a library handle.
+// RAII owners of C handles: a stream, an event, a library handle.
 
 #include <atomic>
 #include <utility>
@@ -10,11 +10,11 @@
 
 namespace foretoken::cuda {
 
-/// True once work on the GPU may never end, because peers that it waits for are gone. To free memory waits
-/// for such work, so from then on nothing is given back: the process is about to end.
+/// True once work on the GPU may never complete, because peers that it waits for are gone. Freeing memory
+/// would wait for such work, so from then on no handle is destroyed: the process is about to exit.
 inline std::atomic<bool> gpu_abandoned{false};
 
-/// Move-only; `destroy` is called once and its error is dropped, as destructors must.
+/// Move-only. `destroy` is called once; its error is ignored, because a destructor must not throw.
 template <class T, auto destroy>
 class Handle {
  public:
@@ -46,7 +46,7 @@ inline EventHandle make_event(unsigned flags = cudaEventDisableTiming) {
   return event;
 }
 
-/// Device memory that grows when it must; what it held is then gone.
+/// Device memory that grows on demand; growing discards the contents.
 class Buffer {
  public:
   void* reserve(std::size_t bytes) {

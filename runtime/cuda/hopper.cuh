@@ -1,7 +1,7 @@
 #pragma once
-// Hopper's instructions that C++ has no name for, one function each: asynchronous copies, the barriers that
-// tell of their end, and the tensor-core products of a warpgroup (PTX ISA, "Asynchronous Warpgroup Level
-// Matrix Instructions", "mbarrier", "cp.async.bulk.tensor").
+// Hopper instructions without a C++ intrinsic, one function each: asynchronous copies, the barriers that
+// signal their completion, and the tensor-core products of a warpgroup (PTX ISA, "Asynchronous Warpgroup
+// Level Matrix Instructions", "mbarrier", "cp.async.bulk.tensor").
 
 #include <cstdint>
 
@@ -38,20 +38,21 @@ __device__ __forceinline__ void commit_copies() {
   asm volatile("cp.async.commit_group;" ::: "memory");
 }
 
-/// Until all but the last `pending` groups of this thread's copies have landed.
+/// Waits until all but the last `pending` groups of this thread's copies have completed.
 template <int pending>
 __device__ __forceinline__ void wait_for_copies() {
   asm volatile("cp.async.wait_group %0;" ::"n"(pending) : "memory");
 }
 
-/// Shows the tensor cores what this thread stored; a barrier must follow before products of others read it.
+/// Makes this thread's stores visible to the tensor cores. A barrier must follow before products of other
+/// threads read them.
 __device__ __forceinline__ void show_to_tensor_cores() {
   asm volatile("fence.proxy.async.shared::cta;" ::: "memory");
 }
 
-/// Waits until this thread's copies have landed and shows them, and what it stored, to the tensor cores,
-/// which read shared memory through another proxy. A block barrier must follow before anyone reads the copies
-/// of others.
+/// Waits until this thread's copies have completed and makes them and this thread's stores visible to the
+/// tensor cores, which read shared memory through another proxy. A block barrier must follow before a thread
+/// reads the copies of other threads.
 __device__ __forceinline__ void finish_copies() {
   asm volatile("cp.async.wait_all;" ::: "memory");
   show_to_tensor_cores();
@@ -78,20 +79,20 @@ __device__ __forceinline__ void store_matrices(std::uint32_t to, const std::uint
                : "memory");
 }
 
-/// Adds to 16 bytes of global memory, in no order.
+/// Adds four floats to global memory atomically, in no fixed order.
 __device__ __forceinline__ void add_4(float* to, float a, float b, float c, float d) {
   asm volatile("red.global.add.v4.f32 [%0], {%1, %2, %3, %4};" ::"l"(to), "f"(a), "f"(b), "f"(c), "f"(d)
                : "memory");
 }
 
-// A barrier is eight bytes of shared memory. A phase of it ends when as many have arrived as it was made for
-// and all bytes have come that were announced; the parity of its phases is 0, 1, 0 and so on.
+// A barrier is eight bytes of shared memory. Its phase completes when the number of arrivals given to
+// barrier_init() and all expected bytes have arrived. The parity of its phases is 0, 1, 0 and so on.
 
 __device__ __forceinline__ void barrier_init(std::uint32_t barrier, int arrivals) {
   asm volatile("mbarrier.init.shared::cta.b64 [%0], %1;" ::"r"(barrier), "r"(arrivals) : "memory");
 }
 
-/// Shows barriers that were made to copies and to the cluster; a barrier of the block or cluster must follow.
+/// Makes initialized barriers visible to copies and to the cluster; a block or cluster barrier must follow.
 __device__ __forceinline__ void barrier_init_done() {
   asm volatile("fence.mbarrier_init.release.cluster;" ::: "memory");
 }
@@ -100,7 +101,7 @@ __device__ __forceinline__ void barrier_arrive(std::uint32_t barrier) {
   asm volatile("mbarrier.arrive.shared::cta.b64 _, [%0];" ::"r"(barrier) : "memory");
 }
 
-/// At the same barrier of another block of the cluster, or of this one.
+/// Arrives at the same barrier of block `rank` of the cluster, which may be this block.
 __device__ __forceinline__ void barrier_arrive(std::uint32_t barrier, int rank) {
   asm volatile(
       "{\n.reg .b32 there;\nmapa.shared::cluster.u32 there, %0, %1;\n"
@@ -109,13 +110,13 @@ __device__ __forceinline__ void barrier_arrive(std::uint32_t barrier, int rank) 
       : "memory");
 }
 
-/// Arrives, and announces bytes that copies will bring.
+/// Arrives, and adds `bytes` to the bytes that the phase expects from copies.
 __device__ __forceinline__ void barrier_expect(std::uint32_t barrier, int bytes) {
   asm volatile("mbarrier.arrive.expect_tx.shared::cta.b64 _, [%0], %1;" ::"r"(barrier), "r"(bytes)
                : "memory");
 }
 
-/// Waits for the end of the phase of that parity; the phase before a barrier's first counts as ended.
+/// Waits until the phase with this parity completes; the phase before a barrier's first counts as complete.
 __device__ __forceinline__ void barrier_wait(std::uint32_t barrier, std::uint32_t parity) {
   asm volatile(
       "{\n.reg .pred done;\nagain:\nmbarrier.try_wait.parity.shared::cta.b64 done, [%0], %1;\n"
@@ -124,23 +125,23 @@ __device__ __forceinline__ void barrier_wait(std::uint32_t barrier, std::uint32_
       : "memory");
 }
 
-/// Some warps of a block wait for each other at a barrier of their number, of which 0 is __syncthreads'.
+/// Synchronizes `threads` threads of a block at hardware barrier `number`; __syncthreads() uses barrier 0.
 __device__ __forceinline__ void named_barrier(int number, int threads) {
   asm volatile("bar.sync %0, %1;" ::"r"(number), "r"(threads) : "memory");
 }
 
-/// All threads of the cluster wait for each other.
+/// Synchronizes all threads of the cluster.
 __device__ __forceinline__ void cluster_barrier() {
   asm volatile("barrier.cluster.arrive.aligned;\nbarrier.cluster.wait.aligned;" ::: "memory");
 }
 
-/// Nobody goes on before all have come here. Waits for no store, so that it shows none to others.
+/// Synchronizes all threads of the cluster without ordering memory: stores need not be visible afterwards.
 __device__ __forceinline__ void leave_together() {
   asm volatile("barrier.cluster.arrive.relaxed.aligned;\nbarrier.cluster.wait.aligned;" ::: "memory");
 }
 
-/// Stores to the same place of another block of the cluster, or of this one, and counts four bytes at its
-/// barrier. Asynchronously.
+/// Stores asynchronously to the same shared address of block `rank` of the cluster, which may be this block,
+/// and counts four bytes at that block's barrier.
 __device__ __forceinline__ void store_async(std::uint32_t to, int value, std::uint32_t barrier, int rank) {
   asm volatile(
       "{\n.reg .b32 place, there;\nmapa.shared::cluster.u32 place, %0, %3;\n"
