@@ -1,5 +1,5 @@
 #pragma once
-// What a rank computes on: the host's cores, or one GPU.
+// The device that a rank computes on: the host's cores or one GPU.
 
 #include <cstddef>
 #include <memory>
@@ -13,11 +13,11 @@ class Device {
  public:
   struct Options {
     DeviceKind kind = DeviceKind::cpu;
-    int threads = 1;             // of the host
-    int gpu = 0;                 // which of gpus()
-    bool deterministic = false;  // of a GPU; the CPU always is
+    int threads = 1;             // host threads
+    int gpu = 0;                 // index, less than gpus()
+    bool deterministic = false;  // for a GPU; the CPU is always deterministic
   };
-  /// A UsageError where the build or the machine has no such device.
+  /// Throws UsageError if the build or the machine has no such device.
   explicit Device(const Options& options);
   ~Device();
   Device(const Device&) = delete;
@@ -26,10 +26,10 @@ class Device {
   Stream& stream() { return *stream_; }
   /// "cpu" or "NVIDIA H100 80GB HBM3"
   std::string name() const;
-  /// Bytes of the GPU's memory in use, by anybody; 0 on the CPU.
+  /// Bytes of the GPU's memory in use, by all processes; 0 on the CPU.
   std::size_t memory_in_use() const;
 
-  /// GPUs that this process sees; 0 in a build without CUDA or on a machine without a driver.
+  /// Number of GPUs visible to this process; 0 in a build without CUDA or on a machine without a driver.
   static int gpus();
 
  private:

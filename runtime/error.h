@@ -1,6 +1,6 @@
 #pragma once
-// Typed errors. Every error that reaches a person says who, what, expected and actual; its type is the exit
-// code that launchers and job scripts act on.
+// Typed errors. Every message that a user reads says who, what, expected and actual. The type determines the
+// exit code, which launchers and job scripts act on.
 
 #include <stdexcept>
 #include <string>

@@ -1,7 +1,7 @@
 #pragma once
 // 8-bit floating point on the host, with the rounding of a GPU's saturating conversion (Micikevicius et al.,
-// "FP8 formats for deep learning", arXiv 2209.05433): to nearest, ties to even; what is larger than the
-// largest finite number becomes that number, infinity included; a NaN stays one.
+// "FP8 formats for deep learning", arXiv 2209.05433): to nearest, ties to even. Magnitudes above the
+// largest finite number, infinity included, become that number; a NaN stays a NaN.
 //
 //   e4m3  1 sign, 4 exponent, 3 mantissa bits, bias 7, largest 448, no infinity
 //   e5m2  1 sign, 5 exponent, 2 mantissa bits, bias 15, largest 57344
@@ -29,9 +29,9 @@ struct Float8 {
       return;
     }
     const float magnitude = std::min(std::fabs(value), largest);
-    // Numbers below the smallest normal one are multiples of its spacing.
+    // Subnormal numbers are multiples of the spacing at the smallest normal number.
     const int exponent = magnitude == 0 ? 1 - bias : std::max(std::ilogb(magnitude), 1 - bias);
-    // Steps of the spacing at this exponent, exact in a float; a carry moves on to the next exponent.
+    // Number of spacings at this exponent, exact in a float; a carry increments the exponent.
     const auto steps = static_cast<int>(std::nearbyint(std::ldexp(magnitude, mantissa_bits - exponent)));
     const int code = steps + ((exponent + bias - 1) << mantissa_bits);
     bits = static_cast<std::uint8_t>(sign | code);

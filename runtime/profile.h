@@ -1,5 +1,5 @@
 #pragma once
-// Where the time of a step goes, by operator. Off unless a stream is given a profile.
+// Measures the time of a step by operator. Off unless a stream has a profile.
 
 #include <chrono>
 #include <map>
@@ -22,7 +22,8 @@ class Profile {
   Profile(const Profile&) = delete;
   Profile& operator=(const Profile&) = delete;
 
-  /// By operator. On a GPU the time between two marks in the stream; waits for those that are not reached.
+  /// Times by operator. On a GPU: the time between two events in the stream. Waits for events that are
+  /// pending.
   const std::map<std::string, Entry>& entries();
 
  private:
@@ -35,12 +36,12 @@ class Profile {
 
   using Clock = std::chrono::steady_clock;
   std::map<std::string, Entry> entries_;
-  int depth_ = 0;  // an operator that another calls counts as part of it
+  int depth_ = 0;  // a nested operator counts as part of its caller
   Clock::time_point start_;
   std::unique_ptr<Marks> marks_;
 };
 
-/// Every operator opens one: its time until the scope ends is added under the operator's name, a literal.
+/// Every operator opens one: the time until the scope ends is added under the operator's name, a literal.
 class ProfileScope {
  public:
   ProfileScope(Stream& stream, const char* name) : stream_(stream), name_(name) {

@@ -11,7 +11,7 @@ namespace foretoken {
 
 class CounterRng {
  public:
-  /// Two generators with the same seed and name give the same numbers, any other pair independent ones.
+  /// Two generators with equal seed and name produce equal numbers; any other pair is independent.
   CounterRng(std::uint64_t seed, std::string_view name);
 
   /// Four independent 32-bit words for counter `index`.

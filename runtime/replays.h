@@ -1,7 +1,7 @@
 #pragma once
-// Short sequences of operators that run again and again over the same tensors, as decoding does. To launch
-// their kernels one by one takes the host longer than it takes a GPU to run them; so the second time that a
-// sequence runs there it is recorded as a CUDA graph, and from then on replayed by one call.
+// Short sequences of operators that run repeatedly over the same tensors, as in decoding. Launching their
+// kernels one by one takes the host longer than running them takes the GPU. The second run of a sequence on a
+// GPU therefore records a CUDA graph, and one call replays it from then on.
 
 #include <cstdint>
 #include <functional>
@@ -19,11 +19,11 @@ class Replays {
   Replays(const Replays&) = delete;
   Replays& operator=(const Replays&) = delete;
 
-  /// What tells one sequence from another.
+  /// Identifies a sequence.
   using Key = std::vector<std::int64_t>;
-  /// Does what `enqueue` does, which under one key is always the same operators over the same tensors; it
-  /// does not wait. On the CPU, and while operators are timed, it is called every time. Some hundred
-  /// sequences are kept.
+  /// Runs the operators that `enqueue` enqueues: for one key, always the same operators over the same
+  /// tensors. `enqueue` must not wait. Every run calls it on the CPU, and while the stream has a profile or
+  /// timeline. At most 512 sequences are kept; all are dropped when one more comes.
   void run(const Key& key, const std::function<void()>& enqueue);
 
  private:

@@ -1,5 +1,5 @@
 #pragma once
-// Copies of tensors on the host, taken quickly so that what made them can go on.
+// Fast copies of tensors to host memory, so that the code that writes the tensors can continue.
 
 #include <cstddef>
 #include <memory>
@@ -16,11 +16,12 @@ class Staging {
   Staging(const Staging&) = delete;
   Staging& operator=(const Staging&) = delete;
 
-  /// Makes room for copies of all these tensors; the room is kept, and what it held is gone. Where one lies
-  /// on a GPU the room is page-locked, which takes about a second for a few GiB: call it before it matters.
+  /// Allocates memory for copies of all these tensors and keeps it; earlier contents are lost. If a tensor is
+  /// on a GPU the memory is page-locked, which takes about a second for a few GiB: call it before time
+  /// matters.
   void reserve(const std::vector<Tensor>& tensors);
-  /// Replaces each tensor by its copy; returns when all are taken. Nothing may write to them meanwhile. Makes
-  /// room where there is too little.
+  /// Replaces each tensor by its copy; returns when all copies are complete. Nothing may write to the tensors
+  /// until then. Allocates if the reserved memory is too small.
   void take(std::vector<Tensor>& tensors);
 
  private:

@@ -1,6 +1,7 @@
 #pragma once
-// Where operators run: every operator takes the stream it is to run on, and runs there in order. On the CPU a
-// stream is the rank's thread pool and an operator has run when it returns; on a GPU it is enqueued only.
+// Every operator takes the stream it runs on; the operators of a stream run in order. On the CPU a stream is
+// the rank's thread pool, and an operator has completed when it returns. On a GPU the operator is only
+// enqueued.
 
 #include "runtime/backend.h"
 #include "runtime/tensor.h"
@@ -17,20 +18,20 @@ class Timeline;
 class Stream {
  public:
   explicit Stream(ThreadPool& threads) : threads_(&threads) {}
-  /// On the context's GPU; the threads do what remains for the host.
+  /// Runs operators on the context's GPU; the threads do the work of the host.
   Stream(ThreadPool& threads, cuda::Context& context) : threads_(&threads), cuda_(&context) {}
 
   DeviceKind device() const { return cuda_ ? DeviceKind::cuda : DeviceKind::cpu; }
   ThreadPool& threads() const { return *threads_; }
-  /// Of a CUDA stream alone.
+  /// Valid only for a CUDA stream.
   cuda::Context& cuda() const { return *cuda_; }
-  /// Returns when all that was enqueued has run.
+  /// Returns when all enqueued work has completed.
   void synchronize();
 
-  /// Operators add their times to it while it is set.
+  /// Operators add their times to this profile while it is set.
   void set_profile(Profile* profile) { profile_ = profile; }
   Profile* profile() const { return profile_; }
-  /// Spans of work are recorded there while it is set.
+  /// Spans of work are recorded in this timeline while it is set.
   void set_timeline(Timeline* timeline) { timeline_ = timeline; }
   Timeline* timeline() const { return timeline_; }
 

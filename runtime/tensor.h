@@ -1,5 +1,5 @@
 #pragma once
-// A tensor view: where elements lie, of what type, in what shape. Row-major, dense, never owning.
+// A tensor view: pointer, dtype, device and shape of the elements. Row-major, dense, non-owning.
 //
 // Glossary of dims, used by every shape comment of the project:
 //   B rows of a microbatch, T tokens of a row, N = B·T, C hidden_size, V vocab_size, L layers,
@@ -99,12 +99,12 @@ struct Tensor {
   Shape shape;
 
   bool defined() const { return data != nullptr; }
-  /// Whether it begins at a multiple of 16 bytes, as many as a GPU's thread copies at once.
+  /// Whether the data starts at a multiple of 16 bytes, the largest single access of a GPU thread.
   bool is_aligned() const { return reinterpret_cast<std::uintptr_t>(data) % 16 == 0; }
   std::int64_t elements() const { return shape.elements(); }
   std::size_t bytes() const { return static_cast<std::size_t>(elements()) * size_of(dtype); }
 
-  /// The elements as T. A DefectError where the dtype is another.
+  /// The elements as T. Throws DefectError if the dtype differs.
   template <class T>
   T* as() const {
     if (dtype != dtype_of<T>()) throw_wrong_dtype(dtype_of<T>());
@@ -116,7 +116,7 @@ struct Tensor {
     return {as<T>(), static_cast<std::size_t>(elements())};
   }
 
-  /// The same elements in another shape of as many elements.
+  /// The same elements in another shape with the same number of elements.
   Tensor view(const Shape& other) const;
   /// Entries [begin, begin + count) of the outermost dim.
   Tensor rows(std::int64_t begin, std::int64_t count) const;
@@ -127,8 +127,8 @@ struct Tensor {
   [[noreturn]] void throw_wrong_dtype(DType asked_for) const;
 };
 
-/// A view of elements that somebody else owns, on the CPU. A DefectError where their number is not the
-/// shape's.
+/// A view of elements in CPU memory that the caller owns. Throws DefectError if `count` differs from the
+/// shape's number of elements.
 Tensor tensor_over(void* elements, std::size_t count, DType dtype, const Shape& shape);
 
 template <class T>

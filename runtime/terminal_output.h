@@ -6,11 +6,11 @@
 
 namespace foretoken {
 
-/// Writes to a descriptor without ever blocking in write(). A terminal or pipe is opened again without
-/// blocking, so the flags that other processes share stay as they are.
+/// Writes to a descriptor without blocking in write(). A terminal or pipe is reopened with O_NONBLOCK, so
+/// that the flags that other processes share do not change.
 class TerminalOutput {
  public:
-  /// `descriptor` stays the caller's, and open.
+  /// The caller keeps ownership of `descriptor`, which stays open.
   explicit TerminalOutput(int descriptor);
   ~TerminalOutput();
   TerminalOutput(const TerminalOutput&) = delete;
@@ -18,15 +18,15 @@ class TerminalOutput {
 
   struct Result {
     std::size_t written = 0;  // bytes
-    int error = 0;            // errno, ETIMEDOUT where the reader accepted no byte for the whole limit
+    int error = 0;            // errno; ETIMEDOUT if the reader accepted no byte for the whole limit
   };
-  /// Returns when all is written, on an error, or once no byte was accepted for `limit`.
+  /// Returns when the text is written, on an error, or once no byte was accepted for `limit`.
   Result write(std::string_view text, std::chrono::milliseconds limit) const;
 
  private:
   int descriptor_;
   bool own_ = false;
-  bool may_block_ = false;  // could not be opened again
+  bool may_block_ = false;  // reopening failed
 };
 
 }  // namespace foretoken

@@ -1,5 +1,5 @@
 #pragma once
-// The threads of one rank. Operators split their work over them; nothing else does.
+// The threads of one rank. Only operators split their work over them.
 
 #include <cstdint>
 #include <functional>
@@ -17,9 +17,9 @@ class ThreadPool {
 
   int threads() const;
 
-  /// Calls body(begin, end) over disjoint ranges that cover [0, count), each of at least `grain` items but
-  /// the last, and returns when all have run. The ranges depend on count, grain and threads() alone. An
-  /// exception of a body is rethrown here.
+  /// Calls body(begin, end) over disjoint ranges that cover [0, count), each of at least `grain` items except
+  /// the last, and returns when all calls have returned. The ranges depend only on count, grain and
+  /// threads(). Rethrows an exception of `body`.
   void parallel_for(std::int64_t count, std::int64_t grain,
                     const std::function<void(std::int64_t, std::int64_t)>& body);
 

@@ -1,7 +1,7 @@
 #pragma once
-// What ran when: spans of time in lanes, such as the compute stream and each queue of communications. Off
-// unless a stream is given a timeline. On a GPU the ends of a span are events in the stream that it is in, so
-// what is recorded is when the GPU did it, not when the host asked for it.
+// Records spans of time in lanes, such as the compute stream and each communication queue. Off unless a
+// stream has a timeline. On a GPU, events in the span's stream mark its start and end, so the times are those
+// of execution on the GPU, not of the host's launches.
 
 #include <memory>
 #include <string>
@@ -15,7 +15,8 @@ struct CUstream_st;  // cudaStream_t is a pointer to it
 namespace foretoken {
 
 struct TimelineSpan {
-  /// A receive lasts from the moment that it may begin until the message is there: it may wait for long.
+  /// A receive span starts when its buffer is free and ends when the data has arrived, so it includes waiting
+  /// for the sender.
   enum class Kind { compute, communication, receive };
 
   Kind kind = Kind::compute;
@@ -27,19 +28,19 @@ struct TimelineSpan {
 
 class Timeline {
  public:
-  /// Times count from here, in the order of the compute stream.
+  /// Time 0 is this call's position in the compute stream.
   explicit Timeline(Stream& compute);
   ~Timeline();
   Timeline(const Timeline&) = delete;
   Timeline& operator=(const Timeline&) = delete;
 
-  /// A span of the compute stream from here to end(); returns its number.
+  /// Starts a span of the compute stream, which ends at end(); returns its number.
   std::size_t begin(std::string name) { return begin({.lane = "compute", .name = std::move(name)}, nullptr); }
-  /// The same in another queue of the GPU.
+  /// Starts a span in another queue of the GPU.
   std::size_t begin(TimelineSpan span, CUstream_st* queue);
   void end(std::size_t span);
 
-  /// All spans that have ended, in the order they began; waits for those that the GPU has not reached.
+  /// All ended spans, in the order of their starts; waits for spans that the GPU has not completed.
   std::vector<TimelineSpan> spans();
 
  private:
@@ -54,7 +55,7 @@ class Timeline {
   std::vector<Open> open_;
 };
 
-/// A span of the compute stream until the scope ends, where the stream has a timeline.
+/// Records a span of the compute stream until the scope ends, if the stream has a timeline.
 class TimelineScope {
  public:
   TimelineScope(Stream& stream, const char* name) : timeline_(stream.timeline()) {
