@@ -1,11 +1,10 @@
 #pragma once
-// Collectives over a group of ranks. Count and dtype come from the tensor, so a byte count can never be
-// passed for an element count. MPI implements it for CPU ranks; for GPUs NCCL does, or MPI through host
-// memory.
+// Collectives over a group of ranks. Count and dtype come from the tensor, so a byte count cannot be
+// passed for an element count. MPI implements them for CPU ranks; NCCL, or MPI through host memory, for GPUs.
 //
-// On a GPU a communication takes its place in the order of the compute stream: it starts after all that was
-// enqueued before start_*(), and after wait() what is enqueued next runs after it. The host does not wait for
-// the GPU; Transport::synchronize() (parallel/transport.h) does.
+// On a GPU a communication is ordered with the compute stream: it starts after all work enqueued before
+// start_*(), and work enqueued after wait() runs after it. The host does not wait for the GPU, except in
+// Transport::synchronize() (parallel/transport.h).
 
 #include <memory>
 #include <string>
@@ -16,8 +15,8 @@ namespace foretoken {
 
 enum class ReduceOp { sum, max, min };
 
-/// A communication under way. Its tensors must live, and those written to not be read, until wait() returned
-/// or test() said that it is complete.
+/// A communication in progress. Until wait() returns or test() returns true, its tensors must stay valid and
+/// its output tensors must not be read.
 class Request {
  public:
   class Pending {
@@ -31,13 +30,13 @@ class Request {
   explicit Request(std::unique_ptr<Pending> pending) : pending_(std::move(pending)) {}
 
   bool active() const { return pending_ != nullptr; }
-  /// Makes progress; true once it is complete (an inactive request is).
+  /// Makes progress; returns true if the communication is complete. An inactive request is complete.
   bool test() {
     if (pending_ && pending_->test()) pending_.reset();
     return !pending_;
   }
-  /// Returns when it is complete, or on a GPU ordered before what is enqueued next. A PeerError after the
-  /// communicator's time limit, naming operation and peer.
+  /// Returns when the communication is complete; on a GPU, when it is ordered before work enqueued later.
+  /// Throws PeerError after the communicator's time limit, naming operation and peer.
   void wait() {
     if (pending_) pending_->wait();
     pending_.reset();
@@ -55,19 +54,19 @@ class Communicator {
   virtual int size() const = 0;
   /// "dp of pp1": for messages.
   virtual const std::string& name() const = 0;
-  /// The same ranks for tensors on the host.
+  /// A communicator of the same ranks for tensors in host memory.
   virtual Communicator& host() = 0;
 
-  /// Starts only. Messages between one pair of ranks with one tag arrive in the order they were sent.
-  /// NCCL has no tags: see Traffic (parallel/transport.h) for the order in which it wants the receives.
+  /// Starts the send only. Messages between one pair of ranks with one tag arrive in the order of the sends.
+  /// NCCL has no tags: Traffic (parallel/transport.h) states the order of receives that it requires.
   virtual Request start_send(const Tensor& tensor, int to, int tag) = 0;
   virtual Request start_receive(const Tensor& tensor, int from, int tag) = 0;
-  /// In place: every rank ends with the reduction over all ranks, the same bits on each.
+  /// In place: every rank receives the reduction over all ranks, with the same bits.
   virtual Request start_all_reduce(const Tensor& tensor, ReduceOp op) = 0;
-  /// full has size() equal parts; rank r ends with the sum of part r in `part` (which may be that part of
-  /// full).
+  /// `full` has size() equal parts; rank r receives the sum of part r in `part`, which may be part r of
+  /// `full`.
   virtual Request start_reduce_scatter(const Tensor& full, const Tensor& part) = 0;
-  /// The inverse: full ends with every rank's part in rank order (part may be the own part of full).
+  /// `full` receives every rank's part in rank order; `part` may be this rank's part of `full`.
   virtual Request start_all_gather(const Tensor& part, const Tensor& full) = 0;
   virtual Request start_broadcast(const Tensor& tensor, int root) = 0;
   virtual void barrier() = 0;

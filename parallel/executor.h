@@ -1,5 +1,5 @@
 #pragma once
-// Runs one rank's part of a lowered pipeline program: the impure end of the schedules.
+// Runs one rank's part of a lowered pipeline program.
 
 #include <chrono>
 #include <vector>
@@ -12,9 +12,9 @@
 
 namespace foretoken {
 
-/// Told of every action as it runs, or on a GPU as it is enqueued: tracing, and work that follows an action,
-/// such as the gradient reduction after a stage's last backward. Times are taken after the action's waits, so
-/// what lies between one action's end and the next one's start is waiting.
+/// Called for every action as it runs, or on a GPU as it is enqueued. It serves tracing, and work that
+/// follows an action, such as the gradient reduction after a stage's last backward. Times are taken after the
+/// action's waits, so the time between one action's end and the next one's start is waiting.
 class ActionObserver {
  public:
   using Time = std::chrono::steady_clock::time_point;
@@ -24,26 +24,26 @@ class ActionObserver {
   virtual void on_action_done(const Action&, Time /*start*/, Time /*end*/) {}
 };
 
-/// A microbatch m of stage s lives in slot m mod slots[s]. Messages are posted where the program says and
-/// waited for where something needs them: an input before the compute action that reads it, a send before its
-/// buffer is written again. Between actions every message under way is progressed. Between two stages on this
-/// rank the boundary tensors are copied.
+/// Microbatch m of stage s occupies slot m mod slots[s]. The program determines when messages are posted. The
+/// executor waits for an input before the compute action that reads it, and for a send before its buffer is
+/// overwritten. Between actions it progresses all pending messages. It copies boundary tensors between two
+/// stages of this rank.
 class Executor {
  public:
-  /// `pipeline` is the group of the program's ranks, in pipeline order, and carries nothing else while run()
-  /// runs. The program must have passed validate_program(), which gave the footprint; work, communicator,
-  /// stream and observer must outlive the executor. A DefectError where the group is of another size, a
-  /// UsageError where there are more stages than message tags.
+  /// `pipeline` is the group of the program's ranks, in pipeline order, and carries no other traffic during
+  /// run(). The program must have passed validate_program(), which returned the footprint; work,
+  /// communicator, stream and observer must outlive the executor. Throws DefectError if the group's size
+  /// differs from the program's, and UsageError if there are more stages than message tags.
   Executor(const Program& lowered, const ProgramFootprint& footprint, StageWork& work, Communicator& pipeline,
            Stream& stream, ActionObserver* observer = nullptr);
 
-  /// One step: all actions of this rank. Returns when its sends are complete, or on a GPU when all is
-  /// enqueued. It allocates nothing itself. Where it throws, messages may be left under way, and the
-  /// pipeline's communicator is of no more use.
+  /// Runs one step: all actions of this rank. Returns when its sends are complete; on a GPU, when all work is
+  /// enqueued. The executor itself allocates nothing. After an exception messages may be pending, and the
+  /// pipeline's communicator is unusable.
   void run();
 
  private:
-  // Messages under way of one stage, by slot.
+  // Pending messages of one stage, by slot.
   struct StageRequests {
     std::vector<Request> send_activation;
     std::vector<Request> receive_activation;

@@ -1,13 +1,14 @@
 #pragma once
-// Sums gradients over data-parallel ranks while backward still runs: when all units of a bucket are final,
-// its reduction starts. All-reduce; or, where the optimizer state is sharded, reduce-scatter, after which a
-// rank has the sum of its own part of each bucket alone (the rest of the buffer is undefined).
+// Sums gradients over data-parallel ranks while backward runs: when all units of a bucket are final, its
+// reduction starts. The reduction is an all-reduce, or a reduce-scatter if the optimizer state is sharded.
+// After a reduce-scatter a rank has only the sum of its own part of each bucket (the rest of the buffer is
+// undefined).
 //
-// All dp ranks of a stage must start the collectives in one order. Units become final in the same order on
-// each, as they run one program; the first step records that order without overlap, dp rank 0's is given to
-// all, and later steps start the buckets in it whatever happens.
+// All dp ranks of a stage must start the collectives in the same order. Units become final in the same order
+// on each rank, because all run the same program. The first step records that order without overlap, dp rank
+// 0 broadcasts its order, and later steps always start the buckets in it.
 //
-// One step: unit_ready() once for every unit, progress() now and then, finish().
+// Calls in one step: unit_ready() once for every unit, progress() repeatedly, finish().
 
 #include <cstdint>
 #include <vector>
@@ -22,15 +23,15 @@ class GradientReducer {
   /// Parameters, plan and communicator must outlive it.
   GradientReducer(const Parameters& parameters, const ShardPlan& plan, Communicator& dp);
 
-  /// The gradient of units()[unit] is final. A DefectError where it was final before in this step.
+  /// The gradient of units()[unit] is final. Throws DefectError on a second call for the unit in a step.
   void unit_ready(int unit);
-  /// Moves what is under way; returns at once.
+  /// Progresses pending reductions; returns immediately.
   void progress();
-  /// How many steps' sums of the bucket have been in the gradient buffer, this step's included once it is: on
-  /// a GPU, for what is enqueued from then on.
+  /// The number of steps in which the bucket's reduction completed, this step included once it has completed.
+  /// On a GPU: completed for work enqueued after this call.
   std::int64_t reductions(int bucket) const { return reductions_[static_cast<std::size_t>(bucket)]; }
-  /// Returns when every bucket is reduced, on a GPU for what is enqueued from then on. A DefectError naming a
-  /// unit that never became ready.
+  /// Returns when every bucket is reduced; on a GPU, reduced for work enqueued afterwards. Throws
+  /// DefectError, naming a unit that did not become ready.
   void finish();
 
  private:

@@ -1,5 +1,5 @@
 #pragma once
-// The rank grid: pipeline × data parallel. A plain struct, so that files and tests can speak of layouts
+// The rank grid: pipeline × data parallel. A plain struct, so that files and tests can describe layouts
 // without ranks.
 //
 // World rank r = dp_rank · pp + pp_rank: the ranks of one pipeline are neighbours, so that on nodes of
@@ -24,7 +24,7 @@ struct Grid {
   friend bool operator==(const Grid&, const Grid&) = default;
 };
 
-/// A UsageError unless pp, dp and v are positive and pp × dp is the world's size:
+/// Throws UsageError unless pp, dp and v are positive and pp × dp is the world's size:
 /// "pp 2 × dp 3 = 6, but the world has 4 ranks".
 void validate(const Grid& grid, int world_size);
 

@@ -1,8 +1,8 @@
 #pragma once
-// Which stage holds which layers: contiguous runs of half layers, dealt by cost, not by count.
+// The partition of layers into stages: contiguous runs of half layers, assigned by cost, not by count.
 //
-// A decoder layer is two residual steps, attention and MLP. Between them, as between layers, the residual
-// stream alone goes on, so a stage may begin and end with either half; runs are counted in halves.
+// A decoder layer is two residual steps, attention and MLP. Between them, as between layers, only the
+// residual stream is passed on, so a stage may start and end with either half. Runs are counted in halves.
 
 #include <string>
 #include <vector>
@@ -12,14 +12,15 @@
 
 namespace foretoken {
 
-/// Times of one microbatch, in any one unit; what is not a time goes by `forward` alone.
+/// Times of one microbatch, in one unit of the caller's choice. A cost that is not a time uses `forward`
+/// only.
 struct LayerCosts {
   std::vector<StageDurations> halves;  // [2L] in forward order: attention and MLP of layer 0, of layer 1, ...
-  StageDurations first;                // what the first stage does besides: the embedding
-  StageDurations last;                 // what the trunk's last stage does besides: final norm, head, loss
-  std::vector<StageDurations> after;   // stages behind it, without layers: what each does
+  StageDurations first;                // additional work of the first stage: the embedding
+  StageDurations last;                 // additional work of the trunk's last stage: final norm, head, loss
+  std::vector<StageDurations> after;   // later stages, which have no layers: the work of each
   int fewest_on_last = 0;              // halves that the trunk's last stage must have
-  bool last_apart = false;             // and it has no others
+  bool last_apart = false;             // the trunk's last stage has exactly fewest_on_last
 };
 
 /// The number of halves of every stage of the grid, in order, such that the most expensive stage costs as
@@ -31,24 +32,24 @@ struct LayerCosts {
 /// model has 3".
 std::vector<int> partition_layers(const LayerCosts& costs, const Grid& grid);
 
-/// Layers that a person wrote for every stage, multiples of ½, as halves.
+/// Converts configured layers per stage, multiples of ½, to halves.
 std::vector<int> halves_of(const std::vector<double>& layers);
 
-/// That there are layers for the stages, as partition_layers() needs them.
+/// Throws UsageError if no partition of the layers over the stages is possible.
 void require_enough_layers(const LayerCosts& costs, const Grid& grid);
 
-/// The fewest and the most halves that a stage may have.
+/// The minimum and maximum number of halves of a stage.
 struct HalvesRange {
   int least = 0;
   int most = 0;
 };
 HalvesRange range_of_halves(const LayerCosts& costs, int stage, int stages);
 
-/// Checks a partition that a person wrote: as many entries as stages, on each what the costs ask for and at
-/// least a half where partition_layers() deals one, 2L in sum. A UsageError gives the figures, in layers.
+/// Checks a configured partition: one entry per stage, each within range_of_halves(), with sum 2L. Throws
+/// UsageError with the figures, in layers.
 void validate_partition(const std::vector<int>& halves, const LayerCosts& costs, const Grid& grid);
 
-/// What every stage costs under a partition.
+/// The cost of every stage under a partition.
 std::vector<StageDurations> stage_costs(const LayerCosts& costs, const std::vector<int>& halves);
 
 }  // namespace foretoken

@@ -1,7 +1,7 @@
 #pragma once
-// Layers dealt by the length of a training step, which the pipeline program decides, not the dearest stage
-// alone: the ends wait for each other while the pipeline fills and drains, and a rank may hold several
-// stages.
+// Assigns layers to stages by the time of a training step. The pipeline program determines that time, not the
+// bottleneck stage alone: the first and last stages wait for each other while the pipeline fills and drains,
+// and a rank may hold several stages.
 
 #include <string_view>
 #include <vector>

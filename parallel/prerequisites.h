@@ -1,6 +1,6 @@
 #pragma once
-// The one statement of what a pipeline action waits for. Lowering inserts what it names and is missing, the
-// validator replays it, the simulator times it.
+// The single definition of what a pipeline action waits for. Lowering inserts the missing messages, the
+// validator replays the rule, and the simulator uses it for times.
 
 #include <vector>
 
@@ -8,9 +8,9 @@
 
 namespace foretoken {
 
-/// Of a compute action: what must have run or arrived before it starts, messages where the neighbour stage
-/// is on another rank. Of a send: the action whose result it carries. Of a receive: the send that completes
-/// it (posting a receive waits for nothing).
+/// For a compute action: the actions that must complete before it starts, which are messages if the neighbour
+/// stage is on another rank. For a send: the action whose result it carries. For a receive: the send that
+/// completes it (posting a receive waits for nothing).
 ///
 ///   F(s,m)   waits for  RF(s,m), or F(s−1,m) on the same rank; at the first stage for nothing
 ///   B, I     wait for   F(s,m) and RB(s,m), or I(s+1,m) on the same rank; at the last stage for F(s,m) alone

@@ -19,8 +19,8 @@ namespace foretoken {
 Program gpipe(const PipelineShape& shape);
 
 /// One forward, one backward. Bubble (pp−1)(F+B); rank r holds at most pp − r + 1 microbatches, the last rank
-/// 1. The one more than pp − r is what hides messages: without it a rank has nothing to run while a gradient
-/// is on its way up and the activation that follows from it on its way down, once a microbatch. v must be 1.
+/// 1. The one more than pp − r hides messages: without it a rank would be idle, once per microbatch, while a
+/// gradient travels upstream and the activation that depends on it travels downstream. v must be 1.
 /// Narayanan et al., "PipeDream", SOSP 2019.
 Program one_f_one_b(const PipelineShape& shape);
 

@@ -1,5 +1,5 @@
 #pragma once
-// What one microbatch takes on one pipeline stage, or in a part of it. A plain struct.
+// The time of one microbatch on one pipeline stage, or in a part of a stage. A plain struct.
 
 namespace foretoken {
 
