@@ -1,5 +1,5 @@
 #pragma once
-// The groups that the ranks of a grid form.
+// The communicators of the groups of a rank grid.
 
 #include <map>
 #include <memory>
@@ -21,8 +21,8 @@ struct Groups {
   std::unique_ptr<Communicator> device_world;  // all ranks; collectives alone
   std::unique_ptr<Communicator> pipeline;  // the pp ranks of one replica, in pipeline order; messages alone
   std::unique_ptr<Communicator> dp;        // the dp ranks of one pipeline rank; collectives alone
-  /// By the pipeline ranks of one replica that hold the same shared units (ParameterUnit::holders), this one
-  /// among them; collectives alone.
+  /// For each set of pipeline ranks that holds the same shared units (ParameterUnit::holders) and contains
+  /// this rank: the group of these ranks in this replica; collectives only.
   std::map<std::vector<int>, std::unique_ptr<Communicator>> holders;
 };
 

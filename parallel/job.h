@@ -1,5 +1,5 @@
 #pragma once
-// The job that this process is a rank of, as its launcher says in the environment: known before MPI starts.
+// The job of this process, read from the launcher's environment variables, so it is known before MPI starts.
 
 #include <string>
 #include <vector>

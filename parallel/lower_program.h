@@ -1,5 +1,5 @@
 #pragma once
-// From compute actions to a program that ranks can run: adds the sends and receives.
+// Adds the sends and receives to a program of compute actions, so that ranks can run it.
 
 #include "parallel/program.h"
 
@@ -14,7 +14,7 @@ namespace foretoken {
 /// order of the sends, as ordered channels such as NCCL's demand: where the two orders of use differ, a
 /// receive is posted earlier.
 ///
-/// A UsageError where the program has messages already, or nothing gives what an action waits for.
+/// Throws UsageError if the program already has messages, or if no action fulfils a prerequisite.
 Program lower_program(const Program& compute);
 
 }  // namespace foretoken

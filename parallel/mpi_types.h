@@ -1,5 +1,5 @@
 #pragma once
-// How MPI is told of elements.
+// MPI datatypes and counts for tensor elements.
 
 #include <cstdint>
 
@@ -9,11 +9,11 @@
 
 namespace foretoken {
 
-/// bf16 as the integers of its bits: MPI can move it alone.
+/// bf16 maps to an integer type with its bits: MPI can only move it, not reduce it.
 MPI_Datatype mpi_type(DType dtype);
 
-/// What MPI is told of `elements` elements: a count of a basic type, or one element of a derived type that
-/// holds them all. MPI keeps a derived type until the communications started with it are complete.
+/// The MPI count and type of `elements` elements: a count of a basic type, or one element of a derived type
+/// that contains all. MPI keeps a derived type until the communications started with it are complete.
 class MpiExtent {
  public:
   MpiExtent(DType dtype, std::int64_t elements, std::int64_t per_call);

@@ -2,8 +2,8 @@
 // The MPI job that this process is a rank of: started by the constructor, ended by the destructor, one per
 // process. It holds what all communicators share: time limits, the flight recorder and the watchdog.
 //
-// A rank that fails must not leave its peers waiting: catch errors while the world lives and call abort().
-// A world that is destroyed by an exception on its way up aborts the job.
+// A rank that fails must not leave its peers waiting: catch errors while the world exists and call abort().
+// A world that is destroyed during stack unwinding aborts the job.
 
 #include <cstdint>
 #include <optional>
@@ -25,7 +25,7 @@ struct MpiLimits {
   std::int64_t elements_per_call = std::int64_t{1} << 30;
 };
 
-/// Communications that have to be moved on while this rank waits for others.
+/// Communications that must progress while this rank waits for others.
 class Background {
  public:
   virtual ~Background() = default;
@@ -59,10 +59,10 @@ class MpiWorld {
   /// Null without options, with one rank, or where the launcher is unknown.
   Watchdog* watchdog() { return watchdog_ ? &*watchdog_ : nullptr; }
 
-  /// What is registered must be taken out before it ends.
+  /// Registers communications; remove them before their object is destroyed.
   void add(Background& background) { background_.push_back(&background); }
   void remove(Background& background) { std::erase(background_, &background); }
-  /// Of all that is registered; every wait calls it.
+  /// Progresses all registered communications; every wait calls it.
   void progress() {
     for (Background* background : background_) background->progress();
   }

@@ -1,5 +1,5 @@
 #pragma once
-// Waiting for others without keeping a core from them: ranks may share cores.
+// Waits for other ranks without occupying a core, because ranks may share cores.
 
 #include <algorithm>
 #include <chrono>
@@ -9,8 +9,8 @@ namespace foretoken {
 
 using Seconds = std::chrono::duration<double>;
 
-/// Calls done() until it says true; false after the limit. Yields at first, for a peer that is nearly there,
-/// then sleeps 5 µs, doubling to 100 µs.
+/// Calls done() until it returns true; returns false after the limit. It yields at first, for a peer that
+/// arrives soon, then sleeps 5 µs, doubling to 100 µs.
 template <class Done>
 bool poll_until(Seconds limit, Done&& done) {
   constexpr int yields = 32;

@@ -1,6 +1,6 @@
 #pragma once
-// How the flat parameter buffer of one pipeline rank is cut into buckets, and these over its data-parallel
-// ranks. Gradient reduction, optimizer, shared weights and checkpoints work by the same plan.
+// Splits the flat parameter buffer of one pipeline rank into buckets, and each bucket over its data-parallel
+// ranks. Gradient reduction, optimizer, shared weights and checkpoints use the same plan.
 
 #include <cstdint>
 #include <vector>
@@ -27,9 +27,9 @@ struct ShardPlan {
   int dp_rank = 0;
   bool sharded = false;  // optimizer state is cut over the data-parallel ranks (ZeRO stage 1)
 
-  /// What this rank counts in norms and writes to checkpoints, so that the dp ranks split the work.
+  /// The range that this rank counts in norms and writes to checkpoints, so that the dp ranks share the work.
   Range part(const Bucket& bucket) const { return part_of(bucket.range, dp, dp_rank); }
-  /// What this rank has the reduced gradient and the moments of, and updates.
+  /// The range that this rank updates: it has the reduced gradient and the moments of this range.
   Range owned(const Bucket& bucket) const { return sharded ? part(bucket) : bucket.range; }
 };
 

@@ -3,11 +3,11 @@
 // their gradients are summed over the holders once a step, so that all optimizers make the same update from
 // the same bits.
 //
-// A holder comes to the sum, an all-reduce in the gradient buffer, as soon as its own data-parallel reduction
-// of the unit is done; on the last rank that is while the pipeline still cools down. With a sharded optimizer
-// only the own part is summed.
+// A holder starts the sum, an all-reduce in the gradient buffer, as soon as its own data-parallel reduction
+// of the unit is complete; on the last rank that is during the pipeline's cool-down. With a sharded optimizer
+// each rank sums only its own part.
 //
-// One step: progress() now and then from its beginning, finish() after GradientReducer::finish().
+// Calls in one step: progress() repeatedly from its start, finish() after GradientReducer::finish().
 
 #include <map>
 #include <vector>
@@ -20,14 +20,14 @@ namespace foretoken {
 
 class SharedWeights {
  public:
-  /// Collective over the holders of each shared unit (Groups::holders). A DefectError where they do not hold
-  /// the same shared tensors, or there is no group of them.
+  /// Collective over the holders of each shared unit (Groups::holders). Throws DefectError if they do not
+  /// hold the same shared tensors, or if their group is missing.
   SharedWeights(const Parameters& parameters, const ShardPlan& plan, const GradientReducer& reducer,
                 const Groups& groups);
 
-  /// Starts each sum when its bucket is reduced; returns at once.
+  /// Starts each sum whose bucket is reduced; returns immediately.
   void progress();
-  /// Returns when the gradients of all shared units are summed, or on a GPU enqueued to be.
+  /// Returns when the gradients of all shared units are summed; on a GPU, when the sums are enqueued.
   void finish();
 
  private:

@@ -1,5 +1,5 @@
 #pragma once
-// What a pipeline program costs in time, without running it: the timeline of every rank.
+// Predicts the timeline of every rank of a pipeline program without running it.
 
 #include <string>
 #include <vector>
@@ -12,7 +12,7 @@ namespace foretoken {
 
 struct Durations {
   std::vector<StageDurations> stages;  // [stages of the program]
-  double message = 0;                  // from when both ends are reached to the arrival
+  double message = 0;                  // from when both ranks have reached it to the arrival
 };
 
 /// The same durations for every stage.
@@ -28,24 +28,24 @@ struct Span {
 struct SimulatedTimeline {
   std::vector<std::vector<Span>> ranks;  // [pp], the compute actions in order
 
-  /// When the last rank is done.
+  /// The time at which the last rank ends.
   double makespan() const;
-  /// What the rank does not compute of the makespan.
+  /// The part of the makespan in which the rank does not compute.
   double idle(int rank) const;
   /// The idle share of all ranks' time.
   double bubble() const;
 };
 
-/// A program made ready to be timed, with any durations. A rank runs its compute actions one after another,
-/// each as soon as what it takes has arrived and its buffers are free; messages travel at no one's cost and
-/// without limit of bandwidth.
+/// A program prepared for simulation with any durations. A rank runs its compute actions in order, each as
+/// soon as its inputs have arrived and its buffers are free. Messages use no compute time, and bandwidth is
+/// unlimited.
 class Simulation {
  public:
   Simulation(const Program& lowered, const ProgramFootprint& footprint);
 
-  /// A DefectError unless there are durations for every stage, here and below.
+  /// Throws DefectError unless `durations` has every stage, as makespan() does.
   SimulatedTimeline timeline(const Durations& durations) const;
-  /// The timeline's, without making one.
+  /// The makespan of timeline(durations), computed without storing the timeline.
   double makespan(const Durations& durations) const;
 
  private:
@@ -57,7 +57,7 @@ class Simulation {
     Place previous = 0;      // of the rank
     std::size_t waited = 0;  // the end of its waits in waits_, which begin where those before it end
   };
-  /// A message is under way when the ranks of both its ends are done with these.
+  /// A message starts when both of its ranks have completed these steps.
   struct Wait {
     Place sender = 0;
     Place receiver = 0;
@@ -75,9 +75,9 @@ class Simulation {
 SimulatedTimeline simulate(const Program& lowered, const ProgramFootprint& footprint,
                            const Durations& durations);
 
-/// For people: one line per rank over `columns` characters, each action as its kind's letter and microbatch
-/// (the stage ahead of it where ranks have several; the letter alone where that does not fit), idle time as
-/// dots.
+/// Draws one line per rank with `columns` characters: each action as its kind's letter and microbatch, idle
+/// time as dots. The stage precedes the letter if ranks have several stages; the letter stands alone if space
+/// is short.
 ///   rank 0 |F0 F1 ....B0   F2 B1   ...B2   | idle 25 %
 std::string render(const SimulatedTimeline& timeline, int columns = 120);
 

@@ -1,7 +1,7 @@
 #pragma once
-// How tensors of a rank's device get to other ranks. A transport makes the communicators of the rank's
-// groups: over MPI for tensors on the CPU; over NCCL for a GPU; over MPI through host memory where ranks
-// share a GPU, which NCCL refuses and which is meant for trials.
+// A transport creates the communicators of a rank's groups for tensors of its device: over MPI for the CPU,
+// over NCCL for a GPU, and over MPI through host memory if ranks share a GPU. NCCL rejects a shared GPU;
+// sharing is meant for trials.
 
 #include <memory>
 #include <string>
@@ -11,13 +11,13 @@
 
 namespace foretoken {
 
-/// What goes over a group. NCCL runs what it is given in one order per queue, so it gets a queue for the
-/// collectives and one per direction between two neighbours: a send never waits behind a receive. From one
-/// rank to another messages must be received in the order they are sent. Where two ranks are neighbours on
-/// both sides (`around` a group of two), that holds for messages of even tags and for those of odd tags.
+/// The traffic of a group. NCCL runs the operations of one queue in order, so collectives have one queue and
+/// each direction between two neighbours has another: a send never waits for a receive. Messages from one
+/// rank to another must be received in the order of the sends. If two ranks are neighbours on both sides
+/// (`around` in a group of two), this order holds separately for even and for odd tags.
 struct Traffic {
   bool collectives = false;
-  bool waiting = false;     // collectives start long before some of the ranks come to them
+  bool waiting = false;     // collectives start long before some ranks reach them
   bool neighbours = false;  // messages both ways between ranks r and r + 1
   bool around = false;      // and between the last rank and the first
 };
@@ -26,22 +26,23 @@ class Transport {
  public:
   virtual ~Transport() = default;
 
-  /// Over these ranks, for tensors of the stream's device. Collective over them. The transport must outlive
-  /// it.
+  /// Creates a communicator of these ranks for tensors of the stream's device. Collective over the ranks. The
+  /// transport must outlive the communicator.
   virtual std::unique_ptr<Communicator> connect(std::unique_ptr<MpiCommunicator> ranks,
                                                 const Traffic& traffic) = 0;
 
-  /// Returns when all that was enqueued on the compute stream has run. Stream::synchronize() would wait for
-  /// ever for a peer that is gone; this ends with a PeerError, naming operation and peer, where NCCL reports
-  /// a failure or no communication ends within MpiLimits::wait. No communicator is of use then. To be called
-  /// before the host reads anything that depends on other ranks.
+  /// Returns when all work enqueued on the compute stream has completed. Stream::synchronize() would wait
+  /// forever for a peer that is gone. This function throws PeerError, naming operation and peer, if NCCL
+  /// reports a failure or no communication completes within MpiLimits::wait; all communicators are unusable
+  /// then. Call it before the host reads a result that depends on other ranks.
   virtual void synchronize() = 0;
 
   /// "NCCL 2.28.9"; "messages through host memory: ranks 0 and 1 share a GPU"
   virtual const std::string& description() const = 0;
 };
 
-/// For tensors of the stream's device. Collective over the world, which must outlive it, as must the stream.
+/// Creates the transport for the stream's device. Collective over the world. World and stream must outlive
+/// it.
 std::unique_ptr<Transport> make_transport(MpiCommunicator& world, Stream& stream);
 
 #if FORETOKEN_WITH_CUDA
