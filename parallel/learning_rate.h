@@ -23,7 +23,7 @@ struct LearningRate {
   std::int64_t total_steps = 1;  // of wsd
 };
 
-/// A UsageError naming the value that makes no sense.
+/// Throws UsageError, naming the value that is invalid.
 void validate(const LearningRate& schedule);
 
 double learning_rate(const LearningRate& schedule, std::int64_t step);

@@ -22,7 +22,7 @@ namespace foretoken {
 
 class MpiCommunicator final : public Communicator {
  public:
-  /// All ranks of the job. Collective.
+  /// Creates the communicator of all ranks of the job. Collective.
   explicit MpiCommunicator(MpiWorld& world, std::string name = "world");
   ~MpiCommunicator() override;
   MpiCommunicator(const MpiCommunicator&) = delete;
@@ -36,15 +36,15 @@ class MpiCommunicator final : public Communicator {
   /// Rank in the job of a rank of this group.
   int world_rank_of(int rank) const { return world_ranks_.at(static_cast<std::size_t>(rank)); }
   const std::vector<int>& world_ranks() const { return world_ranks_; }
-  /// A DefectError where the group has no such rank.
+  /// Throws DefectError if the group has no such rank.
   void require_peer(const char* operation, int peer) const;
 
   int rank() const override { return rank_; }
   int size() const override { return size_; }
   const std::string& name() const override { return name_; }
   Communicator& host() override { return *this; }
-  /// Of an operation on this group, for errors: "send of 64 bytes, peer rank 0 (world rank 1), tag 5, on
-  /// "pipeline of dp0" (2 ranks)". A negative peer or tag is none.
+  /// Describes an operation on this group for errors: "send of 64 bytes, peer rank 0 (world rank 1), tag 5,
+  /// on "pipeline of dp0" (2 ranks)". A negative peer or tag is left out.
   std::string describe(const char* operation, std::size_t bytes, int peer = -1, int tag = -1) const;
 
   Request start_send(const Tensor& tensor, int to, int tag) override;
@@ -59,7 +59,7 @@ class MpiCommunicator final : public Communicator {
   class Operation;
   MpiCommunicator(MpiWorld& world, std::string name, MPI_Comm comm);
 
-  /// A blocking call of MPI's, recorded as a wait. The watchdog ends one that exceeds the time limit.
+  /// A blocking call of MPI, recorded as a wait. The watchdog ends one that exceeds the time limit.
   template <class Call>
   int without_limit(const char* name, const Call& call);
   void require_tag(const char* operation, int tag) const;

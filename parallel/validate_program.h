@@ -1,6 +1,6 @@
 #pragma once
-// The proof that a lowered program runs to its end, and what it needs in memory. Done before anything is
-// allocated, without ranks.
+// Proves that a lowered program completes, and computes the memory that it needs, before anything is
+// allocated and without ranks.
 
 #include <vector>
 
@@ -10,7 +10,7 @@ namespace foretoken {
 
 /// The memory high-water marks of a program, per virtual stage.
 struct ProgramFootprint {
-  /// Places for microbatches: microbatch m of stage s lives in slot m mod slots[s] from its first action
+  /// Number of slots per stage: microbatch m of stage s occupies slot m mod slots[s] from its first action
   /// (the posting of its receive, mostly) to the end of its backward (of its forward in an evaluation), and
   /// no two that live at once share a slot. A send out of a slot is complete before the slot's next
   /// microbatch writes the same buffer.

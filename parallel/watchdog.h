@@ -1,5 +1,5 @@
 #pragma once
-// Ends a rank that cannot go on, and says which rank holds the job up.
+// Ends a rank that cannot continue, and reports which rank blocks the job.
 //
 // A thread beside the rank's own watches two things: a wait that is over its limit (MPI_Init and other calls
 // that have no limit of their own), and records of other ranks that have given up. In either case, or where
@@ -43,7 +43,7 @@ class Watchdog {
 
   /// Starts the thread. The recorder must outlive it.
   Watchdog(const FlightRecorder& recorder, const Job& job, Options options);
-  /// Ends the thread. To be called where no rank is given up.
+  /// Ends the thread. Destroy the watchdog only while no rank has given up.
   ~Watchdog();
   Watchdog(const Watchdog&) = delete;
   Watchdog& operator=(const Watchdog&) = delete;
