@@ -1,6 +1,6 @@
 #pragma once
 // The table of options, which declares every setting once. The configuration file, --set, --print-config,
-// --help and the README's table are all generated from it.
+// --help and the table in docs/configuration.md are all generated from it.
 
 #include <cstdint>
 #include <functional>

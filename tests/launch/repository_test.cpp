@@ -3,6 +3,7 @@
 #include <filesystem>
 #include <fstream>
 #include <map>
+#include <regex>
 #include <set>
 #include <sstream>
 #include <string>
@@ -114,13 +115,30 @@ TEST_CASE("every room has a page that tells what lives there") {
   }
 }
 
-TEST_CASE("the README's table of options is the program's") {
-  const std::string readme = read(root / "README.md");
+TEST_CASE("every link of a page leads to a file") {
+  std::vector<fs::path> pages{root / "README.md"};
+  for (const auto& [room, unused] : allowed)
+    for (const auto& entry : fs::recursive_directory_iterator(root / room))
+      if (entry.path().extension() == ".md") pages.push_back(entry.path());
+  const std::regex link(R"(\]\(([^)#\s]+)[^)]*\))");
+  for (const fs::path& page : pages) {
+    const std::string text = read(page);
+    for (std::sregex_iterator at(text.begin(), text.end(), link), end; at != end; ++at) {
+      const std::string to = (*at)[1];
+      if (to.find("://") != std::string::npos) continue;
+      INFO(page.string() << " links to " << to);
+      CHECK(fs::exists(page.parent_path() / to));
+    }
+  }
+}
+
+TEST_CASE("the documented table of options is the program's") {
+  const std::string page = read(root / "launch/docs/configuration.md");
   const std::string begin = "<!-- options: the output of foretoken train --list-options -->\n";
-  const std::size_t from = readme.find(begin);
+  const std::size_t from = page.find(begin);
   REQUIRE(from != std::string::npos);
-  const std::size_t to = readme.find("<!-- end of options -->", from);
+  const std::size_t to = page.find("<!-- end of options -->", from);
   REQUIRE(to != std::string::npos);
   const std::size_t start = from + begin.size();
-  CHECK(readme.substr(start, to - start) == foretoken::option_markdown());
+  CHECK(page.substr(start, to - start) == foretoken::option_markdown());
 }
