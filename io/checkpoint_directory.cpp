@@ -14,12 +14,15 @@ namespace fs = std::filesystem;
 namespace {
 
 constexpr std::string_view unfinished_suffix = ".tmp";
+constexpr std::string_view discarded_suffix = ".discarded.tmp";
 constexpr std::string_view replaced_suffix = ".replaced";
 
 struct Entry {
   std::int64_t step = 0;
   std::string suffix;
   fs::path path;
+
+  bool incomplete() const { return suffix == unfinished_suffix || suffix == discarded_suffix; }
 };
 
 std::optional<Entry> parse(const fs::path& path) {
@@ -33,8 +36,7 @@ std::optional<Entry> parse(const fs::path& path) {
   entry.suffix.assign(rest, end);
   if (error != std::errc() || entry.step < 0 || name != checkpoint_name(entry.step) + entry.suffix)
     return std::nullopt;
-  if (!entry.suffix.empty() && entry.suffix != unfinished_suffix && entry.suffix != replaced_suffix)
-    return std::nullopt;
+  if (!entry.suffix.empty() && !entry.incomplete() && entry.suffix != replaced_suffix) return std::nullopt;
   entry.path = path;
   return entry;
 }
@@ -93,14 +95,14 @@ std::string checkpoint_name(std::int64_t step) {
 std::vector<CompleteCheckpoint> complete_checkpoints(const fs::path& directory) {
   std::vector<CompleteCheckpoint> complete;
   for (const Entry& entry : entries(directory))
-    if (entry.suffix != unfinished_suffix && (complete.empty() || entry.step != complete.back().step))
+    if (!entry.incomplete() && (complete.empty() || entry.step != complete.back().step))
       complete.push_back({entry.step, entry.path});
   return complete;
 }
 
 bool is_checkpoint_path(const fs::path& path) {
   const std::optional<Entry> entry = parse(path);
-  if (entry && entry->suffix == unfinished_suffix)
+  if (entry && entry->incomplete())
     throw DataError("checkpoint {}: was never completed (its name ends in .tmp)", path.string());
   return entry.has_value();
 }
@@ -113,7 +115,7 @@ fs::path prepare_checkpoint(const fs::path& directory, std::int64_t step) {
   std::int64_t published = -1;
   for (const Entry& entry : entries(directory)) {
     if (entry.suffix.empty()) published = entry.step;
-    if (entry.suffix == unfinished_suffix) remove_directory(entry.path);
+    if (entry.incomplete()) remove_directory(entry.path);
     if (entry.suffix == replaced_suffix && entry.step == published) remove_complete(directory, entry);
   }
   const fs::path unfinished = unfinished_path(directory, step);
@@ -141,7 +143,7 @@ void publish_checkpoint(const fs::path& directory, std::int64_t step) {
 void retire_checkpoints(const fs::path& directory, std::int64_t step, int keep) {
   int kept = 0;
   for (const Entry& entry : entries(directory)) {
-    if (entry.suffix == unfinished_suffix || entry.step > step) continue;
+    if (entry.incomplete() || entry.step > step) continue;
     if (kept < keep)
       ++kept;
     else
@@ -151,7 +153,11 @@ void retire_checkpoints(const fs::path& directory, std::int64_t step, int keep) 
 
 void discard_checkpoint(const fs::path& unfinished) noexcept {
   std::error_code ignored;
-  fs::remove_all(unfinished, ignored);
+  fs::path discarded = unfinished;
+  discarded.replace_extension(discarded_suffix);
+  fs::remove_all(discarded, ignored);  // left by a killed run
+  fs::rename(unfinished, discarded, ignored);
+  fs::remove_all(discarded, ignored);
 }
 
 }  // namespace foretoken

@@ -47,7 +47,8 @@ void publish_checkpoint(const std::filesystem::path& directory, std::int64_t ste
 /// went back has left, are not touched.
 void retire_checkpoints(const std::filesystem::path& directory, std::int64_t step, int keep);
 
-/// Removes an incomplete directory, as far as possible.
+/// Removes an incomplete directory, as far as possible. Other ranks may still be writing into it: it is
+/// renamed first, so that they fail, and none of their files keeps it from being removed.
 void discard_checkpoint(const std::filesystem::path& unfinished) noexcept;
 
 }  // namespace foretoken

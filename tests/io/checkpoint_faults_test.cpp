@@ -1,4 +1,7 @@
 #include <array>
+#include <atomic>
+#include <fstream>
+#include <thread>
 
 #include "io/checkpoint_directory.h"
 #include "io/lineage.h"
@@ -164,6 +167,26 @@ TEST_CASE("a missing, truncated or longer shard is found when the checkpoint is 
   });
   fs::remove(shard);
   expect_error<DataError>("step_00000400/shard_00001.h5: is missing", [&] { Checkpoint::open(directory); });
+}
+
+TEST_CASE("nothing is left of a save that is discarded while another rank writes into it") {
+  const TemporaryFolder folder;
+  for (int round = 0; round < 50; ++round) {
+    const fs::path unfinished = prepare_checkpoint(folder / "c", 2);
+    std::atomic<int> written{0};
+    std::atomic<bool> discarded{false};
+    std::thread other([&] {
+      while (!discarded) {
+        std::ofstream(unfinished / std::to_string(written++)) << "vote";
+        std::ofstream(unfinished / "shard") << "shard";
+      }
+    });
+    while (written < 20) std::this_thread::yield();
+    discard_checkpoint(unfinished);
+    discarded = true;
+    other.join();
+    CHECK(fs::is_empty(folder / "c"));
+  }
 }
 
 TEST_CASE("a rank that fails tells rank 0 why, nothing is published, and the next save works") {
