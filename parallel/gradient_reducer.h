@@ -27,8 +27,9 @@ class GradientReducer {
   void unit_ready(int unit);
   /// Progresses pending reductions; returns immediately.
   void progress();
-  /// The number of steps in which the bucket's reduction completed, this step included once it has completed.
-  /// On a GPU: completed for work enqueued after this call.
+  /// The number of steps in which the bucket's reduction has completed; 0 for a frozen bucket. The count
+  /// rises in progress() or finish(); with one dp rank, in the unit_ready() call for the bucket's last unit.
+  /// On a GPU the reduced gradient is valid for work enqueued after this call.
   std::int64_t reductions(int bucket) const { return reductions_[static_cast<std::size_t>(bucket)]; }
   /// Returns when every bucket is reduced; on a GPU, reduced for work enqueued afterwards. Throws
   /// DefectError, naming a unit that did not become ready.
@@ -45,14 +46,14 @@ class GradientReducer {
   Communicator& dp_;
   std::vector<int> bucket_of_;  // by unit
 
-  std::vector<std::int32_t> order_;  // in which buckets start
+  std::vector<std::int32_t> order_;  // order in which buckets start
   bool order_known_ = false;
   std::vector<bool> unit_ready_;
   std::vector<int> missing_;  // units that are not ready, by bucket
-  std::size_t started_ = 0;   // buckets of order_ that are
+  std::size_t started_ = 0;   // number of buckets of order_ that have started
   std::vector<Request> requests_;
   std::vector<std::int64_t> reductions_;  // by bucket
-  bool finished_ = false;                 // the next unit begins a step
+  bool finished_ = false;                 // the next unit_ready() starts a new step
 };
 
 }  // namespace foretoken

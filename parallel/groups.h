@@ -18,16 +18,17 @@ struct Groups {
   Communicator& world;  // for tensors on the host
   std::unique_ptr<Transport> transport;
   // For tensors of the stream's device:
-  std::unique_ptr<Communicator> device_world;  // all ranks; collectives alone
-  std::unique_ptr<Communicator> pipeline;  // the pp ranks of one replica, in pipeline order; messages alone
-  std::unique_ptr<Communicator> dp;        // the dp ranks of one pipeline rank; collectives alone
-  /// For each set of pipeline ranks that holds the same shared units (ParameterUnit::holders) and contains
-  /// this rank: the group of these ranks in this replica; collectives only.
+  std::unique_ptr<Communicator> device_world;  // all ranks; collectives only
+  std::unique_ptr<Communicator> pipeline;  // the pp ranks of one replica, in pipeline order; messages only
+  std::unique_ptr<Communicator> dp;        // the dp ranks of one pipeline rank; collectives only
+  /// One group for each set passed to make_groups() that contains this rank's pipeline rank: the ranks of the
+  /// set within this replica. The key is the set (ParameterUnit::holders). Collectives only, which some ranks
+  /// reach long before others (Traffic::waiting).
   std::map<std::vector<int>, std::unique_ptr<Communicator>> holders;
 };
 
-/// `holders`: the sets of pipeline ranks that share units, in one order on all ranks. Collective over the
-/// world, whose size must be the grid's (validate()). World and stream must outlive them.
+/// `holders`: the sets of pipeline ranks that share units, in the same order on all ranks. Collective over
+/// the world, whose size must be the grid's (validate()). World and stream must outlive the groups.
 Groups make_groups(MpiCommunicator& world, const Grid& grid, Stream& stream,
                    const std::vector<std::vector<int>>& holders = {});
 

@@ -1,5 +1,5 @@
 #pragma once
-// Learning-rate schedules, as a function of the step t = 1, 2, … alone.
+// Learning-rate schedules: functions of the step t = 1, 2, … only.
 
 #include <cstdint>
 
@@ -19,11 +19,11 @@ struct LearningRate {
   double peak = 3e-4;
   double min_ratio = 0.1;
   std::int64_t warmup_steps = 0;
-  std::int64_t decay_steps = 1;  // not of constant
-  std::int64_t total_steps = 1;  // of wsd
+  std::int64_t decay_steps = 1;  // unused by constant
+  std::int64_t total_steps = 1;  // used by wsd only
 };
 
-/// Throws UsageError, naming the value that is invalid.
+/// Throws UsageError that names the invalid value.
 void validate(const LearningRate& schedule);
 
 double learning_rate(const LearningRate& schedule, std::int64_t step);

@@ -1,12 +1,12 @@
 #pragma once
 // Communicator over MPI, for tensors of CPU ranks.
 //
-// Waiting polls and sleeps instead of spinning, because ranks may share cores. A wait ends with a PeerError
-// after MpiLimits::wait; so does every error that MPI reports. Tensors of more elements than an int counts
-// are fine. Reductions take f32, f64 and integers (sums must fit: Open MPI saturates some); bf16 is only
+// A wait polls and sleeps instead of spinning, because ranks may share cores. It throws PeerError after
+// MpiLimits::wait, and so does every error that MPI reports. A tensor may have more elements than an int can
+// count. Reductions accept f32, f64 and integers (sums must fit: Open MPI saturates some); bf16 can only be
 // moved.
 //
-// Every communication is started from the thread that made the world. A Request must be waited for before its
+// Start every communication from the thread that created the world. Wait for a Request before its
 // communicator is destroyed.
 
 #include <memory>
@@ -28,12 +28,12 @@ class MpiCommunicator final : public Communicator {
   MpiCommunicator(const MpiCommunicator&) = delete;
   MpiCommunicator& operator=(const MpiCommunicator&) = delete;
 
-  /// Ranks that give the same color form a group, in the order of their keys. Collective over this one;
-  /// nothing for a rank whose color is negative.
+  /// Ranks that pass the same color form a group, in the order of their keys. Collective over this
+  /// communicator. Returns nullptr on a rank whose color is negative.
   std::unique_ptr<MpiCommunicator> split(int color, int key, std::string name);
 
   MpiWorld& world() { return world_; }
-  /// Rank in the job of a rank of this group.
+  /// World rank of a rank of this group.
   int world_rank_of(int rank) const { return world_ranks_.at(static_cast<std::size_t>(rank)); }
   const std::vector<int>& world_ranks() const { return world_ranks_; }
   /// Throws DefectError if the group has no such rank.
@@ -59,7 +59,8 @@ class MpiCommunicator final : public Communicator {
   class Operation;
   MpiCommunicator(MpiWorld& world, std::string name, MPI_Comm comm);
 
-  /// A blocking call of MPI, recorded as a wait. The watchdog ends one that exceeds the time limit.
+  /// Runs a blocking MPI call and records it as a wait. The watchdog ends the rank if the call exceeds the
+  /// time limit.
   template <class Call>
   int without_limit(const char* name, const Call& call);
   void require_tag(const char* operation, int tag) const;
@@ -70,7 +71,7 @@ class MpiCommunicator final : public Communicator {
   int rank_ = 0;
   int size_ = 1;
   std::vector<int> world_ranks_;
-  int channel_ = 0;  // in the flight recorder
+  int channel_ = 0;  // its number in the flight recorder
 };
 
 }  // namespace foretoken

@@ -18,10 +18,11 @@
 namespace foretoken {
 
 struct MpiLimits {
-  /// Of one wait. Generous at start-up, when ranks read files of different sizes; shorter once steps run.
+  /// Limit of one wait. Generous at start-up, when ranks read files of different sizes; shorter once steps
+  /// run.
   Seconds wait{600};
-  /// MPI counts are int: a longer tensor goes as one derived type, or is reduced in pieces. The same on all
-  /// ranks.
+  /// MPI counts are int: a longer tensor is sent as one derived type, or reduced in pieces. Must be the same
+  /// on all ranks.
   std::int64_t elements_per_call = std::int64_t{1} << 30;
 };
 
@@ -29,17 +30,17 @@ struct MpiLimits {
 class Background {
  public:
   virtual ~Background() = default;
-  /// Returns at once.
+  /// Returns immediately.
   virtual void progress() = 0;
 };
 
 class MpiWorld {
  public:
-  /// A PeerError where MPI does not start, a DefectError where it was started before. With `watchdog`
-  /// options, and several ranks whose launcher is known, ranks that wait too long end the job and say for
-  /// whom they waited; MPI's own start must be complete within limits.wait then.
+  /// Throws PeerError if MPI does not start and DefectError if it was started before. With `watchdog`
+  /// options, several ranks and a known launcher, a rank that waits too long ends the job and reports the
+  /// rank that it waits for; MPI_Init must then complete within limits.wait.
   explicit MpiWorld(const MpiLimits& limits = {}, std::optional<Watchdog::Options> watchdog = std::nullopt);
-  /// Waits for all ranks; aborts the job where one does not come within the time limit.
+  /// Waits for all ranks; aborts the job if a rank does not arrive within the time limit.
   ~MpiWorld();
   MpiWorld(const MpiWorld&) = delete;
   MpiWorld& operator=(const MpiWorld&) = delete;
@@ -48,15 +49,16 @@ class MpiWorld {
   int size() const { return size_; }
   /// Ranks of the job on this machine, this one included.
   int local_ranks() const { return local_ranks_; }
-  /// This rank among them.
+  /// This rank's index among the ranks of this machine.
   int local_rank() const { return local_rank_; }
-  /// Cores for this rank's threads: those that it may use, and no more than its share of those that the ranks
-  /// of its machine may use together. A launcher may have bound it to some, or a scheduler the job.
+  /// Cores for this rank's threads: at most the cores that this rank may use, and at most its share of the
+  /// cores that all ranks of the machine may use together. The launcher may have bound the rank to some
+  /// cores, or the scheduler the job.
   int cores() const { return cores_; }
 
   MpiLimits& limits() { return limits_; }
   FlightRecorder& recorder() { return recorder_; }
-  /// Null without options, with one rank, or where the launcher is unknown.
+  /// Null without watchdog options, with one rank, or if the launcher is unknown.
   Watchdog* watchdog() { return watchdog_ ? &*watchdog_ : nullptr; }
 
   /// Registers communications; remove them before their object is destroyed.
@@ -67,8 +69,8 @@ class MpiWorld {
     for (Background* background : background_) background->progress();
   }
 
-  /// Ends all ranks; mpirun returns the code. With a watchdog within Watchdog::end_limit, even where MPI
-  /// blocks.
+  /// Ends all ranks; mpirun returns the exit code. With a watchdog this takes at most Watchdog::end_limit,
+  /// even if MPI blocks.
   [[noreturn]] void abort(ExitCode code);
 
  private:

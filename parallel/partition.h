@@ -2,7 +2,7 @@
 // The partition of layers into stages: contiguous runs of half layers, assigned by cost, not by count.
 //
 // A decoder layer is two residual steps, attention and MLP. Between them, as between layers, only the
-// residual stream is passed on, so a stage may start and end with either half. Runs are counted in halves.
+// residual stream is passed, so a stage may start and end with either half. Runs are counted in halves.
 
 #include <string>
 #include <vector>
@@ -18,18 +18,20 @@ struct LayerCosts {
   std::vector<StageDurations> halves;  // [2L] in forward order: attention and MLP of layer 0, of layer 1, ...
   StageDurations first;                // additional work of the first stage: the embedding
   StageDurations last;                 // additional work of the trunk's last stage: final norm, head, loss
-  std::vector<StageDurations> after;   // later stages, which have no layers: the work of each
-  int fewest_on_last = 0;              // halves that the trunk's last stage must have
-  bool last_apart = false;             // the trunk's last stage has exactly fewest_on_last
+  std::vector<StageDurations> after;   // work of each stage after the trunk; these stages have no layers
+  int fewest_on_last = 0;              // minimum number of halves on the trunk's last stage
+  bool last_apart = false;             // the trunk's last stage has exactly fewest_on_last halves
 };
 
-/// The number of halves of every stage of the grid, in order, such that the most expensive stage costs as
-/// little as possible (exact); for a step of training see parallel/partition_for_step.h. Every stage of the
-/// trunk but its last has at least one half; that has its fixed work, and may go without. Of partitions that
-/// are equal in cost it takes one with the fewest cuts inside layers, of those the most even in counts (least
-/// sum of squares), of those the one with fewer halves on earlier stages, which hold more microbatches at
-/// once. A UsageError where there are too few layers: "pp 8 × v 1 = 8 stages need at least 3.5 layers, the
-/// model has 3".
+/// Returns the number of halves of each stage of the grid, in stage order. The cost of the bottleneck stage
+/// is minimal (exact, not heuristic). For the time of a training step see parallel/partition_for_step.h.
+/// Every trunk stage has at least one half, except the last, which has its fixed work and at least
+/// fewest_on_last halves.
+///
+/// Among partitions of equal cost it returns one with the fewest cuts inside layers, then the most even
+/// counts (least sum of squares), then the fewest halves on earlier stages, which hold activations of more
+/// microbatches. Throws UsageError if there are too few layers: "pp 8 × v 1 = 8 stages need at least 3.5
+/// layers, the model has 3".
 std::vector<int> partition_layers(const LayerCosts& costs, const Grid& grid);
 
 /// Converts configured layers per stage, multiples of ½, to halves.

@@ -11,19 +11,20 @@
 
 namespace foretoken {
 
-/// The number of halves of every stage, within the limits of partition_layers(), such that the schedule's
-/// step is as short as possible when simulated, messages free. Where there are too many partitions to try, it
-/// is the best that a random walk finds (threshold accepting: Dueck and Scheuer, J. Comput. Phys. 90, 1990),
-/// mostly the best of all, and the same on every rank and in every run. A pipeline of more than two million
-/// actions, whose simulation takes seconds, gets the partition of partition_layers().
+/// Returns the number of halves of each stage, within the limits of partition_layers(), that minimizes the
+/// simulated step time of the schedule. The simulation takes messages as free. If there are too many
+/// partitions to try, the result is the best that a random walk finds (threshold accepting: Dueck and
+/// Scheuer, J. Comput. Phys. 90, 1990), usually the optimum. The result is the same on every rank and in
+/// every run. For a pipeline of more than two million compute actions, whose simulation would take seconds,
+/// the result is that of partition_layers().
 ///
-/// A thousandth of the step counts as nothing: of partitions so near to the best it takes one by the rules of
-/// partition_layers(), fewest cuts inside layers, most even in counts, fewer halves on earlier stages.
-/// A UsageError as partition_layers() and make_program() (parallel/schedules.h).
+/// Step times within 0.1 % of the best count as equal: among such partitions it returns one by the rules of
+/// partition_layers() (fewest cuts inside layers, most even counts, fewer halves on earlier stages). Throws
+/// UsageError like partition_layers() and make_program() (parallel/schedules.h).
 std::vector<int> partition_for_step(const LayerCosts& costs, std::string_view schedule,
                                     const PipelineShape& shape);
 
-/// Length of a simulated step of a partition, in the unit of the costs, messages free.
+/// Simulated step time of a partition, in the unit of the costs. Messages are free.
 double step_length(const LayerCosts& costs, std::string_view schedule, const PipelineShape& shape,
                    const std::vector<int>& halves);
 

@@ -1,13 +1,14 @@
 #pragma once
-// Units that several pipeline ranks hold (embedding, output matrix, a module that is used on several stages):
-// their gradients are summed over the holders once a step, so that all optimizers make the same update from
-// the same bits.
+// Units that several pipeline ranks hold (embedding, output matrix, a module used on several stages). Their
+// gradients are summed over the holders once per step, so all optimizers compute the same update from the
+// same bits.
 //
 // A holder starts the sum, an all-reduce in the gradient buffer, as soon as its own data-parallel reduction
 // of the unit is complete; on the last rank that is during the pipeline's cool-down. With a sharded optimizer
 // each rank sums only its own part.
 //
-// Calls in one step: progress() repeatedly from its start, finish() after GradientReducer::finish().
+// Calls in one step: progress() repeatedly from the start of the step, finish() after
+// GradientReducer::finish().
 
 #include <map>
 #include <vector>
@@ -36,17 +37,17 @@ class SharedWeights {
     Communicator* holders = nullptr;
     Tensor gradient;
     Request request;
-    std::int64_t started = 0;  // steps
+    std::int64_t started = 0;  // in steps
   };
 
   const GradientReducer& reducer_;
-  std::vector<Sum> sums_;   // those of one group in the same order on all of its ranks
-  std::int64_t steps_ = 0;  // that are finished
+  std::vector<Sum> sums_;   // sums of one group are in the same order on all its ranks
+  std::int64_t steps_ = 0;  // number of finished steps
 };
 
-/// Compares the bits of every parameter over its replicas: the dp ranks of its stage and, of a shared unit,
-/// all holders. Collective over the world. A NumericalError on all ranks, naming tensor and ranks, where one
-/// differs from what most have.
+/// Compares the bits of every parameter over its replicas: the dp ranks of its stage and, for a shared unit,
+/// all holders. Collective over the world. If a replica differs from the majority, throws NumericalError on
+/// all ranks, naming tensor and ranks.
 void check_replicas(Stream& stream, const Parameters& parameters, const Groups& groups);
 
 }  // namespace foretoken

@@ -31,10 +31,15 @@ class Transport {
   virtual std::unique_ptr<Communicator> connect(std::unique_ptr<MpiCommunicator> ranks,
                                                 const Traffic& traffic) = 0;
 
-  /// Returns when all work enqueued on the compute stream has completed. Stream::synchronize() would wait
-  /// forever for a peer that is gone. This function throws PeerError, naming operation and peer, if NCCL
-  /// reports a failure or no communication completes within MpiLimits::wait; all communicators are unusable
-  /// then. Call it before the host reads a result that depends on other ranks.
+  /// Returns when all work enqueued on the compute stream has completed. Call it before the host reads a
+  /// result that depends on other ranks: over NCCL, Stream::synchronize() would wait forever for a peer that
+  /// is gone.
+  ///
+  /// MPI: returns immediately, because operators on a CPU have run when they return. NCCL: throws PeerError,
+  /// naming operation and peer, if NCCL reports a failure or if an operation is pending and none completes
+  /// within MpiLimits::wait; all links of this rank are unusable then. Through host memory: progresses
+  /// pending operations while it waits and has no limit of its own, because the stream waits for no peer
+  /// there.
   virtual void synchronize() = 0;
 
   /// "NCCL 2.28.9"; "messages through host memory: ranks 0 and 1 share a GPU"
