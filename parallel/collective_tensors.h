@@ -1,15 +1,15 @@
 #pragma once
-// What all communicators ask of the tensors that they are given.
+// Checks that all communicators make on their tensors.
 
 #include "parallel/communicator.h"
 
 namespace foretoken {
 
-/// A DefectError "WHO: OPERATION of a tensor that is not on the GPU" where it lies elsewhere.
+/// Throws DefectError "WHO: OPERATION of a tensor that is not on the GPU" if the tensor is on another device.
 void require_device(const char* who, const char* operation, const Tensor& tensor, DeviceKind device);
 
-/// True where `part` is this rank's own among the equal parts of `full`, in place. A DefectError where full
-/// does not consist of as many such parts as the group has ranks.
+/// Returns whether `part` is this rank's part of `full`, in place. Throws DefectError if a tensor is on
+/// another device, the dtypes differ or `full` does not have size() times the elements of `part`.
 bool require_own_part(const char* who, const char* operation, const Tensor& part, const Tensor& full,
                       const Communicator& group, DeviceKind device);
 

@@ -1,5 +1,5 @@
 #pragma once
-// The file of a flight record: text, one line an item, so that people can read it as well.
+// The file of a flight record: text with one item per line, so that people can read it too.
 
 #include <filesystem>
 #include <string>
@@ -9,15 +9,15 @@
 
 namespace foretoken {
 
-/// A rank as people find it: host and process, and its place in the layout.
+/// Identifies a rank for the user: host, process and label in the layout.
 struct RankIdentity {
   int pid = 0;  // 0: unknown
   std::string host;
   std::string label;  // "pp1 dp0", may be empty
 };
 
-/// State of a process on the host of the rank that wrote the record, as the kernel gives it: 'R' runs, 'S'
-/// sleeps, 'D' waits for a device, 'T' is stopped, 'Z' has ended.
+/// State of a process on the host of the rank that wrote the record, as Linux reports it: 'R' running, 'S'
+/// sleeping, 'D' in uninterruptible sleep (disk, device), 'T' stopped, 'Z' ended but not reaped.
 struct LocalProcess {
   int rank = 0;
   int pid = 0;
@@ -26,23 +26,23 @@ struct LocalProcess {
 
 struct FlightFile {
   FlightRecord record;
-  std::string reason;                   // one line: why it was written
-  std::vector<RankIdentity> ranks;      // of all ranks as far as they are known, by world rank; may be empty
-  std::vector<LocalProcess> processes;  // ranks of the same host
+  std::string reason;                   // why the record was written, one line
+  std::vector<RankIdentity> ranks;      // identity of each rank, by world rank; may be empty
+  std::vector<LocalProcess> processes;  // ranks on the same host
 };
 
 /// "rank_00003.txt"
 std::string flight_file_name(int rank);
 
 std::string to_text(const FlightFile& file);
-/// A DataError that names `origin` and the line where the text is not a flight record.
+/// Throws DataError, naming `origin` and line, if the text is not a flight record.
 FlightFile parse_flight_file(const std::string& text, const std::string& origin);
 
-/// Writes rank_00003.txt in `folder`, which it makes, under another name first and then renamed. A DataError
-/// where it cannot be written.
+/// Writes rank_00003.txt to `folder`, which it creates. It writes under a temporary name and renames. Throws
+/// DataError if the file cannot be written.
 void write_flight_file(const std::filesystem::path& folder, const FlightFile& file);
 
-/// All records of a folder, by rank. A DataError where one cannot be read.
+/// Returns all records of a folder, in rank order. Throws DataError if one cannot be read.
 std::vector<FlightFile> read_flight_files(const std::filesystem::path& folder);
 
 }  // namespace foretoken

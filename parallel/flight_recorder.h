@@ -1,8 +1,8 @@
 #pragma once
 // Records the last communications of this rank. When ranks wait for each other beyond their time limit, the
-// records of all ranks together show which rank did not come (parallel/flight_analysis.h).
+// records of all ranks together show which rank is missing (parallel/flight_analysis.h).
 //
-// Any thread may call it: the watchdog reads it while the rank computes.
+// Thread-safe: the watchdog reads the recorder while the rank computes.
 
 #include <chrono>
 #include <cstdint>
@@ -19,7 +19,7 @@ namespace foretoken {
 struct FlightRecord {
   enum class Kind { collective, send, receive };
 
-  /// A group of ranks with an order of operations of its own. Members of a group give it the same name.
+  /// A group of ranks with its own sequence of operations. All members use the same name for the group.
   struct Channel {
     std::string name;
     std::vector<int> ranks;  // world ranks, by rank in the group
@@ -36,17 +36,17 @@ struct FlightRecord {
     auto operator<=>(const MessageKey&) const = default;
   };
   struct Operation {
-    std::uint64_t number = 0;  // from 0, over all channels of this rank
+    std::uint64_t number = 0;  // counts the operations of this rank from 0, over all channels
     std::string name;          // "all-reduce"
     Kind kind = Kind::collective;
     int channel = 0;
-    /// From 0: place among the channel's collectives, or among the messages of its MessageKey. Equal on all
+    /// Position from 0 among the channel's collectives, or among the messages of its MessageKey. Equal on all
     /// ranks that take part.
     std::uint64_t sequence = 0;
     std::uint64_t bytes = 0;  // size of this rank's tensor
     int peer = -1;            // the other rank, or a broadcast's root, in the group; -1: none
     int tag = -1;             // -1: none
-    double started = 0;       // seconds since the recorder was made
+    double started = 0;       // seconds since the recorder was created
     double finished = -1;     // -1: not finished
     bool operator==(const Operation&) const = default;
   };
@@ -54,35 +54,35 @@ struct FlightRecord {
   int rank = 0;
   int size = 1;
   std::string begun;  // UTC time of second 0
-  double now = 0;     // seconds, when the record was taken
+  double now = 0;     // time of the record, seconds
   std::vector<Channel> channels;
-  std::map<MessageKey, std::uint64_t> messages;  // started by this rank
-  std::vector<Operation> operations;             // the last ones, oldest first
-  /// The operation for which the host waits, absent while it computes, reads or writes.
+  std::map<MessageKey, std::uint64_t> messages;  // number of messages that this rank has started
+  std::vector<Operation> operations;             // the most recent operations, oldest first
+  /// The operation that the host waits for; absent while the host computes, reads or writes files.
   std::optional<Operation> waiting;
-  double last_activity = 0;  // when the host last started an operation or ended a wait, seconds
+  double last_activity = 0;  // time of the last start or finish of an operation or end of a wait, seconds
 };
 
 class FlightRecorder {
  public:
   using Kind = FlightRecord::Kind;
 
-  /// Number of an operation that stands for "the oldest unfinished operation", as of the time of the record.
+  /// Operation number for a Wait on the oldest operation that is unfinished at the time of the record.
   static constexpr std::uint64_t oldest_unfinished = ~std::uint64_t{0};
 
   explicit FlightRecorder(std::size_t capacity = 1024);
 
-  /// A new channel over these world ranks; returns its number. A name that is in use gets a number, alike on
-  /// all ranks that make the same channels of that name: "world (2)".
+  /// Adds a channel over these world ranks and returns its number. If the name is in use, appends a counter:
+  /// "world (2)". Ranks that add the same channels in the same order get the same names.
   int add_channel(const std::string& name, std::vector<int> world_ranks);
 
-  /// Records a start and returns the operation's number. `operation` must be a literal.
+  /// Records the start of an operation and returns its number. `operation` must be a string literal.
   std::uint64_t start(const char* operation, int channel, Kind kind, std::uint64_t bytes, int peer = -1,
                       int tag = -1);
   void finish(std::uint64_t number);
 
-  /// The host waits for this operation while the object lives, with this limit. Where an exception ends the
-  /// wait, it stays recorded until the next one.
+  /// While the object lives, the host waits for this operation, with this limit. If an exception ends the
+  /// wait, the wait stays recorded until the next one.
   class [[nodiscard]] Wait {
    public:
     Wait(FlightRecorder& recorder, std::uint64_t number, std::chrono::duration<double> limit);
@@ -92,14 +92,14 @@ class FlightRecorder {
 
    private:
     FlightRecorder& recorder_;
-    int exceptions_;  // in flight when the wait began
+    int exceptions_;  // number of exceptions in flight when the wait started
   };
 
-  /// Channels, counts and the last operations; rank and size are the caller's to set.
+  /// Returns channels, counts and the most recent operations. The caller sets rank and size.
   FlightRecord record() const;
 
-  /// Seconds by which the present wait is over its limit: negative within it, absent where the host does not
-  /// wait.
+  /// Seconds by which the current wait exceeds its limit: negative within the limit, absent if the host does
+  /// not wait.
   std::optional<double> overdue() const;
   /// Seconds since the host last started an operation, finished one or ended a wait.
   double idle() const;

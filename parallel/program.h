@@ -1,10 +1,10 @@
 #pragma once
-// A pipeline schedule as data: per pipeline rank the actions of one training step, in order.
+// A pipeline schedule as data: for each pipeline rank the actions of one training step, in order.
 //
-// A generator (schedules.h) writes compute actions only; lowering (lower_program.h) adds the messages between
-// ranks; the validator, the simulator and the executor take the lowered program.
+// A generator (schedules.h) returns compute actions only; lowering (lower_program.h) adds the messages
+// between ranks; the validator, the simulator and the executor read the lowered program.
 //
-// As text an action is its stage, its letters and its microbatch, and a rank is a line:
+// In text form an action is its stage, its letters and its microbatch, and each rank is one line:
 //   0F0 0SF0 0F1 0SF1 0RB0 0B0 0RB1 0B1
 //   1RF0 1F0 1B0 1SB0 1RF1 1F1 1B1 1SB1
 
@@ -19,8 +19,8 @@ namespace foretoken {
 enum class ActionKind : std::uint8_t {
   forward,             // F
   backward,            // B, both halves
-  backward_input,      // I, the gradient of the stage's input
-  backward_weight,     // W, the gradients of its weights
+  backward_input,      // I, gradient of the stage's input
+  backward_weight,     // W, gradients of the stage's weights
   send_activation,     // SF, output to the next stage
   receive_activation,  // RF, input from the previous stage
   send_gradient,       // SB, input gradient to the previous stage
@@ -45,7 +45,7 @@ constexpr bool is_receive(ActionKind kind) {
   return kind == ActionKind::receive_activation || kind == ActionKind::receive_gradient;
 }
 
-/// What a program is made for. Virtual stage s of pp·v lives on pipeline rank s mod pp (looped placement).
+/// Dimensions of a program. Virtual stage s of pp·v is on pipeline rank s mod pp (looped placement).
 struct PipelineShape {
   int pp = 1;              // pipeline ranks
   int virtual_stages = 1;  // stages per rank (v)
@@ -58,7 +58,7 @@ struct PipelineShape {
 
 struct Program {
   PipelineShape shape;
-  std::vector<std::vector<Action>> ranks;  // [pp], each in the order that the rank runs
+  std::vector<std::vector<Action>> ranks;  // [pp], actions of each rank in execution order
 
   friend bool operator==(const Program&, const Program&) = default;
 };
@@ -67,15 +67,15 @@ struct Program {
 std::string to_string(const Action& action);
 /// "pp 4 × v 2, 8 microbatches"
 std::string to_string(const PipelineShape& shape);
-/// One line per rank, actions apart by one space.
+/// One line per rank, actions separated by one space.
 std::string to_string(const Program& program);
 
-/// The inverse. The shape is the smallest that holds every action: as many ranks as lines, and the highest
-/// stage and microbatch. A UsageError names line and column of what is no action, or of a stage that does not
-/// live on that line's rank.
+/// Inverse of to_string(Program). The shape is the smallest that contains every action: one rank per line,
+/// and the highest stage and microbatch. Throws UsageError, naming line and column, for text that is not an
+/// action and for a stage that is not on the rank of its line.
 Program parse_program(std::string_view text);
 
-/// Whether it takes weight gradients apart from the input's, with actions of their own.
+/// Whether the program has separate actions for input gradients and weight gradients.
 bool has_split_backward(const Program& program);
 
 }  // namespace foretoken

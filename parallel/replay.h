@@ -1,6 +1,6 @@
 #pragma once
-// Replays all ranks of a lowered program against the message protocol: what the validator and the simulator
-// share.
+// Replays all ranks of a lowered program against the message protocol. The validator and the simulator share
+// it.
 
 #include <functional>
 #include <map>
@@ -10,25 +10,25 @@
 
 namespace foretoken {
 
-/// Where an action stands in a program.
+/// Position of an action in a program.
 struct Position {
   int rank = 0;
   int index = 0;
 };
 
-/// Both ends of a message. It is under way once both are reached, and only then: a rendezvous, the worst
-/// that a transport may do.
+/// Both ends of a message. The transfer starts only when both ranks have reached their ends (rendezvous), the
+/// most restrictive behaviour that a transport may have.
 struct Message {
   Position send;
   Position receive;
 };
 
-/// Positions of all actions of a program in which no action stands twice.
+/// Positions of all actions of a program, which must contain no action twice.
 class ProgramIndex {
  public:
   explicit ProgramIndex(const Program& program);
 
-  /// Where the action stands, or the whole backward that fulfils it; nullptr where nothing does.
+  /// Position of the action, or of the whole backward that fulfils it; nullptr if the program has neither.
   const Position* find(const Action& action) const;
 
  private:
@@ -38,13 +38,14 @@ class ProgramIndex {
 /// "rank 1, action 7 (1B0)"
 std::string describe(const Program& program, const Position& position);
 
-/// Called for each action in an order in which the ranks can run, with the messages that must have arrived
-/// before it starts: those it takes as input, and for one that writes a send buffer the last message out of
-/// it.
+/// Called for each action, in an order in which the ranks can run. `awaited` are the messages that must have
+/// arrived before the action starts: its inputs and, if the action writes a send buffer, the last message
+/// sent from that buffer.
 using ReplayVisitor = std::function<void(const Position&, const std::vector<Message>& awaited)>;
 
-/// A UsageError, where ranks wait for each other for good, says where each stands and for what. The program's
-/// actions and messages must be complete, each stage with the slots that keep its microbatches apart.
+/// Throws UsageError on a deadlock, naming for each blocked rank its action and the one it waits for. The
+/// program's actions and messages must be complete, and `slots` must keep the live microbatches of each stage
+/// in different slots.
 void replay(const Program& lowered, const std::vector<int>& slots, const ReplayVisitor& visit);
 
 }  // namespace foretoken

@@ -1,5 +1,6 @@
 #pragma once
-// How state is cut: plain structs that the optimizer, the gradient reducer and checkpoints share.
+// Ranges that describe how state is sharded: plain structs shared by optimizer, gradient reducer and
+// checkpoints.
 
 #include <cstdint>
 

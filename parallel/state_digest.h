@@ -1,8 +1,8 @@
 #pragma once
-// Finds memory faults in what a rank keeps from one update to the next: fingerprints of its weights and of
-// the moments that it owns are taken after an update and compared before the following one, between which
-// nothing may write there. Every rank checks its own memory, so that what no other rank has a copy of (a
-// sharded optimizer's state, a single rank's) is checked as well.
+// Finds memory faults in the state that a rank keeps between two updates. Fingerprints of its weights and
+// owned moments are taken after an update and compared before the next one; nothing may write to the state in
+// between. Every rank checks its own memory, so state without a copy on another rank (a sharded optimizer's
+// moments, a single rank's state) is checked too.
 
 #include <string>
 #include <vector>
@@ -13,20 +13,21 @@ namespace foretoken {
 
 class StateDigest {
  public:
-  /// Takes memory for three fingerprints a tensor from the arena. The optimizer must outlive it.
+  /// Allocates three fingerprints per tensor in the arena. The optimizer must outlive the object.
   StateDigest(Arena& arena, const Optimizer& optimizer, const Parameters& parameters);
 
-  /// Enqueues the fingerprints of the state as it is: nothing may write there until close().
+  /// Enqueues the fingerprints of the current state. Nothing may write to the state until close().
   void take(Stream& stream);
-  /// Enqueues those of the state now; nothing where none were taken since the last close(). The result stays
-  /// until changed(), also while the next take() runs.
+  /// Enqueues fingerprints of the current state to compare with those of take(); does nothing if take() was
+  /// not called since the last close(). The result stays valid until changed(), even while the next take()
+  /// runs.
   void compare(Stream& stream);
-  /// An update follows.
+  /// Call before an update.
   void close() { taken_ = false; }
-  /// Whether compare() enqueued fingerprints that changed() has not read yet.
+  /// Whether changed() has a comparison to read.
   bool compared() const { return compared_; }
-  /// Waits for compare() and returns the first tensor whose bits have changed since the take() before it,
-  /// "exp_avg of model.norm.weight"; empty where none has, and where nothing was compared since the last
+  /// Waits for compare() and returns the first tensor whose bits have changed since the preceding take(),
+  /// "exp_avg of model.norm.weight". Empty if no tensor has changed or if nothing was compared since the last
   /// call.
   std::string changed(Stream& stream);
 
@@ -35,9 +36,10 @@ class StateDigest {
 
   std::vector<std::string> names_;
   std::vector<Tensor> tensors_;
-  Tensor bits_;             // [3 slots · tensors] i64
-  std::int64_t slot_ = 0;   // of the last take(); compare() fills the next one, and take() the one after that
-  std::int64_t first_ = 0;  // of the pair that changed() reads
+  Tensor bits_;  // [3 slots · tensors] i64
+  std::int64_t slot_ =
+      0;  // slot of the last take(); compare() writes the next slot, the next take() the one after that
+  std::int64_t first_ = 0;  // first slot of the pair that changed() reads
   bool taken_ = false;
   bool compared_ = false;
 };

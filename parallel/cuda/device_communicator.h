@@ -1,5 +1,5 @@
 #pragma once
-// What the communicators for tensors on a GPU have in common.
+// Common part of the communicators for tensors on a GPU.
 
 #include <memory>
 #include <string>
@@ -25,7 +25,7 @@ class DeviceCommunicator : public Communicator {
   Stream& stream() { return stream_; }
   MpiCommunicator& ranks() { return *ranks_; }
 
-  /// What a collective of one rank comes to.
+  /// A gather or scatter in a group of one rank: a copy.
   Request copy_alone(const Tensor& from, const Tensor& to) {
     if (from.data != to.data) foretoken::copy(stream_, from, to);
     return {};

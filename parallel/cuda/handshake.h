@@ -1,8 +1,8 @@
 #pragma once
-// Lets the two ends of a link begin a message at the same time. NCCL's kernel for a message that the other
-// end has not come to waits on multiprocessors, and a large product that lacks some of them for its last
-// blocks takes up to twice as long. So each end's stream says, in memory of the host that both processes map,
-// that it has come to the message, and waits for the other's word, which holds no multiprocessor.
+// Makes both ends of a link start a message at the same time. While NCCL's kernel for a message waits for the
+// other end, it occupies multiprocessors, and a large product that lacks some of them for its last blocks
+// takes up to twice as long. So each end's stream first writes, to host memory that both processes map, that
+// it has reached the message, and waits for the other end's write. This wait occupies no multiprocessor.
 
 #include <cstdint>
 #include <memory>
@@ -16,23 +16,23 @@ namespace foretoken::cuda {
 
 class Handshake {
  public:
-  /// Both ends call it, one of them with `offers`. Null on both where they are not on one machine or it does
-  /// not lend them memory.
+  /// Both ends call it, exactly one with `offers`. Returns nullptr on both if they are not on one machine or
+  /// cannot share memory.
   static std::unique_ptr<Handshake> connect(Communicator& host, int peer, int tag, bool offers);
   ~Handshake();
   Handshake(const Handshake&) = delete;
   Handshake& operator=(const Handshake&) = delete;
 
-  /// What is enqueued next begins once both ends have come to it. Both call it for each message.
+  /// Work enqueued next starts when both ends have reached it. Both ends call it for each message.
   void enqueue(cudaStream_t stream);
 
  private:
   Handshake() = default;
-  /// Maps memory of this name; false where there is none, or where the GPU cannot reach it.
+  /// Maps shared memory of this name; returns false if it does not exist or the GPU cannot access it.
   bool map(const std::string& name, bool create);
 
-  void* memory_ = nullptr;  // two lines, the word of either end at the beginning of each
-  void* own_ = nullptr;     // as the GPU sees them
+  void* memory_ = nullptr;  // two cache lines, each starting with the counter of one end
+  void* own_ = nullptr;     // device addresses of the counters
   void* other_ = nullptr;
   std::uint32_t messages_ = 0;
 };

@@ -29,7 +29,8 @@ class NcclCommunicator final : public DeviceCommunicator {
   struct Direction {
     int from = 0;
     int to = 0;
-    bool up = true;  // from rank r to r + 1, around the end; where both directions match, up has even tags
+    bool up =
+        true;  // from rank r to r + 1, cyclic; if both directions join the same ranks, this one has even tags
     std::unique_ptr<NcclLink> link;
   };
 
@@ -38,8 +39,8 @@ class NcclCommunicator final : public DeviceCommunicator {
   NcclLink& message_link(const char* operation, int from, int to, int tag);
   NcclLink& collectives(const char* operation);
 
-  int channel_ = 0;                    // in the flight recorder
-  std::vector<Direction> directions_;  // that this rank is one end of
+  int channel_ = 0;                    // its number in the flight recorder
+  std::vector<Direction> directions_;  // those with this rank at one end
   std::unique_ptr<NcclLink> collectives_;
 };
 

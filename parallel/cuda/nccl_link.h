@@ -1,6 +1,6 @@
 #pragma once
-// One queue of communications between fixed ranks: an NCCL communicator and the stream of its own on which
-// they run, one after another.
+// One queue of communications between fixed ranks: an NCCL communicator and its own stream, on which the
+// communications run one after another.
 
 #include <cstdint>
 #include <deque>
@@ -22,30 +22,31 @@ namespace foretoken::cuda {
 class NcclLink {
  public:
   struct Members {
-    ncclUniqueId id{};  // the same on all
+    ncclUniqueId id{};  // the same on all members
     int ranks = 1;
     int rank = 0;
-    /// Of a link for messages between two ranks: whether this rank sends, the other's rank in the group, and
-    /// the tag by which the flight recorder tells links apart. Of a link for collectives: a peer of -1.
+    /// For a link that carries messages between two ranks: whether this rank sends, the peer's rank in the
+    /// group, and the tag by which the flight recorder distinguishes links. For collectives peer is -1.
     bool sends = false;
     int peer = -1;
     int tag = -1;
-    /// Thread blocks of its kernels at most; 0: NCCL's choice.
+    /// Maximum number of thread blocks of the link's kernels; 0: NCCL's choice.
     int blocks = 0;
   };
-  /// Collective over the members. `channel` is the group's in the flight recorder. `group` is what its
-  /// operations are named by; it and the transport must outlive the link. Each operation begins with the
-  /// handshakes, one with each other member where there are any, null where it is not to be had.
+  /// Collective over the members. `channel` is the group's number in the flight recorder. `group` names the
+  /// operations in messages; group and transport must outlive the link. Each operation starts with the
+  /// handshakes: none, or one per other member, null where Handshake::connect() returned null.
   NcclLink(NcclTransport& transport, const MpiCommunicator& group, int channel, const Members& members,
            std::vector<std::unique_ptr<Handshake>> handshakes = {});
-  /// Leaves in agreement with the other members, or abandons the GPU where they do not come or an exception
-  /// is on its way.
+  /// Finalizes the communicator together with the other members. Abandons the GPU instead if they do not
+  /// arrive or if an exception is in flight.
   ~NcclLink();
   NcclLink(const NcclLink&) = delete;
   NcclLink& operator=(const NcclLink&) = delete;
 
-  /// An operation after all that the compute stream has so far: call(communicator, stream) returns NCCL's
-  /// result. `peer` is the other end of a message or the root of a broadcast, a rank of the group, or -1.
+  /// Starts an operation that runs after all work enqueued on the compute stream so far: call(communicator,
+  /// stream) returns NCCL's result. `peer` is the other end of a message or the root of a broadcast, a rank
+  /// of the group, or -1.
   template <class Call>
   Request start(const char* name, std::size_t bytes, int peer, const Call& call) {
     begin(name, bytes, peer);
@@ -53,14 +54,14 @@ class NcclLink {
     return finish_start();
   }
 
-  /// Notes what has completed. A PeerError, all links abandoned, where NCCL has noticed a failure, now or
-  /// before.
+  /// Marks completed operations. Throws PeerError if NCCL has reported a failure; all links of the rank are
+  /// abandoned then. Throws PeerError after any such failure too.
   void check();
   static constexpr std::uint64_t none = ~std::uint64_t{0};
-  /// The flight recorder's number of the operation that is under way longest, or none.
+  /// Number, in the flight recorder, of the oldest pending operation, or `none`.
   std::uint64_t oldest() const { return under_way_.empty() ? none : under_way_.front()->sequence; }
   std::string describe_oldest() const;
-  /// The link is of no more use.
+  /// Makes the link unusable.
   void abandon() { communicator_ = nullptr; }
 
  private:
@@ -71,12 +72,12 @@ class NcclLink {
     std::uint64_t sequence = 0;
     EventHandle done;
     bool complete = false;
-    std::size_t span = 0;  // of the timeline, where there is one
+    std::size_t span = 0;  // span in the timeline, if there is one
   };
   class Pending;
 
   FlightRecorder& recorder() { return transport_.recorder(); }
-  /// Records a start; returns the operation's number.
+  /// Records the start of an operation; returns its number.
   std::uint64_t record(const char* name, std::size_t bytes, int peer);
   void begin(const char* name, std::size_t bytes, int peer);
   void settle(ncclResult_t result);
@@ -92,7 +93,7 @@ class NcclLink {
   const FlightRecorder::Kind kind_;
   const int tag_;
   StreamHandle stream_;
-  EventHandle ready_;  // the compute stream at the start of the latest operation
+  EventHandle ready_;  // position of the compute stream at the start of the latest operation
   std::vector<std::unique_ptr<Handshake>> handshakes_;
   ncclComm_t communicator_ = nullptr;
   std::shared_ptr<Operation> starting_;

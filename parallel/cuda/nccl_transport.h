@@ -1,5 +1,5 @@
 #pragma once
-// Transport over NCCL: what all links of a rank share. One per rank.
+// Transport over NCCL: the state that all links of a rank share. One per rank.
 
 #include <memory>
 #include <string>
@@ -30,18 +30,18 @@ class NcclTransport final : public Transport {
   cudaStream_t compute() const { return stream_.cuda().stream(); }
   FlightRecorder& recorder() { return world_.recorder(); }
   Seconds limit() { return world_.limits().wait; }
-  /// Some GPU memory for trying a link out.
+  /// GPU memory for the message that tests a new link.
   Tensor scratch() { return {scratch_.reserve(256), DType::u8, DeviceKind::cuda, {1}}; }
 
   void add(NcclLink& link) { links_.push_back(&link); }
   void remove(NcclLink& link) { std::erase(links_, &link); }
 
-  /// Events are used again, so that after the first steps none is created.
+  /// Reuses events, so that none is created after the first steps.
   EventHandle take_event();
-  /// An operation is complete; its event comes back.
+  /// Marks an operation complete and takes its event for reuse.
   void finished(std::uint64_t sequence, EventHandle event);
 
-  /// Abandons the GPU, where work may wait for a peer until the process ends, and throws a PeerError.
+  /// Abandons the GPU and throws PeerError. Work on the GPU may wait for a peer until the process ends.
   template <class... Args>
   [[noreturn]] void fail(fmt::format_string<Args...> format, Args&&... args) {
     abandon();
@@ -56,8 +56,8 @@ class NcclTransport final : public Transport {
   std::string description_;
   Buffer scratch_;
   std::vector<NcclLink*> links_;
-  std::vector<EventHandle> events_;  // not in use
-  std::uint64_t finished_ = 0;       // operations
+  std::vector<EventHandle> events_;  // free events
+  std::uint64_t finished_ = 0;       // number of completed operations
 };
 
 }  // namespace foretoken::cuda

@@ -1,7 +1,7 @@
 #pragma once
-// Communicator through host memory (staged_transport.h). Tensors on the host go to MPI as they are.
+// Communicator through host memory (staged_transport.h). Tensors in host memory are sent by MPI directly.
 //
-// Reductions take what MPI's take: no bf16.
+// Reductions accept the dtypes of MPI reductions, so not bf16.
 
 #include <memory>
 
@@ -27,8 +27,8 @@ class StagedCommunicator final : public DeviceCommunicator {
   void require_reducible(const char* operation, const Tensor& tensor);
 
   StagedTransport& transport_;
-  /// The same ranks again: MPI matches collectives by the order of their starts, and staged ones start later
-  /// than those of host() that follow them.
+  /// A second communicator of the same ranks: MPI matches collectives by start order, and a staged collective
+  /// starts later than a collective of host() that was called after it.
   std::unique_ptr<MpiCommunicator> staged_;
 };
 

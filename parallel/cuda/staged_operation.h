@@ -15,16 +15,16 @@ class StagedOperation final : public Request::Pending {
     const char* name;
     int peer = -1;
     int tag = -1;
-    Tensor whole;                 // what the host holds of it: its dtype and elements
-    Tensor from;                  // on the GPU, copied out before; may be undefined
-    std::int64_t from_begin = 0;  // its place in the whole
-    Tensor to;                    // on the GPU, copied in afterwards; may be undefined
-    std::int64_t to_begin = 0;    // its place in the whole
+    Tensor whole;                 // dtype and elements of the host copy
+    Tensor from;                  // on the GPU, copied to the host first; may be undefined
+    std::int64_t from_begin = 0;  // its first element in `whole`
+    Tensor to;                    // on the GPU, copied from the host at the end; may be undefined
+    std::int64_t to_begin = 0;    // its first element in `whole`
     std::function<Request(const Tensor& whole)> communicate;  // over the whole, on the host
   };
-  /// Enqueues the copy out.
+  /// Enqueues the copy to the host.
   StagedOperation(StagedTransport& transport, Plan plan);
-  /// Gives its buffer back, unless MPI still uses it.
+  /// Returns the buffer for reuse, unless MPI still uses it.
   ~StagedOperation() override;
   StagedOperation(const StagedOperation&) = delete;
   StagedOperation& operator=(const StagedOperation&) = delete;
@@ -32,9 +32,10 @@ class StagedOperation final : public Request::Pending {
   bool test() override;
   void wait() override;
 
-  /// True once MPI has been told of it.
+  /// Starts the MPI call if the copy to the host has run; returns whether the call has started.
   bool start_when_copied();
-  /// True once it is complete: what arrived will be on the GPU before what is enqueued next runs.
+  /// Enqueues the copy to the GPU if the MPI call is complete; returns whether it has. Work enqueued later
+  /// reads the received data.
   bool finish_when_communicated();
 
  private:

@@ -1,10 +1,10 @@
 #pragma once
-// Transport through host memory, for ranks that share a GPU: what goes out is copied to page-locked memory
-// by the compute stream, then MPI takes it; what has come in is copied back by the compute stream.
+// Transport through host memory, for ranks that share a GPU. The compute stream copies a sent tensor to
+// page-locked memory, then MPI sends it; the compute stream copies a received tensor back.
 //
-// MPI is told of an operation when its copy has run, and operations in the order in which they were started.
-// All of a rank's are moved on whenever one is asked after, and in every wait of MPI's: a send whose copy had
-// not run when its owner went on to wait for something else still goes out.
+// MPI starts an operation when its copy has run, and starts operations in the order of the callers' starts.
+// Every test or wait, and every MPI wait, progresses all operations of the rank, so a send whose copy had not
+// run when its owner started to wait for something else is still sent.
 
 #include <list>
 #include <memory>
@@ -17,7 +17,7 @@
 
 namespace foretoken::cuda {
 
-/// Page-locked memory that one operation after another passes through.
+/// Page-locked memory, used by one operation at a time.
 struct StagingBuffer {
   Handle<void*, free_page_locked> memory;
   std::size_t bytes = 0;
@@ -44,11 +44,12 @@ class StagedTransport final : public Transport, private Background {
   Stream& stream() { return stream_; }
   Seconds limit() { return world_.limits().wait; }
   FlightRecorder& recorder() { return world_.recorder(); }
-  /// A buffer that nothing uses, until it is told otherwise. Allocates where there is none so large.
+  /// Returns a free buffer of at least `bytes` and marks it in use; clear in_use to release it. Allocates a
+  /// buffer if none is free and large enough.
   StagingBuffer& take_buffer(std::size_t bytes);
   void add(StagedOperation& operation) { under_way_.push_back(&operation); }
   void remove(StagedOperation& operation) { under_way_.remove(&operation); }
-  /// Moves all operations on that can be; returns at once.
+  /// Progresses all operations; returns immediately.
   void progress() override;
 
  private:
@@ -56,7 +57,7 @@ class StagedTransport final : public Transport, private Background {
   Stream& stream_;
   std::string description_;
   std::list<StagingBuffer> buffers_;
-  std::list<StagedOperation*> under_way_;  // in the order of their starts
+  std::list<StagedOperation*> under_way_;  // in start order
 };
 
 }  // namespace foretoken::cuda
