@@ -16,7 +16,7 @@ struct Checksums {
   std::vector<std::int64_t> sums;
 };
 
-/// The index of the first sum that is not the same on all ranks; their number where all are.
+/// Index of the first sum that differs between ranks; sums.size() if all are equal.
 std::size_t first_difference(Communicator& group, const std::vector<std::int64_t>& sums) {
   std::vector<std::int64_t> extremes;  // the largest s and the largest ~s, which is ~ of the smallest s
   extremes.reserve(2 * sums.size());
@@ -31,7 +31,7 @@ std::size_t first_difference(Communicator& group, const std::vector<std::int64_t
   return i;
 }
 
-/// Every rank gets the name that `from` gives.
+/// Returns the name of rank `from` on every rank.
 std::string broadcast_name(Communicator& world, const std::string& name, int from) {
   auto length = static_cast<std::int64_t>(name.size());
   world.broadcast(tensor_over(std::span(&length, 1), {1}), from);
@@ -45,7 +45,7 @@ std::string to_string(const Grid& grid, int rank) {
   return fmt::format("rank {} (pp{} dp{})", rank, grid.pp_rank_of(rank), grid.dp_rank_of(rank));
 }
 
-/// All ranks say what they have of the tensor; the first rank that has something else than most is named.
+/// Gathers each rank's checksum of the tensor and names the first rank that differs from the majority.
 [[noreturn]] void throw_difference(const Groups& groups, const std::string& name, const Checksums& own) {
   struct Held {
     std::int64_t holds = 0;
@@ -64,7 +64,7 @@ std::string to_string(const Grid& grid, int rank) {
   int reference = -1, votes_of_reference = 0;
   for (int r = 0; r < groups.world.size(); ++r) {
     const Held& each = held[static_cast<std::size_t>(r)];
-    if (each.holds && votes[each.sum] > votes_of_reference) {  // of equals the first
+    if (each.holds && votes[each.sum] > votes_of_reference) {  // the first rank wins a tie
       reference = r;
       votes_of_reference = votes[each.sum];
     }
@@ -89,7 +89,7 @@ std::string to_string(const Grid& grid, int rank) {
 
 void check_replicas(Stream& stream, const Parameters& parameters, const Groups& groups) {
   Checksums all;
-  std::map<std::vector<int>, Checksums> shared;  // by holders
+  std::map<std::vector<int>, Checksums> shared;  // key: the holders
   for (const ParameterUnit& unit : parameters.units())
     for (const ParameterSpec& spec : unit.specs) {
       const auto sum =

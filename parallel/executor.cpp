@@ -55,7 +55,7 @@ void Executor::run() {
   }
 }
 
-/// Also for the send that last read the buffer which the action writes.
+/// Waits for the inputs of the action and for the last send from the buffer that the action writes.
 void Executor::wait_for_inputs(const Action& action, int slot) {
   StageRequests& requests = requests_of(action.stage);
   const auto at = static_cast<std::size_t>(slot);
@@ -112,8 +112,9 @@ void Executor::perform(const Action& action, int slot) {
   }
 }
 
-// Between two stages of one rank the upper stage fetches its input and hands its gradient down: the lower
-// stage's slot is held from its forward to its backward, and so around both.
+// Between two stages of one rank the later stage copies its input from the earlier stage, and its input
+// gradient to it. The earlier stage's slot is held from its forward to its backward, so it is held at both
+// copies.
 
 void Executor::forward(int stage, int microbatch, int slot) {
   const int below = stage - 1;
@@ -139,9 +140,8 @@ int Executor::slot_of(int stage, int microbatch) const {
   return microbatch % slots_[static_cast<std::size_t>(stage)];
 }
 
-/// One tag per direction, sending stage and microbatch, as far as tags reach. Beyond, microbatches share
-/// them: the validated order of each channel keeps their messages apart. Activations have even tags
-/// (Traffic).
+/// One tag per direction, sending stage and microbatch while tags suffice. Otherwise microbatches share tags:
+/// the validated order of each channel keeps their messages apart. Activations have even tags (Traffic).
 int Executor::tag_of(ActionKind kind, int sending_stage, int microbatch) const {
   const bool activation = kind == ActionKind::send_activation || kind == ActionKind::receive_activation;
   return 2 * (sending_stage * microbatch_tags_ + microbatch % microbatch_tags_) + (activation ? 0 : 1);

@@ -21,7 +21,7 @@ const Channel& channel_of(const FlightRecord& record, const Operation& operation
   return record.channels[static_cast<std::size_t>(operation.channel)];
 }
 
-/// Which ranks wait for which.
+/// The graph of ranks that wait for other ranks.
 class WaitGraph {
  public:
   WaitGraph(const std::vector<FlightFile>& files, int size)
@@ -51,17 +51,18 @@ class WaitGraph {
     return reached;
   }
 
-  /// What the others of the operation in which a rank waits have to do: of a message its other end.
+  /// Describes what the other ranks must do for the operation in which `rank` waits; for a message, its other
+  /// end.
   std::string part_of_peer(int rank) const {
     FlightRecord::Operation part = *record(rank)->waiting;
     if (part.kind != Kind::collective) part.name = part.kind == Kind::send ? "receive" : "send";
     return describe(*record(rank), part);
   }
-  /// The operation in which a rank waits, as people read it.
+  /// Describes the operation in which a rank waits.
   std::string operation_of(int rank) const { return describe(*record(rank), *record(rank)->waiting); }
 
  private:
-  /// That channel in another rank's record, or -1.
+  /// Index of the channel of that name in another rank's record, or -1.
   static int same_channel(const FlightRecord& record, const std::string& name) {
     const auto& channels = record.channels;
     const auto found =
@@ -90,12 +91,12 @@ class WaitGraph {
     for (const int member : channel.ranks)
       if (member != rank && !add_edge(rank, operation, channel, member)) entered.push_back(member);
     if (!waits_for(rank).empty()) return;
-    // All have entered it. On a GPU, or with several operations under way, a member may still be held up by
-    // another.
+    // All members have entered the operation. On a GPU, or with several pending operations, another operation
+    // may still block a member.
     for (const int member : entered) add_edge_to_held_up(rank, operation, channel, member);
   }
 
-  /// An edge where the member has not started its part; false where it has.
+  /// Adds an edge if the member has not started its part; returns false if it has.
   bool add_edge(int rank, const Operation& operation, const Channel& channel, int member) {
     if (member >= size() || member == rank) return true;
     const FlightRecord* other = record(member);
@@ -123,7 +124,7 @@ class WaitGraph {
     return false;
   }
 
-  /// The other end of the operation in that member's record.
+  /// Key of the operation's other end in that member's record.
   static FlightRecord::MessageKey counterpart(int rank, const Operation& operation, const Channel& channel,
                                               const FlightRecord& member) {
     FlightRecord::MessageKey key{.channel = same_channel(member, channel.name)};
@@ -136,7 +137,8 @@ class WaitGraph {
     return key;
   }
 
-  /// The member has started its part, which is not finished, and waits in something else.
+  /// Adds an edge if the member has started its part, the part is not finished, and the member waits in
+  /// another operation.
   void add_edge_to_held_up(int rank, const Operation& operation, const Channel& channel, int member) {
     const FlightRecord& other = *record(member);
     if (!other.waiting) return;
@@ -161,7 +163,7 @@ class WaitGraph {
   std::optional<Divergence> mismatch_;
 };
 
-/// Ranks that wait for one of `ranks`, directly or through others, and are none of them.
+/// Ranks outside `ranks` that wait for one of them, directly or through others.
 std::vector<int> waiting_for(const WaitGraph& graph, const std::vector<int>& ranks) {
   std::vector<int> waiting;
   for (int rank = 0; rank < graph.size(); ++rank) {
@@ -173,8 +175,8 @@ std::vector<int> waiting_for(const WaitGraph& graph, const std::vector<int>& ran
   return waiting;
 }
 
-/// The operation of a rank that waits for one of `ranks` directly: a collective before a message, since it
-/// says which part of the step they did not come to, then the one of the lowest rank.
+/// The operation of a rank that waits directly for one of `ranks`. A collective is preferred to a message,
+/// because it identifies the part of the step that they did not reach; then the lowest rank is preferred.
 std::string awaited_operation(const WaitGraph& graph, const std::vector<int>& ranks) {
   std::string text;
   bool collective = false;
@@ -200,7 +202,7 @@ double idle(const FlightRecord& record) {
   return record.now - record.last_activity;
 }
 
-/// Ranks that wait for each other, where there are any.
+/// Ranks that wait for each other; empty if there is no cycle.
 std::vector<int> cycle_in(const WaitGraph& graph) {
   for (int rank = 0; rank < graph.size(); ++rank) {
     const std::set<int> reached = graph.reached_from(rank);
@@ -213,7 +215,7 @@ std::vector<int> cycle_in(const WaitGraph& graph) {
   return {};
 }
 
-/// Ranks whose operation has been entered by all and does not complete, and its other members.
+/// The members of an operation that all have entered and that does not complete.
 std::vector<int> ends_of_connection(const WaitGraph& graph) {
   for (int rank = 0; rank < graph.size(); ++rank) {
     if (!graph.waits(rank) || !graph.waits_for(rank).empty()) continue;
@@ -260,14 +262,14 @@ Divergence first_divergence(const std::vector<FlightFile>& files, int size) {
       computing.push_back(rank);
   }
   if (!missing.empty()) {
-    // A rank for which nobody waits may only have failed to write.
+    // A missing rank that no rank waits for may only have failed to write its record.
     std::vector<int> awaited;
     std::copy_if(missing.begin(), missing.end(), std::back_inserter(awaited),
                  [&](int rank) { return !waiting_for(graph, {rank}).empty(); });
     return divergence_of(graph, Divergence::Kind::no_record, awaited.empty() ? missing : awaited);
   }
 
-  // Of the ranks in no communication the one that others wait for, then the one that has been in none for
+  // Among the ranks in no communication prefer one that others wait for, then the one that has been idle
   // longest.
   const auto before = [&](int a, int b) {
     const bool awaited_a = !awaited_operation(graph, {a}).empty(),
@@ -327,7 +329,7 @@ class Names {
   }
 
   std::string ranks(const std::vector<int>& ranks) const {
-    constexpr std::size_t most = 8;  // of a host with many ranks the first say enough
+    constexpr std::size_t most = 8;  // the first ranks of a large host are sufficient
     std::string text;
     for (std::size_t i = 0; i < ranks.size() && i < most; ++i)
       text += fmt::format("{}{}", i == 0 ? "" : ", ", rank(ranks[i]));
@@ -335,7 +337,7 @@ class Names {
     return text;
   }
 
-  /// What the kernel says of a rank without a record, to ranks of its host.
+  /// State of a rank without a record, as the kernel reported it to ranks of the same host.
   std::string state(int rank) const {
     const auto process = processes_.find(rank);
     if (process == processes_.end()) return "";
@@ -383,7 +385,7 @@ std::string sentence(const Divergence& divergence, const std::vector<FlightFile>
           divergence.operation.empty()
               ? "left no flight record"
               : "did not complete " + divergence.operation + " and left no flight record";
-      // Ranks may wait outside of a communication, in a save.
+      // Ranks may wait outside a communication, for example in a save.
       const std::string waiting = divergence.waiting.empty() ? "" : "; " + who_waits(divergence, size);
       return fmt::format("{}{} {}{}", names.ranks(divergence.ranks),
                          several ? "" : names.state(divergence.ranks.front()), operation, waiting);

@@ -22,7 +22,7 @@ namespace {
 
 constexpr std::string_view heading = "foretoken flight record 2";
 constexpr int most_ranks = 1 << 20;
-constexpr std::uintmax_t most_bytes = 64 << 20;  // a file that is larger is no record
+constexpr std::uintmax_t most_bytes = 64 << 20;  // a larger file is not a record
 
 const char* name_of(FlightRecord::Kind kind) {
   return kind == FlightRecord::Kind::collective ? "collective"
@@ -36,7 +36,7 @@ std::string one_line(std::string text) {
   return text;
 }
 
-/// Words of one line, taken from the front.
+/// Parses one line word by word.
 class Line {
  public:
   Line(std::string_view text, std::string place) : rest_(text), place_(std::move(place)) {}

@@ -62,7 +62,7 @@ void FlightRecorder::finish(std::uint64_t number) {
   const std::lock_guard lock(mutex_);
   last_activity_ = now();
   Entry& entry = ring_[number % ring_.size()];
-  if (entry.number == number) entry.finished = last_activity_;  // else a later operation took its place
+  if (entry.number == number) entry.finished = last_activity_;  // otherwise a later operation has replaced it
 }
 
 FlightRecorder::Wait::Wait(FlightRecorder& recorder, std::uint64_t number,

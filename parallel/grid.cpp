@@ -11,7 +11,7 @@ namespace foretoken {
 void validate(const Grid& grid, int world_size) {
   if (grid.pp < 1 || grid.dp < 1 || grid.virtual_stages < 1)
     throw UsageError("parallel: {}: every factor must be at least 1", to_string(grid));
-  const std::int64_t ranks = std::int64_t{grid.pp} * grid.dp;  // may be more than an int holds
+  const std::int64_t ranks = std::int64_t{grid.pp} * grid.dp;  // may exceed the range of int
   if (ranks != world_size)
     throw UsageError("parallel: pp {} × dp {} = {}, but the world has {} rank{}", grid.pp, grid.dp, ranks,
                      world_size, world_size == 1 ? "" : "s");

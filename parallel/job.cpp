@@ -20,7 +20,7 @@ namespace {
 
 namespace fs = std::filesystem;
 
-/// Looks a variable up: empty where it is not set.
+/// Variables by name; operator[] returns an empty string for a variable that is not set.
 using Environment = std::map<std::string, std::string, std::less<>>;
 
 constexpr std::array variables{
@@ -46,7 +46,7 @@ Job job_of(Environment environment) {
   if (!environment["OMPI_COMM_WORLD_RANK"].empty()) {
     job.rank = number(environment["OMPI_COMM_WORLD_RANK"], 0);
     job.size = number(environment["OMPI_COMM_WORLD_SIZE"], 1);
-    // A random key that Open MPI 4 draws for every job; the namespace may repeat on a host.
+    // Open MPI 4 draws this random key for every job; the namespace may repeat on a host.
     job.id = environment["OMPI_MCA_orte_precondition_transports"];
     if (job.id.empty()) job.id = environment["PMIX_NAMESPACE"];
   } else if (!environment["SLURM_PROCID"].empty() && !environment["SLURM_STEP_ID"].empty()) {
@@ -80,7 +80,7 @@ Environment environment_of(const fs::path& process) {
   return environment;
 }
 
-/// The third field of stat, behind the name in parentheses.
+/// The third field of stat, after the name in parentheses.
 char state_of(const fs::path& process) {
   const std::string stat = content_of(process / "stat");
   const std::size_t close = stat.rfind(')');

@@ -12,7 +12,7 @@ namespace foretoken {
 
 namespace {
 
-/// A receive and the compute action of its rank before which it is posted.
+/// A receive, its send, and the index of the compute action before which the receive is posted.
 struct Posting {
   Action receive;
   Action send;
@@ -22,7 +22,7 @@ struct Posting {
 using Channel = std::pair<int, ActionKind>;  // (sending rank, kind of receive)
 using Postings = std::map<Channel, std::vector<Posting>>;
 
-/// The receives of one rank, each wanted one compute action ahead of its use.
+/// The receives of one rank, each posted one compute action ahead of the action that needs it.
 Postings wanted_postings(const std::vector<Action>& actions, const PipelineShape& shape) {
   Postings postings;
   for (std::size_t i = 0; i < actions.size(); ++i)
@@ -34,7 +34,7 @@ Postings wanted_postings(const std::vector<Action>& actions, const PipelineShape
   return postings;
 }
 
-/// The needed sends that carry what `done` gives.
+/// The needed sends that carry the result of `done`.
 std::vector<Action> sends_after(const Action& done, const std::set<Action>& needed,
                                 const PipelineShape& shape) {
   std::vector<Action> sends;
@@ -45,7 +45,8 @@ std::vector<Action> sends_after(const Action& done, const std::set<Action>& need
   return sends;
 }
 
-/// Orders the receives of a channel as they are sent, posting one ahead of those that are sent after it.
+/// Orders the receives of a channel like their sends. A receive is posted no later than the receives of later
+/// sends.
 void follow_send_order(std::vector<Posting>& postings, const std::map<Action, std::size_t>& send_order) {
   for (const Posting& posting : postings)
     if (!send_order.contains(posting.send))
@@ -74,7 +75,7 @@ Program lower_program(const Program& compute) {
       for (const Posting& posting : wanted) needed_sends.insert(posting.send);
   }
 
-  std::map<Action, std::size_t> send_order;  // each send's place among those of its rank
+  std::map<Action, std::size_t> send_order;  // each send's position in the order of its rank
   for (const std::vector<Action>& actions : compute.ranks)
     for (const Action& done : actions)
       for (const Action& send : sends_after(done, needed_sends, shape))

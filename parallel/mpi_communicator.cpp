@@ -31,7 +31,7 @@ MPI_Op mpi_op(ReduceOp op) {
 
 }  // namespace
 
-/// The MPI requests of one communication, and what to say of it when it fails.
+/// The MPI requests of one communication, and its description for errors.
 class MpiCommunicator::Operation final : public Request::Pending {
  public:
   using Kind = FlightRecorder::Kind;
@@ -46,13 +46,13 @@ class MpiCommunicator::Operation final : public Request::Pending {
         sequence_(communicator.world_.recorder().start(name, communicator.channel_, kind, bytes, peer, tag)) {
   }
 
-  /// Starts one MPI call of it: call(&request) returns MPI's error code.
+  /// Starts one MPI call of the communication: call(&request) returns MPI's error code.
   template <class Call>
   void start(const Call& call) {
     requests_.push_back(MPI_REQUEST_NULL);
     check(call(&requests_.back()));
   }
-  /// The bytes that arrive must be as many as the tensor has.
+  /// Requires that as many bytes arrive as the tensor has.
   void expect_all_bytes() { expects_all_bytes_ = true; }
 
   bool test() override {
@@ -101,7 +101,7 @@ class MpiCommunicator::Operation final : public Request::Pending {
   int tag_;
   std::uint64_t sequence_;
   bool expects_all_bytes_ = false;
-  std::size_t complete_ = 0;  // requests before this one are
+  std::size_t complete_ = 0;  // requests before this index are complete
   std::vector<MPI_Request> requests_;
 };
 
@@ -122,7 +122,7 @@ void in_pieces(std::int64_t elements, std::int64_t limit, const Body& body) {
 
 MpiCommunicator::MpiCommunicator(MpiWorld& world, std::string name)
     : MpiCommunicator(world, std::move(name), MPI_COMM_WORLD) {
-  barrier();  // ranks that are late are waited for here
+  barrier();  // waits for late ranks within the time limit
   const int error = without_limit("duplicate", [&] { return MPI_Comm_dup(MPI_COMM_WORLD, &comm_); });
   if (error != MPI_SUCCESS) throw PeerError("mpi: communicator \"{}\": {}", name_, text_of(error));
 }
@@ -214,8 +214,8 @@ Request MpiCommunicator::start_receive(const Tensor& tensor, int from, int tag) 
   return Request(std::move(operation));
 }
 
-// One rank sums and tells the others (tree), or each sums its piece (ring): both give the same bits
-// everywhere.
+// One rank sums and sends the result (tree), or each rank sums its piece (ring): both give the same bits on
+// every rank.
 Request MpiCommunicator::start_all_reduce(const Tensor& tensor, ReduceOp op) {
   require_cpu("all-reduce", tensor);
   const MPI_Datatype type = reducible_type("all-reduce", tensor.dtype);
@@ -229,9 +229,9 @@ Request MpiCommunicator::start_all_reduce(const Tensor& tensor, ReduceOp op) {
   return Request(std::move(operation));
 }
 
-// A reduction to each part's owner, all at once. Every rank sends each part that is not its own once, as in
-// the best algorithms; MPI_Ireduce_scatter_block allows no result inside `full`, and Open MPI's takes the sum
-// of everything through rank 0.
+// One reduction to the owner of each part, all at the same time. Every rank sends each part of the others
+// once, as in the best algorithms. MPI_Ireduce_scatter_block does not allow a result inside `full`, and Open
+// MPI's implementation sends the sum of all parts through rank 0.
 Request MpiCommunicator::start_reduce_scatter(const Tensor& full, const Tensor& part) {
   const bool in_place = require_own_part("mpi", "reduce-scatter", part, full, *this, DeviceKind::cpu);
   const MPI_Datatype type = reducible_type("reduce-scatter", full.dtype);

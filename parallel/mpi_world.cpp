@@ -28,7 +28,7 @@ int cores_of_rank(MPI_Comm local, int local_ranks) {
 #ifdef __linux__
   cpu_set_t own, all;
   CPU_ZERO(&own);
-  // Fails where there are more cores than the set has room for, on all ranks of the machine.
+  // Fails, on all ranks of the machine, if there are more cores than the set can hold.
   if (sched_getaffinity(0, sizeof own, &own) == 0 &&
       MPI_Allreduce(&own, &all, static_cast<int>(sizeof own), MPI_BYTE, MPI_BOR, local) == MPI_SUCCESS)
     return std::max(1, std::min(CPU_COUNT(&own), CPU_COUNT(&all) / local_ranks));
@@ -36,8 +36,8 @@ int cores_of_rank(MPI_Comm local, int local_ranks) {
   return std::max(1, static_cast<int>(std::thread::hardware_concurrency()) / local_ranks);
 }
 
-/// A call of MPI's in which every rank of the job takes part and that has no limit of its own: the watchdog
-/// gives it one.
+/// An MPI call in which every rank of the job takes part and that has no limit of its own; the watchdog
+/// enforces the limit.
 class CollectiveCall {
  public:
   CollectiveCall(FlightRecorder& recorder, const char* name, int ranks, Seconds limit)

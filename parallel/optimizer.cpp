@@ -14,7 +14,7 @@ namespace foretoken {
 
 namespace {
 
-/// Calls body(spec, range) for what each tensor of a bucket has in common with a range of the flat buffer.
+/// Calls body(spec, range) for the intersection of each tensor of a bucket with a range of the flat buffer.
 template <class Body>
 void for_each_spec_in(const Parameters& parameters, const Bucket& bucket, const Range& range,
                       const Body& body) {
@@ -101,7 +101,7 @@ double read(Stream& stream, const Tensor& scalar) {
 
 double Optimizer::norm(Stream& stream) const {
   const double norm = std::sqrt(read(stream, sum_.flat(0, 1)));
-  return std::isnan(norm) ? std::numeric_limits<double>::quiet_NaN() : norm;  // of no sign, for people
+  return std::isnan(norm) ? std::numeric_limits<double>::quiet_NaN() : norm;  // without a sign, for messages
 }
 
 std::optional<double> Optimizer::heads_norm(Stream& stream) const {
@@ -123,7 +123,7 @@ std::string Optimizer::not_finite_state(Stream& stream) {
 }
 
 std::string Optimizer::not_finite_gradient(Stream& stream) {
-  const ParameterSpec* last = nullptr;  // tensors lie in the model's order
+  const ParameterSpec* last = nullptr;  // offsets follow the model's order
   for (const Bucket& bucket : plan_.buckets) {
     if (bucket.frozen) continue;
     for_each_spec_in(parameters_, bucket, plan_.part(bucket),

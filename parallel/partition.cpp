@@ -18,7 +18,7 @@ int trunk_stages(const LayerCosts& costs, int stages) {
   return stages - static_cast<int>(costs.after.size());
 }
 
-/// Costs of runs of halves, by prefix sums.
+/// Computes costs of runs of halves from prefix sums.
 class RunCosts {
  public:
   RunCosts(const LayerCosts& costs, int stages)
@@ -26,7 +26,7 @@ class RunCosts {
     for (const StageDurations& half : costs.halves) sums_.push_back(sums_.back() + half.total());
   }
 
-  /// Of a stage that holds halves [begin, end).
+  /// Cost of a stage that holds halves [begin, end).
   double operator()(int stage, int begin, int end) const {
     if (stage >= trunk_) return costs_.after[static_cast<std::size_t>(stage - trunk_)].total();
     return sums_[static_cast<std::size_t>(end)] - sums_[static_cast<std::size_t>(begin)] +
@@ -35,15 +35,15 @@ class RunCosts {
 
  private:
   const LayerCosts& costs_;
-  int trunk_;  // stages of it
+  int trunk_;  // number of trunk stages
   std::vector<double> sums_;
 };
 
-/// Dynamic programming from the last stage to the first: best(stage, begin) is the least value of stages
-/// stage.. that share halves [begin, end of all), where a stage's own value and that of the rest are joined
-/// by `join`. value_of() does not fall with `end` and join() is at least either argument, so that a stage
-/// takes no more halves once its own value alone is no better than the best. Returns the counts of the best
-/// whole and its value; ties go to fewer halves on the earlier stage.
+/// Dynamic programming from the last stage to the first. best(stage, begin) is the least value of the stages
+/// from `stage` on that share halves [begin, end of all), where `join` combines a stage's own value with the
+/// value of the later stages. value_of() must not fall as `end` grows, and join() must be at least either
+/// argument: a stage stops growing once its own value alone is no better than the best. Returns the counts of
+/// the best partition and its value; on a tie the earlier stage has fewer halves.
 struct Dealt {
   std::vector<int> halves;
   double value;

@@ -15,20 +15,21 @@ namespace foretoken {
 
 namespace {
 
-/// A step at most so much longer than the shortest counts as equal.
+/// Steps longer than the shortest by at most this fraction count as equal.
 constexpr double tolerance = 1e-3;
-/// How much longer a step may be than that before it for the walk to go on from there: at its start, falling
-/// to nothing.
+/// The fraction by which a step may be longer than the current one for the walk to move to it. This is the
+/// value at the start of the walk; it falls linearly to 0.
 constexpr double detour = 0.02;
-/// Compute actions that are simulated of one step, and those of all steps that are tried.
+/// Maximum number of compute actions simulated for one step, and for all tried steps together.
 constexpr std::int64_t simulated_actions = 8192, all_simulated_actions = 100'000'000;
-/// Where one step has more actions, partition_layers() alone decides: a simulation takes seconds.
+/// If one step has more actions, partition_layers() alone decides, because a simulation takes seconds.
 constexpr std::int64_t most_simulated_actions = 1 << 21;
-/// The most shifts that are tried.
+/// Maximum number of shifts that the walk tries.
 constexpr std::int64_t all_shifts = 20'000;
 
-/// At most as many as simulate quickly, in groups as all of them are: once the pipeline has filled, more
-/// microbatches take what the busiest rank computes of them.
+/// Number of microbatches to simulate. A multiple of pp is left out, so the groups of interleaved_1f1b keep
+/// their form: once the pipeline has filled, each further microbatch adds its compute time on the busiest
+/// rank.
 int simulated_microbatches(const PipelineShape& shape) {
   const auto most =
       std::max<std::int64_t>(4 * shape.pp, simulated_actions / (2 * std::int64_t{shape.stages()}));
@@ -37,7 +38,7 @@ int simulated_microbatches(const PipelineShape& shape) {
   return shape.microbatches - groups_left_out * shape.pp;
 }
 
-/// How long the step of a partition is.
+/// Computes the step time of a partition.
 class StepLength {
  public:
   StepLength(const LayerCosts& costs, std::string_view schedule, const PipelineShape& shape)
@@ -48,7 +49,7 @@ class StepLength {
 
   std::int64_t actions() const { return 2 * std::int64_t{shape_.stages()} * simulated_; }
 
-  /// Infinity where the busiest rank alone takes longer than `bound`.
+  /// Infinity if the busiest rank's compute alone takes longer than `bound`.
   double operator()(const std::vector<int>& halves, double bound) const {
     const Durations durations{.stages = stage_costs(costs_, halves)};
     const double busiest = busiest_rank(durations);
@@ -76,7 +77,7 @@ class StepLength {
   Simulation simulation_;
 };
 
-/// Goes through partitions within the limits: all of them where they are few, else a random walk of shifts.
+/// Enumerates partitions within the limits: all of them if they are few, otherwise a random walk of shifts.
 class Search {
  public:
   Search(const LayerCosts& costs, int stages, std::int64_t actions)
@@ -85,7 +86,8 @@ class Search {
     exhaustive_ = partitions() <= static_cast<double>(tries_);
   }
 
-  /// Calls takes(partition, share of the walk that is left), which says whether the walk goes on from there.
+  /// Calls takes(partition, remaining fraction of the walk), which returns whether the walk continues from
+  /// that partition.
   template <class Takes>
   void run(const std::vector<int>& start, const Takes& takes) const {
     std::vector<int> begun;
@@ -96,7 +98,8 @@ class Search {
   }
 
  private:
-  /// How many there are: the halves that no stage must have, spread over those that may have more.
+  /// Number of partitions: the halves beyond all minimums, distributed over the stages that may have more
+  /// than their minimum.
   double partitions() const {
     int spare = halves_, stages = 0;
     for (const auto& [least, most] : ranges_) {
@@ -122,7 +125,8 @@ class Search {
     }
   }
 
-  /// Shifts one or two halves from any stage to any other, those between moving along.
+  /// Shifts one or two halves from any stage to any other; the stages in between keep their counts, so their
+  /// layers move.
   template <class Takes>
   void walk(std::vector<int> here, const Takes& takes) const {
     const CounterRng rng(1, "partition");
@@ -143,10 +147,10 @@ class Search {
   int halves_;
   std::int64_t tries_;
   bool exhaustive_ = false;
-  std::vector<HalvesRange> ranges_;  // of every stage
+  std::vector<HalvesRange> ranges_;  // by stage
 };
 
-/// Fewest cuts inside layers, most even in counts, fewer on earlier stages.
+/// Order among equal step times: fewest cuts inside layers, most even counts, fewer halves on earlier stages.
 using Tidiness = std::tuple<int, std::int64_t, std::vector<int>>;
 
 Tidiness tidiness(const std::vector<int>& halves) {

@@ -16,7 +16,7 @@ namespace {
 constexpr std::array<std::string_view, 8> letters = {"F", "B", "I", "W", "SF", "RF", "SB", "RB"};
 constexpr int largest_number = 999'999;
 
-/// Takes a number of at most six digits from the front.
+/// Parses a number from 0 to largest_number at the start of `text` and removes it.
 std::optional<int> take_number(std::string_view& text) {
   int number = 0;
   const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), number);

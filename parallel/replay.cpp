@@ -57,7 +57,7 @@ class Replay {
   }
 
  private:
-  // The microbatch whose activation and gradient went out of each slot last, -1 before the first.
+  // For each slot the microbatch whose activation (gradient) was sent last; -1 before the first.
   struct SlotSends {
     explicit SlotSends(std::size_t slots) : activation(slots, -1), gradient(slots, -1) {}
     std::vector<int> activation;
@@ -112,7 +112,7 @@ class Replay {
 
   const Program& program_;
   ProgramIndex index_;
-  std::vector<int> next_;  // per rank the first action not yet run
+  std::vector<int> next_;  // by rank: index of the first action that has not run
   std::vector<SlotSends> last_sends_;
 };
 

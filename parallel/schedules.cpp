@@ -13,7 +13,7 @@ namespace {
 
 using enum ActionKind;
 
-/// The largest program that is planned: beyond it the figures are a mistake, not a schedule.
+/// Maximum number of actions: a larger program is a configuration mistake.
 constexpr std::int64_t largest_program = 100'000'000;
 
 void require_shape(std::string_view name, const PipelineShape& shape) {
@@ -46,8 +46,8 @@ struct Visit {
   int microbatch;
 };
 
-/// The order in which every rank visits its chunks: groups of microbatches, chunk after chunk. The first
-/// group is the largest.
+/// The order in which every rank visits its chunks: group by group of microbatches, and within a group chunk
+/// by chunk. The first group is the largest.
 std::vector<Visit> interleaved_order(const PipelineShape& shape, bool backward_order) {
   const int v = shape.virtual_stages;
   const int groups = std::max(1, shape.microbatches / shape.pp);
@@ -103,7 +103,8 @@ Program interleaved_1f1b(const PipelineShape& shape) {
 
   return build(shape, [&](int rank) {
     // Before its first backward a rank runs one group through all its chunks but the last, and two more
-    // forwards per rank below it: the way down to the last stage and the way back up.
+    // forwards per rank between it and the last rank: one for the activation downstream, one for the gradient
+    // upstream.
     const std::size_t warm_up = std::min(
         forwards.size(),
         static_cast<std::size_t>((shape.virtual_stages - 1) * largest_group + 2 * (shape.pp - 1 - rank)));

@@ -11,7 +11,7 @@ namespace foretoken {
 
 namespace {
 
-/// All members of a group must share the same tensors, laid out alike.
+/// Throws DefectError unless all members of a group share the same tensors in the same layout.
 void require_same(Communicator& group, const std::string& tensors) {
   std::vector<std::int64_t> hashes(static_cast<std::size_t>(group.size()));
   hashes[static_cast<std::size_t>(group.rank())] = static_cast<std::int64_t>(hash_name(tensors));
@@ -49,7 +49,7 @@ SharedWeights::SharedWeights(const Parameters& parameters, const ShardPlan& plan
 }
 
 void SharedWeights::progress() {
-  std::set<Communicator*> waiting;  // groups with a sum that must start before those after it
+  std::set<Communicator*> waiting;  // groups with a sum that must start before their later sums
   for (Sum& sum : sums_) {
     if (sum.started == steps_) {
       if (waiting.contains(sum.holders) || reducer_.reductions(sum.bucket) == steps_) {

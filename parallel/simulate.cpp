@@ -23,7 +23,7 @@ double duration_of(ActionKind kind, const StageDurations& stage) {
     case ActionKind::backward_weight:
       return stage.backward_weight;
     default:
-      return 0;  // messages are started, not waited for
+      return 0;  // a rank starts a message and does not wait for it
   }
 }
 
@@ -57,7 +57,7 @@ double SimulatedTimeline::bubble() const {
 
 Simulation::Simulation(const Program& lowered, const ProgramFootprint& footprint)
     : stages_(lowered.shape.stages()), ranks_(lowered.ranks.size()) {
-  std::vector<std::vector<Place>> reached(ranks_);  // what a rank computed last up to each of its actions
+  std::vector<std::vector<Place>> reached(ranks_);  // by action: the rank's last compute action so far
   const auto place_of = [&](const Position& position) {
     return reached[static_cast<std::size_t>(position.rank)][static_cast<std::size_t>(position.index)];
   };
@@ -75,7 +75,7 @@ Simulation::Simulation(const Program& lowered, const ProgramFootprint& footprint
   });
 }
 
-/// Calls visit for each step with its start and its end.
+/// Calls visit(step, start, end) for each step.
 template <class Visit>
 void Simulation::run(const Durations& durations, const Visit& visit) const {
   if (durations.stages.size() != static_cast<std::size_t>(stages_))

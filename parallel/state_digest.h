@@ -37,8 +37,8 @@ class StateDigest {
   std::vector<std::string> names_;
   std::vector<Tensor> tensors_;
   Tensor bits_;  // [3 slots · tensors] i64
-  std::int64_t slot_ =
-      0;  // slot of the last take(); compare() writes the next slot, the next take() the one after that
+  /// Slot of the last take(). compare() writes the next slot, the next take() the one after that.
+  std::int64_t slot_ = 0;
   std::int64_t first_ = 0;  // first slot of the pair that changed() reads
   bool taken_ = false;
   bool compared_ = false;

@@ -11,7 +11,7 @@ class MpiTransport final : public Transport {
   std::unique_ptr<Communicator> connect(std::unique_ptr<MpiCommunicator> ranks, const Traffic&) override {
     return ranks;
   }
-  void synchronize() override {}  // operators have run when they return
+  void synchronize() override {}  // operators on a CPU have run when they return
   const std::string& description() const override { return description_; }
 
  private:

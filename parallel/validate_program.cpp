@@ -75,7 +75,8 @@ void check_complete(const Program& program, const ProgramIndex& index) {
                            to_string(Action{kind, stage, m}), to_string(program.shape));
 }
 
-/// Every action after what it waits for on its own rank; every message with both ends, and needed.
+/// Checks that every action follows its prerequisites on its own rank, and that every message has both ends
+/// and is needed.
 void check_waits(const Program& program, const ProgramIndex& index) {
   std::set<Action> messages;
   const auto require = [&](const Action& needed, const Position& by) -> const Position& {
@@ -105,7 +106,7 @@ void check_waits(const Program& program, const ProgramIndex& index) {
   });
 }
 
-/// (sender, receiver, kind of receive): the sends of a channel and their receives must pair up in order.
+/// Checks that sends and receives of each channel (sender, receiver, kind of receive) pair up in order.
 void check_channels(const Program& program, const ProgramIndex& index) {
   std::map<std::tuple<int, int, ActionKind>, Position> last_sends;
   for_each_action(program, [&](const Action& action, const Position& position) {

@@ -22,12 +22,12 @@ using Clock = std::chrono::steady_clock;
 using namespace std::chrono_literals;
 
 constexpr auto watch_pause = 200ms, gather_pause = 50ms, end_pause = 50ms;
-/// A wait that polls ends itself at its limit; one inside MPI does not.
+/// Seconds. A polling wait ends itself at its limit; a wait inside MPI does not.
 constexpr double grace_of_polling_waits = 2;
-/// Seconds without communication after which the rank asks whether others have given up.
+/// Seconds without communication after which the rank checks whether others have given up.
 constexpr double quiet = 1;
-/// How long the last rank of a host waits for the others of the host to leave, then for the launcher to end
-/// it, and how long every other rank waits for the one that speaks.
+/// How long the last rank of a host waits for the other ranks of the host to leave, then for the launcher to
+/// end it; and how long every other rank waits for the reporting rank.
 constexpr Seconds siblings_limit{2}, launcher_limit{4}, speaker_limit{1};
 
 constexpr const char* conclusion_file = "conclusion.txt";
@@ -130,7 +130,8 @@ void Watchdog::give_up(const std::string& reason) {
 
 void Watchdog::conclude(const std::string& reason) try {
   const std::filesystem::path folder = this->folder();
-  // A stopped rank that the launcher continues to end it must not leave a record of a rank that came.
+  // The launcher may continue a stopped rank in order to end it. Such a rank must not leave a record, which
+  // would show that it arrived.
   if (std::error_code error; std::filesystem::exists(folder / conclusion_file, error)) return;
   FlightFile own{
       .record = recorder_.record(), .reason = reason, .ranks = {}, .processes = local_processes(job_)};
@@ -161,7 +162,8 @@ void Watchdog::conclude(const std::string& reason) try {
   say_(fmt::format("{}; {}", reason, error.what()));
 }
 
-/// Whether no lower rank of this host has left a record. Where that cannot be read: whether none is there.
+/// Whether no lower running rank of this host has left a record. If the records cannot be read: whether no
+/// lower rank of this host is running.
 bool Watchdog::is_last_of_host() const {
   const std::vector<LocalProcess> processes = local_processes(job_);
   std::vector<int> recorded;
@@ -192,8 +194,8 @@ void Watchdog::leave(ExitCode code, const std::function<void()>& abort) {
   code_ = static_cast<int>(code);
   giving_up_ = true;
   if (deadline_ == 0) deadline_ = nanoseconds_from_now(end_limit);
-  // Under a daemon the last rank of the host does not abort, which might end it: it stays to see whether the
-  // daemon ends the others and it. The launcher itself, on its own host, needs no such help.
+  // Under a daemon the last rank of the host does not call abort(), which might end it: it stays to check
+  // that the daemon ends the other ranks and itself. On the launcher's own host the launcher ends them.
   const int daemon = code == ExitCode::peer ? remote_daemon() : 0;
   if (daemon > 0 && is_last_of_host()) {
     end_host();

@@ -18,13 +18,13 @@ namespace {
 
 constexpr std::size_t line = 128, mapped = 4096;
 
-/// "/foretoken-5f0c…": nobody has it by chance.
+/// "/foretoken-5f0c…": 96 random bits, so names do not collide.
 std::string random_name() {
   std::random_device random;
   return fmt::format("/foretoken-{:08x}{:08x}{:08x}", random(), random(), random());
 }
 
-using Name = std::array<std::uint8_t, 64>;  // padded with zeros; empty: no memory is offered
+using Name = std::array<std::uint8_t, 64>;  // padded with zeros; empty if no memory is offered
 
 template <std::size_t size>
 Tensor bytes_of(std::array<std::uint8_t, size>& bytes) {

@@ -1,4 +1,4 @@
-// Which transport a GPU rank takes.
+// Chooses the transport of a GPU rank.
 #include <array>
 #include <span>
 #include <vector>
@@ -12,7 +12,7 @@ namespace {
 
 using Uuid = std::array<std::uint8_t, 16>;
 
-/// The GPU that each rank has made its current one.
+/// UUID of each rank's current GPU.
 std::vector<Uuid> gpus_of(MpiCommunicator& world) {
   int device = 0;
   cudaDeviceProp properties{};
@@ -27,7 +27,7 @@ std::vector<Uuid> gpus_of(MpiCommunicator& world) {
   return uuids;
 }
 
-/// "ranks 0 and 1 share a GPU", of the first GPU that several have; empty where each has its own.
+/// "ranks 0 and 1 share a GPU" for the first GPU that several ranks use; empty if each rank has its own.
 std::string sharing(const std::vector<Uuid>& uuids) {
   for (std::size_t first = 0; first < uuids.size(); ++first) {
     std::vector<std::size_t> ranks;

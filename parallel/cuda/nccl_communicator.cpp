@@ -11,9 +11,9 @@ namespace foretoken::cuda {
 
 namespace {
 
-/// Thread blocks of a link for messages, or for collectives that wait. Where all ends begin together, enough
-/// to use what joins them; else few: who waits holds its blocks, and all links must fit on the GPU beside
-/// compute.
+/// Thread blocks of a link for messages, or for collectives with Traffic::waiting. If all ends start together
+/// (handshake), enough to saturate the connection. Otherwise few: a waiting kernel occupies its blocks, and
+/// the kernels of all links must fit on the GPU beside compute.
 constexpr int blocks_together = 16, blocks_waiting = 4;
 
 Tensor bytes_of(ncclUniqueId& id) {
@@ -76,7 +76,8 @@ void NcclCommunicator::connect_all(NcclTransport& transport, bool waiting) {
   ranks().broadcast(bytes_of(id), 0);
   std::vector<std::unique_ptr<Handshake>> handshakes;
   std::int32_t together = 1;
-  // Pair by pair in one order on all ranks; each operation goes through them in that order too.
+  // All ranks connect the pairs in the same order, and each operation enqueues the handshakes in that order
+  // too.
   for (int peer = 0; waiting && peer < size(); ++peer) {
     if (peer == rank()) continue;
     handshakes.push_back(Handshake::connect(ranks(), peer, 0, rank() < peer));
@@ -90,11 +91,12 @@ void NcclCommunicator::connect_all(NcclTransport& transport, bool waiting) {
   transport.synchronize();
 }
 
-// All ranks go through the links in one order, so whoever waits in the first that is not made yet has its
-// peer come to it. The links between ranks r and r + 1 are made for even r, then for odd: most at a time.
+// All ranks create the links in the same order, so a rank that waits for the peer of its next link is not
+// deadlocked. Links between ranks r and r + 1 are created for even r first, then for odd r, which creates
+// most of them concurrently.
 //
-// Each link carries a byte at once: NCCL connects two ranks when they first exchange something, which in a
-// step could make a host wait for a peer that waits for it.
+// Each new link sends one byte: NCCL connects two ranks at their first exchange, and in a step a host could
+// then wait for a peer that waits for it.
 void NcclCommunicator::connect_neighbours(NcclTransport& transport, bool around) {
   const int pairs = around ? size() : size() - 1;
   for (const int first : {0, 1})

@@ -29,8 +29,8 @@ class NcclCommunicator final : public DeviceCommunicator {
   struct Direction {
     int from = 0;
     int to = 0;
-    bool up =
-        true;  // from rank r to r + 1, cyclic; if both directions join the same ranks, this one has even tags
+    /// From rank r to r + 1, cyclic. If both directions join the same two ranks, this one has even tags.
+    bool up = true;
     std::unique_ptr<NcclLink> link;
   };
 

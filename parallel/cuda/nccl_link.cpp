@@ -9,11 +9,11 @@ namespace foretoken::cuda {
 
 namespace {
 
-/// Of leaving: peers that do not come have failed, which is no news at the end.
+/// Limit for finalizing. Peers that do not arrive have failed, which is not worth an error at the end.
 constexpr Seconds farewell{30};
 
-/// Calls of a communicator that does not block go on in NCCL's own thread: what they come to, or
-/// ncclInProgress after the limit.
+/// Calls of a nonblocking communicator continue in NCCL's own thread. Returns their result, or ncclInProgress
+/// after the limit.
 ncclResult_t outcome(ncclComm_t communicator, ncclResult_t result, Seconds limit) {
   if (result != ncclInProgress) return result;
   poll_until(limit, [&] {
@@ -25,7 +25,8 @@ ncclResult_t outcome(ncclComm_t communicator, ncclResult_t result, Seconds limit
 }
 
 StreamHandle make_stream() {
-  // Before compute that waits for a multiprocessor: peers wait for what runs here.
+  // High priority: communication runs before compute that waits for a multiprocessor, because peers wait for
+  // it.
   int lowest = 0, highest = 0;
   check(cudaDeviceGetStreamPriorityRange(&lowest, &highest), "stream");
   StreamHandle stream;
@@ -125,7 +126,7 @@ TimelineSpan NcclLink::span_of(const Operation& operation) const {
           .name = fmt::format("{} {:.1f} MB", name, static_cast<double>(operation.bytes) / 1e6)};
 }
 
-/// Returns when NCCL has enqueued what was asked for: the first time it may have to meet the peer for that.
+/// Returns when NCCL has enqueued the operation. The first operation may have to wait for the peer.
 void NcclLink::settle(ncclResult_t result) {
   const FlightRecorder::Wait waiting(recorder(), starting_->sequence, transport_.limit());
   result = outcome(communicator_, result, transport_.limit());

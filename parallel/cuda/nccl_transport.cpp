@@ -33,7 +33,7 @@ void NcclTransport::finished(std::uint64_t sequence, EventHandle event) {
   ++finished_;
 }
 
-// The limit is of one operation, not of the step: it begins anew whenever one is complete.
+// The limit applies to one operation, not to the step: it restarts each time an operation completes.
 void NcclTransport::synchronize() {
   if (links_.empty()) return stream_.synchronize();
   bool done = false;
@@ -49,7 +49,7 @@ void NcclTransport::synchronize() {
     if (moves) continue;
     const NcclLink& link = **std::min_element(
         links_.begin(), links_.end(), [](NcclLink* a, NcclLink* b) { return a->oldest() < b->oldest(); });
-    if (link.oldest() == NcclLink::none) {  // compute alone, which ends by itself
+    if (link.oldest() == NcclLink::none) {  // only compute is pending, which ends by itself
       waiting.reset();
       return stream_.synchronize();
     }
@@ -57,8 +57,8 @@ void NcclTransport::synchronize() {
   }
 }
 
-// Not ncclCommAbort: it goes on in a thread of NCCL's, which (2.28.3) waited in cuMemFreeHost for the kernel
-// that it was to end, under a lock of the driver that the next call of anybody waits for.
+// Does not call ncclCommAbort: it continues in a thread of NCCL, which (2.28.3) waited in cuMemFreeHost for
+// the kernel that it was to end, while it held a driver lock that blocks every thread's next CUDA call.
 void NcclTransport::abandon() noexcept {
   gpu_abandoned = true;
   for (NcclLink* link : links_) link->abandon();

@@ -22,8 +22,8 @@ std::unique_ptr<Communicator> StagedTransport::connect(std::unique_ptr<MpiCommun
   return std::make_unique<StagedCommunicator>(*this, std::move(ranks));
 }
 
-// What the stream waits for has arrived already: its copies to the GPU were enqueued on arrival. But peers
-// may wait for what this rank has to send.
+// All data that the stream needs has arrived: its copies to the GPU were enqueued on arrival. This loop
+// progresses pending sends, because peers may wait for them.
 void StagedTransport::synchronize() {
   const auto done = [&] {
     progress();
@@ -51,7 +51,7 @@ StagingBuffer& StagedTransport::take_buffer(std::size_t bytes) {
 }
 
 void StagedTransport::progress() {
-  bool may_start = true;  // only after all that were started before
+  bool may_start = true;  // only after all operations started earlier
   for (auto next = under_way_.begin(); next != under_way_.end();) {
     StagedOperation& operation = **next;
     if (may_start) may_start = operation.start_when_copied();
