@@ -1,4 +1,5 @@
-// Communication between GPUs against the serial statement, over every transport that the machine allows.
+// Compares communication between GPUs with a serial computation, over every transport that the machine
+// supports.
 
 #include <array>
 #include <chrono>
@@ -15,8 +16,8 @@ using multi_rank::Gpu;
 
 namespace {
 
-/// What rank r holds before a collective: every rank can compute what every other has. Sums of small whole
-/// numbers are exact in any order and in every dtype.
+/// The values of rank r before a collective; every rank can compute the values of all ranks. Sums of small
+/// integers are exact in any order and in every dtype.
 template <class T>
 std::vector<T> values_of(int rank, std::int64_t count) {
   const CounterRng rng(7, "rank " + std::to_string(rank));
@@ -47,7 +48,7 @@ std::vector<T> part_of(const std::vector<T>& whole, int rank, std::int64_t part)
   return {begin, begin + part};
 }
 
-/// Compares without printing what may be millions of elements.
+/// Compares without printing the elements, of which there may be millions.
 template <class T>
 bool same(const std::vector<T>& is, const std::vector<T>& expected) {
   return is.size() == expected.size() && std::equal(is.begin(), is.end(), expected.begin(), [](T a, T b) {
@@ -55,7 +56,7 @@ bool same(const std::vector<T>& is, const std::vector<T>& expected) {
          });
 }
 
-/// body(communicator, transport) for each of the machine's transports.
+/// Calls body(communicator, transport) for each of the machine's transports.
 template <class Body>
 void over_transports(Gpu& gpu, const Traffic& traffic, const Body& body) {
   for (const auto& transport : gpu.transports()) {
@@ -132,7 +133,7 @@ TEST_CASE("neighbours on GPUs send both ways at once, and each way keeps its ord
   over_transports(gpu, {.neighbours = true, .around = true}, [&](Communicator& all, Transport& transport) {
     std::vector<Tensor> from_below, from_above;
     std::vector<Request> requests;
-    for (int i = 0; i < rounds; ++i) {  // even tags go up, odd ones down
+    for (int i = 0; i < rounds; ++i) {  // even tags go downstream, odd tags upstream
       const Tensor up_going = gpu.upload(values_of<float>(100 * rank + i, count)),
                    down_going = gpu.upload(values_of<float>(100 * rank + 50 + i, count));
       from_below.push_back(gpu.upload(values_of<float>(9, count)));
@@ -216,7 +217,7 @@ TEST_CASE("a host collective between staged ones keeps apart from them", "[gpu][
                  second = gpu.upload(values_of<float>(all.rank(), 100));
     Request large = all.start_all_reduce(first, ReduceOp::sum),
             small = all.start_all_reduce(second, ReduceOp::max);
-    if (all.rank() == 0) large.wait();  // ranks are told of the copies' ends at other times
+    if (all.rank() == 0) large.wait();  // ranks see the end of their copies at different times
     std::int32_t count = 1;
     all.host().all_reduce(tensor_over(std::span(&count, 1), {1}));
     CHECK(count == all.size());
@@ -227,7 +228,7 @@ TEST_CASE("a host collective between staged ones keeps apart from them", "[gpu][
   });
 }
 
-// Over NCCL such a rank is of no more use: tests/gpu/training_test.cpp stops one.
+// Over NCCL a rank is unusable after this error; tests/gpu/training_test.cpp stops one.
 TEST_CASE("a staged receive of what nobody sends names the peer after the time limit", "[gpu][ranks2]") {
   Gpu gpu;
   MpiCommunicator& world = multi_rank::world();
@@ -242,7 +243,7 @@ TEST_CASE("a staged receive of what nobody sends names the peer after the time l
     world.world().limits().wait = Seconds{60};
   }
   world.barrier();
-  // It comes after all: MPI still waits for it.
+  // Send the message now: MPI still waits for it.
   if (world.rank() == 1) all->send(tensor, 0, 0);
   world.barrier();
 }

@@ -14,7 +14,7 @@ using namespace foretoken;
 
 namespace {
 
-/// What rank r holds before a collective: every rank can compute what every other has.
+/// The values of rank r before a collective; every rank can compute the values of all ranks.
 template <class T>
 std::vector<T> values_of(int rank, std::int64_t count) {
   const CounterRng rng(7, "rank " + std::to_string(rank));
@@ -58,7 +58,7 @@ TEMPLATE_TEST_CASE("an all-reduce sums, and finds the largest and the smallest",
 
 TEST_CASE("an all-reduce has the same bits on every rank", "[ranks2][ranks3][ranks4]") {
   MpiCommunicator& world = multi_rank::world();
-  // Small and large: MPI takes a tree for one and a ring for the other.
+  // Small and large: MPI uses a tree for one and a ring for the other.
   for (const std::int64_t count : {3, 1000, 300001}) {
     auto sums = values_of<float>(world.rank(), count);
     world.all_reduce(all_of(sums));
@@ -127,7 +127,7 @@ TEST_CASE("messages of one tag arrive in order, and tags keep apart", "[ranks2][
     in.emplace_back(5000);
   }
   std::vector<Request> requests;
-  for (int i = 5; i >= 0; --i)  // tag 1 before tag 0, each in its own order
+  for (int i = 5; i >= 0; --i)  // tag 1 before tag 0, each tag in order
     requests.push_back(
         world.start_receive(all_of(in[static_cast<std::size_t>((5 - i) % 3 + i / 3 * 3)]), previous, i / 3));
   for (int i = 0; i < 6; ++i)
@@ -219,7 +219,7 @@ TEST_CASE("a peer that never sends is named after the time limit", "[ranks2]") {
         "mpi: receive of 64 bytes, peer rank 0 (world rank 1), tag 5, on \"pipeline of dp0\" (2 ranks): not "
         "complete after 0.2 s");
   }
-  // It comes after all, so that nothing is left over.
+  // Send the message now, so that no request remains.
   world.world().limits().wait = Seconds{30};
   world.barrier();
   if (world.rank() == 1) pair->send(all_of(values), 1, 5);

@@ -12,7 +12,7 @@ using namespace foretoken;
 
 namespace {
 
-/// The message of the DataError on this rank, empty where there is none.
+/// The message of the DataError on this rank; empty if none is thrown.
 std::string refusal(const TokenDataset& dataset, MpiCommunicator& world) {
   Console silent(false);
   try {
@@ -27,7 +27,7 @@ std::string refusal(const TokenDataset& dataset, MpiCommunicator& world) {
 
 TEST_CASE("ranks whose copies of a dataset differ are all refused, and named", "[ranks2]") {
   MpiCommunicator& world = multi_rank::world();
-  const TemporaryFolder folder;  // of this rank
+  const TemporaryFolder folder;  // this rank's own folder
   write_counting_dataset(folder / "same.h5", std::vector<std::int64_t>{50, 7}, 257);
   CHECK(refusal(TokenDataset(folder / "same.h5"), world).empty());
   write_counting_dataset(folder / "other.h5", std::vector<std::int64_t>{50, 7 + world.rank()}, 257);

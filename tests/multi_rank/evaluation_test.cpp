@@ -1,5 +1,5 @@
-// What evaluations report, beside the same counted in the plainest way: the whole model run over a whole
-// text, without caches, for every token.
+// Compares the reports of evaluations with a direct computation: the whole model over a whole text, without
+// caches, for every token.
 
 #include "launch/evaluation.h"
 
@@ -20,7 +20,7 @@ namespace {
 
 constexpr std::int32_t end_of_document = 256;
 
-/// A run's model, whole on every rank.
+/// The whole model of a run, on every rank.
 class WholeModel {
  public:
   WholeModel(const std::string& run, const Config& config, const TokenDataset& data, std::int64_t length)
@@ -29,7 +29,7 @@ class WholeModel {
     load_checkpoint(run, config, to_string(data.tokenizer()), weight_pieces(model_.parameters()), stream_,
                     multi_rank::world(), silent);
   }
-  /// [length][V] of one depth for a text of up to length + 1 + depths tokens.
+  /// Logits [length][V] of one depth for a text of up to length + 1 + depths tokens.
   std::vector<std::vector<float>> logits(int depth, std::vector<std::int32_t> text,
                                          std::vector<std::int32_t> document_start = {}) {
     const std::int64_t width = length_ + 1 + depths_;
@@ -46,7 +46,7 @@ class WholeModel {
     for (auto at = flat.begin(); at != flat.end(); at += 257) result.emplace_back(at, at + 257);
     return result;
   }
-  /// The likeliest token of a depth at a position of a text.
+  /// The most probable token of a depth at a position of a text.
   std::int32_t likeliest(int depth, const std::vector<std::int32_t>& text, std::size_t position) {
     const std::vector<float> row = logits(depth, text).at(position);
     return static_cast<std::int32_t>(std::max_element(row.begin(), row.end()) - row.begin());

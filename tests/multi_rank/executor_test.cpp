@@ -17,8 +17,8 @@ using namespace foretoken;
 
 namespace {
 
-// Stages over integers that wrap: exact, and affine maps that do not commute, so that a stage left out, run
-// twice, run in another order or fed with another microbatch gives other numbers.
+// Stages over integers that wrap around: exact, and affine maps that do not commute. A stage that is omitted,
+// run twice, run in another order or run on another microbatch gives different numbers.
 
 using Word = std::uint64_t;
 using Words = std::vector<Word>;
@@ -51,7 +51,7 @@ void accumulate_weight(const Words& in, const Words& dout, Word& dweight) {
   for (std::size_t i = 0; i < in.size(); ++i) dweight += mix64(in[i] ^ (dout[i] << 1));
 }
 
-/// The serial statement: the weight gradient of every stage, microbatch after microbatch.
+/// Serial reference: the weight gradient of every stage, microbatch by microbatch.
 Words serial_gradients(const PipelineShape& shape, std::size_t size) {
   Words gradients(static_cast<std::size_t>(shape.stages()));
   for (int m = 0; m < shape.microbatches; ++m) {
@@ -61,7 +61,7 @@ Words serial_gradients(const PipelineShape& shape, std::size_t size) {
       apply_forward(stage, m, inputs.back(), out);
       inputs.push_back(out);
     }
-    Words dout = inputs.back();  // the last stage's loss has its output as gradient
+    Words dout = inputs.back();  // the gradient of the last stage's loss is its output
     for (int stage = shape.stages() - 1; stage >= 0; --stage) {
       const Words& in = inputs[static_cast<std::size_t>(stage)];
       accumulate_weight(in, dout, gradients[static_cast<std::size_t>(stage)]);
@@ -83,8 +83,8 @@ class IntegerStages final : public StageWork {
                            Slot{words(), words(), words(), words()});
   }
 
-  std::map<int, Word> gradients;  // by stage
-  std::map<int, Words> outputs;   // of the last stage, by microbatch
+  std::map<int, Word> gradients;  // key: stage
+  std::map<int, Words> outputs;   // of the last stage; key: microbatch
 
   Tensor activation_in(int stage, int slot) override { return tensor(at(stage, slot).in); }
   Tensor activation_out(int stage, int slot) override { return tensor(at(stage, slot).out); }
@@ -110,7 +110,7 @@ class IntegerStages final : public StageWork {
   void backward_weight(int stage, int, int slot) override {
     Slot& s = at(stage, slot);
     accumulate_weight(s.in, s.dout, gradients[stage]);
-    // What is done with must not be read again.
+    // Released values must not be read again.
     s.in.assign(s.in.size(), 0xdead);
     s.dout.assign(s.dout.size(), 0xdead);
   }
@@ -123,7 +123,7 @@ class IntegerStages final : public StageWork {
   Words words() const { return Words(static_cast<std::size_t>(boundary_.elements())); }
   Slot& at(int stage, int slot) { return slots_.at(stage).at(static_cast<std::size_t>(slot)); }
   Tensor tensor(Words& words) const { return {words.data(), DType::i64, DeviceKind::cpu, boundary_}; }
-  /// Ranks fall out of step as they do in earnest, in the same way in every run.
+  /// Delays ranks by different times, as in a real job; the delays are the same in every run.
   void dawdle(int stage, int microbatch) const {
     const Word draw = mix64(bias_of(stage, microbatch) + static_cast<Word>(rank_));
     if (microbatch < 8 && draw % 4 == 0)

@@ -1,4 +1,4 @@
-// Generating over a pipeline of GPUs, or of ranks that share one: the text is that of one GPU, token for
+// Generation over a pipeline of GPUs, or of ranks that share a GPU, gives the text of one GPU, token for
 // token.
 
 #include "tests/multi_rank/gpu.h"
@@ -9,7 +9,7 @@ using namespace foretoken::testing;
 
 TEST_CASE("text generated over a pipeline of GPUs is one GPU's", "[gpu][ranks2][ranks4]") {
   Device::Options options = multi_rank::own_gpu();
-  options.deterministic = true;  // products by the same algorithm in both
+  options.deterministic = true;  // both runs multiply matrices by the same algorithm
   Device device(options);
   const auto check = [&](const std::string& name, Spread spread) {
     INFO(name << ", " << name_of(spread.dtype));

@@ -1,4 +1,4 @@
-// Generating over a pipeline of ranks: the text is that of one rank, token for token.
+// Generation over a pipeline of ranks gives the text of one rank, token for token.
 
 #include "tests/multi_rank/spread_generation.h"
 #include "tests/support/multi_rank.h"

@@ -1,13 +1,14 @@
 #pragma once
-// A run that stops and goes on against one that does not.
+// Compares a run that stops and resumes with an uninterrupted run.
 
 #include "tests/support/catch.h"
 #include "tests/support/training_lab.h"
 
 namespace foretoken::testing {
 
-/// In `layout` the run of `steps` steps that stopped after `stop_after` ends with the same bits; in `other`
-/// it is within `moved` of them by mismatch(run, expected, relative). Collective over the ranks.
+/// A run of `steps` steps in `layout` that stopped after `stop_after` and resumed in `layout` must end with
+/// the bits of the uninterrupted run. Resumed in `other`, its mismatch(run, expected, relative) must be empty
+/// for relative = `moved`. Collective over the ranks.
 template <class Mismatch>
 void check_goes_on(const TrainingLab& lab, MpiCommunicator& ranks, const Sets& sets, const Sets& layout,
                    const Sets& other, int steps, int stop_after, double moved, const Mismatch& mismatch) {

@@ -1,6 +1,6 @@
 #pragma once
 // For multi-rank cases on GPUs (tagged [gpu], in files named *_cuda_test.cpp). Ranks of a machine share its
-// GPUs evenly; a case fails where there is none.
+// GPUs evenly; a case fails if the machine has no GPU.
 
 #include <memory>
 #include <string>
@@ -43,7 +43,7 @@ class Gpu {
     return values;
   }
 
-  /// Both ways from GPU to GPU, as far as this machine has them: NCCL wants a GPU for each rank.
+  /// Both transports, through host memory and NCCL. NCCL only if this machine has a GPU for each rank.
   std::vector<std::unique_ptr<Transport>> transports() {
     std::vector<std::unique_ptr<Transport>> all;
     all.push_back(std::make_unique<cuda::StagedTransport>(world().world(), stream(), "asked for"));
@@ -57,7 +57,7 @@ class Gpu {
   Arena arena_{DeviceKind::cuda};
 };
 
-/// All ranks, connected by the transport.
+/// A communicator of all ranks over the transport.
 inline std::unique_ptr<Communicator> connect(Transport& transport, const Traffic& traffic) {
   return transport.connect(world().split(0, world().rank(), "all"), traffic);
 }

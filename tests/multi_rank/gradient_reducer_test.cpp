@@ -5,7 +5,8 @@ using namespace foretoken;
 
 namespace {
 
-/// Where this rank's reduced gradients are not the sum over dp ranks (of its own side, if shared).
+/// Describes where this rank's reduced gradients differ from the sum over dp ranks (for a shared unit: of its
+/// own replica); empty if they do not.
 std::string unlike_the_sum(ToyRank& toy, int step) {
   const Tensor gradients = toy.parameters.gradients();
   for (const Bucket& bucket : toy.plan.buckets)

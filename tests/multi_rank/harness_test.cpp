@@ -1,4 +1,4 @@
-// Cases that must fail: CTest runs each alone and expects the run to fail with the right words.
+// Cases that must fail: CTest runs each alone and expects a failure with the right message.
 #include <csignal>
 #include <cstdlib>
 #include <stdexcept>

@@ -1,5 +1,5 @@
-// Every kind of prediction heads in the main job: the same model whatever the layout, and runs that stop and
-// go on.
+// Every kind of prediction heads in full training runs: the same model in every layout, and runs that stop
+// and resume.
 
 #include <cmath>
 
@@ -140,7 +140,7 @@ TEST_CASE("new heads are trained on a frozen trunk that stays as it was, in ever
     lab.train_serial(sets, {.run_directory = serial});
     const std::string still = lab.path("still " + name_of(kind));
     lab.train_serial(sets + Sets{"optimizer.lr=1e-30"}, {.run_directory = still});
-    if (world.rank() == 0)  // on the same rows heads that learned are better than heads that did not
+    if (world.rank() == 0)  // on the same rows trained heads are better than untrained heads
       for (const std::size_t depth : {2, 3})
         CHECK(TrainingLab::losses(serial).back()[depth] < TrainingLab::losses(still).back()[depth]);
     for (const Sets& layout : layouts_of(world.size())) {

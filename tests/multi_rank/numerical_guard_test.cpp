@@ -1,4 +1,5 @@
-// Numbers that go wrong in a run: gradients and losses that are not finite, memory that changes by itself.
+// Numerical faults in a run: gradients and losses that are not finite, and memory that changes without a
+// write.
 
 #include <chrono>
 #include <cmath>
@@ -33,7 +34,7 @@ bool is_last_rank() {
   return multi_rank::world().rank() == multi_rank::world().size() - 1;
 }
 
-/// The first gradient of what this rank alone is asked to save.
+/// The first gradient element among the pieces that only this rank saves.
 float& own_gradient(Session& session, const Optimizer& optimizer) {
   const StatePiece piece = optimizer.pieces_to_save().front();
   return session.model().parameters().gradient(piece.spec->name).as<float>()[piece.range.begin];
@@ -279,7 +280,7 @@ TEST_CASE("no way to a checkpoint publishes a state that is not finite", "[ranks
     lab.train(multi_rank::world(), Sets{"parallel.check_state_every=0"} + way.sets,
               {.stop_after = way.stop_after, .run_directory = run}, hooks);
   });
-  // By time: where the save before is not written yet, after a later step.
+  // By time, if the previous save is not written yet: after a later step.
   CHECK_THAT(message, contains(way.name == "by time" ? "is not saved" : "checkpoint: step 8 is not saved") &&
                           contains(": exp_avg_sq of ") && contains("is not finite on rank 0 (pp0 dp0)"));
   CHECK_FALSE(std::filesystem::exists(run + "/checkpoints/step_00000008"));

@@ -1,5 +1,5 @@
-// The objective in the main job: scheduled, balanced and sampled losses and what heads are diagnosed by are
-// those of the serial run in every layout, and go on where a run stopped.
+// The objective in full training runs: scheduled, balanced and sampled losses and the diagnostics of heads
+// equal those of the serial run in every layout, and continue after a stop.
 
 #include <cmath>
 #include <fstream>
@@ -60,7 +60,7 @@ std::vector<Line> lines_of(const std::string& run, const std::string& kind) {
   return lines;
 }
 
-/// The first difference of what two runs report of losses and heads: numbers beyond `relative`.
+/// The first difference beyond `relative` between the losses and head figures that two runs report.
 std::string report_mismatch(const std::string& run, const std::string& expected, double relative,
                             const std::string& kind = "step") {
   const std::vector<Line> actual = lines_of(run, kind), wanted = lines_of(expected, kind);
@@ -130,7 +130,8 @@ TEST_CASE("weights follow their schedule, and balanced ones bring gradients to t
   lab.train(world, scheduled + steps, {.run_directory = lab.path("scheduled")});
   const std::vector<Line> lines = lines_of(lab.path("scheduled"), "step");
   for (std::size_t i = 0; i < lines.size(); ++i) {
-    // Factor 1 up to 256 tokens, 0.1 from 1024 on, a line between; a step is weighed by the tokens before it.
+    // The factor is 1 up to 256 tokens and 0.1 from 1024 tokens on, linear in between. A step uses the number
+    // of tokens before it.
     const double factor =
         1 - 0.9 * std::min(1.0, std::max(0.0, (128.0 * static_cast<double>(i) - 256) / 768));
     CHECK(lines[i]["mtp1_weight"].get<double>() == Approx(0.5 * factor));
@@ -149,7 +150,7 @@ TEST_CASE("weights follow their schedule, and balanced ones bring gradients to t
     double late = 0;
     for (std::size_t step = 40; step <= 60; step += 2) late += std::log(ratio(moving[step - 1], depth)) / 11;
     CHECK(std::exp(late) == Approx(0.5).epsilon(0.1));
-    CHECK(std::abs(std::log(ratio(moving[1], depth) / 0.5)) > 0.5);  // it was not there from the start
+    CHECK(std::abs(std::log(ratio(moving[1], depth) / 0.5)) > 0.5);  // the ratio is not 0.5 at the start
   }
   CHECK_FALSE(moving[0].contains("main_trunk_norm"));
   CHECK(TrainingLab::checkpoint(lab.path("balanced"), 60).info().balance.size() == 2);
@@ -199,7 +200,7 @@ TEST_CASE("a diagnosed run trains and reports the bits of one that is not where 
 TEST_CASE("the objective under sampling counts a drawn depth by the inverse of its probability", "[ranks1]") {
   MpiCommunicator& world = multi_rank::world();
   const TrainingLab lab(world);
-  // One microbatch a step: a depth is drawn or not.
+  // One microbatch per step, so a depth is either drawn or not.
   const Sets sets{"train.microbatch=8", "mtp.balance=sampling", "mtp.sample_probabilities=0.75,0.5"};
   lab.train(world, sets, {.run_directory = lab.path("drawn")});
   std::set<int> drawn_depths;
@@ -232,7 +233,7 @@ TEST_CASE("a drawn depth has its gradient over its probability, and the mean los
   CHECK(eight["mtp1_loss"].get<double>() == Approx(all["mtp1_loss"].get<double>()).epsilon(0.05));
   CHECK(eight["mtp1_loss"] != all["mtp1_loss"]);
 
-  // One microbatch a step, so that depth 2 is drawn or not. The first moment is (1 − β₁) · gradient.
+  // One microbatch per step, so depth 2 is either drawn or not. The first moment is (1 − β₁) · gradient.
   const auto moment = [&](const std::string& run) {
     const Checkpoint checkpoint = TrainingLab::checkpoint(run, 1);
     const std::string name = "model.layers.8.mlp.up_proj.weight";

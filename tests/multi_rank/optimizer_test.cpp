@@ -46,7 +46,7 @@ TEST_CASE("every layout updates the same bits as serial AdamW on the summed grad
     SerialToy serial(layout.grid, config);
     for (int step = 1; step <= 3; ++step) {
       const double norm = serial.train(step, 0.01);
-      REQUIRE(norm > 25);  // so that clipping clips
+      REQUIRE(norm > 25);  // large enough that clipping applies
       CHECK(toy.train(step, 0.01) == norm);
       CHECK(unlike_serial(toy, serial) == "");
     }
@@ -63,7 +63,7 @@ TEST_CASE("the pieces to save hold every element of the model once", "[ranks1][r
     toy.train(1, 0.01);
     serial.train(1, 0.01);
 
-    std::map<std::string, std::vector<std::int32_t>> times;  // by kind and name
+    std::map<std::string, std::vector<std::int32_t>> times;  // key: kind and name
     for (const std::string kind : {"model", "exp_avg", "exp_avg_sq"})
       for (const auto& [name, state] : serial.states) times[kind + " " + name].resize(state.value.size());
     for (const StatePiece& piece : toy.optimizer.pieces_to_save()) {
@@ -164,7 +164,7 @@ TEST_CASE("a changed bit of a weight or moment is named by the rank that owns it
     for (const StatePiece& piece : toy.optimizer.pieces_to_load()) {
       auto& byte = static_cast<unsigned char*>(piece.data.data)[piece.data.bytes() - 1];
       digest.compare(toy.stream);
-      CHECK_FALSE(digest.compared());  // nothing was taken
+      CHECK_FALSE(digest.compared());  // take() was not called
       digest.take(toy.stream);
       digest.compare(toy.stream);
       CHECK(digest.changed(toy.stream) == "");
@@ -173,7 +173,7 @@ TEST_CASE("a changed bit of a weight or moment is named by the rank that owns it
       digest.close();
       byte ^= 0x20;  // an update
       digest.take(toy.stream);
-      CHECK(digest.changed(toy.stream) == describe(piece));  // of the window before
+      CHECK(digest.changed(toy.stream) == describe(piece));  // of the previous window
       digest.compare(toy.stream);
       CHECK(digest.changed(toy.stream) == "");
       digest.close();

@@ -1,5 +1,5 @@
-// Prediction heads on a stage of their own, or on one per depth: the same model as on the last stage, and on
-// each rank what its stages read and no more.
+// Prediction heads on a stage of their own, or on one stage per depth: the model is the same as with all
+// heads on the last stage, and each rank reads only the data that its stages need.
 
 #include <fstream>
 
@@ -15,7 +15,7 @@ using namespace foretoken::testing;
 
 namespace {
 
-/// With two depths, of a trunk of 7 layers.
+/// Placements for two depths and a trunk of 7 layers.
 std::vector<Sets> placements_of(int ranks) {
   const Sets own{"mtp.placement=own_stage"}, per_depth{"mtp.placement=stage_per_depth"};
   const auto interleaved = [](int pp, int v) {
@@ -25,7 +25,7 @@ std::vector<Sets> placements_of(int ranks) {
   if (ranks == 2)
     return {own + Sets{"parallel.pp=2", "parallel.schedule=gpipe"}, own + interleaved(2, 2),
             per_depth + interleaved(2, 2),
-            // Of rank 1 both the main head's stage and that of depth 2.
+            // Rank 1 has both the main head's stage and the stage of depth 2.
             per_depth + interleaved(2, 3) + Sets{"parallel.blocks_per_stage=1.5,2,2,1.5,0,0"},
             per_depth + Sets{"parallel.pp=2", "parallel.virtual_stages=2", "parallel.schedule=gpipe"}};
   if (ranks == 3)
@@ -68,7 +68,7 @@ TEST_CASE("heads anywhere train as on the last stage, whatever they read of each
     const std::string serial = lab.path("serial " + name_of(model)), gradients = serial + "one";
     lab.train_serial(model + steps, {.run_directory = serial});
     lab.train_serial(model + one_step, {.run_directory = gradients});
-    for (const std::size_t j : {i, i + 1}) {  // each placement with some models
+    for (const std::size_t j : {i, i + 1}) {  // each placement with two models
       const Sets& placement = placements[j % placements.size()];
       INFO(name_of(model) << "on " << name_of(placement));
       const std::string run = lab.path(name_of(model) + name_of(placement)), one = run + "one";
@@ -114,7 +114,7 @@ TEST_CASE("a run takes its heads from stage to stage", "[ranks2][ranks3][ranks4]
       CHECK(lab.train(world, model + steps + placement, {.resume = run, .stop_after = step += 3}) ==
             ExitCode::resumable);
     CHECK(lab.train(world, model + steps + placements.front(), {.resume = run}) == ExitCode::done);
-    // On one layout a resumed run has the bits of one that went through.
+    // On one layout a resumed run has the bits of an uninterrupted run.
     for (const std::string name : {"whole", "parts"})
       lab.train(world, model + steps + placements.back(),
                 {.stop_after = name == "parts" ? 11 : 0, .run_directory = run + name});
@@ -183,7 +183,7 @@ TEST_CASE("a stage of heads holds what it reads and no more", "[ranks4]") {
   is({"mtp.kind=residual"}, {"mtp 1, head', ", "mtp 2, head', "}, "final norm, head*, ");
   is({"mtp.kind=linear"}, {"mtp 1, ", "mtp 2, "}, "final norm, head, ");
 
-  // What the trunk and each depth take of memory does not grow with the depths elsewhere.
+  // The memory of the trunk and of each depth does not depend on the number of depths on other stages.
   const auto planned = [&](int depths, const std::string& stages) {
     const Config config =
         lab.config({"parallel.pp=4", "mtp.kind=parallel", "mtp.placement=stage_per_depth",

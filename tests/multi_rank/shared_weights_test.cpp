@@ -76,7 +76,7 @@ TEST_CASE("units of different holders are summed over their own", "[ranks3][rank
   MpiCommunicator& world = multi_rank::world();
   ThreadPool threads(1);
   Stream stream(threads);
-  // By name, the ranks that hold it.
+  // Name and holders of each shared unit.
   const std::vector<std::pair<std::string, std::vector<int>>> shared{
       {"a", {0, 1, 2}}, {"b", {1, 2}}, {"c", {0, 2}}, {"d", {0, 1, 2}}, {"e", {1, 2}}};
   const Groups groups =
@@ -99,7 +99,7 @@ TEST_CASE("units of different holders are summed over their own", "[ranks3][rank
   for (int step = 0; step < 2; ++step) {
     for (const ParameterUnit& unit : parameters.units())
       fill(stream, parameters.gradient(unit.specs.front().name), std::pow(10, rank));
-    // Each rank's units become final in another order.
+    // Units become final in a different order on each rank.
     const int count = static_cast<int>(parameters.units().size());
     for (int i = 0; i < count; ++i) {
       reducer.unit_ready(rank == 1 ? count - 1 - i : (i + rank) % count);
@@ -121,7 +121,7 @@ TEST_CASE("a step that ends without the shared gradient is a defect", "[ranks2]"
   ToyRank toy({.grid = {.pp = 2, .dp = 1}}, {});
   CHECK_THROWS_AS(toy.shared.finish(), DefectError);
   toy.make_gradients(1);
-  toy.reduce();  // completes what was started
+  toy.reduce();  // completes the pending sums
 }
 
 TEST_CASE("holders that share different tensors are refused", "[ranks2]") {

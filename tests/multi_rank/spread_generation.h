@@ -1,5 +1,6 @@
 #pragma once
-// Texts written by a model that is spread over a pipeline of ranks, beside those that it writes whole.
+// Compares the texts that a model distributed over pipeline ranks generates with the texts of the same model
+// on one rank.
 
 #include <optional>
 
@@ -18,7 +19,8 @@ struct Spread {
   int stages = 1;
 };
 
-/// What a decoder writes after prompts, one of which is longer than the rows that it computes together.
+/// The texts that a decoder generates for the prompts. One prompt is longer than the number of rows that the
+/// decoder computes together.
 inline std::vector<std::vector<std::int32_t>> texts_by(Decoder& decoder, const Spread& spread) {
   const std::vector<std::vector<std::int32_t>> prompts{
       {3, 1, 4, 1, 5, 9, 2, 6, 5, 3, 5}, {5}, {3, 5, 8, 9, 7, 9, 3}};
@@ -36,7 +38,7 @@ inline std::vector<std::vector<std::int32_t>> texts_by(Decoder& decoder, const S
   return texts;
 }
 
-/// Pipelines of neighbouring ranks write the same text, each beside the others.
+/// Checks that pipelines of neighbouring ranks, which run concurrently, generate the same text.
 inline void check_spread(MpiCommunicator& world, Stream& stream, const Spread& spread) {
   DecoderOptions options{.model = tiny_model(),
                          .mtp = spread.mtp,
@@ -46,7 +48,7 @@ inline void check_spread(MpiCommunicator& world, Stream& stream, const Spread& s
                          .branches = branches_of(spread.drafts),
                          .rows = 7,
                          .logits = 3 * (1 + drafts_in(spread.drafts))};
-  options.model.num_hidden_layers = 5;  // some stages begin or end inside one
+  options.model.num_hidden_layers = 5;  // some stages start or end inside a layer
   options.model.tie_word_embeddings = spread.tied;
   TrunkPipeline pipeline(world, stream, decoding_layout(options.model, spread.mtp, spread.stages));
   Decoder whole(stream, options);

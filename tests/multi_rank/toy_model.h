@@ -1,6 +1,7 @@
 #pragma once
-// A model of a few small tensors, cut over ranks, and the same model in one piece. Its gradients are made up:
-// multiples of 1/16, so that sums and norms are exact in any order and layouts can be compared bit by bit.
+// A model of a few small tensors, sharded over ranks, and the same model in one piece. Its gradients are
+// synthetic: multiples of 1/16, so sums and norms are exact in any order and layouts can be compared bit by
+// bit.
 
 #include <algorithm>
 #include <cmath>
@@ -46,7 +47,8 @@ inline std::vector<Layout> layouts_of(int ranks) {
 
 inline constexpr int toy_layers = 6;
 
-/// The pipeline ranks that hold the embedding: the first, the last, and from four on one between them.
+/// The pipeline ranks that hold the embedding: the first, the last and, with four or more ranks, one in
+/// between.
 inline std::vector<int> toy_holders(int pp) {
   return pp > 3 ? std::vector<int>{0, pp - 2, pp - 1} : std::vector<int>{0, pp - 1};
 }
@@ -83,15 +85,15 @@ inline std::vector<ParameterUnit> toy_units(int pp, int pp_rank) {
   return units;
 }
 
-/// What one data-parallel rank contributes; `side` is the number of the replica of a shared unit, 0 the
-/// canonical.
+/// Gradient element of one data-parallel rank. `side` is the number of the replica of a shared unit; 0 is the
+/// canonical replica.
 inline float toy_gradient(const std::string& name, int dp_rank, int side, int step, std::int64_t element) {
   const CounterRng rng(static_cast<std::uint64_t>(step),
                        fmt::format("{} of dp{} side {}", name, dp_rank, side));
   return (static_cast<float>(rng.u64(static_cast<std::uint64_t>(element)) % 257) - 128) / 16;
 }
 
-/// One rank of the cut model.
+/// One rank of the sharded model.
 struct ToyRank {
   ToyRank(const Layout& layout, const OptimizerConfig& config, const Device::Options& options = {})
       : device(options),
@@ -226,7 +228,7 @@ struct SerialToy {
   std::map<std::string, State> states;
 };
 
-/// Empty where all are the same bits, else the first mismatch.
+/// Empty if all elements have the same bits; otherwise describes the first mismatch.
 inline std::string difference(std::span<const float> is, std::span<const float> expected,
                               const std::string& what) {
   if (is.size() != expected.size())

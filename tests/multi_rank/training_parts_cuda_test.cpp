@@ -1,5 +1,5 @@
-// What a step is made of, on GPUs: the pipeline's messages, the gradients' reduction, the shared weights and
-// the optimizer, against the serial statement on the CPU.
+// The parts of a training step on GPUs (the pipeline's messages, gradient reduction, shared weights and
+// optimizer), compared with a serial computation on the CPU.
 
 #include <map>
 
@@ -20,8 +20,8 @@ std::vector<float> constant(double value) {
   return std::vector<float>(boundary, static_cast<float>(value));
 }
 
-/// Stages that add: out = in + bias(stage), din = dout + in. A microbatch has an input of its own, and what
-/// comes out at both ends is kept for each, so that one fed with another's tensor shows.
+/// Stages that add: out = in + bias(stage), din = dout + in. Each microbatch has its own input, and the
+/// results at both ends are kept per microbatch, so a microbatch that reads another one's tensor is detected.
 class AddingStages final : public StageWork {
  public:
   AddingStages(Gpu& gpu, const PipelineShape& shape, const ProgramFootprint& footprint, int rank)
@@ -41,8 +41,8 @@ class AddingStages final : public StageWork {
   static double bias(int stage) { return 3 * stage + 1; }
   static double input(int microbatch) { return 100 * (microbatch + 1); }
 
-  std::vector<Tensor> outputs;          // of the last stage, by microbatch
-  std::vector<Tensor> input_gradients;  // of stage 0, by microbatch
+  std::vector<Tensor> outputs;          // outputs of the last stage, by microbatch
+  std::vector<Tensor> input_gradients;  // input gradients of stage 0, by microbatch
 
   Tensor activation_in(int stage, int slot) override { return at(stage, slot).in; }
   Tensor activation_out(int stage, int slot) override { return at(stage, slot).out; }
@@ -69,7 +69,7 @@ class AddingStages final : public StageWork {
     if (stage == 0) copy(gpu_.stream(), s.din, input_gradients[static_cast<std::size_t>(microbatch)]);
   }
   void backward_weight(int stage, int, int slot) override {
-    // What is done with must not be read again.
+    // Released values must not be read again.
     fill(gpu_.stream(), at(stage, slot).in, -1e6);
     fill(gpu_.stream(), at(stage, slot).dout, -1e6);
   }
@@ -136,7 +136,7 @@ TEST_CASE("every layout on GPUs sums, clips and updates as serial AdamW does",
     INFO(to_string(layout));
     ToyRank toy(layout, config, multi_rank::own_gpu());
     SerialToy serial(layout.grid, config);
-    for (int step = 1; step <= 4; ++step)  // the gradients are exact, and so is the norm
+    for (int step = 1; step <= 4; ++step)  // gradients and norm are exact
       CHECK(toy.train(step, 0.01) == serial.train(step, 0.01));
     double worst = 0;
     for (const ParameterUnit& unit : toy.parameters.units())

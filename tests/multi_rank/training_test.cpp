@@ -1,4 +1,4 @@
-// The main job, whole: the same model whatever the layout, and runs that stop and go on.
+// Full training runs: the same model in every layout, and runs that stop and resume.
 
 #include <cstring>
 #include <filesystem>
@@ -61,12 +61,12 @@ TEST_CASE("fifty steps have the serial run's losses to 1e-5 in every layout",
   }
   if (world.rank() == 0) {
     const auto losses = TrainingLab::losses(lab.path("serial"));
-    CHECK(losses.back()[1] < 0.7 * losses.front()[1]);  // it learns, so the comparison is of something
+    CHECK(losses.back()[1] < 0.7 * losses.front()[1]);  // the model learns, so the comparison is meaningful
   }
 }
 
-// In a pipeline every product has the serial run's operands. Data-parallel sums of gradients differ in their
-// last bits, which moves some 8-bit operands to the neighbouring number.
+// In a pipeline every product has the operands of the serial run. Data-parallel sums of gradients differ in
+// their last bits, which moves some 8-bit operands to the adjacent number.
 TEST_CASE("in fp8 a run has the serial run's losses in every layout, and resumes to the bit", "[ranks2]") {
   MpiCommunicator& world = multi_rank::world();
   const TrainingLab lab(world);
@@ -215,8 +215,8 @@ TEST_CASE("a run goes on in any other layout with the losses it would have had",
   }
 }
 
-// Layouts sum in other orders, and a gradient whose last bit is another one rounds its moments by other dice:
-// their losses differ by as much as from fp32's, here by 1e-4.
+// Layouts sum in different orders, and a gradient that differs in its last bits draws different random
+// numbers to round its moments. So the losses differ between layouts by as much as from fp32, here by 1e-4.
 TEST_CASE("fifty steps with moments in bf16 have the losses of fp32 to 1e-3 in every layout",
           "[ranks1][ranks2][ranks4]") {
   MpiCommunicator& world = multi_rank::world();

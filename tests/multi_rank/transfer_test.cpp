@@ -1,4 +1,4 @@
-// Runs that start from another run's checkpoint with other prediction heads.
+// Runs that start from a checkpoint of a run with other prediction heads.
 
 #include <deque>
 #include <filesystem>
@@ -17,7 +17,7 @@ namespace {
 
 const std::string heads_prefix[] = {"model.layers.7.", "model.layers.8.", "model.layers.9."};
 
-/// The main loss of the run's first or last evaluation.
+/// The main loss of the first or last evaluation of the run.
 double evaluated(const std::string& run, bool first) {
   double loss = -1;
   std::ifstream file(run + "/metrics.jsonl");
@@ -30,7 +30,7 @@ double evaluated(const std::string& run, bool first) {
   return loss;
 }
 
-/// How many of the tensors whose name begins with `prefix` the checkpoint holds.
+/// Number of tensors in the checkpoint whose names start with `prefix`.
 int tensors_of(const Checkpoint& checkpoint, const std::string& prefix) {
   int count = 0;
   for (const PieceRecord& piece : checkpoint.manifest().pieces)
@@ -45,7 +45,8 @@ std::vector<float> values_of(const Checkpoint& checkpoint, const std::string& na
   return values;
 }
 
-/// The first tensor of `actual` that `expected` has too, but with other bits; heads from `heads` on left out.
+/// The first tensor of `actual` that `expected` has too but with different bits. Heads with index `heads` and
+/// above are excluded.
 std::string kept_mismatch(const Checkpoint& actual, const Checkpoint& expected, std::size_t heads) {
   int compared = 0;
   for (const PieceRecord& piece : actual.manifest().pieces) {
@@ -70,8 +71,8 @@ std::vector<Sets> layouts_of(int ranks) {
 
 struct Change {
   Sets sets;
-  std::size_t kept = 0;   // heads
-  std::size_t heads = 0;  // of the run that starts
+  std::size_t kept = 0;   // heads kept from the base
+  std::size_t heads = 0;  // heads of the new run
   std::string log;
 };
 
@@ -97,7 +98,7 @@ TEST_CASE("a run starts from another one with heads added, dropped or of another
        tied ? "fc1.weight, head.weight (from model.embed_tokens.weight)"
             : "fc1.weight, head.weight (from lm_head.weight)"},
       {{"mtp.kind=linear", "mtp.depths=1"}, 0, 1, "  drawn    1 tensor, 4112 parameters: mtp 1\n"}};
-  // The update is zero in f32, also where a value is: Medusa heads start at zero.
+  // The update is zero in f32, also for values of 0: Medusa heads start at zero.
   const Sets still{"train.init_from=" + base, "train.steps=1", "optimizer.warmup_steps=0",
                    "optimizer.lr=1e-60", "optimizer.weight_decay=0"};
   for (const Change& change : changes) {
