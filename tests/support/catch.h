@@ -14,7 +14,7 @@ using Catch::Approx;
 
 namespace foretoken::testing {
 
-/// Matches a string that has `part` in it.
+/// Matches a string that contains `part`.
 inline auto contains(const std::string& part) {
   return FORETOKEN_CATCH_CONTAINS(part);
 }

@@ -1,6 +1,6 @@
 #pragma once
-// A small model in f32 with moments in bf16, as checkpoints see it, cut over ranks in several ways, and ranks
-// that are threads.
+// A small checkpoint, f32 values with bf16 moments, sharded over ranks in several ways. The ranks are
+// threads.
 
 #include <algorithm>
 #include <barrier>
@@ -41,14 +41,15 @@ inline std::vector<TestTensor> test_tensors() {
   return tensors;
 }
 
-/// The value of one element, which its dtype holds; another `salt` is another moment of the training.
+/// The value of one element, exactly representable in its dtype. Another `salt` stands for another training
+/// step.
 inline float test_value(const TestTensor& tensor, std::int64_t element, std::uint64_t salt) {
   const auto value = static_cast<float>(
       CounterRng(salt, tensor.kind + "/" + tensor.name).uniform(static_cast<std::uint64_t>(element)) - 0.5);
   return tensor.dtype() == DType::f32 ? value : static_cast<float>(BFloat16(value));
 }
 
-/// The pieces of one rank, with their memory.
+/// The pieces of one rank and their memory.
 struct RankPieces {
   RankPieces() = default;
   RankPieces(const RankPieces&) = delete;  // the pieces point into the memory
@@ -73,7 +74,7 @@ struct RankPieces {
   }
 };
 
-/// Every tensor whole, dealt to the ranks in turn.
+/// Whole tensors, assigned to the ranks round-robin.
 inline std::vector<RankPieces> cut_by_tensor(int ranks, std::uint64_t salt) {
   std::vector<RankPieces> cut(static_cast<std::size_t>(ranks));
   std::size_t next = 0;
@@ -82,7 +83,7 @@ inline std::vector<RankPieces> cut_by_tensor(int ranks, std::uint64_t salt) {
   return cut;
 }
 
-/// Every tensor in as many nearly equal parts as there are ranks, as a sharded optimizer cuts.
+/// Every tensor in one nearly equal part per rank, like a sharded optimizer.
 inline std::vector<RankPieces> cut_evenly(int ranks, std::uint64_t salt) {
   std::vector<RankPieces> cut(static_cast<std::size_t>(ranks));
   for (const TestTensor& tensor : test_tensors())
@@ -94,7 +95,7 @@ inline std::vector<RankPieces> cut_evenly(int ranks, std::uint64_t salt) {
   return cut;
 }
 
-/// Short stretches of odd lengths, dealt in turn: many pieces of a tensor on one rank.
+/// Short ranges of odd lengths, assigned round-robin: each rank has many pieces of a tensor.
 inline std::vector<RankPieces> cut_raggedly(int ranks, std::uint64_t salt) {
   std::vector<RankPieces> cut(static_cast<std::size_t>(ranks));
   std::size_t next = 0;
@@ -121,8 +122,9 @@ inline CheckpointInfo test_info(std::int64_t step, int ranks) {
   return info;
 }
 
-/// Runs body(rank, barrier) on `ranks` threads; the error of each, or null. A rank that has thrown is no
-/// longer waited for at barriers. Assertions are for the caller: the test framework's are for one thread.
+/// Runs body(rank, barrier) on `ranks` threads; returns the exception of each thread, or null. Barriers no
+/// longer wait for a rank that has thrown. Only the caller may make assertions, because the test framework
+/// supports them on one thread.
 inline std::vector<std::exception_ptr> on_ranks(
     int ranks, const std::function<void(int, const std::function<void()>&)>& body) {
   std::barrier barrier(ranks);
@@ -141,7 +143,7 @@ inline std::vector<std::exception_ptr> on_ranks(
   return errors;
 }
 
-/// Saves one checkpoint from ranks that are threads, and waits for it.
+/// Saves one checkpoint from ranks on threads and waits for it.
 inline void save_checkpoint(const std::filesystem::path& directory, std::int64_t step,
                             const std::vector<RankPieces>& cut, const CheckpointWriterOptions& options = {}) {
   const int ranks = static_cast<int>(cut.size());
@@ -154,7 +156,7 @@ inline void save_checkpoint(const std::filesystem::path& directory, std::int64_t
     if (error) std::rethrow_exception(error);
 }
 
-/// The message of the error that `call` throws, with its exit code in front; empty where it throws none.
+/// The exit code and message of the error that `call` throws; empty if it throws none.
 inline std::string message_of(const std::function<void()>& call) {
   try {
     call();
@@ -164,8 +166,8 @@ inline std::string message_of(const std::function<void()>& call) {
   return {};
 }
 
-/// What differs between the checkpoint, read as f32, and the model at `salt`; empty where every element is
-/// exactly the same.
+/// Describes the difference between the checkpoint, read as f32, and the model at `salt`; empty if every
+/// element is bitwise equal.
 inline std::string difference(const Checkpoint& checkpoint, std::uint64_t salt) {
   for (const TestTensor& tensor : test_tensors()) {
     const std::int64_t elements = tensor.shape.elements();

@@ -1,5 +1,5 @@
 #pragma once
-// Whether what was drawn is distributed as it should be.
+// Checks that samples follow a distribution.
 
 #include <algorithm>
 #include <cmath>
@@ -10,14 +10,14 @@
 
 namespace foretoken::testing {
 
-/// The largest value that chi-square stays below with probability 1 − 1e−6 (Wilson & Hilferty, 1931).
+/// The value that chi-square exceeds with probability 1e−6 (Wilson & Hilferty, 1931).
 inline double chi_square_bound(double freedom) {
   const double a = 2 / (9 * freedom);
   return freedom * std::pow(1 - a + 4.7534 * std::sqrt(a), 3);
 }
 
-/// Checks that counts are those of draws from p: a token of probability 0 never is. Cells of which fewer than
-/// five draws are expected count as one.
+/// Checks that `counts` are plausible for draws from p and that no token of probability 0 was drawn. All
+/// cells with fewer than five expected draws count as one cell.
 inline void check_counts(const std::vector<std::int64_t>& counts, const std::vector<double>& p) {
   double total = 0, chi_square = 0, freedom = -1, rare = 0, rare_expected = 0;
   for (const std::int64_t count : counts) total += static_cast<double>(count);

@@ -1,5 +1,5 @@
 #pragma once
-// A call that must throw, and what its message must say.
+// Checks that a call throws an error with a given message.
 
 #include <string>
 
@@ -8,7 +8,7 @@
 
 namespace foretoken {
 
-/// Requires that `call` throws an E whose message holds `fragment`.
+/// Requires that `call` throws an E whose message contains `fragment`.
 template <class E, class Call>
 void expect_error(const std::string& fragment, Call&& call) {
   std::string message = "(nothing was thrown)";

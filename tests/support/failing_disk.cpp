@@ -1,8 +1,8 @@
-// Preloaded into a process (LD_PRELOAD): a disk on which one call, or every call from then on, fails.
+// Preloaded into a process (LD_PRELOAD): a disk on which one call, or every call from it on, fails.
 //   FAILING_DISK_CALL   open, write, sync, rename, mkdir, or read
-//   FAILING_DISK_NTH    the call that fails first, counted from 1 among those below the folder
+//   FAILING_DISK_NTH    first call that fails, counted from 1 among the calls inside the folder
 //   FAILING_DISK_ERROR  errno
-//   FAILING_DISK_ONCE   set: that call alone fails
+//   FAILING_DISK_ONCE   if set, only that call fails
 //   FAILING_DISK_BELOW  folder
 
 #include <atomic>

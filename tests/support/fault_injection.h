@@ -1,5 +1,5 @@
 #pragma once
-// Faults on purpose: processes that die, disks that are full, files that rot.
+// Fault injection: processes that die, full disks, corrupt files.
 
 #include <csignal>
 #include <cstdint>
@@ -19,8 +19,8 @@
 
 namespace foretoken {
 
-/// A process of its own that runs `body`. It never returns into the test: it ends with 0, with 1 and the
-/// message on stderr where body throws, or by a signal.
+/// Forks a process that runs `body`. The child never returns into the test: it exits with 0, with 1 and the
+/// message on stderr if body throws, or by a signal.
 inline pid_t start_child(const std::function<void()>& body) {
   const pid_t child = ::fork();
   if (child < 0) throw std::runtime_error("cannot fork");
@@ -42,7 +42,7 @@ inline int wait_for(pid_t child) {
   return status;
 }
 
-/// A barrier between processes that are forked after its making.
+/// A barrier between processes that are forked after its construction.
 class ProcessBarrier {
  public:
   explicit ProcessBarrier(unsigned count) {
@@ -56,7 +56,7 @@ class ProcessBarrier {
     pthread_barrier_init(barrier_, &attributes, count);
     pthread_barrierattr_destroy(&attributes);
   }
-  // Not destroyed as a barrier: that would wait for processes that died in it.
+  // Does not call pthread_barrier_destroy(), which would wait for processes that died in the barrier.
   ~ProcessBarrier() { ::munmap(barrier_, sizeof(pthread_barrier_t)); }
   ProcessBarrier(const ProcessBarrier&) = delete;
   ProcessBarrier& operator=(const ProcessBarrier&) = delete;
@@ -77,14 +77,14 @@ inline void flip_byte(const std::filesystem::path& file, std::int64_t position) 
   if (!stream) throw std::runtime_error("cannot flip a byte of " + file.string());
 }
 
-/// In a child: makes `directory` a disk of that size. False where the system does not let us.
+/// In a child: mounts a disk of that size on `directory`. Returns false if the system does not permit it.
 inline bool mount_small_disk(const std::filesystem::path& directory, std::int64_t bytes) {
   const std::string size = "size=" + std::to_string(bytes);
   return ::unshare(CLONE_NEWNS) == 0 && ::mount(nullptr, "/", nullptr, MS_REC | MS_PRIVATE, nullptr) == 0 &&
          ::mount("tmpfs", directory.c_str(), "tmpfs", 0, size.c_str()) == 0;
 }
 
-/// In a child: no file can grow beyond that size.
+/// In a child: limits the size of every file.
 inline void limit_file_size(std::int64_t bytes) {
   std::signal(SIGXFSZ, SIG_IGN);
   const rlimit limit{static_cast<rlim_t>(bytes), static_cast<rlim_t>(bytes)};

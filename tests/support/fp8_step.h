@@ -22,7 +22,7 @@ struct Fp8StepOptions {
 
 struct Fp8StepResult {
   double loss = 0;
-  std::vector<float> gradients;  // of all parameters; none of an evaluation
+  std::vector<float> gradients;  // gradients of all parameters; empty for an evaluation
 };
 
 inline Fp8StepResult fp8_step(Stream& stream, const Fp8StepOptions& step) {

@@ -1,6 +1,6 @@
 #pragma once
-// Generating with tiny models of random weights: plain, by their heads, by another model, in chains and
-// trees.
+// Generation with tiny models of random weights: without drafts, or with drafts by the model's heads or by a
+// second model, as chains and as trees.
 
 #include "model/generation/generator.h"
 #include "tests/support/tiny_model.h"
@@ -13,14 +13,14 @@ struct GenerationCase {
   MtpConfig mtp;
   GenerationOptions options;
   Texts prompts;
-  double std = 0.3;  // of initial weights: small ones make models that hardly look at their input
+  double std = 0.3;  // of initial weights; with small weights a model hardly depends on its input
   std::int64_t positions = 64;
-  std::uint64_t seed = 11;                   // of the weights
-  std::optional<ModelConfig> draft_model{};  // drafts in place of the heads, with weights of `draft_seed`
+  std::uint64_t seed = 11;                   // seed of the weights
+  std::optional<ModelConfig> draft_model{};  // drafts instead of the heads, with weights of `draft_seed`
   std::uint64_t draft_seed = 11;
   DraftLength* length = nullptr;
-  Generator::OnTokens last_token{};  // undefined: texts go on to their limit
-  std::int64_t rows = 7;             // of prompts that are computed together
+  Generator::OnTokens last_token{};  // undefined: texts continue to their limit
+  std::int64_t rows = 7;             // prompt rows computed together
 };
 
 struct GenerationRun {
@@ -29,7 +29,7 @@ struct GenerationRun {
   int rounds = 0;
 };
 GenerationRun generate(const GenerationCase& of);
-/// As above, with this drafter.
+/// Like generate() above, with this drafter.
 GenerationRun generate(const GenerationCase& of, Drafter& drafter);
 
 TreeShape chain(int depth);

@@ -1,6 +1,6 @@
 #pragma once
-// Values made by PyTorch with transformers' Llama layers in fp32 (tests/golden/make_model_golden.py), beside
-// those of a model that runs here.
+// Compares a model that runs here with values that PyTorch computed with transformers' Llama layers in fp32
+// (tests/golden/make_model_golden.py).
 
 #include <memory>
 #include <string>

@@ -1,7 +1,7 @@
 // The program of the multi-rank tests: mpirun -n N test_multi_rank --ranks N "[ranksN]".
 //
-// A world of another size than --ranks says is a failure, never a skip; so is a selection without a case, a
-// case without a [ranksN] tag, and a [ranksN] for which CTest has no entry.
+// A world size other than --ranks is a failure, never a skip; so is a selection without a case, a case
+// without a [ranksN] tag, and a [ranksN] without a CTest entry.
 #if __has_include(<catch2/catch_session.hpp>)
 #include <catch2/catch_session.hpp>
 #else
@@ -27,14 +27,14 @@ namespace foretoken::multi_rank {
 
 namespace {
 
-// A peer that failed needs no longer than this to come to the end of the case, if it is in lockstep.
+// Time within which a failed peer reaches the end of the case, if it is in lockstep.
 constexpr Seconds wait_limit{60};
 constexpr Seconds wait_limit_of_failed{5};
 
 struct Run {
   MpiWorld* mpi = nullptr;
-  MpiCommunicator* world = nullptr;    // of the tests
-  MpiCommunicator* harness = nullptr;  // its messages cannot meet those of a test that went wrong
+  MpiCommunicator* world = nullptr;    // communicator of the tests
+  MpiCommunicator* harness = nullptr;  // separate, so that its messages cannot match those of a failed test
   std::string tag;                     // "[ranks4]"
   int cases = 0;
 };
@@ -53,7 +53,7 @@ using ListenerBase = Catch::EventListenerBase;
 using ListenerBase = Catch::TestEventListenerBase;
 #endif
 
-/// Keeps the ranks in lockstep: all come to the end of a case, or the run ends.
+/// Keeps the ranks in lockstep: if a rank does not reach the end of a case, the run ends.
 class Lockstep : public ListenerBase {
  public:
   using ListenerBase::ListenerBase;
@@ -87,7 +87,7 @@ class Lockstep : public ListenerBase {
 
 CATCH_REGISTER_LISTENER(Lockstep)
 
-/// Every N of the "[ranksN]" of a case.
+/// Every N in the "[ranksN]" tags of a case.
 std::vector<int> ranks_of(const std::string& tags) {
   const std::string opening = "[ranks";
   std::vector<int> ranks;
@@ -96,7 +96,7 @@ std::vector<int> ranks_of(const std::string& tags) {
   return ranks;
 }
 
-/// What is wrong with the registered cases: one that no CTest entry would run.
+/// Describes a registered case that no CTest entry would run; absent if there is none.
 std::optional<std::string> unreachable_case(const Catch::IConfig& config) {
   const std::vector<int> entries{FORETOKEN_MULTI_RANK_ENTRIES};
   for (const auto& test : Catch::getAllTestCasesSorted(config)) {
@@ -110,7 +110,7 @@ std::optional<std::string> unreachable_case(const Catch::IConfig& config) {
   return std::nullopt;
 }
 
-/// Takes "--ranks N" out of the arguments: the rest is Catch2's.
+/// Removes "--ranks N" from the arguments; the others are for Catch2.
 int take_ranks(std::vector<char*>& arguments) {
   const auto option = std::find_if(arguments.begin(), arguments.end(),
                                    [](const char* argument) { return std::string(argument) == "--ranks"; });

@@ -25,7 +25,7 @@ void put(const char* text, std::size_t length) {
   }
 }
 
-/// Only calls that a signal handler may make. Whole lines at a time, so that ranks do not mix within one.
+/// Uses only async-signal-safe calls. Writes whole lines, so that lines of different ranks do not mix.
 void replay() {
   static char line[4096];
   std::size_t length = 0;
@@ -48,7 +48,7 @@ void replay() {
   }
 }
 
-// Catch's handler reports the signal, puts this one back and raises it again.
+// Catch's handler reports the signal, restores this handler and raises the signal again.
 void show_and_die(int signal) {
   replay();
   std::signal(signal, SIG_DFL);
@@ -66,7 +66,7 @@ void hold_output(int rank) {
   std::fflush(nullptr);
   dup2(held_file, STDOUT_FILENO);
   dup2(held_file, STDERR_FILENO);
-  std::setvbuf(stdout, nullptr, _IOLBF, 0);  // what a dying process has printed is in the file
+  std::setvbuf(stdout, nullptr, _IOLBF, 0);  // the file then contains all that a dying process has printed
   for (const int signal : {SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGABRT}) std::signal(signal, show_and_die);
 }
 

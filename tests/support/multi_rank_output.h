@@ -1,12 +1,12 @@
 #pragma once
-// The output of ranks other than 0: kept aside, and shown with the rank before each line when it is asked for
-// or when the process dies of a signal.
+// The output of ranks other than 0: stored, and printed with the rank before each line on request or if the
+// process dies of a signal.
 
 namespace foretoken::multi_rank {
 
-/// Sends stdout and stderr of this process to a file without a name.
+/// Redirects stdout and stderr of this process to an unnamed file.
 void hold_output(int rank);
-/// Shows on the true stderr what was held; nothing where nothing is held.
+/// Prints the stored output to the original stderr; does nothing if no output is stored.
 void show_held_output();
 
 }  // namespace foretoken::multi_rank

@@ -1,5 +1,5 @@
 #pragma once
-// Comparing numbers: a comparison fails on NaN, checks lengths and names the first mismatch.
+// Numerical comparisons: a comparison fails on NaN, checks lengths and names the first mismatch.
 
 #include <cstdint>
 #include <functional>
@@ -15,28 +15,28 @@ namespace foretoken::testing {
 class TestStream {
  public:
   explicit TestStream(int threads = 1) : pool_(threads), stream_(pool_) {}
-  operator Stream&() { return stream_; }  // NOLINT: a test passes it where an operator wants its stream
+  operator Stream&() { return stream_; }  // NOLINT: tests pass it as an operator's stream
 
  private:
   ThreadPool pool_;
   Stream stream_;
 };
 
-/// Fills with normal numbers drawn from the name.
+/// Fills with normally distributed numbers; `name` is the seed.
 void fill_normal(const Tensor& tensor, const std::string& name, double std = 1.0);
-/// Fills with NaN, so that an element that an operator forgot shows.
+/// Fills with NaN, so that an element that an operator omits is detected.
 void poison(const Tensor& tensor);
 
-/// |actual − expected| ≤ absolute + relative · |expected| for every element, NaN never equal.
-/// Returns an empty string, or "element 7: 0.5, expected 0.25 (12 of 96 differ)".
+/// |actual − expected| ≤ absolute + relative · |expected| for every element; NaN is never equal. Returns an
+/// empty string, or "element 7: 0.5, expected 0.25 (12 of 96 differ)".
 std::string mismatch(const Tensor& actual, const Tensor& expected, double relative, double absolute);
 
-/// ‖actual − expected‖ / ‖expected‖, or ‖actual‖ where all of `expected` is 0; NaN where either holds one or
-/// they are not of one length.
+/// ‖actual − expected‖ / ‖expected‖, or ‖actual‖ if `expected` is all 0; NaN if either contains a NaN or if
+/// the lengths differ.
 double relative_error(const Tensor& actual, const Tensor& expected);
 
 /// Central differences of loss() with respect to every element of x (f64, or every `stride`th one) against
-/// `gradient`. The step suits f64. Returns as mismatch() does.
+/// `gradient`. The step size suits f64. Returns the same texts as mismatch().
 std::string gradient_mismatch(const std::function<double()>& loss, const Tensor& x, const Tensor& gradient,
                               std::int64_t stride = 1);
 

@@ -1,6 +1,6 @@
-// Preloaded into a rank (LD_PRELOAD): a disk on which every fsync takes as long as it is told to.
-//   SLOW_DISK_RANK          rank of the job that has it
-//   SLOW_DISK_MILLISECONDS  of one fsync
+// Preloaded into a rank (LD_PRELOAD): a disk on which every fsync takes a set time.
+//   SLOW_DISK_RANK          rank of the job with the slow disk
+//   SLOW_DISK_MILLISECONDS  time of one fsync
 
 #include <chrono>
 #include <cstdlib>

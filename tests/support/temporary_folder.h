@@ -1,5 +1,5 @@
 #pragma once
-// A folder of its own for one test, removed with all that is in it.
+// A folder for one test, removed with its contents at the end.
 
 #include <filesystem>
 #include <fstream>
@@ -30,7 +30,7 @@ class TemporaryFolder {
   const std::filesystem::path& path() const { return path_; }
   std::filesystem::path operator/(const std::filesystem::path& name) const { return path_ / name; }
 
-  /// Writes a file, making the folders on its path, and returns where it is.
+  /// Writes a file, creates the folders on its path, and returns its path.
   std::filesystem::path write(const std::filesystem::path& name, std::string_view content) const {
     const std::filesystem::path file = path_ / name;
     std::filesystem::create_directories(file.parent_path());
@@ -44,7 +44,7 @@ class TemporaryFolder {
   std::filesystem::path path_;
 };
 
-/// How many entries a folder has.
+/// Number of entries of a folder.
 inline std::size_t files_in(const std::filesystem::path& folder) {
   return static_cast<std::size_t>(std::distance(std::filesystem::directory_iterator(folder), {}));
 }

@@ -23,7 +23,7 @@ struct NamedHeads {
 };
 std::vector<NamedHeads> every_kind_of_heads(std::int64_t depths);
 
-/// Rows of tokens in [0, vocab), with a document border in some.
+/// Rows of tokens in [0, vocab); some rows contain a document border.
 class TinyBatch {
  public:
   TinyBatch(const MicrobatchShape& shape, std::int64_t depths, std::int64_t vocab_size, std::uint64_t seed,
@@ -35,7 +35,7 @@ class TinyBatch {
   MicrobatchInput input_;
 };
 
-/// [D + 1] valid targets of depth k over the microbatches.
+/// [D + 1] number of valid targets of depth k over the microbatches.
 std::vector<std::int64_t> target_counts(const std::vector<MicrobatchInput>& microbatches, std::int64_t depths,
                                         std::int64_t length);
 

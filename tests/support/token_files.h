@@ -9,7 +9,7 @@
 
 namespace foretoken {
 
-/// Writes documents of the given lengths (in tokens, the end-of-document token among them) whose tokens count
+/// Writes documents of the given lengths (in tokens, including the end-of-document token). Their tokens count
 /// up from 0 over the whole dataset, modulo vocab_size - 1.
 inline void write_counting_dataset(const std::filesystem::path& path, std::span<const std::int64_t> lengths,
                                    std::int64_t vocab_size) {

@@ -21,7 +21,7 @@ namespace foretoken::testing {
 
 namespace {
 
-/// Text with some order in it, so that there is something to learn, in documents of different lengths.
+/// Writes documents of different lengths, with enough regularity that a model can learn it.
 void write_dataset(const std::string& path, int documents) {
   const auto tokenizer = make_tokenizer("bytes");
   TokenDatasetWriter writer(path, tokenizer->identity());

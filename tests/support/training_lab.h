@@ -1,5 +1,5 @@
 #pragma once
-// Whole training runs inside a test: a small dataset in a folder that all ranks share, runs in any layout,
+// Full training runs inside a test: a small dataset in a folder shared by all ranks, runs in any layout, and
 // their losses and checkpoints.
 
 #include <memory>
@@ -22,22 +22,23 @@ std::string name_of(const Sets& sets);
 
 class TrainingLab {
  public:
-  /// Collective. Rank 0 makes the folder and tokenizes `documents` pseudo-random texts into it.
+  /// Collective. Rank 0 creates the folder and tokenizes `documents` pseudo-random texts into it.
   explicit TrainingLab(MpiCommunicator& world, int documents = 40);
 
-  /// Hidden 16, 7 layers, 2 MTP modules, rows of 16 tokens, 8 rows a step, 50 steps; `sets` over it.
+  /// Hidden size 16, 7 layers, 2 MTP modules, rows of 16 tokens, 8 rows per step, 50 steps; `sets` override
+  /// these.
   Config config(const Sets& sets) const;
   /// Runs foretoken train on all ranks of `ranks`; returns its exit code. Collective over `ranks`.
   ExitCode train(MpiCommunicator& ranks, const Sets& sets, const TrainArguments& arguments,
                  const TrainingHooks& hooks = {}) const;
-  /// The same on rank 0 alone, while the others wait. Collective over the world.
+  /// Like train(), on rank 0 only, while the other ranks wait. Collective over the world.
   ExitCode train_serial(const Sets& sets, const TrainArguments& arguments) const;
 
-  /// A path in the folder that all ranks share.
+  /// A path in the shared folder.
   std::string path(const std::string& name) const { return folder_ + "/" + name; }
-  /// [step] the losses of a run in the order of its steps: the objective, then one per depth.
+  /// [step] the losses of a run: the objective, then one loss per depth.
   static std::vector<std::vector<double>> losses(const std::string& run);
-  /// What its console showed.
+  /// The console output of a run.
   static std::string log(const std::string& run);
   static Checkpoint checkpoint(const std::string& run, std::int64_t step);
 
@@ -47,10 +48,10 @@ class TrainingLab {
   std::string folder_;
 };
 
-/// The first difference of two runs' losses beyond `relative`, empty where there is none.
+/// The first difference beyond `relative` between two runs' losses; empty if there is none.
 std::string loss_mismatch(const std::string& run, const std::string& expected, double relative);
 
-/// The first difference of two checkpoints' tensors of one kind beyond the tolerances (0, 0: bitwise).
+/// The first difference, beyond the tolerances, between two checkpoints' tensors of one kind (0, 0: bitwise).
 std::string tensor_mismatch(const Checkpoint& actual, const Checkpoint& expected, const std::string& kind,
                             double relative, double absolute);
 

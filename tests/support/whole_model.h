@@ -7,8 +7,8 @@
 
 namespace foretoken::testing {
 
-/// [V] of a level (model/generation/decoder.h) at the position so far from the text's end; weights of
-/// seed 11. Beyond the text a level's tokens are 0.
+/// [V] logits of a level (model/generation/decoder.h) at the position `from_end` from the end of the text;
+/// the weights have seed 11. After the end of the text the tokens of a level are 0.
 inline std::vector<float> whole_logits(const std::vector<std::int32_t>& text, const MtpConfig& mtp = {},
                                        int level = 0, std::int64_t from_end = 1) {
   TestStream stream;

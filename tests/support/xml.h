@@ -1,6 +1,6 @@
 #pragma once
-// Whether text is well-formed XML: one root, tags that nest, attributes in quotes and each once, no stray
-// markup. A declaration or DOCTYPE in front is passed over.
+// Checks that text is well-formed XML: one root, nested tags, each attribute quoted and unique, no stray
+// markup. A declaration or DOCTYPE before the root is skipped.
 
 #include <cctype>
 #include <set>
@@ -10,7 +10,7 @@
 
 namespace foretoken::testing {
 
-/// Empty, or what is wrong and where.
+/// Returns the fault and its position; empty if there is none.
 inline std::string xml_fault(std::string_view text) {
   std::size_t at = 0;
   const auto fault = [&](const std::string& what) {
@@ -27,7 +27,7 @@ inline std::string xml_fault(std::string_view text) {
   const auto skip_space = [&] {
     while (at < text.size() && std::isspace(static_cast<unsigned char>(text[at]))) ++at;
   };
-  const auto stray = [](std::string_view content) {  // an ampersand that begins no entity
+  const auto stray = [](std::string_view content) {  // an ampersand that starts no entity
     for (std::size_t amp = content.find('&'); amp != content.npos; amp = content.find('&', amp + 1)) {
       bool known = false;
       for (const std::string_view entity : {"&amp;", "&lt;", "&gt;", "&quot;", "&#39;"})
