@@ -1,4 +1,4 @@
-// Attention against its CPU twin, over shapes that fill tiles and shapes that do not.
+// Attention compared with the CPU, for shapes that fill whole tiles and shapes that do not.
 
 #include "runtime/operators/attention.h"
 
@@ -28,7 +28,7 @@ TEST_CASE("attention matches the CPU, with and without documents and rope's tabl
   const AttentionHeads shape{.query = heads, .key_value = key_value, .dim = size};
   const Twin qkv = bench.normal("qkv", {b, t, (heads + 2 * key_value) * size});
   Twin start;
-  if (documents) {  // a document of one token, some of a few, one that is long; rows that do not count
+  if (documents) {  // a document of one token, some short ones, a long one; row 1 is ignored
     std::vector<std::int32_t> starts;
     for (std::int64_t row = 0; row < b; ++row)
       for (std::int64_t at = 0; at < t + 2; ++at)

@@ -1,5 +1,5 @@
-// The operators of a decoding step on a GPU: products of few rows, norms with them, attention to caches; and
-// that a row's bits do not depend on what comes with it.
+// The operators of a decoding step on a GPU: products of few rows, their fused norms, and attention to
+// caches. The bits of a row must not depend on the other rows.
 
 #include <algorithm>
 #include <array>
@@ -19,7 +19,7 @@ using namespace foretoken::testing;
 
 namespace {
 
-/// Bits of the GPU's tensor on the host.
+/// The bytes of the GPU's tensor, on the host.
 std::vector<std::byte> bits(Stream& stream, const Tensor& tensor) {
   std::vector<std::byte> bytes(tensor.bytes());
   copy(stream, tensor, {bytes.data(), tensor.dtype, DeviceKind::cpu, tensor.shape});
@@ -122,7 +122,7 @@ TEST_CASE("a row of a product of few rows has the same bits whatever rows come w
 
 namespace {
 
-/// What both normed products need and give, for rows that go to sequences in turn.
+/// Inputs and outputs of both normed products. Rows belong to the sequences in turn.
 struct NormedBench {
   static constexpr std::int64_t sequences = 3, places = 90;
   TwinBench bench{DType::bf16};
@@ -148,7 +148,7 @@ struct NormedBench {
     for (std::int64_t i = 0; i < n; ++i) all.push_back(static_cast<std::int32_t>(number(i)));
     return all;
   }
-  /// Both products of rows [begin, begin + count).
+  /// Runs both products on rows [begin, begin + count).
   void run(Stream& stream, Tensor Twin::*on, std::int64_t begin, std::int64_t count) const {
     const auto part = [&](const Twin& twin) { return (twin.*on).rows(begin, count); };
     const NormedRows rows{
@@ -217,7 +217,7 @@ TEST_CASE("a row of cached attention has the same bits whatever rows come with i
       GENERATE(AttentionHeads{16, 16, 128}, AttentionHeads{8, 2, 64}, AttentionHeads{32, 4, 80},
                AttentionHeads{20, 1, 96}, AttentionHeads{4, 2, 256}, AttentionHeads{2, 2, 6});
   const auto [nh, nkv, hs] = heads;
-  // In the second case there are more windows of rows than multiprocessors.
+  // In the second case there are more groups of rows than multiprocessors.
   const bool many = GENERATE(false, true);
   CAPTURE(nh, nkv, hs, many);
   TwinBench bench(DType::bf16);
@@ -260,7 +260,8 @@ TEST_CASE("a row of a tree has the bits that it has as the text, beside any numb
   CAPTURE(nh, nkv, hs, sequences, known);
   TwinBench bench(DType::bf16);
   constexpr std::int32_t places = 300, other = 280, branches = 290, depth = 5, copies = 4, reach = 6;
-  // A branch of five tokens, given four times, as the text and as rows whose keys are elsewhere.
+  // A branch of five tokens, repeated four times: once as text and once as rows whose keys are in other
+  // slots.
   std::vector<std::int32_t> text, cells, positions, paths, from, to;
   for (std::int32_t s = 0; s < sequences; ++s)
     for (std::int32_t row = 0; row < copies * depth; ++row) {
@@ -274,7 +275,7 @@ TEST_CASE("a row of a tree has the bits that it has as the text, beside any numb
       from.push_back(text.back());
       to.push_back(cells.back());
     }
-  for (std::int32_t s = 0; s < sequences; ++s)  // and others' keys where they were
+  for (std::int32_t s = 0; s < sequences; ++s)  // and keys of other positions in the slots of the text
     for (std::int32_t back = 0; back < depth; ++back) {
       from.push_back(s * places + other);
       to.push_back(s * places + known + back);

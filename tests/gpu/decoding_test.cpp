@@ -1,5 +1,5 @@
-// What makes a decoding step fast on a GPU, and that it changes no bit: replayed graphs, and the choice of
-// tokens there. Its operators are in decoding_operators_test.cpp.
+// Optimizations of a decoding step on a GPU, replayed graphs and token choice on the device, must not change
+// a bit. The operators are tested in decoding_operators_test.cpp.
 
 #include <algorithm>
 #include <cmath>
@@ -27,8 +27,8 @@ TEST_CASE("argmax on a GPU is the CPU's") {
   constexpr float nan = std::numeric_limits<float>::quiet_NaN(), inf = std::numeric_limits<float>::infinity();
   float* cpu = x.cpu.as<float>();
   for (std::int64_t i = 0; i < v; ++i) {
-    cpu[i] = std::round(cpu[i]);          // many that are largest
-    cpu[v + i] = static_cast<float>(-7);  // all of them
+    cpu[i] = std::round(cpu[i]);          // several maxima
+    cpu[v + i] = static_cast<float>(-7);  // all equal
   }
   cpu[3 * v - 1] = nan;
   cpu[3 * v + v / 2] = inf;
@@ -110,7 +110,7 @@ std::int32_t token(std::int32_t sequence, std::int32_t position) {
   return (sequence * 31 + position * 17 + position * position) % 257;
 }
 
-/// Logits of some rows after a prompt, of both levels, the steps taken several times over.
+/// Logits of both levels for some rows after a prompt; each step runs `repeats` times.
 std::vector<float> logits_of(Stream& stream, DType dtype, int repeats) {
   Decoder decoder(stream, small_options({.depths = 1}, dtype));
   decoder.parameters().initialize(stream, 3);
@@ -145,7 +145,7 @@ TEST_CASE("replayed steps of a decoder give the bits of steps that are launched 
   Device device({.kind = DeviceKind::cuda, .deterministic = true});
   const std::vector<float> replayed = logits_of(device.stream(), dtype, 4);
   Profile profile;
-  device.stream().set_profile(&profile);  // operators are timed: nothing is replayed
+  device.stream().set_profile(&profile);  // operators are timed, so no graph is replayed
   CHECK(logits_of(device.stream(), dtype, 4) == replayed);
 }
 
@@ -199,7 +199,7 @@ namespace {
 
 using Texts = std::vector<std::vector<std::int32_t>>;
 
-/// What a decoder in bf16 writes after prompts.
+/// The texts that a decoder in bf16 generates after the prompts.
 Texts texts_after(Stream& stream, const Texts& prompts, const MtpConfig& heads, const TreeShape& drafts,
                   std::int64_t tokens) {
   DecoderOptions options = small_options(heads, DType::bf16);

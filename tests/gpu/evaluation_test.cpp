@@ -1,4 +1,4 @@
-// foretoken evaluate on a GPU beside the CPU.
+// Compares foretoken evaluate on a GPU with the CPU.
 
 #include <fstream>
 
@@ -36,7 +36,7 @@ TEST_CASE("an evaluation on a GPU gives the CPU's figures, in fp32 and nearly so
     for (const char* key : {"bits_per_byte", "main_perplexity", "mtp1_perplexity", "mtp2_perplexity"})
       CHECK(lines[gpu][key].get<double>() == Approx(lines[0][key].get<double>()).epsilon(tolerance));
     CHECK(lines[gpu]["tokens"] == lines[0]["tokens"]);
-    // A token of 512 may fall the other way, and its text go on otherwise.
+    // One token in 512 may differ by rounding, and its text then continues differently.
     CHECK(lines[gpu]["free_accepted_length"].get<double>() ==
           Approx(lines[0]["free_accepted_length"].get<double>()).epsilon(gpu == 1 ? 0.02 : 0.1));
   }

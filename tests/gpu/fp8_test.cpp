@@ -1,4 +1,4 @@
-// A training step in FP8 on a GPU beside its emulation on the CPU.
+// Compares a training step in FP8 on a GPU with its emulation on the CPU.
 
 #include <cmath>
 
@@ -10,7 +10,7 @@ using namespace foretoken;
 using namespace foretoken::testing;
 
 // Sums differ between the devices (about 14 bits are kept inside the tensor cores), which moves some operands
-// to the neighbouring 8-bit number: fewer than the rounding of all of them moves.
+// to the adjacent 8-bit number. This error is smaller than that of rounding all operands.
 TEST_CASE("a step in fp8 on a GPU is nearer to its emulation than that is to f32") {
   const Fp8Recipe recipe = GENERATE(Fp8Recipe::tensor, Fp8Recipe::block);
   CAPTURE(static_cast<int>(recipe));

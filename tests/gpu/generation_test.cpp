@@ -1,4 +1,4 @@
-// Generating on a GPU beside the CPU: the operators, the decoder, the program.
+// Compares generation on a GPU with the CPU: operators, decoder and program.
 
 #include <cmath>
 
@@ -25,7 +25,7 @@ TEST_CASE("cached attention matches the CPU, in one part and in several") {
       {{8, 2, 128}, 3, 300, {299, 0, 300, 301, 302, 303, 700}},
       {{32, 4, 80}, 2, 2100, {2099, 2100 + 1500}},
       {{6, 1, 256}, 1, 70, {3, 4, 5, 6, 7, 69}},
-      {{2, 2, 6}, 40, 33, {}},  // a row of every sequence, filled below
+      {{2, 2, 6}, 40, 33, {}},  // one row per sequence, filled below
   };
   Case each = GENERATE_REF(from_range(cases));
   if (each.cells.empty())
@@ -53,7 +53,7 @@ TEST_CASE("attention over keys in places of their own matches the CPU, and they 
   struct Case {
     AttentionHeads heads;
     std::int64_t places;
-    std::int32_t known;  // keys of the text in each of two sequences, before a tree of 5
+    std::int32_t known;  // number of text keys in each of two sequences, before a tree of 5
   };
   const Case each = GENERATE(Case{{4, 2, 64}, 20, 9}, Case{{16, 4, 128}, 900, 800}, Case{{2, 1, 6}, 12, 0});
   const auto [nh, nkv, hs] = each.heads;

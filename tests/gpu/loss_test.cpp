@@ -1,4 +1,4 @@
-// The output head's loss and the count of accepted drafts against their CPU twins.
+// The output head's loss and the count of accepted drafts, compared with the CPU.
 
 #include <vector>
 
@@ -47,14 +47,14 @@ TEST_CASE("the cross-entropy head matches the CPU: loss, argmax and gradients, w
   CHECK(bench.error(loss) < tolerance(bench.dtype()));
   CHECK(bench.error(dx) < 2 * tolerance(bench.dtype()));
   CHECK(bench.error(dw) < 2 * tolerance(bench.dtype()));
-  // Logits that bf16 rounds to one value have several likeliest tokens.
+  // Logits that bf16 rounds to the same value give several maxima.
   const Tensor found = bench.download(argmax);
   std::int64_t different = 0;
   for (std::int64_t i = 0; i < b * t; ++i)
     different += found.as<std::int32_t>()[i] != argmax.cpu.as<std::int32_t>()[i];
   CHECK(different <= (bench.dtype() == DType::bf16 ? (b * t + 5) / 6 : 0));
 
-  // Each gradient without the other.
+  // Computes each gradient without the other.
   const Twin dx_alone = bench.poisoned({b, t, c}), dw_alone = bench.normal("dw", {v, c}, DType::f32, 1e-4);
   for (const bool of_x : {false, true})
     run(bench, cross_entropy_head, [&](Tensor Twin::*on) {

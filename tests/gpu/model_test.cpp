@@ -1,4 +1,4 @@
-// The whole model on a GPU: parity with PyTorch, and with its own recomputation and deterministic mode.
+// The whole model on a GPU: comparison with PyTorch, with recomputation and with deterministic mode.
 
 #include <cmath>
 #include <limits>
@@ -25,8 +25,8 @@ TEST_CASE("on a GPU logits, losses and gradients equal PyTorch's in fp32") {
   }
 }
 
-// Rounding is drawn 200 times in PyTorch for each object's noise; one draw more may lie somewhat above them
-// all.
+// The noise of each object is the maximum over 200 random roundings in PyTorch; another rounding may be
+// slightly above it.
 TEST_CASE(
     "on a GPU in bf16 they are as near to PyTorch's fp32 values as roundings to bf16 leave them there") {
   const GoldenCase golden = GENERATE(from_range(golden_cases()));
@@ -42,10 +42,10 @@ namespace {
 
 struct Result {
   double loss = 0;
-  std::uint64_t gradients = 0;  // checksum
+  std::uint64_t gradients = 0;  // checksum of the gradients
 };
 
-/// Of two microbatches, in a buffer of gradients that is filled with `left_over` first.
+/// Runs a step of two microbatches. The gradient buffer is filled with `left_over` first.
 Result train_step(const Device::Options& where, Recompute recompute, double left_over = 0) {
   Device device(where);
   Stream& stream = device.stream();
@@ -153,7 +153,8 @@ TEST_CASE("on a GPU a diagnosed and a sampled step sum up and train what they do
     return relative_error(tensor_over(std::span(a), shape_of_all), tensor_over(std::span(b), shape_of_all));
   };
   CHECK(error(actual.gradients, expected.gradients) < 1e-4);
-  // Losses and gradients to rounding; counts apart, where a tie may fall either way.
+  // Losses and gradients agree to rounding. Counts are compared separately, because ties may be decided
+  // differently.
   const auto d = static_cast<std::size_t>(mtp.depths);
   const auto part = [](const std::vector<double>& all, std::size_t from, std::size_t count) {
     return std::vector<double>(all.begin() + static_cast<std::ptrdiff_t>(from),

@@ -1,4 +1,4 @@
-// AdamW, sums over flat buffers and elementwise operators against their CPU twins.
+// AdamW, sums over flat buffers and elementwise operators, compared with the CPU.
 
 #include <algorithm>
 #include <cmath>
@@ -33,7 +33,7 @@ TEST_CASE("AdamW with moments in bf16 gives the CPU's bits") {
   Arena host(DeviceKind::cpu), device(DeviceKind::cuda);
   const auto [n, skipped] =
       GENERATE(table<std::int64_t, std::int64_t>({{4096, 0}, {65536 * 3 + 5, 0}, {8192, 1}}));
-  CAPTURE(n, skipped);  // an odd length or start: no packs
+  CAPTURE(n, skipped);  // an odd length or start prevents vectorised access
   const Twin p = bench.normal("p", {n}), g = bench.normal("g", {n}, 0.01),
              scale = bench.zeros({1}, DType::f64);
   *scale.cpu.as<double>() = 0.7;
@@ -156,7 +156,7 @@ TEST_CASE("a fingerprint on the GPU changes with every bit and with swapped elem
                bits = device.tensor(DType::i64, {2});
   auto* bytes = static_cast<unsigned char*>(x.data);
   for (std::size_t i = 0; i < x.bytes(); ++i) bytes[i] = static_cast<unsigned char>(mix64(i));
-  // Two are enqueued before the host waits: the second must not disturb the first.
+  // Enqueues two fingerprints before the host waits: the second must not disturb the first.
   const auto print = [&] {
     copy(bench.gpu(), x, on_gpu);
     for (const std::int64_t i : {0, 1}) fingerprint(bench.gpu(), {.x = on_gpu, .bits = bits.flat(i, 1)});

@@ -1,4 +1,5 @@
-// Linear layers and gated MLPs against their CPU twins, over shapes that fill tiles and shapes that do not.
+// Linear layers and gated MLPs compared with the CPU, for shapes that fill whole tiles and shapes that do
+// not.
 
 #include <cmath>
 
@@ -42,7 +43,7 @@ TEST_CASE("linear matches the CPU") {
   for (int times = 0; times < 2; ++times)
     run(bench, linear_backward_weight,
         [&](auto on) { return LinearBackwardWeight{.dout = dout.*on, .x = x.*on, .dweight = dw.*on}; });
-  CHECK(bench.error(dw) < 1e-5);  // sums of products of bf16 are taken in fp32
+  CHECK(bench.error(dw) < 1e-5);  // products of bf16 are summed in fp32
 }
 
 TEST_CASE("a weight gradient that begins by overwriting has the bits of one that begins with zeros") {
@@ -65,7 +66,7 @@ TEST_CASE("a weight gradient that begins by overwriting has the bits of one that
 
 TEST_CASE("linear_swiglu matches the CPU, and backward's recomputed output has forward's bits") {
   TwinBench bench(any_dtype());
-  // A column short of a tile, of a 16-byte piece; one token, a token more than a tile, several tiles deep.
+  // One token, one column less than a 16-byte access, one token more than a tile, several tiles in depth.
   const auto [n, c, f] = GENERATE(table<std::int64_t, std::int64_t, std::int64_t>({{1, 8, 8},
                                                                                    {5, 3, 7},
                                                                                    {64, 64, 64},
@@ -96,7 +97,7 @@ TEST_CASE("linear_swiglu matches the CPU, and backward's recomputed output has f
   CHECK(bench.error(dgate_up) < tolerance(bench.dtype()));
   CHECK(relative_error(bench.download(again), bench.download(gated)) == 0);
 
-  // In place, from gates far from zero.
+  // In place, with gates far from zero.
   const Twin wide = bench.normal("gate_up", {n, 2 * f}, 3), scratch = bench.poisoned({n, f});
   run(bench, linear_swiglu_backward_input, [&](auto on) {
     return LinearSwigluBackwardInput{.dout = dout.*on,

@@ -1,4 +1,4 @@
-// Quantized matrices and their products against their CPU twins.
+// Quantized matrices and their products, compared with the CPU.
 
 #include "runtime/operators/quantize.h"
 
@@ -31,7 +31,7 @@ QuantizedTwin planned(TwinBench& bench, DType format, std::int64_t rows, std::in
   return {bench.poisoned(like.data.shape, format), bench.zeros(like.scales.shape, DType::f32), scaling};
 }
 
-/// The first byte that differs between the devices, in words; empty where none does.
+/// Describes the first byte that differs between the devices; empty if none does.
 std::string first_difference(TwinBench& bench, const Twin& twin) {
   const Tensor gpu = bench.download(twin);
   const auto* a = static_cast<const std::uint8_t*>(gpu.data);
@@ -146,7 +146,7 @@ TEST_CASE("quantized products match the CPU") {
   const DType dtype = GENERATE(DType::bf16, DType::f32);
   CAPTURE(static_cast<int>(pair.a), static_cast<int>(pair.b), name_of(pair.a_format), m, n, k,
           name_of(dtype));
-  // Rows of very different size, so that a scale taken for another's is seen.
+  // Rows of very different magnitudes, so that the use of another row's scale is detected.
   const Twin x = bench.normal("x", {m, k}), w = bench.normal("w", {n, k});
   for (std::int64_t r = 0; r < m; ++r)
     for (std::int64_t c = 0; c < k; ++c)

@@ -1,4 +1,4 @@
-// Operators that take each row by itself against their CPU twins, over shapes that fill packs and shapes that
+// Operators on independent rows compared with the CPU, for shapes that fill vector accesses and shapes that
 // do not.
 
 #include <algorithm>
@@ -43,7 +43,7 @@ TEST_CASE("rms_norm matches the CPU, whole and as a column block") {
                            .dx = dx.*on,
                            .dweight = dw.*on};
   });
-  // With one column dx is what rounding leaves of a difference.
+  // With one column dx is the rounding error of a difference.
   CHECK(bench.error(dx) < (c == 1 ? 0.2 : tolerance(bench.dtype())));
   run(bench, rms_norm_backward, [&](auto on) {
     return RmsNormBackward{.dout = {dout.*on, first},

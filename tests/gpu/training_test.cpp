@@ -1,4 +1,4 @@
-// foretoken train on a GPU as a person runs it, beside the same run on the CPU.
+// Compares foretoken train on a GPU, run from the command line, with the same run on the CPU.
 
 #include <csignal>
 
@@ -13,14 +13,14 @@ using namespace foretoken::testing;
 
 namespace {
 
-/// The objective of every step of a run.
+/// The objective at every step of a run.
 std::vector<double> losses(const std::filesystem::path& run) {
   std::vector<double> values;
   for (const std::vector<double>& step : TrainingLab::losses(run.string())) values.push_back(step.front());
   return values;
 }
 
-/// The test fails where the exit code is another.
+/// Fails the test if the exit code differs.
 void train(const std::string& command, int code = 0) {
   const Outcome outcome = run(command);
   INFO(command << "\n" << outcome.output);
@@ -162,7 +162,7 @@ TEST_CASE("a rank on a GPU whose peer stops answering says which, and the job en
 
 TEST_CASE("heads are added, changed and stripped on a GPU, and what is kept is as it was") {
   const Runs runs;
-  const std::string device = GENERATE("cuda", "cpu");  // that the base was trained on
+  const std::string device = GENERATE("cuda", "cpu");  // device of the base run
   const std::string few = " --set train.steps=4 --set optimizer.warmup_steps=1";
   runs.fresh("base", few + " --set run.device=" + device, program());
   const Checkpoint base = TrainingLab::checkpoint(runs.path("base").string(), 4);

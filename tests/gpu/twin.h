@@ -1,6 +1,6 @@
 #pragma once
-// An operator on the GPU beside its twin on the CPU: the same inputs, outputs that are poisoned first, and a
-// comparison that fails on NaN.
+// Compares an operator on the GPU with the same operator on the CPU: equal inputs, outputs filled with NaN
+// first, and a comparison that fails on NaN.
 
 #include <string>
 #include <utility>
@@ -13,14 +13,14 @@
 
 namespace foretoken::testing {
 
-/// The same tensor twice; on the CPU bf16 is held as f32.
+/// The same tensor on both devices; on the CPU bf16 is stored as f32.
 struct Twin {
   Tensor cpu, gpu;
 };
 
 class TwinBench {
  public:
-  /// Activations and weights are `dtype` on the GPU.
+  /// `dtype` is the dtype of activations and weights on the GPU.
   explicit TwinBench(DType dtype, bool deterministic = false)
       : dtype_(dtype), gpu_({.kind = DeviceKind::cuda, .deterministic = deterministic}) {}
 
@@ -29,7 +29,7 @@ class TwinBench {
   DType dtype() const { return dtype_; }
   DType statistics() const { return statistics_dtype(dtype_); }
 
-  /// Normal numbers, rounded to the dtype.
+  /// Normally distributed numbers, rounded to the dtype.
   Twin normal(const std::string& name, const Shape& shape, double std = 1.0) {
     return normal(name, shape, dtype_, std);
   }
@@ -38,14 +38,14 @@ class TwinBench {
   Twin poisoned(const Shape& shape, DType dtype);
   Twin zeros(const Shape& shape, DType dtype) { return make(shape, dtype); }
   Twin integers(const Shape& shape, const std::vector<std::int32_t>& values);
-  /// rope_table() of so many positions, for heads of that size.
+  /// rope_table() for `positions` positions and heads of `size` elements.
   std::pair<Twin, Twin> rope_tables(std::int64_t positions, std::int64_t size, double rope_theta);
 
   double error(const Twin& twin) { return relative_error(download(twin), twin.cpu); }
 
-  /// The GPU's tensor on the host, bf16 as f32.
+  /// Copies the GPU's tensor to the host, bf16 as f32.
   Tensor download(const Twin& twin);
-  /// After twin.cpu was changed.
+  /// Copies twin.cpu to the GPU.
   void upload(const Twin& twin);
 
  private:
@@ -57,17 +57,17 @@ class TwinBench {
   Arena host_{DeviceKind::cpu}, device_{DeviceKind::cuda};
 };
 
-/// Runs the operator on both devices; op(on) names its tensors, `on` being &Twin::cpu or &Twin::gpu.
+/// Runs the operator on both devices. op(on) returns its arguments; `on` is &Twin::cpu or &Twin::gpu.
 template <class Op, class Make>
 void run(TwinBench& bench, void (*function)(Stream&, const Op&), const Make& op) {
   function(bench.cpu(), op(&Twin::cpu));
   function(bench.gpu(), op(&Twin::gpu));
 }
 
-/// Each dtype that activations may have on a GPU, in turn: a generator of the test case.
+/// A Catch2 generator: each dtype that activations may have on a GPU.
 DType any_dtype();
 
-/// What rounding of the activations' dtype allows of an operator whose sums are taken in fp32.
+/// The error that rounding to the activations' dtype allows for an operator that sums in fp32.
 inline double tolerance(DType dtype) {
   return dtype == DType::bf16 ? 6e-3 : 1e-5;
 }

@@ -1,5 +1,5 @@
-// Who is stuck, from records of jobs whose ranks are simulated: each starts the operations of its layout in
-// order until one cannot complete.
+// Finds the rank that blocks a job from the records of simulated ranks: each rank starts the operations of
+// its layout in order until one cannot complete.
 
 #include "parallel/flight_analysis.h"
 
@@ -23,7 +23,7 @@ struct Step {
   int peer = -1;  // world rank
 };
 
-/// Ranks that run the same steps again and again, as flight recorders see them.
+/// Ranks that repeat the same steps, as flight recorders record them.
 class Job {
  public:
   explicit Job(int size) : steps_(static_cast<std::size_t>(size)) {}
@@ -38,8 +38,8 @@ class Job {
     steps_[to].push_back({channel, Kind::receive, "receive", from});
   }
 
-  /// Records at the time at which no rank can go on, where rank `stopped` does nothing any more after
-  /// `operations`. Sends need their receiver, as large ones do.
+  /// Returns the records at the time when no rank can continue. Rank `stopped` does nothing after
+  /// `operations` operations. Sends wait for their receiver, like large messages.
   std::vector<FlightFile> run_until_stuck(int stopped, std::size_t operations, bool leaves_record = false) {
     const int size = static_cast<int>(steps_.size());
     std::vector<std::size_t> done(steps_.size());
@@ -65,7 +65,8 @@ class Job {
  private:
   const Step& step(int rank, std::size_t at) const { return steps_[rank][at % steps_[rank].size()]; }
 
-  /// Whether every other rank of the operation has come to it: enough of one channel's started by each.
+  /// Whether every other rank of the operation has reached it: each has started enough operations of the
+  /// channel.
   bool completes(int rank, const std::vector<std::size_t>& done, int stopped, std::size_t operations) const {
     const Step& own = step(rank, done[rank]);
     const std::uint64_t place = count(rank, done[rank], own);
@@ -81,7 +82,7 @@ class Job {
     return has_come(own.peer, {own.channel, own.kind == Kind::send ? Kind::receive : Kind::send, "", rank});
   }
 
-  /// How many operations of this kind the rank has among its first `operations`.
+  /// Number of operations of this kind among the first `operations` of the rank.
   std::uint64_t count(int rank, std::size_t operations, const Step& like) const {
     std::uint64_t found = 0;
     for (std::size_t i = 0; i < operations; ++i) {
@@ -114,14 +115,14 @@ class Job {
     FlightFile file{.record = recorder.record(), .reason = "test", .ranks = {}, .processes = {}};
     file.record.rank = rank;
     file.record.size = static_cast<int>(steps_.size());
-    return parse_flight_file(to_text(file), "memory");  // as it is read from the file
+    return parse_flight_file(to_text(file), "memory");  // a round trip through the file format
   }
 
   std::vector<std::vector<Step>> steps_;
   std::map<std::string, std::vector<int>> members_;
 };
 
-/// A step of 1F1B's form: microbatches go down the pipeline and back, then the groups sum.
+/// A step like that of 1F1B: microbatches go downstream and back upstream, then the groups reduce.
 Job training(int pp, int dp, int virtual_stages, bool shares_weights) {
   Job job(pp * dp);
   std::vector<int> world;
@@ -282,7 +283,7 @@ TEST_CASE("a damaged flight record is refused with file and line, whatever byte 
     for (const char other : {' ', '\n', '9', '-', '\0'}) {
       std::string changed = text;
       changed[at] = other;
-      try {  // what is accepted must not lead the analysis astray
+      try {  // an accepted record must not make the analysis fail
         const FlightFile file = parse_flight_file(changed, "changed");
         (void)sentence(first_divergence({file}, file.record.size), {file}, file.record.size);
       } catch (const DataError& error) {

@@ -49,12 +49,12 @@ TEST_CASE("buckets are consecutive units up to their size, and shared units stan
                               4);
   const ShardPlan plan = plan_shards(parameters, 16 * 4, true, 4, 1);
   REQUIRE(plan.buckets.size() == 5);
-  CHECK(plan.buckets[0].range == Range{0, 16});  // a with padding, and b
+  CHECK(plan.buckets[0].range == Range{0, 16});  // unit a with padding, and unit b
   CHECK(plan.buckets[0].end_unit == 2);
   CHECK(plan.buckets[1].range == Range{16, 20});
   CHECK(plan.buckets[2].range == Range{20, 24});
   CHECK(plan.buckets[2].shared);
-  CHECK(plan.buckets[3].range == Range{24, 64});  // larger than a bucket, yet whole
+  CHECK(plan.buckets[3].range == Range{24, 64});  // larger than bucket_bytes, but not split
   CHECK(plan.buckets[4].range == Range{64, 68});
   CHECK(plan.owned(plan.buckets[0]) == Range{4, 8});
   CHECK(plan_shards(parameters, 1 << 20, false, 4, 1).buckets.size() == 3);

@@ -109,7 +109,8 @@ TEST_CASE("validation wants receives in the order of the sends on each channel")
 }
 
 TEST_CASE("ranks that wait for each other are a deadlock, with where each stands") {
-  // Each rank runs all of one microbatch before the other: rank 0 begins with 0, rank 1 with 1.
+  // Each rank runs one microbatch completely before the other: rank 0 starts with microbatch 0, rank 1 with
+  // microbatch 1.
   const Program crossed =
       lower_program(parse_program("0F0 0B0 0F1 0B1\n"
                                   "1F1 1B1 1F0 1B0\n"));

@@ -24,7 +24,7 @@ StageDurations of_forward(double forward) {
   return {forward, forward, forward};
 }
 
-/// Layers of which attention is 0.42 of the forward, and heads that run in backward.
+/// Layers whose attention takes 0.42 of the forward, and heads whose work runs in backward.
 LayerCosts decoder(int layers, double heads) {
   LayerCosts costs{.halves = {}, .first = {}, .last = {0, 3 * heads, 0}};
   for (int half = 0; half < 2 * layers; ++half) costs.halves.push_back(of_forward(half % 2 ? 0.58 : 0.42));
@@ -47,7 +47,8 @@ int cuts_inside(const std::vector<int>& halves) {
   return cuts;
 }
 
-/// Calls body with every partition of all halves, the last stage with any number and others with one or more.
+/// Calls body with every partition of the halves; the last stage may have none, other stages have at least
+/// one.
 void every_partition(int halves, int stages, const std::function<void(const std::vector<int>&)>& body) {
   std::vector<int> ends(static_cast<std::size_t>(stages) - 1);
   const std::function<void(std::size_t, int)> next = [&](std::size_t stage, int begin) {
@@ -96,8 +97,9 @@ TEST_CASE("layers are dealt such that the simulated step is the shortest of all,
 
 TEST_CASE(
     "of two stages in 1F1B the last is lighter by what it waits for while the pipeline fills and drains") {
-  // Either the last stage never waits but for the first forward and for the last backward of the first; or
-  // the first has three forwards to run until the first gradient comes, and never waits again.
+  // There are two cases. The last stage waits only for the first forward, and the step ends with the first
+  // stage's last backward. Or the first stage runs three forwards before the first gradient arrives and never
+  // waits again.
   const auto closed_form = [](const std::vector<StageDurations>& stages, int m) {
     const double first = stages[0].total(), last = stages[1].total();
     return std::max(first + m * last, m * first + std::max(0.0, last - 2 * stages[0].forward));
@@ -138,7 +140,7 @@ TEST_CASE("partitions too many to be tried are searched as if they were") {
     int layers;
     double heads;
     PipelineShape shape;
-    double shortest;  // of all partitions, tried one by one
+    double shortest;  // step time of the best partition, by exhaustive search
   };
   for (const Case& c : {Case{16, 3.1, {4, 2, 16}, 265.14}, Case{16, 1.5, {4, 2, 8}, 122.36},
                         Case{16, 3.1, {2, 4, 16}, 466.92}, Case{18, 2.0, {4, 2, 32}, 501.0}}) {
@@ -157,7 +159,8 @@ TEST_CASE("of many microbatches and stages a partition is found all the same") {
   const std::vector<StageDurations> stages = stage_costs(costs, dealt);
   std::vector<double> ranks(8);
   for (std::size_t stage = 0; stage < stages.size(); ++stage) ranks[stage % 8] += stages[stage].total();
-  // 201.3 in all; the pipeline fills in no time, so what counts is the busiest rank.
+  // The total is 201.3. With so many microbatches the time to fill the pipeline is negligible, so the busiest
+  // rank determines the step time.
   CHECK(*std::max_element(ranks.begin(), ranks.end()) < 1.03 * 201.3 / 8);
 }
 

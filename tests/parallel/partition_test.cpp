@@ -43,7 +43,7 @@ int cuts_inside(const std::vector<int>& halves) {
   return cuts;
 }
 
-/// Calls body with every partition of `left` halves over the stages that are left.
+/// Calls body with every partition of `left` halves over the remaining stages.
 template <class Body>
 void every_partition(std::vector<int>& halves, int stages, int left, int fewest_on_last, const Body& body) {
   const bool last = static_cast<int>(halves.size()) == stages - 1;
@@ -65,7 +65,7 @@ TEST_CASE("equal layers without fixed costs are dealt evenly and whole, fewer to
   CHECK(partition_layers(equal_costs(5, 0, 0), grid_of(1)) == std::vector<int>{10});
   CHECK(partition_layers(halves(std::vector<double>(18, 0.1)), grid_of(3)) == std::vector<int>{6, 6, 6});
   CHECK(partition_layers(equal_costs(11, 0, 0.5), grid_of(2)) == std::vector<int>{12, 10});
-  // Two stages of 6 in any case; a cut inside a layer would gain nothing.
+  // Two stages cost 6 in every partition, so a cut inside a layer would not lower the bottleneck.
   CHECK(partition_layers(halves({3, 3, 3, 3, 1, 1, 3, 3}), grid_of(4)) == std::vector<int>{2, 2, 2, 2});
 }
 
@@ -96,7 +96,7 @@ TEST_CASE(
     const int stages = 1 + static_cast<int>(rng.u64(4 * trial + 1) % 4);
     LayerCosts costs = halves({}, 2 * rng.uniform(1000 + trial), 4 * rng.uniform(2000 + trial));
     costs.fewest_on_last = static_cast<int>(rng.u64(4 * trial + 2) % 2) * 2;
-    // Of a few values, so that there are ties.
+    // The costs take few values, so that ties occur.
     for (int i = 0; i < 2 * layers; ++i)
       costs.halves.push_back(
           {1.0 + static_cast<double>(rng.u64(10'000 + 100 * trial + static_cast<std::uint64_t>(i)) % 3)});
@@ -187,7 +187,7 @@ TEST_CASE("stages of heads alone take their share, and the trunk is dealt over t
   behind.after = {{3}, {3}};
   CHECK(partition_layers(behind, grid_of(4)) == std::vector<int>{10, 6, 0, 0});
   CHECK(stage_costs(behind, {10, 6, 0, 0}) == std::vector<StageDurations>{{5}, {5}, {3}, {3}});
-  // A dear stage behind leaves the others their evenness.
+  // An expensive stage after the trunk does not make the other stages uneven.
   behind.after = {{3}, {9}};
   CHECK(partition_layers(behind, grid_of(4)) == std::vector<int>{8, 8, 0, 0});
   CHECK_THROWS_WITH(partition_layers(behind, grid_of(2)), contains("0 of them with layers, leave none"));

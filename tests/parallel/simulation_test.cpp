@@ -12,7 +12,7 @@ using foretoken::testing::contains;
 namespace {
 
 struct Times {
-  double forward, input, weight;  // of a whole rank
+  double forward, input, weight;  // times of a whole rank
 };
 
 SimulatedTimeline timeline_of(const std::string& name, const PipelineShape& shape, const Times& times,
@@ -23,7 +23,7 @@ SimulatedTimeline timeline_of(const std::string& name, const PipelineShape& shap
                   uniform_durations(shape, times.forward / v, times.input / v, times.weight / v, message));
 }
 
-/// What the step takes beyond the work of one rank.
+/// Step time minus the work of one rank.
 double bubble_time(const std::string& name, const PipelineShape& shape, const Times& times) {
   return timeline_of(name, shape, times).makespan() -
          shape.microbatches * (times.forward + times.input + times.weight);
@@ -88,7 +88,7 @@ TEST_CASE("the bubble fraction is the idle share of all ranks") {
 TEST_CASE("a message delays what waits for it") {
   // One microbatch crosses each boundary of three ranks twice.
   CHECK(timeline_of("1f1b", {3, 1, 1}, {1, 1, 1}, 0.25).makespan() == Approx(9 + 4 * 0.25));
-  // Stages of one rank exchange none.
+  // Stages of one rank exchange no messages.
   CHECK(timeline_of("interleaved_1f1b", {1, 3, 4}, {1, 1, 1}, 100).makespan() == Approx(12));
 }
 
@@ -96,7 +96,7 @@ TEST_CASE("messages hide under compute where there is compute to hide them") {
   const PipelineShape shape{2, 1, 64};
   const double slow = timeline_of("gpipe", shape, {1, 1, 1}, 0.5).makespan();
   const double free = timeline_of("gpipe", shape, {1, 1, 1}, 0).makespan();
-  CHECK(slow == Approx(free + 2 * 0.5));  // those of the fill and the drain alone
+  CHECK(slow == Approx(free + 2 * 0.5));  // only the messages at the start and end of the step
 }
 
 TEST_CASE("the slowest stage sets the pace") {
@@ -104,13 +104,13 @@ TEST_CASE("the slowest stage sets the pace") {
   Durations durations = uniform_durations(lowered.shape, 1, 1, 0);
   durations.stages[1] = {2, 2, 0};
   const SimulatedTimeline timeline = simulate(lowered, validate_program(lowered), durations);
-  // It idles while its first input and its last gradient pass the first stage.
+  // It is idle while its first input and its last gradient pass through the first stage.
   CHECK(timeline.makespan() == Approx(50 * 4 + 2));
   CHECK(timeline.idle(1) == Approx(2));
 }
 
 TEST_CASE("a send buffer is written again only when the peer has posted the receive of what it holds") {
-  // Rank 0 runs all eight forwards before it looks at gradients; rank 1 has two slots and runs ahead.
+  // Rank 0 runs all eight forwards before it receives gradients; rank 1 has two slots and runs ahead.
   const Program lowered =
       lower_program(parse_program("0F0 0F1 0F2 0F3 0F4 0F5 0F6 0F7 0B0 0B1 0B2 0B3 0B4 0B5 0B6 0B7\n"
                                   "1F0 1B0 1F1 1B1 1F2 1B2 1F3 1B3 1F4 1B4 1F5 1B5 1F6 1B6 1F7 1B7\n"));
@@ -119,7 +119,7 @@ TEST_CASE("a send buffer is written again only when the peer has posted the rece
   const SimulatedTimeline timeline = simulate(lowered, footprint, uniform_durations(lowered.shape, 1, 1, 0));
   const Span& third_backward = timeline.ranks[1][5];
   CHECK(to_string(third_backward.action) == "1B2");
-  CHECK(third_backward.start == Approx(7));  // when 0RB0 is posted, not 6, when 1F2 is done
+  CHECK(third_backward.start == Approx(7));  // the time when 0RB0 is posted, not 6, the end of 1F2
 }
 
 TEST_CASE("durations of another number of stages are refused") {
@@ -134,7 +134,7 @@ TEST_CASE("a timeline renders as one line per rank with idle time as dots") {
         "rank 1 |...F0 B0    F1 B1    ......| idle 33 %\n");
   CHECK_THAT(render(timeline_of("interleaved_1f1b", {2, 2, 2}, {2, 2, 2}), 60),
              contains("|0F0 0F1 2F0 2F1 "));
-  // Too narrow for the label: the letter alone.
+  // Too narrow for the label: only the letter is drawn.
   CHECK_THAT(render(timeline_of("1f1b", {2, 1, 2}, {1, 1, 1}), 18), contains("|F F ....B0  ..B1  |"));
 }
 

@@ -1,4 +1,4 @@
-// AdamW with moments in bf16: what stochastic rounding promises, beside the same steps in f32.
+// AdamW with bf16 moments: properties of stochastic rounding, and comparison with the same steps in f32.
 
 #include <bit>
 #include <cmath>
@@ -16,7 +16,7 @@ using namespace foretoken::testing;
 
 namespace {
 
-/// n elements and their moments in one dtype.
+/// n elements and their moments, both moments in one dtype.
 struct State {
   State(Arena& arena, std::int64_t n, DType moments)
       : p(arena.tensor(DType::f32, {n})),
@@ -28,7 +28,7 @@ struct State {
     *scale.as<double>() = 1;
   }
 
-  /// Moments as bf16 holds them, in either dtype.
+  /// Sets moments to values representable in bf16, whatever their dtype.
   void set(float gradient, float mean, float square) const {
     for (float& x : g.span<float>()) x = gradient;
     const auto fill = [](const Tensor& moment, BFloat16 value) {
@@ -55,7 +55,7 @@ struct State {
   Tensor p, g, m, v, scale;
 };
 
-/// Errors of roundings in units of the last place, each with the variance that it should have.
+/// Rounding errors in units of the last place, each with its expected variance.
 struct Errors {
   double sum = 0, variance = 0;
 
@@ -153,7 +153,7 @@ TEST_CASE("at β₂ = 0.999 v in bf16 falls as in f32 once gradients are ten tim
   }
   const double expected = *exact.v.as<float>();
   CHECK(expected == Approx(0.01 + 0.99 * std::pow(0.999, steps)).epsilon(1e-4));
-  CHECK(static_cast<float>(nearest) == 1);  // what rounding to nearest would make of it
+  CHECK(static_cast<float>(nearest) == 1);  // the result of rounding to nearest
   double sum = 0, squares = 0;
   for (const BFloat16& x : rounded.v.span<BFloat16>()) {
     const double error = static_cast<float>(x) / expected - 1;
@@ -161,7 +161,7 @@ TEST_CASE("at β₂ = 0.999 v in bf16 falls as in f32 once gradients are ten tim
     squares += error * error;
   }
   CHECK(std::abs(sum / n) < 0.01);
-  // A step that moves v by d rounds with variance below d · unit, and a unit is at most 2⁻⁷ v.
+  // If a step changes v by d, the rounding variance is below d · unit, and a unit is at most 2⁻⁷ v.
   CHECK(std::sqrt(squares / n) < std::sqrt(steps * 0.001 * 0x1p-7));
 }
 

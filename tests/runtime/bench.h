@@ -1,5 +1,6 @@
 #pragma once
-// What an operator's test on the CPU needs: a stream, and tensors in fp64, in which differences can be taken.
+// Fixture for operator tests on the CPU: a stream, and tensors in fp64, which is precise enough for finite
+// differences.
 
 #include <algorithm>
 #include <cstdint>

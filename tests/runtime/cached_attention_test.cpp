@@ -1,4 +1,4 @@
-// Attention over cached keys and values, beside attention over whole sequences.
+// Compares attention over cached keys and values with attention over whole sequences.
 
 #include "runtime/operators/cached_attention.h"
 
@@ -17,10 +17,10 @@ using namespace foretoken::testing;
 namespace {
 
 struct Step {
-  std::int64_t sequence, begin, end;  // positions that are new
+  std::int64_t sequence, begin, end;  // new positions [begin, end)
 };
 
-/// Sequences of up to 11 positions, whole and in steps; the cache has places to spare.
+/// Sequences of up to 11 positions, whole and in steps. The cache has more slots than that.
 struct Bench {
   AttentionHeads heads{.query = 6, .key_value = 2, .dim = 4};
   std::int64_t sequences = 3, length = 11, places = 13, width = (6 + 2 * 2) * 4;
@@ -40,7 +40,8 @@ struct Bench {
     poison(cache);
   }
 
-  /// The rows of some steps in one call; empty, or what differs from the whole sequences' rows.
+  /// Computes the rows of several steps in one call; returns the difference from the rows of the whole
+  /// sequences, empty if there is none.
   std::string run(const std::vector<Step>& steps, double tolerance) {
     std::vector<std::int32_t> cells;
     std::vector<Tensor> rows, wanted;
@@ -89,7 +90,7 @@ TEST_CASE("what a cache held past a position does not matter once rows go on fro
 TEST_CASE("a branch whose keys are elsewhere gets the bits that it gets as the text") {
   Bench bench(GENERATE(DType::f64, DType::f32));
   CHECK(bench.run({{0, 0, 11}, {1, 0, 11}}, 1e-5) == "");
-  // The last three positions of sequence 1 move to other places, and others' keys into theirs.
+  // Moves the last three positions of sequence 1 to other slots and writes keys of other positions to theirs.
   std::vector<std::int32_t> from{13 + 9, 13 + 8, 13 + 10, 0, 1},
       to{13 + 11, 13 + 10, 13 + 12, 13 + 8, 13 + 9};
   std::swap(from[1], from[2]);
@@ -123,7 +124,7 @@ TEST_CASE("a branch whose keys are elsewhere gets the bits that it gets as the t
   };
   const Tensor as_text = attend({13 + 8, 13 + 9, 13 + 10, 13 + 2}, {8, 9, 10, 2}, {});
   move();
-  // Position 8 is in place 10, 9 in 11, 10 in 12.
+  // Position 8 is in slot 10, position 9 in slot 11, position 10 in slot 12.
   const Tensor as_branch =
       attend({13 + 10, 13 + 11, 13 + 12, 13 + 2}, {8, 9, 10, 2}, {10, 7, 6, 11, 10, 7, 12, 11, 10, 2, 1, 0});
   CHECK(mismatch(as_branch, as_text, 0, 0) == "");

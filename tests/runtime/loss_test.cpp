@@ -1,4 +1,4 @@
-// The output head's loss and the drafts that the main model accepts.
+// The output head's loss and the number of drafts that the main model accepts.
 
 #include "runtime/operators/acceptance.h"
 #include "runtime/operators/cross_entropy_head.h"
@@ -13,7 +13,7 @@ TEST_CASE("the cross-entropy head's gradients match finite differences whatever 
   const std::int64_t chunk = GENERATE(1, 3, 10);
   Bench bench;
   const Tensor tokens = bench.integers({2, 7}, {1, 3, 3, 0, 2, 1, 4, 3, 3, 0, 2, 1, 3, 0});
-  // A document border in row 0, a row 1 that does not count from its third position on.
+  // Row 0 contains a document border; row 1 is ignored from its third position on (document_start −1).
   const Tensor starts = bench.integers({2, 7}, {0, 0, 0, 3, 3, 3, 3, 0, 0, -1, -1, -1, -1, -1});
   const Targets targets{.tokens = tokens, .document_start = starts, .ahead = 2};
   const Tensor x = bench.normal("x", {2, 5, 3}), w = bench.normal("w", {5, 3}),
@@ -27,7 +27,7 @@ TEST_CASE("the cross-entropy head's gradients match finite differences whatever 
                        {.x = x, .weight = w, .targets = targets, .logits = logits, .loss_sum = sum});
     return 0.25 * *sum.as<double>();
   };
-  // Row 0: 0→2 and 3→5, 4→6 stay in their documents. Row 1: none.
+  // In row 0 the pairs 0→2, 3→5 and 4→6 stay within their documents; in row 1 no pair does.
   CHECK(count_targets(targets, 5) == 3);
   cross_entropy_head(bench.stream, {.x = x,
                                     .weight = w,
@@ -51,7 +51,7 @@ TEST_CASE("the cross-entropy head's gradients match finite differences whatever 
   CHECK(gradient_mismatch(loss, x, dx) == "");
   CHECK(gradient_mismatch(loss, w, dw) == "");
 
-  // Either gradient alone has the same bits.
+  // Each gradient computed alone has the same bits.
   const Tensor dx_alone = bench.poisoned({2, 5, 3}), dw_alone = bench.zeros({5, 3});
   CrossEntropyHead alone{.x = x,
                          .weight = w,
@@ -88,11 +88,11 @@ TEST_CASE("drafts are accepted as a prefix, inside the row and the document") {
   };
   count(1, first);
   count(2, second);
-  // Row 1: i = 0..3 and 0..2. Row 2: i = 0 has t₂ in its document, i = 3 t₅; i = 3 at depth 2 is past the
-  // row.
+  // Row 1: i = 0..3 at depth 1 and 0..2 at depth 2. Row 2: i = 0 has t₂ in its document, i = 3 has t₅; i = 3
+  // at depth 2 is past the end of the row.
   CHECK(drafts.as<double>()[0] == 4 + 2);
   CHECK(accepted.as<double>()[0] == 3 + 2);
   CHECK(drafts.as<double>()[1] == 3 + 0);
-  CHECK(accepted.as<double>()[1] == 1);  // at i = 2 depth 2 is right, but depth 1 is not
+  CHECK(accepted.as<double>()[1] == 1);  // at i = 2 depth 2 is correct, but depth 1 is not
   CHECK_THROWS_WITH(count(3, first), contains("count_acceptances") && contains("at depth 3"));
 }

@@ -1,4 +1,4 @@
-// What memory is left, as files of a made-up root say.
+// Available memory, read from the files of a synthetic root directory.
 #include "runtime/memory_limit.h"
 
 #include "runtime/arena.h"

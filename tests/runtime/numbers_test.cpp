@@ -1,4 +1,4 @@
-// bf16, and the functions that compilers vectorise, beside the standard library's.
+// bf16, and the functions that compilers vectorise, compared with the standard library's.
 
 #include <cmath>
 #include <limits>

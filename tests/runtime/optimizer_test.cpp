@@ -1,4 +1,4 @@
-// AdamW, and the sums over flat buffers that a step takes.
+// AdamW, and the sums over flat buffers that a training step computes.
 
 #include <algorithm>
 #include <cmath>
@@ -54,7 +54,7 @@ TEST_CASE("checksum sees a changed, a moved and a negated element") {
 }
 
 TEST_CASE("a fingerprint changes with every bit and with swapped elements, and does not depend on threads") {
-  const std::int64_t n = GENERATE(1, 1000, 300000);  // the last one has more than one part of 1 MiB
+  const std::int64_t n = GENERATE(1, 1000, 300000);  // 300000 elements are more than one part of 1 MiB
   CAPTURE(n);
   std::vector<std::uint32_t> words(static_cast<std::size_t>(n));
   for (std::size_t i = 0; i < words.size(); ++i) words[i] = static_cast<std::uint32_t>(mix64(i));

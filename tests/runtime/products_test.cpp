@@ -1,5 +1,5 @@
-// Linear layers, gated MLPs and the CPU's products of tiles: backward against central differences of forward,
-// in fp64.
+// Linear layers, gated MLPs and the CPU's tiled products: backward compared with central differences of
+// forward, in fp64.
 
 #include <algorithm>
 #include <numeric>
@@ -142,7 +142,7 @@ TEMPLATE_TEST_CASE("a tile product equals the triple loop whatever its shape and
   const Tensor c = arena.tensor(dtype, {m * ldc}), expected = arena.tensor(dtype, {m * ldc});
   fill_normal(a, "a");
   fill_normal(b, "b");
-  for (const Tensor& filled : {c, expected}) fill_normal(filled, "c");  // its last column must stay
+  for (const Tensor& filled : {c, expected}) fill_normal(filled, "c");  // the last column must not change
   for (std::int64_t i = 0; i < m; ++i)
     for (std::int64_t j = 0; j < n; ++j) {
       double sum = 0;

@@ -1,5 +1,5 @@
-// 8-bit floats against values made by ml_dtypes, and quantized matrices and products against their
-// definition.
+// 8-bit floats compared with values computed by ml_dtypes, and quantized matrices and products compared with
+// their definition.
 
 #include "runtime/operators/quantize.h"
 
@@ -24,7 +24,7 @@ std::vector<T> golden(const Hdf5File& file, const std::string& name) {
   return values;
 }
 
-/// data · scale of element [r, c].
+/// Dequantized value, data · scale, of element [r, c].
 float value(const QuantizedTensor& tensor, std::int64_t r, std::int64_t c) {
   const float* scales = tensor.scales.as<float>();
   const std::int64_t rows = tensor.data.shape[0], i = r * tensor.data.shape[1] + c;
@@ -36,7 +36,7 @@ float value(const QuantizedTensor& tensor, std::int64_t r, std::int64_t c) {
                                                      : static_cast<float>(tensor.data.as<Float8E5M2>()[i]));
 }
 
-/// The largest magnitude that shares its scale with element [r, c] of x [R, K].
+/// The largest magnitude among the elements that share a scale with element [r, c] of x [R, K].
 float amax(const Tensor& x, Scaling scaling, std::int64_t r, std::int64_t c) {
   const std::int64_t rows = x.shape[0], columns = x.shape[1];
   const bool whole = scaling == Scaling::tensor;
@@ -94,7 +94,8 @@ TEST_CASE("a quantized matrix is within half a step of its values, and its trans
   const QuantizedTensor out = plan_quantized(arena, format, rows, columns, scaling),
                         transposed = plan_quantized(arena, format, columns, rows, scaling);
   quantize(stream, {.x = x, .out = out, .transposed = transposed});
-  // Half a step of e4m3 is 2⁻⁴ of a normal number, of e5m2 2⁻³; below the normal numbers steps stay the same.
+  // Half the spacing of numbers is 2⁻⁴ of a normal e4m3 number and 2⁻³ of a normal e5m2 number. Below the
+  // normal numbers the spacing is constant.
   const double relative = format == DType::f8e4m3 ? 0x1p-4 : 0x1p-3,
                smallest = format == DType::f8e4m3 ? 0x1p-10 / 448 : 0x1p-17 / 57344;
   for (std::int64_t r = 0; r < rows; r += 7)
@@ -105,7 +106,7 @@ TEST_CASE("a quantized matrix is within half a step of its values, and its trans
       };
       CAPTURE(r, c, exact);
       CHECK(std::fabs(value(out, r, c) - exact) <= bound(amax(x, scaling, r, c)));
-      // A vector of the transpose runs down a column.
+      // A scaling vector of the transpose is a column of x.
       float down = amax(x, scaling, r, c);
       if (scaling == Scaling::vector128) {
         down = 0;

@@ -1,4 +1,4 @@
-// Operators that take each row by itself: backward against central differences of forward, in fp64.
+// Operators on independent rows: backward compared with central differences of forward, in fp64.
 
 #include <cmath>
 
@@ -34,7 +34,7 @@ TEST_CASE("rms_norm backward matches finite differences, whole and as a column b
     for (std::int64_t i = 0; i < 7; ++i)
       CHECK(again.as<double>()[n * 7 + i] == out.as<double>()[n * stride + first + i]);
 
-  // On top of what came along the residual, which may be in dx already.
+  // Adds the gradient of the residual stream, which may be in dx already.
   const Tensor residual = bench.normal("residual", {5, 7}), sum = bench.normal("residual", {5, 7});
   const Tensor apart = bench.poisoned({5, 7});
   backward.out = {};
@@ -66,7 +66,7 @@ TEST_CASE("rope turns each pair by its angle and backward turns it back") {
   const double a = original.as<double>()[at + 1], b = original.as<double>()[at + 3];
   CHECK(qkv.as<double>()[at + 1] == Approx(a * std::cos(0.3) - b * std::sin(0.3)));
   CHECK(qkv.as<double>()[at + 3] == Approx(b * std::cos(0.3) + a * std::sin(0.3)));
-  CHECK(qkv.as<double>()[at + 4] == original.as<double>()[at + 4]);  // the value head stays
+  CHECK(qkv.as<double>()[at + 4] == original.as<double>()[at + 4]);  // the value head does not change
   rope(bench.stream, {.qkv = qkv, .cos = cos, .sin = sin, .heads = 2, .direction = RopeDirection::backward});
   CHECK(mismatch(qkv, original, 1e-12, 1e-12) == "");
 }
@@ -103,7 +103,7 @@ TEST_CASE("activation values are those of their formulas, and backward matches f
   }
   activation_backward(bench.stream, {.function = function, .dout = dout, .x = x, .dx = dx});
   CHECK(gradient_mismatch(loss, x, dx) == "");
-  // In place of either of its inputs.
+  // In place of each of its inputs.
   for (const bool into_x : {false, true}) {
     const Tensor again = bench.normal("x", {5, 7}, 2.0), same = bench.normal("dout", {5, 7});
     const Tensor& place = into_x ? again : same;
@@ -123,7 +123,7 @@ TEST_CASE("embedding looks a window up and its backward adds repeated tokens") {
   };
   embedding_backward_weight(bench.stream, {.dout = dout, .tokens = tokens, .first = 1, .dtable = dtable});
   CHECK(gradient_mismatch(loss, table, dtable) == "");
-  // The same tokens, some of them chosen elsewhere: the first of these is none.
+  // The same tokens, some of them read from `chosen`. Its first entry is no token.
   embedding_forward(bench.stream, {.tokens = tokens, .first = 1, .table = table, .out = out});
   const Tensor again = bench.poisoned({2, 3, 3});
   embedding_forward(bench.stream, {.tokens = bench.integers({2, 4}, {1, -2, 3, -1, 2, -3, 3, -2}),
