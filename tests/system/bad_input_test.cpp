@@ -1,4 +1,4 @@
-// Bad input ends with its exit code and one clear line, and nothing is lost.
+// Bad input ends with its exit code and one clear line; no data is lost.
 
 #include <algorithm>
 
@@ -111,7 +111,7 @@ TEST_CASE("a configuration that cannot be read or makes no sense is refused befo
 }
 
 TEST_CASE("a GPU is refused where there is none, and done without where any device will do") {
-  if (Device::gpus() > 0) return;  // tests/gpu has the other half
+  if (Device::gpus() > 0) return;  // tests/gpu tests the case with a GPU
   const TemporaryFolder folder;
   const std::string train =
       program() + " " + small_training(folder) + " --run-directory " + (folder / "run").string();

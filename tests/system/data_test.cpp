@@ -1,4 +1,4 @@
-// The data of a run: another dataset, a damaged one, one that changes while the run reads it.
+// The dataset of a run: a different one, a damaged one, and one that changes while the run reads it.
 
 #include <fstream>
 
@@ -16,7 +16,7 @@ using namespace foretoken::testing;
 
 namespace {
 
-/// Bytes as tokens, 32768 of them in a chunk of 64 KiB.
+/// Writes a dataset of byte tokens, 32768 in each chunk of 64 KiB.
 void write_dataset(const std::filesystem::path& path, std::int64_t tokens, int salt) {
   TokenDatasetWriter writer(path, make_tokenizer("bytes")->identity());
   std::vector<std::int32_t> ids;
@@ -59,7 +59,7 @@ TEST_CASE("a run goes on with the data that it was trained on, and with other da
             .code == 3);
   CHECK(Checkpoint::open(checkpoints_at(path).front()).info().step == 2);
 
-  // The same content elsewhere is the same data.
+  // A copy at another path is the same data.
   std::filesystem::rename(folder / "data.h5", folder / "moved.h5");
   const std::string moved = " --set data.path=" + (folder / "moved.h5").string();
   const Outcome same = run(resume + " --set train.steps=4" + moved);
@@ -88,7 +88,7 @@ TEST_CASE("a dataset that is cut or overwritten under a run ends it with code 3 
     } else {
       std::fstream file(folder / "large.h5", std::ios::in | std::ios::out | std::ios::binary);
       file.seekp(1 << 20);
-      file << std::string(2'000'000, '\0');  // tokens of the vocabulary
+      file << std::string(2'000'000, '\0');  // zeros are valid tokens
     }
     const Outcome outcome = training.wait();
     INFO(outcome.output);
@@ -97,7 +97,7 @@ TEST_CASE("a dataset that is cut or overwritten under a run ends it with code 3 
                contains("large.h5: /tokens: chunk ") && contains(cut ? "truncated" : "digest differs"));
     const Outcome verified = run(program() + " inspect --verify " + path);
     CHECK(verified.code == 0);
-    // No step after the damage was taken: every loss that was written is that of whole rows.
+    // No step used damaged data: every written loss is that of undamaged rows.
     std::ifstream metrics(path + "/metrics.jsonl");
     for (std::string line; std::getline(metrics, line);)
       CHECK(line.find("\"loss\":0.0") == std::string::npos);
@@ -153,7 +153,7 @@ TEST_CASE("a study does not mix points that were trained on different data") {
 TEST_CASE("a path that is not UTF-8 is refused at once where a run would keep it, and works elsewhere") {
   const TemporaryFolder folder;
   const std::string config = small_training(folder);
-  const std::string bad = (folder / "r").string() + "$'\\xff'";  // as bash writes it
+  const std::string bad = (folder / "r").string() + "$'\\xff'";  // in bash syntax
   const std::string train = program() + " " + config + " --set train.steps=2";
   for (const std::string& flag : {" --set data.path=" + bad, " --set data.validation_path=" + bad,
                                   " --set run.directory=" + bad, std::string(" --set run.name=$'\\xff'")}) {
@@ -175,7 +175,7 @@ TEST_CASE("a path that is not UTF-8 is refused at once where a run would keep it
 TEST_CASE("tokenize says that a disk is full and leaves nothing there") {
   const TemporaryFolder folder;
   folder.write("text/a.txt", std::string(3'000'000, 'x'));
-  // No file may pass 2 MB: writes fail as on a full disk.
+  // No file may exceed 2 MB: writes fail as on a full disk.
   const Outcome outcome = run(fmt::format("bash -c 'ulimit -f 2000; exec {} tokenize {} -o {}'", program(),
                                           (folder / "text").string(), (folder / "out/data.h5").string()));
   INFO(outcome.output);

@@ -1,4 +1,4 @@
-// foretoken evaluate as a person runs it.
+// foretoken evaluate as a user runs it.
 
 #include <fstream>
 #include <limits>
@@ -63,7 +63,7 @@ TEST_CASE("evaluate and generate of a model with a weight that is not a number e
   REQUIRE(
       run(fmt::format("{} {} --run-directory {} --stop-after 4", program(), small_training(folder), run_path))
           .code == 75);
-  // Training saves no such state, so the test does.
+  // Training never saves such a state, so the test writes it.
   const Checkpoint sound = Checkpoint::open(run_path + "/checkpoints/step_00000004");
   std::vector<std::vector<float>> values;
   std::vector<CheckpointPiece> pieces;

@@ -1,4 +1,4 @@
-// Runs that are killed, stopped or run out of disk go on where they were.
+// Runs that are killed, stopped or run out of disk space continue where they were.
 
 #include <csignal>
 #include <fstream>
@@ -36,7 +36,7 @@ void check_same_bits(const std::string& run, const std::string& expected, std::i
 
 TEST_CASE("a run whose ranks are killed at any time goes on and ends with the same bits") {
   const TemporaryFolder folder;
-  // Every step saves, so that nearly every moment is one of writing a checkpoint.
+  // Every step saves, so a checkpoint is being written almost all the time.
   const std::string train =
       program_on(4) + " " + small_training(folder) + layout + " --set checkpoint.every=1";
   const std::string whole = (folder / "whole").string(), killed = (folder / "killed").string();
@@ -88,7 +88,7 @@ TEST_CASE("a disk that fills up is said plainly and the old checkpoint stays") {
   Process training(train + " --set train.steps=4000 --set checkpoint.every=3 --run-directory " + path);
   REQUIRE(wait_until(
       [&] { return std::filesystem::exists(path + "/checkpoints/step_00000003") || !training.running(); }));
-  // From here on no file may pass 64 KiB: writes fail as they do on a full disk.
+  // From now on no file may exceed 64 KiB: writes fail as on a full disk.
   training.limit_file_size(64 << 10);
   const Outcome full = training.wait();
   INFO(full.output);

@@ -1,4 +1,4 @@
-// foretoken generate as a person runs it.
+// foretoken generate as a user runs it.
 
 #include <fmt/format.h>
 
@@ -11,7 +11,7 @@ using namespace foretoken::testing;
 
 namespace {
 
-/// A model with two MTP modules that has learnt to go on with lines of a text that repeats itself.
+/// A model with two MTP modules, trained to continue the lines of a repetitive text.
 struct Trained {
   TemporaryFolder folder;
   std::string run_path = (folder / "run").string();
@@ -26,7 +26,7 @@ struct Trained {
   std::string command(const std::string& arguments) const {
     return fmt::format("{} generate {} --device cpu {}", program(), run_path, arguments);
   }
-  /// What a command prints on stdout.
+  /// The stdout of a command.
   std::string text(const std::string& arguments) const {
     const Outcome outcome = run(command(arguments) + " 2>/dev/null");
     CHECK(outcome.code == 0);
@@ -54,7 +54,7 @@ TEST_CASE("generate goes on with prompts, and speculation changes speed alone") 
   INFO(outcome.output);
   CHECK_THAT(outcome.output, contains(plain) && contains("; first token after") && contains(" s, then ") &&
                                  contains(" tokens/s"));
-  // Fewer than one in twenty drafts of untrained heads would be right.
+  // With untrained heads fewer than one draft in twenty would be accepted.
   CHECK(figure(outcome.output, "acceptance rate ") > 0.3);
   CHECK(figure(outcome.output, "mean acceptance length ") > 1.5);
   CHECK(model.text(greedy + "--speculate 7") == plain);
@@ -122,7 +122,7 @@ TEST_CASE("a model spread over ranks writes the text of one, and errors end all 
   const auto spread = [&](int ranks, const std::string& arguments) {
     return run(fmt::format("{} generate {} --device cpu {}", program_on(ranks), model.run_path, arguments));
   };
-  // mpirun forwards stdout and stderr in no order.
+  // mpirun does not preserve the order of stdout and stderr.
   const std::string alone = " 2>/dev/null";
   const std::string sampled = both + "--max-tokens 30 --speculate 3 --seed 2",
                     by_model = both + "--max-tokens 30 --temperature 0 --draft " + model.run_path;

@@ -1,4 +1,4 @@
-// A run that goes back, two jobs in one run, and a run that resumes by itself.
+// A run that returns to an earlier checkpoint, two jobs in one run, and a run that resumes automatically.
 
 #include "io/lineage.h"
 
@@ -17,7 +17,7 @@ using namespace foretoken::testing;
 
 namespace {
 
-/// Of the step lines in metrics.jsonl, in order.
+/// The steps of the step lines in metrics.jsonl, in file order.
 std::vector<std::int64_t> steps_in(const std::string& run) {
   std::ifstream file(run + "/metrics.jsonl");
   std::vector<std::int64_t> steps;
@@ -30,7 +30,8 @@ std::int64_t newest_step(const std::string& run) {
   return Checkpoint::open(checkpoints_at(run).front()).info().step;
 }
 
-/// With 12 steps and a checkpoint every second one, unless `sets` says otherwise.
+/// Command of a training run with 12 steps and a checkpoint every 2 steps; non-empty `sets` replace these
+/// settings.
 std::string one_rank(const TemporaryFolder& folder, const std::string& sets = "") {
   const std::string defaults = " --set train.steps=12 --set checkpoint.every=2 --set checkpoint.keep=10";
   return program() + " " + small_training(folder) + (sets.empty() ? defaults : sets);
@@ -71,7 +72,7 @@ TEST_CASE("a run that went back goes on from there in every command, and its met
   CHECK_THAT(on.output, contains("resume     step 6 of 12"));
   CHECK(steps_in(path).size() == 12);
 
-  // Back to what was abandoned: its checkpoints and its lines of metrics are there again.
+  // Resumes the abandoned branch: its checkpoints and its lines of metrics are present again.
   const Outcome returned =
       run(fmt::format("{} train --resume {} --set train.steps=13", program(), abandoned));
   INFO(returned.output);

@@ -37,7 +37,7 @@ std::string unique_output_file() {
 }  // namespace
 
 Process::Process(const std::string& command) : output_file_(unique_output_file()) {
-  pid_ = _Fork();  // without the handlers of libraries: OpenBLAS may still be starting its threads
+  pid_ = _Fork();  // without the fork handlers of libraries: OpenBLAS may still be starting its threads
   if (pid_ < 0) throw DefectError("test: fork failed");
   if (pid_ != 0) return;
   setpgid(0, 0);
@@ -88,7 +88,7 @@ std::vector<pid_t> Process::children(const std::string& name) const {
   std::vector<pid_t> pids;
   for (const auto& entry : std::filesystem::directory_iterator("/proc")) {
     if (entry.path().filename().string().find_first_not_of("0123456789") != std::string::npos) continue;
-    std::string stat;  // "pid (name) state parent ..."; empty where the process has just ended
+    std::string stat;  // "pid (name) state parent ..."; empty if the process has just ended
     std::ifstream file(entry.path() / "stat");
     std::getline(file, stat);
     const std::size_t open = stat.find('('), close = stat.rfind(')');

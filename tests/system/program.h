@@ -1,5 +1,5 @@
 #pragma once
-// The program as a person runs it: command lines, exit codes, printed lines, processes that can be killed.
+// Runs the program as a user does: command lines, exit codes, printed lines, processes that can be killed.
 
 #include <chrono>
 #include <functional>
@@ -12,11 +12,11 @@
 namespace foretoken::testing {
 
 struct Outcome {
-  int code = 0;        // of the exit, or 128 + the signal
+  int code = 0;        // exit code, or 128 + the signal
   std::string output;  // stdout and stderr
 };
 
-/// A command of bash that runs in the background, in a process group of its own.
+/// A bash command that runs in the background, in its own process group.
 class Process {
  public:
   explicit Process(const std::string& command);
@@ -25,13 +25,13 @@ class Process {
   Process& operator=(const Process&) = delete;
 
   bool running();
-  /// Waits for the end; kills the group and fails with code 124 after the limit.
+  /// Waits for the end of the command; after the limit kills the group and returns code 124.
   Outcome wait(std::chrono::seconds limit = std::chrono::seconds(120));
-  /// Sends a signal to the command alone, not to its children.
+  /// Sends a signal to the command only, not to its children.
   void signal(int signal) const;
-  /// RLIMIT_FSIZE of the command, from now on.
+  /// Sets RLIMIT_FSIZE of the running command.
   void limit_file_size(unsigned long bytes) const;
-  /// The processes below it whose name is `name`, ascending.
+  /// Its descendants whose name is `name`, ascending by pid.
   std::vector<pid_t> children(const std::string& name) const;
   pid_t pid() const { return pid_; }
 
@@ -43,20 +43,21 @@ class Process {
 };
 
 Outcome run(const std::string& command);
-/// All living processes whose command line holds `text` as one of its words, ascending.
+/// All running processes whose command line has `text` as one of its words, ascending by pid.
 std::vector<pid_t> processes_with_word(const std::string& text);
-/// Polls until the condition holds; false after the limit.
+/// Polls until the condition holds; returns false after the limit.
 bool wait_until(const std::function<bool()>& condition,
                 std::chrono::seconds limit = std::chrono::seconds(60));
 
-/// "…/bin/foretoken", and the same under mpirun.
+/// "…/bin/foretoken", and the same command under mpirun.
 std::string program();
 std::string program_on(int ranks);
 
-/// What mpirun needs to give one rank a disk on which an fsync takes that long: " -x LD_PRELOAD=... ".
+/// The mpirun options that give one rank a disk with slow fsync: " -x LD_PRELOAD=... ".
 std::string slow_disk(int rank, int milliseconds);
 
-/// A tokenized text and a configuration of a small model in `folder`: returns "train CONFIG" ready to run.
+/// Writes a tokenized text and a configuration of a small model to `folder`; returns a complete "train
+/// CONFIG" command.
 std::string small_training(const TemporaryFolder& folder);
 
 }  // namespace foretoken::testing

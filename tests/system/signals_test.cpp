@@ -1,4 +1,4 @@
-// Requests to stop: which signals, to whom, and when.
+// Requests to stop: the signals, the processes that receive them, and their timing.
 
 #include <csignal>
 #include <filesystem>
@@ -81,7 +81,7 @@ TEST_CASE("SIGTERM to mpirun leaves a checkpoint of the steps that were done") {
                    " --set train.steps=100000 --set parallel.pp=2 --run-directory " + path);
   REQUIRE(wait_until([&] { return has_step(path, 5) || !training.running(); }));
   training.signal(SIGTERM);
-  CHECK(training.wait().code != 0);  // mpirun's own: it hides that of the ranks
+  CHECK(training.wait().code != 0);  // mpirun returns its own code, not that of the ranks
   CHECK(newest_step(path) >= 5);
   CHECK_THAT(text_of(path + "/log.txt"),
              contains("stop requested (SIGTERM)") && contains("stopped    at step"));
@@ -121,7 +121,7 @@ TEST_CASE("a save slower than parallel.timeout_seconds ends no run") {
 TEST_CASE("a console whose reader has stopped keeps neither steps nor a stop from being done") {
   const TemporaryFolder folder;
   const std::string path = (folder / "run").string();
-  // The pipe holds 64 KiB and nobody reads it: some 400 lines.
+  // The pipe holds 64 KiB, some 400 lines, and no process reads it.
   Process training(fmt::format("{} {} --set train.steps=100000 --run-directory {} > >(exec sleep 100)",
                                program(), small_training(folder), path));
   REQUIRE(wait_until([&] { return has_step(path, 1500) || !training.running(); }));
@@ -133,7 +133,7 @@ TEST_CASE("a console whose reader has stopped keeps neither steps nor a stop fro
 
 TEST_CASE("what a command prints to a full device or to a reader that has gone is an error, code 3") {
   const TemporaryFolder folder;
-  program_on(1);  // lets the mpirun of a study run as root
+  program_on(1);  // sets the variables that let the mpirun of a study run as root
   const std::string train = small_training(folder) + " --set train.steps=2";
   const std::string path = (folder / "run").string();
   REQUIRE(run(program() + " " + train + " --run-directory " + path).code == 0);

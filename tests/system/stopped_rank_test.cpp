@@ -1,5 +1,5 @@
-// A rank that stops without ending: the others end the job within their limit and say which rank they waited
-// for.
+// If a rank is stopped but does not end, the other ranks end the job within their limit and report the rank
+// that they waited for.
 
 #include <csignal>
 #include <filesystem>
@@ -17,7 +17,7 @@ using namespace foretoken::testing;
 
 namespace {
 
-/// The rank's process, by the launcher's variable in its environment; 0 while there is none.
+/// Pid of the rank, found by the launcher's variable in its environment; 0 if there is none yet.
 pid_t process_of(const Process& job, int rank) {
   for (const pid_t pid : job.children("foretoken")) {
     std::ifstream file(fmt::format("/proc/{}/environ", pid), std::ios::binary);
@@ -55,7 +55,7 @@ TEST_CASE("a stopped rank is named, with its process, by the lowest rank that ru
                                    contains(fmt::format("pid {})", pid)) &&
                                    contains("whose process is stopped") &&
                                    contains("all other ranks wait for it; flight records: "));
-    CHECK(wait_until([&] { return kill(pid, 0) != 0; }, std::chrono::seconds(10)));  // nothing is left behind
+    CHECK(wait_until([&] { return kill(pid, 0) != 0; }, std::chrono::seconds(10)));  // no process remains
 
     const Outcome inspected = run(program() + " inspect --flight " + run_folder);
     INFO(inspected.output);

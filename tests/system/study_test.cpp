@@ -1,4 +1,4 @@
-// foretoken study as a person runs it: points under mpirun, one that fails, one that is interrupted.
+// foretoken study as a user runs it: points under mpirun, one that fails, and one that is interrupted.
 
 #include <csignal>
 #include <filesystem>
@@ -24,7 +24,7 @@ std::string read(const std::filesystem::path& path) {
   return text.str();
 }
 
-/// The rows of a CSV by their first field; every row has as many fields as the header.
+/// The rows of a CSV file, keyed by their first field. Every row must have as many fields as the header.
 std::map<std::string, std::map<std::string, std::string>> rows_of(const std::filesystem::path& path) {
   std::vector<std::vector<std::string>> lines(1, {""});
   bool quoted = false;
@@ -48,7 +48,7 @@ std::map<std::string, std::map<std::string, std::string>> rows_of(const std::fil
 }
 
 std::string study_command(const TemporaryFolder& folder) {
-  program_on(1);  // lets mpirun run as root
+  program_on(1);  // sets the variables that let mpirun run as root
   small_training(folder);
   return fmt::format("{} study {}", program(), (folder / "sweep.toml").string());
 }
@@ -124,7 +124,7 @@ parallel.pp = 2
   const std::string page = read(folder / "study/study.html");
   CHECK(xml_fault(page) == "");
   CHECK_THAT(page, contains("two, in a pipeline") && contains("failed (3)") && !contains("<script"));
-  CHECK_THAT(page, !contains("src=") && !contains("href="));  // nothing from elsewhere
+  CHECK_THAT(page, !contains("src=") && !contains("href="));  // no external resources
   int figures = 0;
   for (const auto& file : std::filesystem::directory_iterator(folder / "study/figures")) {
     const std::string svg = read(file.path());

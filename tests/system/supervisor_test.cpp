@@ -1,4 +1,4 @@
-// foretoken run: what becomes of a run whose ranks are killed, or that is asked to stop.
+// foretoken run: behaviour if ranks are killed or the run is asked to stop.
 
 #include <chrono>
 #include <csignal>
@@ -33,7 +33,8 @@ std::size_t steps_in(const std::string& run) {
   return steps;
 }
 
-/// mpirun has the program among its words, ranks have it as their own.
+/// Excludes mpirun, whose command line contains the program as an argument; ranks have it as their
+/// executable.
 std::vector<pid_t> ranks_of(const std::string& run) {
   std::vector<pid_t> ranks;
   for (const pid_t pid : processes_with_word(run)) {

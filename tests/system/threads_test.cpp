@@ -1,4 +1,4 @@
-// How many threads a rank takes.
+// The number of threads of a rank.
 
 #include <sched.h>
 

@@ -1,4 +1,4 @@
-// The timeline of a step, as a person asks for it.
+// The timeline of a step, as a user requests it.
 
 #include <fstream>
 #include <map>
