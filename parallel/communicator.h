@@ -36,7 +36,9 @@ class Request {
     return !pending_;
   }
   /// Returns when the communication is complete; on a GPU, when it is ordered before work enqueued later.
-  /// Throws PeerError after the communicator's time limit, naming operation and peer.
+  /// Throws PeerError, naming operation and peer, if the communication fails, or if the host has to wait for
+  /// it (over MPI) longer than MpiLimits::wait. Over NCCL the host does not wait here:
+  /// Transport::synchronize() applies the limit.
   void wait() {
     if (pending_) pending_->wait();
     pending_.reset();
@@ -52,7 +54,7 @@ class Communicator {
 
   virtual int rank() const = 0;
   virtual int size() const = 0;
-  /// "dp of pp1": for messages.
+  /// Name for error messages: "dp of pp1".
   virtual const std::string& name() const = 0;
   /// A communicator of the same ranks for tensors in host memory.
   virtual Communicator& host() = 0;

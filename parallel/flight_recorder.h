@@ -15,7 +15,7 @@
 
 namespace foretoken {
 
-/// What one rank was doing when it wrote its record (parallel/flight_record.h reads and writes the file).
+/// The state of one rank at the time of its record (parallel/flight_record.h reads and writes the file).
 struct FlightRecord {
   enum class Kind { collective, send, receive };
 

@@ -3,7 +3,7 @@
 // without ranks.
 //
 // World rank r = dp_rank · pp + pp_rank: the ranks of one pipeline are neighbours, so that on nodes of
-// several devices activations stay inside the node. Virtual stage s of pp·v lives on pipeline rank s mod pp
+// several devices activations stay inside the node. Virtual stage s of pp·v is on pipeline rank s mod pp
 // (looped).
 
 #include <string>

@@ -12,7 +12,7 @@ namespace foretoken {
 
 /// Consecutive units whose gradients are reduced in one collective.
 struct Bucket {
-  Range range;  // of the flat buffer
+  Range range;  // range of the flat buffer
   int first_unit = 0;
   int end_unit = 0;  // one past the last
   bool shared = false;

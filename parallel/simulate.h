@@ -12,7 +12,7 @@ namespace foretoken {
 
 struct Durations {
   std::vector<StageDurations> stages;  // [stages of the program]
-  double message = 0;                  // from when both ranks have reached it to the arrival
+  double message = 0;                  // time from the moment both ranks have reached it to its arrival
 };
 
 /// The same durations for every stage.
@@ -28,11 +28,11 @@ struct Span {
 struct SimulatedTimeline {
   std::vector<std::vector<Span>> ranks;  // [pp], the compute actions in order
 
-  /// The time at which the last rank ends.
+  /// End time of the last rank.
   double makespan() const;
-  /// The part of the makespan in which the rank does not compute.
+  /// Time within the makespan in which the rank does not compute.
   double idle(int rank) const;
-  /// The idle share of all ranks' time.
+  /// Idle share of the time of all ranks together.
   double bubble() const;
 };
 
@@ -49,13 +49,13 @@ class Simulation {
   double makespan(const Durations& durations) const;
 
  private:
-  /// A place among steps_, the first being 1; 0 for the start of all.
+  /// Position in steps_, counted from 1; 0 is the start of the timeline.
   using Place = std::size_t;
   struct Step {
     Action action;
     int rank = 0;
-    Place previous = 0;      // of the rank
-    std::size_t waited = 0;  // the end of its waits in waits_, which begin where those before it end
+    Place previous = 0;      // previous step of the same rank
+    std::size_t waited = 0;  // end of its waits in waits_; they start at the end of the previous step's waits
   };
   /// A message starts when both of its ranks have completed these steps.
   struct Wait {
@@ -76,8 +76,8 @@ SimulatedTimeline simulate(const Program& lowered, const ProgramFootprint& footp
                            const Durations& durations);
 
 /// Draws one line per rank with `columns` characters: each action as its kind's letter and microbatch, idle
-/// time as dots. The stage precedes the letter if ranks have several stages; the letter stands alone if space
-/// is short.
+/// time as dots. The stage precedes the letter if ranks have several stages. Only the letter is drawn if
+/// space is short.
 ///   rank 0 |F0 F1 ....B0   F2 B1   ...B2   | idle 25 %
 std::string render(const SimulatedTimeline& timeline, int columns = 120);
 

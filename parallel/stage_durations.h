@@ -3,7 +3,8 @@
 
 namespace foretoken {
 
-/// In any one unit. A schedule with whole backwards takes both halves at once.
+/// All members have the same unit, chosen by the caller. In a schedule with whole backwards one action takes
+/// the time of both halves.
 struct StageDurations {
   double forward = 0;
   double backward_input = 0;

@@ -22,7 +22,8 @@ using Clock = std::chrono::steady_clock;
 using namespace std::chrono_literals;
 
 constexpr auto watch_pause = 200ms, gather_pause = 50ms, end_pause = 50ms;
-/// Seconds. A polling wait ends itself at its limit; a wait inside MPI does not.
+/// Seconds by which a wait may exceed its limit before the watchdog acts: a polling wait ends itself at its
+/// limit, a wait inside MPI does not.
 constexpr double grace_of_polling_waits = 2;
 /// Seconds without communication after which the rank checks whether others have given up.
 constexpr double quiet = 1;

@@ -84,7 +84,7 @@ class IntegerStages final : public StageWork {
   }
 
   std::map<int, Word> gradients;  // key: stage
-  std::map<int, Words> outputs;   // of the last stage; key: microbatch
+  std::map<int, Words> outputs;   // outputs of the last stage; key: microbatch
 
   Tensor activation_in(int stage, int slot) override { return tensor(at(stage, slot).in); }
   Tensor activation_out(int stage, int slot) override { return tensor(at(stage, slot).out); }

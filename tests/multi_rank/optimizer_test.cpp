@@ -173,7 +173,7 @@ TEST_CASE("a changed bit of a weight or moment is named by the rank that owns it
       digest.close();
       byte ^= 0x20;  // an update
       digest.take(toy.stream);
-      CHECK(digest.changed(toy.stream) == describe(piece));  // of the previous window
+      CHECK(digest.changed(toy.stream) == describe(piece));  // a change in the previous window
       digest.compare(toy.stream);
       CHECK(digest.changed(toy.stream) == "");
       digest.close();

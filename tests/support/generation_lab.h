@@ -13,7 +13,7 @@ struct GenerationCase {
   MtpConfig mtp;
   GenerationOptions options;
   Texts prompts;
-  double std = 0.3;  // of initial weights; with small weights a model hardly depends on its input
+  double std = 0.3;  // standard deviation of initial weights; with small weights the input has little effect
   std::int64_t positions = 64;
   std::uint64_t seed = 11;                   // seed of the weights
   std::optional<ModelConfig> draft_model{};  // drafts instead of the heads, with weights of `draft_seed`

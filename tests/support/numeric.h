@@ -11,7 +11,7 @@
 
 namespace foretoken::testing {
 
-/// A stream over one thread, or the given number.
+/// A stream over one thread, or over the given number of threads.
 class TestStream {
  public:
   explicit TestStream(int threads = 1) : pool_(threads), stream_(pool_) {}

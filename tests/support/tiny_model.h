@@ -16,7 +16,7 @@ ModelConfig tiny_model();
 RankModelOptions serial_options(const ModelConfig& model, const MtpConfig& mtp, const MicrobatchShape& shape,
                                 DType dtype, int slots, bool split_backward = false);
 
-/// One of every kind of prediction heads, and of every form of a kind, with the given depths.
+/// One example of every kind of prediction heads and of every variant of a kind, with the given depths.
 struct NamedHeads {
   std::string name;
   MtpConfig mtp;
