@@ -139,7 +139,7 @@ std::vector<int> partition_layers(const LayerCosts& costs, const Grid& grid) {
   for (const StageDurations& fixed : costs.after) dearest = std::max(dearest, fixed.total());
   // Prefix sums round: equal costs may differ in their last bits.
   const double allowed = dearest * (1 + 1e-9);
-  // A cut inside a layer counts more than all squares together.
+  // A cut inside a layer outweighs the sum of all squares.
   const auto cut_inside = 1 + static_cast<double>(costs.halves.size() * costs.halves.size());
   const auto unevenness = [&](int stage, int begin, int end) {
     const double count = end - begin;

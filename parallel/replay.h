@@ -1,6 +1,6 @@
 #pragma once
-// Replays all ranks of a lowered program against the message protocol. The validator and the simulator share
-// it.
+// Replays all ranks of a lowered program against the message protocol; used by the validator and the
+// simulator.
 
 #include <functional>
 #include <map>

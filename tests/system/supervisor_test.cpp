@@ -33,8 +33,8 @@ std::size_t steps_in(const std::string& run) {
   return steps;
 }
 
-/// Excludes mpirun, whose command line contains the program as an argument; ranks have it as their
-/// executable.
+/// Pids of the ranks of a run, ascending. mpirun is excluded: it has the program as an argument, ranks have
+/// it as their executable.
 std::vector<pid_t> ranks_of(const std::string& run) {
   std::vector<pid_t> ranks;
   for (const pid_t pid : processes_with_word(run)) {
