@@ -22,7 +22,8 @@ constexpr double tolerance = 1e-3;
 constexpr double detour = 0.02;
 /// Maximum number of compute actions simulated for one step, and for all tried steps together.
 constexpr std::int64_t simulated_actions = 8192, all_simulated_actions = 100'000'000;
-/// If one step has more actions, partition_layers() alone decides, because a simulation takes seconds.
+/// If the simulated part of one step has more actions, partition_layers() alone decides, because a simulation
+/// takes seconds.
 constexpr std::int64_t most_simulated_actions = 1 << 21;
 /// Maximum number of shifts that the walk tries.
 constexpr std::int64_t all_shifts = 20'000;
