@@ -3,7 +3,7 @@
 //
 //   out = f(x) (+ residual)      dx = dout · f′(x)
 //   gelu(x) = x · Φ(x), Φ the normal distribution function (Hendrycks & Gimpel, "Gaussian error linear
-//   units", 2016, not their approximation)      silu(x) = x · σ(x)
+//   units", 2016; exact, without their approximation)      silu(x) = x · σ(x)
 
 #include "runtime/stream.h"
 
@@ -23,7 +23,7 @@ struct ActivationBackward {
   Activation function = Activation::gelu;
   Tensor dout;  // [n]
   Tensor x;     // [n]
-  Tensor dx;    // [n] =; may be dout or x itself
+  Tensor dx;    // [n] =; may alias dout or x
 };
 void activation_backward(Stream& stream, const ActivationBackward& op);
 

@@ -7,13 +7,13 @@
 //   v  = β₂ v + (1 − β₂) g'²
 //   p -= lr · ( m / (1 − β₁ᵗ) / ( √(v / (1 − β₂ᵗ)) + ε ) + weight_decay · p )
 //
-// Over f32 values m and v may be kept in bf16 (DeepSeek-AI, "DeepSeek-V3 technical report", arXiv 2412.19437,
-// section 3.3.3). All arithmetic stays f32, and p moves by m and v as they are before they are rounded.
+// With f32 values, m and v may be stored in bf16 (DeepSeek-AI, "DeepSeek-V3 technical report", arXiv
+// 2412.19437, section 3.3.3). All arithmetic stays in f32, and the update of p uses m and v before rounding.
 //
-// That rounding is stochastic: up or down with the odds that make its mean exact. To nearest, a change below
-// half a unit in the last place, 2⁻⁹ to 2⁻⁸ of the moment, would be lost every time: at β₂ = 0.999 v could
-// never fall, since it falls by at most (1 − β₂) v. What decides is a hash of the bits of g, p, m and v and
-// of t, and nothing of where an element lies: any layout, a resumed run and both devices round alike.
+// The rounding to bf16 is stochastic and unbiased. Rounding to nearest would lose each change below half a
+// unit in the last place, 2⁻⁹ to 2⁻⁸ of the moment: at β₂ = 0.999, v could never decrease, because one step
+// decreases it by at most (1 − β₂) v. The random bits are a hash of t and the bits of g, p, m and v. They do
+// not depend on the element's index, so every layout, a resumed run and both devices round identically.
 
 #include "runtime/stream.h"
 
@@ -22,10 +22,10 @@ namespace foretoken {
 struct AdamW {
   Tensor values;          // [n] f32 or f64, updated
   Tensor gradients;       // [n]
-  Tensor exp_avg;         // [n] m, updated; the values' dtype, or bf16 over f32
-  Tensor exp_avg_sq;      // [n] v, updated; as exp_avg
-  Tensor weights;         // [n] =, optional: the new values in the dtype that layers compute in
-  Tensor gradient_scale;  // [1] f64, of the clip by global norm; where it is not finite nothing is updated
+  Tensor exp_avg;         // [n] m, updated; dtype of values, or bf16 if values are f32
+  Tensor exp_avg_sq;      // [n] v, updated; dtype of exp_avg
+  Tensor weights;         // [n] =, optional: the updated values, converted to the compute dtype
+  Tensor gradient_scale;  // [1] f64, from clipping by global norm; if not finite, nothing is updated
   double lr = 0;
   double beta1 = 0.9;
   double beta2 = 0.95;

@@ -1,12 +1,13 @@
 #pragma once
-// How AdamW rounds its moments to bf16, in integers: the same bits on every device.
+// AdamW's stochastic rounding of moments to bf16, in integer arithmetic so that every device returns the same
+// bits.
 
 #include <cstdint>
 
 namespace foretoken {
 
-/// 32 uniform bits, the lower half for m and the upper for v: a hash of the bits of g, p, m and v before step
-/// t (xxHash32's primes as odd factors, MurmurHash3's finaliser).
+/// Returns 32 uniform bits, the lower half for m and the upper half for v: a hash of t and of the bits of g,
+/// p, m and v before step t (xxHash32's primes as odd factors, MurmurHash3's finaliser).
 constexpr std::uint32_t adamw_dither(std::uint32_t step, std::uint32_t gradient, std::uint32_t value,
                                      std::uint16_t exp_avg, std::uint16_t exp_avg_sq) {
   const std::uint32_t moments = static_cast<std::uint32_t>(exp_avg_sq) << 16 | exp_avg;
@@ -16,9 +17,9 @@ constexpr std::uint32_t adamw_dither(std::uint32_t step, std::uint32_t gradient,
   return x ^ (x >> 16);
 }
 
-/// The bf16 that a float is rounded to at random, both as bits: away from zero with a probability of what
-/// would be cut off, so that over all dithers, of which the lower 16 bits count, the mean is the float
-/// itself. A NaN stays one.
+/// Rounds a float to bf16 stochastically; both are passed as bits. The probability of rounding away from zero
+/// is the truncated fraction, so the mean over all dithers equals the float. Only the lower 16 bits of dither
+/// are used. A NaN stays a NaN.
 constexpr std::uint16_t stochastic_bf16(std::uint32_t word, std::uint32_t dither) {
   const bool nan = (word & 0x7fffffffU) > 0x7f800000U;
   return static_cast<std::uint16_t>(nan ? word >> 16 | 0x40U : (word + (dither & 0xffffU)) >> 16);

@@ -1,8 +1,8 @@
 #pragma once
-// The likeliest tokens of each row of logits.
+// The K most likely tokens of each row of logits.
 //
-//   out[n, k] = the i < count for which x[n, i] is the k-th largest, the lowest of equals first; −1 for all k
-//   where one of them is not a number or the largest is not finite
+//   out[n, k] = the index i < count of the k-th largest x[n, i]; ties go to the lowest index. All K are −1 if
+//   one of the row's first `count` values is a NaN or the largest is not finite
 
 #include "runtime/stream.h"
 
@@ -10,7 +10,7 @@ namespace foretoken {
 
 struct Argmax {
   Tensor x;                // [N, V] f32
-  std::int64_t count = 0;  // columns that take part, from the first
+  std::int64_t count = 0;  // the first `count` columns are searched
   Tensor out;              // [N, K] i32 =, K ≤ count
 };
 void argmax(Stream& stream, const Argmax& op);

@@ -1,15 +1,16 @@
 #pragma once
-// Causal grouped-query attention over a fused qkv matrix; no T × T matrix is ever held.
+// Causal grouped-query attention over a fused qkv matrix. No T × T matrix is stored.
 //
 //   scores[t, u] = (q_t · k_u) / √HS   for first(t) ≤ u ≤ t,  −∞ elsewhere
 //   out_t = Σᵤ softmax(scores)[t, u] · v_u          lse_t = log Σᵤ exp(scores[t, u])
 //   P = exp(scores − lse),  dV = Pᵀ dO,  dP = dO Vᵀ,  dS = P ∘ (dP − rowsum(dO ∘ O)) / √HS,  dQ = dS K,  dK =
 //   dSᵀ Q (Dao et al., "FlashAttention", 2022, algorithms 1 and 4)
 //
-// first(t) is 0, or the position where t's document begins if document_start is given. Query head h reads
+// first(t) is 0, or the start of the document of position t if document_start is defined. Query head h reads
 // key/value head h / (NH/NKV).
 //
-// Backward gives the gradient of qkv as it is, or, with rope's tables, of what it was before rope turned it.
+// Backward computes the gradient of qkv. If rope's tables are defined, it is the gradient of qkv before rope
+// rotated it.
 
 #include "runtime/operators/rope.h"
 
@@ -24,9 +25,9 @@ struct AttentionHeads {
 struct AttentionForward {
   AttentionHeads heads;
   Tensor qkv;             // [B, T, (NH + 2·NKV)·HS]: query heads, key heads, value heads
-  Tensor document_start;  // [B, S ≥ T] i32, optional; below 0 counts as 0
+  Tensor document_start;  // [B, S ≥ T] i32, optional; negative values count as 0
   Tensor out;             // [B, T, NH·HS] =
-  Tensor lse;             // [B, NH, T] = of the statistics' dtype, saved for backward
+  Tensor lse;             // [B, NH, T] =, in the statistics' dtype, saved for backward
 };
 void attention_forward(Stream& stream, const AttentionForward& op);
 
@@ -43,7 +44,7 @@ struct AttentionBackward {
 };
 void attention_backward(Stream& stream, const AttentionBackward& op);
 
-/// What is left to do where rope's tables are given, after kernels that do not turn the gradient themselves.
+/// The backward rope that follows kernels which do not rotate the gradient themselves.
 inline Rope rope_of(const AttentionBackward& op) {
   return {.qkv = op.dqkv,
           .cos = op.rope_cos,

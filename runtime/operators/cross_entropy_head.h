@@ -1,13 +1,13 @@
 #pragma once
-// The output head and its cross-entropy in one: rows go through in chunks, so the logits of all rows never
-// exist at once, and a chunk's gradient is taken while its logits are there.
+// The output head fused with its cross-entropy. Rows are processed in chunks, so the logits of all rows are
+// never in memory at once; a chunk's gradient is computed while its logits are in the scratch buffer.
 //
 //   logits = x · Wᵀ                      row n = (b, t) has the target tokens[b, t + ahead]
 //   loss_sum = Σ over valid rows of ( log Σᵥ exp(logitsᵥ) − logits_target )
 //   dlogits = gradient_scale · ( softmax(logits) − onehot(target) ), 0 in rows without a valid target
 //   dx = dlogits · W   (overwritten)     dW += dlogitsᵀ · x   (accumulated, or overwritten)
 //
-// A target is valid where its token is of the same document as the row's own: document_start[b, t + ahead] =
+// A target is valid if its token is in the same document as the row's token: document_start[b, t + ahead] =
 // document_start[b, t] ≥ 0.
 
 #include "runtime/stream.h"
@@ -20,7 +20,7 @@ struct Targets {
   std::int64_t ahead = 1;  // k + 1 at MTP depth k
 };
 
-/// How many of the first T positions of each row have a valid target; the targets lie on the host.
+/// Counts the valid targets of the first T positions of all rows. The tensors must be on the host.
 std::int64_t count_targets(const Targets& targets, std::int64_t t);
 
 struct CrossEntropyHead {
@@ -30,18 +30,18 @@ struct CrossEntropyHead {
   double gradient_scale = 0;  // weight of this loss / number of valid targets in the whole global batch
   Tensor logits;              // [chunk, V] scratch; its first dim is the chunk's size
   Tensor loss_sum;            // [1] f64 +=
-  Tensor argmax;              // [B, T] i32 =, optional: the likeliest token of every row, the first of equals
+  Tensor argmax;              // [B, T] i32 =, optional: the most likely token of each row, ties to the lowest
   Tensor dx;                  // [B, T, C] =, optional
   Tensor dweight;             // [V, C] +=, or =; optional
   bool accumulate = true;
 
-  /// Or the loss alone.
+  /// False if only the loss is computed.
   bool takes_gradient() const { return dx.defined() || dweight.defined(); }
 };
 void cross_entropy_head(Stream& stream, const CrossEntropyHead& op);
 
-/// Rows [first, first + rows) of a chunk: logits become their gradient where one is taken; loss and argmax
-/// as above. The matrix products around it are the same on every device.
+/// Processes rows [first, first + rows) of a chunk. Adds to the loss, writes argmax, and overwrites the
+/// logits with their gradient if one is computed. The surrounding matrix products are shared by all devices.
 struct CrossEntropyRows {
   const CrossEntropyHead& head;
   std::int64_t first = 0;

@@ -18,10 +18,10 @@ enum class RopeDirection { forward, backward };
 
 struct Rope {
   Tensor qkv;              // [B, T, (NH + 2·NKV)·HS], rotated in place
-  Tensor cos;              // [≥ T, HS/2] of the statistics' dtype
+  Tensor cos;              // [≥ T, HS/2], in the statistics' dtype
   Tensor sin;              // [≥ T, HS/2]
-  std::int64_t heads = 0;  // NH + NKV: the heads that are rotated, from the row's start
-  Tensor positions;        // [B, T] i32, optional: where tokens stand; else at 0..T−1 of their row
+  std::int64_t heads = 0;  // NH + NKV: the first `heads` heads of a row are rotated
+  Tensor positions;        // [B, T] i32, optional: the tokens' positions; default 0..T−1 in each row
   RopeDirection direction = RopeDirection::forward;
 };
 void rope(Stream& stream, const Rope& op);

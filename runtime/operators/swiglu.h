@@ -17,8 +17,8 @@ void swiglu_forward(Stream& stream, const SwigluForward& op);
 struct SwigluBackward {
   Tensor dout;      // [N, F]
   Tensor gate_up;   // [N, 2F]
-  Tensor dgate_up;  // [N, 2F] =; may be gate_up itself
-  Tensor out;  // [N, F] =, optional: what forward gave, for those who did not keep it; may be dout itself
+  Tensor dgate_up;  // [N, 2F] =; may alias gate_up
+  Tensor out;       // [N, F] =, optional: recomputes forward's output if it was not kept; may alias dout
 };
 void swiglu_backward(Stream& stream, const SwigluBackward& op);
 

@@ -1,7 +1,7 @@
 #pragma once
-// Small matrix products for inside other operators, on the calling thread. A BLAS packs its operands and
-// dispatches at every call, which costs more than the product itself where k or n is one head's dim; here
-// each tile of C stays in registers while the operands are read where they lie.
+// Small matrix products for use inside other operators, on the calling thread. A BLAS call packs its operands
+// and dispatches, which costs more than the product itself if k or n is one head's dimension. Here each tile
+// of C stays in registers and the operands are read in place.
 
 #include <cstddef>
 #include <cstdint>
@@ -19,7 +19,7 @@ inline constexpr std::size_t vector_bytes = 32;
 inline constexpr std::size_t vector_bytes = 16;
 #endif
 
-/// A tile of six rows by two vectors, two vectors of B and one of A are what 16 vector registers hold.
+/// A tile of six rows by two vectors, two vectors of B and one vector of A fit into 16 vector registers.
 inline constexpr int tile_rows = 6;
 
 template <class T>
@@ -53,8 +53,8 @@ std::int64_t padded(std::int64_t elements) {
   return (elements + lanes<T> - 1) / lanes<T> * lanes<T>;
 }
 
-/// body(std::integral_constant 0) … body(N − 1): unlike a loop's, indices that are constants from the start,
-/// for GCC keeps an array in registers only where every index into it is one.
+/// Calls body(std::integral_constant 0) … body(N − 1). GCC keeps an array in registers only if every index
+/// into it is a constant, which a loop variable is not.
 template <int N>
 void unrolled(const auto& body) {
   [&]<int... i>(std::integer_sequence<int, i...>) {
@@ -63,7 +63,7 @@ void unrolled(const auto& body) {
   (std::make_integer_sequence<int, N>{});
 }
 
-/// The tile of C at (i, j), Rows by Vectors of V, which is T itself for the columns that fill no vector.
+/// Computes the tile of C at (i, j), Rows by Vectors of V. V is T for the columns that do not fill a vector.
 template <class V, int Rows, int Vectors, class T>
 void product_tile(const TileProduct<T>& op, std::int64_t i, std::int64_t j) {
   constexpr std::int64_t width = sizeof(V) / sizeof(T);
@@ -98,7 +98,7 @@ void product_rows(const TileProduct<T>& op, std::int64_t i) {
   for (; j < op.n; ++j) product_tile<T, Rows, 1>(op, i, j);
 }
 
-/// Whole tiles, then single rows or pairs of them.
+/// Computes full tiles first, then the remaining rows in pairs, then a single row.
 template <class T>
 void tile_product(const TileProduct<T>& op) {
   std::int64_t i = 0;

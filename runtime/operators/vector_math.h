@@ -1,5 +1,5 @@
 #pragma once
-// exp and erf that compilers vectorise: the standard library's are a call for each element.
+// exp and erf in a form that compilers vectorise. The standard library's functions need a call per element.
 
 #include <algorithm>
 #include <bit>
@@ -25,8 +25,8 @@ inline float exp(float x) {
   return p * std::bit_cast<float>((static_cast<std::int32_t>(n) + 127) << 23);
 }
 
-/// e^x to 2 ulp on [−708, 709]; smaller x give 0, larger ones e^709. In the manner of the float version, e^r
-/// by its series to r¹³/13!, whose remainder is 4e−18.
+/// e^x to 2 ulp on [−708, 709]; smaller x give 0, larger ones e^709. Uses the float version's reduction, with
+/// the series of e^r up to r¹³/13!, whose remainder is 4e−18.
 inline double exp(double x) {
   const double within = std::min(std::max(x, -708.0), 709.0);
   const double shifted = within * 1.4426950408889634 + 6755399441055744.0;  // 1.5·2⁵²

@@ -1,6 +1,6 @@
 #pragma once
-// Sums over vectors whose order, and so whose last bits, is what the code says: not what a compiler makes of
-// a loop.
+// Vector sums in a fixed order, so that the result has the same last bits for every compiler's loop
+// optimisation.
 
 #if defined(__AVX__)
 #include <immintrin.h>
@@ -10,8 +10,8 @@
 
 namespace foretoken::cpu {
 
-/// a · b + c, rounded once wherever the processor can: left to a compiler, that is so in one tile and not in
-/// another.
+/// a · b + c, rounded once if the target has FMA. A compiler would contract the expression in some tiles and
+/// not in others.
 template <class T>
 typename VectorOf<T>::type multiply_add(typename VectorOf<T>::type a, typename VectorOf<T>::type b,
                                         typename VectorOf<T>::type c) {
@@ -26,8 +26,8 @@ typename VectorOf<T>::type multiply_add(typename VectorOf<T>::type a, typename V
 #endif
 }
 
-/// Adds up lanes: of 2·left vectors the first `left` get the halves of two, i and i + left, interleaved,
-/// until element i of x[0] is the sum of what was x[i].
+/// Sums the lanes of each vector. Each step interleaves vectors i and i + left and adds the halves, so 2·left
+/// vectors become `left`; at the end element i of x[0] is the sum of the lanes of the original x[i].
 template <int left, class V, int n>
 [[gnu::always_inline]] inline void add_up_lanes(V (&x)[n]) {
   [&]<int... l>(std::integer_sequence<int, l...>) {
@@ -47,13 +47,13 @@ typename VectorOf<T>::type load_vector(const T* from) {
   return value;
 }
 
-/// In all lanes; to take zero away leaves every number as it is, to add it does not.
+/// Returns `value` in all lanes. x − 0 preserves every value; x + 0 would change −0 to +0.
 template <class T>
 typename VectorOf<T>::type repeated(T value) {
   return value - typename VectorOf<T>::type{};
 }
 
-/// The first `count` of them, zeros after.
+/// Loads the first `count` elements; the remaining lanes are zero.
 template <class T>
 typename VectorOf<T>::type load_some(const T* from, std::int64_t count) {
   typename VectorOf<T>::type value = {};
