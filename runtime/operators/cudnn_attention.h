@@ -1,13 +1,13 @@
 #pragma once
-// The operators of attention.h as cuDNN's fused kernels, for the calls that these kernels take.
+// The operators of attention.h with cuDNN's fused kernels, for the calls that these kernels support.
 //
 // A plan is found once per shape: cuDNN compiles its candidates and, unless the results must be
-// deterministic, they are timed on scratch memory. That takes seconds and synchronizes the device, so ask for
+// deterministic, times them on scratch memory. This takes seconds and synchronizes the device, so call
 // workspace() or supports() before training starts and never while a stream is captured. Running a plan
 // allocates nothing and does not wait.
 //
-// Deterministic backward on Hopper holds dS in full: its workspace is about 2·B·NH·T² bytes with every cuDNN
-// before 9.25. Otherwise a workspace grows as T.
+// Deterministic backward on Hopper stores all of dS: its workspace is about 2·B·NH·T² bytes with every cuDNN
+// version before 9.25. All other workspaces grow linearly with T.
 
 #include <cstddef>
 #include <memory>
@@ -18,7 +18,7 @@
 
 namespace foretoken::cuda {
 
-/// For one stream of the current device. Not to be used from two threads at once.
+/// Serves one stream of the current device. Not thread-safe.
 class CudnnAttention {
  public:
   CudnnAttention(cudaStream_t stream, bool deterministic);
@@ -26,7 +26,7 @@ class CudnnAttention {
   CudnnAttention(const CudnnAttention&) = delete;
   CudnnAttention& operator=(const CudnnAttention&) = delete;
 
-  /// bf16 without documents, HS a multiple of 8 and at most 128, and a shape that cuDNN does not refuse.
+  /// bf16 without documents, HS a multiple of 8 and at most 128, and a shape that cuDNN supports.
   bool supports(const AttentionForward& op);
   bool supports(const AttentionBackward& op);
 

@@ -1,6 +1,6 @@
 #pragma once
-// How an operator's version for the device and the dtype it was given is called. An operator's common file
-// checks shapes and picks the device; its CPU and CUDA files then rely on them.
+// Dispatch of an operator by device and dtype. An operator's common file checks shapes and selects the
+// device; its CPU and CUDA files rely on these checks.
 
 #include "runtime/error.h"
 #include "runtime/stream.h"

@@ -9,8 +9,8 @@ namespace foretoken {
 void set_zero(Stream& stream, const Tensor& out);
 /// out = value
 void fill(Stream& stream, const Tensor& out, double value);
-/// out = x, of one dtype. Either may lie on the host while the stream is a GPU's; page-locked host memory is
-/// copied without waiting.
+/// out = x; both have the same dtype. On a GPU's stream, either tensor may be on the host; the copy of
+/// page-locked host memory is asynchronous.
 void copy(Stream& stream, const Tensor& x, const Tensor& out);
 /// out = x, rounded to out's dtype
 void convert(Stream& stream, const Tensor& x, const Tensor& out);

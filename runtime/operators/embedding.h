@@ -1,5 +1,5 @@
 #pragma once
-// The embedding table, looked up at a window of each row's tokens.
+// Embedding lookup for a window of each row's tokens.
 //
 //   out[b, t] = table[ tokens[b, first + t] ]
 //   dtable[ tokens[b, first + t] ] += dout[b, t]

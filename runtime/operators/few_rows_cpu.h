@@ -1,11 +1,12 @@
 #pragma once
-// out[n,o] = x[n,k] · W[o,k]ᵀ for the few rows of a decoding step. A BLAS picks its kernel by the sizes, and
-// a row's last bits with it; here what a row gives depends on that row and on W alone. So tokens that are
-// verified together get the logits that each would get by itself, and ties are broken alike.
+// out[n,o] = x[n,k] · W[o,k]ᵀ for the few rows of a decoding step. A BLAS selects its kernel by the sizes, so
+// a row's last bits depend on the number of rows. Here a row's result depends only on that row and on W.
+// Tokens that are verified together therefore get the same logits as tokens verified alone, and ties break
+// alike.
 //
-// Every sum goes over k in vectors, one element of each lane after another, and over the lanes in a tree: the
-// same for every tile. A tile has as many sums as a vector has lanes, so that one transposition adds up all
-// of them: 1 row by 16 outputs, 2 by 8 or 4 by 4.
+// Every tile sums in the same order: each lane accumulates its elements of k in order, then a tree adds the
+// lanes. A tile has as many sums as a vector has lanes, so one transposition reduces all of them: 1 row by 16
+// outputs, 2 by 8 or 4 by 4.
 
 #include <algorithm>
 
@@ -20,7 +21,7 @@ struct FewRows {
   const T* x;
   const T* w;
   T* out;           // [n, o] =
-  const T* addend;  // [n, o], added; may be out; null: nothing
+  const T* addend;  // [n, o], added to out; may alias out; may be null
 };
 
 /// Rows [i, i + Rows) by lanes / Rows outputs from j on; rows that are not there and outputs from `end` on

@@ -1,5 +1,5 @@
 #pragma once
-// What the dispatch of flash attention and its two families of kernels share.
+// Declarations shared by the dispatch of flash attention and its two families of kernels.
 
 #include <algorithm>
 #include <cstdint>
@@ -11,7 +11,7 @@
 
 namespace foretoken::cuda::flash {
 
-/// One attention call as the kernels see it. The functions give offsets in elements.
+/// The kernels' arguments for one attention call. The functions return offsets in elements.
 struct Problem {
   int rows = 0;                                  // B
   int time = 0;                                  // T
@@ -19,9 +19,9 @@ struct Problem {
   int kv_heads = 0;                              // NKV
   int dim = 0;                                   // HS
   float scale = 0;                               // 1 / √HS
-  const std::int32_t* document_start = nullptr;  // [B, S ≥ T], never falling along a row; null: no mask
+  const std::int32_t* document_start = nullptr;  // [B, S ≥ T], non-decreasing along a row; null: no mask
   std::int64_t document_stride = 0;              // S
-  // Of the tensor-core backward: [T, HS/2], null where dQ and dK are not to be turned back.
+  // Read by the tensor-core backward only: [T, HS/2], null if dQ and dK are not rotated back.
   const float *rope_cos = nullptr, *rope_sin = nullptr;
 
   __host__ __device__ int padded_time() const { return (time + 127) / 128 * 128; }
@@ -41,7 +41,7 @@ struct Problem {
   __host__ __device__ std::int64_t statistic(int row, int head) const {  // of lse and delta, [B, NH, T]
     return (std::int64_t(row) * heads + head) * time;
   }
-  /// The first key that query t sees; queries past the end see what the last one sees.
+  /// The first key that query t attends to. Queries past the end return the value of the last query.
   __device__ int first_key(int row, int t) const {
     if (document_start == nullptr) return 0;
     const int start = document_start[row * document_stride + (t < time ? t : time - 1)];
@@ -81,20 +81,19 @@ struct Schedule {
   }
 };
 
-/// delta[b, h, t] = Σᵢ dout[b, t, h, i] · out[b, t, h, i], which backward needs of every row.
+/// delta[b, h, t] = Σᵢ dout[b, t, h, i] · out[b, t, h, i], which backward needs for every row.
 template <class T>
 void output_dot(cudaStream_t stream, const Problem& p, const T* dout, const T* out, float* delta);
 
-/// By plain arithmetic in f32: any even HS up to 256.
+/// f32 arithmetic without tensor cores: any even HS up to 256.
 template <class T>
 void forward_generic(cudaStream_t stream, const Problem& p, const T* qkv, T* out, float* lse);
 template <class T>
 void backward_generic(cudaStream_t stream, const Problem& p, const T* dout, const T* qkv, const float* lse,
                       const float* delta, T* dqkv);
 
-/// On the tensor cores: HS 32, 64, 96 or 128; pointers aligned to 16 bytes, but the results of forward to 4.
-/// Where sums is not null, it holds B · NH · padded_time · HS floats and dQ is summed there in no fixed
-/// order.
+/// Tensor-core kernels: HS 32, 64, 96 or 128; pointers aligned to 16 bytes, the results of forward to 4. If
+/// sums is not null, it has B · NH · padded_time · HS floats and dQ is summed there in no fixed order.
 void forward_bf16(cudaStream_t stream, const Problem& p, const __nv_bfloat16* qkv, __nv_bfloat16* out,
                   float* lse);
 void backward_bf16(cudaStream_t stream, const Problem& p, const __nv_bfloat16* dout, const __nv_bfloat16* qkv,

@@ -1,6 +1,6 @@
 #pragma once
-// Matrix products on the CPU: OpenBLAS on one thread each, split over the rank's threads here, so that the
-// split is ours. Small products inside another operator are tile_product_cpu.h's.
+// Matrix products on the CPU. The product is split over the rank's threads here, and each thread calls
+// single-threaded OpenBLAS on its part. tile_product_cpu.h has the small products inside other operators.
 
 #include <cstdint>
 
@@ -26,7 +26,7 @@ struct Gemm {
   T beta = 0;
 };
 
-/// On the calling thread alone.
+/// Runs on the calling thread only.
 void gemm(const Gemm<float>& op);
 void gemm(const Gemm<double>& op);
 

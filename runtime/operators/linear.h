@@ -3,24 +3,24 @@
 //
 //   out[N, O] = x[N, I] · Wᵀ (+ residual[N, O])
 //   dx [N, I] = dout · W          (overwritten)
-//   dW [O, I] += doutᵀ · x        (accumulated; = for the first of a sum, which spares it its zeros)
+//   dW [O, I] += doutᵀ · x        (accumulated; = for the first term, so dW needs no zeroing)
 //
-// Up to 256 rows, as decoding steps have, are multiplied by kernels of our own, on a GPU in bf16
-// (few_rows_linear.h) and on the CPU (few_rows_cpu.h): what a row gives then has the same bits however many
-// rows it comes with. Larger products, and those in f32 on a GPU, are the library's and may differ in their
-// last bits from one number of rows to the next.
+// Products of up to 256 rows, the size of decoding steps, use this project's kernels: few_rows_linear.h for
+// bf16 on a GPU, few_rows_cpu.h on the CPU. The bits of a row's result then do not depend on the number of
+// rows. Larger products, and f32 products on a GPU, use the BLAS library; the last bits of a row may depend
+// on the number of rows.
 
 #include "runtime/stream.h"
 
 namespace foretoken {
 
-/// Above it a library's products are worth more than their last bits.
+/// Above this number of rows the BLAS library is used: its speed matters more than reproducible last bits.
 inline constexpr std::int64_t most_few_rows = 256;
 
 struct LinearForward {
   Tensor x;         // [N, I]
   Tensor weight;    // [O, I]
-  Tensor residual;  // [N, O], optional; may be out itself
+  Tensor residual;  // [N, O], optional; may alias out
   Tensor out;       // [N, O]
 };
 void linear_forward(Stream& stream, const LinearForward& op);

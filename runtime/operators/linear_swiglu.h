@@ -1,13 +1,13 @@
 #pragma once
-// The two products of a gated MLP that have SwiGLU (swiglu.h) next to them, and SwiGLU with them: the gate's
-// matrices are the largest of a model, and a GPU that gates a product's results before it stores them passes
-// over these matrices once less.
+// The two products of a gated MLP that are adjacent to SwiGLU (swiglu.h), fused with it. The gate's
+// activations are the largest matrices of a model. A GPU that applies SwiGLU before it stores a product's
+// results saves one pass over these matrices.
 //
 //   forward         gate_up = x · Wᵀ,  gated = silu(gate) · up
 //   backward_input  dgated = dout · W_down,  dgate_up as in swiglu.h
 //
-// W_down is the weight of the linear layer that took gated in. The weights' own gradients are
-// linear_backward_weight's.
+// W_down is the weight of the linear layer whose input is gated. linear_backward_weight computes the
+// gradients of the weights.
 
 #include "runtime/stream.h"
 
@@ -25,9 +25,9 @@ struct LinearSwigluBackwardInput {
   Tensor dout;      // [N, C]
   Tensor weight;    // [C, F]: W_down
   Tensor gate_up;   // [N, 2F]
-  Tensor dgate_up;  // [N, 2F] =; may be gate_up itself
+  Tensor dgate_up;  // [N, 2F] =; may alias gate_up
   Tensor dgated;    // [N, F], scratch
-  Tensor gated;     // [N, F] =, optional: what forward gave, for those who did not keep it; may be dgated
+  Tensor gated;     // [N, F] =, optional: recomputes forward's output if it was not kept; may be dgated
 };
 void linear_swiglu_backward_input(Stream& stream, const LinearSwigluBackwardInput& op);
 

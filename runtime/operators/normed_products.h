@@ -1,19 +1,20 @@
 #pragma once
-// The two places of a decoding block where a norm (rms_norm.h) goes before a product, each as one operator:
+// The two products of a decoding block whose input is normalized (rms_norm.h), each fused into one operator:
 //
 //   normed_qkv     qkv = RMSNorm(x) · Wᵀ, queries and keys rotated (rope.h), keys and values stored in a
 //   cache
 //                  (cached_attention.h)
 //   normed_swiglu  gated = silu(gate) · up,  gate, up = RMSNorm(x) · Wᵀ (linear_swiglu.h)
 //
-// On a GPU, in bf16, few rows (few_rows_linear.h) take one kernel each: x is read with the norm's weight, the
-// results get 1/rms and go where they belong. Everywhere else these are the operators one after another.
+// On a GPU in bf16 with few rows (few_rows_linear.h), each operator is one kernel: x is multiplied by the
+// norm's weight as it is read, and the results are multiplied by 1/rms before they are stored. In all other
+// cases the separate operators run one after another.
 
 #include "runtime/operators/cached_attention.h"
 
 namespace foretoken {
 
-/// x and its norm, with room for what operators one after another hand on.
+/// x and its norm, with scratch for the intermediate results of separate operators.
 struct NormedRows {
   Tensor x;       // [N, C]
   Tensor weight;  // [C]
@@ -44,7 +45,7 @@ struct NormedSwiglu {
 void normed_swiglu(Stream& stream, const NormedSwiglu& op);
 
 namespace cuda {
-/// False, and nothing is done, where no kernel does all of it at once.
+/// Returns false and does nothing if no fused kernel supports the call.
 bool normed_qkv(Stream& stream, const NormedQkv& op);
 bool normed_swiglu(Stream& stream, const NormedSwiglu& op);
 }  // namespace cuda

@@ -1,19 +1,21 @@
 #pragma once
-// Matrices in 8-bit floating point with their scales, as the tensor cores multiply them.
+// Matrices in 8-bit floating point with scales, in the layouts that the tensor cores multiply.
 //
-//   value[r, k] ≈ data[r, k] · scale,   scale = largest magnitude it serves / largest number of the format
+//   value[r, k] ≈ data[r, k] · scale
+//   scale = largest magnitude of its elements / largest number of the format
 //
-// | scaling   | one scale serves         | scales                                        | source |
-// |-----------|--------------------------|-----------------------------------------------|--------|
-// | tensor    | the whole matrix         | [2]: the scale, the largest magnitude         | arXiv 2209.05433 |
-// | vector128 | 128 elements of a row    | [K/128, R]                                    | DeepSeek-V3, arXiv
-// 2412.19437, 3.3.2 | | block128  | 128 rows × 128 columns   | [⌈R/128⌉, K/128 rounded up to a multiple of 4]
-// | the same |
+// | scaling   | elements of one scale  | scales                                         |
+// |-----------|------------------------|------------------------------------------------|
+// | tensor    | the whole matrix       | [2]: the scale, the largest magnitude          |
+// | vector128 | 128 elements of a row  | [K/128, R]                                     |
+// | block128  | 128 rows × 128 columns | [⌈R/128⌉, K/128 rounded up to a multiple of 4] |
 //
-// Scales come from the current values, not from those of earlier steps. A product reads both of its operands
-// along rows, so a matrix that enters products in both directions is kept twice, as itself and transposed;
-// one pass over its elements writes both. R and K are multiples of 16, of 128 along a vector128's rows and in
-// both directions of a block128.
+// Sources: tensor, arXiv 2209.05433; vector128 and block128, DeepSeek-V3, arXiv 2412.19437, 3.3.2.
+//
+// Scales are computed from the current values, not from earlier steps. A product reads both operands along
+// rows, so a matrix that is also used transposed is stored twice, as itself and transposed; one pass over its
+// elements writes both. R and K are multiples of 16. For vector128, K is a multiple of 128; for block128, R
+// and K are.
 
 #include <variant>
 
@@ -32,15 +34,15 @@ struct QuantizedTensor {
   bool defined() const { return data.defined(); }
 };
 
-/// Takes a matrix [rows, columns] of that format from the arena.
+/// Allocates a matrix [rows, columns] of this format and scaling from the arena.
 QuantizedTensor plan_quantized(Arena& arena, DType format, std::int64_t rows, std::int64_t columns,
                                Scaling scaling);
 
-/// A matrix of that kind over memory for bytes and for scales that is at least as large.
+/// Returns a matrix of this format and scaling over existing memory, which must be large enough.
 QuantizedTensor quantized_over(const Tensor& bytes, const Tensor& scales, DType format, std::int64_t rows,
                                std::int64_t columns, Scaling scaling);
 
-/// A matrix whose largest magnitude its producer found.
+/// A matrix whose producer has already computed its largest magnitude.
 struct MeasuredTensor {
   Tensor x;     // [R, K]
   Tensor amax;  // [1] f32
@@ -54,29 +56,29 @@ struct SwigluInputGradient {
   Tensor dout;     // [N, F]
   Tensor gate_up;  // [N, 2F]
 };
-/// The matrix to quantize [R, K], f32 or bf16. What SwiGLU computes is rounded to its dtype as swiglu.h does,
-/// and quantized without being stored.
+/// The matrix to quantize [R, K], f32 or bf16. SwiGLU's results are rounded to their dtype as in swiglu.h and
+/// quantized without being stored.
 using QuantizeSource = std::variant<Tensor, MeasuredTensor, SwigluOutput, SwigluInputGradient>;
-/// [R, K]; DefectError where the source's tensors are no matrices that fit.
+/// Returns [R, K]. DefectError if the source's tensors are not matrices of matching shapes.
 Shape shape_of(const QuantizeSource& source);
 
 struct Quantize {
   QuantizeSource x;
   QuantizedTensor out;         // [R, K] =, optional
-  QuantizedTensor transposed;  // [K, R] =, optional; of out's format and scaling
+  QuantizedTensor transposed;  // [K, R] =, optional; same format and scaling as out
 };
 void quantize(Stream& stream, const Quantize& op);
 
-/// out[M, N] = a · bᵀ (+ addend), sums taken in fp32. A linear layer's three products:
+/// out[M, N] = a · bᵀ (+ addend), accumulated in fp32. A linear layer's three products:
 ///   forward         a = x [N, I],      b = W [O, I]
 ///   backward_input  a = dout [N, O],   b = Wᵀ [I, O]
 ///   backward_weight a = doutᵀ [O, N],  b = xᵀ [I, N], addend = out = dW
 struct QuantizedProduct {
   QuantizedTensor a;  // [M, K]
-  QuantizedTensor b;  // [N, K]; not both of e5m2, not both block128
+  QuantizedTensor b;  // [N, K]; a and b must not both be e5m2 or both block128
   Tensor addend;      // [M, N], optional; may be out
   Tensor out;         // [M, N] bf16 or f32 =
-  /// With tensor scales: partial sums stay in the tensor cores' own precision (about 14 bits) for all of K.
+  /// With tensor scaling only: all of K is accumulated in the tensor cores' own precision (about 14 bits).
   bool fast_accumulation = false;
 };
 void quantized_product(Stream& stream, const QuantizedProduct& op);

@@ -1,5 +1,5 @@
 #pragma once
-// The scale that serves a group of elements, the same on both devices to the bit.
+// The scale of a group of elements. Both devices compute the same bits.
 
 #ifdef __CUDACC__
 #define FORETOKEN_HOST_DEVICE __host__ __device__
@@ -10,11 +10,11 @@
 namespace foretoken {
 
 struct GroupScale {
-  float scale;    // what a product multiplies the group's numbers with
-  float inverse;  // what they were multiplied with before they were rounded
+  float scale;    // the factor that a product applies to the group's numbers
+  float inverse;  // the factor applied to the elements before rounding
 
   /// `amax` is the group's largest magnitude, `largest` the format's. Below 2⁻¹⁰⁰ the inverse would overflow;
-  /// such numbers become zeros.
+  /// such groups become zeros.
   FORETOKEN_HOST_DEVICE GroupScale(float amax, float largest) {
     const float bounded = amax < 0x1p-100F ? 0x1p-100F : amax;
     scale = bounded / largest;

@@ -1,5 +1,6 @@
 #pragma once
-// Normal numbers by their counters: out[i] = std · rng.normal(i), rounded to f32 on the way.
+// Counter-based normal numbers: out[i] = std · rng.normal(i), rounded to f32 before the conversion to out's
+// dtype.
 
 #include "runtime/random.h"
 #include "runtime/stream.h"

@@ -7,7 +7,7 @@
 
 namespace foretoken {
 
-/// sum += Σ xᵢ² in fp64. The order of the sum depends on the number of elements alone.
+/// sum += Σ xᵢ² in fp64. The order of the sum depends only on the number of elements.
 struct SumOfSquares {
   Tensor x;
   Tensor sum;  // [1] f64 +=
@@ -16,16 +16,16 @@ void sum_of_squares(Stream& stream, const SumOfSquares& op);
 
 /// sum += Σ xᵢ·yᵢ in fp64, in the order of sum_of_squares().
 struct InnerProduct {
-  Tensor x, y;  // of one dtype and as many elements
+  Tensor x, y;  // same dtype and number of elements
   Tensor sum;   // [1] f64 +=
 };
 void inner_product(Stream& stream, const InnerProduct& op);
 
-/// What gradients are multiplied with so that their global norm stays within a limit:
+/// The factor that clips gradients to a limit of their global norm:
 ///
-///   scale = min(1, limit / (√sum + 1e-6))     (PyTorch's clip_grad_norm_); 1 where limit is 0
+///   scale = min(1, limit / (√sum + 1e-6))     (PyTorch's clip_grad_norm_); 1 if limit is 0
 ///
-/// and NaN where the sum is not finite, so that an optimizer leaves everything as it was.
+/// and NaN if the sum is not finite, so that an optimizer skips the step.
 struct ClipScale {
   Tensor sum;  // [1] f64, Σ g² over all gradients of the model
   double limit = 0;
@@ -33,23 +33,24 @@ struct ClipScale {
 };
 void clip_scale(Stream& stream, const ClipScale& op);
 
-/// sum becomes NaN where an element of x is not finite; else it stays as it is.
+/// Sets sum to NaN if an element of x is not finite; otherwise sum does not change.
 struct MarkNotFinite {
   Tensor x;    // f64
   Tensor sum;  // [1] f64
 };
 void mark_not_finite(Stream& stream, const MarkNotFinite& op);
 
-/// 64 bits that differ, but for a chance of 2⁻⁶⁴, where any bit of x differs. Only comparable between calls
-/// on one device for one number of elements. Enqueued: nothing waits.
+/// A 64-bit fingerprint of x: different tensors have the same one with a probability of 2⁻⁶⁴. Comparable only
+/// between calls on one kind of device with the same number of elements. Asynchronous.
 struct Fingerprint {
   Tensor x;
   Tensor bits;  // [1] i64 =
 };
 void fingerprint(Stream& stream, const Fingerprint& op);
 
-/// A checksum of the bits: Σᵢ mix64(bitsᵢ + mix64(i)) mod 2⁶⁴. Order-free, so a GPU computes the same number.
-/// Equal tensors have equal checksums; a changed, moved or swapped element changes it. Waits for the result.
+/// A checksum of the bits: Σᵢ mix64(bitsᵢ + mix64(i)) mod 2⁶⁴. The sum's order does not matter, so a GPU
+/// computes the same number. Equal tensors have equal checksums; a changed, moved or swapped element changes
+/// it. Waits for the result.
 std::uint64_t checksum(Stream& stream, const Tensor& x);
 
 namespace cpu {

@@ -6,8 +6,8 @@
 //   dx    = rstd · ( w·dout − x · rstd² · mean_c(w·dout·x) )  (+ residual)
 //   dw   += Σₙ dout · x · rstd
 //
-// out and dout may be a column block of a wider matrix: their rows are then `stride` elements apart. That
-// lets the two norms of an MTP module write both halves of its projection's input in place.
+// out and dout may be a column block of a wider matrix, with rows `stride` elements apart. The two norms of
+// an MTP module use this to write both halves of its projection's input in place.
 
 #include "runtime/stream.h"
 
@@ -24,19 +24,19 @@ struct RmsNormForward {
   Tensor weight;  // [C]
   double eps = 1e-5;
   Columns out;  // [N, C] =
-  Tensor rstd;  // [N] = of the statistics' dtype, saved for backward
+  Tensor rstd;  // [N] =, in the statistics' dtype, saved for backward
   Tensor amax;  // [1] f32 = max |out|, optional
 };
 void rms_norm_forward(Stream& stream, const RmsNormForward& op);
 
-/// Both halves of backward: the weight's is so small that a schedule gains nothing by placing it apart, and
-/// it reads what the input's reads.
+/// Computes both the input's and the weight's gradient. The weight's part is too small for a schedule to gain
+/// from running it separately, and it reads the same tensors as the input's.
 struct RmsNormBackward {
   Columns dout;     // [N, C]
   Tensor x;         // [N, C]
   Tensor weight;    // [C]
   Tensor rstd;      // [N]
-  Tensor residual;  // [N, C], optional: the gradient that came along x's other way; may be dx itself
+  Tensor residual;  // [N, C], optional: the gradient of x's residual path; may alias dx
   Tensor dx;        // [N, C] = (+ residual)
   Tensor dweight;   // [C] +=, optional
   Tensor out;       // [N, C] =, optional: forward's output, for callers that did not keep it
