@@ -32,7 +32,7 @@ std::vector<ParameterSpec> Block::parameters(const ModelConfig& config, const st
                          .std = config.initializer_range,
                          .gradient_overwritten = true};
   };
-  // q, k, v and gate, up stand one after another: each group is one matrix to the operators.
+  // q, k, v are contiguous, and so are gate, up: the operators use each group as one matrix.
   std::vector<ParameterSpec> attention{
       norm(".input_layernorm.weight"), matrix(".self_attn.q_proj.weight", attention_width(config), c),
       matrix(".self_attn.k_proj.weight", kv, c), matrix(".self_attn.v_proj.weight", kv, c),
@@ -297,7 +297,7 @@ void Block::backward_attention(const LayerContext& context, const Tensor& dx1, c
                                const Inputs& recomputed, const Scratch& scratch) const {
   Stream& stream = context.stream;
   // x1 = x + o · attention
-  // The norm after the attention half has measured dx1.
+  // The norm after the attention half has computed the amax of dx1.
   const QuantizeSource dout = part_ == Part::whole ? o_.measured(context, dx1) : QuantizeSource(dx1);
   o_.backward_input(context, {.dout = dout, .dx = scratch.dattention, .kept = gradients.transposed.o});
   attention_backward(stream, {.heads = heads_,

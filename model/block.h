@@ -4,11 +4,11 @@
 //   x₁  = x + o_proj · Attention( RoPE( qkv_proj · RMSNorm(x) ) )
 //   out = x₁ + down_proj · SwiGLU( gate_up_proj · RMSNorm(x₁) )
 //
-// A stage may hold one of the two steps alone, its attention half or its MLP half: x₁ is then what goes out,
-// or what comes in.
+// A stage may hold only the attention half or only the MLP half. x₁ is then the output of the first or the
+// input of the second.
 //
-// Backward is two functions: backward_input gives dx and keeps what backward_weight needs in Gradients, so
-// that a schedule may run the weight half later.
+// Backward is two functions: backward_input computes dx and stores what backward_weight needs in Gradients,
+// so that a schedule can run the weight half later.
 
 #include <string>
 #include <vector>
@@ -24,7 +24,7 @@ class Block {
  public:
   enum class Part { whole, attention, mlp };
 
-  /// What the block owns, named `prefix`.self_attn.q_proj.weight and so on.
+  /// The block's parameters, named `prefix`.self_attn.q_proj.weight and so on.
   static std::vector<ParameterSpec> parameters(const ModelConfig& config, const std::string& prefix,
                                                Part part = Part::whole);
 
@@ -33,7 +33,7 @@ class Block {
 
   Part part() const { return part_; }
 
-  /// Undefined what the part does not have, as in all structs here.
+  /// Tensors that the part does not have are undefined, as in all structs here.
   struct Weights {
     Tensor norm1;    // [C]
     Tensor qkv;      // [(NH + 2·NKV)·HS, C]
@@ -42,23 +42,23 @@ class Block {
     Tensor gate_up;  // [2F, C]
     Tensor down;     // [C, F]
   };
-  /// Of the block of that prefix in `flat`, one of the parameters' buffers.
+  /// The tensors of the block with this prefix in `flat`, one of the parameters' buffers.
   static Weights weights(const Parameters& parameters, const Tensor& flat, const std::string& prefix,
                          Part part = Part::whole);
 
-  /// What the matrix products that follow a norm or the gate take in.
+  /// The inputs of the matrix products after a norm or the gate.
   struct Inputs {
     Tensor normed1;  // [N, C]
     Tensor normed2;  // [N, C]
     Tensor gated;    // [N, F]
   };
-  /// In FP8: transposes that the matrices' gradients are made of (Linear::Transposes).
+  /// FP8 only: the transposed operands of the weights' gradients (Linear::Transposes).
   struct Transposed {
     QuantizedTensor qkv, o, gate_up, down;
   };
-  /// Of one microbatch in flight, from forward to the last of its backwards.
+  /// One microbatch's tensors from forward to its last backward function.
   struct Saved {
-    Inputs inputs;  // where they are kept; else of the forward that runs
+    Inputs inputs;  // if kept; otherwise those of the current forward
     Transposed transposed;
     Tensor rstd1;           // [N]
     Tensor qkv;             // [B, T, (NH + 2·NKV)·HS], rotated
@@ -67,17 +67,17 @@ class Block {
     Tensor rstd2;           // [N]
     Tensor gate_up;         // [N, 2F]; after backward_input its gradient, unless products run in FP8
   };
-  /// Of one microbatch between backward_input and backward_weight.
+  /// One microbatch's tensors between backward_input and backward_weight.
   struct Gradients {
-    Inputs inputs;  // where they are recomputed
+    Inputs inputs;  // if they are recomputed
     Transposed transposed;
     Tensor dx1;   // [N, C], of a whole block
     Tensor dqkv;  // [B, T, (NH + 2·NKV)·HS]
   };
-  /// Of one call; one set serves all blocks of a stage.
+  /// Scratch of one call, shared by all blocks of a stage.
   struct Scratch {
-    Saved recomputed;   // where a block is recomputed in full
-    Inputs inputs;      // of forward, where backward recomputes them or has their transposes
+    Saved recomputed;   // if a block is recomputed in full
+    Inputs inputs;      // forward's, if backward recomputes them or has their transposes
     Tensor dgated;      // [N, F]
     Tensor dnormed;     // [N, C]
     Tensor dattention;  // [B, T, NH·HS]
@@ -93,17 +93,17 @@ class Block {
   /// dout [N, C] → dx [N, C] =; += into the norms' gradients
   void backward_input(const LayerContext& context, const Tensor& dout, const Tensor& x, const Tensor& dx,
                       const Saved& saved, const Gradients& gradients, const Scratch& scratch) const;
-  /// += into the matrices' gradients, = where context.begun says that it is the first
+  /// += into the matrices' gradients, or = if context.begun marks the first addition
   void backward_weight(const LayerContext& context, const Tensor& dout, const Saved& saved,
                        const Gradients& gradients) const;
 
  private:
   bool has_attention() const { return part_ != Part::mlp; }
   bool has_mlp() const { return part_ != Part::attention; }
-  // Each half but its last product, which adds to the residual: what backward needs.
+  // Each half without its last product, which adds to the residual. Backward recomputes only this part.
   void attend(const LayerContext& context, const Tensor& x, const Saved& saved) const;
   void gate(const LayerContext& context, const Tensor& x1, const Saved& saved) const;
-  /// What `down_` multiplies after gate().
+  /// The input of `down_` after gate().
   QuantizeSource gated(const LayerContext& context, const Saved& saved) const;
   void add_attention(const LayerContext& context, const Tensor& x, const Tensor& x1,
                      const Saved& saved) const;
@@ -116,7 +116,7 @@ class Block {
 
   static Inputs plan_inputs(Arena& arena, const ModelConfig& config, const ActivationPlan& plan,
                             Part part = Part::whole);
-  /// Undefined unless the plan's products run in FP8; of inputs or, where `gradients`, of gradients.
+  /// Transposes of inputs or, if `gradients`, of gradients. Undefined unless the plan's products run in FP8.
   static Transposed plan_transposed(const ModelConfig& config, const ActivationPlan& plan, bool gradients,
                                     Part part);
   static Saved plan_own_saved(Arena& arena, const ModelConfig& config, const ActivationPlan& plan,

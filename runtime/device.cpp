@@ -5,7 +5,7 @@
 #if FORETOKEN_WITH_CUDA
 #include "runtime/cuda/context.h"
 #else
-// There is none to destroy, but its owner must know its size.
+// Never instantiated in this build; unique_ptr needs a complete type.
 class foretoken::cuda::Context {};
 #endif
 

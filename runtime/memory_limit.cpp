@@ -12,7 +12,7 @@ namespace {
 
 namespace fs = std::filesystem;
 
-/// The number that a file begins with; nothing for "max" and where there is no file.
+/// Returns the number at the start of a file, or nullopt for "max" or a missing file.
 std::optional<std::int64_t> number_in(const fs::path& file) {
   std::ifstream in(file);
   std::int64_t value = 0;
@@ -20,7 +20,7 @@ std::optional<std::int64_t> number_in(const fs::path& file) {
   return value;
 }
 
-/// The number after `name` in a file of lines "name number".
+/// Returns the number after `name` in a file of lines "name number".
 std::optional<std::int64_t> number_after(const fs::path& file, const std::string& name) {
   std::ifstream in(file);
   std::string word;
@@ -32,10 +32,10 @@ std::optional<std::int64_t> number_after(const fs::path& file, const std::string
 struct GroupFiles {
   const char* limit;
   const char* usage;
-  const char* cache;  // of memory.stat: what the kernel gives back when memory is short
+  const char* cache;  // key in memory.stat: memory that the kernel can reclaim
 };
 
-/// Goes up from a group to the mount: the tightest limit counts.
+/// Visits a group and its ancestors up to the mount; the tightest limit applies.
 void tighten(MemoryLimit& least, const fs::path& mount, fs::path group, const GroupFiles& files) {
   for (group = group.relative_path();; group = group.parent_path()) {
     const fs::path folder = mount / group;
@@ -49,7 +49,7 @@ void tighten(MemoryLimit& least, const fs::path& mount, fs::path group, const Gr
   }
 }
 
-/// The path of this process's group in hierarchy "0::" or "N:...,memory,...:".
+/// Returns the path of this process's group in hierarchy "0::" or "N:...,memory,...:".
 std::optional<fs::path> group_of(const fs::path& root, bool version_2) {
   std::ifstream in(root / "proc/self/cgroup");
   for (std::string line; std::getline(in, line);) {

@@ -12,10 +12,10 @@ namespace foretoken {
 
 #if FORETOKEN_WITH_CUDA
 
-constexpr std::size_t most_keys = 512;  // then all begin anew, so that memory for them is bounded
+constexpr std::size_t most_keys = 512;  // bounds memory: at this number all recordings are dropped
 
 struct Replays::Graphs {
-  std::map<Key, std::optional<cuda::Graph>> by_key;  // nothing: has run once
+  std::map<Key, std::optional<cuda::Graph>> by_key;  // nullopt: has run once, not recorded
 };
 
 void Replays::run(const Key& key, const std::function<void()>& enqueue) {
@@ -24,7 +24,7 @@ void Replays::run(const Key& key, const std::function<void()>& enqueue) {
     stream_.synchronize();
     graphs_->by_key.clear();
   }
-  // The first run finds algorithms and makes the workspace large enough, which a recording cannot.
+  // The first run selects algorithms and grows the workspace, which is impossible during capture.
   const auto [found, first] = graphs_->by_key.try_emplace(key);
   if (first) return enqueue();
   std::optional<cuda::Graph>& graph = found->second;

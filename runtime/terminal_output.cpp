@@ -12,7 +12,7 @@ namespace foretoken {
 
 namespace {
 
-/// Bytes of one call on a descriptor that may block: a pipe that poll() calls writable has room for them.
+/// Bytes per write to a descriptor that may block: a pipe that poll() reports as writable has space for them.
 constexpr std::size_t small_piece = 512;
 
 }  // namespace

@@ -13,9 +13,9 @@ namespace foretoken {
 
 namespace {
 
-// An operator takes microseconds and the next one follows at once, so waiting begins with a short spin. Then
-// the thread lets others have its core, for what it waits for may be one of them: where more is running than
-// there are cores, threads of one pool meet on one. At last it sleeps.
+// An operator takes microseconds and the next one follows immediately, so a waiting thread spins briefly
+// first. Then it yields its core: if more threads run than there are cores, the thread that it waits for may
+// need that core. Finally it sleeps.
 constexpr int spins = 400, yields = 200;
 
 inline void pause() {
@@ -24,7 +24,7 @@ inline void pause() {
 #endif
 }
 
-/// Returns when value is no longer `old`.
+/// Returns when `value` differs from `old`.
 template <class T>
 void wait_for_change(const std::atomic<T>& value, T old) {
   for (int i = 0; i < spins; ++i) {
@@ -41,13 +41,13 @@ void wait_for_change(const std::atomic<T>& value, T old) {
 }  // namespace
 
 struct ThreadPool::State {
-  /// A thread has orders of its own, so that those without work sleep on.
+  /// Each thread has its own orders, so that threads without work stay asleep.
   struct alignas(64) Worker {
     std::atomic<std::uint32_t> orders = 0;
     std::thread thread;
   };
 
-  // Written by the caller before it gives orders, read by the workers after.
+  // Written by the caller before it issues orders, read by the workers afterwards.
   const std::function<void(std::int64_t, std::int64_t)>* body = nullptr;
   std::int64_t count = 0;
   std::int64_t chunk = 0;
@@ -110,7 +110,7 @@ void ThreadPool::parallel_for(std::int64_t count, std::int64_t grain,
   state_->count = count;
   state_->chunk = chunk;
   state_->failure = nullptr;
-  const auto others = static_cast<std::size_t>((count - 1) / chunk);  // ranges but the caller's
+  const auto others = static_cast<std::size_t>((count - 1) / chunk);  // ranges, without the caller's
   state_->running.store(static_cast<int>(others), std::memory_order_relaxed);
   for (std::size_t i = 0; i < others; ++i) State::give_order(state_->workers[i]);
   state_->run_range(0);

@@ -1,6 +1,7 @@
 #pragma once
-// What a rank's matrix products in FP8 share: the recipe, 8-bit copies of the weights, and memory for the
-// 8-bit copy of one operand. Master weights, their sums of gradients and all else keep their dtypes.
+// State shared by a rank's matrix products in FP8: the recipe, 8-bit copies of the weights, and memory for
+// the 8-bit copy of one operand. Master weights, accumulated gradients and all other tensors keep their
+// dtypes.
 //
 //   Recipe   activations, gradients          weights                     source
 //   tensor   e4m3, e5m2; one scale a tensor  e4m3, one scale a matrix    arXiv 2209.05433; scales from the
@@ -20,7 +21,7 @@ class Fp8Products {
   Fp8Products(Arena& arena, const Fp8Config& config, std::int64_t layers)
       : arena_(arena), config_(config), layers_(layers) {}
 
-  /// Whether the products of that layer of the trunk, 0 … layers − 1, run in FP8.
+  /// Whether the products of this trunk layer, 0 … layers − 1, run in FP8.
   bool covers(std::int64_t layer) const {
     return layer >= config_.first_layers_bf16 && layer < layers_ - config_.last_layers_bf16;
   }
@@ -34,21 +35,21 @@ class Fp8Products {
   /// Plans what a weight's gradient is made of, kept from forward or backward_input: xᵀ [I, N], doutᵀ [O, N].
   QuantizedTensor plan_input(std::int64_t width, std::int64_t tokens);
   QuantizedTensor plan_gradient(std::int64_t width, std::int64_t tokens);
-  /// After all weights were planned.
+  /// Call after all weights are planned.
   void plan_scratch();
 
-  /// After the weights changed.
+  /// Call after the weights change.
   void quantize_weights(Stream& stream) const;
-  /// x [N, I] for forward, and xᵀ into `transposed` where that is defined. Valid until the next call.
+  /// x [N, I] for forward, and xᵀ into `transposed` if that is defined. Valid until the next call.
   QuantizedTensor quantize_input(Stream& stream, const QuantizeSource& x,
                                  const QuantizedTensor& transposed) const;
   /// dout [N, O] for backward_input, and doutᵀ into `transposed`. Valid until the next call.
   QuantizedTensor quantize_gradient(Stream& stream, const QuantizeSource& dout,
                                     const QuantizedTensor& transposed) const;
-  /// [1] f32, for the producer of a matrix that is quantized next to store its largest magnitude in;
-  /// undefined where scales do not need it.
+  /// [1] f32: the producer of the next matrix to quantize stores its largest magnitude here. Undefined if the
+  /// scaling does not need it.
   const Tensor& amax() const { return amax_; }
-  /// Forward's sums may stay in the tensor cores' precision; gradients' are taken in fp32.
+  /// Forward may accumulate in the tensor cores' own precision; gradients accumulate in fp32.
   bool fast_forward() const { return config_.recipe == Fp8Recipe::tensor; }
 
  private:

@@ -1,6 +1,6 @@
 #pragma once
 // A linear layer of a block or module: its weight [O, I], the weight's gradient, and the dtype that its three
-// products run in (runtime/operators/linear.h): that of the activations or, where the plan says so, FP8.
+// products run in (runtime/operators/linear.h): the activations' dtype or, if the plan selects it, FP8.
 
 #include "model/layer_context.h"
 #include "model/layers/fp8_products.h"
@@ -9,10 +9,10 @@ namespace foretoken {
 
 class Linear {
  public:
-  Linear() = default;  // of a part that a block does not have
+  Linear() = default;  // for a part that a block does not have
   Linear(const ActivationPlan& plan, const Tensor& weight, const Tensor& gradient);
 
-  /// In FP8: the transposes that the weight's gradient is made of, undefined in other dtypes.
+  /// FP8 only: the transposed operands of the weight's gradient; undefined in other dtypes.
   struct Transposes {
     QuantizedTensor x;     // [I, N], of one microbatch from forward on
     QuantizedTensor dout;  // [O, N], between backward_input and backward_weight
@@ -26,8 +26,7 @@ class Linear {
   };
   void forward(const LayerContext& context, const Forward& op) const;
 
-  /// kept = xᵀ, of an x that forward had and that was computed again. Nothing where products do not run in
-  /// FP8.
+  /// kept = xᵀ for the recomputed input x of forward. Does nothing if the products do not run in FP8.
   void keep_input(const LayerContext& context, const QuantizeSource& x, const QuantizedTensor& kept) const;
 
   struct BackwardInput {
@@ -41,13 +40,13 @@ class Linear {
     Tensor dout, x;  // read where the products do not run in FP8
     Transposes kept;
   };
-  /// += into the weight's gradient, = where context.begun says that it is the first.
+  /// += into the weight's gradient, or = if context.begun marks the first addition.
   void backward_weight(const LayerContext& context, const BackwardWeight& op) const;
 
-  /// Where the producer of forward's x or backward_input's dout stores its largest magnitude; undefined where
-  /// the products do not need it. Valid until the next product in FP8.
+  /// The producer of forward's x or backward_input's dout stores its largest magnitude here. Undefined if the
+  /// products do not need it. Valid until the next product in FP8.
   Tensor amax(const LayerContext& context) const { return in_fp8(context) ? fp8_->amax() : Tensor{}; }
-  /// A matrix that was produced with amax().
+  /// A matrix whose producer wrote amax().
   QuantizeSource measured(const LayerContext& context, const Tensor& x) const {
     const Tensor largest = amax(context);
     if (!largest.defined()) return x;

@@ -15,14 +15,14 @@ namespace {
 
 constexpr std::size_t workspace_bytes = std::size_t{64} << 20;
 constexpr int candidates = 24;
-// Every candidate runs a few times; the best of them then run on, each by itself and long enough for the GPU
-// to find its clocks: where power limits these, the fastest in a burst need not be the fastest in a training
-// step.
+// Every candidate is timed for a few runs. The best are then timed again, one at a time and long enough for
+// the GPU's clocks to settle: under a power limit, the fastest candidate in a burst may not be the fastest in
+// a training step.
 constexpr int first_runs = 4;
 constexpr std::size_t finalists = 6;
-constexpr double lasting_flops = 1e10;  // of a product that can bring a GPU to its power limit
+constexpr double lasting_flops = 1e10;  // a product of this size can reach a GPU's power limit
 constexpr float settle_milliseconds = 25, measured_milliseconds = 50;
-constexpr float brief_milliseconds = 8;  // of a smaller one
+constexpr float brief_milliseconds = 8;  // for smaller products
 
 void check_blas(cublasStatus_t status, const char* what) {
   if (status != CUBLAS_STATUS_SUCCESS)
@@ -140,7 +140,7 @@ Matmul::Plan Matmul::make_plan(Product op) {
     describe(CUBLASLT_MATMUL_DESC_A_SCALE_MODE, static_cast<std::int32_t>(blas_scaling(op.b_scales.scaling)));
     describe(CUBLASLT_MATMUL_DESC_B_SCALE_MODE, static_cast<std::int32_t>(blas_scaling(op.a_scales.scaling)));
     describe(CUBLASLT_MATMUL_DESC_FAST_ACCUM, static_cast<std::int8_t>(op.fast_accumulation));
-    set_scales(op, plan);  // the library gives no algorithm for scales of blocks that it does not see
+    set_scales(op, plan);  // block scaling: cuBLASLt returns no algorithm before the scales are set
   }
   const auto layout = [](Layout& to, DType dtype, bool transposed, std::int64_t rows, std::int64_t columns) {
     if (transposed) std::swap(rows, columns);
@@ -179,7 +179,7 @@ Matmul::Plan Matmul::make_plan(Product op) {
   plan.algorithm = results.front().algo;
   if (count == 1) return plan;
 
-  // Timed into scratch, for D may be summed into, and as a sum, as most runs of such a plan are.
+  // Scratch is the output, because D may hold a sum. Timed with beta = 1, as most runs of such a plan use it.
   op.beta = 1;
   Buffer scratch;
   void* d = scratch.reserve(op.d.bytes());
@@ -217,7 +217,7 @@ Matmul::Plan Matmul::make_plan(Product op) {
 
 std::optional<float> Matmul::time(const Product& op, const Plan& plan, void* scratch, int runs) {
   const EventHandle begin = make_event(cudaEventDefault), end = make_event(cudaEventDefault);
-  if (launch(op, plan, scratch) != CUBLAS_STATUS_SUCCESS) return std::nullopt;  // refused after all
+  if (launch(op, plan, scratch) != CUBLAS_STATUS_SUCCESS) return std::nullopt;  // rejected at launch
   check(cudaEventRecord(begin.get(), gpu_.stream()), "matmul");
   for (int i = 0; i < runs; ++i) launch(op, plan, scratch);
   check(cudaEventRecord(end.get(), gpu_.stream()), "matmul");

@@ -1,6 +1,6 @@
 #pragma once
-// Matrix products through cuBLASLt. For every shape the library is asked for its candidates once; they are
-// timed on the operands at hand, and the fastest is kept.
+// Matrix products with cuBLASLt. For each new shape, the candidates of cuBLASLt are timed once on the current
+// operands, and the fastest is used from then on.
 
 #include <array>
 #include <cstdint>
@@ -19,18 +19,18 @@ class Context;
 /// D[m,n] = op(A)[m,k] · op(B)[k,n] (+ beta · C), all row-major and dense. A and B have one dtype, or are
 /// both quantized (quantize.h), with A as [m, k] and B as [n, k]; C and D have one; sums are taken in fp32.
 struct Product {
-  bool transpose_a = false;  // A lies as [k, m]
-  bool transpose_b = false;  // B lies as [n, k]
+  bool transpose_a = false;  // A is stored as [k, m]
+  bool transpose_b = false;  // B is stored as [n, k]
   std::int64_t m, n, k;
   Tensor a, b;
   struct Scales {
-    Tensor values;  // undefined where the operand is not quantized
+    Tensor values;  // undefined if the operand is not quantized
     Scaling scaling = Scaling::tensor;
   };
   Scales a_scales, b_scales;
   bool fast_accumulation = false;
   Tensor c;        // optional; may be d
-  float beta = 1;  // 0: C is not read. No part of the plan: a sum and its first term take one algorithm
+  float beta = 1;  // 0: C is not read. Not part of the plan: a sum and its first term use one algorithm
   Tensor d;
 };
 
@@ -39,7 +39,7 @@ class Matmul {
   explicit Matmul(Context& gpu);
   ~Matmul();
 
-  /// On the context's stream. A DefectError where cuBLASLt has no algorithm for it.
+  /// Runs on the context's stream. Throws a DefectError if cuBLASLt has no algorithm for the product.
   void run(const Product& op);
 
  private:
@@ -48,9 +48,9 @@ class Matmul {
   using Key = std::array<std::int64_t, 16>;
 
   Plan make_plan(Product op);
-  /// Milliseconds of a run of the algorithm, into scratch instead of D; nothing where it is refused.
+  /// Milliseconds of one run of the algorithm, with scratch as the output; nullopt if cuBLASLt rejects it.
   std::optional<float> time(const Product& op, const Plan& plan, void* scratch, int runs);
-  /// Where the operands' scales lie is part of an operation, not an argument of its launch.
+  /// cuBLASLt takes the addresses of the operands' scales from the descriptor, not as launch arguments.
   static void set_scales(const Product& op, const Plan& plan);
   int launch(const Product& op, const Plan& plan, void* d);
 

@@ -9,7 +9,7 @@ void* allocate_device(std::size_t bytes) {
   void* memory = nullptr;
   const cudaError_t error = cudaMalloc(&memory, bytes);
   if (error == cudaErrorMemoryAllocation) {
-    cudaGetLastError();  // it is not sticky: leave no trace
+    cudaGetLastError();  // clears the error, which is not sticky
     std::size_t free = 0, total = 0;
     check(cudaMemGetInfo(&free, &total), "memory");
     constexpr double gib = 1 << 30;

@@ -5,10 +5,10 @@
 
 namespace foretoken::cuda {
 
-/// A UsageError naming what was asked for and what is free where there is too little.
+/// Throws a UsageError with the requested and the free bytes if memory is insufficient.
 void* allocate_device(std::size_t bytes);
 void free_device(void* memory);
-/// Waits until it is done: whichever stream uses the memory next finds zeros.
+/// Synchronous: every stream that uses the memory afterwards reads zeros.
 void zero_device(void* memory, std::size_t bytes);
 
 void* allocate_page_locked(std::size_t bytes);

@@ -1,22 +1,23 @@
 #pragma once
-// Kernels that begin while those before them on the stream still end (CUDA C++ programming guide,
-// "Programmatic dependent launch"): between short kernels most of the time goes into the end of one and the
-// start of the next. Until wait_for_earlier_work() such a kernel may read what no kernel writes, weights
-// above all, and must not write. After it reads what earlier kernels wrote through ordinary loads: not as
-// constant for the kernel's life, which it is not.
+// Kernels that start while the previous kernels on the stream still finish (CUDA C++ programming guide,
+// "Programmatic dependent launch"). A sequence of short kernels spends most of its time between the end of
+// one kernel and the start of the next. Before wait_for_earlier_work() such a kernel must not write, and may
+// read only data that no kernel writes, such as weights. After it, the kernel must read the results of
+// earlier kernels with ordinary loads: they are not constant for the kernel's lifetime, so read-only loads
+// are wrong.
 
 #include "runtime/cuda/device.cuh"
 
 namespace foretoken::cuda {
 
-/// Lets the next kernel take up the room that this one leaves.
+/// Lets the next kernel's blocks start on the resources that this kernel frees.
 __device__ __forceinline__ void let_next_begin() {
   asm volatile("griddepcontrol.launch_dependents;" ::: "memory");
 }
 
-/// Returns when all that was enqueued before has ended and its writes are seen. Every kernel that was
-/// launched by launch_overlapped() calls it: that is what makes the end of one kernel the end of all before
-/// it.
+/// Returns when all earlier work on the stream has completed and its writes are visible. Every kernel
+/// launched by launch_overlapped() must call it: only then does the end of a kernel imply the end of all
+/// earlier ones.
 __device__ __forceinline__ void wait_for_earlier_work() {
   asm volatile("griddepcontrol.wait;" ::: "memory");
 }

@@ -1,5 +1,5 @@
 #pragma once
-// Sums of partial results in an order that does not change.
+// Sums of partial results in a fixed order.
 
 #include "runtime/cuda/device.cuh"
 
@@ -17,8 +17,8 @@ __global__ void add_partials(const Partial* partial, std::int64_t count, Sum* to
   if (threadIdx.x == 0) *total += sum;
 }
 
-/// *amax = max(*amax, largest over the warp), where *amax is not negative: the bits of magnitudes have the
-/// order of the magnitudes. Most warps find that they add nothing and leave the memory alone.
+/// *amax = max(*amax, the warp's largest magnitude). *amax must not be negative: the bits of non-negative
+/// floats have the order of the floats. Most warps do not exceed *amax and skip the atomic operation.
 static __device__ void raise_amax(float* amax, float largest) {
 #pragma unroll
   for (int offset = 16; offset > 0; offset /= 2)
@@ -27,7 +27,7 @@ static __device__ void raise_amax(float* amax, float largest) {
     atomicMax(reinterpret_cast<int*>(amax), __float_as_int(largest));
 }
 
-/// total[c] += Σᵣ partial[r, c]. A block owns 32 columns; its 32 warps take every 32nd row each.
+/// total[c] += Σᵣ partial[r, c]. A block sums 32 columns; each of its 32 warps sums every 32nd row.
 static __global__ void add_rows(const float* partial, std::int64_t rows, std::int64_t columns, float* total) {
   __shared__ float shared[32][33];
   const std::int64_t column = static_cast<std::int64_t>(blockIdx.x) * 32 + threadIdx.x;

@@ -4,7 +4,7 @@
 
 namespace foretoken::cuda {
 
-/// Lets a kernel use as much dynamic shared memory as it needs; asks CUDA once. A DefectError where the GPU
+/// Raises a kernel's limit of dynamic shared memory; calls CUDA only once. Throws a DefectError if the GPU
 /// has less.
 template <auto kernel>
 void allow_shared_memory(int bytes, const char* who) {

@@ -1,8 +1,8 @@
 #pragma once
 // Products on the tensor cores by one warp, in bf16 with sums in f32 (PTX ISA, "mma.m16n8k16", "ldmatrix").
-// Lane 4g + t of A [16 × 16] has rows g and g + 8, of B [16 × 8] column g, of either the depths 2t, 2t + 1
-// and 2t + 8, 2t + 9; of D [16 × 8] it has columns 2t and 2t + 1 of rows g (0, 1) and g + 8 (2, 3). A row of
-// D depends on that row of A alone.
+// Lane 4g + t holds rows g and g + 8 of A [16 × 16] and column g of B [16 × 8], both at the depths 2t, 2t +
+// 1, 2t + 8 and 2t + 9. Its elements of D [16 × 8] are columns 2t and 2t + 1 of rows g (0, 1) and g + 8 (2,
+// 3). A row of D depends only on the same row of A.
 
 #include "runtime/cuda/hopper.cuh"
 
@@ -18,8 +18,8 @@ __device__ __forceinline__ void multiply(float (&d)[4], std::uint32_t a0, std::u
       : "r"(a0), "r"(a1), "r"(a2), "r"(a3), "r"(b0), "r"(b1));
 }
 
-/// Four matrices [8 × 8] from shared memory: lane 8i + r gives the address of row r of matrix i, and gets of
-/// each the elements 2t and 2t + 1 of row g.
+/// Loads four matrices [8 × 8] from shared memory. Lane 8i + r passes the address of row r of matrix i. Each
+/// lane receives the elements 2t and 2t + 1 of row g of each matrix.
 __device__ __forceinline__ void load_matrices(std::uint32_t (&to)[4], const __nv_bfloat16* from) {
   asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0, %1, %2, %3}, [%4];"
                : "=r"(to[0]), "=r"(to[1]), "=r"(to[2]), "=r"(to[3])
@@ -27,7 +27,7 @@ __device__ __forceinline__ void load_matrices(std::uint32_t (&to)[4], const __nv
                : "memory");
 }
 
-/// The same, each transposed: a lane gets rows 2t and 2t + 1 of column g.
+/// The same with each matrix transposed: a lane receives rows 2t and 2t + 1 of column g.
 __device__ __forceinline__ void load_matrices_transposed(std::uint32_t (&to)[4], const __nv_bfloat16* from) {
   asm volatile("ldmatrix.sync.aligned.m8n8.x4.trans.shared.b16 {%0, %1, %2, %3}, [%4];"
                : "=r"(to[0]), "=r"(to[1]), "=r"(to[2]), "=r"(to[3])
