@@ -39,7 +39,7 @@ struct Layout {
   std::int64_t out(std::int64_t row, std::int64_t head) const {
     return row * t * out_width() + head * heads.dim;
   }
-  /// Document starts never fall along a row, so the first query of a block sees furthest back.
+  /// Document starts are non-decreasing along a row, so a block's first query has the earliest first key.
   std::int64_t first_key(std::int64_t row, std::int64_t position) const {
     return document_start ? std::max(0, document_start[row * document_stride + position]) : 0;
   }

@@ -173,7 +173,7 @@ void cached_attention(Stream& stream, const CachedAttention& op) {
     std::int64_t all = 0;
     for (std::int64_t row = 0; row < n; ++row) all += keys_of(row).count;
     const std::int64_t grain = worth_a_thread * n / (2 * h.dim * std::max<std::int64_t>(all, 1)) + 1;
-    // Head by head: the rows of a sequence meet the same keys.
+    // Head by head, because the rows of a sequence read the same keys.
     stream.threads().parallel_for(n * h.query, grain, [&](std::int64_t begin, std::int64_t end) {
       for (std::int64_t i = begin; i < end; ++i) {
         const std::int64_t row = i % n, head = i / n, kv_head = head / (h.query / h.key_value);

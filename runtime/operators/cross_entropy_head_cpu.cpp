@@ -53,7 +53,7 @@ void cross_entropy_rows(Stream& stream, const CrossEntropyRows& op) {
   const bool gradient = op.head.takes_gradient();
   double& loss = *op.head.loss_sum.as<double>();
   with_floating("cross_entropy_head", op.logits.dtype, [&]<class T>() {
-    // Losses are summed in row order whatever the threads: by fixed blocks.
+    // Losses are summed in fixed blocks, so the order does not depend on the number of threads.
     constexpr std::int64_t block = 32;
     const std::int64_t blocks = (rows + block - 1) / block;
     std::array<double, 512> sums{};

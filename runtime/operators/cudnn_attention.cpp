@@ -49,7 +49,7 @@ struct Problem {
 struct Call {
   Problem problem;
   void *qkv, *out, *lse, *dout, *dqkv;
-  const char* refusal;  // why cuDNN need not be asked, or null
+  const char* refusal;  // why cuDNN cannot support the call, or null
 };
 
 const char* name_of(const Problem& p) {
@@ -166,7 +166,7 @@ void choose_fastest(Graph& graph, cudnnHandle_t handle, const Problem& p) {
 
   void* memory = nullptr;
   if (cudaMalloc(&memory, bytes) != cudaSuccess) {
-    cudaGetLastError();  // no room to time them: cuDNN's own first choice stays
+    cudaGetLastError();  // not enough memory to time them: keep cuDNN's first choice
     return;
   }
   const std::unique_ptr<void, decltype(&cudaFree)> scratch(memory, &cudaFree);
@@ -200,7 +200,7 @@ class CudnnAttention::Plans {
 
  private:
   struct Plan {
-    std::unique_ptr<Graph> graph;  // none if cuDNN refused it
+    std::unique_ptr<Graph> graph;  // null if cuDNN rejected it
     std::string refusal;
     std::size_t workspace = 0;
     Pointers pointers;
@@ -223,7 +223,7 @@ class CudnnAttention::Plans {
   Plan build(const Problem& problem) {
     auto graph = std::make_unique<Graph>();
     describe(*graph, problem, deterministic_);
-    // A timed choice may differ between two runs, and with it the rounding.
+    // Timing may select different plans in two runs, which round differently.
     const auto policy =
         deterministic_ ? fe::BuildPlanPolicy_t::HEURISTICS_CHOICE : fe::BuildPlanPolicy_t::ALL;
     fe::error_t status = graph->build(handle_.get(), {fe::HeurMode_t::A}, policy);

@@ -28,7 +28,7 @@ struct View {
   std::int64_t rows, columns, row_step, column_step;
 
   float operator()(std::int64_t r, std::int64_t c) const { return x[r * row_step + c * column_step]; }
-  /// Over rows [r0, r1) and columns [c0, c1). A NaN does not count: its own element stays one.
+  /// Over rows [r0, r1) and columns [c0, c1). NaNs are ignored; a NaN element stays a NaN.
   float amax(std::int64_t r0, std::int64_t r1, std::int64_t c0, std::int64_t c1) const {
     float largest = 0;
     for (std::int64_t r = r0; r < r1; ++r)
@@ -39,7 +39,7 @@ struct View {
 
 /// The size of a group of elements with one scale, and where its scale lies.
 struct Groups {
-  std::int64_t rows, columns;          // of a group
+  std::int64_t rows, columns;          // the size of a group
   std::int64_t row_step, column_step;  // between the scales of neighbouring groups
 };
 

@@ -14,7 +14,7 @@ namespace foretoken::cpu {
 
 namespace {
 
-constexpr std::int64_t block = 1 << 14;  // fixed, so that the order of a sum is
+constexpr std::int64_t block = 1 << 14;  // fixed, so that a sum's order is fixed
 
 double wide(double x) {
   return x;

@@ -54,7 +54,7 @@ void rms_norm_backward(Stream& stream, const RmsNormBackward& op) {
   const auto [n, c, stride] = Dims(op.rstd, op.weight, op.dout);
   with_floating("rms_norm_backward", op.x.dtype, [&, c = c, stride = stride, n = n]<class T>() {
     const T* w = op.weight.as<T>();
-    // Threads own columns, so the order of every sum is that of the rows.
+    // Threads own columns, so every sum runs in row order.
     const std::int64_t columns = op.dweight.defined() ? c : 0;
     stream.threads().parallel_for(columns, 64, [&, n = n](std::int64_t begin, std::int64_t end) {
       T* dw = op.dweight.as<T>();

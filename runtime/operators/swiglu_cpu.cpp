@@ -30,7 +30,7 @@ void swiglu_backward(Stream& stream, const SwigluBackward& op) {
         T* dgate = op.dgate_up.as<T>() + row * 2 * f;
         T* dup = dgate + f;
         T* out = op.out.defined() ? op.out.as<T>() + row * f : nullptr;
-        // The outputs may be the inputs: an element is read before it is written.
+        // Outputs may alias inputs: each element is read before it is written.
 #pragma omp simd
         for (std::int64_t i = 0; i < f; ++i) {
           const T sigmoid = T(1) / (T(1) + exp(-gate[i]));
