@@ -190,7 +190,7 @@ __device__ __forceinline__ void pin(std::uint32_t (&registers)[count]) {
   for (int i = 0; i < count; ++i) asm volatile("" : "+r"(registers[i])::"memory");
 }
 
-/// Before the first wgmma after ordinary code wrote its registers.
+/// Required before the first wgmma after other instructions wrote its registers.
 __device__ __forceinline__ void wgmma_begin() {
   asm volatile("wgmma.fence.sync.aligned;" ::: "memory");
 }
@@ -208,12 +208,12 @@ __device__ __forceinline__ std::uint64_t matrix_descriptor(std::uint32_t place, 
   return std::uint64_t(high) << 32 | (place + (leading / 16 << 16));
 }
 
-/// The place of an address in a block of a cluster: above its 18 bits stands the block's rank.
+/// The position of an address in a block of a cluster: the bits above its lower 18 are the block's rank.
 __device__ __forceinline__ std::uint32_t matrix_place(std::uint32_t address) {
   return address % (1U << 18) / 16;
 }
 
-/// Closes a group of the products issued so far.
+/// Commits the products issued so far as one group.
 __device__ __forceinline__ void wgmma_commit() {
   asm volatile("wgmma.commit_group.sync.aligned;" ::: "memory");
 }
@@ -224,8 +224,8 @@ __device__ __forceinline__ void wgmma_wait() {
   asm volatile("wgmma.wait_group.sync.aligned %0;" ::"n"(pending) : "memory");
 }
 
-/// The same, but not before x has been computed: ptxas moves a wait up past arithmetic, though not past a
-/// store. `scratch` is four bytes of shared memory that nobody reads.
+/// The same, but only after x has been computed: ptxas moves a wait before earlier arithmetic, but not before
+/// a store. `scratch` is four bytes of shared memory that no thread reads.
 template <int pending>
 __device__ __forceinline__ void wgmma_wait_after(float x, std::uint32_t scratch) {
   asm volatile("st.volatile.shared.f32 [%0], %1;" ::"r"(scratch), "f"(x) : "memory");

@@ -13,8 +13,8 @@ struct Rows {
   std::int64_t n, t, s, depth;
 };
 
-/// A thread owns a position of a row. Every partial count is a whole number, so that the order in which
-/// blocks add theirs changes no bit.
+/// Each thread computes one position of a row. The partial counts are integers, so the order in which blocks
+/// add them does not change the result.
 __global__ void __launch_bounds__(threads) count(Rows rows, std::int32_t* __restrict__ agrees,
                                                  double* __restrict__ drafts, double* __restrict__ accepted) {
   __shared__ int shared[threads / 32];

@@ -18,8 +18,8 @@ struct Constants {
 };
 
 /// A thread owns N elements: each buffer is read once and written once, f32 in 16-byte accesses and bf16 in
-/// 8-byte ones. fma is written out so that moments agree with the CPU's: where compilers contract is
-/// their own choice.
+/// 8-byte ones. Explicit fma, so that moments agree with the CPU's: compilers contract
+/// differently.
 template <class Moment, int N>
 __global__ void update(float* __restrict__ values, const float* __restrict__ gradients,
                        Moment* __restrict__ exp_avg, Moment* __restrict__ exp_avg_sq,

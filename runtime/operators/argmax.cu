@@ -8,11 +8,11 @@ namespace {
 
 constexpr int threads = 1024, warps = threads / 32;
 
-/// The largest of what was seen so far and the lowest place of it.
+/// The largest value so far and its lowest index.
 struct Best {
   float value = -INFINITY;
   int at = 0x7fffffff;
-  bool sound = true;  // all of it is numbers
+  bool sound = true;  // no value is a NaN
 
   __device__ void take(const Best& other) {
     if (other.value > value || (other.value == value && other.at < at)) value = other.value, at = other.at;
@@ -26,7 +26,7 @@ struct Best {
   }
 };
 
-/// A block owns a row, a thread packs of N of its elements. It goes over them once for each candidate.
+/// One block per row; each thread reads packs of N elements. The row is read once for each candidate.
 template <int N>
 __global__ void __launch_bounds__(threads)
     find(const float* x, std::int64_t stride, int count, std::int32_t* out, int candidates) {

@@ -24,8 +24,8 @@ __global__ void store_rows(const T* x, std::int64_t stride, const std::int32_t* 
     store<N>(to + i, load<N>(from + i));
 }
 
-/// A thread owns columns, so that each of them moves in order. As nothing moves twice some moves are read
-/// before the first of them is written.
+/// Threads own columns, so that each column's moves run in order. No element moves twice, so several moves
+/// are read before the first of them is written.
 template <class T, int N>
 __global__ void move_rows(std::int64_t moves, const std::int32_t* __restrict__ from,
                           const std::int32_t* __restrict__ to, T* cache, std::int64_t width) {
@@ -44,8 +44,8 @@ __global__ void move_rows(std::int64_t moves, const std::int32_t* __restrict__ f
 }
 
 constexpr int warps = 8, attend_threads = 32 * warps;
-constexpr int ahead = 4;        // keys whose loads are under way together in a warp
-constexpr int part_keys = 128;  // of a block; fixed, since parts make a sum's order
+constexpr int ahead = 4;        // keys that a warp loads concurrently
+constexpr int part_keys = 128;  // keys per block; fixed, because it determines a sum's order
 constexpr int join_threads = 128;
 constexpr std::size_t most_partial_bytes = std::size_t{64} << 20;
 
@@ -79,10 +79,11 @@ struct Rows {
   }
 };
 
-/// A block owns one head of one row and a part of its keys; its warps take the keys in turn, each with a
-/// softmax of its own that the end joins (Dao et al., "Flash-Decoding for long-context inference", 2023). A
-/// lane owns pairs of elements lane + 32·e, e < E. Of a row with one part the result is final, else it goes
-/// to `partial` and join_parts() ends the work. The order of a row's sums depends on its position alone.
+/// One block computes one head of one row for one part of its keys. Its warps process the keys in turn, each
+/// with its own softmax, and these are merged at the end (Dao et al., "Flash-Decoding for long-context
+/// inference", 2023). A lane owns the pairs of elements lane + 32·e, e < E. If the row has one part, the
+/// result is final; otherwise it is stored in `partial` and join_parts() merges the parts. The order of a
+/// row's sums depends only on its position.
 template <class T, int E>
 __global__ void __launch_bounds__(attend_threads)
     attend(Problem p, const T* __restrict__ qkv, Rows rows, const T* __restrict__ cache, T* __restrict__ out,
@@ -269,7 +270,7 @@ void cached_attention(Stream& stream, const CachedAttention& op) {
                   .parts = static_cast<int>(parts),
                   .reach = op.paths.defined() ? static_cast<int>(op.paths.shape[1]) : 0,
                   .scale = 1 / std::sqrt(static_cast<float>(h.dim))};
-  // Many rows, which come in prompts, take turns in the workspace.
+  // The many rows of a prompt are processed in groups that share the workspace.
   const auto row_bytes = static_cast<std::size_t>(h.query * parts * (h.dim + 2)) * sizeof(float);
   const std::int64_t together =
       std::clamp<std::int64_t>(static_cast<std::int64_t>(most_partial_bytes / row_bytes), 1, n);

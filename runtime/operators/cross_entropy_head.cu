@@ -20,7 +20,7 @@ struct TargetRows {
   }
 };
 
-/// Running maximum with its place, and Σ exp(x − maximum): two of them merge into that of both.
+/// Running maximum, its index, and Σ exp(x − maximum). Two of these can be merged.
 struct Softmax {
   float largest = -INFINITY;
   float sum = 0;

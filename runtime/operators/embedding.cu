@@ -39,9 +39,10 @@ __global__ void list_tokens(Window window, std::int32_t* tokens, std::int32_t* p
   positions[n] = static_cast<std::int32_t>(n);
 }
 
-/// dtable[token] += Σ dout over the token's positions, in their order: a sort has brought them together. A
-/// block owns `threads` columns of one place in the sorted list and works where a new token begins there; so
-/// every row of the table has one writer. Reads run ahead, for common tokens have long lists.
+/// dtable[token] += Σ dout over the token's positions, in position order. The positions are sorted by token.
+/// A block owns `threads` columns of one entry in the sorted list and works only if the entry is the first of
+/// its token, so every row of the table has one writer. Reads are issued ahead, because frequent tokens have
+/// long lists.
 template <class T>
 __global__ void add_sorted(const std::int32_t* __restrict__ tokens,
                            const std::int32_t* __restrict__ positions, std::int64_t count,
@@ -95,7 +96,7 @@ void embedding_backward_weight(Stream& stream, const EmbeddingBackwardWeight& op
   Context& gpu = stream.cuda();
   int bits = 1;
   while (std::int64_t{1} << bits < op.dtable.shape[0]) ++bits;
-  // A stable sort, so that a token's positions keep their order and the sum its bits.
+  // A stable sort keeps a token's positions in order, so the sum has the same bits in every run.
   std::size_t sort_bytes = 0;
   std::int32_t* none = nullptr;
   check(cub::DeviceRadixSort::SortPairs(nullptr, sort_bytes, none, none, none, none, static_cast<int>(count),

@@ -42,8 +42,8 @@ void few_rows_tile(const FewRows<T>& op, std::int64_t i, std::int64_t j, std::in
     unrolled<Rows>([&](auto r) { row[r] = load(x[r] + p); });
     unrolled<outputs>([&](auto c) {
       const V column = load(w[c] + p);
-      // While several rows meet a vector of W there is time to bring up the next tile's, in its order. With
-      // one row there is none: that costs more than it saves where W is near.
+      // With several rows per vector of W, the arithmetic hides the prefetch of the next tile. With one row
+      // it does not: the prefetch then costs more than it saves if W is in the cache.
       if constexpr (Rows > 1) __builtin_prefetch(w[c] + outputs * op.k + p);
       unrolled<Rows>(
           [&](auto r) { sum[r * outputs + c] = multiply_add<T>(row[r], column, sum[r * outputs + c]); });

@@ -33,7 +33,7 @@ __device__ std::uint32_t four(float a, float b, float c, float d) {
   return low | high << 16;
 }
 
-/// Eight numbers at(0) … at(7), as they lie in memory.
+/// Eight numbers at(0) … at(7), in memory order.
 template <class F, class At>
 __device__ uint2 eight(const At& at) {
   return {four<F>(at(0), at(1), at(2), at(3)), four<F>(at(4), at(5), at(6), at(7))};
@@ -46,7 +46,7 @@ __device__ float lanes_max(float x) {
   return x;
 }
 
-/// A value as it would be read after it was stored.
+/// The value after rounding to the storage dtype.
 template <class T>
 __device__ float rounded(float x) {
   return to_float(from_float<T>(x));
@@ -131,7 +131,7 @@ struct StoredSwigluGradient {
   }
 };
 
-/// A matrix [R, K] and where its copies go; null where one is not asked for.
+/// A matrix [R, K] and the destinations of its copies; null if a copy is not requested.
 template <class Source>
 struct Matrix {
   Source x;
@@ -275,7 +275,7 @@ void launch(cudaStream_t stream, Scaling scaling, const Matrix<Source>& m) {
   }
 }
 
-/// `amax` where it is known.
+/// `amax`, if the producer has computed it.
 template <class Source>
 void quantize_from(Context& gpu, const Source& x, const float* known_amax, const Quantize& op) {
   const QuantizedTensor& any = op.out.defined() ? op.out : op.transposed;

@@ -66,7 +66,7 @@ __global__ void mark(const double* x, std::int64_t count, double* sum) {
   if (!__all_sync(0xffffffffU, finite) && threadIdx.x == 0) *sum = nan("");
 }
 
-/// Room for a result and, behind it, a partial sum of every block; 8 bytes each.
+/// Workspace for a result followed by one partial sum per block; 8 bytes each.
 void* result_and_partials(Stream& stream, std::int64_t count) {
   return stream.cuda().workspace(sizeof(double) * (2 + static_cast<std::size_t>(count / block_elements)));
 }
@@ -89,7 +89,7 @@ void sum_mixed(Stream& stream, const Tensor& x, unsigned long long* total) {
   }
 }
 
-/// Room for a partial sum of every block.
+/// Workspace for one partial sum per block.
 double* doubles(Stream& stream, std::int64_t count) {
   return static_cast<double*>(
       stream.cuda().workspace(sizeof(double) * (1 + static_cast<std::size_t>(count / block_elements))));

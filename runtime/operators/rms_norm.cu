@@ -9,7 +9,7 @@ namespace foretoken::cuda {
 
 namespace {
 
-/// Sums R values over the block at once; every thread gets them.
+/// Sums R values over the block at once; every thread receives the sums.
 template <int R>
 __device__ void block_sums(float (&x)[R], float (*shared)[32]) {
   const int warp = static_cast<int>(threadIdx.x) / 32, lane = static_cast<int>(threadIdx.x) % 32;
@@ -104,10 +104,10 @@ __device__ RowInputs<T, N, P> read_row(const Backward& op, std::int64_t row) {
   return in;
 }
 
-/// A block takes every gridDim-th row, a thread the same columns of each, so that it can keep their sums for
-/// dweight in registers: partial[block, c] = Σ dout · x · rstd over its rows. The next row is read while this
-/// one is worked on, where the registers allow it. residual, dx and dout may be the same memory: a row's is
-/// read before it is written, and by one block alone.
+/// A block processes every gridDim-th row. A thread has the same columns in each row, so it keeps their sums
+/// for dweight in registers: partial[block, c] = Σ dout · x · rstd over the block's rows. The next row is
+/// read during the work on the current one if the registers suffice. residual, dx and dout may alias: a row
+/// is read before it is written, and only by one block.
 template <class T, int N, int P, int Threads>
 __global__ void __launch_bounds__(Threads, 1024 / Threads) backward(const Backward op) {
   __shared__ float shared[2][32];
@@ -185,7 +185,7 @@ void with_packs(std::int64_t c, bool aligned, const Launch& launch) {
   check(cudaErrorInvalidValue, "rms_norm: rows of more than 16384 that do not come in 16-byte packs");
 }
 
-/// Zero, for kernels to raise; null where it is not asked for.
+/// Sets amax to zero before kernels raise it; null if it is not requested.
 float* cleared(Context& gpu, const Tensor& amax) {
   if (!amax.defined()) return nullptr;
   check(cudaMemsetAsync(amax.data, 0, sizeof(float), gpu.stream()), "rms_norm");

@@ -24,8 +24,8 @@ __global__ void forward(const T* __restrict__ gate_up, T* __restrict__ out, std:
   }
 }
 
-/// As forward. dgate_up may be gate_up and out may be dout: a thread reads its elements before it writes
-/// them.
+/// The same work split as forward. dgate_up may alias gate_up and out may alias dout: a thread reads its
+/// elements before it writes them.
 template <class T, int N>
 __global__ void backward(const T* dout, const T* gate_up, T* dgate_up, T* out, std::int64_t f) {
   const std::int64_t row = blockIdx.x;
