@@ -66,12 +66,12 @@ __device__ __forceinline__ void prefetch(const void* from, int bytes) {
   asm volatile("cp.async.bulk.prefetch.L2.global [%0], %1;" ::"l"(from), "r"(bytes) : "memory");
 }
 
-/// 2^(x − top); where top is −∞ nothing was seen, and every weight is 0.
+/// 2^(x − top). If top is −∞, no key has been processed and every weight is 0.
 __device__ __forceinline__ float weight_of(float x, float top) {
   return exp2_fast(x - (top == -INFINITY ? 0.0F : top));
 }
 
-/// How sums over some keys and over more keys become one: by the larger of the largest scores.
+/// Merges the sums over two sets of keys, relative to the larger of their two largest scores.
 struct Join {
   float top, before, after;
   __device__ __forceinline__ Join(float top_before, float top_after)
@@ -146,7 +146,7 @@ __global__ void __launch_bounds__(block_threads, resident<Spans>) attend_run(con
     const int last = __reduce_max_sync(full_warp, runs ? position : 0);
     const int lowest = __reduce_min_sync(full_warp, runs ? position : last);
     const int tiles = last / tile_keys + 1, many = length * p.together;
-    // Tiles whose keys are in the same places for all rows come before the others.
+    // Tiles whose keys are in the same slots for all rows are processed first.
     const int common = Branches ? max(lowest + 1 - p.reach, 0) / tile_keys : tiles;
     int row_of[2], limit[2];  // of queries g and g + 8: the last key
 #pragma unroll
@@ -459,7 +459,7 @@ void attend(Stream& stream, const CachedAttention& op) {
   int together = std::min(group, most_queries);
   while (group % together != 0) --together;
   const int reach = op.paths.defined() ? static_cast<int>(op.paths.shape[1]) : 0;
-  // Where all sequences have as many rows each, a window is a sequence's.
+  // If all sequences have the same number of rows, a window is one sequence.
   auto window = std::min<std::int64_t>((n + sequences - 1) / sequences, most_queries / together);
   const Context& gpu = stream.cuda();
   const auto windows = [&] { return (n + window - 1) / window * (h.query / together); };

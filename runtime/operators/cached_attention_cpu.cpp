@@ -21,7 +21,7 @@ struct Keys {
     const std::int64_t back = count - 1 - position;
     return back < reach ? path[back] : position;
   }
-  /// of[j] = where the row of position u + j begins; past the last position that one's.
+  /// of[j] = the start of the row of position u + j; after the last position, the last position's row.
   template <int n, class T>
   void find(const T* rows, std::int64_t stride, std::int64_t u, const T* (&of)[n]) const {
     if (u + n <= count - reach)

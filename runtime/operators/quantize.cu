@@ -275,7 +275,7 @@ void launch(cudaStream_t stream, Scaling scaling, const Matrix<Source>& m) {
   }
 }
 
-/// `amax`, if the producer has computed it.
+/// `known_amax` is the largest magnitude if the producer has computed it, else null.
 template <class Source>
 void quantize_from(Context& gpu, const Source& x, const float* known_amax, const Quantize& op) {
   const QuantizedTensor& any = op.out.defined() ? op.out : op.transposed;
