@@ -55,6 +55,16 @@ __device__ float rounded(float x) {
 // Sources: `row` reads eight neighbouring elements of a row; `magnitude` is the largest of what the eight
 // columns from `column` of the stored inputs, `width` wide, determine.
 
+/// For a source whose row() reads all that the stored columns determine.
+template <class Source>
+__device__ float row_magnitude(const Source& source, std::int64_t row, std::int64_t column) {
+  float values[piece], largest = 0;
+  source.row(row, column, values);
+#pragma unroll
+  for (int c = 0; c < piece; ++c) largest = fmaxf(largest, fabsf(values[c]));
+  return largest;
+}
+
 template <class T>
 struct Stored {
   const T* x;  // [R, width]
@@ -65,12 +75,8 @@ struct Stored {
 #pragma unroll
     for (int c = 0; c < piece; ++c) to[c] = to_float(values.at[c]);
   }
-  __device__ float magnitude(std::int64_t r, std::int64_t column) const {
-    float values[piece], largest = 0;
-    row(r, column, values);
-#pragma unroll
-    for (int c = 0; c < piece; ++c) largest = fmaxf(largest, fabsf(values[c]));
-    return largest;
+  __device__ float magnitude(std::int64_t row, std::int64_t column) const {
+    return row_magnitude(*this, row, column);
   }
 };
 
@@ -85,12 +91,8 @@ struct StoredSwigluOutput {
 #pragma unroll
     for (int c = 0; c < piece; ++c) to[c] = rounded<T>(Silu(to_float(gate.at[c])).value * to_float(up.at[c]));
   }
-  __device__ float magnitude(std::int64_t r, std::int64_t column) const {
-    float values[piece], largest = 0;
-    row(r, column, values);
-#pragma unroll
-    for (int c = 0; c < piece; ++c) largest = fmaxf(largest, fabsf(values[c]));
-    return largest;
+  __device__ float magnitude(std::int64_t row, std::int64_t column) const {
+    return row_magnitude(*this, row, column);
   }
 };
 
