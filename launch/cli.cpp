@@ -6,11 +6,11 @@
 #include <CLI/CLI.hpp>
 #include <fmt/format.h>
 
-#include "launch/config_loader.h"
-#include "launch/config_validator.h"
-#include "launch/number_flag.h"
-#include "launch/options.h"
-#include "launch/train_config.h"
+#include "launch/config/config_loader.h"
+#include "launch/config/config_validator.h"
+#include "launch/config/number_flag.h"
+#include "launch/config/options.h"
+#include "launch/config/train_config.h"
 #include "runtime/error.h"
 
 namespace foretoken {

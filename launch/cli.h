@@ -6,13 +6,13 @@
 #include <variant>
 #include <vector>
 
-#include "launch/config.h"
-#include "launch/evaluate.h"
-#include "launch/generate.h"
-#include "launch/study.h"
-#include "launch/supervisor.h"
-#include "launch/tokenize.h"
-#include "launch/train.h"
+#include "launch/commands/evaluate.h"
+#include "launch/commands/generate.h"
+#include "launch/commands/tokenize.h"
+#include "launch/commands/train.h"
+#include "launch/config/config.h"
+#include "launch/study/study.h"
+#include "launch/supervisor/supervisor.h"
 
 namespace foretoken {
 

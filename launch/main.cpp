@@ -5,15 +5,15 @@
 #include <variant>
 #include <vector>
 
-#include "io/hdf5_examination.h"
-#include "io/printable.h"
+#include "io/files/printable.h"
+#include "io/hdf5/hdf5_examination.h"
 #include "launch/cli.h"
-#include "launch/console.h"
-#include "launch/failure.h"
-#include "launch/flight.h"
-#include "launch/inspect.h"
-#include "launch/stop_signal.h"
-#include "launch/tokenize.h"
+#include "launch/commands/flight.h"
+#include "launch/commands/inspect.h"
+#include "launch/commands/tokenize.h"
+#include "launch/console/console.h"
+#include "launch/console/failure.h"
+#include "launch/console/stop_signal.h"
 
 namespace foretoken {
 namespace {

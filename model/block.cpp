@@ -1,9 +1,9 @@
 #include "model/block.h"
 
 #include "runtime/operators/dispatch.h"
-#include "runtime/operators/linear_swiglu.h"
-#include "runtime/operators/rms_norm.h"
-#include "runtime/operators/rope.h"
+#include "runtime/operators/products/linear_swiglu.h"
+#include "runtime/operators/rowwise/rms_norm.h"
+#include "runtime/operators/rowwise/rope.h"
 
 namespace foretoken {
 

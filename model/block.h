@@ -15,7 +15,7 @@
 
 #include "model/config.h"
 #include "model/layers/linear.h"
-#include "runtime/operators/attention.h"
+#include "runtime/operators/attention/attention.h"
 #include "runtime/parameters.h"
 
 namespace foretoken {

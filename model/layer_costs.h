@@ -5,7 +5,7 @@
 #include <cstdint>
 
 #include "model/config.h"
-#include "parallel/partition.h"
+#include "parallel/pipeline/partition.h"
 
 namespace foretoken {
 

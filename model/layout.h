@@ -19,9 +19,10 @@ struct HeldBlock {
   Block::Part part = Block::Part::whole;
 };
 
-/// Assignment of the trunk's blocks to stages, in order and in units of half a block (parallel/partition.h).
-/// The first stage also holds the embedding. The trunk's last stage also holds the final norm, the main head
-/// and the prediction heads of all depths, unless further stages follow that hold one depth each.
+/// Assignment of the trunk's blocks to stages, in order and in units of half a block
+/// (parallel/pipeline/partition.h). The first stage also holds the embedding. The trunk's last stage also
+/// holds the final norm, the main head and the prediction heads of all depths, unless further stages follow
+/// that hold one depth each.
 struct ModelLayout {
   Grid grid;
   std::vector<int> halves_per_stage;  // size grid.stages()

@@ -5,7 +5,7 @@
 #include <limits>
 
 #include "runtime/error.h"
-#include "runtime/operators/cross_entropy_head.h"
+#include "runtime/operators/vocabulary/cross_entropy_head.h"
 
 namespace foretoken {
 

@@ -1,8 +1,8 @@
 #include "model/pipeline_stage.h"
 
 #include "runtime/error.h"
-#include "runtime/operators/elementwise.h"
-#include "runtime/operators/embedding.h"
+#include "runtime/operators/rowwise/elementwise.h"
+#include "runtime/operators/vocabulary/embedding.h"
 
 namespace foretoken {
 

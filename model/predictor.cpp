@@ -4,12 +4,12 @@
 #include <string>
 
 #include "model/layout.h"
-#include "runtime/operators/acceptance.h"
 #include "runtime/operators/dispatch.h"
-#include "runtime/operators/elementwise.h"
-#include "runtime/operators/linear.h"
-#include "runtime/operators/reductions.h"
-#include "runtime/operators/rms_norm.h"
+#include "runtime/operators/parameters/reductions.h"
+#include "runtime/operators/products/linear.h"
+#include "runtime/operators/rowwise/elementwise.h"
+#include "runtime/operators/rowwise/rms_norm.h"
+#include "runtime/operators/vocabulary/acceptance.h"
 
 namespace foretoken {
 

@@ -18,7 +18,7 @@
 
 #include "model/heads/prediction_heads.h"
 #include "model/step_sums.h"
-#include "runtime/operators/cross_entropy_head.h"
+#include "runtime/operators/vocabulary/cross_entropy_head.h"
 
 namespace foretoken {
 

@@ -4,7 +4,7 @@
 #include <cstring>
 
 #include "runtime/error.h"
-#include "runtime/operators/elementwise.h"
+#include "runtime/operators/rowwise/elementwise.h"
 
 namespace foretoken {
 

@@ -11,7 +11,7 @@
 
 #include "model/pipeline_stage.h"
 #include "model/rope_tables.h"
-#include "parallel/stage_work.h"
+#include "parallel/pipeline/stage_work.h"
 
 namespace foretoken {
 

@@ -1,8 +1,8 @@
 #include "model/rope_tables.h"
 
 #include "runtime/operators/dispatch.h"
-#include "runtime/operators/elementwise.h"
-#include "runtime/operators/rope.h"
+#include "runtime/operators/rowwise/elementwise.h"
+#include "runtime/operators/rowwise/rope.h"
 
 namespace foretoken {
 

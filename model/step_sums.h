@@ -9,7 +9,7 @@ namespace foretoken {
 struct StepSums {
   Tensor all;     // f64, the other members in order
   Tensor losses;  // [D + 1] Σ loss over the valid targets of depth k
-  // Acceptance (runtime/operators/acceptance.h); undefined if not counted:
+  // Acceptance (runtime/operators/vocabulary/acceptance.h); undefined if not counted:
   Tensor drafts;    // [D] positions with a draft of depth k that the main model checks
   Tensor accepted;  // [D] those whose draft and all shallower drafts equal the main model's choice
   // Gradient that each depth's loss, weighted, gives the trunk tensor that heads read; undefined if not

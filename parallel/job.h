@@ -5,7 +5,7 @@
 #include <string>
 #include <vector>
 
-#include "parallel/flight_record.h"
+#include "parallel/flight/flight_record.h"
 
 namespace foretoken {
 

@@ -9,7 +9,7 @@
 #endif
 
 #include "runtime/error.h"
-#include "runtime/memory_limit.h"
+#include "runtime/host/memory_limit.h"
 #if FORETOKEN_WITH_CUDA
 #include "runtime/cuda/memory.h"
 #endif

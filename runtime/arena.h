@@ -16,7 +16,7 @@ class Arena {
   explicit Arena(DeviceKind device, bool page_locked = false) : device_(device), page_locked_(page_locked) {}
 
   /// Returns a zeroed tensor, aligned to 256 bytes, that is valid while the arena exists. Throws DefectError
-  /// after seal(), and UsageError if the device or the machine (runtime/memory_limit.h) has too little
+  /// after seal(), and UsageError if the device or the machine (runtime/host/memory_limit.h) has too little
   /// memory.
   Tensor tensor(DType dtype, const Shape& shape);
   void seal() { sealed_ = true; }

@@ -3,8 +3,8 @@
 #include <algorithm>
 
 #include "runtime/error.h"
-#include "runtime/operators/elementwise.h"
-#include "runtime/operators/random_normal.h"
+#include "runtime/operators/parameters/random_normal.h"
+#include "runtime/operators/rowwise/elementwise.h"
 
 namespace foretoken {
 

@@ -4,8 +4,8 @@
 // enqueued.
 
 #include "runtime/backend.h"
+#include "runtime/host/thread_pool.h"
 #include "runtime/tensor.h"
-#include "runtime/thread_pool.h"
 
 namespace foretoken {
 

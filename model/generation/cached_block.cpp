@@ -1,8 +1,8 @@
 #include "model/generation/cached_block.h"
 
-#include "runtime/operators/cached_attention.h"
+#include "runtime/operators/attention/cached_attention.h"
 #include "runtime/operators/dispatch.h"
-#include "runtime/operators/linear.h"
+#include "runtime/operators/products/linear.h"
 
 namespace foretoken {
 

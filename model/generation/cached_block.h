@@ -3,12 +3,12 @@
 // earlier tokens.
 
 #include "model/block.h"
-#include "runtime/operators/normed_products.h"
+#include "runtime/operators/products/normed_products.h"
 
 namespace foretoken {
 
 /// The rows of one pass, any number per sequence. Cells are cache slots as in
-/// runtime/operators/cached_attention.h.
+/// runtime/operators/attention/cached_attention.h.
 struct CachedRows {
   Stream& stream;
   Tensor positions;  // [N] i32

@@ -5,7 +5,7 @@
 
 #include "model/layout.h"
 #include "runtime/error.h"
-#include "runtime/operators/elementwise.h"
+#include "runtime/operators/rowwise/elementwise.h"
 
 namespace foretoken {
 

@@ -32,8 +32,8 @@
 #include "model/heads/mtp_module.h"
 #include "model/heads/prediction_heads.h"
 #include "model/rope_tables.h"
-#include "runtime/operators/linear.h"
-#include "runtime/operators/rms_norm.h"
+#include "runtime/operators/products/linear.h"
+#include "runtime/operators/rowwise/rms_norm.h"
 #include "runtime/replays.h"
 
 namespace foretoken {
@@ -84,8 +84,8 @@ class Decoder {
   /// chained level k it is the token k positions later. The caches must hold all earlier input: positions
   /// 0..p − 1 of this level, and the row's input state. Rows of one sequence must be in ascending order.
   ///
-  /// Rows are computed in parts of at most most_few_rows (runtime/operators/linear.h), here and in logits(),
-  /// so a row's result has the same bits whatever rows are computed with it.
+  /// Rows are computed in parts of at most most_few_rows (runtime/operators/products/linear.h), here and in
+  /// logits(), so a row's result has the same bits whatever rows are computed with it.
   void forward(int level, std::span<const Row> rows, Input input = Input::previous_level);
   /// Level 0 for many rows, in parts of options.rows. Faster, but the bits depend on how rows are divided
   /// into parts.

@@ -2,10 +2,10 @@
 
 #include "model/generation/decoder.h"
 #include "runtime/error.h"
-#include "runtime/operators/argmax.h"
-#include "runtime/operators/cached_attention.h"
-#include "runtime/operators/elementwise.h"
-#include "runtime/operators/embedding.h"
+#include "runtime/operators/attention/cached_attention.h"
+#include "runtime/operators/rowwise/elementwise.h"
+#include "runtime/operators/vocabulary/argmax.h"
+#include "runtime/operators/vocabulary/embedding.h"
 
 namespace foretoken {
 

@@ -8,7 +8,7 @@
 
 #include "model/block.h"
 #include "model/heads/prediction_heads.h"
-#include "parallel/partition.h"
+#include "parallel/pipeline/partition.h"
 
 namespace foretoken {
 

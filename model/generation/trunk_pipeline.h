@@ -12,8 +12,8 @@
 #include <vector>
 
 #include "model/layout.h"
-#include "parallel/mpi_communicator.h"
-#include "parallel/transport.h"
+#include "parallel/comm/mpi_communicator.h"
+#include "parallel/comm/transport.h"
 
 namespace foretoken {
 

@@ -1,6 +1,6 @@
 #include "model/heads/heads_in_turn.h"
 
-#include "runtime/operators/elementwise.h"
+#include "runtime/operators/rowwise/elementwise.h"
 
 namespace foretoken {
 

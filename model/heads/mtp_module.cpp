@@ -1,8 +1,8 @@
 #include "model/heads/mtp_module.h"
 
 #include "runtime/operators/dispatch.h"
-#include "runtime/operators/embedding.h"
-#include "runtime/operators/rms_norm.h"
+#include "runtime/operators/rowwise/rms_norm.h"
+#include "runtime/operators/vocabulary/embedding.h"
 
 namespace foretoken {
 

@@ -1,9 +1,9 @@
 #include "model/heads/residual_heads.h"
 
 #include "model/layout.h"
-#include "runtime/operators/activation.h"
-#include "runtime/operators/elementwise.h"
-#include "runtime/operators/linear.h"
+#include "runtime/operators/products/linear.h"
+#include "runtime/operators/rowwise/activation.h"
+#include "runtime/operators/rowwise/elementwise.h"
 
 namespace foretoken {
 

@@ -4,8 +4,8 @@
 
 #include "model/layout.h"
 #include "runtime/operators/dispatch.h"
-#include "runtime/operators/elementwise.h"
-#include "runtime/operators/rms_norm.h"
+#include "runtime/operators/rowwise/elementwise.h"
+#include "runtime/operators/rowwise/rms_norm.h"
 
 namespace foretoken {
 

@@ -12,7 +12,7 @@
 
 #include "model/config.h"
 #include "runtime/arena.h"
-#include "runtime/operators/quantize.h"
+#include "runtime/operators/rowwise/quantize.h"
 
 namespace foretoken {
 

@@ -1,6 +1,6 @@
 #include "model/layers/linear.h"
 
-#include "runtime/operators/linear.h"
+#include "runtime/operators/products/linear.h"
 
 namespace foretoken {
 

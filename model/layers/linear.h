@@ -1,6 +1,7 @@
 #pragma once
 // A linear layer of a block or module: its weight [O, I], the weight's gradient, and the dtype that its three
-// products run in (runtime/operators/linear.h): the activations' dtype or, if the plan selects it, FP8.
+// products run in (runtime/operators/products/linear.h): the activations' dtype or, if the plan selects it,
+// FP8.
 
 #include "model/layer_context.h"
 #include "model/layers/fp8_products.h"

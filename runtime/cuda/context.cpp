@@ -5,7 +5,7 @@
 #include "runtime/cuda/matmul.h"
 #include "runtime/cuda/memory.h"
 #if FORETOKEN_WITH_CUDNN
-#include "runtime/operators/cudnn_attention.h"
+#include "runtime/operators/attention/cudnn_attention.h"
 #endif
 
 namespace foretoken::cuda {

@@ -9,7 +9,7 @@
 #include <optional>
 
 #include "runtime/cuda/handle.h"
-#include "runtime/operators/quantize.h"
+#include "runtime/operators/rowwise/quantize.h"
 #include "runtime/tensor.h"
 
 namespace foretoken::cuda {

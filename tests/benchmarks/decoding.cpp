@@ -13,12 +13,12 @@
 
 #include "model/generation/decoder.h"
 #include "runtime/device.h"
-#include "runtime/operators/elementwise.h"
-#include "runtime/operators/linear.h"
-#include "runtime/operators/linear_swiglu.h"
-#include "runtime/profile.h"
+#include "runtime/operators/products/linear.h"
+#include "runtime/operators/products/linear_swiglu.h"
+#include "runtime/operators/rowwise/elementwise.h"
 #include "runtime/random.h"
 #include "runtime/replays.h"
+#include "runtime/timing/profile.h"
 
 using namespace foretoken;
 

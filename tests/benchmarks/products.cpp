@@ -12,12 +12,12 @@
 
 #include "runtime/arena.h"
 #include "runtime/device.h"
-#include "runtime/operators/elementwise.h"
-#include "runtime/operators/linear.h"
-#include "runtime/operators/linear_swiglu.h"
-#include "runtime/operators/quantize.h"
-#include "runtime/operators/random_normal.h"
-#include "runtime/operators/swiglu.h"
+#include "runtime/operators/parameters/random_normal.h"
+#include "runtime/operators/products/linear.h"
+#include "runtime/operators/products/linear_swiglu.h"
+#include "runtime/operators/rowwise/elementwise.h"
+#include "runtime/operators/rowwise/quantize.h"
+#include "runtime/operators/rowwise/swiglu.h"
 #include "tests/benchmarks/occupy.h"
 
 using namespace foretoken;

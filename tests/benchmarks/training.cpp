@@ -17,13 +17,13 @@
 #include "model/rank_model.h"
 #include "runtime/device.h"
 #include "runtime/error.h"
-#include "runtime/operators/adamw.h"
-#include "runtime/operators/elementwise.h"
-#include "runtime/operators/linear.h"
-#include "runtime/operators/random_normal.h"
-#include "runtime/operators/reductions.h"
-#include "runtime/profile.h"
+#include "runtime/operators/parameters/adamw.h"
+#include "runtime/operators/parameters/random_normal.h"
+#include "runtime/operators/parameters/reductions.h"
+#include "runtime/operators/products/linear.h"
+#include "runtime/operators/rowwise/elementwise.h"
 #include "runtime/random.h"
+#include "runtime/timing/profile.h"
 
 using namespace foretoken;
 

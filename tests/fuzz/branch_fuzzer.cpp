@@ -1,9 +1,9 @@
 // branch.json: as it is, and with its digest made right.
 #include <nlohmann/json.hpp>
 
-#include "io/bounded_json.h"
-#include "io/checkpoint_manifest.h"
-#include "io/digest.h"
+#include "io/checkpoint/checkpoint_manifest.h"
+#include "io/files/bounded_json.h"
+#include "io/files/digest.h"
 #include "tests/fuzz/scratch_file.h"
 
 using namespace foretoken;

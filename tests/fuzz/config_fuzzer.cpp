@@ -1,9 +1,9 @@
 // A configuration file: parsed, cross-checked, laid out over ranks, and written back.
 #include <cstdlib>
 
-#include "launch/config_loader.h"
-#include "launch/config_validator.h"
-#include "launch/layout.h"
+#include "launch/config/config_loader.h"
+#include "launch/config/config_validator.h"
+#include "launch/config/layout.h"
 #include "tests/fuzz/scratch_file.h"
 
 using namespace foretoken;

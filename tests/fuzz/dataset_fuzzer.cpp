@@ -3,7 +3,7 @@
 #include <cstring>
 #include <vector>
 
-#include "io/token_store.h"
+#include "io/datasets/token_store.h"
 #include "tests/fuzz/scratch_file.h"
 
 using namespace foretoken;

@@ -1,6 +1,6 @@
 // Flight records: one file or several, with a zero byte between them, and what is said of them.
-#include "io/printable.h"
-#include "parallel/flight_analysis.h"
+#include "io/files/printable.h"
+#include "parallel/flight/flight_analysis.h"
 #include "tests/fuzz/scratch_file.h"
 
 using namespace foretoken;

@@ -1,5 +1,5 @@
 // manifest.json: as it is, and with its digest made right.
-#include "io/checkpoint_manifest.h"
+#include "io/checkpoint/checkpoint_manifest.h"
 #include "tests/fuzz/scratch_file.h"
 #include "tests/fuzz/signed_manifest.h"
 

@@ -1,6 +1,6 @@
 // metrics.jsonl, read back.
-#include "io/csv.h"
-#include "io/metrics_history.h"
+#include "io/report/csv.h"
+#include "io/report/metrics_history.h"
 #include "tests/fuzz/scratch_file.h"
 
 using namespace foretoken;

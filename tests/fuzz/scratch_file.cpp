@@ -6,7 +6,7 @@
 #include <unistd.h>
 #include <vector>
 
-#include "io/printable.h"
+#include "io/files/printable.h"
 
 namespace foretoken::fuzz {
 

@@ -2,8 +2,8 @@
 #include <string>
 #include <vector>
 
-#include "launch/config_loader.h"
-#include "launch/config_validator.h"
+#include "launch/config/config_loader.h"
+#include "launch/config/config_validator.h"
 #include "tests/fuzz/scratch_file.h"
 
 using namespace foretoken;

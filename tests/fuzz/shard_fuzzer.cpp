@@ -5,7 +5,7 @@
 #include <fstream>
 #include <vector>
 
-#include "io/checkpoint_reader.h"
+#include "io/checkpoint/checkpoint_reader.h"
 #include "tests/fuzz/scratch_file.h"
 #include "tests/fuzz/signed_manifest.h"
 

@@ -6,8 +6,8 @@
 
 #include <nlohmann/json.hpp>
 
-#include "io/bounded_json.h"
-#include "io/digest.h"
+#include "io/files/bounded_json.h"
+#include "io/files/digest.h"
 
 namespace foretoken::fuzz {
 

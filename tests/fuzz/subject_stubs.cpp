@@ -4,7 +4,7 @@
 
 #include "model/heads/prediction_heads.h"
 #include "model/layout.h"
-#include "runtime/operators/cross_entropy_head.h"
+#include "runtime/operators/vocabulary/cross_entropy_head.h"
 
 namespace foretoken {
 

@@ -1,5 +1,5 @@
 // The file of a study.
-#include "launch/sweep.h"
+#include "launch/study/sweep.h"
 #include "tests/fuzz/scratch_file.h"
 
 using namespace foretoken;

@@ -1,5 +1,5 @@
 // shard_00000.json, a rank's vote on a save.
-#include "io/checkpoint_manifest.h"
+#include "io/checkpoint/checkpoint_manifest.h"
 #include "tests/fuzz/scratch_file.h"
 
 using namespace foretoken;

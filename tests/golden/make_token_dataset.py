@@ -1,8 +1,8 @@
 """Writes token datasets by h5py and xxhash alone, for the tests of the reader:
 
-token_dataset.h5           version 1, contiguous (io/token_dataset.h)
+token_dataset.h5           version 1, contiguous (io/datasets/token_dataset.h)
 token_dataset_chunked.h5   version 1 in chunks, as version 1's own writer stored it
-token_dataset_v2.h5        version 2, with digests and index (io/token_dataset_index.h)
+token_dataset_v2.h5        version 2, with digests and index (io/datasets/token_dataset_index.h)
 
 Run by hand: python tests/golden/make_token_dataset.py
 """

@@ -1,6 +1,6 @@
 // Attention compared with the CPU, for shapes that fill whole tiles and shapes that do not.
 
-#include "runtime/operators/attention.h"
+#include "runtime/operators/attention/attention.h"
 
 #include <algorithm>
 #include <tuple>

@@ -5,12 +5,12 @@
 #include <array>
 #include <cmath>
 
-#include "runtime/operators/cached_attention.h"
-#include "runtime/operators/elementwise.h"
-#include "runtime/operators/linear.h"
-#include "runtime/operators/linear_swiglu.h"
-#include "runtime/operators/normed_products.h"
-#include "runtime/operators/rms_norm.h"
+#include "runtime/operators/attention/cached_attention.h"
+#include "runtime/operators/products/linear.h"
+#include "runtime/operators/products/linear_swiglu.h"
+#include "runtime/operators/products/normed_products.h"
+#include "runtime/operators/rowwise/elementwise.h"
+#include "runtime/operators/rowwise/rms_norm.h"
 #include "tests/gpu/twin.h"
 #include "tests/support/catch.h"
 

@@ -3,7 +3,7 @@
 #include <cmath>
 
 #include "model/generation/generator.h"
-#include "runtime/operators/cached_attention.h"
+#include "runtime/operators/attention/cached_attention.h"
 #include "tests/gpu/twin.h"
 #include "tests/support/catch.h"
 #include "tests/support/tiny_model.h"

@@ -2,8 +2,8 @@
 
 #include <vector>
 
-#include "runtime/operators/acceptance.h"
-#include "runtime/operators/cross_entropy_head.h"
+#include "runtime/operators/vocabulary/acceptance.h"
+#include "runtime/operators/vocabulary/cross_entropy_head.h"
 #include "runtime/random.h"
 #include "tests/gpu/twin.h"
 #include "tests/support/catch.h"

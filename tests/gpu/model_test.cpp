@@ -5,8 +5,8 @@
 
 #include "model/objective.h"
 #include "runtime/device.h"
-#include "runtime/operators/elementwise.h"
-#include "runtime/operators/reductions.h"
+#include "runtime/operators/parameters/reductions.h"
+#include "runtime/operators/rowwise/elementwise.h"
 #include "tests/support/catch.h"
 #include "tests/support/golden_model.h"
 #include "tests/support/numeric.h"

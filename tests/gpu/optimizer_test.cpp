@@ -7,10 +7,10 @@
 #include <string>
 #include <vector>
 
-#include "runtime/operators/adamw.h"
-#include "runtime/operators/elementwise.h"
-#include "runtime/operators/random_normal.h"
-#include "runtime/operators/reductions.h"
+#include "runtime/operators/parameters/adamw.h"
+#include "runtime/operators/parameters/random_normal.h"
+#include "runtime/operators/parameters/reductions.h"
+#include "runtime/operators/rowwise/elementwise.h"
 #include "runtime/random.h"
 #include "tests/gpu/twin.h"
 #include "tests/support/catch.h"

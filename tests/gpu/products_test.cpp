@@ -3,8 +3,8 @@
 
 #include <cmath>
 
-#include "runtime/operators/linear.h"
-#include "runtime/operators/linear_swiglu.h"
+#include "runtime/operators/products/linear.h"
+#include "runtime/operators/products/linear_swiglu.h"
 #include "tests/gpu/twin.h"
 #include "tests/support/catch.h"
 

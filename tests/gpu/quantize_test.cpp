@@ -1,13 +1,13 @@
 // Quantized matrices and their products, compared with the CPU.
 
-#include "runtime/operators/quantize.h"
+#include "runtime/operators/rowwise/quantize.h"
 
 #include <cstring>
 #include <vector>
 
 #include <fmt/format.h>
 
-#include "runtime/operators/swiglu.h"
+#include "runtime/operators/rowwise/swiglu.h"
 #include "tests/gpu/twin.h"
 #include "tests/support/catch.h"
 

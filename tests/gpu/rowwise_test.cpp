@@ -5,11 +5,11 @@
 #include <cmath>
 #include <vector>
 
-#include "runtime/operators/activation.h"
-#include "runtime/operators/embedding.h"
-#include "runtime/operators/rms_norm.h"
-#include "runtime/operators/rope.h"
-#include "runtime/operators/swiglu.h"
+#include "runtime/operators/rowwise/activation.h"
+#include "runtime/operators/rowwise/rms_norm.h"
+#include "runtime/operators/rowwise/rope.h"
+#include "runtime/operators/rowwise/swiglu.h"
+#include "runtime/operators/vocabulary/embedding.h"
 #include "runtime/random.h"
 #include "tests/gpu/twin.h"
 #include "tests/support/catch.h"

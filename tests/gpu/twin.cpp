@@ -3,8 +3,8 @@
 #include <algorithm>
 #include <cstring>
 
-#include "runtime/operators/elementwise.h"
-#include "runtime/operators/rope.h"
+#include "runtime/operators/rowwise/elementwise.h"
+#include "runtime/operators/rowwise/rope.h"
 #include "tests/support/catch.h"
 
 namespace foretoken::testing {

@@ -1,4 +1,4 @@
-#include "io/batch.h"
+#include "io/datasets/batch.h"
 
 #include <algorithm>
 #include <chrono>
@@ -6,7 +6,7 @@
 #include <memory>
 #include <thread>
 
-#include "io/hdf5.h"
+#include "io/hdf5/hdf5.h"
 #include "runtime/error.h"
 #include "tests/support/catch.h"
 #include "tests/support/expect_error.h"

@@ -1,5 +1,5 @@
 // Charts: ticks at expected values, and SVG that any XML parser accepts.
-#include "io/chart.h"
+#include "io/report/chart.h"
 
 #include <cmath>
 

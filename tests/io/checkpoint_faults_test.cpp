@@ -3,8 +3,8 @@
 #include <fstream>
 #include <thread>
 
-#include "io/checkpoint_directory.h"
-#include "io/lineage.h"
+#include "io/checkpoint/checkpoint_directory.h"
+#include "io/checkpoint/lineage.h"
 #include "runtime/error.h"
 #include "tests/support/catch.h"
 #include "tests/support/checkpoint_fixture.h"

@@ -1,10 +1,10 @@
 #include <cstring>
 #include <fstream>
 
-#include "io/checkpoint_directory.h"
-#include "io/checkpoint_reader.h"
-#include "io/checkpoint_writer.h"
-#include "io/lineage.h"
+#include "io/checkpoint/checkpoint_directory.h"
+#include "io/checkpoint/checkpoint_reader.h"
+#include "io/checkpoint/checkpoint_writer.h"
+#include "io/checkpoint/lineage.h"
 #include "runtime/error.h"
 #include "tests/support/catch.h"
 #include "tests/support/checkpoint_fixture.h"

@@ -1,10 +1,10 @@
-#include "io/checkpoint_view.h"
+#include "io/checkpoint/checkpoint_view.h"
 
 #include <cmath>
 
 #include <hdf5.h>
 
-#include "io/hdf5.h"
+#include "io/hdf5/hdf5.h"
 #include "tests/support/catch.h"
 #include "tests/support/checkpoint_fixture.h"
 #include "tests/support/temporary_folder.h"

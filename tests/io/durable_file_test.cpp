@@ -1,5 +1,5 @@
 // Files that are complete or absent, with other writers beside them.
-#include "io/durable_file.h"
+#include "io/files/durable_file.h"
 
 #include <fstream>
 #include <sstream>

@@ -1,11 +1,11 @@
-#include "launch/inspect.h"
+#include "launch/commands/inspect.h"
 
 #include <sstream>
 
-#include "io/file_reader.h"
-#include "io/run_directory.h"
-#include "io/token_dataset.h"
-#include "io/token_dataset_index.h"
+#include "io/checkpoint/run_directory.h"
+#include "io/datasets/token_dataset.h"
+#include "io/datasets/token_dataset_index.h"
+#include "io/files/file_reader.h"
 #include "runtime/error.h"
 #include "tests/support/catch.h"
 #include "tests/support/checkpoint_fixture.h"

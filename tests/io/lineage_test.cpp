@@ -1,11 +1,11 @@
 // Which checkpoint a run continues from after it has gone back.
-#include "io/lineage.h"
+#include "io/checkpoint/lineage.h"
 
 #include <fstream>
 
-#include "io/checkpoint_directory.h"
-#include "io/durable_file.h"
-#include "io/text_file.h"
+#include "io/checkpoint/checkpoint_directory.h"
+#include "io/files/durable_file.h"
+#include "io/files/text_file.h"
 #include "tests/support/catch.h"
 #include "tests/support/checkpoint_fixture.h"
 #include "tests/support/temporary_folder.h"

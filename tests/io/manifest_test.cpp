@@ -3,10 +3,10 @@
 
 #include <nlohmann/json.hpp>
 
-#include "io/checkpoint_directory.h"
-#include "io/checkpoint_manifest.h"
-#include "io/digest.h"
-#include "io/durable_file.h"
+#include "io/checkpoint/checkpoint_directory.h"
+#include "io/checkpoint/checkpoint_manifest.h"
+#include "io/files/digest.h"
+#include "io/files/durable_file.h"
 #include "runtime/error.h"
 #include "tests/support/catch.h"
 #include "tests/support/expect_error.h"

@@ -1,12 +1,12 @@
 // Metrics of a run, read back; and tables as CSV.
-#include "io/metrics_history.h"
+#include "io/report/metrics_history.h"
 
 #include <cmath>
 #include <filesystem>
 #include <fstream>
 
-#include "io/csv.h"
-#include "io/metrics.h"
+#include "io/report/csv.h"
+#include "io/report/metrics.h"
 #include "tests/support/catch.h"
 #include "tests/support/temporary_folder.h"
 

@@ -1,5 +1,5 @@
 // Metrics: the console's line, the JSON lines, and what a resume does to them.
-#include "io/metrics.h"
+#include "io/report/metrics.h"
 
 #include <cmath>
 #include <csignal>

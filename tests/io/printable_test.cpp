@@ -1,10 +1,10 @@
 // Display of text from outside, and reading of text files.
-#include "io/printable.h"
+#include "io/files/printable.h"
 
 #include <sys/stat.h>
 
-#include "io/text_file.h"
-#include "io/utf8.h"
+#include "io/files/text_file.h"
+#include "io/files/utf8.h"
 #include "tests/support/catch.h"
 #include "tests/support/expect_error.h"
 #include "tests/support/temporary_folder.h"

@@ -1,12 +1,12 @@
 // Run folders are complete or absent, and never another run's.
-#include "io/run_directory.h"
+#include "io/checkpoint/run_directory.h"
 
 #include <filesystem>
 #include <fstream>
 #include <set>
 #include <sstream>
 
-#include "io/sealed_text.h"
+#include "io/files/sealed_text.h"
 #include "runtime/error.h"
 #include "tests/support/catch.h"
 #include "tests/support/expect_error.h"

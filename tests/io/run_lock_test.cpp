@@ -1,5 +1,5 @@
 // One job at a time in a folder: who holds it, who takes over, and that two never hold it.
-#include "io/run_lock.h"
+#include "io/checkpoint/run_lock.h"
 
 #include <atomic>
 #include <csignal>

@@ -1,4 +1,4 @@
-#include "io/sampler.h"
+#include "io/datasets/sampler.h"
 
 #include <algorithm>
 #include <cstdlib>

@@ -1,6 +1,6 @@
-#include "io/sealed_text.h"
+#include "io/files/sealed_text.h"
 
-#include "io/digest.h"
+#include "io/files/digest.h"
 #include "tests/support/catch.h"
 
 using namespace foretoken;

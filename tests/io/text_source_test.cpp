@@ -1,4 +1,4 @@
-#include "io/text_source.h"
+#include "io/datasets/text_source.h"
 
 #include <algorithm>
 #include <sys/stat.h>

@@ -1,4 +1,4 @@
-#include "io/token_dataset.h"
+#include "io/datasets/token_dataset.h"
 
 #include <csignal>
 #include <fstream>
@@ -10,9 +10,9 @@
 
 #include <hdf5.h>
 
-#include "io/hdf5.h"
-#include "io/token_dataset_index.h"
-#include "io/token_dataset_writer.h"
+#include "io/datasets/token_dataset_index.h"
+#include "io/datasets/token_dataset_writer.h"
+#include "io/hdf5/hdf5.h"
 #include "runtime/error.h"
 #include "tests/support/catch.h"
 #include "tests/support/expect_error.h"

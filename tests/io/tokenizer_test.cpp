@@ -1,4 +1,4 @@
-#include "io/tokenizer.h"
+#include "io/datasets/tokenizer.h"
 
 #include <algorithm>
 

@@ -1,5 +1,5 @@
 // Traces: the file that Perfetto reads, and the share of communication that compute hides.
-#include "io/trace.h"
+#include "io/report/trace.h"
 
 #include <cmath>
 #include <fstream>

@@ -1,4 +1,4 @@
-#include "io/utf8.h"
+#include "io/files/utf8.h"
 
 #include <string>
 #include <vector>

@@ -1,5 +1,5 @@
 // When a run saves, stages and stops, as decided from the ranks' votes.
-#include "launch/checkpoint_policy.h"
+#include "launch/training/checkpoint_policy.h"
 
 #include "tests/support/catch.h"
 

@@ -3,10 +3,10 @@
 
 #include <filesystem>
 
-#include "io/run_directory.h"
-#include "launch/config_loader.h"
-#include "launch/options.h"
-#include "launch/sweep.h"
+#include "io/checkpoint/run_directory.h"
+#include "launch/config/config_loader.h"
+#include "launch/config/options.h"
+#include "launch/study/sweep.h"
 #include "runtime/error.h"
 #include "tests/support/catch.h"
 #include "tests/support/source_tree.h"

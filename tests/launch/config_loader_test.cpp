@@ -1,12 +1,12 @@
 // Reading configurations: every mistake is detected and reported with its place.
-#include "launch/config_loader.h"
+#include "launch/config/config_loader.h"
 
 #include <cstdlib>
 #include <filesystem>
 #include <fstream>
 #include <sys/stat.h>
 
-#include "launch/options.h"
+#include "launch/config/options.h"
 #include "runtime/error.h"
 #include "tests/support/catch.h"
 #include "tests/support/temporary_folder.h"

@@ -1,8 +1,8 @@
 // Settings that conflict are refused with places and values.
-#include "launch/config_validator.h"
+#include "launch/config/config_validator.h"
 
-#include "launch/config_loader.h"
-#include "launch/session.h"
+#include "launch/config/config_loader.h"
+#include "launch/training/session.h"
 #include "runtime/backend.h"
 #include "runtime/error.h"
 #include "tests/support/catch.h"

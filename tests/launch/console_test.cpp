@@ -1,5 +1,5 @@
 // The copy of the console in log.txt.
-#include "launch/console.h"
+#include "launch/console/console.h"
 
 #include <cstdint>
 #include <cstdio>

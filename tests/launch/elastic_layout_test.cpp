@@ -1,4 +1,4 @@
-#include "launch/elastic_layout.h"
+#include "launch/config/elastic_layout.h"
 
 #include "runtime/error.h"
 #include "tests/support/catch.h"

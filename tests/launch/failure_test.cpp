@@ -1,5 +1,5 @@
 // The line and the exit code of each kind of exception.
-#include "launch/failure.h"
+#include "launch/console/failure.h"
 
 #include <new>
 #include <stdexcept>

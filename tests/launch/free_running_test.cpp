@@ -1,6 +1,6 @@
 // Prompts for free-running acceptance, cut from a dataset's rows.
 
-#include "launch/free_running.h"
+#include "launch/commands/free_running.h"
 
 #include "tests/support/catch.h"
 #include "tests/support/temporary_folder.h"

@@ -1,9 +1,9 @@
-#include "launch/hosts.h"
+#include "launch/supervisor/hosts.h"
 
 #include <cstdlib>
 #include <filesystem>
 
-#include "launch/launcher.h"
+#include "launch/supervisor/launcher.h"
 #include "runtime/error.h"
 #include "tests/support/catch.h"
 #include "tests/support/expect_error.h"

@@ -1,7 +1,7 @@
 // Warnings about a changed train.steps in a run that resumes.
-#include "launch/learning_schedule.h"
+#include "launch/config/learning_schedule.h"
 
-#include "launch/config_loader.h"
+#include "launch/config/config_loader.h"
 #include "tests/support/catch.h"
 
 using namespace foretoken;

@@ -1,5 +1,5 @@
 // The supervisor's copy of the ranks' output.
-#include "launch/output_follower.h"
+#include "launch/supervisor/output_follower.h"
 
 #include <fcntl.h>
 #include <fstream>

@@ -1,4 +1,4 @@
-#include "launch/progress_bar.h"
+#include "launch/console/progress_bar.h"
 
 #include <algorithm>
 #include <cstdio>

@@ -1,4 +1,4 @@
-#include "launch/restart_policy.h"
+#include "launch/supervisor/restart_policy.h"
 
 #include "tests/support/catch.h"
 

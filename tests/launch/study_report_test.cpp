@@ -1,11 +1,11 @@
 // A study's report on points that have run, failed, or not started.
-#include "launch/study_report.h"
+#include "launch/study/study_report.h"
 
 #include <algorithm>
 #include <filesystem>
 #include <fstream>
 
-#include "io/metrics.h"
+#include "io/report/metrics.h"
 #include "tests/support/catch.h"
 #include "tests/support/temporary_folder.h"
 #include "tests/support/xml.h"

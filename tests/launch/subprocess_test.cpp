@@ -1,4 +1,4 @@
-#include "launch/subprocess.h"
+#include "launch/supervisor/subprocess.h"
 
 #include <chrono>
 #include <csignal>
@@ -10,8 +10,8 @@
 
 #include <fmt/format.h>
 
-#include "launch/launcher.h"
-#include "launch/process_tree.h"
+#include "launch/supervisor/launcher.h"
+#include "launch/supervisor/process_tree.h"
 #include "tests/support/catch.h"
 #include "tests/support/temporary_folder.h"
 

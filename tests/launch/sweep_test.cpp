@@ -1,5 +1,5 @@
 // Sweep files: the points that they describe, and what is refused.
-#include "launch/sweep.h"
+#include "launch/study/sweep.h"
 
 #include <filesystem>
 

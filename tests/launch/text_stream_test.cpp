@@ -1,5 +1,5 @@
 // Text that is shown while it arrives: whole characters, and nothing after a stop text.
-#include "launch/text_stream.h"
+#include "launch/commands/text_stream.h"
 
 #include <algorithm>
 #include <random>

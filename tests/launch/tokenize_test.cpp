@@ -1,4 +1,4 @@
-#include "launch/tokenize.h"
+#include "launch/commands/tokenize.h"
 
 #include <algorithm>
 #include <cmath>
@@ -9,7 +9,7 @@
 #include <set>
 #include <unistd.h>
 
-#include "io/token_dataset.h"
+#include "io/datasets/token_dataset.h"
 #include "runtime/error.h"
 #include "tests/support/catch.h"
 #include "tests/support/expect_error.h"

@@ -1,4 +1,4 @@
-#include "launch/z_score.h"
+#include "launch/training/z_score.h"
 
 #include <cmath>
 #include <limits>

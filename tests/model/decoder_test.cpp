@@ -7,7 +7,7 @@
 #include <cstring>
 
 #include "model/layout.h"
-#include "runtime/operators/elementwise.h"
+#include "runtime/operators/rowwise/elementwise.h"
 #include "tests/support/catch.h"
 #include "tests/support/expect_error.h"
 #include "tests/support/numeric.h"

@@ -6,7 +6,7 @@
 
 #include "model/depth_sampler.h"
 #include "model/objective.h"
-#include "runtime/profile.h"
+#include "runtime/timing/profile.h"
 #include "tests/support/catch.h"
 #include "tests/support/tiny_model.h"
 

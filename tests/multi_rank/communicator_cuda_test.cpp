@@ -6,8 +6,8 @@
 #include <cmath>
 #include <thread>
 
-#include "parallel/cuda/nccl_link.h"
-#include "parallel/groups.h"
+#include "parallel/comm/cuda/nccl_link.h"
+#include "parallel/comm/groups.h"
 #include "runtime/random.h"
 #include "tests/multi_rank/gpu.h"
 

@@ -1,8 +1,8 @@
-#include "launch/data_identity.h"
+#include "launch/training/data_identity.h"
 
 #include <fmt/format.h>
 
-#include "launch/agreement.h"
+#include "launch/training/agreement.h"
 #include "runtime/error.h"
 #include "tests/support/multi_rank.h"
 #include "tests/support/temporary_folder.h"

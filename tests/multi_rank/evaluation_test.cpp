@@ -1,14 +1,14 @@
 // Compares the reports of evaluations with a direct computation: the whole model over a whole text, without
 // caches, for every token.
 
-#include "launch/evaluation.h"
+#include "launch/training/evaluation.h"
 
 #include <algorithm>
 #include <cmath>
 
-#include "launch/config_validator.h"
-#include "launch/free_running.h"
-#include "launch/resume.h"
+#include "launch/commands/free_running.h"
+#include "launch/config/config_validator.h"
+#include "launch/training/resume.h"
 #include "tests/support/multi_rank.h"
 #include "tests/support/numeric.h"
 #include "tests/support/training_lab.h"

@@ -1,4 +1,4 @@
-#include "parallel/executor.h"
+#include "parallel/pipeline/executor.h"
 
 #include <chrono>
 #include <cstdint>
@@ -7,8 +7,8 @@
 #include <thread>
 #include <vector>
 
-#include "parallel/lower_program.h"
-#include "parallel/schedules.h"
+#include "parallel/pipeline/lower_program.h"
+#include "parallel/pipeline/schedules.h"
 #include "runtime/error.h"
 #include "runtime/random.h"
 #include "tests/support/multi_rank.h"

@@ -6,11 +6,11 @@
 #include <string>
 #include <vector>
 
-#include "parallel/cuda/nccl_transport.h"
-#include "parallel/cuda/staged_transport.h"
+#include "parallel/comm/cuda/nccl_transport.h"
+#include "parallel/comm/cuda/staged_transport.h"
 #include "runtime/arena.h"
 #include "runtime/device.h"
-#include "runtime/operators/elementwise.h"
+#include "runtime/operators/rowwise/elementwise.h"
 #include "tests/support/multi_rank.h"
 
 namespace foretoken::multi_rank {

@@ -3,7 +3,7 @@
 #include <cstring>
 #include <limits>
 
-#include "parallel/state_digest.h"
+#include "parallel/optimizer/state_digest.h"
 #include "runtime/error.h"
 #include "tests/multi_rank/toy_model.h"
 

@@ -5,8 +5,8 @@
 
 #include <nlohmann/json.hpp>
 
-#include "launch/config_validator.h"
-#include "launch/session.h"
+#include "launch/config/config_validator.h"
+#include "launch/training/session.h"
 #include "tests/support/multi_rank.h"
 #include "tests/support/training_lab.h"
 

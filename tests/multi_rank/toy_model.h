@@ -10,13 +10,13 @@
 #include <string>
 #include <vector>
 
-#include "parallel/gradient_reducer.h"
-#include "parallel/groups.h"
-#include "parallel/optimizer.h"
-#include "parallel/shared_weights.h"
+#include "parallel/comm/groups.h"
+#include "parallel/optimizer/gradient_reducer.h"
+#include "parallel/optimizer/optimizer.h"
+#include "parallel/optimizer/shared_weights.h"
 #include "runtime/device.h"
-#include "runtime/operators/adamw.h"
-#include "runtime/operators/elementwise.h"
+#include "runtime/operators/parameters/adamw.h"
+#include "runtime/operators/rowwise/elementwise.h"
 #include "runtime/random.h"
 #include "tests/support/multi_rank.h"
 

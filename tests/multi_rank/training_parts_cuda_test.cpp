@@ -3,9 +3,9 @@
 
 #include <map>
 
-#include "parallel/executor.h"
-#include "parallel/lower_program.h"
-#include "parallel/schedules.h"
+#include "parallel/pipeline/executor.h"
+#include "parallel/pipeline/lower_program.h"
+#include "parallel/pipeline/schedules.h"
 #include "tests/multi_rank/gpu.h"
 #include "tests/multi_rank/toy_model.h"
 

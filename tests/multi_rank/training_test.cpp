@@ -5,11 +5,11 @@
 #include <fstream>
 #include <limits>
 
-#include "launch/config_validator.h"
-#include "launch/session.h"
-#include "parallel/executor.h"
-#include "parallel/shared_weights.h"
-#include "runtime/operators/elementwise.h"
+#include "launch/config/config_validator.h"
+#include "launch/training/session.h"
+#include "parallel/optimizer/shared_weights.h"
+#include "parallel/pipeline/executor.h"
+#include "runtime/operators/rowwise/elementwise.h"
 #include "tests/support/multi_rank.h"
 #include "tests/support/tiny_model.h"
 #include "tests/support/training_lab.h"

@@ -6,7 +6,7 @@
 
 #include <nlohmann/json.hpp>
 
-#include "io/checkpoint_writer.h"
+#include "io/checkpoint/checkpoint_writer.h"
 #include "tests/support/multi_rank.h"
 #include "tests/support/training_lab.h"
 

@@ -1,7 +1,7 @@
 // Finds the rank that blocks a job from the records of simulated ranks: each rank starts the operations of
 // its layout in order until one cannot complete.
 
-#include "parallel/flight_analysis.h"
+#include "parallel/flight/flight_analysis.h"
 
 #include <fmt/format.h>
 

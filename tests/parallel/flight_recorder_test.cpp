@@ -1,8 +1,8 @@
-#include "parallel/flight_recorder.h"
+#include "parallel/flight/flight_recorder.h"
 
 #include <thread>
 
-#include "parallel/polling.h"
+#include "parallel/comm/polling.h"
 #include "runtime/error.h"
 #include "tests/support/catch.h"
 

@@ -1,6 +1,6 @@
 #include "parallel/grid.h"
 
-#include "parallel/shard_plan.h"
+#include "parallel/optimizer/shard_plan.h"
 #include "runtime/error.h"
 #include "tests/support/catch.h"
 

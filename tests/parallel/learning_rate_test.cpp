@@ -1,4 +1,4 @@
-#include "parallel/learning_rate.h"
+#include "parallel/optimizer/learning_rate.h"
 
 #include <limits>
 

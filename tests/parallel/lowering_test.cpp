@@ -1,8 +1,8 @@
 #include <string>
 
-#include "parallel/lower_program.h"
-#include "parallel/schedules.h"
-#include "parallel/validate_program.h"
+#include "parallel/pipeline/lower_program.h"
+#include "parallel/pipeline/schedules.h"
+#include "parallel/pipeline/validate_program.h"
 #include "runtime/error.h"
 #include "tests/support/catch.h"
 

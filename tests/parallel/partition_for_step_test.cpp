@@ -1,4 +1,4 @@
-#include "parallel/partition_for_step.h"
+#include "parallel/pipeline/partition_for_step.h"
 
 #include <algorithm>
 #include <functional>
@@ -7,10 +7,10 @@
 #include <utility>
 #include <vector>
 
-#include "parallel/lower_program.h"
-#include "parallel/schedules.h"
-#include "parallel/simulate.h"
-#include "parallel/validate_program.h"
+#include "parallel/pipeline/lower_program.h"
+#include "parallel/pipeline/schedules.h"
+#include "parallel/pipeline/simulate.h"
+#include "parallel/pipeline/validate_program.h"
 #include "runtime/error.h"
 #include "runtime/random.h"
 #include "tests/support/catch.h"

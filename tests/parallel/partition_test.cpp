@@ -1,4 +1,4 @@
-#include "parallel/partition.h"
+#include "parallel/pipeline/partition.h"
 
 #include <algorithm>
 #include <limits>

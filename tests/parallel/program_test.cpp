@@ -1,10 +1,10 @@
-#include "parallel/program.h"
+#include "parallel/pipeline/program.h"
 
 #include <string>
 
-#include "parallel/lower_program.h"
-#include "parallel/prerequisites.h"
-#include "parallel/schedules.h"
+#include "parallel/pipeline/lower_program.h"
+#include "parallel/pipeline/prerequisites.h"
+#include "parallel/pipeline/schedules.h"
 #include "runtime/error.h"
 #include "tests/support/catch.h"
 

@@ -1,10 +1,10 @@
-#include "parallel/schedules.h"
+#include "parallel/pipeline/schedules.h"
 
 #include <algorithm>
 #include <string>
 
-#include "parallel/lower_program.h"
-#include "parallel/validate_program.h"
+#include "parallel/pipeline/lower_program.h"
+#include "parallel/pipeline/validate_program.h"
 #include "runtime/error.h"
 #include "tests/support/catch.h"
 

@@ -5,8 +5,8 @@
 #include <cstring>
 
 #include "runtime/error.h"
-#include "runtime/operators/adamw.h"
-#include "runtime/operators/adamw_rounding.h"
+#include "runtime/operators/parameters/adamw.h"
+#include "runtime/operators/parameters/adamw_rounding.h"
 #include "tests/support/catch.h"
 #include "tests/support/expect_error.h"
 #include "tests/support/numeric.h"

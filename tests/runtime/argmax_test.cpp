@@ -1,4 +1,4 @@
-#include "runtime/operators/argmax.h"
+#include "runtime/operators/vocabulary/argmax.h"
 
 #include <limits>
 #include <vector>

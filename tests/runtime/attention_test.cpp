@@ -1,13 +1,13 @@
 // Attention: backward against central differences of forward, in fp64, and forward against the definition.
 
-#include "runtime/operators/attention.h"
+#include "runtime/operators/attention/attention.h"
 
 #include <cmath>
 #include <vector>
 
-#include "runtime/operators/elementwise.h"
-#include "runtime/operators/rope.h"
-#include "runtime/operators/swiglu.h"
+#include "runtime/operators/rowwise/elementwise.h"
+#include "runtime/operators/rowwise/rope.h"
+#include "runtime/operators/rowwise/swiglu.h"
 #include "tests/runtime/bench.h"
 #include "tests/support/catch.h"
 

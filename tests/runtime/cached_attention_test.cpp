@@ -1,12 +1,12 @@
 // Compares attention over cached keys and values with attention over whole sequences.
 
-#include "runtime/operators/cached_attention.h"
+#include "runtime/operators/attention/cached_attention.h"
 
 #include <cstring>
 #include <vector>
 
 #include "runtime/operators/dispatch.h"
-#include "runtime/operators/rope.h"
+#include "runtime/operators/rowwise/rope.h"
 #include "tests/support/catch.h"
 #include "tests/support/expect_error.h"
 #include "tests/support/numeric.h"

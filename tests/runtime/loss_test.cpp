@@ -1,8 +1,8 @@
 // The output head's loss and the number of drafts that the main model accepts.
 
-#include "runtime/operators/acceptance.h"
-#include "runtime/operators/cross_entropy_head.h"
-#include "runtime/operators/elementwise.h"
+#include "runtime/operators/rowwise/elementwise.h"
+#include "runtime/operators/vocabulary/acceptance.h"
+#include "runtime/operators/vocabulary/cross_entropy_head.h"
 #include "tests/runtime/bench.h"
 #include "tests/support/catch.h"
 

@@ -1,5 +1,5 @@
 // Available memory, read from the files of a synthetic root directory.
-#include "runtime/memory_limit.h"
+#include "runtime/host/memory_limit.h"
 
 #include "runtime/arena.h"
 #include "tests/support/catch.h"

@@ -6,9 +6,9 @@
 #include <span>
 #include <vector>
 
-#include "runtime/operators/adamw.h"
-#include "runtime/operators/elementwise.h"
-#include "runtime/operators/reductions.h"
+#include "runtime/operators/parameters/adamw.h"
+#include "runtime/operators/parameters/reductions.h"
+#include "runtime/operators/rowwise/elementwise.h"
 #include "runtime/random.h"
 #include "tests/runtime/bench.h"
 #include "tests/support/catch.h"

@@ -1,12 +1,12 @@
 // 8-bit floats compared with values computed by ml_dtypes, and quantized matrices and products compared with
 // their definition.
 
-#include "runtime/operators/quantize.h"
+#include "runtime/operators/rowwise/quantize.h"
 
 #include <cmath>
 #include <vector>
 
-#include "io/hdf5.h"
+#include "io/hdf5/hdf5.h"
 #include "tests/support/catch.h"
 #include "tests/support/numeric.h"
 #include "tests/support/source_tree.h"

@@ -2,11 +2,11 @@
 
 #include <cmath>
 
-#include "runtime/operators/activation.h"
-#include "runtime/operators/embedding.h"
-#include "runtime/operators/rms_norm.h"
-#include "runtime/operators/rope.h"
-#include "runtime/operators/swiglu.h"
+#include "runtime/operators/rowwise/activation.h"
+#include "runtime/operators/rowwise/rms_norm.h"
+#include "runtime/operators/rowwise/rope.h"
+#include "runtime/operators/rowwise/swiglu.h"
+#include "runtime/operators/vocabulary/embedding.h"
 #include "tests/runtime/bench.h"
 #include "tests/support/catch.h"
 

@@ -1,4 +1,4 @@
-#include "runtime/thread_pool.h"
+#include "runtime/host/thread_pool.h"
 
 #include <atomic>
 #include <stdexcept>

@@ -14,8 +14,8 @@
 #include <thread>
 #include <vector>
 
-#include "io/checkpoint_reader.h"
-#include "io/checkpoint_writer.h"
+#include "io/checkpoint/checkpoint_reader.h"
+#include "io/checkpoint/checkpoint_writer.h"
 #include "runtime/error.h"
 #include "runtime/random.h"
 

@@ -6,7 +6,7 @@
 #include <vector>
 
 #include "model/objective.h"
-#include "runtime/operators/elementwise.h"
+#include "runtime/operators/rowwise/elementwise.h"
 #include "tests/support/tiny_model.h"
 
 namespace foretoken::testing {

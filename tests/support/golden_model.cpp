@@ -4,9 +4,9 @@
 
 #include <fmt/format.h>
 
-#include "io/hdf5.h"
+#include "io/hdf5/hdf5.h"
 #include "model/objective.h"
-#include "runtime/operators/elementwise.h"
+#include "runtime/operators/rowwise/elementwise.h"
 #include "tests/support/source_tree.h"
 #include "tests/support/tiny_model.h"
 

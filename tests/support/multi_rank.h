@@ -11,7 +11,7 @@
 // A case that fails on any rank fails the run. A CHECK keeps the ranks in lockstep; after a failed REQUIRE or
 // an exception on one rank the waits of the others exceed their time limit, and the run ends.
 
-#include "parallel/mpi_communicator.h"
+#include "parallel/comm/mpi_communicator.h"
 #include "tests/support/catch.h"
 
 namespace foretoken::multi_rank {

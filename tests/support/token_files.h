@@ -5,7 +5,7 @@
 #include <span>
 #include <vector>
 
-#include "io/token_dataset_writer.h"
+#include "io/datasets/token_dataset_writer.h"
 
 namespace foretoken {
 

@@ -7,12 +7,12 @@
 #include <fmt/format.h>
 #include <nlohmann/json.hpp>
 
-#include "io/checkpoint_directory.h"
-#include "io/token_dataset_writer.h"
-#include "launch/agreement.h"
-#include "launch/config_loader.h"
-#include "launch/config_validator.h"
-#include "launch/training.h"
+#include "io/checkpoint/checkpoint_directory.h"
+#include "io/datasets/token_dataset_writer.h"
+#include "launch/config/config_loader.h"
+#include "launch/config/config_validator.h"
+#include "launch/training/agreement.h"
+#include "launch/training/training.h"
 #include "runtime/error.h"
 #include "runtime/random.h"
 #include "tests/support/numeric.h"

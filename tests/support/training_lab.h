@@ -6,10 +6,10 @@
 #include <string>
 #include <vector>
 
-#include "io/checkpoint_reader.h"
-#include "launch/train.h"
-#include "launch/training.h"
-#include "parallel/mpi_communicator.h"
+#include "io/checkpoint/checkpoint_reader.h"
+#include "launch/commands/train.h"
+#include "launch/training/training.h"
+#include "parallel/comm/mpi_communicator.h"
 #include "tests/support/temporary_folder.h"
 
 namespace foretoken::testing {

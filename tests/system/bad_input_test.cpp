@@ -4,7 +4,7 @@
 
 #include <fmt/format.h>
 
-#include "io/token_dataset_writer.h"
+#include "io/datasets/token_dataset_writer.h"
 #include "runtime/device.h"
 #include "tests/support/catch.h"
 #include "tests/system/program.h"

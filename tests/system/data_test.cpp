@@ -4,10 +4,10 @@
 
 #include <fmt/format.h>
 
-#include "io/checkpoint_directory.h"
-#include "io/checkpoint_reader.h"
-#include "io/token_dataset.h"
-#include "io/token_dataset_writer.h"
+#include "io/checkpoint/checkpoint_directory.h"
+#include "io/checkpoint/checkpoint_reader.h"
+#include "io/datasets/token_dataset.h"
+#include "io/datasets/token_dataset_writer.h"
 #include "tests/support/catch.h"
 #include "tests/system/program.h"
 

@@ -7,8 +7,8 @@
 #include <fmt/format.h>
 #include <nlohmann/json.hpp>
 
-#include "io/checkpoint_reader.h"
-#include "io/checkpoint_writer.h"
+#include "io/checkpoint/checkpoint_reader.h"
+#include "io/checkpoint/checkpoint_writer.h"
 #include "tests/support/catch.h"
 #include "tests/system/program.h"
 

@@ -1,6 +1,6 @@
 // A run that returns to an earlier checkpoint, two jobs in one run, and a run that resumes automatically.
 
-#include "io/lineage.h"
+#include "io/checkpoint/lineage.h"
 
 #include <csignal>
 #include <fstream>

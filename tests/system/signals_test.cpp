@@ -7,8 +7,8 @@
 
 #include <fmt/format.h>
 
-#include "io/lineage.h"
-#include "launch/process_tree.h"
+#include "io/checkpoint/lineage.h"
+#include "launch/supervisor/process_tree.h"
 #include "tests/support/catch.h"
 #include "tests/support/training_lab.h"
 #include "tests/system/program.h"

@@ -9,7 +9,7 @@
 
 #include <fmt/format.h>
 
-#include "io/lineage.h"
+#include "io/checkpoint/lineage.h"
 #include "tests/support/catch.h"
 #include "tests/support/training_lab.h"
 #include "tests/system/program.h"

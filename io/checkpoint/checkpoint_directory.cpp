@@ -1,0 +1,163 @@
+#include "io/checkpoint/checkpoint_directory.h"
+
+#include <algorithm>
+#include <charconv>
+#include <optional>
+
+#include "io/files/durable_file.h"
+#include "runtime/error.h"
+
+namespace foretoken {
+
+namespace fs = std::filesystem;
+
+namespace {
+
+constexpr std::string_view unfinished_suffix = ".tmp";
+constexpr std::string_view discarded_suffix = ".discarded.tmp";
+constexpr std::string_view replaced_suffix = ".replaced";
+
+struct Entry {
+  std::int64_t step = 0;
+  std::string suffix;
+  fs::path path;
+
+  bool incomplete() const { return suffix == unfinished_suffix || suffix == discarded_suffix; }
+};
+
+std::optional<Entry> parse(const fs::path& path) {
+  const std::string name = path.filename().string();
+  constexpr std::string_view prefix = "step_";
+  if (!name.starts_with(prefix)) return std::nullopt;
+  Entry entry;
+  const char* begin = name.data() + prefix.size();
+  const char* end = name.data() + name.size();
+  const auto [rest, error] = std::from_chars(begin, end, entry.step);
+  entry.suffix.assign(rest, end);
+  if (error != std::errc() || entry.step < 0 || name != checkpoint_name(entry.step) + entry.suffix)
+    return std::nullopt;
+  if (!entry.suffix.empty() && !entry.incomplete() && entry.suffix != replaced_suffix) return std::nullopt;
+  entry.path = path;
+  return entry;
+}
+
+/// All checkpoint directories, highest step first, the newer of two saves of a step first.
+std::vector<Entry> entries(const fs::path& directory) {
+  std::error_code error;
+  if (!fs::is_directory(directory, error))
+    throw DataError("checkpoints: {}: {}", directory.string(),
+                    fs::exists(directory, error) ? "is not a directory" : "there is no such directory");
+  std::vector<Entry> found;
+  for (fs::directory_iterator it(directory, error), end; !error && it != end; it.increment(error)) {
+    std::error_code ignored;
+    if (auto entry = parse(it->path()); entry && it->is_directory(ignored))
+      found.push_back(std::move(*entry));
+  }
+  if (error) throw DataError("checkpoints: {}: cannot be listed: {}", directory.string(), error.message());
+  std::sort(found.begin(), found.end(), [](const Entry& a, const Entry& b) {
+    return a.step != b.step ? a.step > b.step : a.suffix < b.suffix;
+  });
+  return found;
+}
+
+void rename_directory(const fs::path& from, const fs::path& to) {
+  std::error_code error;
+  fs::rename(from, to, error);
+  if (error)
+    throw DataError("checkpoint {}: cannot be renamed to {}: {}", from.string(), to.filename().string(),
+                    error.message());
+}
+
+void remove_directory(const fs::path& path) {
+  std::error_code error;
+  fs::remove_all(path, error);
+  if (error) throw DataError("checkpoint {}: cannot be removed: {}", path.string(), error.message());
+}
+
+fs::path unfinished_path(const fs::path& directory, std::int64_t step) {
+  return directory / (checkpoint_name(step) + std::string(unfinished_suffix));
+}
+
+/// An interrupted removal must not leave half a checkpoint under a complete name.
+void remove_complete(const fs::path& directory, const Entry& entry) {
+  const fs::path doomed = unfinished_path(directory, entry.step);
+  remove_directory(doomed);
+  rename_directory(entry.path, doomed);
+  remove_directory(doomed);
+}
+
+}  // namespace
+
+std::string checkpoint_name(std::int64_t step) {
+  return fmt::format("step_{:08}", step);
+}
+
+std::vector<CompleteCheckpoint> complete_checkpoints(const fs::path& directory) {
+  std::vector<CompleteCheckpoint> complete;
+  for (const Entry& entry : entries(directory))
+    if (!entry.incomplete() && (complete.empty() || entry.step != complete.back().step))
+      complete.push_back({entry.step, entry.path});
+  return complete;
+}
+
+bool is_checkpoint_path(const fs::path& path) {
+  const std::optional<Entry> entry = parse(path);
+  if (entry && entry->incomplete())
+    throw DataError("checkpoint {}: was never completed (its name ends in .tmp)", path.string());
+  return entry.has_value();
+}
+
+fs::path prepare_checkpoint(const fs::path& directory, std::int64_t step) {
+  std::error_code error;
+  if (fs::create_directories(directory, error) && directory.has_parent_path())
+    sync_to_disk(directory.parent_path());
+  if (error) throw DataError("checkpoints: {}: cannot be made: {}", directory.string(), error.message());
+  std::int64_t published = -1;
+  for (const Entry& entry : entries(directory)) {
+    if (entry.suffix.empty()) published = entry.step;
+    if (entry.incomplete()) remove_directory(entry.path);
+    if (entry.suffix == replaced_suffix && entry.step == published) remove_complete(directory, entry);
+  }
+  const fs::path unfinished = unfinished_path(directory, step);
+  if (!fs::create_directory(unfinished, error))
+    throw DataError("checkpoint {}: cannot be made: {}", unfinished.string(), error.message());
+  return unfinished;
+}
+
+void set_aside_checkpoint(const fs::path& directory, std::int64_t step) {
+  const fs::path complete = directory / checkpoint_name(step);
+  const fs::path replaced = directory / (checkpoint_name(step) + std::string(replaced_suffix));
+  std::error_code error;
+  if (!fs::exists(complete, error)) return;
+  remove_directory(replaced);  // left over: the complete one replaced it
+  rename_directory(complete, replaced);
+}
+
+void publish_checkpoint(const fs::path& directory, std::int64_t step) {
+  rename_directory(unfinished_path(directory, step), directory / checkpoint_name(step));
+  sync_to_disk(directory);
+  for (const Entry& entry : entries(directory))
+    if (entry.step == step && entry.suffix == replaced_suffix) remove_complete(directory, entry);
+}
+
+void retire_checkpoints(const fs::path& directory, std::int64_t step, int keep) {
+  int kept = 0;
+  for (const Entry& entry : entries(directory)) {
+    if (entry.incomplete() || entry.step > step) continue;
+    if (kept < keep)
+      ++kept;
+    else
+      remove_complete(directory, entry);
+  }
+}
+
+void discard_checkpoint(const fs::path& unfinished) noexcept {
+  std::error_code ignored;
+  fs::path discarded = unfinished;
+  discarded.replace_extension(discarded_suffix);
+  fs::remove_all(discarded, ignored);  // left by a killed run
+  fs::rename(unfinished, discarded, ignored);
+  fs::remove_all(discarded, ignored);
+}
+
+}  // namespace foretoken

@@ -1,0 +1,361 @@
+#include "io/report/metrics.h"
+
+#include <cerrno>
+#include <chrono>
+#include <cmath>
+#include <cstring>
+#include <filesystem>
+#include <fstream>
+#include <map>
+#include <numbers>
+#include <optional>
+#include <utility>
+
+#include <fmt/chrono.h>
+#include <fmt/format.h>
+#include <fmt/ranges.h>
+#include <nlohmann/json.hpp>
+
+#include "io/files/bounded_json.h"
+#include "io/files/file_reader.h"
+#include "io/files/sealed_text.h"
+#include "runtime/error.h"
+
+namespace foretoken {
+namespace {
+
+using Json = nlohmann::ordered_json;
+
+std::string depth_name(std::size_t depth) {
+  return depth == 0 ? "main" : fmt::format("mtp{}", depth);
+}
+
+void put(Json& object, const std::string& name, double value) {
+  if (std::isfinite(value)) {
+    object[name] = value;
+    return;
+  }
+  object[name] = nullptr;
+  object[name + "_text"] = std::isnan(value) ? "nan" : value > 0 ? "inf" : "-inf";
+}
+
+void put_losses(Json& object, double loss, const std::vector<double>& depth_losses) {
+  put(object, "loss", loss);
+  for (std::size_t depth = 0; depth < depth_losses.size(); ++depth)
+    put(object, depth_name(depth) + "_loss", depth_losses[depth]);
+}
+
+void put_heads(Json& object, const std::optional<HeadsMetrics>& heads) {
+  if (!heads) return;
+  const auto put_all = [&](const std::vector<double>& values, std::size_t first_depth, const char* what) {
+    for (std::size_t i = 0; i < values.size(); ++i)
+      put(object, fmt::format("{}_{}", depth_name(first_depth + i), what), values[i]);
+  };
+  put_all(heads->acceptance, 1, "acceptance");
+  put(object, "accepted_length", heads->accepted_length);
+  put_all(heads->trunk_norms, 0, "trunk_norm");
+  put_all(heads->trunk_cosines, 1, "trunk_cosine");
+}
+
+void put_free_running(Json& object, const std::optional<FreeRunningMetrics>& free) {
+  if (!free) return;
+  object["free_prompts"] = free->prompts;
+  object["free_tokens"] = free->tokens;
+  object["free_rounds"] = free->rounds;
+  for (std::size_t k = 1; k <= free->acceptance.size(); ++k)
+    put(object, fmt::format("free_{}_acceptance", depth_name(k)), free->acceptance[k - 1]);
+  put(object, "free_acceptance_rate", free->acceptance_rate);
+  put(object, "free_accepted_length", free->accepted_length);
+}
+
+void put_time(Json& object) {
+  object["time"] = fmt::format("{:%Y-%m-%dT%H:%M:%SZ}", fmt::gmtime(std::time(nullptr)));
+}
+
+/// Example: " (+0.12z)"; empty without a score.
+std::string score_in_words(const std::optional<double>& z) {
+  return z ? fmt::format(" ({:+.2f}z)", *z) : "";
+}
+
+std::string losses_in_words(double loss, const std::vector<double>& depth_losses,
+                            const std::optional<double>& z = std::nullopt) {
+  std::string text = fmt::format("loss {:.4f}{} |", loss, score_in_words(z));
+  for (std::size_t depth = 0; depth < depth_losses.size(); ++depth) {
+    const double each = depth_losses[depth];
+    // No microbatch drew the depth: it has no loss, but the whole objective has one.
+    const bool untrained = std::isnan(each) && std::isfinite(loss);
+    text += untrained ? fmt::format(" {} –", depth_name(depth))
+                      : fmt::format(" {} {:.4f}", depth_name(depth), each);
+  }
+  return text;
+}
+
+/// Starts with " | ", or is empty.
+std::string heads_in_words(const std::optional<HeadsMetrics>& heads) {
+  if (!heads) return "";
+  std::string text = fmt::format(" | accepted {:.2f} tokens ({:.3f})", heads->accepted_length,
+                                 fmt::join(heads->acceptance, " "));
+  if (!heads->trunk_norms.empty()) text += " | at the trunk";
+  for (std::size_t k = 1; k < heads->trunk_norms.size(); ++k)
+    text += fmt::format(" {} {:.2f} cos {:.2f}", depth_name(k), heads->trunk_norms[k] / heads->trunk_norms[0],
+                        heads->trunk_cosines[k - 1]);
+  return text;
+}
+
+std::string milliseconds_in_words(double milliseconds) {
+  return fmt::format("{:.{}f} ms", milliseconds, milliseconds < 10 ? 2 : 0);
+}
+
+/// The order of lines in a run: a step precedes the evaluations after it.
+using LineKey = std::pair<std::int64_t, std::string>;
+
+/// The position of a line that a MetricsSink wrote. Throws a DataError if the line is damaged or not from a
+/// sink.
+struct LinePlace {
+  std::int64_t branch = 1;
+  LineKey key;
+};
+
+LinePlace place_of(const std::string& line) {
+  if (const std::string fault = line_fault(line); !fault.empty()) throw DataError("{}", fault);
+  require_shallow_json(line);  // dump() below recurses
+  const Json object = Json::parse(line, nullptr, false);
+  if (!object.is_object()) throw DataError("is no JSON object");
+  const auto whole = [&](const char* name, std::int64_t otherwise) {
+    const Json value = object.value(name, Json(otherwise));
+    if (!value.is_number_integer()) throw DataError("{} is not a whole number", name);
+    return value.get<std::int64_t>();
+  };
+  if (!object.contains("step")) throw DataError("has no step");
+  const std::string kind = object.value("kind", Json()).dump();
+  return {.branch = whole("branch", 1), .key = {whole("step", 0), kind == "\"step\"" ? "" : kind}};
+}
+
+/// A line of a file with which a run resumes.
+struct MetricsLine {
+  std::string text;
+  std::optional<LineKey> kept;  // set if the line belongs to the lineage and is not after `step`
+  std::string fault;            // empty if there is none
+};
+
+/// Throws a DataError if the file cannot be read; a missing file counts as empty.
+void for_each_line(const std::string& path, const Lineage& lineage, std::int64_t step,
+                   const std::function<void(const MetricsLine&)>& take) {
+  std::error_code none;
+  if (!std::filesystem::exists(path, none)) return;
+  { const FileReader refuses_pipes(path); }  // opening one would wait for its writer
+  errno = 0;
+  std::ifstream file(path);
+  if (!file) throw DataError("metrics: {}: cannot be read: {}", path, std::strerror(errno));
+  std::int64_t number = 0;
+  for (std::string text; std::getline(file, text);) {
+    MetricsLine line{.text = text, .kept = {}, .fault = {}};
+    ++number;
+    try {
+      // A line without a newline is incomplete even if it parses: more text may have been lost.
+      if (file.eof()) throw DataError("the file ends inside a line");
+      const LinePlace place = place_of(text);
+      if (place.key.first <= step && lineage.contains(place.branch, place.key.first)) line.kept = place.key;
+    } catch (const DataError& error) {
+      line.fault = fmt::format("{}:{}: {}", path, number, error.what());
+    }
+    take(line);
+  }
+  if (file.bad()) throw DataError("metrics: {}: cannot be read to its end", path);
+}
+
+}  // namespace
+
+std::string duration_in_words(double seconds) {
+  if (!std::isfinite(seconds) || seconds < 0 || seconds > 1e12) return "?";
+  const auto total = static_cast<std::int64_t>(std::llround(seconds));
+  if (total < 60) return fmt::format("{}s", total);
+  if (total < 3600) return fmt::format("{}m {:02}s", total / 60, total % 60);
+  if (total < 86400) return fmt::format("{}h {:02}m", total / 3600, total / 60 % 60);
+  return fmt::format("{}d {:02}h", total / 86400, total / 3600 % 24);
+}
+
+std::string console_line(const StepMetrics& metrics) {
+  const std::string heads =
+      metrics.heads_grad_norm ? fmt::format(" heads {:.2f}", *metrics.heads_grad_norm) : "";
+  return fmt::format(
+      "step {}/{} | {}{} | grad {:.2f}{}{} | lr {:.1e}{} | {} | {:.0f} tok/s | {} left", metrics.step,
+      metrics.steps, losses_in_words(metrics.loss, metrics.depth_losses, metrics.loss_z),
+      heads_in_words(metrics.heads), metrics.grad_norm, score_in_words(metrics.grad_norm_z), heads,
+      metrics.lr, metrics.skipped ? " | skipped" : "", milliseconds_in_words(metrics.milliseconds),
+      metrics.tokens_per_second, duration_in_words(metrics.seconds_left));
+}
+
+std::optional<double> EvaluationMetrics::bits_per_byte() const {
+  if (bytes == 0 || depth_losses.empty()) return std::nullopt;
+  return depth_losses.front() * static_cast<double>(tokens) /
+         (std::numbers::ln2 * static_cast<double>(bytes));
+}
+
+std::string console_line(const EvaluationMetrics& metrics) {
+  const std::optional<double> bits = metrics.bits_per_byte();
+  return fmt::format("evaluation at step {} | {}{}{} | {} rows | {}", metrics.step,
+                     losses_in_words(metrics.loss, metrics.depth_losses),
+                     bits ? fmt::format(" | {:.3f} bits/byte", *bits) : "", heads_in_words(metrics.heads),
+                     metrics.rows, milliseconds_in_words(metrics.milliseconds));
+}
+
+std::string table(const EvaluationMetrics& metrics) {
+  const auto share = [](double value, int width) {
+    return fmt::format("{:>{}}", std::isnan(value) ? "-" : fmt::format("{:.3f}", value), width);
+  };
+  const auto& heads = metrics.heads;
+  const auto& free = metrics.free_running;
+  std::string text;
+  if (heads) text += fmt::format("{:29}acceptance of drafts\n", "");
+  text += fmt::format("{:6}{:>8}{:>12}", "depth", "loss", "perplexity");
+  if (heads) text += fmt::format("{:>17}", "teacher-forced");
+  if (free) text += fmt::format("{:>14}", "free-running");
+  for (std::size_t depth = 0; depth < metrics.depth_losses.size(); ++depth) {
+    const double loss = metrics.depth_losses[depth];
+    text += fmt::format("\n{:6}{:>8.4f}{:>12.3f}", depth_name(depth), loss, std::exp(loss));
+    if (depth > 0 && heads) text += share(heads->acceptance.at(depth - 1), 17);
+    if (depth > 0 && free) text += share(free->acceptance.at(depth - 1), 14);
+  }
+  if (heads) text += fmt::format("\n{:26}{:>17.3f}", "tokens a round", heads->accepted_length);
+  if (free) text += fmt::format("{:>14.3f}", free->accepted_length);
+
+  const std::optional<double> bits = metrics.bits_per_byte();
+  text += fmt::format("\n\nbits/byte  {}\ntext       {} rows, {} tokens",
+                      bits ? fmt::format("{:.4f}", *bits) : "not known: the tokenizer is not", metrics.rows,
+                      metrics.tokens);
+  if (bits) text += fmt::format(" of {} bytes", metrics.bytes);
+  text += fmt::format("; objective {:.4f}; {}", metrics.loss, milliseconds_in_words(metrics.milliseconds));
+  if (free)
+    text += fmt::format("\ndrafts     {} rounds over {} tokens after {} prompts, acceptance rate {:.3f}",
+                        free->rounds, free->tokens, free->prompts, free->acceptance_rate);
+  return text;
+}
+
+MetricsSink::MetricsSink(const std::string& path, std::function<void(const std::string&)> warn,
+                         std::int64_t branch) try
+    : file_(path), warn_(std::move(warn)), branch_(branch) {
+} catch (const DataError& error) {
+  throw DataError("metrics: {}", error.what());
+}
+
+void MetricsSink::append(const std::string& line) try {
+  file_.append(sealed_line(line));
+} catch (const DataError& error) {
+  warn_once(error.what());
+}
+
+void MetricsSink::sync() try { file_.sync(); } catch (const DataError& error) {
+  warn_once(error.what());
+}
+
+void MetricsSink::warn_once(const char* fault) {
+  if (warned_.exchange(true)) return;
+  warn_(fmt::format("metrics: {}", fault));
+}
+
+void MetricsSink::write(const StepMetrics& metrics) {
+  Json object;
+  object["kind"] = "step";
+  object["step"] = metrics.step;
+  object["steps"] = metrics.steps;
+  put_losses(object, metrics.loss, metrics.depth_losses);
+  for (std::size_t depth = 1; depth < metrics.weights.size(); ++depth)
+    put(object, depth_name(depth) + "_weight", metrics.weights[depth]);
+  put_heads(object, metrics.heads);
+  put(object, "grad_norm", metrics.grad_norm);
+  if (metrics.heads_grad_norm) put(object, "heads_grad_norm", *metrics.heads_grad_norm);
+  if (metrics.loss_z) put(object, "loss_z", *metrics.loss_z);
+  if (metrics.grad_norm_z) put(object, "grad_norm_z", *metrics.grad_norm_z);
+  if (metrics.skipped) object["skipped"] = true;
+  if (metrics.skipped_steps > 0) object["skipped_steps"] = metrics.skipped_steps;
+  put(object, "lr", metrics.lr);
+  put(object, "milliseconds", metrics.milliseconds);
+  put(object, "tokens_per_second", metrics.tokens_per_second);
+  put(object, "seconds_left", metrics.seconds_left);
+  object["tokens_seen"] = metrics.tokens_seen;
+  object["samples_seen"] = metrics.samples_seen;
+  if (branch_ > 1) object["branch"] = branch_;
+  put_time(object);
+  append(object.dump());
+}
+
+void MetricsSink::write(const EvaluationMetrics& metrics) {
+  Json object;
+  object["kind"] = "evaluation";
+  object["step"] = metrics.step;
+  put_losses(object, metrics.loss, metrics.depth_losses);
+  for (std::size_t depth = 0; depth < metrics.depth_losses.size(); ++depth)
+    put(object, depth_name(depth) + "_perplexity", std::exp(metrics.depth_losses[depth]));
+  put_heads(object, metrics.heads);
+  put_free_running(object, metrics.free_running);
+  object["rows"] = metrics.rows;
+  object["tokens"] = metrics.tokens;
+  if (const std::optional<double> bits = metrics.bits_per_byte()) {
+    object["bytes"] = metrics.bytes;
+    put(object, "bits_per_byte", *bits);
+  }
+  put(object, "milliseconds", metrics.milliseconds);
+  if (branch_ > 1) object["branch"] = branch_;
+  put_time(object);
+  append(object.dump());
+}
+
+void MetricsSink::write(const EndMetrics& metrics) {
+  Json object;
+  object["kind"] = "end";
+  object["step"] = metrics.step;
+  put(object, "seconds", metrics.seconds);
+  object["peak_memory_bytes"] = metrics.peak_memory_bytes;
+  if (branch_ > 1) object["branch"] = branch_;
+  put_time(object);
+  append(object.dump());
+}
+
+TruncatedMetrics truncate_metrics(const std::string& path, const Lineage& lineage, std::int64_t step) {
+  const std::string superseded_path = path + ".superseded";
+  // Lines of an abandoned branch that the run returns to.
+  std::map<LineKey, std::string> returning;
+  std::error_code ignored;
+  if (std::filesystem::is_regular_file(superseded_path, ignored))
+    for_each_line(superseded_path, lineage, step, [&](const MetricsLine& line) {
+      if (line.kept) returning[*line.kept] = line.text;
+    });
+  TruncatedMetrics moved;
+  for_each_line(path, lineage, step, [&](const MetricsLine& line) {
+    if (line.kept) {
+      returning.erase(*line.kept);
+    } else if (line.fault.empty()) {
+      ++moved.superseded;
+    } else if (moved.damaged++ == 0) {
+      moved.first_damage = line.fault;
+    }
+  });
+  if (moved.superseded + moved.damaged == 0 && returning.empty()) return moved;
+
+  PendingFile pending(path);
+  {
+    AppendedFile kept(pending.path());
+    const auto bring_back = [&](const LineKey& before) {
+      while (!returning.empty() && returning.begin()->first < before) {
+        kept.append(returning.begin()->second);
+        returning.erase(returning.begin());
+      }
+    };
+    std::map<std::string, AppendedFile> others;
+    for_each_line(path, lineage, step, [&](const MetricsLine& line) {
+      if (line.kept) {
+        bring_back(*line.kept);
+        return kept.append(line.text);
+      }
+      const std::string other = line.fault.empty() ? superseded_path : path + ".damaged";
+      others.try_emplace(other, other).first->second.append(line.text);
+    });
+    bring_back({step + 1, ""});
+    for (auto& [name, other] : others) other.sync();  // on disk in the other file before they leave this one
+  }
+  pending.publish();
+  return moved;
+}
+
+}  // namespace foretoken

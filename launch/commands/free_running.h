@@ -1,0 +1,35 @@
+#pragma once
+// Free-running acceptance: the number of the prediction heads' drafts that the model accepts when it
+// continues its own text, as in foretoken generate --speculate D --temperature 0.
+//
+// Prompts come from rows spaced evenly over the evaluated rows: the first half of a row, reduced to the part
+// in the document of its last token. After each prompt the model writes greedily as many tokens as the other
+// half has, at most 128, or until the end of the text. All depths, including the last, draft in every round,
+// so acceptance at depth k counts against all rounds. A prompt's first new token comes without drafts and
+// belongs to no round.
+
+#include <string>
+#include <vector>
+
+#include "io/datasets/token_dataset.h"
+#include "io/report/metrics.h"
+#include "launch/config/config.h"
+#include "parallel/comm/mpi_communicator.h"
+
+namespace foretoken {
+
+/// Prompts of up to `tokens` tokens from the start of `count` rows spaced evenly over the first `rows` rows
+/// of `length` tokens, or of all rows if there are fewer. Nothing can continue after an end-of-document
+/// token, so a prompt that ends with one is cut before it. Empty prompts are left out.
+std::vector<std::vector<std::int32_t>> free_running_prompts(const TokenDataset& dataset, std::int64_t length,
+                                                            std::int64_t rows, std::int64_t count,
+                                                            std::int64_t tokens);
+
+/// Measures with the model of the checkpoint at `path`. Every `parallel.pp` neighbouring ranks share one
+/// model and take a part of the `prompts` prompts. The batches are always the same, so the counts do not
+/// depend on the layout. Collective over the world; every rank receives the result. `config` is the
+/// checkpoint's and has at least one depth.
+FreeRunningMetrics free_running(const std::string& path, const Config& config, const TokenDataset& dataset,
+                                std::int64_t rows, std::int64_t prompts, MpiCommunicator& world);
+
+}  // namespace foretoken

@@ -1,0 +1,25 @@
+#pragma once
+// `foretoken tokenize`: text files and folders into a token dataset (io/datasets/token_dataset.h).
+
+#include <filesystem>
+#include <string>
+#include <vector>
+
+namespace foretoken {
+
+struct TokenizeOptions {
+  std::vector<std::filesystem::path> paths = {};  // files and folders, read as in io/datasets/text_source.h
+  std::filesystem::path output = {};
+  std::string tokenizer = "bytes";
+  /// If set, some whole documents are written here instead, about validation_fraction of them. A hash of the
+  /// document's number decides, so the choice is reproducible.
+  std::filesystem::path validation_output = {};
+  double validation_fraction = 0.01;
+};
+
+/// Shows progress on stderr and prints a summary on stdout at the end. Returns the exit code. The outputs
+/// appear complete or not at all. Throws a UsageError for invalid options; a DataError for a path that does
+/// not exist, if there is no text, or if one side of the split has no document.
+int tokenize(const TokenizeOptions& options);
+
+}  // namespace foretoken

@@ -1,0 +1,62 @@
+#include "launch/commands/train.h"
+
+#include "launch/commands/flight.h"
+#include "launch/commands/ranks.h"
+#include "launch/config/config_validator.h"
+#include "launch/config/elastic_layout.h"
+#include "launch/config/train_config.h"
+#include "launch/console/failure.h"
+#include "launch/console/stop_notice.h"
+#include "launch/training/run_folder.h"
+#include "launch/training/training.h"
+
+namespace foretoken {
+
+namespace {
+
+/// Labels of ranks in the layout, for messages about other ranks.
+void label_ranks(Watchdog& watchdog, const Grid& grid, int size) {
+  std::vector<std::string> labels;
+  for (int rank = 0; rank < size; ++rank)
+    labels.push_back(fmt::format("pp{} dp{}", grid.pp_rank_of(rank), grid.dp_rank_of(rank)));
+  watchdog.set_labels(labels);
+}
+
+}  // namespace
+
+int train(const Config& parsed, const TrainArguments& arguments) {
+  validate(parsed);
+  const Seconds start_up(parsed.parallel.startup_seconds);
+  const std::filesystem::path flight = start_up_flight_folder(parsed, arguments);
+  return static_cast<int>(run_on_ranks(flight, start_up, [&](MpiCommunicator& world) {
+    Console console(world.rank() == 0, Console::Delivery::queue);
+    RunFolder folder(world, arguments, console);
+    // The settings of a run are final once its lock is held.
+    const bool resumes = !folder.resume().empty() || arguments.auto_resume;
+    const Config settings = resumes ? resolve_config(arguments, folder.resume()) : parsed;
+    if (resumes) validate(settings);
+    if (!folder.resume().empty())
+      if (const std::string text = config_difference(arguments, settings); !text.empty()) console.warn(text);
+    const Config config = settings.parallel.elastic ? layout_for(settings, world.size()) : settings;
+    if (!is_same_layout(config.parallel, settings.parallel))
+      console.line(fmt::format("elastic    the ranks take {}, since they do not fit the settings' layout",
+                               layout_text(config, world.size())));
+    const Grid grid = resolve_grid(config, world.size());
+    name_rank(world.rank(), fmt::format("rank {} pp{} dp{}", world.rank(), grid.pp_rank_of(world.rank()),
+                                        grid.dp_rank_of(world.rank())));
+    Watchdog* watchdog = world.world().watchdog();
+    if (watchdog) label_ranks(*watchdog, grid, world.size());
+    world.world().limits().wait = Seconds(config.parallel.startup_seconds);
+    StopNotice notice(console, world.rank());
+    Training training(world, config, arguments, folder, console, notice);
+    if (watchdog) {
+      world.barrier();  // records of one time-out must be in one folder
+      watchdog->set_folder(flight_folder(training.directory().path()));
+    }
+    if (world.rank() == 0) remove_old_flights(training.directory().path());
+    world.world().limits().wait = Seconds(config.parallel.timeout_seconds);
+    return training.run();
+  }));
+}
+
+}  // namespace foretoken

@@ -1,0 +1,254 @@
+#include "launch/config/config_loader.h"
+
+#include <algorithm>
+#include <cmath>
+#include <set>
+
+#include <fmt/format.h>
+#include <fmt/ranges.h>
+
+#include "io/files/text_file.h"
+#include "launch/config/config_toml.h"
+#include "launch/config/options.h"
+#include "launch/config/toml_text.h"
+#include "runtime/error.h"
+
+namespace foretoken {
+namespace {
+
+/// `where` starts every message: "train.toml:12: [model] hidden_size".
+void check_domain(const Option& option, double value, const std::string& where) {
+  if (!std::isfinite(value) || !option.domain.holds(value))
+    throw UsageError("{}: {} is out of range, expected {}", where, value, describe_type(option));
+}
+
+OptionValue value_of(const Option& option, const toml::node& node, const std::string& where) {
+  const auto wrong_type = [&](const toml::node& found) {
+    return UsageError("{}: expected {}, found {}", where, describe_type(option), type_in_words(found));
+  };
+  const auto number = [&](const toml::node& entry) {
+    const auto value = entry.is_number() ? entry.value<double>() : std::nullopt;
+    if (!value) throw wrong_type(entry);
+    check_domain(option, *value, where);
+    return *value;
+  };
+  switch (option.type) {
+    case Option::Type::boolean:
+      if (const auto value = node.value_exact<bool>()) return *value;
+      break;
+    case Option::Type::integer:
+      if (const auto value = node.value_exact<std::int64_t>()) {
+        check_domain(option, static_cast<double>(*value), where);
+        return *value;
+      }
+      break;
+    case Option::Type::number:
+      return number(node);
+    case Option::Type::text:
+      if (const auto value = node.value_exact<std::string>()) return *value;
+      break;
+    case Option::Type::choice:
+      if (const auto value = node.value_exact<std::string>()) {
+        for (const std::string& choice : option.choices)
+          if (choice == *value) return *value;
+        throw UsageError("{}: \"{}\" is not one of {}", where, *value, fmt::join(option.choices, ", "));
+      }
+      break;
+    case Option::Type::numbers:
+      if (const toml::array* array = node.as_array()) {
+        std::vector<double> values;
+        for (const toml::node& entry : *array) values.push_back(number(entry));
+        return values;
+      }
+      break;
+    case Option::Type::pairs:
+      if (const toml::array* array = node.as_array()) {
+        std::vector<NumberPair> values;
+        for (const toml::node& entry : *array) {
+          const toml::array* pair = entry.as_array();
+          if (pair == nullptr) throw wrong_type(entry);
+          if (pair->size() != 2)
+            throw UsageError("{}: expected {}, found a list of {}", where, describe_type(option),
+                             pair->size());
+          values.emplace_back(number((*pair)[0]), number((*pair)[1]));
+        }
+        return values;
+      }
+      break;
+  }
+  throw wrong_type(node);
+}
+
+void apply(Config& config, const Option& option, const toml::node& node, const std::string& where,
+           const std::string& origin) {
+  option.set(config, value_of(option, node, where));
+  config.origins[option.name()] = origin;
+}
+
+/// The value of a --set flag as a TOML table with the single key "value".
+toml::table parse_flag_value(const Option& option, const std::string& text, const std::string& flag) {
+  std::string toml_text = text;
+  const bool quoted = !text.empty() && (text.front() == '"' || text.front() == '\'');
+  const bool takes_text = option.type == Option::Type::text || option.type == Option::Type::choice;
+  // TOML would drop a comment after the value.
+  if (takes_text ? quoted && text.back() != text.front() : text.find('#') != std::string::npos)
+    throw UsageError("{}: expected {}, found \"{}\"", flag, describe_type(option), text);
+  if (takes_text && !quoted) toml_text = to_toml(OptionValue(text));
+  if (option.type == Option::Type::numbers && !text.starts_with('[')) toml_text = "[" + text + "]";
+  if (option.type == Option::Type::pairs && text.starts_with('[') && !text.starts_with("[[") && text != "[]")
+    toml_text = "[" + text + "]";
+  toml::table table;
+  try {
+    require_toml_text(toml_text);
+    table = toml::parse("value = " + toml_text);
+  } catch (const TomlTextError& error) {
+    throw UsageError("{}: {}", flag, error.what);
+  } catch (const toml::parse_error& error) {
+    throw UsageError("{}: expected {}, found \"{}\"", flag, describe_type(option), text);
+  } catch (const BrokenTomlAssumption&) {
+    throw UsageError("{}: expected {}, found \"{}\"", flag, describe_type(option), text);
+  }
+  if (table.size() != 1) throw UsageError("{}: one value expected, found several", flag);
+  return table;
+}
+
+}  // namespace
+
+std::string type_in_words(const toml::node& node) {
+  switch (node.type()) {
+    case toml::node_type::table:
+      return "a table";
+    case toml::node_type::array:
+      return "a list";
+    case toml::node_type::string:
+      return "a string";
+    case toml::node_type::integer:
+      return "an integer";
+    case toml::node_type::floating_point:
+      return "a number with a fraction";
+    case toml::node_type::boolean:
+      return "a boolean";
+    default:
+      return "a date or time";
+  }
+}
+
+/// The first line that starts with [ or [[ without a key; 1 if there is none.
+static std::int64_t line_without_key(std::string_view text) {
+  std::int64_t number = 1;
+  for (std::size_t begin = 0; begin < text.size(); ++number) {
+    const std::size_t end = std::min(text.find('\n', begin), text.size());
+    std::string_view line = text.substr(begin, end - begin);
+    line.remove_prefix(std::min(line.find_first_not_of(" \t"), line.size()));
+    const std::size_t key = line.find_first_not_of("[ \t\r");
+    if (line.starts_with('[') &&
+        (key == std::string_view::npos || std::string_view("#=,.").find(line[key]) != std::string_view::npos))
+      return number;
+    begin = end + 1;
+  }
+  return 1;
+}
+
+toml::table parse_toml(std::string_view text, const std::string& name) {
+  try {
+    require_toml_text(text);
+    return toml::parse(text);
+  } catch (const TomlTextError& error) {
+    throw UsageError("{}:{}: {}", name, error.line, error.what);
+  } catch (const toml::parse_error& error) {
+    throw UsageError("{}:{}: {}", name, error.source().begin.line, error.description());
+  } catch (const BrokenTomlAssumption&) {
+    throw UsageError("{}:{}: is not TOML: a key is missing after [ or [[", name, line_without_key(text));
+  }
+}
+
+std::string line_of(const std::string& name, const toml::node& node) {
+  return fmt::format("{}:{}", name, node.source().begin.line);
+}
+
+void apply_key(Config& config, const std::string& section, const std::string& key, const toml::node& node,
+               const std::string& name) {
+  const std::string origin = line_of(name, node);
+  const std::string where = fmt::format("{}: [{}] {}", origin, section, key);
+  const Option* option = find_option(section, key);
+  if (option == nullptr) throw UsageError("{}: unknown key{}", where, suggestion(section, key));
+  apply(config, *option, node, where, origin);
+}
+
+void apply_table(Config& config, const toml::table& file, const std::string& name,
+                 const std::set<std::string_view>& others) {
+  for (const auto& [section_key, section_node] : file) {
+    const std::string section(section_key.str());
+    if (others.contains(section)) continue;
+    const std::string section_origin = line_of(name, section_node);
+    const toml::table* table = section_node.as_table();
+    if (table == nullptr)
+      throw UsageError("{}: {}: expected a [section], found {}{}", section_origin, section,
+                       type_in_words(section_node), suggestion("", section));
+    if (std::none_of(options().begin(), options().end(),
+                     [&](const Option& option) { return option.section == section; }))
+      throw UsageError("{}: [{}]: unknown section{}", section_origin, section, suggestion(section, ""));
+    for (const auto& [key, node] : *table) apply_key(config, section, std::string(key.str()), node, name);
+  }
+}
+
+void apply_toml(Config& config, std::string_view text, const std::string& name) {
+  apply_table(config, parse_toml(text, name), name);
+}
+
+std::string read_toml_file(const std::string& path) {
+  try {
+    return read_text_file(path, most_config_bytes);
+  } catch (const DataError& error) {
+    const std::string_view reason = error.what();
+    throw UsageError("{}: the configuration cannot be read{}", path, reason.substr(path.size()));
+  }
+}
+
+void apply_toml_file(Config& config, const std::string& path) {
+  apply_toml(config, read_toml_file(path), path);
+}
+
+void apply_sets(Config& config, const std::vector<std::string>& sets) {
+  std::set<std::string> seen;
+  for (const std::string& set : sets) {
+    const std::string flag = "--set " + set;
+    const std::size_t equals = set.find('=');
+    const std::size_t dot = set.find('.');
+    if (equals == std::string::npos || dot > equals) throw UsageError("{}: expected section.key=value", flag);
+    const std::string section = set.substr(0, dot);
+    const std::string key = set.substr(dot + 1, equals - dot - 1);
+    const Option* option = find_option(section, key);
+    if (option == nullptr)
+      throw UsageError("{}: unknown key {}.{}{}", flag, section, key, suggestion(section, key));
+    if (!seen.insert(option->name()).second) throw UsageError("{}: {} is set twice", flag, option->name());
+    const toml::table table = parse_flag_value(*option, set.substr(equals + 1), flag);
+    apply(config, *option, *table.get("value"), flag, flag);
+  }
+}
+
+std::string to_toml(const Config& config) {
+  std::string text;
+  std::string section;
+  for (const Option& option : options()) {
+    if (option.section != section) {
+      text += fmt::format("{}[{}]\n", text.empty() ? "" : "\n", option.section);
+      section = option.section;
+    }
+    text += fmt::format("{} = {}\n", option.key, to_toml(option.get(config)));
+  }
+  return text;
+}
+
+std::string origin_of(const Config& config, std::initializer_list<std::string_view> names) {
+  std::vector<std::string> places;
+  for (const std::string_view name : names) {
+    const auto found = config.origins.find(std::string(name));
+    if (found != config.origins.end() &&
+        std::find(places.begin(), places.end(), found->second) == places.end())
+      places.push_back(found->second);
+  }
+  return places.empty() ? "" : fmt::format("{}: ", fmt::join(places, ", "));
+}
+
+}  // namespace foretoken

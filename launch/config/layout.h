@@ -1,0 +1,33 @@
+#pragma once
+// Assignment of the model to stages for a configuration: pure functions, without ranks and devices.
+
+#include "launch/config/config.h"
+#include "model/layout.h"
+#include "parallel/pipeline/partition.h"
+#include "parallel/pipeline/program.h"
+
+namespace foretoken {
+
+enum class Purpose { train, evaluate };
+
+/// Each layer's share of a step's time.
+LayerCosts layer_costs(const Config& config, Purpose purpose);
+
+/// Checks that every stage gets layers, under parallel.blocks_per_stage or automatically, with heads placed
+/// as mtp.placement says. Throws a UsageError if there are too few stages or layers.
+void validate_layout(const Config& config, const Grid& grid);
+
+/// Throws a UsageError if a step's pipeline program would be too large.
+void validate_step(const Config& config, const Grid& grid);
+
+/// The partition of layers into stages: parallel.blocks_per_stage if set; otherwise the one with the shortest
+/// training step or, for an evaluation, the one with the least expensive bottleneck stage. Requires that
+/// validate_layout() has passed.
+ModelLayout resolve_layout(const Config& config, const Grid& grid, Purpose purpose);
+
+/// Number of microbatches per step on each data-parallel rank.
+std::int64_t microbatches_of(const Config& config, const Grid& grid);
+/// Shape of a step's program on each data-parallel rank.
+PipelineShape shape_of(const Config& config, const Grid& grid);
+
+}  // namespace foretoken

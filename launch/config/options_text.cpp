@@ -1,0 +1,158 @@
+// The table of options as text: TOML values, help, Markdown, suggestions.
+#include <algorithm>
+#include <cmath>
+#include <numeric>
+
+#include <fmt/format.h>
+#include <fmt/ranges.h>
+
+#include "launch/config/options.h"
+
+namespace foretoken {
+namespace {
+
+std::string quote(const std::string& text) {
+  std::string quoted = "\"";
+  for (const char c : text) {
+    const auto byte = static_cast<unsigned char>(c);
+    if (c == '"' || c == '\\')
+      quoted += {'\\', c};
+    else if (byte < 0x20 || byte == 0x7f)
+      quoted += fmt::format("\\u{:04x}", byte);
+    else
+      quoted += c;
+  }
+  return quoted + '"';
+}
+
+std::string to_text(bool value) {
+  return value ? "true" : "false";
+}
+std::string to_text(std::int64_t value) {
+  return fmt::format("{}", value);
+}
+/// The shortest text that reads back as the same double and that TOML recognizes as a float.
+std::string to_text(double value) {
+  std::string text = fmt::format("{}", value);
+  if (text.find_first_of(".en") == std::string::npos) text += ".0";
+  return text;
+}
+std::string to_text(const std::string& value) {
+  return quote(value);
+}
+std::string to_text(const NumberPair& value);
+template <class Entry>
+std::string to_text(const std::vector<Entry>& values) {
+  std::string text;
+  for (const Entry& value : values) text += (text.empty() ? "" : ", ") + to_text(value);
+  return "[" + text + "]";
+}
+std::string to_text(const NumberPair& value) {
+  return to_text(std::vector{value.first, value.second});
+}
+
+/// Insertions, deletions and substitutions between two words (Levenshtein).
+std::size_t edit_distance(std::string_view a, std::string_view b) {
+  std::vector<std::size_t> row(b.size() + 1);
+  std::iota(row.begin(), row.end(), std::size_t{0});
+  for (std::size_t i = 1; i <= a.size(); ++i) {
+    std::size_t diagonal = row[0];
+    row[0] = i;
+    for (std::size_t j = 1; j <= b.size(); ++j) {
+      const std::size_t substituted = diagonal + (a[i - 1] != b[j - 1]);
+      diagonal = row[j];
+      row[j] = std::min({row[j] + 1, row[j - 1] + 1, substituted});
+    }
+  }
+  return row[b.size()];
+}
+
+/// Whether `typed` is close enough to `meant` to be a typing error, and closer than the best so far.
+bool closer(std::string_view typed, std::string_view meant, std::size_t& best) {
+  const std::size_t slips = meant.size() < 4 ? 1 : std::max<std::size_t>(2, meant.size() / 3);
+  if (typed.size() > meant.size() + slips) return false;
+  const std::size_t distance = edit_distance(typed, meant);
+  if (distance >= best || distance > slips) return false;
+  best = distance;
+  return true;
+}
+
+}  // namespace
+
+std::string suggestion(std::string_view section, std::string_view key) {
+  std::string meant;
+  std::size_t best = std::string_view::npos;
+  bool known_section = false;
+  for (const Option& option : options()) {
+    if (option.section != section) continue;
+    known_section = true;
+    if (closer(key, option.key, best)) meant = option.key;
+  }
+  if (meant.empty())
+    for (const Option& option : options())
+      if (option.key == key) meant = option.name();
+  if (meant.empty() && !known_section)
+    for (const Option& option : options())
+      if (closer(section, option.section, best)) meant = "[" + option.section + "]";
+  return meant.empty() ? "" : fmt::format("; did you mean {}?", meant);
+}
+
+std::string to_toml(const OptionValue& value) {
+  return std::visit([](const auto& held) { return to_text(held); }, value);
+}
+
+std::string describe_type(const Option& option) {
+  const auto with_domain = [&](const char* type) {
+    return option.domain.text.empty() ? std::string(type) : fmt::format("{}, {}", type, option.domain.text);
+  };
+  switch (option.type) {
+    case Option::Type::boolean:
+      return "boolean";
+    case Option::Type::integer:
+      return with_domain("integer");
+    case Option::Type::number:
+      return with_domain("number");
+    case Option::Type::text:
+      return "text";
+    case Option::Type::choice:
+      return fmt::format("{}", fmt::join(option.choices, ", "));
+    case Option::Type::numbers:
+      return with_domain("list of numbers");
+    case Option::Type::pairs:
+      return with_domain("list of pairs [a, b] of numbers");
+  }
+  return "";
+}
+
+std::string option_help() {
+  const Config defaults;
+  std::size_t width = 0;
+  for (const Option& option : options())
+    width = std::max(width, option.key.size() + 3 + to_toml(option.get(defaults)).size());
+  std::string text;
+  std::string section;
+  for (const Option& option : options()) {
+    if (option.section != section) text += fmt::format("\n[{}]\n", section = option.section);
+    const std::string assignment = fmt::format("{} = {}", option.key, to_toml(option.get(defaults)));
+    text += fmt::format("  {:<{}}  {} ({})\n", assignment, width, option.help, describe_type(option));
+  }
+  return text;
+}
+
+std::string option_markdown() {
+  const Config defaults;
+  std::string text;
+  std::string section;
+  for (const Option& option : options()) {
+    if (option.section != section) {
+      text += fmt::format("{}| `[{}]` | default | values | meaning |\n|---|---|---|---|\n",
+                          text.empty() ? "" : "\n", option.section);
+      section = option.section;
+    }
+    text += fmt::format("| `{}` | `{}` | {} | {} |\n", option.key, to_toml(option.get(defaults)),
+                        describe_type(option), option.help);
+  }
+  return text;
+}
+
+}  // namespace foretoken

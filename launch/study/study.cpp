@@ -1,0 +1,222 @@
+#include "launch/study/study.h"
+
+#include <chrono>
+#include <cstring>
+#include <filesystem>
+#include <fstream>
+#include <unistd.h>
+
+#include <fmt/format.h>
+
+#include "io/checkpoint/lineage.h"
+#include "io/checkpoint/run_lock.h"
+#include "io/files/durable_file.h"
+#include "io/files/printable.h"
+#include "io/report/metrics.h"
+#include "launch/config/config_loader.h"
+#include "launch/config/options.h"
+#include "launch/config/train_config.h"
+#include "launch/console/console.h"
+#include "launch/console/stop_signal.h"
+#include "launch/study/study_data.h"
+#include "launch/study/study_report.h"
+#include "launch/study/sweep.h"
+#include "launch/supervisor/launcher.h"
+#include "launch/supervisor/subprocess.h"
+#include "runtime/error.h"
+
+namespace foretoken {
+
+namespace {
+
+namespace fs = std::filesystem;
+
+/// A point's settings must be those of its earlier start; otherwise its row would mix different settings.
+void require_same_settings(const SweepPoint& point, const std::string& config_path) {
+  if (!fs::exists(config_path)) return;
+  Config before;
+  apply_toml_file(before, config_path);
+  for (const Option& option : options())
+    if (option.get(before) != option.get(point.config))
+      throw UsageError(
+          "study: point \"{}\" has begun with {} {}, but is to have {}: give it another name, or "
+          "remove {}",
+          point.name, option.name(), to_toml(option.get(before)), to_toml(option.get(point.config)),
+          fs::path(config_path).parent_path().string());
+}
+
+/// The line of a failed run that gives the reason: our error line if there is one, otherwise the last line.
+std::string reason_in(const std::string& output_file) {
+  std::ifstream file(output_file);
+  std::string reason, last;
+  for (std::string line; std::getline(file, line);) {
+    if (line.starts_with("[rank ") || line.starts_with("foretoken: ")) reason = line;
+    if (!line.empty()) last = line;
+  }
+  return reason.empty() ? last : reason;
+}
+
+/// Shows the latest line of the run's log, in place, if the output is a terminal.
+class LatestLine {
+ public:
+  explicit LatestLine(std::string log) : log_(std::move(log)) {}
+  ~LatestLine() { show(""); }
+
+  void update() {
+    if (!terminal_ || ++calls_ % 5 != 0) return;
+    std::ifstream file(log_);
+    file.seekg(0, std::ios::end);
+    file.seekg(-std::min<std::streamoff>(file.tellg(), 400), std::ios::cur);
+    std::string latest;
+    for (std::string line; std::getline(file, line);)
+      if (line.starts_with("step ")) latest = line;
+    show(latest);
+  }
+
+ private:
+  void show(const std::string& text) const {
+    if (!terminal_) return;
+    fmt::print("\r\x1b[K{}", printable(text.substr(0, 100)));
+    std::fflush(stdout);
+  }
+
+  std::string log_;
+  bool terminal_ = isatty(STDOUT_FILENO) != 0;
+  int calls_ = 0;
+};
+
+class Study {
+ public:
+  Study(Sweep sweep, std::string sweep_file)
+      : sweep_(std::move(sweep)),
+        sweep_file_(std::move(sweep_file)),
+        lock_(made(sweep_.directory), {.say = [](const std::string& text) { fmt::print("{}\n", text); }}),
+        console_(true) {
+    for (const SweepPoint& point : sweep_.points) {
+      require_same_settings(point, folder(point) + "/config.toml");
+      data_.require_same(folder(point) + "/data.json", point.name, point.config);
+    }
+    console_.open_log(sweep_.directory + "/log.txt");
+  }
+
+  int run() {
+    catch_stop_signals();
+    console_.line(fmt::format("study      {}: {} points in {}, by {}", sweep_.title, sweep_.points.size(),
+                              sweep_.directory, sweep_.launcher));
+    for (std::size_t i = 0; i < sweep_.points.size() && stop_signal() == 0; ++i) {
+      const SweepPoint& point = sweep_.points[i];
+      label_ = fmt::format("point {}/{}  {}", i + 1, sweep_.points.size(), point.name);
+      if (outcome_of(folder(point)).exit_code == 0)
+        console_.line(label_ + ": was done before");
+      else
+        run_point(point);
+    }
+    write_report(sweep_, sweep_file_);
+    warn_of_unreadable_metrics();
+    const int code = finish();
+    if (code == 0) console_.require_written();
+    return code;
+  }
+
+ private:
+  static const std::string& made(const std::string& directory) {
+    std::error_code error;
+    fs::create_directories(directory, error);
+    if (error) throw DataError("study: {}: cannot be made: {}", directory, error.message());
+    return directory;
+  }
+
+  std::string folder(const SweepPoint& point) const { return sweep_.directory + "/" + point.name; }
+
+  std::string command(const SweepPoint& point) const {
+    const std::string line = with_ranks(sweep_.launcher, point.ranks);
+    return fmt::format("{} {} train {} --run-directory {} --auto-resume", line,
+                       shell_quoted(fs::read_symlink("/proc/self/exe").string()),
+                       shell_quoted(folder(point) + "/config.toml"), shell_quoted(folder(point) + "/run"));
+  }
+
+  void run_point(const SweepPoint& point) {
+    const fs::path run = folder(point) + "/run";
+    const std::string output = folder(point) + "/output.txt";
+    const bool resumed = holds_checkpoint(run.string());
+    if (!resumed) {
+      made(folder(point));
+      write_durably(folder(point) + "/config.toml", to_toml(point.config));
+      data_.keep(folder(point) + "/data.json", point.config);
+    }
+    console_.line(fmt::format("{}: {} on {} rank{}", label_, resumed ? "goes on" : "starts", point.ranks,
+                              point.ranks == 1 ? "" : "s"));
+    const auto start = std::chrono::steady_clock::now();
+    int code = 0;
+    {
+      LatestLine latest((run / "log.txt").string());
+      code = run_command(command(point), {.output_file = output,
+                                          .meanwhile = [&] { latest.update(); },
+                                          .log = [&](const std::string& text) { console_.line(text); }})
+                 .code;
+    }
+    const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+    const double before = resumed ? outcome_of(folder(point)).seconds : 0;
+    write_outcome(folder(point), {.exit_code = code, .seconds = before + seconds});
+    tell(point, code, seconds, output);
+    write_report(sweep_, sweep_file_);
+  }
+
+  void tell(const SweepPoint& point, int code, double seconds, const std::string& output) {
+    const std::string time = duration_in_words(seconds);
+    if (code == 0)
+      return console_.line(
+          fmt::format("{}: done in {}, {}", label_, time, summary(result_of(sweep_, point))));
+    if (code == static_cast<int>(ExitCode::resumable))
+      return console_.line(fmt::format("{}: stopped after {} with a checkpoint", label_, time));
+    console_.warn(fmt::format("{}: failed with code {} after {}: {}; see {}", label_, code, time,
+                              reason_in(output), output));
+  }
+
+  void warn_of_unreadable_metrics() {
+    for (const SweepPoint& point : sweep_.points) {
+      const MetricsHistory history = result_of(sweep_, point).metrics;
+      if (history.unreadable_lines > 0)
+        console_.warn(
+            fmt::format("point \"{}\": lines of its metrics that cannot be read are left out: {}; the "
+                        "first: {}",
+                        point.name, history.unreadable_lines, history.first_unreadable));
+    }
+  }
+
+  int finish() {
+    int done = 0, first_code = 0;
+    for (const SweepPoint& point : sweep_.points) {
+      const std::optional<int> code = outcome_of(folder(point)).exit_code;
+      done += code == 0;
+      if (first_code == 0 && code) first_code = *code;
+    }
+    const auto points = static_cast<int>(sweep_.points.size());
+    console_.line(fmt::format("{:<11}{} of {} points; {}/study.html and study.csv",
+                              done == points ? "done" : "ended", done, points, sweep_.directory));
+    if (done < points && stop_signal() != 0) {
+      console_.line("stopped    go on with the same command");
+      return static_cast<int>(ExitCode::resumable);
+    }
+    return first_code;
+  }
+
+  Sweep sweep_;
+  std::string sweep_file_;
+  RunLock lock_;  // keeps other studies out of the folder
+  StudyData data_;
+  Console console_;
+  std::string label_;  // of the point that is running
+};
+
+}  // namespace
+
+int study(const StudyArguments& arguments) {
+  Sweep sweep = read_sweep(arguments.sweep, arguments.sets);
+  if (!arguments.launcher.empty()) sweep.launcher = arguments.launcher;
+  if (sweep.launcher.find("{ranks}") == std::string::npos)
+    throw UsageError("study: launcher \"{}\" does not say {{ranks}}", sweep.launcher);
+  return Study(std::move(sweep), arguments.sweep).run();
+}
+
+}  // namespace foretoken

@@ -1,0 +1,29 @@
+#pragma once
+// foretoken study: runs the points of a sweep one after another and reports them side by side.
+//
+// The study's folder:
+//   study.csv, study.html, figures/*.svg     the report (launch/study/study_report.h), rewritten after every
+//   point log.txt                                  the console's output POINT/config.toml the point's
+//   settings POINT/data.json                          its datasets: path and identity POINT/run/ its run
+//   folder POINT/output.txt                         its launcher's output POINT/outcome.json {"exit_code": 0,
+//   "seconds": 71.3}, once it has ended
+//
+// A point with exit code 0 is done and is not run again. A point that failed or was stopped continues from
+// its newest checkpoint, or starts anew if it has none.
+
+#include <string>
+#include <vector>
+
+namespace foretoken {
+
+struct StudyArguments {
+  std::string sweep;
+  std::string launcher;           // replaces the sweep's launcher; empty: keep it
+  std::vector<std::string> sets;  // section.key=value applied to every point
+};
+
+/// Returns 0 if all points are done, 75 after a stop signal, otherwise the code of the first point that
+/// failed.
+int study(const StudyArguments& arguments);
+
+}  // namespace foretoken

@@ -1,0 +1,63 @@
+#include "launch/study/study_data.h"
+
+#include <filesystem>
+
+#include <nlohmann/json.hpp>
+
+#include "io/files/bounded_json.h"
+#include "io/files/durable_file.h"
+#include "io/files/text_file.h"
+#include "runtime/error.h"
+
+namespace foretoken {
+
+namespace {
+
+using Json = nlohmann::json;
+
+constexpr const char* kinds[] = {"training", "validation"};
+
+const std::string& path_of(const Config& config, const std::string& kind) {
+  return kind == "training" ? config.data.path : config.data.validation_path;
+}
+
+}  // namespace
+
+std::optional<DatasetRecord> StudyData::record_of(const std::string& path) {
+  const auto [place, is_new] = records_.try_emplace(path);
+  if (is_new && !path.empty()) try {
+      place->second = TokenDataset(path).record();
+    } catch (const DataError&) {
+    }
+  return place->second;
+}
+
+void StudyData::keep(const std::string& file, const Config& config) {
+  Json json = Json::object();
+  for (const char* kind : kinds)
+    if (const auto record = record_of(path_of(config, kind)))
+      json[kind] = {{"path", record->path}, {"identity", record->identity}};
+  write_durably(file, json.dump(1) + "\n");
+}
+
+void StudyData::require_same(const std::string& file, const std::string& point, const Config& config) {
+  if (!std::filesystem::exists(file)) return;
+  try {
+    const Json json = parse_json_bounded(read_text_file(file, most_config_bytes));
+    for (const char* kind : kinds) {
+      const auto now = record_of(path_of(config, kind));
+      if (!now || !json.contains(kind)) continue;
+      const std::string path = json.at(kind).at("path"), identity = json.at(kind).at("identity");
+      if (identity != now->identity)
+        throw UsageError(
+            "study: point \"{}\" has begun with the {} data {} (identity {}), but is to have {} "
+            "(identity {}): give it another name, or remove {}",
+            point, kind, path, identity, now->path, now->identity,
+            std::filesystem::path(file).parent_path().string());
+    }
+  } catch (const Json::exception& error) {
+    throw DataError("study: {}: {}", file, error.what());
+  }
+}
+
+}  // namespace foretoken

@@ -1,0 +1,70 @@
+#pragma once
+// The results of a study so far, read from its points' folders: a table (CSV) and a page (HTML) with its
+// figures, which are also written as SVG files.
+
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "io/report/metrics_history.h"
+#include "launch/study/sweep.h"
+
+namespace foretoken {
+
+/// How a point's process ended; no exit code if it has not ended.
+struct Outcome {
+  std::optional<int> exit_code;
+  double seconds = 0;  // sum over all its starts
+};
+Outcome outcome_of(const std::string& point_folder);
+void write_outcome(const std::string& point_folder, const Outcome& outcome);
+
+struct PointResult {
+  const SweepPoint* point = nullptr;
+  int index = 0;  // in the sweep
+  Outcome outcome;
+  std::int64_t parameters = 0;
+  MetricsHistory metrics;
+  /// Medians over the steps after the first fifth; 0 if there are none.
+  double tokens_per_second = 0;
+  double milliseconds = 0;
+
+  /// One of "done", "failed (3)", "stopped", "not run".
+  std::string status() const;
+  std::int64_t depths() const { return point->config.mtp.depths; }
+  /// Loss of depth k in the last evaluation, and the lowest of all evaluations after step 0.
+  std::optional<double> final_loss(std::size_t depth) const;
+  std::optional<double> best_loss(std::size_t depth) const;
+  /// The last evaluation if there is one, otherwise the last step; nullptr if there is neither.
+  const MetricsHistory::Losses* last() const;
+  /// The same, restricted to evaluations and steps that measured acceptance.
+  const MetricsHistory::Losses* last_acceptance() const;
+};
+PointResult result_of(const Sweep& sweep, const SweepPoint& point);
+
+/// Example: "main 1.532, 11250 tok/s".
+std::string summary(const PointResult& result);
+
+/// The point without heads that `result` is compared with: the one that shares the most swept settings other
+/// than those of the heads. nullptr if none has run.
+const PointResult* baseline_of(const PointResult& result, const Sweep& sweep,
+                               const std::vector<PointResult>& results);
+
+/// A header and one row per point; unknown fields are empty.
+std::string study_csv(const Sweep& sweep, const std::vector<PointResult>& results);
+
+struct Figure {
+  std::string name;  // of its file, without .svg
+  std::string section;
+  std::string svg;
+};
+std::vector<Figure> study_figures(const Sweep& sweep, const std::vector<PointResult>& results);
+
+/// The whole page; `sweep_text` is the sweep's file, for its last section.
+std::string study_page(const Sweep& sweep, const std::vector<PointResult>& results,
+                       const std::vector<Figure>& figures, const std::string& sweep_text);
+
+/// Writes study.csv, study.html and figures/ into the study's folder.
+void write_report(const Sweep& sweep, const std::string& sweep_file);
+
+}  // namespace foretoken

@@ -1,0 +1,233 @@
+#include "launch/study/sweep.h"
+
+#include <algorithm>
+#include <filesystem>
+#include <set>
+
+#include <fmt/format.h>
+
+#include "launch/config/config_loader.h"
+#include "launch/config/config_toml.h"
+#include "launch/config/config_validator.h"
+#include "launch/config/options.h"
+#include "runtime/error.h"
+
+namespace foretoken {
+namespace {
+
+namespace fs = std::filesystem;
+
+constexpr std::int64_t most_ranks = 65536;
+constexpr std::size_t most_points = 1000;
+
+/// One list of [axes]: the values of a setting, or of the ranks.
+struct Axis {
+  std::string section;  // empty: ranks
+  std::string key;
+  const toml::array* values = nullptr;
+
+  std::string name() const { return section.empty() ? key : section + "." + key; }
+};
+
+class SweepReader {
+ public:
+  SweepReader(const std::string& path, const std::vector<std::string>& sets)
+      : path_(path), sets_(sets), file_(parse_toml(read_toml_file(path), path)) {}
+
+  Sweep read() {
+    sweep_.title = fs::path(path_).stem().string();
+    sweep_.directory = "runs/" + sweep_.title;
+    sweep_.launcher = "mpirun -n {ranks}";
+    read_study();
+    apply_table(common_, file_, path_, {"study", "axes", "points"});
+    add_combinations();
+    add_points();
+    if (sweep_.points.empty()) throw UsageError("{}: it has no points: neither [axes] nor [[points]]", path_);
+    state_settings();
+    return std::move(sweep_);
+  }
+
+ private:
+  [[noreturn]] void refuse(const toml::node& node, const std::string& what) const {
+    throw UsageError("{}: {}", line_of(path_, node), what);
+  }
+
+  std::string text_of(const toml::node& node, const std::string& what) const {
+    const auto text = node.value_exact<std::string>();
+    if (!text || text->empty()) refuse(node, what + ": expected text, found " + type_in_words(node));
+    return *text;
+  }
+
+  int ranks_of(const toml::node& node, const std::string& what) const {
+    const auto ranks = node.value_exact<std::int64_t>();
+    if (!ranks || *ranks < 1 || *ranks > most_ranks)
+      refuse(node, fmt::format("{}: expected an integer, 1 to {}", what, most_ranks));
+    return static_cast<int>(*ranks);
+  }
+
+  void read_study() {
+    const toml::node* study = file_.get("study");
+    if (study == nullptr) return;
+    if (!study->is_table()) refuse(*study, "study: expected a [table], found " + type_in_words(*study));
+    for (const auto& [key_view, node] : *study->as_table()) {
+      const std::string key(key_view.str()), where = "[study] " + key;
+      if (key == "base")
+        apply_toml_file(common_, (fs::path(path_).parent_path() / text_of(node, where)).string());
+      else if (key == "ranks")
+        ranks_ = ranks_of(node, where);
+      else if (key == "directory")
+        sweep_.directory = text_of(node, where);
+      else if (key == "launcher")
+        sweep_.launcher = text_of(node, where);
+      else
+        refuse(node, where + ": unknown key, expected base, ranks, directory or launcher");
+    }
+  }
+
+  void add_axis(std::vector<Axis>& axes, Axis axis, const toml::node& node) const {
+    const std::string name = axis.name();
+    if (!axis.section.empty() && find_option(axis.section, axis.key) == nullptr)
+      refuse(node, fmt::format("[axes] {}: unknown key{}", name, suggestion(axis.section, axis.key)));
+    axis.values = node.as_array();
+    if (axis.values == nullptr)
+      refuse(node, fmt::format("[axes] {}: expected a list of values, found {}", name, type_in_words(node)));
+    if (axis.values->empty()) refuse(node, fmt::format("[axes] {}: the list is empty", name));
+    axes.push_back(std::move(axis));
+  }
+
+  /// In the order of the file, which TOML tables do not keep.
+  std::vector<Axis> read_axes() const {
+    std::vector<Axis> axes;
+    const toml::node* node = file_.get("axes");
+    if (node == nullptr) return axes;
+    if (!node->is_table()) refuse(*node, "axes: expected a [table], found " + type_in_words(*node));
+    for (const auto& [key_view, value] : *node->as_table()) {
+      const std::string key(key_view.str());
+      const std::size_t dot = key.find('.');
+      if (key == "ranks") {
+        add_axis(axes, {.section = "", .key = key}, value);
+      } else if (dot != std::string::npos) {  // a quoted key such as "mtp.depths"
+        add_axis(axes, {.section = key.substr(0, dot), .key = key.substr(dot + 1)}, value);
+      } else if (const toml::table* section = value.as_table()) {
+        for (const auto& [inner, values] : *section)
+          add_axis(axes, {.section = key, .key = std::string(inner.str())}, values);
+      } else {
+        refuse(value, fmt::format("[axes] {}: expected ranks or section.key", key));
+      }
+    }
+    if (axes.empty()) refuse(*node, "[axes] is empty");
+    std::stable_sort(axes.begin(), axes.end(), [](const Axis& a, const Axis& b) {
+      const auto place = [](const Axis& axis) {
+        const toml::source_position begin = axis.values->source().begin;
+        return std::pair(begin.line, begin.column);
+      };
+      return place(a) < place(b);
+    });
+    return axes;
+  }
+
+  void add_combinations() {
+    const std::vector<Axis> axes = read_axes();
+    if (axes.empty()) return;
+    std::size_t combinations = 1;
+    for (const Axis& axis : axes)
+      if (combinations *= axis.values->size(); combinations > most_points)
+        refuse(*axis.values, fmt::format("[axes]: more than {} points", most_points));
+    for (std::size_t number = 0; number < combinations; ++number) {
+      SweepPoint point{.name = "", .ranks = ranks_, .config = common_, .settings = {}};
+      std::size_t rest = number, block = combinations;
+      for (const Axis& axis : axes) {
+        block /= axis.values->size();
+        const toml::node& value = *axis.values->get(rest / block);
+        rest %= block;
+        if (axis.section.empty())
+          point.ranks = ranks_of(value, "[axes] ranks");
+        else
+          apply_key(point.config, axis.section, axis.key, value, path_);
+        vary(axis.name());
+        point.name +=
+            fmt::format("{}{}={}", point.name.empty() ? "" : ",", axis.key, value_of(point, axis.name()));
+      }
+      add(std::move(point), *axes.front().values);
+    }
+  }
+
+  void add_points() {
+    const toml::node* node = file_.get("points");
+    if (node == nullptr) return;
+    const toml::array* points = node->as_array();
+    if (points == nullptr || !points->is_array_of_tables())
+      refuse(*node, "points: expected [[points]], found " + type_in_words(*node));
+    for (const toml::node& entry : *points) {
+      const toml::table& table = *entry.as_table();
+      if (!table.contains("name")) refuse(entry, "[[points]]: a point has a name, this one has none");
+      SweepPoint point{.name = text_of(*table.get("name"), "[[points]] name"),
+                       .ranks = ranks_,
+                       .config = common_,
+                       .settings = {}};
+      if (const toml::node* ranks = table.get("ranks")) point.ranks = ranks_of(*ranks, "[[points]] ranks");
+      const std::set<std::string_view> own{"name", "ranks"};
+      apply_table(point.config, table, path_, own);
+      for (const auto& [section, keys] : table)
+        if (!own.contains(section.str()))
+          for (const auto& [key, unused] : *keys.as_table())
+            vary(std::string(section.str()) + "." + std::string(key.str()));
+      add(std::move(point), entry);
+    }
+  }
+
+  void vary(const std::string& name) {
+    if (std::find(swept_.begin(), swept_.end(), name) == swept_.end()) swept_.push_back(name);
+  }
+
+  void add(SweepPoint point, const toml::node& node) {
+    if (point.name.front() == '.' || point.name.find_first_of("/\n") != std::string::npos)
+      refuse(node, fmt::format("point \"{}\": cannot name a folder: no '/', no '.' in front", point.name));
+    for (const SweepPoint& other : sweep_.points)
+      if (other.name == point.name) refuse(node, fmt::format("two points are named \"{}\"", point.name));
+    apply_sets(point.config, sets_);
+    try {
+      validate(point.config);
+      resolve_grid(point.config, point.ranks);
+    } catch (const UsageError& error) {
+      refuse(node, fmt::format("point \"{}\": {}", point.name, error.what()));
+    }
+    sweep_.points.push_back(std::move(point));
+  }
+
+  /// Text without TOML's quotes.
+  static std::string value_of(const SweepPoint& point, const std::string& name) {
+    if (name == "ranks") return std::to_string(point.ranks);
+    const std::size_t dot = name.find('.');
+    const OptionValue value = find_option(name.substr(0, dot), name.substr(dot + 1))->get(point.config);
+    const auto* text = std::get_if<std::string>(&value);
+    return text != nullptr ? *text : to_toml(value);
+  }
+
+  void state_settings() {
+    vary("ranks");
+    for (const std::string& name : swept_) {
+      std::set<std::string> values;
+      for (const SweepPoint& point : sweep_.points) values.insert(value_of(point, name));
+      if (values.size() < 2) continue;
+      sweep_.swept.push_back(name);
+      for (SweepPoint& point : sweep_.points) point.settings[name] = value_of(point, name);
+    }
+  }
+
+  std::string path_;
+  std::vector<std::string> sets_;
+  toml::table file_;
+  Sweep sweep_;
+  Config common_;
+  int ranks_ = 1;
+  std::vector<std::string> swept_;  // options that a point or an axis sets
+};
+
+}  // namespace
+
+Sweep read_sweep(const std::string& path, const std::vector<std::string>& sets) {
+  return SweepReader(path, sets).read();
+}
+
+}  // namespace foretoken

@@ -1,0 +1,282 @@
+#include "launch/supervisor/supervisor.h"
+
+#include <cerrno>
+#include <charconv>
+#include <chrono>
+#include <cstdlib>
+#include <cstring>
+#include <ctime>
+#include <fcntl.h>
+#include <filesystem>
+#include <fstream>
+#include <thread>
+#include <unistd.h>
+
+#include <fmt/chrono.h>
+#include <fmt/format.h>
+
+#include "io/checkpoint/checkpoint_reader.h"
+#include "io/checkpoint/lineage.h"
+#include "io/checkpoint/run_directory.h"
+#include "io/checkpoint/run_lock.h"
+#include "launch/config/config_loader.h"
+#include "launch/config/config_validator.h"
+#include "launch/config/elastic_layout.h"
+#include "launch/config/options.h"
+#include "launch/console/console.h"
+#include "launch/console/stop_signal.h"
+#include "launch/supervisor/hosts.h"
+#include "launch/supervisor/launcher.h"
+#include "launch/supervisor/output_follower.h"
+#include "launch/supervisor/restart_policy.h"
+#include "launch/supervisor/subprocess.h"
+#include "runtime/error.h"
+
+namespace foretoken {
+
+namespace {
+
+namespace fs = std::filesystem;
+
+constexpr std::chrono::milliseconds pause{50};
+/// How long the last lines may wait for a reader of stdout.
+constexpr std::chrono::seconds last_lines_limit{2};
+
+std::string host_name() {
+  std::string name(256, '\0');
+  if (gethostname(name.data(), name.size() - 1) != 0) return "unknown";
+  return name.c_str();
+}
+
+std::string time_text() {
+  return fmt::format("{:%Y-%m-%dT%H:%M:%SZ}", fmt::gmtime(std::time(nullptr)));
+}
+
+/// Number of ranks that the job system or the layout states.
+int default_ranks(const Config& config) {
+  if (const char* text = std::getenv("SLURM_NTASKS")) {
+    int tasks = 0;
+    const char* end = text + std::strlen(text);
+    const auto [rest, error] = std::from_chars(text, end, tasks);
+    if (error == std::errc() && rest == end && tasks > 0) return tasks;
+  }
+  if (config.parallel.dp > 0) return config.parallel.pp * config.parallel.dp;
+  throw UsageError("run: how many ranks? -n is not given, there is no SLURM_NTASKS, and parallel.dp is 0");
+}
+
+/// Creates the run's folder with the resolved configuration, unless it exists.
+RunDirectory open_or_create(const std::string& path, const Config& config) {
+  std::error_code ignored;
+  if (fs::exists(path, ignored) && !fs::is_empty(path, ignored)) return RunDirectory::open(path);
+  return RunDirectory::create_at(path, to_toml(config));
+}
+
+/// The step of the newest checkpoint that can be opened; -1: none.
+std::int64_t newest_step(const RunDirectory& run) {
+  try {
+    for (const fs::path& directory : checkpoints_at(run.path())) try {
+        return Checkpoint::open(directory).info().step;
+      } catch (const Error&) {
+        continue;
+      }
+  } catch (const Error&) {
+    return -1;
+  }
+  return -1;
+}
+
+class Supervisor {
+ public:
+  Supervisor(const Config& config, const RunArguments& arguments)
+      : arguments_(arguments),
+        config_(config),
+        wanted_(arguments.ranks > 0 ? arguments.ranks : default_ranks(config)),
+        hosts_(arguments.hostfile.empty() ? allocated_hosts() : read_hostfile(arguments.hostfile)),
+        layout_(config),
+        run_(open_or_create(arguments.run_directory, config)),
+        attempts_(fs::path(run_.path()) / "attempts"),
+        policy_(arguments.max_restarts, newest_step(run_)),
+        console_(true) {
+    std::error_code error;
+    fs::create_directories(attempts_, error);
+    if (error) throw DataError("run: {}: cannot be made: {}", attempts_.string(), error.message());
+    console_.open_log((attempts_ / "supervisor.log").string());
+  }
+
+  int run() {
+    for (;;) {
+      if (stop_signal() != 0)
+        return finish({.code = static_cast<int>(ExitCode::resumable), .reason = "asked to stop"});
+      const CommandEnd end =
+          choose_hosts() ? attempt() : CommandEnd{.code = static_cast<int>(ExitCode::peer)};
+      const std::int64_t step = newest_step(run_);
+      const Decision decision = policy_.after({.code = end.code,
+                                               .step = step,
+                                               .stop_requested = stop_requested(end.code),
+                                               .run_was_held = run_was_held(end.code)});
+      const std::string checkpoint =
+          step < 0 ? "no checkpoint" : fmt::format("newest checkpoint: step {}", step);
+      console_.line(
+          fmt::format("attempt    {} ended with code {}{}; {}", number_, end.code, meaning(end), checkpoint));
+      if (!decision.again) return finish(decision);
+      console_.line(fmt::format("restart    in {} s ({})", decision.pause.count(), decision.reason));
+      rest(decision.pause);
+    }
+  }
+
+ private:
+  static std::string meaning(const CommandEnd& end) {
+    if (end.cut_short) return " (ended by this supervisor)";
+    if (end.code <= 128) return "";
+    const char* name = strsignal(end.code - 128);
+    return fmt::format(" ({}{})", name == nullptr ? "signal" : name,
+                       end.code == 137 ? ": by a person, or for lack of memory" : "");
+  }
+
+  /// Slurm sends some signals to the ranks only (preemption, --signal without B:).
+  static bool stop_requested(int code) {
+    const bool resumable = code == static_cast<int>(ExitCode::resumable);
+    return stop_signal() != 0 || (resumable && std::getenv("SLURM_JOB_ID") != nullptr);
+  }
+
+  /// A job on a lost host holds the run until its heartbeat has expired.
+  bool run_was_held(int code) {
+    if (code != static_cast<int>(ExitCode::usage) || stop_signal() != 0) return false;
+    const bool silent = holder_falls_silent(run_.path(), [] { return stop_signal() != 0; });
+    if (silent) console_.line("run lock   its holder on another host is silent or has ended: tried again");
+    return silent;
+  }
+
+  /// Determines the available hosts, and the number of ranks and the layout for them. Returns false if there
+  /// are too few.
+  bool choose_hosts() {
+    int available = wanted_;
+    if (!hosts_.empty()) {
+      const std::vector<Host> found =
+          arguments_.hostfile.empty() ? allocated_and_up(hosts_) : reachable(hosts_);
+      if (found != here_ && (found != hosts_ || !here_.empty()))
+        console_.line(
+            fmt::format("hosts      {} of {} are there: {}", found.size(), hosts_.size(), host_list(found)));
+      here_ = found;
+      // With all of them there, the launcher decides whether it starts more ranks than slots.
+      if (found != hosts_) available = std::min(wanted_, slots_of(found));
+      if (available < wanted_ && !(config_.parallel.elastic && available > 0)) {
+        console_.line(fmt::format("hosts      their {} slots are too few for {} ranks{}", slots_of(found),
+                                  wanted_,
+                                  available > 0 ? "; with --elastic the run goes on with fewer" : ""));
+        return false;
+      }
+    }
+    const int ranks_before = ranks_;
+    layout_ = config_.parallel.elastic ? layout_for_at_most(config_, available) : config_;
+    const bool other = !is_same_layout(layout_.parallel, config_.parallel);
+    ranks_ = other ? layout_.parallel.pp * layout_.parallel.dp : available;
+    if (other && ranks_ != ranks_before)
+      console_.line(fmt::format(
+          "elastic    {} of {} available ranks take {}, since they do not fit the settings' layout", ranks_,
+          available, layout_text(layout_, ranks_)));
+    return true;
+  }
+
+  std::string command() const {
+    std::string launcher = arguments_.launcher.empty() ? "mpirun" : arguments_.launcher;
+    // Slurm's launchers use the whole allocation by default.
+    if (!arguments_.hostfile.empty() || here_ != hosts_) launcher = on_hosts(launcher, here_);
+    std::string line = with_ranks(launcher, ranks_);
+    line += fmt::format(" {} train {} --run-directory {} --auto-resume",
+                        shell_quoted(fs::read_symlink("/proc/self/exe").string()),
+                        shell_quoted(arguments_.config_path), shell_quoted(run_.path()));
+    for (const std::string& set : sets()) line += " --set " + shell_quoted(set);
+    return line;
+  }
+
+  /// The settings of the command line; for an elastic run also the layout that this process chose.
+  std::vector<std::string> sets() const {
+    std::vector<std::string> all = arguments_.sets;
+    if (!layout_.parallel.elastic) return all;
+    for (const char* key : {"elastic", "pp", "dp", "virtual_stages", "schedule", "blocks_per_stage"}) {
+      const Option& option = *find_option("parallel", key);
+      const std::string begin = option.name() + "=";
+      std::erase_if(all, [&](const std::string& set) { return set.starts_with(begin); });
+      all.push_back(begin + to_toml(option.get(layout_)));
+    }
+    return all;
+  }
+
+  /// The log of this attempt: a new file with the next free number.
+  std::string new_log() {
+    for (int number = 1;; ++number) {
+      const fs::path path = attempts_ / fmt::format("{:04}.log", number);
+      const int file = open(path.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
+      if (file >= 0) {
+        close(file);
+        number_ = number;
+        return path.string();
+      }
+      if (errno != EEXIST)
+        throw DataError("run: {}: cannot be made: {}", path.string(), std::strerror(errno));
+    }
+  }
+
+  CommandEnd attempt() {
+    const std::string log = new_log(), line = command();
+    const auto note = [&](const std::string& text) {
+      std::ofstream(log, std::ios::app) << "# " << text << '\n';
+    };
+    note("command: " + line);
+    note(fmt::format("host: {}, process {}, started {}", host_name(), getpid(), time_text()));
+    console_.line(
+        fmt::format("attempt    {} on {} rank{}, {}", number_, ranks_, ranks_ == 1 ? "" : "s", log));
+    OutputFollower output(log);
+    const CommandEnd end =
+        run_command(line, {.output_file = log,
+                           .grace = std::chrono::seconds(arguments_.grace),
+                           .startup_limit = std::chrono::seconds(config_.parallel.startup_seconds),
+                           .meanwhile = [&] { output.copy(); },
+                           .log = [&](const std::string& text) { console_.line(text); }});
+    note(fmt::format("ended {} with code {}{}", time_text(), end.code, meaning(end)));
+    const auto since = std::chrono::steady_clock::now();
+    while (!output.copy() && std::chrono::steady_clock::now() - since < last_lines_limit)
+      std::this_thread::sleep_for(pause);
+    return end;
+  }
+
+  static void rest(std::chrono::seconds duration) {
+    const auto start = std::chrono::steady_clock::now();
+    while (stop_signal() == 0 && std::chrono::steady_clock::now() - start < duration)
+      std::this_thread::sleep_for(pause);
+  }
+
+  int finish(const Decision& decision) {
+    console_.line(fmt::format("{:<11}{}: code {}; {}", decision.code == 0 ? "done" : "ended", decision.reason,
+                              decision.code, run_.path()));
+    if (decision.code == static_cast<int>(ExitCode::resumable))
+      console_.line("stopped    go on with the same command");
+    return decision.code;
+  }
+
+  const RunArguments& arguments_;
+  const Config& config_;
+  int wanted_;               // number of ranks
+  std::vector<Host> hosts_;  // that may be used; empty: unknown here
+  std::vector<Host> here_;   // those of hosts_ that are available now
+  Config layout_;
+  int ranks_ = 0;  // number of ranks that are started
+  RunDirectory run_;
+  fs::path attempts_;
+  RestartPolicy policy_;
+  Console console_;
+  int number_ = 0;  // of the attempt
+};
+
+}  // namespace
+
+int supervise(const Config& config, const RunArguments& arguments) {
+  catch_stop_signals();
+  validate(config);
+  const bool local = arguments.launcher.empty() && std::getenv("SLURM_JOB_ID") == nullptr;
+  set_launcher_defaults(arguments.ranks > 0 ? arguments.ranks : default_ranks(config), local);
+  return Supervisor(config, arguments).run();
+}
+
+}  // namespace foretoken

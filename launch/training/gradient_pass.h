@@ -1,0 +1,66 @@
+#pragma once
+// One step's forward and backward passes on this rank, and the reduction of its gradients. A step's inputs
+// are prepared once and may run several times; on a deterministic device the results have the same bits.
+
+#include <memory>
+#include <optional>
+#include <span>
+#include <vector>
+
+#include "io/datasets/batch.h"
+#include "launch/training/session.h"
+#include "model/depth_sampler.h"
+#include "parallel/optimizer/gradient_reducer.h"
+#include "parallel/optimizer/shared_weights.h"
+#include "parallel/pipeline/executor.h"
+
+namespace foretoken {
+
+class GradientPass {
+ public:
+  /// All arguments must outlive it.
+  GradientPass(Session& session, GradientReducer& reducer, SharedWeights& shared);
+  ~GradientPass();
+
+  /// Valid targets by depth over this rank's rows. Zero except on the main head's stage, whose ranks count
+  /// for all.
+  struct Counts {
+    std::vector<std::int64_t> all;
+    std::vector<std::int64_t> trained;  // of the drawn depths; equal to `all` unless depths are sampled
+  };
+
+  /// Takes the step's rows, which start with global sample `sample`, and draws its depths. The batches must
+  /// stay valid until the step's last pass. Collective over data-parallel ranks.
+  void prepare(std::span<const Batch> batches, std::int64_t sample);
+  const Counts& counts() const { return counts_; }
+
+  /// Runs forward and backward over the drawn depths, and the reduction. Gradients are final afterwards, on a
+  /// GPU for work that is enqueued later. `diagnose`: RankModel::Step::diagnose.
+  void run(bool diagnose);
+  /// If depths are sampled: runs forward and backward over every depth for measurement only. Nothing is
+  /// reduced and the gradients are left undefined, so run() must follow. Returns this rank's sums
+  /// (Session::read_sums()).
+  std::vector<double> measure();
+
+  bool samples_depths() const { return sampler_.has_value(); }
+  /// The objective of a step from its global sums and counts. A sampled depth's loss is divided by its
+  /// probability, as its gradient is, so the mean over draws is the whole objective.
+  Objective::Losses losses(std::span<const double> sums, const Counts& global) const;
+
+ private:
+  class Overlap;
+  void execute(std::span<const MicrobatchInput> inputs, std::vector<double> scales, bool diagnose,
+               bool reduce);
+
+  Session& session_;
+  GradientReducer& reducer_;
+  SharedWeights& shared_;
+  std::unique_ptr<Overlap> overlap_;
+  Executor executor_;
+  std::optional<DepthSampler> sampler_;  // set if depths are sampled
+  std::vector<MicrobatchInput> inputs_;
+  std::vector<double> scales_;  // [D + 1] of all depths, not divided by probabilities
+  Counts counts_;
+};
+
+}  // namespace foretoken

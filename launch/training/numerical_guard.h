@@ -1,0 +1,91 @@
+#pragma once
+// Protects the model from numerical faults. A step whose loss or gradient norm is not finite changes nothing
+// (the optimizer decides that on the device, parallel/optimizer/optimizer.h) and is counted here. Unusual
+// steps may be computed again. The state is checked between updates and before it is saved.
+
+#include <cstdint>
+#include <functional>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "io/report/metrics.h"
+#include "launch/console/console.h"
+#include "launch/training/session.h"
+#include "launch/training/z_score.h"
+#include "parallel/optimizer/optimizer.h"
+#include "parallel/optimizer/state_digest.h"
+
+namespace foretoken {
+
+class NumericalGuard {
+ public:
+  /// Allocates the digests' memory from the arena. All arguments must outlive the guard.
+  NumericalGuard(Arena& arena, Session& session, Optimizer& optimizer, const ShardPlan& plan,
+                 Console& console);
+
+  /// Steps that changed nothing; a checkpoint stores both numbers.
+  std::int64_t skipped() const { return skipped_; }
+  std::int64_t skipped_in_a_row() const { return in_a_row_; }
+  void restore(std::int64_t skipped, std::int64_t in_a_row);
+
+  /// Starts with the state at `step`, which was initialized or loaded from verified files. Compares replicas.
+  void begin(std::int64_t step);
+  /// Call it before a step's update writes to the state, and after all work that takes time.
+  void before_update();
+  /// Call it when `step` steps are finished and the last one's update is enqueued.
+  void after_update(std::int64_t step);
+  /// Faults that this rank's memory check has found, for the step's exchange; empty if there are none. Waits
+  /// for the check.
+  std::string memory_fault();
+  /// Throws a NumericalError on all ranks if any has a memory fault. Collective; call it if the step's
+  /// exchange reported one.
+  [[noreturn]] void throw_memory_fault(const std::string& own);
+  /// Compares replicated weights (parallel/optimizer/shared_weights.h) after `step` steps. Collective.
+  void compare_replicas(std::int64_t step);
+  /// Set once the state is found to be changed: the last step whose state was verified. Checkpoints after it
+  /// are not to be trusted.
+  std::optional<std::int64_t> suspect_after() const { return suspect_after_; }
+
+  /// Sets the z-scores of a step's loss and gradient norm relative to earlier steps.
+  void score(StepMetrics& metrics) const;
+  /// Whether the step is to be computed again before its update: train.replay_suspicious.
+  bool wants_replay(const StepMetrics& metrics) const;
+  /// Computes the step again and reports whether the bits are equal. `again` repeats the passes and the
+  /// measurement of the norm; the second result is used. Collective.
+  StepMetrics replay(std::int64_t step, const StepMetrics& first, const std::function<StepMetrics()>& again);
+  /// Counts the step. If it changed nothing, reports what was not finite and where. Throws a NumericalError
+  /// on all ranks after more than train.skip_limit consecutive skipped steps. Collective.
+  void judge(std::int64_t step, StepMetrics& metrics);
+
+  /// Throws a NumericalError on all ranks if the state must not be saved: a number in it is not finite,
+  /// memory has changed since the update, or replicas differ. Collective.
+  void require_sound_state(std::int64_t step);
+
+ private:
+  struct Bits {
+    std::vector<double> sums;
+    std::vector<std::uint64_t> gradients;  // by bucket
+  };
+  Bits bits();
+  void examine();
+  std::string not_finite_here();
+  /// Example: "rank 1 (pp0 dp1): gradient of lm_head.weight; ...". Returns it on every rank.
+  std::string gathered(const std::string& own);
+
+  Session& session_;
+  Optimizer& optimizer_;
+  const ShardPlan& plan_;
+  Console& console_;
+  StateDigest digest_;
+  ZScore losses_, norms_;
+  std::int64_t skipped_ = 0;
+  std::int64_t in_a_row_ = 0;
+  std::int64_t digested_ = 0;   // the step after which the digest was taken
+  std::int64_t examined_ = 0;   // the same for the digest that memory_fault() reads
+  std::int64_t verified_ = 0;   // the last step whose digest was confirmed, on this rank
+  std::int64_t compared_ = -1;  // the last step whose replicas were equal
+  std::optional<std::int64_t> suspect_after_;
+};
+
+}  // namespace foretoken

@@ -1,0 +1,69 @@
+#pragma once
+// Everything that one rank computes with, for training and for evaluation: its groups, its part of the
+// model, and the pipeline programs that drive it.
+
+#include <memory>
+#include <vector>
+
+#include "launch/config/layout.h"
+#include "model/objective.h"
+#include "model/rank_model.h"
+#include "parallel/comm/groups.h"
+#include "parallel/pipeline/program.h"
+#include "parallel/pipeline/validate_program.h"
+#include "runtime/device.h"
+
+namespace foretoken {
+
+/// A pipeline program that is ready to run: lowered and validated, with known memory footprint.
+struct ReadyProgram {
+  Program program;
+  ProgramFootprint footprint;
+};
+
+/// Chooses the rank's device: parallel.threads, or one thread per MpiWorld::cores(); run.device, with GPUs
+/// assigned to the ranks of a machine in turn. Collective: all ranks choose the same kind. Throws a
+/// UsageError if a GPU is requested and some rank sees none.
+Device::Options resolve_device(const Config& config, MpiCommunicator& world);
+
+/// The dtype that layers compute in: train.precision, on that kind of device.
+DType compute_dtype(const Config& config, DeviceKind device);
+
+class Session {
+ public:
+  /// Collective. Requires a cross-checked config and a resolved grid (launch/config/config_validator.h).
+  Session(MpiCommunicator& world, const Config& config, const Grid& grid, Purpose purpose);
+
+  const Config& config() const { return config_; }
+  const Grid& grid() const { return groups_.grid; }
+  Groups& groups() { return groups_; }
+  Device& device() { return device_; }
+  Stream& stream() { return device_.stream(); }
+  RankModel& model() { return *model_; }
+  const ModelLayout& layout() const { return layout_; }
+  Objective& objective() { return objective_; }
+  const ReadyProgram& training() const { return training_; }
+  const ReadyProgram& evaluation() const { return evaluation_; }
+  bool is_root() { return groups_.world.rank() == 0; }
+
+  /// Returns when all enqueued work has run. Throws a PeerError if a rank that it waits for is gone.
+  void synchronize() { groups_.transport->synchronize(); }
+  /// Waits for the last step and returns its RankModel::sums().
+  std::vector<double> read_sums();
+  /// Replaces counts[k] over this rank's microbatches by the count over the whole global batch. Collective
+  /// over the data-parallel ranks of stages that take losses; no effect on other stages, which do not need
+  /// the counts.
+  void sum_target_counts(std::span<std::int64_t> counts);
+
+ private:
+  Config config_;
+  Device device_;
+  ModelLayout layout_;
+  Groups groups_;
+  Objective objective_;
+  ReadyProgram training_;  // empty if the purpose is to evaluate
+  ReadyProgram evaluation_;
+  std::unique_ptr<RankModel> model_;
+};
+
+}  // namespace foretoken

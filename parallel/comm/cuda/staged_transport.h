@@ -1,0 +1,63 @@
+#pragma once
+// Transport through host memory, for ranks that share a GPU. The compute stream copies a sent tensor to
+// page-locked memory, then MPI sends it; the compute stream copies a received tensor back.
+//
+// MPI starts an operation when its copy has run, and starts operations in the order of the callers' starts.
+// Every test or wait, and every MPI wait, progresses all operations of the rank, so a send whose copy had not
+// run when its owner started to wait for something else is still sent.
+
+#include <list>
+#include <memory>
+#include <string>
+
+#include "parallel/comm/transport.h"
+#include "runtime/cuda/context.h"
+#include "runtime/cuda/handle.h"
+#include "runtime/cuda/memory.h"
+
+namespace foretoken::cuda {
+
+/// Page-locked memory, used by one operation at a time.
+struct StagingBuffer {
+  Handle<void*, free_page_locked> memory;
+  std::size_t bytes = 0;
+  EventHandle copied;  // the last copy from or to it
+  bool in_use = false;
+};
+
+class StagedOperation;
+
+class StagedTransport final : public Transport, private Background {
+ public:
+  StagedTransport(MpiWorld& world, Stream& stream, std::string reason);
+  ~StagedTransport() override;
+  StagedTransport(const StagedTransport&) = delete;
+  StagedTransport& operator=(const StagedTransport&) = delete;
+
+  std::unique_ptr<Communicator> connect(std::unique_ptr<MpiCommunicator> ranks,
+                                        const Traffic& traffic) override;
+  void synchronize() override;
+  const std::string& description() const override { return description_; }
+
+  // For its operations:
+
+  Stream& stream() { return stream_; }
+  Seconds limit() { return world_.limits().wait; }
+  FlightRecorder& recorder() { return world_.recorder(); }
+  /// Returns a free buffer of at least `bytes` and marks it in use; clear in_use to release it. Allocates a
+  /// buffer if none is free and large enough.
+  StagingBuffer& take_buffer(std::size_t bytes);
+  void add(StagedOperation& operation) { under_way_.push_back(&operation); }
+  void remove(StagedOperation& operation) { under_way_.remove(&operation); }
+  /// Progresses all operations; returns immediately.
+  void progress() override;
+
+ private:
+  MpiWorld& world_;
+  Stream& stream_;
+  std::string description_;
+  std::list<StagingBuffer> buffers_;
+  std::list<StagedOperation*> under_way_;  // in start order
+};
+
+}  // namespace foretoken::cuda

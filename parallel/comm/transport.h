@@ -1,0 +1,59 @@
+#pragma once
+// A transport creates the communicators of a rank's groups for tensors of its device: over MPI for the CPU,
+// over NCCL for a GPU, and over MPI through host memory if ranks share a GPU. NCCL rejects a shared GPU;
+// sharing is meant for trials.
+
+#include <memory>
+#include <string>
+
+#include "parallel/comm/mpi_communicator.h"
+#include "runtime/stream.h"
+
+namespace foretoken {
+
+/// The traffic of a group. NCCL runs the operations of one queue in order, so collectives have one queue and
+/// each direction between two neighbours has another: a send never waits for a receive. Messages from one
+/// rank to another must be received in the order of the sends. If two ranks are neighbours on both sides
+/// (`around` in a group of two), this order holds separately for even and for odd tags.
+struct Traffic {
+  bool collectives = false;
+  bool waiting = false;     // collectives start long before some ranks reach them
+  bool neighbours = false;  // messages both ways between ranks r and r + 1
+  bool around = false;      // and between the last rank and the first
+};
+
+class Transport {
+ public:
+  virtual ~Transport() = default;
+
+  /// Creates a communicator of these ranks for tensors of the stream's device. Collective over the ranks. The
+  /// transport must outlive the communicator.
+  virtual std::unique_ptr<Communicator> connect(std::unique_ptr<MpiCommunicator> ranks,
+                                                const Traffic& traffic) = 0;
+
+  /// Returns when all work enqueued on the compute stream has completed. Call it before the host reads a
+  /// result that depends on other ranks: over NCCL, Stream::synchronize() would wait forever for a peer that
+  /// is gone.
+  ///
+  /// MPI: returns immediately, because operators on a CPU have run when they return. NCCL: throws PeerError,
+  /// naming operation and peer, if NCCL reports a failure or if an operation is pending and none completes
+  /// within MpiLimits::wait; all links of this rank are unusable then. Through host memory: progresses
+  /// pending operations while it waits and has no limit of its own, because the stream waits for no peer
+  /// there.
+  virtual void synchronize() = 0;
+
+  /// "NCCL 2.28.9"; "messages through host memory: ranks 0 and 1 share a GPU"
+  virtual const std::string& description() const = 0;
+};
+
+/// Creates the transport for the stream's device. Collective over the world. World and stream must outlive
+/// it.
+std::unique_ptr<Transport> make_transport(MpiCommunicator& world, Stream& stream);
+
+#if FORETOKEN_WITH_CUDA
+namespace cuda {
+std::unique_ptr<Transport> make_transport(MpiCommunicator& world, Stream& stream);
+}
+#endif
+
+}  // namespace foretoken

@@ -1,0 +1,414 @@
+#include "parallel/flight/flight_analysis.h"
+
+#include <algorithm>
+#include <iterator>
+#include <map>
+#include <optional>
+#include <set>
+
+#include <fmt/format.h>
+#include <fmt/ranges.h>
+
+namespace foretoken {
+
+namespace {
+
+using Kind = FlightRecord::Kind;
+using Operation = FlightRecord::Operation;
+using Channel = FlightRecord::Channel;
+
+const Channel& channel_of(const FlightRecord& record, const Operation& operation) {
+  return record.channels[static_cast<std::size_t>(operation.channel)];
+}
+
+/// The graph of ranks that wait for other ranks.
+class WaitGraph {
+ public:
+  WaitGraph(const std::vector<FlightFile>& files, int size)
+      : records_(static_cast<std::size_t>(size)), edges_(static_cast<std::size_t>(size)) {
+    for (const FlightFile& file : files)
+      if (file.record.rank < size) records_[static_cast<std::size_t>(file.record.rank)] = &file.record;
+    for (int rank = 0; rank < size; ++rank)
+      if (record(rank) && record(rank)->waiting) add_edges(rank);
+  }
+
+  int size() const { return static_cast<int>(records_.size()); }
+  const FlightRecord* record(int rank) const { return records_[static_cast<std::size_t>(rank)]; }
+  bool waits(int rank) const { return record(rank) && record(rank)->waiting; }
+  const std::set<int>& waits_for(int rank) const { return edges_[static_cast<std::size_t>(rank)]; }
+  const std::optional<Divergence>& mismatch() const { return mismatch_; }
+
+  /// All ranks that `rank` waits for, directly or through others.
+  std::set<int> reached_from(int rank) const {
+    std::set<int> reached;
+    std::vector<int> open{rank};
+    while (!open.empty()) {
+      const int at = open.back();
+      open.pop_back();
+      for (const int next : waits_for(at))
+        if (reached.insert(next).second) open.push_back(next);
+    }
+    return reached;
+  }
+
+  /// Describes what the other ranks must do for the operation in which `rank` waits; for a message, its other
+  /// end.
+  std::string part_of_peer(int rank) const {
+    FlightRecord::Operation part = *record(rank)->waiting;
+    if (part.kind != Kind::collective) part.name = part.kind == Kind::send ? "receive" : "send";
+    return describe(*record(rank), part);
+  }
+  /// Describes the operation in which a rank waits.
+  std::string operation_of(int rank) const { return describe(*record(rank), *record(rank)->waiting); }
+
+ private:
+  /// Index of the channel of that name in another rank's record, or -1.
+  static int same_channel(const FlightRecord& record, const std::string& name) {
+    const auto& channels = record.channels;
+    const auto found =
+        std::find_if(channels.begin(), channels.end(), [&](const Channel& c) { return c.name == name; });
+    return found == channels.end() ? -1 : static_cast<int>(found - channels.begin());
+  }
+
+  static const Operation* find(const FlightRecord& record, const FlightRecord::MessageKey& key,
+                               std::uint64_t sequence) {
+    for (const Operation& operation : record.operations)
+      if (operation.channel == key.channel && operation.kind == key.kind && operation.sequence == sequence &&
+          (key.kind == Kind::collective || (operation.peer == key.peer && operation.tag == key.tag)))
+        return &operation;
+    return nullptr;
+  }
+
+  void add_edges(int rank) {
+    const Operation& operation = *record(rank)->waiting;
+    const Channel& channel = channel_of(*record(rank), operation);
+    if (operation.kind != Kind::collective) {
+      const int peer = channel.ranks[static_cast<std::size_t>(operation.peer)];
+      add_edge(rank, operation, channel, peer);
+      return;
+    }
+    std::vector<int> entered;
+    for (const int member : channel.ranks)
+      if (member != rank && !add_edge(rank, operation, channel, member)) entered.push_back(member);
+    if (!waits_for(rank).empty()) return;
+    // All members have entered the operation. On a GPU, or with several pending operations, another operation
+    // may still block a member.
+    for (const int member : entered) add_edge_to_held_up(rank, operation, channel, member);
+  }
+
+  /// Adds an edge if the member has not started its part; returns false if it has.
+  bool add_edge(int rank, const Operation& operation, const Channel& channel, int member) {
+    if (member >= size() || member == rank) return true;
+    const FlightRecord* other = record(member);
+    std::set<int>& edges = edges_[static_cast<std::size_t>(rank)];
+    if (!other) {
+      edges.insert(member);
+      return true;
+    }
+    const FlightRecord::MessageKey key = counterpart(rank, operation, channel, *other);
+    std::uint64_t started = 0;
+    if (key.channel >= 0) {
+      if (key.kind == Kind::collective) {
+        started = other->channels[static_cast<std::size_t>(key.channel)].collectives;
+      } else {
+        const auto count = other->messages.find(key);
+        started = count == other->messages.end() ? 0 : count->second;
+      }
+    }
+    if (started <= operation.sequence) {
+      edges.insert(member);
+      return true;
+    }
+    if (key.kind == Kind::collective) compare(rank, operation, *other, find(*other, key, operation.sequence));
+    if (operation.kind != Kind::collective) add_edge_to_held_up(rank, operation, channel, member);
+    return false;
+  }
+
+  /// Key of the operation's other end in that member's record.
+  static FlightRecord::MessageKey counterpart(int rank, const Operation& operation, const Channel& channel,
+                                              const FlightRecord& member) {
+    FlightRecord::MessageKey key{.channel = same_channel(member, channel.name)};
+    key.kind = operation.kind == Kind::send      ? Kind::receive
+               : operation.kind == Kind::receive ? Kind::send
+                                                 : Kind::collective;
+    const auto own = std::find(channel.ranks.begin(), channel.ranks.end(), rank);
+    key.peer = static_cast<int>(own - channel.ranks.begin());
+    key.tag = operation.tag;
+    return key;
+  }
+
+  /// Adds an edge if the member has started its part, the part is not finished, and the member waits in
+  /// another operation.
+  void add_edge_to_held_up(int rank, const Operation& operation, const Channel& channel, int member) {
+    const FlightRecord& other = *record(member);
+    if (!other.waiting) return;
+    const FlightRecord::MessageKey key = counterpart(rank, operation, channel, other);
+    if (key.channel < 0) return;
+    const Operation* part = find(other, key, operation.sequence);
+    if (part && part->finished < 0 && part->number != other.waiting->number)
+      edges_[static_cast<std::size_t>(rank)].insert(member);
+  }
+
+  void compare(int rank, const Operation& own, const FlightRecord& other, const Operation* part) {
+    if (mismatch_ || !part || (part->name == own.name && part->bytes == own.bytes)) return;
+    mismatch_ = {.kind = Divergence::Kind::mismatch,
+                 .ranks = {rank, other.rank},
+                 .waiting = {},
+                 .operation = fmt::format("{} of {} bytes", describe(*record(rank), own), own.bytes),
+                 .other = fmt::format("{} of {} bytes", part->name, part->bytes)};
+  }
+
+  std::vector<const FlightRecord*> records_;
+  std::vector<std::set<int>> edges_;
+  std::optional<Divergence> mismatch_;
+};
+
+/// Ranks outside `ranks` that wait for one of them, directly or through others.
+std::vector<int> waiting_for(const WaitGraph& graph, const std::vector<int>& ranks) {
+  std::vector<int> waiting;
+  for (int rank = 0; rank < graph.size(); ++rank) {
+    if (std::find(ranks.begin(), ranks.end(), rank) != ranks.end()) continue;
+    const std::set<int> reached = graph.reached_from(rank);
+    if (std::any_of(ranks.begin(), ranks.end(), [&](int r) { return reached.contains(r); }))
+      waiting.push_back(rank);
+  }
+  return waiting;
+}
+
+/// The operation of a rank that waits directly for one of `ranks`. A collective is preferred to a message,
+/// because it identifies the part of the step that they did not reach; then the lowest rank is preferred.
+std::string awaited_operation(const WaitGraph& graph, const std::vector<int>& ranks) {
+  std::string text;
+  bool collective = false;
+  for (int rank = 0; rank < graph.size(); ++rank) {
+    const auto& edges = graph.waits_for(rank);
+    if (std::none_of(ranks.begin(), ranks.end(), [&](int r) { return edges.contains(r); })) continue;
+    const bool is_collective = graph.record(rank)->waiting->kind == Kind::collective;
+    if (!text.empty() && (collective || !is_collective)) continue;
+    text = graph.part_of_peer(rank);
+    collective = is_collective;
+  }
+  return text;
+}
+
+Divergence divergence_of(const WaitGraph& graph, Divergence::Kind kind, std::vector<int> ranks) {
+  Divergence divergence{.kind = kind, .ranks = std::move(ranks), .waiting = {}, .operation = {}, .other = {}};
+  divergence.waiting = waiting_for(graph, divergence.ranks);
+  divergence.operation = awaited_operation(graph, divergence.ranks);
+  return divergence;
+}
+
+double idle(const FlightRecord& record) {
+  return record.now - record.last_activity;
+}
+
+/// Ranks that wait for each other; empty if there is no cycle.
+std::vector<int> cycle_in(const WaitGraph& graph) {
+  for (int rank = 0; rank < graph.size(); ++rank) {
+    const std::set<int> reached = graph.reached_from(rank);
+    if (!reached.contains(rank)) continue;
+    std::vector<int> cycle;
+    for (const int other : reached)
+      if (graph.reached_from(other).contains(rank)) cycle.push_back(other);
+    return cycle;
+  }
+  return {};
+}
+
+/// The members of an operation that all have entered and that does not complete.
+std::vector<int> ends_of_connection(const WaitGraph& graph) {
+  for (int rank = 0; rank < graph.size(); ++rank) {
+    if (!graph.waits(rank) || !graph.waits_for(rank).empty()) continue;
+    const FlightRecord& record = *graph.record(rank);
+    const Operation& operation = *record.waiting;
+    const Channel& channel = record.channels[static_cast<std::size_t>(operation.channel)];
+    std::set<int> ends{rank};
+    if (operation.kind == Kind::collective)
+      ends.insert(channel.ranks.begin(), channel.ranks.end());
+    else
+      ends.insert(channel.ranks[static_cast<std::size_t>(operation.peer)]);
+    return {ends.begin(), ends.end()};
+  }
+  return {};
+}
+
+}  // namespace
+
+std::string describe(const FlightRecord& record, const Operation& operation) {
+  const Channel& channel = channel_of(record, operation);
+  std::string text = fmt::format("{} #{}", operation.name, operation.sequence + 1);
+  if (operation.kind != Kind::collective) {
+    const int peer = channel.ranks[static_cast<std::size_t>(operation.peer)];
+    const bool sends = operation.kind == Kind::send;
+    text += fmt::format(" from rank {} to rank {}", sends ? record.rank : peer, sends ? peer : record.rank);
+    if (operation.tag >= 0) text += fmt::format(" with tag {}", operation.tag);
+  }
+  return text + fmt::format(" of \"{}\"", channel.name);
+}
+
+Divergence first_divergence(const std::vector<FlightFile>& files, int size) {
+  const WaitGraph graph(files, size);
+  if (graph.mismatch()) {
+    Divergence divergence = *graph.mismatch();
+    divergence.waiting = waiting_for(graph, divergence.ranks);
+    return divergence;
+  }
+
+  std::vector<int> missing, computing;
+  for (int rank = 0; rank < size; ++rank) {
+    if (!graph.record(rank))
+      missing.push_back(rank);
+    else if (!graph.waits(rank))
+      computing.push_back(rank);
+  }
+  if (!missing.empty()) {
+    // A missing rank that no rank waits for may only have failed to write its record.
+    std::vector<int> awaited;
+    std::copy_if(missing.begin(), missing.end(), std::back_inserter(awaited),
+                 [&](int rank) { return !waiting_for(graph, {rank}).empty(); });
+    return divergence_of(graph, Divergence::Kind::no_record, awaited.empty() ? missing : awaited);
+  }
+
+  // Among the ranks in no communication prefer one that others wait for, then the one that has been idle
+  // longest.
+  const auto before = [&](int a, int b) {
+    const bool awaited_a = !awaited_operation(graph, {a}).empty(),
+               awaited_b = !awaited_operation(graph, {b}).empty();
+    if (awaited_a != awaited_b) return awaited_a;
+    return idle(*graph.record(a)) > idle(*graph.record(b));
+  };
+  const auto first = std::min_element(computing.begin(), computing.end(), before);
+  if (first != computing.end()) {
+    Divergence divergence = divergence_of(graph, Divergence::Kind::absent, {*first});
+    divergence.seconds = idle(*graph.record(*first));
+    if (!divergence.waiting.empty()) return divergence;
+  }
+  if (std::vector<int> cycle = cycle_in(graph); !cycle.empty())
+    return divergence_of(graph, Divergence::Kind::cycle, std::move(cycle));
+  if (std::vector<int> ends = ends_of_connection(graph); !ends.empty()) {
+    Divergence divergence = divergence_of(graph, Divergence::Kind::connection, std::move(ends));
+    for (const int rank : divergence.ranks)
+      if (graph.waits(rank) && graph.waits_for(rank).empty()) {
+        divergence.operation = graph.operation_of(rank);
+        break;
+      }
+    return divergence;
+  }
+  return {};
+}
+
+namespace {
+
+class Names {
+ public:
+  explicit Names(const std::vector<FlightFile>& files) {
+    for (const FlightFile& file : files) {
+      if (file.ranks.size() > identities_.size()) identities_ = file.ranks;
+      for (const LocalProcess& process : file.processes) processes_[process.rank] = process;
+    }
+  }
+
+  std::string host(int rank) const {
+    return static_cast<std::size_t>(rank) < identities_.size()
+               ? identities_[static_cast<std::size_t>(rank)].host
+               : "";
+  }
+
+  /// "rank 2 (pp1 dp0, host h, pid 7)"
+  std::string rank(int rank) const {
+    RankIdentity identity;
+    if (static_cast<std::size_t>(rank) < identities_.size())
+      identity = identities_[static_cast<std::size_t>(rank)];
+    if (identity.pid == 0 && processes_.contains(rank)) identity.pid = processes_.at(rank).pid;
+    std::vector<std::string> parts;
+    if (!identity.label.empty()) parts.push_back(identity.label);
+    if (!identity.host.empty()) parts.push_back("host " + identity.host);
+    if (identity.pid > 0) parts.push_back(fmt::format("pid {}", identity.pid));
+    return parts.empty() ? fmt::format("rank {}", rank)
+                         : fmt::format("rank {} ({})", rank, fmt::join(parts, ", "));
+  }
+
+  std::string ranks(const std::vector<int>& ranks) const {
+    constexpr std::size_t most = 8;  // the first ranks of a large host are sufficient
+    std::string text;
+    for (std::size_t i = 0; i < ranks.size() && i < most; ++i)
+      text += fmt::format("{}{}", i == 0 ? "" : ", ", rank(ranks[i]));
+    if (ranks.size() > most) text += fmt::format(" and {} more", ranks.size() - most);
+    return text;
+  }
+
+  /// State of a rank without a record, as the kernel reported it to ranks of the same host.
+  std::string state(int rank) const {
+    const auto process = processes_.find(rank);
+    if (process == processes_.end()) return "";
+    switch (process->second.state) {
+      case 'T':
+      case 't':
+        return ", whose process is stopped,";
+      case 'D':
+        return ", whose process waits for a device,";
+      case 'Z':
+      case 'X':
+        return ", whose process has ended,";
+      default:
+        return "";
+    }
+  }
+
+ private:
+  std::vector<RankIdentity> identities_;
+  std::map<int, LocalProcess> processes_;
+};
+
+std::string who_waits(const Divergence& divergence, int size) {
+  const std::size_t others = static_cast<std::size_t>(size) - divergence.ranks.size();
+  const char* object = divergence.ranks.size() > 1 ? "them" : "it";
+  if (divergence.waiting.size() == others)
+    return others == 1 ? fmt::format("rank {} waits for {}", divergence.waiting.front(), object)
+                       : fmt::format("all other ranks wait for {}", object);
+  return fmt::format("{} of {} other ranks wait for {}", divergence.waiting.size(), others, object);
+}
+
+}  // namespace
+
+std::string sentence(const Divergence& divergence, const std::vector<FlightFile>& files, int size) {
+  const Names names(files);
+  const bool several = divergence.ranks.size() > 1;
+  switch (divergence.kind) {
+    case Divergence::Kind::none:
+      return "no rank waits for another";
+    case Divergence::Kind::mismatch:
+      return fmt::format("{} is in {}, {} in {}", names.rank(divergence.ranks[0]), divergence.operation,
+                         names.rank(divergence.ranks[1]), divergence.other);
+    case Divergence::Kind::no_record: {
+      const std::string operation =
+          divergence.operation.empty()
+              ? "left no flight record"
+              : "did not complete " + divergence.operation + " and left no flight record";
+      // Ranks may wait outside a communication, for example in a save.
+      const std::string waiting = divergence.waiting.empty() ? "" : "; " + who_waits(divergence, size);
+      return fmt::format("{}{} {}{}", names.ranks(divergence.ranks),
+                         several ? "" : names.state(divergence.ranks.front()), operation, waiting);
+    }
+    case Divergence::Kind::absent:
+      return fmt::format("{} did not enter {}: it has been in no communication for {:.1f} s; {}",
+                         names.rank(divergence.ranks.front()), divergence.operation, divergence.seconds,
+                         who_waits(divergence, size));
+    case Divergence::Kind::cycle:
+      return fmt::format("{} wait for each other, in {}", names.ranks(divergence.ranks),
+                         divergence.operation);
+    case Divergence::Kind::connection: {
+      std::set<std::string> hosts;
+      for (const int rank : divergence.ranks)
+        if (!names.host(rank).empty()) hosts.insert(names.host(rank));
+      const std::string between =
+          hosts.size() > 1 ? fmt::format("the connection between hosts {}", fmt::join(hosts, " and "))
+                           : std::string("the connection between them");
+      return fmt::format("no rank is behind: all of {} entered {}, which does not complete; {} is suspected",
+                         names.ranks(divergence.ranks), divergence.operation, between);
+    }
+  }
+  return "";
+}
+
+}  // namespace foretoken

@@ -1,0 +1,52 @@
+#pragma once
+// Finds the rank and the operation that the other ranks wait for, from the flight records of a job.
+//
+// Ranks and operations are matched by channel name and sequence number. A rank that waits in a collective
+// waits for every member that has not started it; a rank that waits for a message waits for a peer that has
+// not started its end. These edges lead to a rank that waits for no other rank: a stopped rank has no record;
+// a rank that computes or hangs in a system call is in no communication.
+
+#include <string>
+#include <vector>
+
+#include "parallel/flight/flight_record.h"
+
+namespace foretoken {
+
+struct Divergence {
+  enum class Kind {
+    none,        // no rank waits
+    mismatch,    // ranks entered different operations under the same sequence number of a channel
+    no_record,   // ranks left no record: stopped or ended
+    absent,      // ranks are in no communication
+    cycle,       // ranks wait for each other
+    connection,  // every rank entered the operation, and it does not complete
+  };
+
+  Kind kind = Kind::none;
+  /// The ranks that block the job, ascending. Kind::connection: the ranks at its ends; Kind::mismatch: the
+  /// two that differ.
+  std::vector<int> ranks;
+  /// Other ranks that wait for `ranks`, directly or through others, ascending.
+  std::vector<int> waiting;
+  /// Operation in which a rank waits for one of `ranks` directly, a collective preferred: "all-reduce #418 of
+  /// \"dp of pp1\"".
+  std::string operation;
+  /// Kind::mismatch: the operation of ranks[1] at the same place.
+  std::string other;
+  /// Kind::absent: seconds since the last communication of ranks[0]; Kind::no_record: 0.
+  double seconds = 0;
+};
+
+/// Describes an operation of that record: "send #3 from rank 1 to rank 2 with tag 5 of \"pipeline of dp0\"".
+std::string describe(const FlightRecord& record, const FlightRecord::Operation& operation);
+
+/// The analysis, a pure function. `files` holds at most one record per rank. If several faults are present,
+/// the result is the first kind in the order of the enum, from mismatch on.
+Divergence first_divergence(const std::vector<FlightFile>& files, int size);
+
+/// "rank 2 (pp1 dp0, host h, pid 7), which is stopped, did not enter all-reduce #418 of \"dp of pp1\"; all
+/// other ranks wait for it"
+std::string sentence(const Divergence& divergence, const std::vector<FlightFile>& files, int size);
+
+}  // namespace foretoken

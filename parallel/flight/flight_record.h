@@ -1,0 +1,48 @@
+#pragma once
+// The file of a flight record: text with one item per line, so that people can read it too.
+
+#include <filesystem>
+#include <string>
+#include <vector>
+
+#include "parallel/flight/flight_recorder.h"
+
+namespace foretoken {
+
+/// Identifies a rank for the user: host, process and label in the layout.
+struct RankIdentity {
+  int pid = 0;  // 0: unknown
+  std::string host;
+  std::string label;  // "pp1 dp0", may be empty
+};
+
+/// State of a process on the host of the rank that wrote the record, as Linux reports it: 'R' running, 'S'
+/// sleeping, 'D' in uninterruptible sleep (disk, device), 'T' stopped, 'Z' ended but not reaped.
+struct LocalProcess {
+  int rank = 0;
+  int pid = 0;
+  char state = '?';
+};
+
+struct FlightFile {
+  FlightRecord record;
+  std::string reason;                   // why the record was written, one line
+  std::vector<RankIdentity> ranks;      // identity of each rank, by world rank; may be empty
+  std::vector<LocalProcess> processes;  // ranks on the same host
+};
+
+/// "rank_00003.txt"
+std::string flight_file_name(int rank);
+
+std::string to_text(const FlightFile& file);
+/// Throws DataError, naming `origin` and line, if the text is not a flight record.
+FlightFile parse_flight_file(const std::string& text, const std::string& origin);
+
+/// Writes rank_00003.txt to `folder`, which it creates. It writes under a temporary name and renames. Throws
+/// DataError if the file cannot be written.
+void write_flight_file(const std::filesystem::path& folder, const FlightFile& file);
+
+/// Returns all records of a folder, in rank order. Throws DataError if one cannot be read.
+std::vector<FlightFile> read_flight_files(const std::filesystem::path& folder);
+
+}  // namespace foretoken

@@ -1,0 +1,114 @@
+#pragma once
+// AdamW over this rank's parameters, with clipping by the global gradient norm. With a sharded plan each
+// data-parallel rank keeps the moments of its part of every bucket and updates that part (Rajbhandari et al.,
+// "ZeRO", 2020, stage 1); then the ranks gather the values.
+
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "parallel/comm/communicator.h"
+#include "parallel/optimizer/shard_plan.h"
+#include "runtime/stream.h"
+
+namespace foretoken {
+
+struct OptimizerConfig {
+  double beta1 = 0.9;
+  double beta2 = 0.95;
+  double eps = 1e-8;
+  double weight_decay = 0.1;  // only for specs with decay
+  double clip_norm = 1;       // 0: no clipping
+  /// 0: one norm over all gradients. Otherwise prediction heads are clipped by their own norm and all other
+  /// parameters by theirs; the plan must then keep heads in buckets of their own (heads_apart).
+  double heads_clip_norm = 0;
+  DType moments = DType::f32;  // dtype of both moments: f32, or bf16 (runtime/operators/parameters/adamw.h)
+};
+
+/// Throws UsageError that names the invalid value.
+void validate(const OptimizerConfig& config);
+
+/// A contiguous piece of a parameter or of one of its moments.
+struct StatePiece {
+  std::string kind;  // "model" for values, "exp_avg", "exp_avg_sq"
+  const ParameterSpec* spec = nullptr;
+  Range range;  // range of the tensor's elements in memory order
+  Tensor data;  // [range.size()]
+};
+/// Name for messages: "model.norm.weight", "exp_avg of model.norm.weight".
+std::string describe(const StatePiece& piece);
+
+class Optimizer {
+ public:
+  /// Allocates the moments in the arena. Parameters, plan and communicators must outlive the optimizer;
+  /// device_world is the group of all ranks of the job, for tensors on the parameters' device.
+  Optimizer(Arena& arena, const Parameters& parameters, const ShardPlan& plan, const OptimizerConfig& config,
+            Communicator& dp, Communicator& device_world);
+
+  /// Updates values and weights. The gradients must be reduced and, for shared units, summed over all
+  /// holders. `step` counts from 1. Clips by the global norm
+  ///
+  ///   norm = √ Σ g²,  g' = g · min(1, clip_norm / (norm + 1e-6))        (PyTorch's clip_grad_norm_)
+  ///
+  /// in fp64; each element of the model counts once, so replicas of shared units do not count. If a norm is
+  /// not finite, no rank changes anything; the decision is made on the device. Frozen units never change and
+  /// have no moments. With a sharded plan the ranks gather the weights. If weights are a separate buffer, the
+  /// values of other ranks' parts are not updated.
+  void step(Stream& stream, double lr, std::int64_t step);
+  /// The first half of step(): computes the norms and the factors by which gradients are multiplied. `losses`
+  /// are this rank's losses (f64; may be undefined): if an element is not finite on any rank, update()
+  /// changes nothing.
+  void measure(Stream& stream, const Tensor& losses);
+  /// The second half. `step` counts updates from 1; an update that changed nothing does not count.
+  void update(Stream& stream, double lr, std::int64_t step);
+  /// Waits for measure() and returns the norm before clipping, the same bits on every rank; if update()
+  /// changes nothing, norm() or heads_norm() is NaN or infinite. On a GPU call Transport::synchronize()
+  /// first: this function would wait forever for a peer that is gone.
+  double norm(Stream& stream) const;
+  /// The norm of the heads; norm() is then that of all other parameters. Call it after norm(). Absent if
+  /// heads_clip_norm is 0.
+  std::optional<double> heads_norm(Stream& stream) const;
+
+  /// This rank's share of a checkpoint: over all ranks of the job every element of the model appears once.
+  std::vector<StatePiece> pieces_to_save() const;
+  /// The state that this rank reads to resume: all its values, and the moments that it owns.
+  std::vector<StatePiece> pieces_to_load() const;
+
+  /// The first tensor of this rank with an element that is not finite: a value or an owned moment ("exp_avg
+  /// of model.norm.weight"), or a gradient; empty if there is none. Both functions wait for the device. Among
+  /// gradients the result is the tensor nearest the output, where backward starts. They overwrite norm()
+  /// until the next measure().
+  std::string not_finite_state(Stream& stream);
+  std::string not_finite_gradient(Stream& stream);
+
+ private:
+  /// A contiguous range that this rank updates by one operator call.
+  struct Segment {
+    Range range;
+    bool decay = false;
+  };
+
+  bool is_finite(Stream& stream, const Tensor& x);
+  /// The bucket's element of sum_ or clip_.
+  static Tensor norm_of(const Bucket& bucket, const Tensor& norms) {
+    return norms.flat(bucket.head ? 1 : 0, 1);
+  }
+  Range state_of(std::size_t bucket, const Range& range) const;
+  void append_moments(std::vector<StatePiece>& pieces, std::size_t bucket, const ParameterSpec& spec,
+                      const Range& range) const;
+
+  const Parameters& parameters_;
+  const ShardPlan& plan_;
+  OptimizerConfig config_;
+  Communicator& dp_;
+  Communicator& device_world_;
+  std::vector<std::vector<Segment>> segments_;  // by bucket
+  std::vector<std::int64_t> state_begin_;       // by bucket: start of its owned range in the moments
+  Tensor exp_avg_;                              // [owned elements] config.moments
+  Tensor exp_avg_sq_;                           // [owned elements] config.moments
+  Tensor sum_;                                  // [1] f64, Σ g²; with heads_clip_norm [2]: others, heads
+  Tensor clip_;                                 // likewise
+  std::vector<Request> gathers_;                // by bucket
+};
+
+}  // namespace foretoken

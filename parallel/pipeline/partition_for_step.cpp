@@ -1,0 +1,210 @@
+#include "parallel/pipeline/partition_for_step.h"
+
+#include <algorithm>
+#include <cstdint>
+#include <limits>
+#include <tuple>
+
+#include "parallel/pipeline/lower_program.h"
+#include "parallel/pipeline/schedules.h"
+#include "parallel/pipeline/simulate.h"
+#include "parallel/pipeline/validate_program.h"
+#include "runtime/random.h"
+
+namespace foretoken {
+
+namespace {
+
+/// Steps longer than the shortest by at most this fraction count as equal.
+constexpr double tolerance = 1e-3;
+/// The fraction by which a step may be longer than the current one for the walk to move to it. This is the
+/// value at the start of the walk; it falls linearly to 0.
+constexpr double detour = 0.02;
+/// Maximum number of compute actions simulated for one step, and for all tried steps together.
+constexpr std::int64_t simulated_actions = 8192, all_simulated_actions = 100'000'000;
+/// If the simulated part of one step has more actions, partition_layers() alone decides, because a simulation
+/// takes seconds.
+constexpr std::int64_t most_simulated_actions = 1 << 21;
+/// Maximum number of shifts that the walk tries.
+constexpr std::int64_t all_shifts = 20'000;
+
+/// Number of microbatches to simulate. A multiple of pp is left out, so the groups of interleaved_1f1b keep
+/// their form: once the pipeline has filled, each further microbatch adds its compute time on the busiest
+/// rank.
+int simulated_microbatches(const PipelineShape& shape) {
+  const auto most =
+      std::max<std::int64_t>(4 * shape.pp, simulated_actions / (2 * std::int64_t{shape.stages()}));
+  if (shape.microbatches <= most) return shape.microbatches;
+  const int groups_left_out = (shape.microbatches - static_cast<int>(most) + shape.pp - 1) / shape.pp;
+  return shape.microbatches - groups_left_out * shape.pp;
+}
+
+/// Computes the step time of a partition.
+class StepLength {
+ public:
+  StepLength(const LayerCosts& costs, std::string_view schedule, const PipelineShape& shape)
+      : costs_(costs),
+        shape_(shape),
+        simulated_(simulated_microbatches(shape)),
+        simulation_(make_simulation(schedule, {shape.pp, shape.virtual_stages, simulated_})) {}
+
+  std::int64_t actions() const { return 2 * std::int64_t{shape_.stages()} * simulated_; }
+
+  /// Infinity if the busiest rank's compute alone takes longer than `bound`.
+  double operator()(const std::vector<int>& halves, double bound) const {
+    const Durations durations{.stages = stage_costs(costs_, halves)};
+    const double busiest = busiest_rank(durations);
+    if (shape_.microbatches * busiest > bound) return std::numeric_limits<double>::infinity();
+    return simulation_.makespan(durations) + (shape_.microbatches - simulated_) * busiest;
+  }
+
+ private:
+  static Simulation make_simulation(std::string_view schedule, const PipelineShape& shape) {
+    const Program lowered = lower_program(make_program(schedule, shape));
+    return {lowered, validate_program(lowered)};
+  }
+
+  double busiest_rank(const Durations& durations) const {
+    std::vector<double> loads(static_cast<std::size_t>(shape_.pp), 0.0);
+    for (int stage = 0; stage < shape_.stages(); ++stage)
+      loads[static_cast<std::size_t>(shape_.rank_of(stage))] +=
+          durations.stages[static_cast<std::size_t>(stage)].total();
+    return *std::max_element(loads.begin(), loads.end());
+  }
+
+  const LayerCosts& costs_;
+  PipelineShape shape_;
+  int simulated_;  // microbatches
+  Simulation simulation_;
+};
+
+/// Enumerates partitions within the limits: all of them if they are few, otherwise a random walk of shifts.
+class Search {
+ public:
+  Search(const LayerCosts& costs, int stages, std::int64_t actions)
+      : halves_(static_cast<int>(costs.halves.size())), tries_(all_simulated_actions / actions) {
+    for (int stage = 0; stage < stages; ++stage) ranges_.push_back(range_of_halves(costs, stage, stages));
+    exhaustive_ = partitions() <= static_cast<double>(tries_);
+  }
+
+  /// Calls takes(partition, remaining fraction of the walk), which returns whether the walk continues from
+  /// that partition.
+  template <class Takes>
+  void run(const std::vector<int>& start, const Takes& takes) const {
+    std::vector<int> begun;
+    if (exhaustive_)
+      try_all(begun, halves_, takes);
+    else
+      walk(start, takes);
+  }
+
+ private:
+  /// Number of partitions: the halves beyond all minimums, distributed over the stages that may have more
+  /// than their minimum.
+  double partitions() const {
+    int spare = halves_, stages = 0;
+    for (const auto& [least, most] : ranges_) {
+      spare -= least;
+      stages += most > least;
+    }
+    double count = 1;
+    for (int i = 1; i < stages; ++i) count *= static_cast<double>(spare + i) / i;
+    return count;
+  }
+
+  template <class Takes>
+  void try_all(std::vector<int>& begun, int left, const Takes& takes) const {
+    if (begun.size() == ranges_.size()) {
+      if (left == 0) takes(begun, 0.0);
+      return;
+    }
+    const auto& [least, most] = ranges_[begun.size()];
+    for (int count = least; count <= std::min(left, most); ++count) {
+      begun.push_back(count);
+      try_all(begun, left - count, takes);
+      begun.pop_back();
+    }
+  }
+
+  /// Shifts one or two halves from any stage to any other; the stages in between keep their counts, so their
+  /// layers move.
+  template <class Takes>
+  void walk(std::vector<int> here, const Takes& takes) const {
+    const CounterRng rng(1, "partition");
+    const auto shifts = static_cast<std::uint64_t>(std::min(tries_, all_shifts));
+    for (std::uint64_t i = 0; i < shifts; ++i) {
+      const auto [first, second, third, unused] = rng.block(i);
+      const std::size_t from = first % here.size(), to = second % here.size();
+      const int count = 1 + static_cast<int>(third % 2);
+      if (from == to || here[from] - count < ranges_[from].least || here[to] + count > ranges_[to].most)
+        continue;
+      std::vector<int> shifted = here;
+      shifted[from] -= count;
+      shifted[to] += count;
+      if (takes(shifted, 1 - static_cast<double>(i) / static_cast<double>(shifts))) here = shifted;
+    }
+  }
+
+  int halves_;
+  std::int64_t tries_;
+  bool exhaustive_ = false;
+  std::vector<HalvesRange> ranges_;  // by stage
+};
+
+/// Order among equal step times: fewest cuts inside layers, most even counts, fewer halves on earlier stages.
+using Tidiness = std::tuple<int, std::int64_t, std::vector<int>>;
+
+Tidiness tidiness(const std::vector<int>& halves) {
+  int cuts = 0, end = 0;
+  std::int64_t squares = 0;
+  for (const int count : halves) {
+    end += count;
+    cuts += end % 2;
+    squares += std::int64_t{count} * count;
+  }
+  return {cuts, squares, halves};
+}
+
+}  // namespace
+
+std::vector<int> partition_for_step(const LayerCosts& costs, std::string_view schedule,
+                                    const PipelineShape& shape) {
+  const std::vector<int> even =
+      partition_layers(costs, {.pp = shape.pp, .virtual_stages = shape.virtual_stages});
+  if (2 * std::int64_t{shape.stages()} * simulated_microbatches(shape) > most_simulated_actions) return even;
+  const StepLength length(costs, schedule, shape);
+  const Search search(costs, shape.stages(), length.actions());
+
+  std::vector<int> best = even;
+  double shortest = length(even, std::numeric_limits<double>::infinity()), here = shortest;
+  search.run(even, [&](const std::vector<int>& halves, double left) {
+    const double bound = here * (1 + detour * left);
+    const double step = length(halves, bound);
+    if (step > bound) return false;
+    here = step;
+    if (step < shortest) {
+      shortest = step;
+      best = halves;
+    }
+    return true;
+  });
+
+  const double allowed = shortest * (1 + tolerance);
+  if (length(even, allowed) <= allowed) best = even;
+  Tidiness tidiest = tidiness(best);
+  search.run(best, [&](const std::vector<int>& halves, double) {
+    Tidiness tidier = tidiness(halves);
+    if (tidier >= tidiest || length(halves, allowed) > allowed) return false;
+    tidiest = std::move(tidier);
+    best = halves;
+    return true;
+  });
+  return best;
+}
+
+double step_length(const LayerCosts& costs, std::string_view schedule, const PipelineShape& shape,
+                   const std::vector<int>& halves) {
+  return StepLength(costs, schedule, shape)(halves, std::numeric_limits<double>::infinity());
+}
+
+}  // namespace foretoken

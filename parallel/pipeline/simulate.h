@@ -1,0 +1,84 @@
+#pragma once
+// Predicts the timeline of every rank of a pipeline program without running it.
+
+#include <string>
+#include <vector>
+
+#include "parallel/pipeline/program.h"
+#include "parallel/pipeline/stage_durations.h"
+#include "parallel/pipeline/validate_program.h"
+
+namespace foretoken {
+
+struct Durations {
+  std::vector<StageDurations> stages;  // [stages of the program]
+  double message = 0;                  // time from the moment both ranks have reached it to its arrival
+};
+
+/// The same durations for every stage.
+Durations uniform_durations(const PipelineShape& shape, double forward, double backward_input,
+                            double backward_weight, double message = 0);
+
+struct Span {
+  Action action;
+  double start = 0;
+  double end = 0;
+};
+
+struct SimulatedTimeline {
+  std::vector<std::vector<Span>> ranks;  // [pp], the compute actions in order
+
+  /// End time of the last rank.
+  double makespan() const;
+  /// Time within the makespan in which the rank does not compute.
+  double idle(int rank) const;
+  /// Idle share of the time of all ranks together.
+  double bubble() const;
+};
+
+/// A program prepared for simulation with any durations. A rank runs its compute actions in order, each as
+/// soon as its inputs have arrived and its buffers are free. Messages use no compute time, and bandwidth is
+/// unlimited.
+class Simulation {
+ public:
+  Simulation(const Program& lowered, const ProgramFootprint& footprint);
+
+  /// Throws DefectError unless `durations` has every stage, as makespan() does.
+  SimulatedTimeline timeline(const Durations& durations) const;
+  /// The makespan of timeline(durations), computed without storing the timeline.
+  double makespan(const Durations& durations) const;
+
+ private:
+  /// Position in steps_, counted from 1; 0 is the start of the timeline.
+  using Place = std::size_t;
+  struct Step {
+    Action action;
+    int rank = 0;
+    Place previous = 0;      // previous step of the same rank
+    std::size_t waited = 0;  // end of its waits in waits_; they start at the end of the previous step's waits
+  };
+  /// A message starts when both of its ranks have completed these steps.
+  struct Wait {
+    Place sender = 0;
+    Place receiver = 0;
+  };
+
+  template <class Visit>
+  void run(const Durations& durations, const Visit& visit) const;
+
+  int stages_;
+  std::size_t ranks_;
+  std::vector<Step> steps_;  // compute actions, in an order in which they can run
+  std::vector<Wait> waits_;
+};
+
+SimulatedTimeline simulate(const Program& lowered, const ProgramFootprint& footprint,
+                           const Durations& durations);
+
+/// Draws one line per rank with `columns` characters: each action as its kind's letter and microbatch, idle
+/// time as dots. The stage precedes the letter if ranks have several stages. Only the letter is drawn if
+/// space is short.
+///   rank 0 |F0 F1 ....B0   F2 B1   ...B2   | idle 25 %
+std::string render(const SimulatedTimeline& timeline, int columns = 120);
+
+}  // namespace foretoken

@@ -1,0 +1,180 @@
+#include "parallel/pipeline/validate_program.h"
+
+#include <algorithm>
+#include <map>
+#include <set>
+#include <tuple>
+
+#include <fmt/format.h>
+
+#include "parallel/pipeline/prerequisites.h"
+#include "parallel/pipeline/replay.h"
+#include "runtime/error.h"
+
+namespace foretoken {
+
+namespace {
+
+using enum ActionKind;
+
+template <class Visit>
+void for_each_action(const Program& program, Visit visit) {
+  for (int rank = 0; const std::vector<Action>& actions : program.ranks) {
+    for (int index = 0; const Action& action : actions) visit(action, Position{rank, index++});
+    ++rank;
+  }
+}
+
+bool has_backward(const Program& program) {
+  bool found = false;
+  for_each_action(program, [&](const Action& action, const Position&) {
+    found |= is_compute(action.kind) && action.kind != forward;
+  });
+  return found;
+}
+
+void check_shape(const Program& program) {
+  const PipelineShape& shape = program.shape;
+  if (shape.pp < 1 || shape.virtual_stages < 1 || shape.microbatches < 1)
+    throw UsageError("pipeline program: {}: every factor must be at least 1", to_string(shape));
+  if (program.ranks.size() != static_cast<std::size_t>(shape.pp))
+    throw UsageError("pipeline program: {}, but there are actions of {} ranks", to_string(shape),
+                     program.ranks.size());
+}
+
+void check_each_action(const Program& program) {
+  const PipelineShape& shape = program.shape;
+  std::map<Action, Position> seen;
+  for_each_action(program, [&](const Action& action, const Position& position) {
+    if (action.stage < 0 || action.stage >= shape.stages() || action.microbatch < 0 ||
+        action.microbatch >= shape.microbatches)
+      throw UsageError("pipeline program: {}: outside of {}", describe(program, position), to_string(shape));
+    if (shape.rank_of(action.stage) != position.rank)
+      throw UsageError("pipeline program: {}: stage {} lives on rank {}", describe(program, position),
+                       action.stage, shape.rank_of(action.stage));
+    const auto [first, is_new] = seen.emplace(action, position);
+    if (!is_new)
+      throw UsageError("pipeline program: {}: stands at action {} already", describe(program, position),
+                       first->second.index);
+  });
+  for (const auto& [action, position] : seen)
+    if ((action.kind == backward_input || action.kind == backward_weight) &&
+        seen.contains({backward, action.stage, action.microbatch}))
+      throw UsageError("pipeline program: {}: the whole {} is there too", describe(program, position),
+                       to_string(Action{backward, action.stage, action.microbatch}));
+}
+
+void check_complete(const Program& program, const ProgramIndex& index) {
+  std::vector<ActionKind> kinds = {forward};
+  if (has_backward(program)) kinds.insert(kinds.end(), {backward_input, backward_weight});
+  for (int stage = 0; stage < program.shape.stages(); ++stage)
+    for (int m = 0; m < program.shape.microbatches; ++m)
+      for (const ActionKind kind : kinds)
+        if (!index.find({kind, stage, m}))
+          throw UsageError("pipeline program: rank {} lacks {} ({})", program.shape.rank_of(stage),
+                           to_string(Action{kind, stage, m}), to_string(program.shape));
+}
+
+/// Checks that every action follows its prerequisites on its own rank, and that every message has both ends
+/// and is needed.
+void check_waits(const Program& program, const ProgramIndex& index) {
+  std::set<Action> messages;
+  const auto require = [&](const Action& needed, const Position& by) -> const Position& {
+    const Position* found = index.find(needed);
+    if (!found)
+      throw UsageError("pipeline program: {}: waits for {}, which is nowhere", describe(program, by),
+                       to_string(needed));
+    return *found;
+  };
+  for_each_action(program, [&](const Action& action, const Position& position) {
+    if (is_receive(action.kind)) return;
+    for (const Action& needed : prerequisites(action, program.shape)) {
+      const Position& found = require(needed, position);
+      if (found.index > position.index)
+        throw UsageError("pipeline program: {}: stands before {}, which it waits for",
+                         describe(program, position), describe(program, found));
+      if (is_compute(action.kind) && is_receive(needed.kind)) {
+        const Action send = prerequisites(needed, program.shape).front();
+        require(send, found);
+        messages.insert({needed, send});
+      }
+    }
+  });
+  for_each_action(program, [&](const Action& action, const Position& position) {
+    if (!is_compute(action.kind) && !messages.contains(action))
+      throw UsageError("pipeline program: {}: a message that nothing needs", describe(program, position));
+  });
+}
+
+/// Checks that sends and receives of each channel (sender, receiver, kind of receive) pair up in order.
+void check_channels(const Program& program, const ProgramIndex& index) {
+  std::map<std::tuple<int, int, ActionKind>, Position> last_sends;
+  for_each_action(program, [&](const Action& action, const Position& position) {
+    if (!is_receive(action.kind)) return;
+    const Position send = *index.find(prerequisites(action, program.shape).front());
+    const auto [last, is_first] = last_sends.emplace(std::tuple(send.rank, position.rank, action.kind), send);
+    if (!is_first && send.index < last->second.index)
+      throw UsageError("pipeline program: {}: is posted after that of {}, but sent before it",
+                       describe(program, position), describe(program, last->second));
+    last->second = send;
+  });
+}
+
+struct Life {
+  int begin;  // index of the first action
+  int end;    // index of the last compute action
+};
+
+int fewest_slots(const std::vector<Life>& lives) {
+  std::vector<std::size_t> by_begin(lives.size());
+  for (std::size_t m = 0; m < lives.size(); ++m) by_begin[m] = m;
+  std::sort(by_begin.begin(), by_begin.end(),
+            [&](std::size_t a, std::size_t b) { return lives[a].begin < lives[b].begin; });
+  for (std::size_t slots = 1; slots < lives.size(); ++slots) {
+    std::vector<int> free_after(slots, -1);
+    const bool apart = std::all_of(by_begin.begin(), by_begin.end(), [&](std::size_t m) {
+      int& free = free_after[m % slots];
+      if (lives[m].begin <= free) return false;
+      free = lives[m].end;
+      return true;
+    });
+    if (apart) return static_cast<int>(slots);
+  }
+  return static_cast<int>(lives.size());
+}
+
+ProgramFootprint footprint_of(const Program& program) {
+  const auto stages = static_cast<std::size_t>(program.shape.stages());
+  const auto microbatches = static_cast<std::size_t>(program.shape.microbatches);
+  std::vector<std::vector<Life>> lives(stages, std::vector<Life>(microbatches, Life{-1, -1}));
+  ProgramFootprint footprint{std::vector<int>(stages), std::vector<int>(stages)};
+  std::vector<int> in_flight(stages);
+  const bool training = has_backward(program);
+  for_each_action(program, [&](const Action& action, const Position& position) {
+    const auto stage = static_cast<std::size_t>(action.stage);
+    Life& life = lives[stage][static_cast<std::size_t>(action.microbatch)];
+    if (life.begin < 0) life.begin = position.index;
+    if (is_compute(action.kind)) life.end = position.index;
+    if (training && action.kind == forward)
+      footprint.in_flight[stage] = std::max(footprint.in_flight[stage], ++in_flight[stage]);
+    if (action.kind == backward || action.kind == backward_weight) --in_flight[stage];
+  });
+  for (std::size_t stage = 0; stage < stages; ++stage) footprint.slots[stage] = fewest_slots(lives[stage]);
+  return footprint;
+}
+
+}  // namespace
+
+ProgramFootprint validate_program(const Program& lowered) {
+  check_shape(lowered);
+  check_each_action(lowered);
+  const ProgramIndex index(lowered);
+  check_complete(lowered, index);
+  check_waits(lowered, index);
+  check_channels(lowered, index);
+  ProgramFootprint footprint = footprint_of(lowered);
+  replay(lowered, footprint.slots, [](const Position&, const std::vector<Message>&) {});
+  return footprint;
+}
+
+}  // namespace foretoken

@@ -1,0 +1,46 @@
+#pragma once
+// The operators of attention.h with cuDNN's fused kernels, for the calls that these kernels support.
+//
+// A plan is found once per shape: cuDNN compiles its candidates and, unless the results must be
+// deterministic, times them on scratch memory. This takes seconds and synchronizes the device, so call
+// workspace() or supports() before training starts and never while a stream is captured. Running a plan
+// allocates nothing and does not wait.
+//
+// Deterministic backward on Hopper stores all of dS: its workspace is about 2·B·NH·T² bytes with every cuDNN
+// version before 9.25. All other workspaces grow linearly with T.
+
+#include <cstddef>
+#include <memory>
+
+#include <cuda_runtime_api.h>
+
+#include "runtime/operators/attention/attention.h"
+
+namespace foretoken::cuda {
+
+/// Serves one stream of the current device. Not thread-safe.
+class CudnnAttention {
+ public:
+  CudnnAttention(cudaStream_t stream, bool deterministic);
+  ~CudnnAttention();
+  CudnnAttention(const CudnnAttention&) = delete;
+  CudnnAttention& operator=(const CudnnAttention&) = delete;
+
+  /// bf16 without documents, HS a multiple of 8 and at most 128, and a shape that cuDNN supports.
+  bool supports(const AttentionForward& op);
+  bool supports(const AttentionBackward& op);
+
+  /// Bytes; data but document_start's may be null. A DefectError with the reason where supports() is false.
+  std::size_t workspace(const AttentionForward& op);
+  std::size_t workspace(const AttentionBackward& op);
+
+  /// All pointers are multiples of 16, the workspace of 256.
+  void forward(const AttentionForward& op, void* workspace);
+  void backward(const AttentionBackward& op, void* workspace);
+
+ private:
+  class Plans;
+  std::unique_ptr<Plans> plans_;
+};
+
+}  // namespace foretoken::cuda

@@ -1,0 +1,61 @@
+#pragma once
+// What the two kernels of the tensor-core backward share.
+//
+// Both rebuild P = exp(Q Kᵀ/√HS − lse) and with it dS = P ∘ (dO Vᵀ − delta), whose factor 1/√HS is left to
+// the end.
+
+#include "runtime/operators/attention/flash_attention_bf16.cuh"
+
+namespace foretoken::cuda::flash {
+
+constexpr int owned_rows = block_rows;  // queries or keys of a block
+constexpr int stages = 3;               // of the other side's tiles: in products, waited for, coming
+
+/// lse_log2 stands for lse · log₂e.
+__device__ __forceinline__ float weight(float score, float scale_log2, float lse_log2) {
+  return exp2_fast(fmaf(score, scale_log2, -lse_log2));
+}
+
+/// The sums dQ · √HS over all blocks of keys, in f32: per head, tile after tile of 64 queries, in two parts
+/// of half the columns. A part lies as the products leave it in a warpgroup's registers, so that its threads
+/// add 16 bytes to 16 bytes, side by side.
+template <int HS>
+struct QuerySums {
+  static constexpr bool supported = HS % 64 == 0;
+  static constexpr int columns = HS / 2;
+  static constexpr int count = columns / 2;  // of a thread
+  static constexpr int part = warpgroup_rows * columns, tile = 2 * part;
+};
+
+/// Turns a pair (i, i + HS/2) of a gradient back by the angle that rope turned the pair by.
+__device__ __forceinline__ void turn_back(float& x1, float& x2, float cos, float sin) {
+  const float a = x1;
+  x1 = a * cos + x2 * sin;
+  x2 = x2 * cos - a * sin;
+}
+
+/// The same for all pairs of this thread's part of d [64 × HS], where the problem asks for it: it holds both
+/// elements of each. `row` is the position that Place::row stands for.
+template <int HS>
+__device__ __forceinline__ void turn_back(const Problem& p, float (&d)[HS / 2], int row) {
+  if (p.rope_cos == nullptr) return;
+#pragma unroll
+  for (int r = 0; r < 2; ++r) {
+    if (row + 8 * r >= p.time) continue;
+    const std::int64_t angles = std::int64_t(row + 8 * r) * (HS / 2) + Place{}.column;
+#pragma unroll
+    for (int g = 0; g < HS / 16; ++g) {
+      const float2 cos = *reinterpret_cast<const float2*>(p.rope_cos + angles + 8 * g);
+      const float2 sin = *reinterpret_cast<const float2*>(p.rope_sin + angles + 8 * g);
+      float *x1 = d + 4 * g + 2 * r, *x2 = x1 + HS / 4;
+      turn_back(x1[0], x2[0], cos.x, sin.x);
+      turn_back(x1[1], x2[1], cos.y, sin.y);
+    }
+  }
+}
+
+/// dK and dV, and where sums is not null, what a block owes to dQ, added to it.
+void keys_backward(cudaStream_t stream, const Problem& p, const __nv_bfloat16* dout, const __nv_bfloat16* qkv,
+                   const float* lse, const float* delta, __nv_bfloat16* dqkv, float* sums);
+
+}  // namespace foretoken::cuda::flash

@@ -1,0 +1,173 @@
+#include <bit>
+
+#include "runtime/cuda/device.cuh"
+#include "runtime/operators/attention/flash_attention_generic.cuh"
+
+namespace foretoken::cuda::flash {
+
+namespace {
+
+/// delta = rowsum(dO ∘ O). `lanes` threads own one row of one head and read N elements at once.
+template <class T, int N>
+__global__ void output_dot_kernel(Problem p, int lanes, const T* __restrict__ dout, const T* __restrict__ out,
+                                  float* __restrict__ delta) {
+  const std::int64_t thread = std::int64_t(blockIdx.x) * blockDim.x + threadIdx.x;
+  const std::int64_t i = thread / lanes;  // (b·T + t)·NH + h
+  const bool held = i < std::int64_t(p.rows) * p.time * p.heads;
+  float sum = 0;
+  for (int c = int(thread % lanes) * N; held && c < p.dim; c += lanes * N) {
+    const Pack<T, N> d = load<N>(dout + i * p.dim + c), o = load<N>(out + i * p.dim + c);
+#pragma unroll
+    for (int j = 0; j < N; ++j) sum = fmaf(value_of(d.at[j]), value_of(o.at[j]), sum);
+  }
+  for (int other = lanes / 2; other > 0; other /= 2) sum += __shfl_xor_sync(0xffffffff, sum, other);
+  const int head = static_cast<int>(i % p.heads);
+  const int row = static_cast<int>(i / p.heads / p.time), t = static_cast<int>(i / p.heads % p.time);
+  if (held && thread % lanes == 0) delta[p.statistic(row, head) + t] = sum;
+}
+
+/// The thread's P and dS / √HS for the tiles of queries at q0 and keys at k0.
+template <int W>
+__device__ __forceinline__ void rebuild(
+    const Problem& p, const GenericTile<W>& at, const Work& work, int head, int q0, int k0, const float* lse,
+    const float* delta, const float* q, const float* k, const float* dout, const float* v,
+    float (&weights)[GenericTile<W>::own_rows][GenericTile<W>::own_rows],
+    float (&dscores)[GenericTile<W>::own_rows][GenericTile<W>::own_rows]) {
+  at.row_products(weights, q, k);
+  at.row_products(dscores, dout, v);
+#pragma unroll
+  for (int i = 0; i < GenericTile<W>::own_rows; ++i) {
+    const int t = q0 + at.row(i), first = p.first_key(work.row, t);
+    const std::int64_t row = p.statistic(work.row, head) + min(t, p.time - 1);
+    const float row_lse = lse[row], row_delta = delta[row];
+#pragma unroll
+    for (int j = 0; j < GenericTile<W>::own_rows; ++j) {
+      const int u = k0 + at.column(j);
+      const bool seen = t < p.time && u <= t && u >= first;
+      weights[i][j] = seen ? expf(weights[i][j] * p.scale - row_lse) : 0.0f;
+      dscores[i][j] = weights[i][j] * (dscores[i][j] - row_delta) * p.scale;
+    }
+  }
+}
+
+/// dK and dV: a block owns a tile of keys of one key/value head and goes through the tiles of queries that
+/// see any of them, query head by query head. Shared memory: K, V, Q, dO, P and dS.
+template <class T, int W>
+__global__ void __launch_bounds__(generic_threads, 1)
+    generic_keys_kernel(Problem p, Schedule schedule, const T* __restrict__ dout, const T* __restrict__ qkv,
+                        const float* __restrict__ lse, const float* __restrict__ delta,
+                        T* __restrict__ dqkv) {
+  using P = GenericTile<W>;
+  const P at;
+  extern __shared__ float generic_shared[];
+  float *k = generic_shared, *v = k + P::tile, *q = v + P::tile, *d = q + P::tile;
+  float *weights = d + P::tile, *dscores = weights + P::scores;
+  const Work work = schedule.work(blockIdx.x);
+  const int k0 = work.rank * P::rows;
+
+  P::load(k, qkv + p.key(work.row, work.head), p.qkv_width(), p.dim, k0, p.time);
+  P::load(v, qkv + p.value(work.row, work.head), p.qkv_width(), p.dim, k0, p.time);
+  float dk[P::own_rows][P::own_columns] = {}, dv[P::own_rows][P::own_columns] = {};
+  for (int head = work.head * p.group(); head < (work.head + 1) * p.group(); ++head) {
+    // Document starts never fall, so behind the first tile whose queries see no key here there is none.
+    for (int q0 = k0; q0 < p.time && p.first_key(work.row, q0) < k0 + P::rows; q0 += P::rows) {
+      __syncthreads();  // the last tile's queries have been read
+      P::load(q, qkv + p.query(work.row, head), p.qkv_width(), p.dim, q0, p.time);
+      P::load(d, dout + p.out(work.row, head), p.out_width(), p.dim, q0, p.time);
+      __syncthreads();
+      float s[P::own_rows][P::own_rows], ds[P::own_rows][P::own_rows];
+      rebuild<W>(p, at, work, head, q0, k0, lse, delta, q, k, d, v, s, ds);
+      at.keep_scores(weights, s);
+      at.keep_scores(dscores, ds);
+      __syncthreads();
+      at.template weighted_rows<true>(dv, weights, d);
+      at.template weighted_rows<true>(dk, dscores, q);
+    }
+  }
+  float one[P::own_rows];
+#pragma unroll
+  for (float& o : one) o = 1;
+  at.store(dqkv + p.key(work.row, work.head), p.qkv_width(), p.dim, k0, p.time, dk, one);
+  at.store(dqkv + p.value(work.row, work.head), p.qkv_width(), p.dim, k0, p.time, dv, one);
+}
+
+/// dQ: a block owns a tile of queries of one head and goes through the key tiles they see. Shared memory: Q,
+/// dO, K, V and dS.
+template <class T, int W>
+__global__ void __launch_bounds__(generic_threads, 1)
+    generic_queries_kernel(Problem p, Schedule schedule, const T* __restrict__ dout,
+                           const T* __restrict__ qkv, const float* __restrict__ lse,
+                           const float* __restrict__ delta, T* __restrict__ dqkv) {
+  using P = GenericTile<W>;
+  const P at;
+  extern __shared__ float generic_shared[];
+  float *q = generic_shared, *d = q + P::tile, *k = d + P::tile, *v = k + P::tile, *dscores = v + P::tile;
+  const Work work = schedule.work(blockIdx.x);
+  const int q0 = (schedule.tiles - 1 - work.rank) * P::rows;
+  const int kv_head = work.head / p.group();
+
+  P::load(q, qkv + p.query(work.row, work.head), p.qkv_width(), p.dim, q0, p.time);
+  P::load(d, dout + p.out(work.row, work.head), p.out_width(), p.dim, q0, p.time);
+  float dq[P::own_rows][P::own_columns] = {};
+  for (int k0 = p.first_key(work.row, q0) / P::rows * P::rows; k0 <= q0; k0 += P::rows) {
+    __syncthreads();  // the last tile's keys have been read
+    P::load(k, qkv + p.key(work.row, kv_head), p.qkv_width(), p.dim, k0, p.time);
+    P::load(v, qkv + p.value(work.row, kv_head), p.qkv_width(), p.dim, k0, p.time);
+    __syncthreads();
+    float s[P::own_rows][P::own_rows], ds[P::own_rows][P::own_rows];
+    rebuild<W>(p, at, work, work.head, q0, k0, lse, delta, q, k, d, v, s, ds);
+    at.keep_scores(dscores, ds);
+    __syncwarp();  // a warp reads only the rows of dscores that it wrote
+    at.template weighted_rows<false>(dq, dscores, k);
+  }
+  float one[P::own_rows];
+#pragma unroll
+  for (float& o : one) o = 1;
+  at.store(dqkv + p.query(work.row, work.head), p.qkv_width(), p.dim, q0, p.time, dq, one);
+}
+
+}  // namespace
+
+template <class T>
+void output_dot(cudaStream_t stream, const Problem& p, const T* dout, const T* out, float* delta) {
+  constexpr int threads = 256;
+  const auto launch = [&]<int N>() {
+    const int lanes = std::min(32, static_cast<int>(std::bit_ceil(static_cast<unsigned>(p.dim / N))));
+    const unsigned blocks = blocks_for(std::int64_t(p.rows) * p.time * p.heads * lanes, threads);
+    output_dot_kernel<T, N><<<blocks, threads, 0, stream>>>(p, lanes, dout, out, delta);
+    check_launch("flash_attention_backward: output dot");
+  };
+  if (packs<lane_elements<T>>(p.dim, dout, out))
+    launch.template operator()<lane_elements<T>>();
+  else
+    launch.template operator()<1>();
+}
+
+template <class T>
+void backward_generic(cudaStream_t stream, const Problem& p, const T* dout, const T* qkv, const float* lse,
+                      const float* delta, T* dqkv) {
+  with_width(p.dim, [&]<int W>() {
+    constexpr int bytes =
+        (4 * GenericTile<W>::tile + 2 * GenericTile<W>::scores) * static_cast<int>(sizeof(float));
+    const Schedule by_keys(p, GenericTile<W>::rows, p.kv_heads, sizeof(T));
+    allow_shared_memory<generic_keys_kernel<T, W>>(bytes, "flash_attention");
+    generic_keys_kernel<T, W>
+        <<<by_keys.blocks(), generic_threads, bytes, stream>>>(p, by_keys, dout, qkv, lse, delta, dqkv);
+    check_launch("flash_attention_backward: generic keys and values");
+
+    const Schedule by_queries(p, GenericTile<W>::rows, p.heads, sizeof(T));
+    allow_shared_memory<generic_queries_kernel<T, W>>(bytes, "flash_attention");
+    generic_queries_kernel<T, W>
+        <<<by_queries.blocks(), generic_threads, bytes, stream>>>(p, by_queries, dout, qkv, lse, delta, dqkv);
+    check_launch("flash_attention_backward: generic queries");
+  });
+}
+
+template void output_dot(cudaStream_t, const Problem&, const float*, const float*, float*);
+template void output_dot(cudaStream_t, const Problem&, const __nv_bfloat16*, const __nv_bfloat16*, float*);
+template void backward_generic(cudaStream_t, const Problem&, const float*, const float*, const float*,
+                               const float*, float*);
+template void backward_generic(cudaStream_t, const Problem&, const __nv_bfloat16*, const __nv_bfloat16*,
+                               const float*, const float*, __nv_bfloat16*);
+
+}  // namespace foretoken::cuda::flash

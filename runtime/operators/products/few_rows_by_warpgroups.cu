@@ -1,0 +1,204 @@
+#include "runtime/cuda/context.h"
+#include "runtime/cuda/overlap.cuh"
+#include "runtime/cuda/shared_memory.h"
+#include "runtime/operators/products/few_rows_by_warpgroups.h"
+#include "runtime/operators/products/few_rows_operands.cuh"
+#include "runtime/operators/products/few_rows_results.cuh"
+
+namespace foretoken::cuda::few_rows {
+
+namespace {
+
+constexpr int warpgroup = 128;
+constexpr int copied_rows = warpgroup / 4;  // by a warpgroup at once, 16 bytes each
+constexpr int row_bytes = 2 * depth;        // of W in a stage
+
+/// How the work is cut up: a block has 64 outputs of some rows and two slices of I, one for each warpgroup;
+/// the blocks of its cluster have the others.
+template <int rows_>
+struct Tiling {
+  static constexpr int rows = rows_, outputs = 64, spread = 4;
+  static constexpr int pitch = outputs + 4;        // of a row of partial sums: no two lanes meet in a bank
+  static constexpr int ahead = 128 / rows;         // steps that x is read ahead
+  static constexpr int many = rows / copied_rows;  // rows that a thread copies
+  // A slice has a ring of stages of W and two stages of x: four words of each lane's 16 bytes, [rows, 4
+  // lanes] each.
+  static constexpr int stages = 8, weight_bytes = outputs * row_bytes;
+  static constexpr int word_bytes = rows * 16, x_bytes = 4 * word_bytes;
+  static constexpr int slice_bytes = stages * weight_bytes + 2 * x_bytes, bytes = 2 * slice_bytes;
+  static_assert(slices == 2 * spread && bytes >= (rows * pitch + rows * outputs) * 4);
+};
+
+/// Rows of 16-byte pieces that a thread has on the way from memory, and what the norm scales them by.
+template <class T>
+struct Pieces {
+  uint4 x[T::many], norm;
+};
+
+/// Products of warpgroups have the same bits as those of warps where they sum up the same 16 elements at a
+/// time. W comes through shared memory, by copies that are `stages` steps ahead, in rows of 64 bytes from
+/// which a lane takes 16, as in multiply_rows(). Of x a lane's 16 bytes are four words that go to where B
+/// wants them, once the norm's weight is in them. Blocks of one tile of W follow each other over the rows, so
+/// that it comes from memory once.
+template <class T, Result result, bool normed>
+__global__ void __launch_bounds__(block_threads, 2) multiply_many_rows(const Arguments p) {
+  extern __shared__ __align__(128) unsigned char memory[];
+  const int thread = static_cast<int>(threadIdx.x), lane = thread % 32, g = lane / 4, t = lane % 4;
+  const int own_slice = thread / warpgroup, warp = thread % warpgroup / 32;
+  const int rank = static_cast<int>(blockIdx.x) % T::spread, at = static_cast<int>(blockIdx.x) / T::spread;
+  const int row_tiles = (p.rows + T::rows - 1) / T::rows, tile = at / row_tiles,
+            first_row = at % row_tiles * T::rows;
+  const int slice = 2 * rank + own_slice, steps = (p.inputs + depth - 1) / depth;
+  const int begin = steps * slice / slices, count = steps * (slice + 1) / slices - begin;
+
+  const int copied = thread % warpgroup / 4, column = begin * depth + 8 * t;
+  const __nv_bfloat16 *weights[T::outputs / copied_rows], *rows[T::many];
+#pragma unroll
+  for (int i = 0; i < T::outputs / copied_rows; ++i) {
+    const int output = copied + copied_rows * i;
+    weights[i] = p.weight + column +
+                 static_cast<std::int64_t>(
+                     weight_row<result>(p, tile * (T::outputs / 16) + output / 16, output % 16)) *
+                     p.inputs;
+  }
+#pragma unroll
+  for (int i = 0; i < T::many; ++i)
+    rows[i] = p.x + column +
+              static_cast<std::int64_t>(min(first_row + copied + copied_rows * i, p.rows - 1)) * p.inputs;
+  // This thread's steps: the last one may reach past the end of the rows.
+  const int filled = min(begin + count, (p.inputs - 8 * t + depth - 1) / depth) - begin;
+
+  const std::uint32_t stages = shared_address(memory) + own_slice * T::slice_bytes;
+  const auto weight_stage = [&](int step) { return stages + step % T::stages * T::weight_bytes; };
+  const auto copy_weights = [&](int step) {
+    if (step < count)
+#pragma unroll
+      for (int i = 0; i < T::outputs / copied_rows; ++i)
+        copy_16_async(weight_stage(step) + (copied + copied_rows * i) * row_bytes + 16 * t,
+                      step < filled ? weights[i] + step * depth : p.weight, step < filled);
+    commit_copies();
+  };
+  let_next_begin();
+  for (int step = 0; step < T::stages - 1; ++step) copy_weights(step);
+  wait_for_earlier_work();
+
+  const auto x_stage = [&](int step) { return stages + T::stages * T::weight_bytes + step % 2 * T::x_bytes; };
+  const auto load_rows = [&](Pieces<T>& to, int step) {
+#pragma unroll
+    for (int i = 0; i < T::many; ++i) to.x[i] = load_row(rows[i] + step * depth, step < filled);
+    if constexpr (normed) to.norm = load_row(p.norm + column + step * depth, step < filled);
+  };
+  float squares[T::many] = {};
+  const auto store_rows = [&](Pieces<T>& from, int step) {
+    const std::uint32_t to = x_stage(step) + thread % warpgroup * 4;
+#pragma unroll
+    for (int i = 0; i < T::many; ++i) {
+      uint4& x = from.x[i];
+      if constexpr (normed) {
+        add_squares(squares[i], x);
+        x = scaled(x, from.norm);
+      }
+      const std::uint32_t words[] = {x.x, x.y, x.z, x.w};
+#pragma unroll
+      for (int word = 0; word < 4; ++word)
+        store_shared_4(to + word * T::word_bytes + i * copied_rows * 16, words[word]);
+    }
+    show_to_tensor_cores();
+  };
+
+  Pieces<T> pieces[T::ahead];
+#pragma unroll
+  for (int step = 0; step < T::ahead; ++step) load_rows(pieces[step], step);
+  store_rows(pieces[0], 0);
+  load_rows(pieces[0], T::ahead);
+  float d[T::rows / 2];
+  pin(d);
+  for (int first = 0; first < count; first += T::ahead) {
+#pragma unroll
+    for (int i = 0; i < T::ahead; ++i) {
+      const int step = first + i;
+      if (step >= count) break;
+      wait_for_copies<T::stages - 2>();
+      named_barrier(1 + own_slice, warpgroup);
+      const std::uint32_t from = weight_stage(step) + (16 * warp + g) * row_bytes + 16 * t;
+      const uint4 upper = load_shared_16(from), lower = load_shared_16(from + 8 * row_bytes);
+      std::uint32_t a[2][4] = {{upper.x, lower.x, upper.y, lower.y}, {upper.z, lower.z, upper.w, lower.w}};
+      pin(a[0]);
+      pin(a[1]);
+      wgmma_begin();
+#pragma unroll
+      for (int half = 0; half < 2; ++half)
+        wgmma<false>(d, a[half],
+                     matrix_descriptor<Swizzle::none, 128>(
+                         matrix_place(x_stage(step) + 2 * half * T::word_bytes), T::word_bytes),
+                     step > 0 || half > 0);
+      wgmma_commit();
+      Pieces<T>& next = pieces[(i + 1) % T::ahead];
+      store_rows(next, step + 1);
+      load_rows(next, step + 1 + T::ahead);
+      copy_weights(step + T::stages - 1);
+      wgmma_wait<0>();
+    }
+  }
+  pin(d);
+  if (count == 0)
+#pragma unroll
+    for (float& sum : d) sum = 0;
+  __syncthreads();
+
+  // Where the stages were: the pair's sums [rows, pitch], and after them what its slices' warpgroups give
+  // each other: each adds up half of the rows.
+  auto* partial = reinterpret_cast<float*>(memory);
+  float *given = partial + T::rows * T::pitch, *squares_of = partial + copied * T::pitch + T::outputs;
+  constexpr int half_sums = T::rows / 4;
+#pragma unroll
+  for (int i = 0; i < half_sums; ++i)
+    given[i * block_threads + thread] = own_slice == 0 ? d[half_sums + i] : d[i];
+  if constexpr (normed)
+#pragma unroll
+    for (int i = 0; i < T::many; ++i) {
+      squares[i] = squares_of_lanes(squares[i]);
+      if (own_slice == 1 && t == 0) squares_of[copied_rows * i * T::pitch] = squares[i];
+    }
+  __syncthreads();
+#pragma unroll
+  for (int i = 0; i < half_sums; ++i) {
+    const int row = T::rows / 2 * own_slice + i / 4 * 8 + 2 * t + i % 2,
+              output = 16 * warp + g + i / 2 % 2 * 8;
+    partial[row * T::pitch + output] =
+        (own_slice == 0 ? d[i] : d[half_sums + i]) + given[i * block_threads + (thread ^ warpgroup)];
+  }
+  if constexpr (normed)
+    if (own_slice == 0 && t == 0)
+#pragma unroll
+      for (int i = 0; i < T::many; ++i) squares_of[copied_rows * i * T::pitch] += squares[i];
+  finish<T, result, normed>(p, partial, rank, tile, first_row);
+}
+
+template <int rows, Result result, bool normed>
+void launch(cudaStream_t stream, const Problem& p) {
+  using T = Tiling<rows>;
+  constexpr auto kernel = multiply_many_rows<T, result, normed>;
+  allow_shared_memory<kernel>(T::bytes, "linear");
+  launch_overlapped(
+      stream, kernel,
+      {.grid = dim3(blocks_for(p.outputs, T::outputs) * blocks_for(p.rows, T::rows) * T::spread),
+       .threads = block_threads,
+       .cluster = T::spread,
+       .shared = T::bytes},
+      Arguments{p, p.heads ? *p.heads : Heads{}});
+}
+
+}  // namespace
+
+void linear_by_warpgroups(Stream& stream, const Problem& p, bool wide) {
+  dispatch(p, wide, [&](auto result, auto normed) {
+    const cudaStream_t on = stream.cuda().stream();
+    if (p.rows <= 32) return launch<32, result(), normed()>(on, p);
+    // the fewest rows beside those there are
+    if (p.rows > 64 && (p.rows - 1) % 128 >= 64) return launch<128, result(), normed()>(on, p);
+    return launch<64, result(), normed()>(on, p);
+  });
+}
+
+}  // namespace foretoken::cuda::few_rows
