@@ -7,10 +7,9 @@ A flip is found where `foretoken inspect --verify` ends with code 3 and names th
 its meaning as it was (a space became another one) is unused; every other flip that is not found is missed.
 """
 import json
-import random
 import sys
 
-from faultlib import Lab, Sweep, arguments, checkpoints
+from faultlib import Lab, Sweep, arguments, checkpoints, random_of
 
 
 def targets(lab, run):
@@ -40,16 +39,17 @@ def harmless(path, before):
 def main():
     options = arguments(__doc__, flips={"type": int, "default": 1000}, seed={"type": int, "default": 1})
     flips = 60 if options.short else options.flips
-    draw = random.Random(options.seed)
+    draw = random_of(options)
     table = {}
-    settings = {"model.hidden_size": 16, "model.head_dim": 8, "model.intermediate_size": 24, "train.steps": 4, "optimizer.warmup_steps": 2,
-                "data.sequence_length": 16, "parallel.sharded_optimizer": True}
+    settings = {"model.hidden_size": 16, "model.head_dim": 8, "model.intermediate_size": 24, "train.steps": 4,
+                "optimizer.warmup_steps": 2, "data.sequence_length": 16, "parallel.sharded_optimizer": True}
     with Lab(options.program, settings) as lab:
-        sweep = Sweep("one bit flipped in a dataset, a checkpoint, config.toml or metrics.jsonl, then `inspect --verify`")
+        sweep = Sweep(options, "one bit flipped in a dataset, a checkpoint, config.toml or metrics.jsonl, then `inspect "
+                      "--verify`", "{found} found, {unused} without meaning, {wrong} missed")
         run = lab.path("run")
         lab.must("train", "train.toml", "--run-directory", run)
         files = list(targets(lab, run))
-        for number in range(flips):
+        for number in options.part.of(flips):
             # Datasets and checkpoints in turn; the text files, which are small, every tenth time.
             group = ("config.toml", "metrics.jsonl") if number % 10 == 9 else ["token dataset", "checkpoint"][number % 2]
             row, inspected, file = draw.choice([target for target in files if target[0].startswith(group)])
@@ -62,6 +62,7 @@ def main():
             counts = table.setdefault(row, [0, 0, 0, 0])
             for place, counted in enumerate([True, found, unused, not found and not unused]):
                 counts[place] += counted
+            sweep.count(found=found, unused=unused)
             sweep.trial("" if found or unused else f"{file}: byte {position} bit {bit}: code {done.returncode}")
             flip(file, position, bit)
             assert file.read_bytes() == before
@@ -69,8 +70,7 @@ def main():
     sweep.headings("file", "flips", "found", "unused", "missed")
     for row, counts in sorted(table.items()):
         sweep.detail(row, *counts)
-    total = [sum(counts[place] for counts in table.values()) for place in range(4)]
-    return sweep.finish(f"{total[1]} found, {total[2]} without meaning, {total[3]} missed")
+    return sweep.finish()
 
 
 if __name__ == "__main__":

@@ -217,7 +217,6 @@ def main():
     if sys.argv[1] == "--remote-shell":
         return remote_shell(sys.argv[2:])
     options = arguments(__doc__, trials={"type": int, "default": 3})
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # so that the namespaces are removed
     global LIMIT
     LIMIT = 5 if options.short else LIMIT
     if os.getuid() != 0 or not all(shutil.which(tool) for tool in ["ip", "unshare", "mpirun"]):
@@ -234,30 +233,32 @@ def main():
             print(f"skipped: no network namespaces here: {error.stderr.strip()}")
             return SKIPPED
         try:
-            sweep = Sweep(f"the link between two hosts (network namespaces) down for seconds, and cut for good; limit {LIMIT} s")
+            sweep = Sweep(options, "the link between two hosts (network namespaces) down for seconds, and cut for good; limit "
+                          f"{LIMIT} s", "healed: weights bitwise equal; cut: both hosts' processes gone within the limit + 15 s, "
+                          "hosts named; a run continues on the host that is left")
             with Trial(hosts, lab, "whole") as whole:
                 code, expected = whole.end(120), digests(whole.run)
                 if code != 0 or not expected:
                     print(whole.text(), file=sys.stderr)
                     return 1
             sweep.headings("link", "outcome")
+            cases = []
             for number in range(1 if options.short else options.trials):
                 pause = 2 if options.short else 3 + number
-                cases = {f"down for {pause} s": lambda: healed(hosts, lab, f"healed{number}", expected, pause),
-                         "cut, foretoken run": lambda: cut(hosts, lab, f"supervised{number}", True)}
+                cases.append((f"down for {pause} s", healed, (f"healed{number}", expected, pause)))
+                cases.append(("cut, foretoken run", cut, (f"supervised{number}", True)))
                 if not options.short:
-                    cases["cut, mpirun alone"] = lambda: cut(hosts, lab, f"cut{number}", False)
-                if not options.short and number == 0:
-                    cases["cut, foretoken run --hostfile --elastic"] = lambda: left(hosts, lab, "left")
-                    cases["cut, foretoken run --hostfile, later healed"] = lambda: returned(hosts, lab, "returned", expected)
-                for case, run in cases.items():
-                    seen, failure = run()
-                    sweep.detail(case, seen)
-                    sweep.trial(failure and f"{case}: {failure}")
+                    cases.append(("cut, mpirun alone", cut, (f"cut{number}", False)))
+            if not options.short:
+                cases.append(("cut, foretoken run --hostfile --elastic", left, ("left",)))
+                cases.append(("cut, foretoken run --hostfile, later healed", returned, ("returned", expected)))
+            for case, run, words in options.part.of(cases):
+                seen, failure = run(hosts, lab, *words)
+                sweep.detail(case, seen)
+                sweep.trial(failure and f"{case}: {failure}")
         finally:
             hosts.__exit__()
-    return sweep.finish("healed: weights bitwise equal; cut: both hosts' processes gone within the limit + 15 s, hosts named; "
-                        "a run goes on with the host that is left")
+    return sweep.finish()
 
 
 if __name__ == "__main__":

@@ -12,12 +12,11 @@ with the bits of an undisturbed run.
 import errno
 import os
 import pathlib
-import random
 import shutil
 import subprocess
 import sys
 
-from faultlib import SKIPPED, Lab, Sweep, arguments, digests, newest_step, wait_for
+from faultlib import SKIPPED, Lab, Sweep, arguments, digests, newest_step, random_of, wait_for
 
 SUPPORT = pathlib.Path(__file__).resolve().parents[1] / "support"
 STEPS = 30
@@ -86,7 +85,8 @@ def failing(bench, draw):
     done = bench.lab.call(*bench.words(bench.run), env=environment)
     failure = bench.after(done.returncode, done.stdout)
     once = "once" if "FAILING_DISK_ONCE" in environment else "from then on"
-    return done.returncode, failure and f"{call} no. {environment['FAILING_DISK_NTH']}, {errno.errorcode[error]} {once}: {failure}"
+    number = environment["FAILING_DISK_NTH"]
+    return done.returncode, failure and f"{call} no. {number}, {errno.errorcode[error]} {once}: {failure}"
 
 
 def read_only(bench, _):
@@ -126,22 +126,23 @@ def main():
             print("skipped: no mount namespaces here")
             return SKIPPED
         os.execvp("unshare", ["unshare", "--mount", sys.executable, *sys.argv])
-    draw = random.Random(options.seed)
+    draw = random_of(options)
     trials = 10 if options.short else options.trials
     kinds = [(full, trials // 5), (failing, trials - trials // 5), (read_only, 1 if options.short else 5),
              (slow, 1 if options.short else 3)]
     settings = {"train.steps": STEPS, "optimizer.warmup_steps": 2, "checkpoint.every": 1, "checkpoint.keep": 2,
                 "train.global_batch": 4}
     with Lab(options.program, settings) as lab:
-        sweep = Sweep("disk filled, calls that fail with EIO, ENOSPC, EROFS, EDQUOT, mounted read-only, fsync slower than the "
-                      "limit")
+        sweep = Sweep(options, "disk filled, calls that fail with EIO, ENOSPC, EROFS, EDQUOT, mounted read-only, fsync slower "
+                      "than the limit", "{ended} ended with code 3 and a file named, {unharmed} unharmed; checkpoints whole, "
+                      "continued with the undisturbed run's bits")
         disk = lab.path("disk")
         disk.mkdir()
         bench = Bench(lab)
         sweep.headings("disk", "trials", "ended with code 3", "unharmed")
         for kind, count in kinds:
             codes = []
-            for _ in range(count):
+            for _ in options.part.of(count):
                 subprocess.run(["mount", "-t", "tmpfs", "-o", "size=32M", "tmpfs", str(disk)], check=True)
                 try:
                     code, failure = kind(bench, draw)
@@ -149,8 +150,9 @@ def main():
                     subprocess.run(["umount", str(disk)], check=True)
                 codes.append(code)
                 sweep.trial(failure and f"{kind.__name__}: {failure}")
-            sweep.detail(kind.__name__, count, codes.count(3), codes.count(0))
-    return sweep.finish("code 3 and a file named, or no harm; checkpoints whole, gone on with the undisturbed run's bits")
+            sweep.detail(kind.__name__, len(codes), codes.count(3), codes.count(0))
+            sweep.count(ended=codes.count(3), unharmed=codes.count(0))
+    return sweep.finish()
 
 
 if __name__ == "__main__":

@@ -1,9 +1,12 @@
 """What the fault sweeps share: a small training run, its processes, its files, and the row of the table."""
 
 import argparse
+import collections
 import json
 import os
 import pathlib
+import random
+import signal
 import subprocess
 import sys
 import tempfile
@@ -29,11 +32,28 @@ SETTINGS = {
     "train.global_batch": 8,
     "train.microbatch": 1,
     "parallel.threads": 1,
+    "run.device": "cpu",
 }
 
 
-def arguments(doc, **options):
-    """The command line: PROGRAM, --short and `options`, each a dict for add_argument."""
+class Part:
+    """One of `count` equal parts of a sweep, so that several processes can divide its trials."""
+
+    def __init__(self, text="0/1"):
+        self.index, self.count = (int(number) for number in text.split("/"))
+        if not 0 <= self.index < self.count:
+            raise ValueError
+
+    def of(self, trials):
+        """The trials of this part: numbers below `trials`, or items of a list."""
+        if isinstance(trials, int):
+            trials = range(trials)
+        return trials[len(trials) * self.index // self.count : len(trials) * (self.index + 1) // self.count]
+
+
+def command_line(doc, **options):
+    """PROGRAM, --short and `options`, each a dict for add_argument. SIGTERM ends the process as an error does, so that
+    nothing is left behind."""
     parser = argparse.ArgumentParser(description=doc.splitlines()[0])
     parser.add_argument("program", help="the built foretoken")
     parser.add_argument("--short", action="store_true", help="few trials")
@@ -41,7 +61,21 @@ def arguments(doc, **options):
         parser.add_argument("--" + name, **how)
     parsed = parser.parse_args()
     parsed.program = os.path.abspath(parsed.program)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     return parsed
+
+
+def arguments(doc, **options):
+    """A sweep's command line: command_line()'s, --part and --tally."""
+    return command_line(
+        doc, **options,
+        part={"type": Part, "default": "0/1", "metavar": "K/N", "help": "part K (from 0) of N parts of the trials"},
+        tally={"help": "file that receives the counts after every trial"})
+
+
+def random_of(options):
+    """Random numbers that differ between parts and are the same each time."""
+    return random.Random(f"{getattr(options, 'seed', 1)}, part {options.part.index} of {options.part.count}")
 
 
 def mpirun(ranks):
@@ -59,6 +93,7 @@ class Lab:
     def __init__(self, program, settings=()):
         self.program = program
         self.settings = dict(SETTINGS, **dict(settings))
+        self.started = []
 
     def __enter__(self):
         self.temporary = tempfile.TemporaryDirectory(prefix="foretoken-faults-")
@@ -70,6 +105,10 @@ class Lab:
         return self
 
     def __exit__(self, *_):
+        for job in self.started:
+            if job.poll() is None:
+                os.killpg(job.pid, signal.SIGKILL)
+                job.wait()
         self.temporary.cleanup()
 
     def path(self, name):
@@ -100,10 +139,12 @@ class Lab:
         return done.stdout
 
     def start(self, *words, ranks=1, output=subprocess.PIPE, **options):
-        """Starts a command in a session of its own."""
-        return subprocess.Popen([*mpirun(ranks), self.program, *map(str, words)], cwd=self.folder, text=True,
-                                errors="replace", stdout=output, stderr=subprocess.STDOUT, start_new_session=True,
-                                **options)
+        """Starts a command in a session of its own, which ends with the lab."""
+        job = subprocess.Popen([*mpirun(ranks), self.program, *map(str, words)], cwd=self.folder, text=True,
+                               errors="replace", stdout=output, stderr=subprocess.STDOUT, start_new_session=True,
+                               **options)
+        self.started = [each for each in self.started if each.poll() is None] + [job]
+        return job
 
     def verified(self, run):
         return self.call("inspect", "--verify", run).returncode == 0
@@ -207,15 +248,37 @@ def digests(run):
 HEADER = "| sweep | what was done | trials | result | time |\n|---|---|---|---|---|"
 
 
+class Tally:
+    """Counts of a sweep. Those of its parts add up to those of the whole."""
+
+    def __init__(self, name, what, result, trials=0, wrong=(), sums=(), maxima=()):
+        self.name, self.what, self.result, self.trials = name, what, result, trials
+        self.wrong = list(wrong)
+        self.sums, self.maxima = collections.Counter(sums), collections.Counter(maxima)
+
+    def add(self, other):
+        self.trials += other.trials
+        self.wrong += other.wrong
+        self.sums.update(other.sums)
+        self.maxima |= other.maxima
+
+    def row(self, seconds):
+        """`result` names the counts in braces."""
+        numbers = collections.defaultdict(int, self.sums | self.maxima, trials=self.trials, wrong=len(self.wrong),
+                                          right=self.trials - len(self.wrong))
+        wrong = f"; **{len(self.wrong)} wrong**: {self.wrong[0].splitlines()[0][:200]}".replace("|", "/") if self.wrong else ""
+        took = f"{seconds:.0f} s" if seconds < 100 else f"{seconds / 60:.0f} min"
+        return f"| {self.name} | {self.what} | {self.trials} | {self.result.format_map(numbers)}{wrong} | {took} |"
+
+
 class Sweep:
     """Counts trials and failures. finish() prints the sweep's row, always as the last line of stdout."""
 
-    def __init__(self, what):
-        self.what = what
-        self.name = pathlib.Path(sys.argv[0]).stem
+    def __init__(self, options, what, result):
+        """`result` names in braces what count() and most() receive; {trials}, {right} and {wrong} are there."""
+        self.tally = Tally(pathlib.Path(sys.argv[0]).stem, what, result)
+        self.file = options.tally and pathlib.Path(options.tally)
         self.start = time.monotonic()
-        self.trials = 0
-        self.failures = []
 
     def detail(self, *cells):
         """One row of a table of details."""
@@ -225,17 +288,27 @@ class Sweep:
         self.detail(*cells)
         self.detail(*["---"] * len(cells))
 
-    def trial(self, failure=""):
-        """Counts one trial, failed where `failure` says why."""
-        self.trials += 1
-        if failure:
-            self.failures.append(failure)
-            print(f"{self.name}: {failure}", file=sys.stderr, flush=True)
+    def count(self, **numbers):
+        self.tally.sums.update({name: int(number) for name, number in numbers.items()})
 
-    def finish(self, result):
+    def most(self, **numbers):
+        self.tally.maxima |= collections.Counter(numbers)
+
+    def trial(self, failure=""):
+        """Counts one trial, wrong where `failure` says why."""
+        self.tally.trials += 1
+        self.check(failure)
+
+    def check(self, failure):
+        """Something that is no trial of its own, such as the end of all."""
+        if failure:
+            self.tally.wrong.append(failure)
+            print(f"{self.tally.name}: {failure}", file=sys.stderr, flush=True)
+        if self.file:
+            self.file.write_text(json.dumps(vars(self.tally)))
+
+    def finish(self):
         """The process's exit code."""
-        seconds = time.monotonic() - self.start
-        took = f"{seconds:.0f} s" if seconds < 100 else f"{seconds / 60:.0f} min"
-        failed = f"; **{len(self.failures)} wrong**" if self.failures else ""
-        print(f"\n{HEADER}\n| {self.name} | {self.what} | {self.trials} | {result}{failed} | {took} |", flush=True)
-        return 1 if self.failures else 0
+        self.check("")
+        print(f"\n{HEADER}\n{self.tally.row(time.monotonic() - self.start)}", flush=True)
+        return 1 if self.tally.wrong else 0

@@ -77,8 +77,9 @@ def main():
     options = arguments(__doc__)
     layouts = dict(list(LAYOUTS.items())[:3]) if options.short else LAYOUTS
     with Lab(options.program, {"model.num_hidden_layers": 6, "train.steps": 40}) as lab:
-        sweep = Sweep(f"a checkpoint of each of {len(layouts)} layouts loaded in each of them")
-        for number, (saved, (ranks, sets)) in enumerate(layouts.items()):
+        sweep = Sweep(options, f"a checkpoint of each of {len(layouts)} layouts loaded in each of them",
+                      "weights bitwise equal, moments to 1e-4")
+        for number, (saved, (ranks, sets)) in options.part.of(list(enumerate(layouts.items()))):
             run = lab.path(f"save{number}")
             lab.must("train", "train.toml", "--run-directory", run, "--stop-after", "4", *set_flags(sets), ranks=ranks,
                      code=75)
@@ -87,7 +88,7 @@ def main():
                 failure, loaded = pair(lab, run, layouts[loading], before, expected)
                 expected = expected or loaded
                 sweep.trial(failure and f"{saved} -> {loading}: {failure}")
-    return sweep.finish("weights bitwise equal, moments to 1e-4")
+    return sweep.finish()
 
 
 if __name__ == "__main__":

@@ -8,12 +8,12 @@ checkpoint in the memory of one of them, flips one of its bits and lets them con
 name the tensor and the rank. Linux: memory is read and written through /proc/PID/mem.
 """
 import os
-import random
 import signal
 import subprocess
 import sys
 
-from faultlib import Lab, Sweep, alive, arguments, checkpoints, manifest_of, newest_step, ranks_of, set_flags, wait_for
+from faultlib import (Lab, Sweep, alive, arguments, checkpoints, manifest_of, newest_step, random_of, ranks_of, set_flags,
+                      wait_for)
 
 LAYOUTS = {
     "1 rank": (1, []),
@@ -146,20 +146,17 @@ def main():
                         layout={"action": "append", "choices": list(LAYOUTS)})
     layouts = options.layout or (list(LAYOUTS)[1:3] if options.short else list(LAYOUTS))
     flips = 1 if options.short else options.flips
-    chance = random.Random(1)
+    chance = random_of(options)
+    trials = [(layout, kind) for layout in layouts for kind in KINDS for _ in range(flips)]
     with Lab(options.program, SETTINGS) as lab:
-        sweep = Sweep("bits of master weights and moments flip in the memory of running ranks "
-                      "with a sharded and a replicated optimizer")
-        sweep.headings("layout", "flipped", "flips", "found, tensor and rank named")
-        for layout in layouts:
-            for kind, words in KINDS.items():
-                found = 0
-                for _ in range(flips):
-                    fault = trial(lab, layout, kind, chance)
-                    found += not fault
-                    sweep.trial(fault and f"{layout}: {fault}")
-                sweep.detail(layout, words, flips, found)
-    return sweep.finish(f"{sweep.trials - len(sweep.failures)} found, tensor and rank named, code 4")
+        sweep = Sweep(options, "bits of master weights and moments flip in the memory of running ranks with a sharded and a "
+                      "replicated optimizer", "{right} found, tensor and rank named, code 4")
+        sweep.headings("layout", "flipped", "found, tensor and rank named")
+        for layout, kind in options.part.of(trials):
+            fault = trial(lab, layout, kind, chance)
+            sweep.detail(layout, KINDS[kind], "NO" if fault else "yes")
+            sweep.trial(fault and f"{layout}: {fault}")
+    return sweep.finish()
 
 
 if __name__ == "__main__":

@@ -91,20 +91,20 @@ def main():
     signals = ["SIGTERM", "SIGUSR1"] if options.short else ["SIGTERM", "SIGINT", "SIGHUP", "SIGUSR1"]
     senders = ["mpirun", "one rank", "all ranks", "foretoken run"]
     cases = [(sender, name) for sender in senders for name in signals] + [("terminal closed", "SIGHUP")]
-    most = 0
+    speeds = ["fast"] if options.short else list(SPEEDS)
+    trials = [(speed, number, *case) for speed in speeds for number, case in enumerate(cases)]
     with Lab(options.program, {"parallel.pp": 2, "train.microbatch": 2, "data.sequence_length": 64}) as lab:
-        sweep = Sweep("TERM, INT, HUP and USR1 by mpirun, one rank, all ranks and `foretoken run`, a closed terminal; fast "
-                      "and slow steps")
+        sweep = Sweep(options, "TERM, INT, HUP and USR1 by mpirun, one rank, all ranks and `foretoken run`, a closed terminal; "
+                      "fast and slow steps", "at most {lost} finished steps lost, checkpoints whole")
         sweep.headings("sender", "signal", "steps", "exit code", "steps done", "newest checkpoint", "finished steps lost")
-        for speed in ["fast"] if options.short else SPEEDS:
+        for speed, number, sender, name in options.part.of(trials):
             wanted, changed = SPEEDS[speed]
             config = lab.write_config(f"{speed}.toml", **changed)
-            for number, (sender, name) in enumerate(cases):
-                code, before, saved, lost, failure = trial(lab, config, lab.path(f"{speed}{number}"), sender, name, wanted)
-                most = max(most, lost)
-                sweep.detail(sender, name, speed, code, before, saved, lost)
-                sweep.trial(failure and f"{sender}, {name}, {speed}: {failure}")
-    return sweep.finish(f"at most {most} finished steps lost, checkpoints whole")
+            code, before, saved, lost, failure = trial(lab, config, lab.path(f"{speed}{number}"), sender, name, wanted)
+            sweep.most(lost=lost)
+            sweep.detail(sender, name, speed, code, before, saved, lost)
+            sweep.trial(failure and f"{sender}, {name}, {speed}: {failure}")
+    return sweep.finish()
 
 
 if __name__ == "__main__":

@@ -495,14 +495,14 @@ def main():
     chosen = SHORT if options.short else SCENARIOS
     if options.scenario:
         chosen = [one for one in SCENARIOS if one.__name__ in options.scenario]
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     settings = {"train.microbatch": 2, "optimizer.warmup_steps": 2, "parallel.pp": 2, "checkpoint.every": 50}
     with Lab(options.program, settings) as lab, Cluster(options.program) as cluster:
-        sweep = Sweep("jobs under slurmctld, munge and two slurmd of one host, from submission to the undisturbed run's "
-                      f"bits: {', '.join(one.__name__ for one in chosen)}")
+        sweep = Sweep(options, "jobs under slurmctld, munge and two slurmd of one host, from submission to the undisturbed run's "
+                      f"bits: {', '.join(one.__name__ for one in chosen)}",
+                      "weights and moments equal those of the undisturbed run")
         bench = Bench(cluster, lab, steps=300 if options.short else 600)
         sweep.headings(cluster.call("slurmd", "-V").strip(), "outcome", "seconds")
-        for scenario in chosen:
+        for scenario in options.part.of(chosen):
             start, failure = time.monotonic(), ""
             try:
                 seen = scenario(bench)
@@ -511,7 +511,7 @@ def main():
                 cluster.call("scancel", "--user=root", check=False)
             sweep.detail(scenario.__name__, seen, f"{time.monotonic() - start:.0f}")
             sweep.trial(failure)
-    return sweep.finish("weights and moments equal those of the undisturbed run")
+    return sweep.finish()
 
 
 if __name__ == "__main__":

@@ -74,27 +74,27 @@ def main():
                         moment={"action": "append", "choices": list(MOMENTS)})
     layouts = options.layout or (["pp 4", "pp 2 × dp 2"] if options.short else list(LAYOUTS))
     moments = options.moment or (["steps"] if options.short else list(MOMENTS))
-    right = stopped = 0
-    longest = 0.0
+    trials = []
+    for layout in layouts:
+        ranks = range(LAYOUTS[layout][0])
+        if options.short:
+            ranks = [ranks[0], ranks[-1]]
+        for moment in moments:
+            trials += [(layout, moment, rank) for rank in ([None] if moment == "none" else ranks)]
     settings = {"model.hidden_size": 16, "model.head_dim": 8, "model.intermediate_size": 24, "model.num_hidden_layers": 8,
                 "mtp.depths": 1, "data.sequence_length": 16, "parallel.timeout_seconds": LIMIT}
     with Lab(options.program, settings) as lab:
-        sweep = Sweep(f"each rank of {len(layouts)} layouts stopped (SIGSTOP) in: {', '.join(moments)}; limit {LIMIT} s")
+        sweep = Sweep(options, f"each rank of {len(layouts)} layouts stopped (SIGSTOP) in: {', '.join(moments)}; limit {LIMIT} s",
+                      "{named} of {stopped} stopped ranks named, ended after at most {longest} s, nothing left behind")
         sweep.headings("layout", "moment", "stopped", "named", "exit code", "seconds to the end")
-        for layout in layouts:
-            for moment in moments:
-                ranks = range(LAYOUTS[layout][0])
-                if options.short:
-                    ranks = [ranks[0], ranks[-1]]
-                for rank in [None] if moment == "none" else ranks:
-                    named, code, seconds, failure = trial(lab, layout, moment, rank)
-                    sweep.detail(layout, moment, rank, named, code, f"{seconds:.1f}")
-                    sweep.trial(failure)
-                    if rank is not None:
-                        stopped += 1
-                        right += named == rank
-                        longest = max(longest, seconds)
-    return sweep.finish(f"{right} of {stopped} stopped ranks named, ended after at most {longest:.0f} s, nothing left behind")
+        for layout, moment, rank in options.part.of(trials):
+            named, code, seconds, failure = trial(lab, layout, moment, rank)
+            sweep.detail(layout, moment, rank, named, code, f"{seconds:.1f}")
+            if rank is not None:
+                sweep.count(stopped=1, named=named == rank)
+                sweep.most(longest=round(seconds))
+            sweep.trial(failure)
+    return sweep.finish()
 
 
 if __name__ == "__main__":

@@ -15,15 +15,15 @@ from faultlib import Lab, Sweep, arguments, newest_step, step_numbers, wait_for
 def main():
     options = arguments(__doc__, trials={"type": int, "default": 100})
     trials = 8 if options.short else options.trials
-    refusals = takeovers = stale = 0
     with Lab(options.program, {"train.global_batch": 4, "checkpoint.every": 3, "checkpoint.keep": 3}) as lab:
-        sweep = Sweep("two jobs start at once in one run folder, in every fourth trial with a killed job's lock")
+        sweep = Sweep(options, "two jobs start at once in one run folder, in every fourth trial with a killed job's lock",
+                      "one trained in each, {refused} refused with code 2, {taken_over} of {stale} stale locks taken over; "
+                      "checkpoints and metrics whole")
         run = lab.path("run")
         lab.must("train", "train.toml", "--run-directory", run, "--stop-after", "5", code=75)
-        for number in range(trials):
+        for number in options.part.of(trials):
             killed_before = number % 4 == 3
             if killed_before:
-                stale += 1
                 dead = lab.start("train", "--resume", run)
                 wait_for(lambda: (run / "run.lock").exists() or dead.poll() is not None, 30)
                 dead.kill()
@@ -42,8 +42,7 @@ def main():
             winners = codes.count(75)
             refused = sum(code == 2 and "in use by pid" in output for code, output in zip(codes, outputs))
             taken_over = any("taken over from pid" in output for output in outputs)
-            refusals += refused
-            takeovers += taken_over
+            sweep.count(refused=refused, taken_over=taken_over, stale=killed_before)
             failure = ""
             if winners + refused != 2 or not winners:
                 failure = f"codes {codes}: {outputs[0][-300:]} / {outputs[1][-300:]}"
@@ -54,8 +53,7 @@ def main():
             elif (steps := step_numbers(run)) != list(range(1, len(steps) + 1)):
                 failure = "metrics.jsonl is damaged"
             sweep.trial(failure)
-    return sweep.finish(f"one trained in each, {refusals} refused with code 2, {takeovers} of {stale} stale locks taken over; "
-                        "checkpoints and metrics whole")
+    return sweep.finish()
 
 
 if __name__ == "__main__":
