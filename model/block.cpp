@@ -287,7 +287,7 @@ void Block::backward_mlp(const LayerContext& context, const Tensor& dout, const 
                              .rstd = saved.rstd2,
                              .residual = dout,
                              .dx = dx1,
-                             .dweight = context.measured ? Tensor{} : dnorm2_,
+                             .dweight = context.measure_only ? Tensor{} : dnorm2_,
                              .out = recomputed.normed2,
                              .amax = part_ == Part::whole ? o_.amax(context) : Tensor{}});
 }
@@ -317,7 +317,7 @@ void Block::backward_attention(const LayerContext& context, const Tensor& dx1, c
                              .rstd = saved.rstd1,
                              .residual = dx1,
                              .dx = dx,
-                             .dweight = context.measured ? Tensor{} : dnorm1_,
+                             .dweight = context.measure_only ? Tensor{} : dnorm1_,
                              .out = recomputed.normed1});
 }
 

@@ -93,7 +93,7 @@ class Block {
   /// dout [N, C] → dx [N, C] =; += into the norms' gradients
   void backward_input(const LayerContext& context, const Tensor& dout, const Tensor& x, const Tensor& dx,
                       const Saved& saved, const Gradients& gradients, const Scratch& scratch) const;
-  /// += into the matrices' gradients, or = if context.begun marks the first addition
+  /// += into the matrices' gradients, or = if context.halves_run marks the first addition
   void backward_weight(const LayerContext& context, const Tensor& dout, const Saved& saved,
                        const Gradients& gradients) const;
 

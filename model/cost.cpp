@@ -1,6 +1,6 @@
 #include "model/cost.h"
 
-#include "model/heads/prediction_heads.h"
+#include "model/heads/head_kinds.h"
 #include "model/layout.h"
 
 namespace foretoken {

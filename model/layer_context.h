@@ -76,12 +76,12 @@ struct LayerContext {
   /// In backward: the halves that other microbatches of this step have already run on this stage. The first
   /// microbatch that runs a half overwrites the gradients of the matrices that this half computes; later ones
   /// add to them.
-  Halves begun{.input = false, .weight = false};
+  Halves halves_run{.input = false, .weight = false};
   /// No backward follows; products run in the activations' dtype.
-  bool evaluates = false;
+  bool forward_only = false;
   /// Backward's input half leaves the gradients of parameters unchanged: this pass measures, it does not
   /// train.
-  bool measured = false;
+  bool measure_only = false;
 };
 
 }  // namespace foretoken

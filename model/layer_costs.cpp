@@ -1,7 +1,7 @@
 #include "model/layer_costs.h"
 
 #include "model/cost.h"
-#include "model/heads/prediction_heads.h"
+#include "model/heads/head_kinds.h"
 
 namespace foretoken {
 
@@ -72,7 +72,7 @@ LayerCosts layer_costs(const ModelConfig& model, const MtpConfig& mtp, const Ste
   }
   // Parallel heads read the input of the trunk's last layer. That layer must be on their stage, because it
   // is the main model's own head.
-  costs.fewest_on_last = mtp.depths > 0 && head_kind(mtp.kind).takes_last_input ? 2 : 0;
+  costs.fewest_on_last = mtp.depths > 0 && head_kind(mtp.kind).reads_last_input ? 2 : 0;
   costs.last_apart = mtp.placement == MtpConfig::Placement::own_stage;
   return costs;
 }

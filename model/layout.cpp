@@ -6,7 +6,8 @@
 
 #include <fmt/format.h>
 
-#include "model/heads/prediction_heads.h"
+#include "model/heads/head_kinds.h"
+#include "model/parameter_names.h"
 
 namespace foretoken {
 
@@ -42,18 +43,6 @@ std::string unit_name(const HeldBlock& block) {
   return fmt::format("layer {}{}", block.layer, half);
 }
 
-std::string block_prefix(std::int64_t layer) {
-  return fmt::format("model.layers.{}", layer);
-}
-
-std::string mtp_prefix(const ModelConfig& model, const MtpConfig& mtp, std::int64_t depth) {
-  return block_prefix(model.num_hidden_layers + (mtp.repeat ? 1 : depth) - 1);
-}
-
-const char* output_matrix_name(const ModelConfig& model) {
-  return model.tie_word_embeddings ? embedding_name : head_name;
-}
-
 DepthRange ModelLayout::depths_of(int stage, const MtpConfig& mtp) const {
   const int head = head_stage();
   if (stage < head) return {};
@@ -68,7 +57,7 @@ StageTensors tensors_of(const ModelConfig& model, const MtpConfig& mtp, const Mo
   StageTensors tensors{.depths = layout.depths_of(stage, mtp)};
   const bool depths = !tensors.depths.empty();
   const bool output = main || (depths && !owns_matrix(mtp));
-  tensors.embedding = stage == 0 || (depths && kind.embeds) || (output && model.tie_word_embeddings);
+  tensors.embedding = stage == 0 || (depths && kind.reads_embedding) || (output && model.tie_word_embeddings);
   tensors.final_norm = main || (depths && kind.ends_in_final_norm);
   tensors.head = output && !model.tie_word_embeddings;
   return tensors;

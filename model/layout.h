@@ -1,6 +1,6 @@
 #pragma once
-// Which stage and which rank holds which part of the model (halves of blocks, embedding, MTP modules, output
-// head), and the names of all parameters.
+// Which stage and which rank holds which part of the model: halves of blocks, embedding, MTP modules, output
+// head.
 
 #include <string>
 #include <vector>
@@ -45,16 +45,6 @@ ModelLayout one_stage(const ModelConfig& model);
 
 /// Examples: "layer 7", "layer 7 attention", "layer 7 MLP".
 std::string unit_name(const HeldBlock& block);
-
-/// Example: "model.layers.7". Depth k of an L-layer model is layer L + k − 1; a repeated module is layer L.
-std::string block_prefix(std::int64_t layer);
-std::string mtp_prefix(const ModelConfig& model, const MtpConfig& mtp, std::int64_t depth);
-
-inline constexpr const char* embedding_name = "model.embed_tokens.weight";
-inline constexpr const char* final_norm_name = "model.norm.weight";
-inline constexpr const char* head_name = "lm_head.weight";
-/// The matrix that the output head multiplies by: lm_head, or the embedding table if they are tied.
-const char* output_matrix_name(const ModelConfig& model);
 
 /// The tensors that a stage reads in addition to its blocks.
 struct StageTensors {

@@ -22,7 +22,7 @@ double base_weight(const MtpConfig& mtp, std::size_t depth) {
     case MtpConfig::Weighting::inverse_distance:
       return mtp.auxiliary_factor / static_cast<double>(depth + 1);
   }
-  throw DefectError("objective: weighting {} is none", static_cast<int>(mtp.weighting));
+  throw DefectError("objective: unknown weighting {}", static_cast<int>(mtp.weighting));
 }
 
 double factor_at(const MtpConfig& mtp, double tokens) {

@@ -1,5 +1,7 @@
 #include "model/pipeline_stage.h"
 
+#include "model/heads/head_kinds.h"
+#include "model/parameter_names.h"
 #include "runtime/error.h"
 #include "runtime/operators/rowwise/elementwise.h"
 #include "runtime/operators/vocabulary/embedding.h"
@@ -10,8 +12,9 @@ namespace {
 
 /// Whether the stage's predictor reads the embedding table, for look-ups or as a tied output matrix.
 bool reads_table(const StagePlan& plan) {
-  const bool embeds = !plan.layout.depths_of(plan.stage, plan.mtp).empty() && head_kind(plan.mtp.kind).embeds;
-  return embeds || plan.model.tie_word_embeddings;
+  const bool reads_embedding =
+      !plan.layout.depths_of(plan.stage, plan.mtp).empty() && head_kind(plan.mtp.kind).reads_embedding;
+  return reads_embedding || plan.model.tie_word_embeddings;
 }
 
 }  // namespace
@@ -19,7 +22,7 @@ bool reads_table(const StagePlan& plan) {
 PipelineStage::PipelineStage(const StagePlan& plan)
     : shape_(plan.activations.shape),
       first_(plan.stage == 0),
-      behind_head_(plan.stage > plan.layout.head_stage()),
+      after_head_(plan.stage > plan.layout.head_stage()),
       frozen_(plan.frozen_trunk) {
   if (plan.activations.recompute == Recompute::full && plan.activations.split_backward)
     throw UsageError(
@@ -48,7 +51,7 @@ PipelineStage::PipelineStage(const StagePlan& plan)
                                  .scratch = scratch_,
                                  .frozen_trunk = frozen_,
                                  .depths = tensors.depths},
-                       !behind_head_);
+                       !after_head_);
     if (tensors.head) predictor_units_.push_back(parameters.unit("head"));
     const std::vector<ParameterUnit> heads = head_units(plan.model, plan.mtp);
     for (int depth = static_cast<int>(heads.size()); depth > 0; --depth)
@@ -73,9 +76,9 @@ Predictor::Links PipelineStage::plan_links(const StagePlan& plan) const {
   Predictor::Links links;
   const int depths = static_cast<int>(plan.mtp.depths);
   const int before = plan.stage - plan.layout.head_stage();  // depths on earlier stages
-  const auto link = [&](int handed_on) {
+  const auto link = [&](int depths_before) {
     return plan_link(plan.arena, plan.activations, plan.model.hidden_size,
-                     measures_gradients(plan.mtp) ? depths - handed_on : 0);
+                     measures_gradients(plan.mtp) ? depths - depths_before : 0);
   };
   if (before > 0) links.from = link(before - 1);
   if (before >= 0 && plan.stage + 1 < plan.layout.stages()) links.to = link(before);
@@ -84,22 +87,22 @@ Predictor::Links PipelineStage::plan_links(const StagePlan& plan) const {
 
 Tensor PipelineStage::activation_in(int slot, Extras extras) const {
   const Slot& at = slots_[index(slot)];
-  return behind_head_ ? at.links.from.message_down(extras.counts) : boundary(at.x.front());
+  return after_head_ ? at.links.from.downstream_message(extras.counts) : boundary(at.x.front());
 }
 
 Tensor PipelineStage::activation_out(int slot, Extras extras) const {
   const Slot& at = slots_[index(slot)];
-  return at.links.to.defined() ? at.links.to.message_down(extras.counts) : boundary(at.x.back());
+  return at.links.to.defined() ? at.links.to.downstream_message(extras.counts) : boundary(at.x.back());
 }
 
 Tensor PipelineStage::gradient_in(int slot, Extras extras) const {
   const Slot& at = slots_[index(slot)];
-  return at.links.to.defined() ? at.links.to.message_up(extras.measures) : boundary(at.dx.back());
+  return at.links.to.defined() ? at.links.to.upstream_message(extras.measures) : boundary(at.dx.back());
 }
 
 Tensor PipelineStage::gradient_out(int slot, Extras extras) const {
   const Slot& at = slots_[index(slot)];
-  return behind_head_ ? at.links.from.message_up(extras.measures) : boundary(at.dx.front());
+  return after_head_ ? at.links.from.upstream_message(extras.measures) : boundary(at.dx.front());
 }
 
 ActivationPlan PipelineStage::plan_of(const StagePlan& plan, const HeldBlock& block) {
@@ -128,7 +131,7 @@ void PipelineStage::plan_slots(const StagePlan& plan) {
   for (int i = 0; i < plan.slots; ++i) {
     Slot slot;
     slot.links = plan_links(plan);
-    if (behind_head_) {
+    if (after_head_) {
       predictor_->add_slot({}, {}, slot.links);
       slots_.push_back(std::move(slot));
       continue;

@@ -31,7 +31,7 @@ class PipelineStage {
  public:
   explicit PipelineStage(const StagePlan& plan);
 
-  bool takes_losses() const { return predictor_.has_value(); }
+  bool computes_losses() const { return predictor_.has_value(); }
   /// Indices into Parameters::units() of the units that this stage's backward contributes to.
   std::vector<int> units() const;
 
@@ -78,7 +78,7 @@ class PipelineStage {
 
   MicrobatchShape shape_;
   bool first_;
-  bool behind_head_;
+  bool after_head_;
   bool frozen_;
   std::vector<int> block_units_;
   std::vector<int> predictor_units_;

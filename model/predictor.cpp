@@ -3,7 +3,8 @@
 #include <algorithm>
 #include <string>
 
-#include "model/layout.h"
+#include "model/heads/head_kinds.h"
+#include "model/parameter_names.h"
 #include "runtime/operators/dispatch.h"
 #include "runtime/operators/parameters/reductions.h"
 #include "runtime/operators/products/linear.h"
@@ -38,7 +39,7 @@ Predictor::Predictor(const HeadsPlan& plan, bool main)
     head_ = {.weight = plan.parameters.weight(matrix),
              .gradient = frozen_ ? Tensor{} : plan.parameters.gradient(matrix),
              // With tied weights the embedding adds to this gradient.
-             .begins = plan.parameters.spec(matrix).gradient_overwritten};
+             .gradient_overwritten = plan.parameters.spec(matrix).gradient_overwritten};
   }
   if (plan.mtp.depths > 0) heads_ = head_kind(plan.mtp.kind).make(plan);
   logits_ =
@@ -82,21 +83,21 @@ void Predictor::forward(const LayerContext& context, const MicrobatchInput& inpu
                      {.x = trunk.raw, .weight = norm_, .eps = eps_, .out = {trunk.normed}, .rstd = rstd});
   if (heads_) heads_->forward(context, input, slot);
   if (links.to.defined())
-    copy(context.stream, heads_->hands_on(slot).view(links.to.hidden.shape), links.to.hidden);
+    copy(context.stream, heads_->next_depth_input(slot).view(links.to.hidden.shape), links.to.hidden);
 }
 
 void Predictor::backward(const LayerContext& context, const MicrobatchInput& input, int slot, Halves halves,
                          std::span<const double> gradient_scales, const StepSums& sums) const {
   const auto& [trunk, dtrunk, rstd, links] = at(slot);
   const auto loss = [&](int depth, const Tensor& hidden, const OutputMatrix& matrix, const Tensor& dhidden) {
-    take_loss(context, input, slot,
-              {.x = hidden,
-               .weight = matrix.weight,
-               .gradient_scale = gradient_scales[static_cast<std::size_t>(depth)],
-               .dx = dhidden,
-               .dweight = matrix.gradient,
-               .accumulate = context.begun.input || !matrix.begins},
-              depth, sums);
+    compute_loss(context, input, slot,
+                 {.x = hidden,
+                  .weight = matrix.weight,
+                  .gradient_scale = gradient_scales[static_cast<std::size_t>(depth)],
+                  .dx = dhidden,
+                  .dweight = matrix.gradient,
+                  .accumulate = context.halves_run.input || !matrix.gradient_overwritten},
+                 depth, sums);
   };
   if (halves.input && main_) loss(0, trunk.normed, head_, frozen_ ? Tensor{} : dtrunk.normed);
   if (halves.input && !main_) begin_gradient(context, at(slot));
@@ -108,7 +109,7 @@ void Predictor::backward(const LayerContext& context, const MicrobatchInput& inp
   if (halves.input && !main_) end_gradient(context, input, at(slot));
   if (!halves.input || frozen_ || !main_) return;
   // n⁰ = RMSNorm(x); if a head read x itself, dtrunk.raw already holds that gradient.
-  const bool raw_was_taken = heads_ && heads_->gives_raw_gradient() && input.depths.has(1);
+  const bool raw_was_taken = heads_ && heads_->writes_raw_gradient() && input.depths.has(1);
   rms_norm_backward(context.stream, {.dout = {dtrunk.normed},
                                      .x = trunk.raw,
                                      .weight = norm_,
@@ -130,8 +131,8 @@ void Predictor::end_gradient(const LayerContext& context, const MicrobatchInput&
     copy(context.stream, gradient.view(out.shape), out);
 }
 
-void Predictor::take_loss(const LayerContext& context, const MicrobatchInput& input, int slot,
-                          CrossEntropyHead loss, int depth, const StepSums& sums) const {
+void Predictor::compute_loss(const LayerContext& context, const MicrobatchInput& input, int slot,
+                             CrossEntropyHead loss, int depth, const StepSums& sums) const {
   loss.targets = {.tokens = input.tokens, .document_start = input.document_start, .ahead = depth + 1};
   loss.logits = logits_;
   loss.loss_sum = sums.losses.flat(depth, 1);
@@ -164,7 +165,7 @@ void Predictor::measure_main(const LayerContext& context, const Slot& slot, cons
 }
 
 TrunkProbe Predictor::probe_into(const LayerContext& context, int slot, const StepSums& sums) const {
-  if (!sums.squares.defined() || !heads_->gives_gradient()) return {};
+  if (!sums.squares.defined() || !heads_->reaches_trunk()) return {};
   if (!main_)  // the main head's stage measures it
     return [this, &context, slot](int depth, const Tensor& gradient) {
       const Tensor& out =
@@ -207,8 +208,8 @@ void Predictor::logits(const LayerContext& context, int slot, int depth, const T
 void Predictor::evaluate(const LayerContext& context, const MicrobatchInput& input, int slot,
                          const StepSums& sums) const {
   const auto take = [&](int depth) {
-    take_loss(context, input, slot, {.x = hidden(context, slot, depth), .weight = output(depth).weight},
-              depth, sums);
+    compute_loss(context, input, slot, {.x = hidden(context, slot, depth), .weight = output(depth).weight},
+                 depth, sums);
   };
   if (main_) take(0);
   for (int depth = heads_ ? heads_->first() : 1; heads_ && depth <= heads_->last(); ++depth) take(depth);

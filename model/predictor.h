@@ -68,8 +68,8 @@ class Predictor {
   Tensor hidden(const LayerContext& context, int slot, int depth) const;
   OutputMatrix output(int depth) const { return depth == 0 ? head_ : heads_->output(depth); }
   /// Depths must be taken in ascending order, because acceptance is counted along a prefix.
-  void take_loss(const LayerContext& context, const MicrobatchInput& input, int slot, CrossEntropyHead loss,
-                 int depth, const StepSums& sums) const;
+  void compute_loss(const LayerContext& context, const MicrobatchInput& input, int slot,
+                    CrossEntropyHead loss, int depth, const StepSums& sums) const;
   TrunkProbe probe_into(const LayerContext& context, int slot, const StepSums& sums) const;
   void begin_gradient(const LayerContext& context, const Slot& slot) const;
   void end_gradient(const LayerContext& context, const MicrobatchInput& input, const Slot& slot) const;

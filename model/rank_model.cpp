@@ -87,7 +87,7 @@ void RankModel::begin_step(Step step) {
                          [](const MicrobatchInput& input) { return input.depths != DepthSet::all(); });
   if (step_.mode == Mode::train) zero_gradients();
   if (step_.mode == Mode::train && fp8_) fp8_->quantize_weights(stream_);
-  begun_.assign(stages_.size(), {.input = false, .weight = false});
+  halves_run_.assign(stages_.size(), {.input = false, .weight = false});
   remaining_ = contributions_;
   for (int& count : remaining_) count *= static_cast<int>(step_.microbatches.size());
 }
@@ -110,7 +110,7 @@ StepSums RankModel::wanted_sums() const {
   return wanted;
 }
 
-bool RankModel::takes_losses() const {
+bool RankModel::computes_losses() const {
   return stages_.back() >= options_.layout.head_stage();
 }
 
@@ -126,14 +126,14 @@ LayerContext RankModel::context(const MicrobatchInput& input) const {
           .rope_cos = rope_.cos,
           .rope_sin = rope_.sin,
           .document_start = options_.attention_across_documents ? Tensor{} : input.document_start,
-          .evaluates = step_.mode == Mode::evaluate};
+          .forward_only = step_.mode == Mode::evaluate};
 }
 
 void RankModel::forward(int stage, int microbatch, int slot) {
   const MicrobatchInput& input = step_.microbatches[static_cast<std::size_t>(microbatch)];
   PipelineStage& compute = at(stage);
   compute.forward(context(input), input, slot);
-  if (!compute.takes_losses() || (step_.mode == Mode::train && !counts_in_forward())) return;
+  if (!compute.computes_losses() || (step_.mode == Mode::train && !counts_in_forward())) return;
   StepSums sums = wanted_sums();
   if (step_.mode == Mode::train) sums.losses = discarded_.losses;
   compute.evaluate(context(input), input, slot, sums);
@@ -147,16 +147,16 @@ bool RankModel::counts_in_forward() const {
 
 void RankModel::run_backward(int stage, int microbatch, int slot, Halves halves) {
   const MicrobatchInput& input = step_.microbatches[static_cast<std::size_t>(microbatch)];
-  Halves& begun = begun_[index_of(stage)];
+  Halves& halves_run = halves_run_[index_of(stage)];
   LayerContext layers = context(input);
-  layers.begun = begun;
+  layers.halves_run = halves_run;
   StepSums sums = wanted_sums();
   if (counts_in_forward()) sums.drafts = sums.accepted = {};
   at(stage).backward(layers, input, slot, halves, step_.gradient_scales, sums, [this](int unit) {
     if (--remaining_[static_cast<std::size_t>(unit)] == 0) step_.unit_final(unit);
   });
-  begun.input |= halves.input;
-  begun.weight |= halves.weight;
+  halves_run.input |= halves.input;
+  halves_run.weight |= halves.weight;
 }
 
 void RankModel::backward(int stage, int microbatch, int slot) {

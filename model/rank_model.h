@@ -42,7 +42,7 @@ class RankModel : public StageWork {
   /// Whether the main head is on this rank.
   bool has_main_head() const { return holds(options_.layout.head_stage()); }
   /// Whether any loss is taken on this rank.
-  bool takes_losses() const;
+  bool computes_losses() const;
 
   enum class Mode { train, evaluate };
   struct Step {
@@ -94,7 +94,7 @@ class RankModel : public StageWork {
   RopeTables rope_;
   std::vector<int> stages_;  // ascending
   std::vector<PipelineStage> compute_;
-  std::vector<Halves> begun_;  // by stage: halves that have run in this step
+  std::vector<Halves> halves_run_;  // by stage: halves that have run in this step
   Step step_;
   PipelineStage::Extras extras_;  // of the step
   bool sampled_ = false;          // a microbatch of the step trains only some depths

@@ -56,7 +56,7 @@ void GradientPass::prepare(std::span<const Batch> batches, std::int64_t sample) 
     MicrobatchInput& input = inputs_.emplace_back(input_of(batch));
     const std::int64_t m = std::ssize(inputs_) - 1;
     if (sampler_) input.depths = sampler_->draw(sample + (m * layout.dp + layout.dp_rank) * layout.rows);
-    if (!model.takes_losses()) continue;
+    if (!model.computes_losses()) continue;
     std::vector<std::int64_t> of_batch(counts_.all.size());
     add_target_counts(input, config.data.sequence_length, of_batch);
     for (std::size_t k = 0; k < of_batch.size(); ++k) {

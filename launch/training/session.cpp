@@ -117,7 +117,7 @@ std::vector<double> Session::read_sums() {
 }
 
 void Session::sum_target_counts(std::span<std::int64_t> counts) {
-  if (model_->takes_losses())
+  if (model_->computes_losses())
     groups_.dp->host().all_reduce(tensor_over(counts, {static_cast<std::int64_t>(counts.size())}));
 }
 

@@ -9,6 +9,7 @@
 #include "launch/config/config_loader.h"
 #include "launch/config/options.h"
 #include "model/layout.h"
+#include "model/parameter_names.h"
 #include "runtime/error.h"
 
 namespace foretoken {

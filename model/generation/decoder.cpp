@@ -3,7 +3,9 @@
 #include <algorithm>
 #include <utility>
 
+#include "model/heads/head_kinds.h"
 #include "model/layout.h"
+#include "model/parameter_names.h"
 #include "runtime/error.h"
 #include "runtime/operators/rowwise/elementwise.h"
 

@@ -4,7 +4,7 @@
 
 namespace foretoken {
 
-HeadsInTurn::HeadsInTurn(const HeadsPlan& plan) : PredictionHeads(plan) {
+HeadsInTurn::HeadsInTurn(const HeadsPlan& plan, Outputs outputs) : PredictionHeads(plan, outputs) {
   const MicrobatchShape& shape = plan.activations.shape;
   if (first() <= last())
     dhidden_ = plan.arena.tensor(plan.activations.dtype, {shape.rows, shape.length, plan.model.hidden_size});
@@ -19,7 +19,7 @@ void HeadsInTurn::backward(const LayerContext& context, const MicrobatchInput& i
                            const DepthGradients& deeper) const {
   if (!halves.input) return;
   LayerContext turn = context;
-  turn.begun.weight = context.begun.input;
+  turn.halves_run.weight = context.halves_run.input;
   bool is_first = true;
   if (has_deeper(input) && !detached_) {
     int depth = last();

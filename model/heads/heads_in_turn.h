@@ -10,13 +10,13 @@ namespace foretoken {
 
 class HeadsInTurn : public PredictionHeads {
  public:
-  explicit HeadsInTurn(const HeadsPlan& plan);
+  HeadsInTurn(const HeadsPlan& plan, Outputs outputs);
 
   void add_slot(const TrunkTensors& trunk, const TrunkTensors& dtrunk) override;
   void forward(const LayerContext&, const MicrobatchInput&, int) const override {}
   void backward(const LayerContext& context, const MicrobatchInput& input, int slot, Halves halves,
                 const DepthLoss& loss, const TrunkProbe& probe, const DepthGradients& deeper) const override;
-  Tensor hands_on(int slot) const override { return at(slot).trunk.*reads(); }
+  Tensor next_depth_input(int slot) const override { return at(slot).trunk.*reads(); }
 
  protected:
   /// Runs both halves of a head's backward, right after hidden(); may overwrite dhidden [B, T, C]. Returns

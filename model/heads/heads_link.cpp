@@ -10,17 +10,18 @@ HeadsLink plan_link(Arena& arena, const ActivationPlan& plan, std::int64_t hidde
   const std::int64_t part = (n * element + 255) / 256 * 256;  // bytes, rounded up for alignment
   const std::int64_t bytes_of_tokens = 4 * tokens.elements();
   HeadsLink link;
-  link.down = arena.tensor(plan.dtype, {(part + 2 * bytes_of_tokens) / element});
-  link.hidden = link.down.flat(0, n).view(hidden);
+  link.downstream = arena.tensor(plan.dtype, {(part + 2 * bytes_of_tokens) / element});
+  link.hidden = link.downstream.flat(0, n).view(hidden);
   const auto tokens_at = [&](std::int64_t bytes) {
-    return Tensor{static_cast<std::byte*>(link.down.data) + bytes, DType::i32, link.down.device, tokens};
+    return Tensor{static_cast<std::byte*>(link.downstream.data) + bytes, DType::i32, link.downstream.device,
+                  tokens};
   };
   link.main_argmax = tokens_at(part);
   link.agrees = tokens_at(part + bytes_of_tokens);
-  link.up = arena.tensor(plan.dtype, {(1 + measured) * part / element});
-  link.gradients.sum = link.up.flat(0, n).view(hidden);
+  link.upstream = arena.tensor(plan.dtype, {(1 + measured) * part / element});
+  link.gradients.sum = link.upstream.flat(0, n).view(hidden);
   for (int i = 1; i <= measured; ++i)
-    link.gradients.by_depth.push_back(link.up.flat(i * part / element, n).view(hidden));
+    link.gradients.by_depth.push_back(link.upstream.flat(i * part / element, n).view(hidden));
   return link;
 }
 

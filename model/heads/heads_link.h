@@ -4,11 +4,12 @@
 // depths up to D. One message goes downstream, in place of an activation, and one upstream, in place of its
 // gradient.
 //
-//   down   hidden, the input of depth `first`: for heads in a chain the hidden state of the previous depth,
-//          for others the trunk tensor that all of them read. If drafts are counted, also the main model's
-//          likeliest tokens, and which positions' drafts agree with them at all depths so far.
-//   up     the gradient of `hidden`, summed over the losses of depths first..D. If gradients at the trunk
-//          are measured, also the gradient from each depth alone.
+//   downstream  hidden, the input of depth `first`: for heads in a chain the hidden state of the previous
+//               depth, for others the trunk tensor that all of them read. If drafts are counted, also the
+//               main model's likeliest tokens, and which positions' drafts agree with them at all depths so
+//               far.
+//   upstream    the gradient of `hidden`, summed over the losses of depths first..D. If gradients at the
+//               trunk are measured, also the gradient from each depth alone.
 
 #include <vector>
 
@@ -28,11 +29,17 @@ struct HeadsLink {
   Tensor hidden;               // [B, T, C]
   Tensor main_argmax, agrees;  // [B, T] i32
   DepthGradients gradients;
-  Tensor down, up;  // flat message buffers at their largest size; the members above are views
+  // Flat message buffers at their largest size; the members above are views of them.
+  Tensor downstream, upstream;
 
   bool defined() const { return hidden.defined(); }
-  Tensor message_down(bool counts) const { return counts ? down : down.flat(0, hidden.elements()); }
-  Tensor message_up(bool measures) const { return measures ? up : up.flat(0, hidden.elements()); }
+  /// The part that is sent: all of it only if the step counts drafts, or measures gradients at the trunk.
+  Tensor downstream_message(bool counts) const {
+    return counts ? downstream : downstream.flat(0, hidden.elements());
+  }
+  Tensor upstream_message(bool measures) const {
+    return measures ? upstream : upstream.flat(0, hidden.elements());
+  }
 };
 
 /// `measured`: the number of depths whose gradients may be measured, 0 or D − first + 1.

@@ -11,7 +11,7 @@ double LinearHeads::cost(const ModelConfig&, const MtpConfig&, double) {
   return 0;
 }
 
-LinearHeads::LinearHeads(const HeadsPlan& plan) : HeadsInTurn(plan) {
+LinearHeads::LinearHeads(const HeadsPlan& plan) : HeadsInTurn(plan, Outputs::own) {
   if (detached_) dhidden_ = {};
 }
 

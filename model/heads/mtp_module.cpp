@@ -98,14 +98,14 @@ void MtpModule::backward_input(const LayerContext& context, const Tensor& dout, 
                              .weight = weight_.enorm,
                              .rstd = saved.rstd_embedded,
                              .dx = gradients.dembedded,
-                             .dweight = context.measured ? Tensor{} : gradient_.enorm});
+                             .dweight = context.measure_only ? Tensor{} : gradient_.enorm});
   rms_norm_backward(stream, {.dout = {gradients.djoined, hidden_column_},
                              .x = hidden,
                              .weight = weight_.hnorm,
                              .rstd = saved.rstd_hidden,
                              .residual = accumulate ? dhidden : Tensor{},
                              .dx = dhidden,
-                             .dweight = context.measured ? Tensor{} : gradient_.hnorm});
+                             .dweight = context.measure_only ? Tensor{} : gradient_.hnorm});
 }
 
 void MtpModule::backward_weight(const LayerContext& context, const Tensor& dout, const Tensor& tokens,

@@ -1,6 +1,6 @@
 #include "model/heads/parallel_heads.h"
 
-#include "model/layout.h"
+#include "model/parameter_names.h"
 #include "runtime/operators/dispatch.h"
 #include "runtime/operators/rowwise/elementwise.h"
 #include "runtime/operators/rowwise/rms_norm.h"
@@ -17,7 +17,7 @@ double ParallelHeads::cost(const ModelConfig&, const MtpConfig&, double block) {
 }
 
 ParallelHeads::ParallelHeads(const HeadsPlan& plan)
-    : HeadsInTurn(plan), eps_(plan.model.rms_norm_eps), scratch_(plan.scratch) {
+    : HeadsInTurn(plan, Outputs::shared), eps_(plan.model.rms_norm_eps), scratch_(plan.scratch) {
   const std::int64_t n = plan.activations.shape.tokens(), c = plan.model.hidden_size;
   const auto tensor = [&](const Shape& shape) { return plan.arena.tensor(plan.activations.dtype, shape); };
   if (!detached_) dinput_ = tensor({n, c});

@@ -27,9 +27,9 @@ struct TrunkTensors {
 };
 
 struct OutputMatrix {
-  Tensor weight;        // [V, C]
-  Tensor gradient;      // [V, C]; undefined if it is not computed
-  bool begins = false;  // the first microbatch of a step overwrites the gradient, later ones add to it
+  Tensor weight;                      // [V, C]
+  Tensor gradient;                    // [V, C]; undefined if it is not computed
+  bool gradient_overwritten = false;  // by a step's first microbatch; later ones add to it
 };
 
 /// Computes a depth's loss from its hidden state [B, T, C] and fills dhidden, if that is defined.
@@ -54,7 +54,9 @@ struct HeadsPlan {
 
 class PredictionHeads {
  public:
-  explicit PredictionHeads(const HeadsPlan& plan);
+  /// Which matrices turn hidden states into logits: the main model's for all depths, or one for each depth.
+  enum class Outputs { shared, own };
+  PredictionHeads(const HeadsPlan& plan, Outputs outputs);
   virtual ~PredictionHeads() = default;
 
   /// D, over all stages.
@@ -75,18 +77,18 @@ class PredictionHeads {
   virtual Tensor hidden(const LayerContext& context, int slot, int depth) const = 0;
   OutputMatrix output(int depth) const;
   /// The input of depth last() + 1; [N, C] or [B, T, C].
-  virtual Tensor hands_on(int slot) const = 0;
+  virtual Tensor next_depth_input(int slot) const = 0;
   /// In the input half: calls `loss` for every depth of this stage that the microbatch trains, in ascending
   /// order, and `probe`, if it is set, for these depths and for deeper ones; `deeper` holds the deeper
-  /// depths' gradients of hands_on(). Unless heads are detached: += into dtrunk.normed, and = into dtrunk.raw
-  /// or last_input_gradient(), see gives_raw_gradient() and last_input_gradient().
+  /// depths' gradients of next_depth_input(). Unless heads are detached: += into dtrunk.normed, and = into
+  /// dtrunk.raw or last_input_gradient(), see writes_raw_gradient() and last_input_gradient().
   virtual void backward(const LayerContext& context, const MicrobatchInput& input, int slot, Halves halves,
                         const DepthLoss& loss, const TrunkProbe& probe,
                         const DepthGradients& deeper) const = 0;
   /// Whether backward overwrites dtrunk.raw, provided that the first depth is trained.
-  bool gives_raw_gradient() const { return !detached_ && reads() == &TrunkTensors::raw; }
+  bool writes_raw_gradient() const { return !detached_ && reads() == &TrunkTensors::raw; }
   /// Whether heads give the trunk a gradient at all.
-  bool gives_gradient() const { return !detached_; }
+  bool reaches_trunk() const { return !detached_; }
   /// [N, C] filled by backward if a depth is trained: the heads' gradient of the last block's input, to be
   /// added to the block's own. Undefined if the kind does not read that input.
   virtual Tensor last_input_gradient() const { return {}; }
@@ -94,7 +96,7 @@ class PredictionHeads {
  protected:
   /// Index of a depth in vectors over this stage's depths.
   std::size_t index(int depth) const { return static_cast<std::size_t>(depth - range_.first); }
-  /// Whether the microbatch trains deeper depths, which return a gradient of hands_on().
+  /// Whether the microbatch trains deeper depths, which return a gradient of next_depth_input().
   bool has_deeper(const MicrobatchInput& input) const { return input.depths.deepest(depths_) > last(); }
 
   bool detached_;
@@ -106,25 +108,6 @@ class PredictionHeads {
   std::vector<OutputMatrix> own_;  // by depth; empty if depths share the model's matrix
 };
 
-/// Properties of a kind that code outside its class needs.
-struct HeadKind {
-  /// Parameters of one depth; their names start with `prefix`.
-  std::vector<ParameterSpec> (*parameters)(const ModelConfig& model, const MtpConfig& mtp,
-                                           const std::string& prefix);
-  /// Forward FLOPs per token of one depth without its output matrix, if a block costs `block`.
-  double (*cost)(const ModelConfig& model, const MtpConfig& mtp, double block);
-  std::unique_ptr<PredictionHeads> (*make)(const HeadsPlan& plan);
-  bool embeds = false;              // reads the embedding table
-  bool takes_last_input = false;    // reads the last block's input; the main head's stage must hold it
-  bool ends_in_final_norm = false;  // a depth ends in the main model's final norm
-  bool owns_matrix = false;         // a depth always has its own output matrix
-  bool has_block = false;           // a depth has a decoder block
-  bool in_turn = false;             // forward, loss and backward of a depth run in the microbatch's backward
-};
-const HeadKind& head_kind(MtpConfig::Kind kind);
-
-/// Whether every depth has its own output matrix.
-bool owns_matrix(const MtpConfig& mtp);
 /// The output matrix of a depth that has its own: "PREFIX.head.weight" [V, C].
 ParameterSpec own_matrix(const ModelConfig& model, const std::string& prefix);
 

@@ -1,6 +1,6 @@
 #include "model/heads/residual_heads.h"
 
-#include "model/layout.h"
+#include "model/parameter_names.h"
 #include "runtime/operators/products/linear.h"
 #include "runtime/operators/rowwise/activation.h"
 #include "runtime/operators/rowwise/elementwise.h"
@@ -45,7 +45,8 @@ double ResidualHeads::cost(const ModelConfig& model, const MtpConfig& mtp, doubl
   return is_mlp(mtp) ? 4 * c * f : 2 * c * c;
 }
 
-ResidualHeads::ResidualHeads(const HeadsPlan& plan) : HeadsInTurn(plan), mlp_(is_mlp(plan.mtp)) {
+ResidualHeads::ResidualHeads(const HeadsPlan& plan)
+    : HeadsInTurn(plan, plan.mtp.own_output ? Outputs::own : Outputs::shared), mlp_(is_mlp(plan.mtp)) {
   for (int depth = first(); depth <= last(); ++depth) {
     weight_.push_back(weights(plan, plan.parameters.weights(), depth));
     gradient_.push_back(weights(plan, plan.parameters.gradients(), depth));
@@ -100,8 +101,8 @@ Tensor ResidualHeads::head_backward(const LayerContext& context, int slot, int d
   Stream& stream = context.stream;
   const Weights &weight = of(weight_, depth), &gradient = of(gradient_, depth);
   const auto backward_weight = [&](const Tensor& dout, const Tensor& x, const Tensor& dweight) {
-    linear_backward_weight(stream,
-                           {.dout = dout, .x = x, .dweight = dweight, .accumulate = context.begun.weight});
+    linear_backward_weight(
+        stream, {.dout = dout, .x = x, .dweight = dweight, .accumulate = context.halves_run.weight});
   };
   if (mlp_) {
     // hidden = u + fc2 · gelu(inner)

@@ -2,7 +2,7 @@
 
 #include <algorithm>
 
-#include "model/layout.h"
+#include "model/parameter_names.h"
 #include "runtime/operators/dispatch.h"
 #include "runtime/operators/rowwise/elementwise.h"
 #include "runtime/operators/rowwise/rms_norm.h"
@@ -20,7 +20,7 @@ double SequentialHeads::cost(const ModelConfig& model, const MtpConfig&, double 
 }
 
 SequentialHeads::SequentialHeads(const HeadsPlan& plan)
-    : PredictionHeads(plan),
+    : PredictionHeads(plan, Outputs::shared),
       model_(plan.model),
       mtp_(plan.mtp),
       arena_(plan.arena),
@@ -80,13 +80,13 @@ SequentialHeads::Gradients SequentialHeads::plan_gradients(const TrunkTensors& d
   return gradients;
 }
 
-bool SequentialHeads::takes_normed(int depth) const {
+bool SequentialHeads::reads_normed(int depth) const {
   return (depth == 1 ? mtp_.trunk_hidden : mtp_.recycled_hidden) == MtpConfig::Hidden::normed;
 }
 
 const Tensor& SequentialHeads::input_of(int depth, const Saved& saved) const {
   const std::size_t previous = state(depth - 1);
-  return takes_normed(depth) ? saved.normed[previous] : saved.raw[previous];
+  return reads_normed(depth) ? saved.normed[previous] : saved.raw[previous];
 }
 
 void SequentialHeads::forward(const LayerContext& context, const MicrobatchInput& input, int slot) const {
@@ -120,14 +120,14 @@ void SequentialHeads::backward(const LayerContext& context, const MicrobatchInpu
   }
   const bool detached_from_it = detached_ && last() == 0;
   if (halves.input && deepest > last() && !detached_from_it)
-    take_deeper(context, saved, gradients, deeper, probe);
+    add_deeper_gradients(context, saved, gradients, deeper, probe);
   for (int depth = end; depth >= first(); --depth) {
     const std::size_t k = state(depth), module = index(depth);
     if (halves.input) {
       // If module k + 1 read hᵏ raw, draw already holds its gradient.
       norm_backward(context, saved, gradients, depth, gradients.dnormed[k],
-                    depth < deepest && !takes_normed(depth + 1));
-      const bool stops = detached_ && depth == 1, normed = takes_normed(depth);
+                    depth < deepest && !reads_normed(depth + 1));
+      const bool stops = detached_ && depth == 1, normed = reads_normed(depth);
       const Tensor& dinput = normed ? gradients.dnormed[k - 1] : gradients.draw[k - 1];
       modules_[module].backward_input(context, gradients.draw[k], input_of(depth, saved),
                                       stops ? scratch_.dnormed : dinput, normed && !stops,
@@ -135,16 +135,17 @@ void SequentialHeads::backward(const LayerContext& context, const MicrobatchInpu
     }
     if (halves.weight) {
       LayerContext of_depth = context;  // a repeated module's deepest depth contributes first
-      of_depth.begun.weight |= adds_ || (mtp_.repeat && depth < end);
+      of_depth.halves_run.weight |= adds_ || (mtp_.repeat && depth < end);
       modules_[module].backward_weight(of_depth, gradients.draw[k], input.tokens, dtable_,
                                        saved.modules[module], gradients.modules[module]);
     }
   }
 }
 
-void SequentialHeads::take_deeper(const LayerContext& context, const Saved& saved, const Gradients& gradients,
-                                  const DepthGradients& deeper, const TrunkProbe& probe) const {
-  const bool normed = takes_normed(last() + 1);
+void SequentialHeads::add_deeper_gradients(const LayerContext& context, const Saved& saved,
+                                           const Gradients& gradients, const DepthGradients& deeper,
+                                           const TrunkProbe& probe) const {
+  const bool normed = reads_normed(last() + 1);
   int depth = last();
   if (probe)
     for (const Tensor& gradient : deeper.by_depth)
@@ -160,8 +161,8 @@ void SequentialHeads::probe_depth(const LayerContext& context, const Saved& save
                                   int depth, int module, const Tensor& gradient, bool of_normed,
                                   const TrunkProbe& probe) const {
   if (module < first()) return probe(depth, gradient);
-  LayerContext measured = context;
-  measured.measured = true;
+  LayerContext measuring = context;
+  measuring.measure_only = true;
   if (!of_normed) {
     const Tensor& draw = gradients.draw[state(module)];
     copy(context.stream, gradient.view(draw.shape), draw);
@@ -169,12 +170,12 @@ void SequentialHeads::probe_depth(const LayerContext& context, const Saved& save
   Tensor dnormed = of_normed ? gradient : Tensor{};
   for (; module >= first(); --module) {
     const std::size_t k = state(module);
-    if (dnormed.defined()) norm_backward(measured, saved, gradients, module, dnormed, false);
+    if (dnormed.defined()) norm_backward(measuring, saved, gradients, module, dnormed, false);
     MtpModule::Saved of_module = saved.modules[index(module)];
     copy(context.stream, of_module.block.gate_up, probed_gate_up_);
     of_module.block.gate_up = probed_gate_up_;
-    const bool normed = takes_normed(module);
-    modules_[index(module)].backward_input(measured, gradients.draw[k], input_of(module, saved),
+    const bool normed = reads_normed(module);
+    modules_[index(module)].backward_input(measuring, gradients.draw[k], input_of(module, saved),
                                            normed || module == first() ? probed_ : gradients.draw[k - 1],
                                            false, of_module, gradients.modules[index(module)], scratch_);
     dnormed = normed ? probed_ : Tensor{};
@@ -192,7 +193,7 @@ void SequentialHeads::norm_backward(const LayerContext& context, const Saved& sa
                                      .rstd = saved.rstd[k],
                                      .residual = accumulate ? gradients.draw[k] : Tensor{},
                                      .dx = gradients.draw[k],
-                                     .dweight = context.measured ? Tensor{} : dnorm_[index(depth)]});
+                                     .dweight = context.measure_only ? Tensor{} : dnorm_[index(depth)]});
 }
 
 }  // namespace foretoken

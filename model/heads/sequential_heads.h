@@ -24,11 +24,11 @@ class SequentialHeads : public PredictionHeads {
   Tensor hidden(const LayerContext& context, int slot, int depth) const override;
   void backward(const LayerContext& context, const MicrobatchInput& input, int slot, Halves halves,
                 const DepthLoss& loss, const TrunkProbe& probe, const DepthGradients& deeper) const override;
-  Tensor hands_on(int slot) const override {
+  Tensor next_depth_input(int slot) const override {
     return input_of(last() + 1, saved_[static_cast<std::size_t>(slot)]);
   }
   Tensor TrunkTensors::*reads() const override {
-    return takes_normed(first()) ? &TrunkTensors::normed : &TrunkTensors::raw;
+    return reads_normed(first()) ? &TrunkTensors::normed : &TrunkTensors::raw;
   }
 
  private:
@@ -51,7 +51,7 @@ class SequentialHeads : public PredictionHeads {
   Saved plan_saved(const TrunkTensors& trunk);
   Gradients plan_gradients(const TrunkTensors& dtrunk);
   /// Whether module k reads the previous depth's state after its norm.
-  bool takes_normed(int depth) const;
+  bool reads_normed(int depth) const;
   const Tensor& input_of(int depth, const Saved& saved) const;
   /// dnormed [N, C] → draw of the depth, = or, with `accumulate`, +=; += into the norm's gradient
   void norm_backward(const LayerContext& context, const Saved& saved, const Gradients& gradients, int depth,
@@ -61,9 +61,9 @@ class SequentialHeads : public PredictionHeads {
   /// `of_normed`, of its raw state. Tensors that backward reads later stay unchanged.
   void probe_depth(const LayerContext& context, const Saved& saved, const Gradients& gradients, int depth,
                    int module, const Tensor& gradient, bool of_normed, const TrunkProbe& probe) const;
-  /// Adds the deeper depths' gradient of hands_on().
-  void take_deeper(const LayerContext& context, const Saved& saved, const Gradients& gradients,
-                   const DepthGradients& deeper, const TrunkProbe& probe) const;
+  /// Adds the deeper depths' gradient of next_depth_input().
+  void add_deeper_gradients(const LayerContext& context, const Saved& saved, const Gradients& gradients,
+                            const DepthGradients& deeper, const TrunkProbe& probe) const;
 
   ModelConfig model_;
   MtpConfig mtp_;

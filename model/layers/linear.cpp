@@ -36,7 +36,7 @@ void Linear::backward_input(const LayerContext& context, const BackwardInput& op
 }
 
 void Linear::backward_weight(const LayerContext& context, const BackwardWeight& op) const {
-  const bool accumulate = context.begun.weight;
+  const bool accumulate = context.halves_run.weight;
   if (!in_fp8(context))
     return linear_backward_weight(
         context.stream, {.dout = op.dout, .x = op.x, .dweight = gradient_, .accumulate = accumulate});

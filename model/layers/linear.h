@@ -41,7 +41,7 @@ class Linear {
     Tensor dout, x;  // read where the products do not run in FP8
     Transposes kept;
   };
-  /// += into the weight's gradient, or = if context.begun marks the first addition.
+  /// += into the weight's gradient, or = if context.halves_run marks the first addition.
   void backward_weight(const LayerContext& context, const BackwardWeight& op) const;
 
   /// The producer of forward's x or backward_input's dout stores its largest magnitude here. Undefined if the
@@ -56,7 +56,7 @@ class Linear {
 
   const Tensor& weight() const { return weight_; }
   /// Whether forward and backward_input run in FP8.
-  bool in_fp8(const LayerContext& context) const { return fp8_ != nullptr && !context.evaluates; }
+  bool in_fp8(const LayerContext& context) const { return fp8_ != nullptr && !context.forward_only; }
 
  private:
   Tensor weight_, gradient_;

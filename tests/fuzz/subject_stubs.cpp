@@ -2,18 +2,18 @@
 // head_kind() alone.
 #include <cstdlib>
 
-#include "model/heads/prediction_heads.h"
+#include "model/heads/head_kinds.h"
 #include "model/layout.h"
 #include "runtime/operators/vocabulary/cross_entropy_head.h"
 
 namespace foretoken {
 
 const HeadKind& head_kind(MtpConfig::Kind kind) {
-  static const auto of = [](bool has_block, bool takes_last_input, bool in_turn) {
+  static const auto of = [](bool has_block, bool reads_last_input, bool in_turn) {
     HeadKind row{};
     row.cost = [](const ModelConfig&, const MtpConfig&, double block) { return block; };
     row.has_block = has_block;
-    row.takes_last_input = takes_last_input;
+    row.reads_last_input = reads_last_input;
     row.in_turn = in_turn;
     return row;
   };

@@ -95,6 +95,66 @@ TEST_CASE("the include check sees what it is for") {
   CHECK(complaint("runtime", "// see \"parallel/grid.h\"").empty());
 }
 
+namespace {
+
+/// A node of the include graph: a header with its sources ("model/block"), or a subfolder ("model/heads").
+std::string node_of(const fs::path& file, bool by_folder) {
+  if (by_folder && std::distance(file.begin(), file.end()) > 2)
+    return (*file.begin() / *std::next(file.begin())).string();
+  return (file.parent_path() / file.stem()).string();
+}
+
+/// Which nodes each node of the room includes, except itself.
+std::map<std::string, std::set<std::string>> includes_of(const std::string& room, bool by_folder) {
+  std::map<std::string, std::set<std::string>> includes;
+  const std::regex directive("\\s*#\\s*include\\s+\"(" + room + "/[^\"]+)\".*");
+  for (const auto& entry : fs::recursive_directory_iterator(root / room)) {
+    if (!is_source(entry.path())) continue;
+    const std::string node = node_of(fs::relative(entry.path(), root), by_folder);
+    std::ifstream file(entry.path());
+    std::smatch header;
+    for (std::string line; std::getline(file, line);)
+      if (std::regex_match(line, header, directive))
+        if (const std::string other = node_of(header[1].str(), by_folder); other != node)
+          includes[node].insert(other);
+  }
+  return includes;
+}
+
+/// The nodes that include themselves through others: those that remain after all that include nothing, or
+/// that nothing includes, are removed.
+std::set<std::string> in_circles(const std::map<std::string, std::set<std::string>>& includes) {
+  std::set<std::pair<std::string, std::string>> edges;
+  for (const auto& [from, others] : includes)
+    for (const std::string& to : others) edges.emplace(from, to);
+  for (bool removed = true; removed;) {
+    std::set<std::string> sources, targets;
+    for (const auto& [from, to] : edges) sources.insert(from), targets.insert(to);
+    removed = std::erase_if(edges, [&](const auto& edge) {
+                return targets.count(edge.first) == 0 || sources.count(edge.second) == 0;
+              }) > 0;
+  }
+  std::set<std::string> nodes;
+  for (const auto& [from, to] : edges) nodes.insert({from, to});
+  return nodes;
+}
+
+}  // namespace
+
+TEST_CASE("neither files nor subfolders of model include each other in a circle") {
+  const std::set<std::string> none;
+  CHECK(in_circles(includes_of("model", false)) == none);
+  CHECK(in_circles(includes_of("model", true)) == none);
+}
+
+TEST_CASE("the circle check sees what it is for") {
+  const std::set<std::string> circle{"model/heads", "model/layout"}, none;
+  CHECK(in_circles({{"model/rank_model", {"model/layout"}},
+                    {"model/layout", {"model/heads"}},
+                    {"model/heads", {"model/layout", "model/block"}}}) == circle);
+  CHECK(in_circles({{"model/layout", {"model/heads"}}, {"model/heads", {"model/block"}}}) == none);
+}
+
 TEST_CASE("the top holds the rooms and nothing else") {
   const std::set<std::string> expected = {"runtime", "parallel", "model",          "io",
                                           "launch",  "tests",    "CMakeLists.txt", "CMakePresets.json",

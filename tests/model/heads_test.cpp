@@ -5,6 +5,7 @@
 #include "model/cost.h"
 #include "model/layout.h"
 #include "model/objective.h"
+#include "model/parameter_names.h"
 #include "runtime/random.h"
 #include "tests/support/catch.h"
 #include "tests/support/tiny_model.h"

@@ -7,6 +7,7 @@
 
 #include "launch/config/config_validator.h"
 #include "launch/training/session.h"
+#include "model/parameter_names.h"
 #include "parallel/optimizer/shared_weights.h"
 #include "parallel/pipeline/executor.h"
 #include "runtime/operators/rowwise/elementwise.h"
