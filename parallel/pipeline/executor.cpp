@@ -84,11 +84,11 @@ void Executor::perform(const Action& action, int slot) {
       break;
     case ActionKind::backward:
       work_.backward(stage, microbatch, slot);
-      hand_down_gradient(stage, microbatch, slot);
+      pass_gradient_upstream(stage, microbatch, slot);
       break;
     case ActionKind::backward_input:
       work_.backward_input(stage, microbatch, slot);
-      hand_down_gradient(stage, microbatch, slot);
+      pass_gradient_upstream(stage, microbatch, slot);
       break;
     case ActionKind::backward_weight:
       work_.backward_weight(stage, microbatch, slot);
@@ -117,16 +117,18 @@ void Executor::perform(const Action& action, int slot) {
 // copies.
 
 void Executor::forward(int stage, int microbatch, int slot) {
-  const int below = stage - 1;
-  if (below >= 0 && shape_.rank_of(below) == shape_.rank_of(stage))
-    copy(stream_, work_.activation_out(below, slot_of(below, microbatch)), work_.activation_in(stage, slot));
+  const int previous = stage - 1;
+  if (previous >= 0 && shape_.rank_of(previous) == shape_.rank_of(stage))
+    copy(stream_, work_.activation_out(previous, slot_of(previous, microbatch)),
+         work_.activation_in(stage, slot));
   work_.forward(stage, microbatch, slot);
 }
 
-void Executor::hand_down_gradient(int stage, int microbatch, int slot) {
-  const int below = stage - 1;
-  if (below >= 0 && shape_.rank_of(below) == shape_.rank_of(stage))
-    copy(stream_, work_.gradient_out(stage, slot), work_.gradient_in(below, slot_of(below, microbatch)));
+void Executor::pass_gradient_upstream(int stage, int microbatch, int slot) {
+  const int previous = stage - 1;
+  if (previous >= 0 && shape_.rank_of(previous) == shape_.rank_of(stage))
+    copy(stream_, work_.gradient_out(stage, slot),
+         work_.gradient_in(previous, slot_of(previous, microbatch)));
 }
 
 void Executor::progress() {

@@ -54,7 +54,7 @@ class Executor {
   void wait_for_inputs(const Action& action, int slot);
   void perform(const Action& action, int slot);
   void forward(int stage, int microbatch, int slot);
-  void hand_down_gradient(int stage, int microbatch, int slot);
+  void pass_gradient_upstream(int stage, int microbatch, int slot);
   void progress();
 
   int slot_of(int stage, int microbatch) const;

@@ -44,13 +44,13 @@ class RunCosts {
 /// value of the later stages. value_of() must not fall as `end` grows, and join() must be at least either
 /// argument: a stage stops growing once its own value alone is no better than the best. Returns the counts of
 /// the best partition and its value; on a tie the earlier stage has fewer halves.
-struct Dealt {
+struct Assignment {
   std::vector<int> halves;
   double value;
 };
 
 template <class Value, class Join>
-Dealt deal(const LayerCosts& costs, int stages, Value value_of, Join join) {
+Assignment assign_halves(const LayerCosts& costs, int stages, Value value_of, Join join) {
   const int halves = static_cast<int>(costs.halves.size());
   constexpr double never = std::numeric_limits<double>::infinity();
   const auto columns = static_cast<std::size_t>(halves) + 1;
@@ -75,10 +75,10 @@ Dealt deal(const LayerCosts& costs, int stages, Value value_of, Join join) {
           count[at(stage, begin)] = end - begin;
         }
       }
-  Dealt dealt{{}, best[at(0, 0)]};
-  for (int stage = 0, begin = 0; stage < stages; begin += dealt.halves.back(), ++stage)
-    dealt.halves.push_back(count[at(stage, begin)]);
-  return dealt;
+  Assignment assignment{{}, best[at(0, 0)]};
+  for (int stage = 0, begin = 0; stage < stages; begin += assignment.halves.back(), ++stage)
+    assignment.halves.push_back(count[at(stage, begin)]);
+  return assignment;
 }
 
 std::string describe_stages(const Grid& grid) {
@@ -116,7 +116,7 @@ void require_enough_layers(const LayerCosts& costs, const Grid& grid) {
   const std::string of_trunk =
       costs.after.empty() ? "" : fmt::format(", {} of them with layers,", std::max(0, trunk));
   if (trunk < (costs.last_apart ? 2 : 1))
-    throw UsageError("partition: {}{} leave none to the trunk", describe_stages(grid), of_trunk);
+    throw UsageError("partition: {}{} leave no stage for the trunk", describe_stages(grid), of_trunk);
   throw UsageError("partition: {}{} need at least {}, the model has {}", describe_stages(grid), of_trunk,
                    counted_layers(fewest), in_layers(halves));
 }
@@ -135,10 +135,11 @@ std::vector<int> partition_layers(const LayerCosts& costs, const Grid& grid) {
 
   const int stages = trunk_stages(costs, grid.stages());
   const RunCosts cost(costs, grid.stages());
-  double dearest = deal(costs, stages, cost, [](double a, double b) { return std::max(a, b); }).value;
-  for (const StageDurations& fixed : costs.after) dearest = std::max(dearest, fixed.total());
+  double bottleneck =
+      assign_halves(costs, stages, cost, [](double a, double b) { return std::max(a, b); }).value;
+  for (const StageDurations& fixed : costs.after) bottleneck = std::max(bottleneck, fixed.total());
   // Prefix sums round: equal costs may differ in their last bits.
-  const double allowed = dearest * (1 + 1e-9);
+  const double allowed = bottleneck * (1 + 1e-9);
   // A cut inside a layer outweighs the sum of all squares.
   const auto cut_inside = 1 + static_cast<double>(costs.halves.size() * costs.halves.size());
   const auto unevenness = [&](int stage, int begin, int end) {
@@ -146,7 +147,8 @@ std::vector<int> partition_layers(const LayerCosts& costs, const Grid& grid) {
     return cost(stage, begin, end) <= allowed ? count * count + (begin % 2 == 1 ? cut_inside : 0)
                                               : std::numeric_limits<double>::infinity();
   };
-  std::vector<int> halves = deal(costs, stages, unevenness, [](double a, double b) { return a + b; }).halves;
+  std::vector<int> halves =
+      assign_halves(costs, stages, unevenness, [](double a, double b) { return a + b; }).halves;
   halves.resize(static_cast<std::size_t>(grid.stages()), 0);
   return halves;
 }

@@ -91,9 +91,9 @@ class Search {
   /// that partition.
   template <class Takes>
   void run(const std::vector<int>& start, const Takes& takes) const {
-    std::vector<int> begun;
+    std::vector<int> counts;
     if (exhaustive_)
-      try_all(begun, halves_, takes);
+      try_all(counts, halves_, takes);
     else
       walk(start, takes);
   }
@@ -113,16 +113,16 @@ class Search {
   }
 
   template <class Takes>
-  void try_all(std::vector<int>& begun, int left, const Takes& takes) const {
-    if (begun.size() == ranges_.size()) {
-      if (left == 0) takes(begun, 0.0);
+  void try_all(std::vector<int>& counts, int left, const Takes& takes) const {
+    if (counts.size() == ranges_.size()) {
+      if (left == 0) takes(counts, 0.0);
       return;
     }
-    const auto& [least, most] = ranges_[begun.size()];
+    const auto& [least, most] = ranges_[counts.size()];
     for (int count = least; count <= std::min(left, most); ++count) {
-      begun.push_back(count);
-      try_all(begun, left - count, takes);
-      begun.pop_back();
+      counts.push_back(count);
+      try_all(counts, left - count, takes);
+      counts.pop_back();
     }
   }
 

@@ -80,8 +80,8 @@ Program one_f_one_b(const PipelineShape& shape) {
   require_one_stage_per_rank("1f1b", shape);
   return build(shape, [&](int rank) {
     std::vector<Action> actions;
-    const int below = shape.pp - 1 - rank;
-    const int warm_up = std::min(shape.microbatches, below > 0 ? below + 1 : 0);
+    const int downstream = shape.pp - 1 - rank;  // ranks
+    const int warm_up = std::min(shape.microbatches, downstream > 0 ? downstream + 1 : 0);
     for (int m = 0; m < warm_up; ++m) actions.push_back({forward, rank, m});
     for (int m = 0; m < shape.microbatches; ++m) {
       if (warm_up + m < shape.microbatches) actions.push_back({forward, rank, warm_up + m});

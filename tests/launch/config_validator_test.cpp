@@ -131,21 +131,21 @@ TEST_CASE("a placement of heads needs stages for them") {
         "are needed, but pp 1 × v 1 = 1");
 }
 
-TEST_CASE("layers are dealt by the time they take, inside a layer where that is better") {
+TEST_CASE("layers are assigned to stages by time, and a layer is cut if that is better") {
   const std::string reference =
       "[model]\nhidden_size = 2048\nnum_hidden_layers = 24\nnum_attention_heads = 16\n"
       "num_key_value_heads = 16\nhead_dim = 128\nintermediate_size = 5632\nvocab_size = 32768\n"
       "[data]\nsequence_length = 2048\n[mtp]\ndepths = 1\n";
-  const auto dealt = [&](const std::string& more, const Grid& grid) {
+  const auto assignment = [&](const std::string& more, const Grid& grid) {
     return resolve_layout(config_of(reference + more), grid, Purpose::train).halves_per_stage;
   };
   const std::string sixteen = "[train]\nglobal_batch = 64\nmicrobatch = 4\n[parallel]\npp = 2\n";
-  CHECK(dealt(sixteen, {.pp = 2}) == std::vector<int>{28, 20});
-  CHECK(dealt(sixteen + "virtual_stages = 2\nschedule = \"interleaved_1f1b\"\n",
-              {.pp = 2, .virtual_stages = 2}) == std::vector<int>{10, 17, 17, 4});
+  CHECK(assignment(sixteen, {.pp = 2}) == std::vector<int>{28, 20});
+  CHECK(assignment(sixteen + "virtual_stages = 2\nschedule = \"interleaved_1f1b\"\n",
+                   {.pp = 2, .virtual_stages = 2}) == std::vector<int>{10, 17, 17, 4});
   // With many microbatches only the bottleneck stage matters, as in an evaluation.
   const std::string many = "[train]\nglobal_batch = 1024\nmicrobatch = 4\n[parallel]\npp = 2\n";
-  CHECK(dealt(many, {.pp = 2}) == std::vector<int>{27, 21});
+  CHECK(assignment(many, {.pp = 2}) == std::vector<int>{27, 21});
   CHECK(resolve_layout(config_of(reference + sixteen), {.pp = 2}, Purpose::evaluate).halves_per_stage ==
         std::vector<int>{27, 21});
   // Measured on two H200: 14 layers took 72 ms; 10 layers with a module and two heads took 67 ms.

@@ -9,7 +9,7 @@
 using namespace foretoken;
 using namespace foretoken::testing;
 
-TEST_CASE("half layers are dealt to a pipeline by parameters, and too few are refused") {
+TEST_CASE("half layers are assigned to a pipeline by parameters, and too few are an error") {
   // Parameters: attention 392, MLP 296, embedding and head 88 each. The last stage has in addition norm and
   // head, 96, and either two modules and an embedding, 1864, or four parallel heads, 2848.
   ModelConfig model = tiny_model();

@@ -66,7 +66,7 @@ void every_partition(int halves, int stages, const std::function<void(const std:
 
 }  // namespace
 
-TEST_CASE("layers are dealt such that the simulated step is the shortest of all, within a thousandth") {
+TEST_CASE("layers are assigned such that the simulated step is the shortest of all, within a thousandth") {
   const CounterRng rng(3, "partition for step");
   std::uint64_t number = 0;
   for (const auto& [schedule, shape] :
@@ -79,24 +79,24 @@ TEST_CASE("layers are dealt such that the simulated step is the shortest of all,
     for (int trial = 0; trial < 6; ++trial) {
       LayerCosts costs = decoder(4, 3 * rng.uniform(++number));
       for (StageDurations& half : costs.halves) half = of_forward(0.2 + rng.uniform(++number));
-      const std::vector<int> dealt = partition_for_step(costs, schedule, shape);
+      const std::vector<int> halves = partition_for_step(costs, schedule, shape);
       INFO(schedule << " " << to_string(shape) << " trial " << trial);
-      CHECK_NOTHROW(validate_partition(dealt, costs, grid_of(shape)));
+      CHECK_NOTHROW(validate_partition(halves, costs, grid_of(shape)));
       double shortest = std::numeric_limits<double>::infinity();
       every_partition(8, shape.stages(), [&](const std::vector<int>& other) {
         shortest = std::min(shortest, step_of(costs, schedule, shape, other));
       });
       const double allowed = shortest * 1.001;
-      CHECK(step_of(costs, schedule, shape, dealt) <= allowed * (1 + 1e-9));
+      CHECK(step_of(costs, schedule, shape, halves) <= allowed * (1 + 1e-9));
       every_partition(8, shape.stages(), [&](const std::vector<int>& other) {
         if (step_of(costs, schedule, shape, other) <= allowed)
-          CHECK(cuts_inside(other) >= cuts_inside(dealt));
+          CHECK(cuts_inside(other) >= cuts_inside(halves));
       });
     }
 }
 
 TEST_CASE(
-    "of two stages in 1F1B the last is lighter by what it waits for while the pipeline fills and drains") {
+    "the last of two 1F1B stages is lighter by the time that it waits while the pipeline fills and drains") {
   // There are two cases. The last stage waits only for the first forward, and the step ends with the first
   // stage's last backward. Or the first stage runs three forwards before the first gradient arrives and never
   // waits again.
@@ -107,18 +107,18 @@ TEST_CASE(
   for (const int m : {3, 4, 8, 16, 64, 256})
     for (const double heads : {0.0, 1.5, 3.1}) {
       const LayerCosts costs = decoder(24, heads);
-      const std::vector<int> dealt = partition_for_step(costs, "1f1b", {2, 1, m});
-      INFO("microbatches " << m << " heads " << heads << " halves " << dealt[0]);
+      const std::vector<int> halves = partition_for_step(costs, "1f1b", {2, 1, m});
+      INFO("microbatches " << m << " heads " << heads << " halves " << halves[0]);
       double least = std::numeric_limits<double>::infinity();
-      every_partition(48, 2, [&](const std::vector<int>& halves) {
-        least = std::min(least, closed_form(stage_costs(costs, halves), m));
+      every_partition(48, 2, [&](const std::vector<int>& other) {
+        least = std::min(least, closed_form(stage_costs(costs, other), m));
       });
-      CHECK(closed_form(stage_costs(costs, dealt), m) <= 1.001 * least);
-      CHECK(step_of(costs, "1f1b", {2, 1, m}, dealt) == Approx(closed_form(stage_costs(costs, dealt), m)));
+      CHECK(closed_form(stage_costs(costs, halves), m) <= 1.001 * least);
+      CHECK(step_of(costs, "1f1b", {2, 1, m}, halves) == Approx(closed_form(stage_costs(costs, halves), m)));
     }
 }
 
-TEST_CASE("no step is longer than with the dearest stage as cheap as possible, but for a thousandth") {
+TEST_CASE("no step is over a thousandth longer than under the partition with the least bottleneck stage") {
   for (const int pp : {1, 2, 3, 8})
     for (const int v : {1, 2})
       for (const int m : {1, 3, 16}) {
@@ -127,15 +127,15 @@ TEST_CASE("no step is longer than with the dearest stage as cheap as possible, b
         for (const std::string& schedule : schedule_names()) {
           if (schedule != "gpipe" && (schedule == "interleaved_1f1b") != (v > 1)) continue;
           INFO(schedule << " " << to_string(shape));
-          const std::vector<int> dealt = partition_for_step(costs, schedule, shape);
-          CHECK_NOTHROW(validate_partition(dealt, costs, grid_of(shape)));
-          CHECK(step_of(costs, schedule, shape, dealt) <=
+          const std::vector<int> halves = partition_for_step(costs, schedule, shape);
+          CHECK_NOTHROW(validate_partition(halves, costs, grid_of(shape)));
+          CHECK(step_of(costs, schedule, shape, halves) <=
                 1.001 * step_of(costs, schedule, shape, partition_layers(costs, grid_of(shape))));
         }
       }
 }
 
-TEST_CASE("partitions too many to be tried are searched as if they were") {
+TEST_CASE("the random search finds as good a partition as trying all of them") {
   struct Case {
     int layers;
     double heads;
@@ -145,18 +145,18 @@ TEST_CASE("partitions too many to be tried are searched as if they were") {
   for (const Case& c : {Case{16, 3.1, {4, 2, 16}, 265.14}, Case{16, 1.5, {4, 2, 8}, 122.36},
                         Case{16, 3.1, {2, 4, 16}, 466.92}, Case{18, 2.0, {4, 2, 32}, 501.0}}) {
     const LayerCosts costs = decoder(c.layers, c.heads);
-    const std::vector<int> dealt = partition_for_step(costs, "interleaved_1f1b", c.shape);
+    const std::vector<int> halves = partition_for_step(costs, "interleaved_1f1b", c.shape);
     INFO(to_string(c.shape));
-    CHECK(step_of(costs, "interleaved_1f1b", c.shape, dealt) <= 1.001 * c.shortest);
+    CHECK(step_of(costs, "interleaved_1f1b", c.shape, halves) <= 1.001 * c.shortest);
   }
 }
 
-TEST_CASE("of many microbatches and stages a partition is found all the same") {
+TEST_CASE("a partition for 4096 microbatches and 32 stages balances the ranks to three percent") {
   const LayerCosts costs = decoder(64, 3.1);
   const PipelineShape shape{8, 4, 4096};
-  const std::vector<int> dealt = partition_for_step(costs, "interleaved_1f1b", shape);
-  CHECK(dealt == partition_for_step(costs, "interleaved_1f1b", shape));
-  const std::vector<StageDurations> stages = stage_costs(costs, dealt);
+  const std::vector<int> halves = partition_for_step(costs, "interleaved_1f1b", shape);
+  CHECK(halves == partition_for_step(costs, "interleaved_1f1b", shape));
+  const std::vector<StageDurations> stages = stage_costs(costs, halves);
   std::vector<double> ranks(8);
   for (std::size_t stage = 0; stage < stages.size(); ++stage) ranks[stage % 8] += stages[stage].total();
   // The total is 201.3. With so many microbatches the time to fill the pipeline is negligible, so the busiest
@@ -164,24 +164,24 @@ TEST_CASE("of many microbatches and stages a partition is found all the same") {
   CHECK(*std::max_element(ranks.begin(), ranks.end()) < 1.03 * 201.3 / 8);
 }
 
-TEST_CASE("a cut inside a layer is made where it earns more than a thousandth") {
+TEST_CASE("a layer is cut only if that shortens the step by more than a thousandth") {
   const PipelineShape shape{2, 1, 64};
   CHECK(partition_for_step(decoder(12, 0.001), "1f1b", shape) == std::vector<int>{12, 12});
   CHECK(partition_for_step(decoder(12, 0.58), "1f1b", shape) == std::vector<int>{13, 11});
 }
 
-TEST_CASE("stages of heads alone keep to themselves, whatever the step") {
+TEST_CASE("stages that hold only heads get no other layers, for any step time") {
   const PipelineShape shape{2, 2, 8};
   LayerCosts apart = decoder(8, 3);
   apart.last_apart = true;
   CHECK(partition_for_step(apart, "interleaved_1f1b", shape).back() == 0);
   apart.fewest_on_last = 2;
   CHECK(partition_for_step(apart, "interleaved_1f1b", shape).back() == 2);
-  LayerCosts behind = decoder(8, 1);
-  behind.after = {of_forward(2)};
-  const std::vector<int> dealt = partition_for_step(behind, "interleaved_1f1b", shape);
-  CHECK(dealt.back() == 0);
-  CHECK_NOTHROW(validate_partition(dealt, behind, grid_of(shape)));
+  LayerCosts separate = decoder(8, 1);
+  separate.after = {of_forward(2)};
+  const std::vector<int> halves = partition_for_step(separate, "interleaved_1f1b", shape);
+  CHECK(halves.back() == 0);
+  CHECK_NOTHROW(validate_partition(halves, separate, grid_of(shape)));
   CHECK_THROWS_WITH(partition_for_step(decoder(1, 1), "1f1b", {4, 1, 2}),
                     contains("need at least 1.5 layers, the model has 1"));
   CHECK_THROWS_AS(partition_for_step(decoder(4, 1), "1f1b", {2, 2, 2}), UsageError);

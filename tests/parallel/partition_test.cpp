@@ -28,7 +28,7 @@ LayerCosts equal_costs(int layers, double first, double last) {
   return halves(std::vector<double>(2 * static_cast<std::size_t>(layers), 0.5), first, last);
 }
 
-double dearest(const LayerCosts& costs, const std::vector<int>& halves) {
+double bottleneck(const LayerCosts& costs, const std::vector<int>& halves) {
   double most = 0;
   for (const StageDurations& stage : stage_costs(costs, halves)) most = std::max(most, stage.total());
   return most;
@@ -60,7 +60,7 @@ void every_partition(std::vector<int>& halves, int stages, int left, int fewest_
 
 }  // namespace
 
-TEST_CASE("equal layers without fixed costs are dealt evenly and whole, fewer to earlier stages") {
+TEST_CASE("equal layers without fixed costs are assigned evenly and whole, fewer to earlier stages") {
   CHECK(partition_layers(equal_costs(8, 0, 0), grid_of(4)) == std::vector<int>{4, 4, 4, 4});
   CHECK(partition_layers(equal_costs(5, 0, 0), grid_of(1)) == std::vector<int>{10});
   CHECK(partition_layers(halves(std::vector<double>(18, 0.1)), grid_of(3)) == std::vector<int>{6, 6, 6});
@@ -69,7 +69,7 @@ TEST_CASE("equal layers without fixed costs are dealt evenly and whole, fewer to
   CHECK(partition_layers(halves({3, 3, 3, 3, 1, 1, 3, 3}), grid_of(4)) == std::vector<int>{2, 2, 2, 2});
 }
 
-TEST_CASE("a cut inside a layer is made where it makes the dearest stage cheaper") {
+TEST_CASE("a layer is cut if that makes the bottleneck stage less expensive") {
   CHECK(partition_layers(equal_costs(10, 0, 0), grid_of(4)) == std::vector<int>{5, 5, 5, 5});
   CHECK(partition_layers(equal_costs(10, 0, 0), grid_of(2, 2)) == std::vector<int>{5, 5, 5, 5});
   CHECK(partition_layers(halves({2, 3, 2, 3, 2, 3}), grid_of(2)) == std::vector<int>{3, 3});
@@ -78,7 +78,7 @@ TEST_CASE("a cut inside a layer is made where it makes the dearest stage cheaper
   CHECK(partition_layers(halves({1, 4, 1, 4}, 0, 9), grid_of(2)) == std::vector<int>{4, 0});
 }
 
-TEST_CASE("the embedding unburdens the first stage, the head and its MTP modules the last") {
+TEST_CASE("the embedding takes layers off the first stage, the head and its MTP modules off the last") {
   CHECK(partition_layers(equal_costs(12, 0, 4), grid_of(4)) == std::vector<int>{8, 8, 8, 0});
   CHECK(partition_layers(equal_costs(12, 0, 2), grid_of(4)) == std::vector<int>{7, 7, 7, 3});
   CHECK(partition_layers(equal_costs(10, 1, 1), grid_of(3)) == std::vector<int>{6, 8, 6});
@@ -88,8 +88,7 @@ TEST_CASE("the embedding unburdens the first stage, the head and its MTP modules
   CHECK(partition_layers(with_last, grid_of(4)).back() == 2);
 }
 
-TEST_CASE(
-    "a partition's dearest stage is the least of all, and of equals it has the fewest cuts inside layers") {
+TEST_CASE("a partition has the least bottleneck stage possible, and then the fewest cuts inside layers") {
   const CounterRng rng(7, "partition");
   for (std::uint64_t trial = 0; trial < 80; ++trial) {
     const int layers = 3 + static_cast<int>(rng.u64(4 * trial) % 4);
@@ -107,13 +106,13 @@ TEST_CASE(
     int fewest_cuts = stages;
     std::vector<int> tried;
     every_partition(tried, stages, 2 * layers, costs.fewest_on_last, [&](const std::vector<int>& other) {
-      const double value = dearest(costs, other);
+      const double value = bottleneck(costs, other);
       if (value > least * (1 + 1e-12)) return;
       fewest_cuts =
           value < least * (1 - 1e-12) ? cuts_inside(other) : std::min(fewest_cuts, cuts_inside(other));
       least = value;
     });
-    CHECK(dearest(costs, halves) == Approx(least).epsilon(1e-8));
+    CHECK(bottleneck(costs, halves) == Approx(least).epsilon(1e-8));
     CHECK(cuts_inside(halves) == fewest_cuts);
   }
 }
@@ -128,11 +127,11 @@ TEST_CASE("stage costs hold the fixed costs of the ends") {
 }
 
 TEST_CASE("thousands of layers over hundreds of stages are divided as evenly as a few are") {
-  const std::vector<int> dealt = partition_layers(equal_costs(4096, 0, 0), grid_of(512));
-  CHECK(dealt == std::vector<int>(512, 16));
+  const std::vector<int> halves = partition_layers(equal_costs(4096, 0, 0), grid_of(512));
+  CHECK(halves == std::vector<int>(512, 16));
 }
 
-TEST_CASE("too few layers are a usage error with the figures") {
+TEST_CASE("too few layers are a usage error with both counts") {
   CHECK_THROWS_WITH(partition_layers(equal_costs(3, 1, 1), grid_of(8)),
                     contains("pp 8 × v 1 = 8 stages need at least 3.5 layers, the model has 3"));
   CHECK_THROWS_AS(partition_layers(equal_costs(3, 1, 1), grid_of(8)), UsageError);
@@ -140,7 +139,7 @@ TEST_CASE("too few layers are a usage error with the figures") {
   CHECK(partition_layers(equal_costs(4, 0, 9), grid_of(9)).back() == 0);
 }
 
-TEST_CASE("costs that are no costs are a defect") {
+TEST_CASE("negative and non-finite costs are a defect") {
   CHECK_THROWS_AS(partition_layers(halves({1, -1}), grid_of(2)), DefectError);
   CHECK_THROWS_AS(partition_layers(halves({1, 1}, 0, std::numeric_limits<double>::quiet_NaN()), grid_of(2)),
                   DefectError);
@@ -169,28 +168,29 @@ TEST_CASE("a partition written by hand is checked") {
   apart.last_apart = true;
   CHECK_NOTHROW(validate_partition({7, 9, 0}, apart, grid_of(3)));
   refuses({7, 8, 1}, apart, "stage 2 has 0.5 layers, expected 0");
-  LayerCosts behind = eight;
-  behind.after = {{2}};
-  CHECK_NOTHROW(validate_partition({16, 0, 0}, behind, grid_of(3)));
-  refuses({8, 6, 2}, behind, "stage 2 has 1 layers, expected 0");
+  LayerCosts separate = eight;
+  separate.after = {{2}};
+  CHECK_NOTHROW(validate_partition({16, 0, 0}, separate, grid_of(3)));
+  refuses({8, 6, 2}, separate, "stage 2 has 1 layers, expected 0");
 }
 
-TEST_CASE("stages of heads alone take their share, and the trunk is dealt over the others") {
+TEST_CASE("stages that hold only heads keep to them, and the trunk is assigned to the other stages") {
   LayerCosts apart = equal_costs(8, 0, 3);
   apart.last_apart = true;
   CHECK(partition_layers(apart, grid_of(3)) == std::vector<int>{8, 8, 0});
   apart.fewest_on_last = 2;
   CHECK(partition_layers(apart, grid_of(3)) == std::vector<int>{6, 8, 2});
-  CHECK_THROWS_WITH(partition_layers(apart, grid_of(1)), contains("pp 1 × v 1 = 1 stage leave none"));
+  CHECK_THROWS_WITH(partition_layers(apart, grid_of(1)), contains("pp 1 × v 1 = 1 stage leave no stage"));
 
-  LayerCosts behind = equal_costs(8, 0, 2);
-  behind.after = {{3}, {3}};
-  CHECK(partition_layers(behind, grid_of(4)) == std::vector<int>{10, 6, 0, 0});
-  CHECK(stage_costs(behind, {10, 6, 0, 0}) == std::vector<StageDurations>{{5}, {5}, {3}, {3}});
+  LayerCosts separate = equal_costs(8, 0, 2);
+  separate.after = {{3}, {3}};
+  CHECK(partition_layers(separate, grid_of(4)) == std::vector<int>{10, 6, 0, 0});
+  CHECK(stage_costs(separate, {10, 6, 0, 0}) == std::vector<StageDurations>{{5}, {5}, {3}, {3}});
   // An expensive stage after the trunk does not make the other stages uneven.
-  behind.after = {{3}, {9}};
-  CHECK(partition_layers(behind, grid_of(4)) == std::vector<int>{8, 8, 0, 0});
-  CHECK_THROWS_WITH(partition_layers(behind, grid_of(2)), contains("0 of them with layers, leave none"));
-  CHECK_THROWS_WITH(partition_layers(behind, grid_of(20)),
+  separate.after = {{3}, {9}};
+  CHECK(partition_layers(separate, grid_of(4)) == std::vector<int>{8, 8, 0, 0});
+  CHECK_THROWS_WITH(partition_layers(separate, grid_of(2)),
+                    contains("0 of them with layers, leave no stage"));
+  CHECK_THROWS_WITH(partition_layers(separate, grid_of(20)),
                     contains("18 of them with layers, need at least 8.5 layers, the model has 8"));
 }
