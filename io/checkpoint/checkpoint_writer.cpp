@@ -27,7 +27,7 @@ struct CheckpointWriter::Save {
   CheckpointInfo info;
   fs::path unfinished;  // step_N.tmp
   std::string id;       // equal on every rank, different for every save
-  Clock::time_point begun;
+  Clock::time_point start_time;
   bool staged = false;  // started by stage()
 };
 
@@ -53,8 +53,8 @@ std::string await_id(const fs::path& unfinished) {
     if (std::string id = read_id(unfinished); !id.empty()) return id;
     if (Clock::now() > limit)
       throw DataError(
-          "checkpoint {}: rank 0 has made it, but this rank does not see it: the directory must be "
-          "shared by all ranks",
+          "checkpoint {}: rank 0 created it, but this rank cannot see it: all ranks must share the "
+          "directory",
           unfinished.string());
     std::this_thread::sleep_for(std::chrono::milliseconds(20));
   }
@@ -94,8 +94,8 @@ class Progress {
   Clock::time_point looked_, moved_ = Clock::now();
 };
 
-double seconds_since(Clock::time_point begun) {
-  return std::chrono::duration<double>(Clock::now() - begun).count();
+double seconds_since(Clock::time_point start_time) {
+  return std::chrono::duration<double>(Clock::now() - start_time).count();
 }
 
 }  // namespace
@@ -106,12 +106,13 @@ CheckpointWriter::CheckpointWriter(fs::path directory, int rank, int world, Chec
       world_(world),
       options_(std::move(options)),
       parent_(options_.parent) {
-  if (options_.keep < 1) throw UsageError("checkpoint: keep is {}, but at least 1 must stay", options_.keep);
-  if (rank < 0 || rank >= world) throw DefectError("checkpoint: rank {} of {} ranks", rank, world);
+  if (options_.keep < 1) throw UsageError("checkpoint: keep is {}, expected at least 1", options_.keep);
+  if (rank < 0 || rank >= world)
+    throw DefectError("checkpoint: rank {} is out of range for {} ranks", rank, world);
 }
 
 CheckpointWriter::~CheckpointWriter() {
-  abandoned_ = true;
+  closing_ = true;
   if (thread_.joinable()) thread_.join();
 }
 
@@ -120,8 +121,8 @@ void CheckpointWriter::save(const CheckpointInfo& info, std::span<const Checkpoi
   drop_staged();
   const std::lock_guard lock(control_);
   check();
-  const Clock::time_point begun = Clock::now();
-  Save save{info, directory_ / (checkpoint_name(info.step) + ".tmp"), {}, begun};
+  const Clock::time_point start_time = Clock::now();
+  Save save{info, directory_ / (checkpoint_name(info.step) + ".tmp"), {}, start_time};
   take(pieces);
   if (barrier) barrier();  // after this no rank writes to an earlier directory
   if (rank_ == 0) {
@@ -133,7 +134,7 @@ void CheckpointWriter::save(const CheckpointInfo& info, std::span<const Checkpoi
   save.id = await_id(save.unfinished);
   const std::int64_t bytes = copy();
   log(fmt::format("checkpoint {}: staged {} in {:.3f} s", checkpoint_name(info.step), bytes_text(bytes),
-                  seconds_since(begun)));
+                  seconds_since(start_time)));
   reached(SavePhase::staged);
   start(std::move(save));
 }
@@ -156,17 +157,17 @@ void CheckpointWriter::commit_staged() {
   if (!staged_ || committing_staged_ || running_) return;
   join();
   committing_staged_ = true;
-  staged_->begun = Clock::now();
+  staged_->start_time = Clock::now();
   start(*staged_);
 }
 
 void CheckpointWriter::drop_staged() {
-  given_up_ = true;
+  dropping_staged_ = true;
   const std::lock_guard lock(control_);
   join();
   staged_.reset();
   committing_staged_ = false;
-  given_up_ = false;
+  dropping_staged_ = false;
 }
 
 std::int64_t CheckpointWriter::staged_step() const {
@@ -196,25 +197,25 @@ void CheckpointWriter::start(Save save) {
 
 void CheckpointWriter::join() {
   if (!thread_.joinable()) return;
-  const Clock::time_point begun = Clock::now();
+  const Clock::time_point start_time = Clock::now();
   std::unique_lock lock(mutex_);
   while (!ended_.wait_for(lock, options_.waiting_report, [&] { return !running_; }))
     if (rank_ == 0)
       log(fmt::format("checkpoint {}: waiting for {}, {:.0f} s, {} on disk", written_.stem().string(),
-                      waiting_for_, seconds_since(begun), bytes_text(bytes_on_disk(written_))));
+                      waiting_for_, seconds_since(start_time), bytes_text(bytes_on_disk(written_))));
   lock.unlock();
   thread_.join();
 }
 
 /// On ranks other than 0: waits until rank 0 has finished the save, so that all ranks enter the next one
 /// together.
-void CheckpointWriter::await_conclusion(const Save& save) {
+void CheckpointWriter::await_end_on_rank_0(const Save& save) {
   Progress progress(save.unfinished, options_.stall_timeout);
   std::error_code ignored;
   while (read_id(save.unfinished) == save.id || fs::exists(save.unfinished / vote_name(rank_), ignored)) {
-    if (abandoned_ || (save.staged && given_up_)) return;
+    if (closing_ || (save.staged && dropping_staged_)) return;
     if (progress.stalled())
-      throw PeerError("checkpoint {}: rank 0 does not conclude it: no byte was written for {} s",
+      throw PeerError("checkpoint {}: rank 0 did not finish the save: no byte was written for {} s",
                       checkpoint_name(save.info.step),
                       std::chrono::duration<double>(options_.stall_timeout).count());
     std::this_thread::sleep_for(std::chrono::milliseconds(10));
@@ -229,7 +230,7 @@ void CheckpointWriter::take(std::span<const CheckpointPiece> pieces) {
     PieceRecord record = record_of(piece, shard_name(rank_));
     if (piece.range.empty()) continue;
     if (!datasets.insert(record.dataset).second)
-      throw DefectError("checkpoint: {}: rank {} saves elements {} and on twice",
+      throw DefectError("checkpoint: {}: rank {} saves two pieces that start at element {}",
                         describe(piece.kind, piece.tensor), rank_, piece.range.begin);
     records_.push_back(std::move(record));
     data_.push_back(piece.data);
@@ -254,7 +255,7 @@ void CheckpointWriter::run(const Save& save) noexcept {
   try {
     if (save.staged && !open_staged(save)) return;
     write_own_shard(save);
-    rank_ == 0 ? commit(save) : await_conclusion(save);
+    rank_ == 0 ? commit(save) : await_end_on_rank_0(save);
     return;
   } catch (const Error&) {
     error = std::current_exception();
@@ -262,7 +263,7 @@ void CheckpointWriter::run(const Save& save) noexcept {
     error = std::make_exception_ptr(
         DataError("checkpoint {}: {}", checkpoint_name(save.info.step), other.what()));
   }
-  give_up(save, error);
+  abandon(save, error);
 }
 
 /// Creates the directory, or waits until rank 0 has created it; returns false if the copy was abandoned.
@@ -272,7 +273,7 @@ bool CheckpointWriter::open_staged(const Save& save) {
     write_durably(save.unfinished / id_file, save.id);
   }
   while (read_id(save.unfinished) != save.id) {
-    if (given_up_ || abandoned_) return false;
+    if (dropping_staged_ || closing_) return false;
     std::this_thread::sleep_for(std::chrono::milliseconds(10));
   }
   return true;
@@ -291,7 +292,7 @@ void CheckpointWriter::write_own_shard(const Save& save) {
 
 /// Abandons the save: rank 0 removes the id, which the other ranks notice; other ranks write a vote with the
 /// error.
-void CheckpointWriter::give_up(const Save& save, std::exception_ptr error) noexcept {
+void CheckpointWriter::abandon(const Save& save, std::exception_ptr error) noexcept {
   std::error_code ignored;
   if (rank_ == 0) {
     fs::remove(save.unfinished / id_file, ignored);
@@ -308,7 +309,7 @@ void CheckpointWriter::give_up(const Save& save, std::exception_ptr error) noexc
     }
   } else {
     error = std::make_exception_ptr(
-        PeerError("checkpoint {}: rank 0 has given it up", checkpoint_name(save.info.step)));
+        PeerError("checkpoint {}: rank 0 abandoned the save", checkpoint_name(save.info.step)));
   }
   const std::lock_guard lock(mutex_);
   error_ = error;
@@ -317,7 +318,7 @@ void CheckpointWriter::give_up(const Save& save, std::exception_ptr error) noexc
 void CheckpointWriter::commit(const Save& save) {
   const std::vector<ShardVote> votes = collect_votes(save);
   if (votes.size() == static_cast<std::size_t>(world_)) return publish(save, votes);
-  if (save.staged && given_up_) discard_checkpoint(save.unfinished);
+  if (save.staged && dropping_staged_) discard_checkpoint(save.unfinished);
 }
 
 /// Returns every rank's vote; fewer only if the writer is being destroyed or a staged copy is abandoned.
@@ -337,7 +338,7 @@ std::vector<ShardVote> CheckpointWriter::collect_votes(const Save& save) {
       votes.push_back(std::move(vote));
       return true;
     });
-    if (missing.empty() || abandoned_ || (save.staged && given_up_)) return votes;
+    if (missing.empty() || closing_ || (save.staged && dropping_staged_)) return votes;
     {
       const std::lock_guard lock(mutex_);
       waiting_for_ =
@@ -355,7 +356,7 @@ std::vector<ShardVote> CheckpointWriter::collect_votes(const Save& save) {
 void CheckpointWriter::publish(const Save& save, const std::vector<ShardVote>& votes) {
   {
     const std::lock_guard lock(mutex_);
-    waiting_for_ = "rank 0 to publish it";
+    waiting_for_ = "rank 0 to publish the checkpoint";
   }
   reached(SavePhase::votes_collected);
   CheckpointManifest manifest{save.info, {}, {}};
@@ -391,7 +392,7 @@ void CheckpointWriter::publish(const Save& save, const std::vector<ShardVote>& v
   publish_checkpoint(directory_, save.info.step);
   parent_ = {.id = save.id, .step = save.info.step};
   reached(SavePhase::published);
-  const double seconds = seconds_since(save.begun);
+  const double seconds = seconds_since(save.start_time);
   log(fmt::format("checkpoint {}: committed {} in {:.3f} s ({:.2f} GB/s)", name, bytes_text(bytes), seconds,
                   static_cast<double>(bytes) / 1e9 / seconds));
   retire_checkpoints(directory_, save.info.step, options_.keep);

@@ -123,11 +123,11 @@ class CheckpointWriter {
   std::int64_t copy();
   void start(Save save);
   void join();
-  void await_conclusion(const Save& save);
+  void await_end_on_rank_0(const Save& save);
   void run(const Save& save) noexcept;
   bool open_staged(const Save& save);
   void write_own_shard(const Save& save);
-  void give_up(const Save& save, std::exception_ptr error) noexcept;
+  void abandon(const Save& save, std::exception_ptr error) noexcept;
   void commit(const Save& save);
   std::vector<ShardVote> collect_votes(const Save& save);
   void publish(const Save& save, const std::vector<ShardVote>& votes);
@@ -148,8 +148,8 @@ class CheckpointWriter {
   mutable std::mutex control_;  // guards the start and join of the thread, and staged_
   std::thread thread_;
   std::atomic<bool> running_ = false;
-  std::atomic<bool> abandoned_ = false;
-  std::atomic<bool> given_up_ = false;  // the copy of commit_staged() was abandoned
+  std::atomic<bool> closing_ = false;
+  std::atomic<bool> dropping_staged_ = false;  // set while drop_staged() stops a save of the copy
   std::unique_ptr<Save> staged_;
   bool committing_staged_ = false;
   std::mutex mutex_;

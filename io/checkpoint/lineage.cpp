@@ -141,8 +141,8 @@ bool has_vanished(const fs::path& checkpoint) {
   return !fs::exists(checkpoint, error) && !error;
 }
 
-Lineage go_on_from(const fs::path& directory, const fs::path& path, const CheckpointInfo& from,
-                   const std::string& config) {
+Lineage continue_from(const fs::path& directory, const fs::path& path, const CheckpointInfo& from,
+                      const std::string& config) {
   const RunBranches branches = branches_of(directory);
   const auto tip = std::find_if(branches.entries.begin(), branches.entries.end(),
                                 [](const RunBranches::Entry& entry) { return entry.in_line; });
@@ -156,11 +156,11 @@ Lineage go_on_from(const fs::path& directory, const fs::path& path, const Checkp
   lineage.ancestors.push_back({.branch = from.lineage.branch, .until = from.step});
   lineage.branch = std::max(branches.highest_branch(), from.lineage.branch) + 1;
   write_durably(directory / record_name, branch_text({.lineage = lineage, .config = config}));
-  settle_branches(directory);
+  restore_branches(directory);
   return lineage;
 }
 
-void settle_branches(const fs::path& directory) {
+void restore_branches(const fs::path& directory) {
   const RunBranches branches = branches_of(directory);
   const std::vector<Lineage::Ancestor>& ancestors = branches.current.ancestors;
   for (const RunBranches::Entry& entry : branches.entries) {

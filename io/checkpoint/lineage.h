@@ -85,12 +85,12 @@ bool has_vanished(const std::filesystem::path& checkpoint);
 /// branch is recorded durably in branch.json together with `config`, and the checkpoints that it abandons are
 /// set aside. The caller must hold the run's lock, and calls finish_branch() once the run's other files
 /// agree.
-Lineage go_on_from(const std::filesystem::path& directory, const std::filesystem::path& path,
-                   const CheckpointInfo& from, const std::string& config);
+Lineage continue_from(const std::filesystem::path& directory, const std::filesystem::path& path,
+                      const CheckpointInfo& from, const std::string& config);
 
 /// Sets aside the checkpoints that the current lineage abandoned and brings back those that it continues
 /// from. Completes what a killed job left undone. The caller must hold the run's lock.
-void settle_branches(const std::filesystem::path& directory);
+void restore_branches(const std::filesystem::path& directory);
 
 /// What is wrong with branch.json; empty if it is valid or missing.
 std::string branch_fault(const std::filesystem::path& directory);

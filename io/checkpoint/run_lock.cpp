@@ -108,9 +108,9 @@ bool is_here(const Holder& holder) {
   return !boot.empty() && !names.empty() && holder.boot == boot && holder.pid_namespace == names;
 }
 
-std::string in_words(const std::optional<Holder>& holder) {
-  if (!holder) return "a job that its lock does not name";
-  return fmt::format("pid {} on {}, there since {}", holder->pid, holder->host, holder->since);
+std::string describe_holder(const std::optional<Holder>& holder) {
+  if (!holder) return "an unknown job (its lock file is unreadable)";
+  return fmt::format("pid {} on {}, since {}", holder->pid, holder->host, holder->since);
 }
 
 struct LockFile {
@@ -142,7 +142,7 @@ std::optional<LockFile> read_lock(const fs::path& file) {
   return lock;
 }
 
-enum class Life { lives, ended, silent };
+enum class HolderState { alive, ended, silent };
 
 /// One attempt to take a lock. Uses a file of this job, which also gives the file system's current time.
 class Attempt {
@@ -158,7 +158,7 @@ class Attempt {
       if (create(file)) return std::nullopt;
       const std::optional<LockFile> found = read_lock(file);
       if (!found) continue;  // released in the meantime
-      if (life_of(*found) != Life::ended) return found;
+      if (holder_state(*found) != HolderState::ended) return found;
       const std::optional<Holder> holder = holder_of(found->text);
       const fs::path claim = file.string() + "." + (holder ? holder->id : "unnamed");
       if (const auto other = take(claim)) return other;
@@ -168,29 +168,30 @@ class Attempt {
       if (now && now->text == found->text) {
         if (::rename(claim.c_str(), file.c_str()) != 0)
           throw DataError("{}: cannot be replaced: {}", file.string(), std::strerror(errno));
-        if (options_.say && file.filename() == lock_name)
-          options_.say(fmt::format("run lock   {}: taken over from {}: {}", file.parent_path().string(),
-                                   in_words(holder), reason(*found)));
+        if (options_.log && file.filename() == lock_name)
+          options_.log(fmt::format("run lock   {}: taken over from {}: {}", file.parent_path().string(),
+                                   describe_holder(holder), reason(*found)));
         return std::nullopt;
       }
       ::unlink(claim.c_str());
     }
-    throw DataError("{}: changes hands too fast", file.string());
+    throw DataError("{}: its holder changes too often", file.string());
   }
 
-  Life life_of(const LockFile& lock) const {
+  HolderState holder_state(const LockFile& lock) const {
     const std::optional<Holder> holder = holder_of(lock.text);
-    if (holder && is_here(*holder)) return is_running(*holder) ? Life::lives : Life::ended;
+    if (holder && is_here(*holder)) return is_running(*holder) ? HolderState::alive : HolderState::ended;
     const double age = age_of(lock);
-    if (age > Seconds(options_.expiry).count()) return Life::ended;
-    return age > silent_heartbeats * Seconds(options_.heartbeat).count() ? Life::silent : Life::lives;
+    if (age > Seconds(options_.expiry).count()) return HolderState::ended;
+    return age > silent_heartbeats * Seconds(options_.heartbeat).count() ? HolderState::silent
+                                                                         : HolderState::alive;
   }
 
-  /// Example: "pid 4242 on node7, there since 2026-11-28T05:00:00Z, last sign of life 3 s ago".
+  /// Example: "pid 4242 on node7, since 2026-11-28T05:00:00Z, last heartbeat 3 s ago".
   std::string describe(const LockFile& lock) const {
     const std::optional<Holder> holder = holder_of(lock.text);
-    if (holder && is_here(*holder)) return in_words(holder);
-    return fmt::format("{}, last sign of life {:.0f} s ago", in_words(holder), age_of(lock));
+    if (holder && is_here(*holder)) return describe_holder(holder);
+    return fmt::format("{}, last heartbeat {:.0f} s ago", describe_holder(holder), age_of(lock));
   }
 
  private:
@@ -214,7 +215,7 @@ class Attempt {
   std::string reason(const LockFile& lock) const {
     const std::optional<Holder> holder = holder_of(lock.text);
     if (holder && is_here(*holder)) return "that process has ended";
-    return fmt::format("no sign of life for {:.0f} s, more than {:.0f} s", age_of(lock),
+    return fmt::format("no heartbeat for {:.0f} s, limit {:.0f} s", age_of(lock),
                        Seconds(options_.expiry).count());
   }
 
@@ -247,28 +248,27 @@ class Attempt {
 RunLock::RunLock(const fs::path& folder, RunLockOptions options)
     : folder_(folder), file_(folder / lock_name), options_(std::move(options)), text_(own_text()) {
   Attempt attempt(file_, text_, options_);
-  bool said = false;
+  bool logged = false;
   while (const std::optional<LockFile> other = attempt.take(file_)) {
-    if (attempt.life_of(*other) == Life::lives)
+    if (attempt.holder_state(*other) == HolderState::alive)
       throw UsageError("run directory: {}: in use by {}; end that job first or use another folder",
                        folder.string(), attempt.describe(*other));
-    if (!said && options_.say)
-      options_.say(
-          fmt::format("run lock   {}: held by {}; waiting until it beats again or {:.0f} s have passed",
-                      folder.string(), attempt.describe(*other), Seconds(options_.expiry).count()));
-    said = true;
+    if (!logged && options_.log)
+      options_.log(fmt::format("run lock   {}: held by {}; waiting for its next heartbeat, at most {:.0f} s",
+                               folder.string(), attempt.describe(*other), Seconds(options_.expiry).count()));
+    logged = true;
     std::this_thread::sleep_for(options_.heartbeat / 5);
   }
   thread_ = std::thread([this] {
     std::unique_lock lock(mutex_);
-    while (!wake_.wait_for(lock, options_.heartbeat, [this] { return ends_; })) beat();
+    while (!wake_.wait_for(lock, options_.heartbeat, [this] { return stopping_; })) heartbeat();
   });
 }
 
 RunLock::~RunLock() {
   {
     const std::lock_guard lock(mutex_);
-    ends_ = true;
+    stopping_ = true;
   }
   wake_.notify_one();
   thread_.join();
@@ -278,7 +278,7 @@ RunLock::~RunLock() {
   }
 }
 
-void RunLock::beat() try {
+void RunLock::heartbeat() try {
   // Never renews another job's lock: it may have been taken over just now.
   if (const auto now = read_lock(file_); now && now->text == text_)
     ::utimensat(AT_FDCWD, file_.c_str(), nullptr, 0);
@@ -289,9 +289,9 @@ void RunLock::require_held() const {
   const std::optional<LockFile> now = read_lock(file_);
   if (now && now->text == text_) return;
   throw DataError(
-      "run directory: {}: this job was silent for more than {:.0f} s, and {} has taken the run over",
+      "run directory: {}: this job sent no heartbeat for more than {:.0f} s, and {} has taken over the run",
       folder_.string(), Seconds(options_.expiry).count(),
-      now ? in_words(holder_of(now->text)) : "another job");
+      now ? describe_holder(holder_of(now->text)) : "another job");
 }
 
 bool holder_falls_silent(const fs::path& folder, const std::function<bool()>& cancelled,

@@ -25,7 +25,7 @@ struct RunLockOptions {
   std::chrono::milliseconds heartbeat = std::chrono::seconds(5);
   std::chrono::milliseconds expiry = std::chrono::seconds(60);
   /// Receives one console line: a takeover, or a wait for the expiry of a silent holder.
-  std::function<void(const std::string&)> say;
+  std::function<void(const std::string&)> log;
 };
 
 class RunLock {
@@ -44,7 +44,7 @@ class RunLock {
   void require_held() const;
 
  private:
-  void beat();
+  void heartbeat();
 
   std::filesystem::path folder_;
   std::filesystem::path file_;
@@ -53,13 +53,13 @@ class RunLock {
   std::thread thread_;
   mutable std::mutex mutex_;
   std::condition_variable wake_;
-  bool ends_ = false;  // guarded by mutex_
+  bool stopping_ = false;  // guarded by mutex_
 };
 
 /// To be called after RunLock refused a folder: whether its holder, a process of another host, may be dead.
 /// Watches the lock. Returns true once the holder has missed three heartbeats or has released the lock;
-/// RunLock then waits for the expiry, or takes the lock. Returns false once the holder beats, and at once if
-/// the holder is a process of this host, if there is no lock, or if `cancelled` returns true.
+/// RunLock then waits for the expiry, or takes the lock. Returns false once the holder sends a heartbeat, and
+/// at once if the holder is a process of this host, if there is no lock, or if `cancelled` returns true.
 bool holder_falls_silent(const std::filesystem::path& folder, const std::function<bool()>& cancelled = {},
                          const RunLockOptions& options = {});
 

@@ -41,7 +41,7 @@ std::vector<RankIdentity> exchange_identities(MpiCommunicator& world) {
 
 ExitCode run_on_ranks(const std::filesystem::path& flight_folder, Seconds start_up,
                       const std::function<ExitCode(MpiCommunicator& world)>& body) {
-  MpiWorld world({.wait = start_up}, Watchdog::Options{.folder = flight_folder, .say = say_as_rank});
+  MpiWorld world({.wait = start_up}, Watchdog::Options{.folder = flight_folder, .log = say_as_rank});
   name_rank(world.rank(), fmt::format("rank {}", world.rank()));
   try {
     MpiCommunicator communicator(world);
@@ -50,7 +50,7 @@ ExitCode run_on_ranks(const std::filesystem::path& flight_folder, Seconds start_
   } catch (...) {
     const Failure failure = current_failure();
     if (failure.code == ExitCode::peer && world.watchdog())
-      world.watchdog()->give_up(failure.message);
+      world.watchdog()->abandon(failure.message);
     else
       report(failure);
     if (world.size() == 1) return failure.code;  // no peer waits for it, and an abort makes MPI print

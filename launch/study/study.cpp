@@ -90,7 +90,7 @@ class Study {
   Study(Sweep sweep, std::string sweep_file)
       : sweep_(std::move(sweep)),
         sweep_file_(std::move(sweep_file)),
-        lock_(made(sweep_.directory), {.say = [](const std::string& text) { fmt::print("{}\n", text); }}),
+        lock_(made(sweep_.directory), {.log = [](const std::string& text) { fmt::print("{}\n", text); }}),
         console_(true) {
     for (const SweepPoint& point : sweep_.points) {
       require_same_settings(point, folder(point) + "/config.toml");

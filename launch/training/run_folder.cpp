@@ -78,7 +78,7 @@ void RunFolder::claim_automatic() {
 }
 
 void RunFolder::lock(const std::string& path) {
-  lock_.emplace(path, RunLockOptions{.say = [this](const std::string& text) { console_.line(text); }});
+  lock_.emplace(path, RunLockOptions{.log = [this](const std::string& text) { console_.line(text); }});
 }
 
 void RunFolder::repair() {
@@ -86,7 +86,7 @@ void RunFolder::repair() {
   const std::optional<std::string> unfinished = branches_of(checkpoints).unfinished_config;
   if (const std::string fault = branch_fault(checkpoints); !fault.empty())
     console_.warn(fmt::format("{}; the branch is taken from the checkpoints, and a new one starts", fault));
-  settle_branches(checkpoints);
+  restore_branches(checkpoints);
   if (unfinished) directory_->write_config(*unfinished);
   finish_branch(checkpoints);
   const RunSettings settings = settings_of_run(directory_->path());
@@ -126,7 +126,7 @@ void RunFolder::record(const Checkpoint& from, const Config& config) {
   const CheckpointInfo& info = from.info();
   const std::string text = to_toml(config), checkpoints = directory_->checkpoints_path();
   const std::int64_t branch_before = branches_of(checkpoints).current.branch;
-  lineage_ = go_on_from(checkpoints, from.directory(), info, text);
+  lineage_ = continue_from(checkpoints, from.directory(), info, text);
   parent_ = {.id = info.id, .step = info.step};
   truncate(info.step);
   directory_->write_config(text);

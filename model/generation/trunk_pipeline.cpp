@@ -44,7 +44,7 @@ TrunkPipeline::TrunkPipeline(MpiCommunicator& world, Stream& stream, ModelLayout
     : layout_(std::move(layout)), transport_(make_transport(world, stream)) {
   const int pipeline = world.rank() / layout_.stages();
   ranks_ = transport_->connect(world.split(pipeline, -world.rank(), fmt::format("pipeline {}", pipeline)),
-                               {.neighbours = true});
+                               {.neighbour_messages = true});
 }
 
 void TrunkPipeline::receive(const Tensor& x) {

@@ -23,13 +23,13 @@ Groups make_groups(MpiCommunicator& world, const Grid& grid, Stream& stream,
   };
   groups.device_world = connect(0, world.rank(), world.name(), {.collectives = true});
   groups.pipeline = connect(dp_rank, pp_rank, fmt::format("pipeline of dp{}", dp_rank),
-                            {.neighbours = true, .around = grid.virtual_stages > 1});
+                            {.neighbour_messages = true, .ring = grid.virtual_stages > 1});
   groups.dp = connect(pp_rank, dp_rank, fmt::format("dp of pp{}", pp_rank), {.collectives = true});
   for (const std::vector<int>& ranks : holders) {
     const bool holds = std::find(ranks.begin(), ranks.end(), pp_rank) != ranks.end();
     auto group =
         connect(holds ? dp_rank : -1, pp_rank, fmt::format("pp{} of dp{}", fmt::join(ranks, ","), dp_rank),
-                {.collectives = true, .waiting = true});
+                {.collectives = true, .may_start_early = true});
     if (group) groups.holders.emplace(ranks, std::move(group));
   }
   return groups;

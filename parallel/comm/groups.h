@@ -23,7 +23,7 @@ struct Groups {
   std::unique_ptr<Communicator> dp;        // the dp ranks of one pipeline rank; collectives only
   /// One group for each set passed to make_groups() that contains this rank's pipeline rank: the ranks of the
   /// set within this replica. The key is the set (ParameterUnit::holders). Collectives only, which some ranks
-  /// reach long before others (Traffic::waiting).
+  /// reach long before others (Traffic::may_start_early).
   std::map<std::vector<int>, std::unique_ptr<Communicator>> holders;
 };
 

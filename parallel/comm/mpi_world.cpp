@@ -106,7 +106,7 @@ MpiWorld::~MpiWorld() {
       const std::string reason =
           fmt::format("mpi: not all {} ranks came to the end within {:g} s", size_, limits_.wait.count());
       if (watchdog_)
-        watchdog_->give_up(reason);
+        watchdog_->abandon(reason);
       else
         TerminalOutput(STDERR_FILENO)
             .write(fmt::format("[rank {}] {}\n", rank_, reason), std::chrono::seconds(5));

@@ -14,12 +14,12 @@ namespace foretoken {
 /// The traffic of a group. NCCL runs the operations of one queue in order, so collectives have one queue and
 /// each direction between two neighbours has another: a send never waits for a receive. Messages from one
 /// rank to another must be received in the order of the sends. If two ranks are neighbours on both sides
-/// (`around` in a group of two), this order holds separately for even and for odd tags.
+/// (`ring` in a group of two), this order holds separately for even and for odd tags.
 struct Traffic {
   bool collectives = false;
-  bool waiting = false;     // collectives start long before some ranks reach them
-  bool neighbours = false;  // messages both ways between ranks r and r + 1
-  bool around = false;      // and between the last rank and the first
+  bool may_start_early = false;     // a rank may start a collective long before the others reach it
+  bool neighbour_messages = false;  // both ways between ranks r and r + 1
+  bool ring = false;                // neighbour messages also between the last rank and the first
 };
 
 class Transport {

@@ -125,8 +125,8 @@ std::string flight_file_name(int rank) {
 
 std::string to_text(const FlightFile& file) {
   const FlightRecord& record = file.record;
-  std::string text = fmt::format("{}\nrank {} of {}\nbegun {}\n", heading, record.rank, record.size,
-                                 record.begun.empty() ? "?" : record.begun);
+  std::string text = fmt::format("{}\nrank {} of {}\nstart {}\n", heading, record.rank, record.size,
+                                 record.start_utc.empty() ? "?" : record.start_utc);
   text += fmt::format("now {:.6f} last-activity {:.6f}\n", record.now, record.last_activity);
   text += "reason " + one_line(file.reason) + "\n";
   text += "# identity: rank pid host label\n";
@@ -172,8 +172,8 @@ FlightFile parse_flight_file(const std::string& text, const std::string& origin)
       record.rank = line.number<int>(0, most_ranks - 1);
       line.word();
       record.size = line.number<int>(record.rank + 1, most_ranks);
-    } else if (item == "begun") {
-      record.begun = line.rest();
+    } else if (item == "start" || item == "begun") {
+      record.start_utc = line.rest();
     } else if (item == "now") {
       record.now = line.seconds();
       line.word();

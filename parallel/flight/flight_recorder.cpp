@@ -106,7 +106,7 @@ FlightRecord::Operation FlightRecorder::operation_of(const Entry& entry) const {
 FlightRecord FlightRecorder::record() const {
   const std::lock_guard lock(mutex_);
   FlightRecord record;
-  record.begun =
+  record.start_utc =
       fmt::format("{:%Y-%m-%dT%H:%M:%S}Z", fmt::gmtime(std::chrono::system_clock::to_time_t(begin_utc_)));
   record.now = now();
   record.channels = channels_;

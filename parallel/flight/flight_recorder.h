@@ -54,8 +54,8 @@ struct FlightRecord {
 
   int rank = 0;
   int size = 1;
-  std::string begun;  // UTC time of second 0
-  double now = 0;     // time of the record, seconds
+  std::string start_utc;  // UTC time of second 0
+  double now = 0;         // time of the record, seconds
   std::vector<Channel> channels;
   std::map<MessageKey, std::uint64_t> messages;  // number of messages that this rank has started
   std::vector<Operation> operations;             // the most recent operations, oldest first

@@ -25,11 +25,11 @@ constexpr auto watch_pause = 200ms, gather_pause = 50ms, end_pause = 50ms;
 /// Seconds by which a wait may exceed its limit before the watchdog acts: a polling wait ends itself at its
 /// limit, a wait inside MPI does not.
 constexpr double grace_of_polling_waits = 2;
-/// Seconds without communication after which the rank checks whether others have given up.
+/// Seconds without communication after which the rank checks whether another rank has abandoned the job.
 constexpr double quiet = 1;
 /// How long the last rank of a host waits for the other ranks of the host to leave, then for the launcher to
 /// end it; and how long every other rank waits for the reporting rank.
-constexpr Seconds siblings_limit{2}, launcher_limit{4}, speaker_limit{1};
+constexpr Seconds siblings_limit{2}, launcher_limit{4}, report_limit{1};
 
 constexpr const char* conclusion_file = "conclusion.txt";
 
@@ -50,13 +50,13 @@ void sleep_for(Seconds time) {
 Watchdog::Watchdog(const FlightRecorder& recorder, const Job& job, Options options)
     : recorder_(recorder),
       job_(job),
-      say_(std::move(options.say)),
+      log_(std::move(options.log)),
       folder_(std::move(options.folder)),
       code_(static_cast<int>(ExitCode::peer)),
       thread_([this] { watch(); }) {}
 
 Watchdog::~Watchdog() {
-  if (giving_up_) sleep_until_the_end();  // another thread ends the process
+  if (abandoning_) sleep_until_the_end();  // another thread ends the process
   ends_ = true;
   thread_.join();
 }
@@ -96,12 +96,12 @@ void Watchdog::watch() {
     std::string reason;
     if (const std::optional<double> overdue = recorder_.overdue();
         overdue && *overdue > grace_of_polling_waits) {
-      reason = fmt::format("a call of MPI's has taken {:.0f} s longer than its limit", *overdue);
+      reason = fmt::format("an MPI call exceeds its time limit by {:.0f} s", *overdue);
     } else if (recorder_.idle() > quiet && Clock::now() - asked > 1s) {
       asked = Clock::now();
-      if (others_gave_up()) reason = "another rank gave up";
+      if (another_rank_abandoned()) reason = "another rank abandoned the job";
     }
-    if (reason.empty() || !start_giving_up()) continue;
+    if (reason.empty() || !start_abandoning()) continue;
     std::thread([this, reason] {
       conclude(reason);
       leave(ExitCode::peer, [] { std::_Exit(static_cast<int>(ExitCode::peer)); });
@@ -109,7 +109,7 @@ void Watchdog::watch() {
   }
 }
 
-bool Watchdog::others_gave_up() const {
+bool Watchdog::another_rank_abandoned() const {
   std::error_code error;
   for (std::filesystem::directory_iterator i(folder(), error), end; !error && i != end; i.increment(error)) {
     const std::string name = i->path().filename().string();
@@ -118,14 +118,14 @@ bool Watchdog::others_gave_up() const {
   return false;
 }
 
-bool Watchdog::start_giving_up() {
-  if (giving_up_.exchange(true)) return false;
+bool Watchdog::start_abandoning() {
+  if (abandoning_.exchange(true)) return false;
   deadline_ = nanoseconds_from_now(end_limit);
   return true;
 }
 
-void Watchdog::give_up(const std::string& reason) {
-  if (!start_giving_up()) sleep_until_the_end();
+void Watchdog::abandon(const std::string& reason) {
+  if (!start_abandoning()) sleep_until_the_end();
   conclude(reason);
 }
 
@@ -152,15 +152,15 @@ void Watchdog::conclude(const std::string& reason) try {
   } while (std::ssize(files) < job_.size && Clock::now() < limit);
 
   if (files.front().record.rank != job_.rank) {
-    sleep_for(speaker_limit);
+    sleep_for(report_limit);
     return;
   }
   const std::string conclusion = sentence(first_divergence(files, job_.size), files, job_.size);
   std::ofstream(folder / conclusion_file) << conclusion << '\n';
-  say_(reason);
-  say_(fmt::format("{}; flight records: {}", conclusion, folder.string()));
+  log_(reason);
+  log_(fmt::format("{}; flight records: {}", conclusion, folder.string()));
 } catch (const std::exception& error) {
-  say_(fmt::format("{}; {}", reason, error.what()));
+  log_(fmt::format("{}; {}", reason, error.what()));
 }
 
 /// Whether no lower running rank of this host has left a record. If the records cannot be read: whether no
@@ -193,7 +193,7 @@ void Watchdog::end_host() {
 
 void Watchdog::leave(ExitCode code, const std::function<void()>& abort) {
   code_ = static_cast<int>(code);
-  giving_up_ = true;
+  abandoning_ = true;
   if (deadline_ == 0) deadline_ = nanoseconds_from_now(end_limit);
   // Under a daemon the last rank of the host does not call abort(), which might end it: it stays to check
   // that the daemon ends the other ranks and itself. On the launcher's own host the launcher ends them.

@@ -2,8 +2,8 @@
 // Ends a rank that cannot continue, and reports which rank blocks the job.
 //
 // A separate thread of the process watches for a wait that exceeds its limit (MPI_Init and other calls
-// without a limit of their own) and for flight records of ranks that have given up. In either case, or if the
-// rank itself calls give_up() after a PeerError, the rank
+// without a limit of their own) and for flight records of ranks that have abandoned the job. In either case,
+// or if the rank itself calls abandon() after a PeerError, the rank
 //   1. writes its flight record to the folder that all ranks share,
 //   2. waits up to gather_limit for the records of the others. A stopped rank leaves none,
 //   3. finds the rank that all wait for. The lowest rank that has a record prints it and writes it to
@@ -34,16 +34,17 @@ class Watchdog {
  public:
   struct Options {
     std::filesystem::path folder;                      // folder of the flight records
-    std::function<void(const std::string& line)> say;  // prints a line for the user; called from any thread
+    std::function<void(const std::string& line)> log;  // prints a line for the user; called from any thread
   };
 
-  /// How long a rank waits for the records of the others, and the maximum time from giving up to the end of
-  /// the process.
+  /// How long a rank waits for the records of the others, and the maximum time from abandoning the job to the
+  /// end of the process.
   static constexpr Seconds gather_limit{3}, end_limit{12};
 
   /// Starts the thread. The recorder must outlive it.
   Watchdog(const FlightRecorder& recorder, const Job& job, Options options);
-  /// Ends the thread. Does not return if any thread of this rank has given up: that thread ends the process.
+  /// Ends the thread. Does not return if any thread of this rank has abandoned the job: that thread ends the
+  /// process.
   ~Watchdog();
   Watchdog(const Watchdog&) = delete;
   Watchdog& operator=(const Watchdog&) = delete;
@@ -53,12 +54,12 @@ class Watchdog {
   void set_identities(std::vector<RankIdentity> identities);
   void set_labels(const std::vector<std::string>& labels);
   /// Changes the folder of the records. All ranks must call it between the same two communications, before
-  /// any rank has given up.
+  /// any rank has abandoned the job.
   void set_folder(const std::filesystem::path& folder);
 
   /// Steps 1 to 3. The reporting rank prints `reason` before its conclusion. Does not return if another
-  /// thread of this rank has given up before.
-  void give_up(const std::string& reason);
+  /// thread of this rank has abandoned the job before.
+  void abandon(const std::string& reason);
 
   /// Step 4, with this exit code. `abort` is the launcher's own way to end a job; it may block or end the
   /// process.
@@ -66,21 +67,21 @@ class Watchdog {
 
  private:
   void watch();
-  bool start_giving_up();
+  bool start_abandoning();
   void conclude(const std::string& reason);
-  bool others_gave_up() const;
+  bool another_rank_abandoned() const;
   bool is_last_of_host() const;
   void end_host();
   std::filesystem::path folder() const;
 
   const FlightRecorder& recorder_;
   const Job job_;
-  const std::function<void(const std::string&)> say_;
+  const std::function<void(const std::string&)> log_;
   mutable std::mutex mutex_;
   std::filesystem::path folder_;
   std::vector<RankIdentity> identities_;
   std::atomic<bool> ends_ = false;          // asks the thread to end
-  std::atomic<bool> giving_up_ = false;     // set once, by the first thread that gives up
+  std::atomic<bool> abandoning_ = false;    // set once, by the first thread that abandons the job
   std::atomic<std::int64_t> deadline_ = 0;  // end of the process, steady clock, nanoseconds; 0: none
   std::atomic<int> code_;
   std::thread thread_;

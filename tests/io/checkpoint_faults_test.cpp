@@ -215,7 +215,7 @@ TEST_CASE("a rank that fails tells rank 0 why, nothing is published, and the nex
   });
   CHECK(messages[0] == "3: rank 1: the disk is on fire");
   CHECK(messages[1] == "3: the disk is on fire");
-  CHECK((messages[2] == "" || messages[2] == "5: checkpoint step_00000002: rank 0 has given it up"));
+  CHECK((messages[2] == "" || messages[2] == "5: checkpoint step_00000002: rank 0 abandoned the save"));
   CHECK(again == std::array<std::string, 3>{});  // an error is thrown once
   CHECK(listed.size() == 1);
   for (const std::exception_ptr& error : errors) CHECK_FALSE(error);

@@ -16,7 +16,7 @@ namespace {
 namespace fs = std::filesystem;
 using Names = std::vector<std::string>;
 
-/// Saves steps as one job does, on the lineage that go_on_from() returned.
+/// Saves steps as one job does, on the lineage that continue_from() returned.
 void save_steps(const fs::path& directory, std::initializer_list<std::int64_t> steps, const Lineage& lineage,
                 CheckpointInfo::Parent parent = {}, int keep = 10) {
   const std::vector<RankPieces> cut = cut_evenly(1, 1);
@@ -37,7 +37,7 @@ CheckpointInfo::Parent parent_at(const fs::path& path) {
 }
 
 Lineage go_on(const fs::path& directory, const fs::path& path) {
-  const Lineage lineage = go_on_from(directory, path, info_at(path), "# settings\n");
+  const Lineage lineage = continue_from(directory, path, info_at(path), "# settings\n");
   finish_branch(directory);
   return lineage;
 }
@@ -119,13 +119,13 @@ TEST_CASE("a job that dies while it goes back leaves the branch that it had chos
   const TemporaryFolder folder;
   const fs::path c = folder / "c";
   save_steps(c, {5, 10, 15, 20, 25}, {});
-  go_on_from(c, c / "step_00000010", info_at(c / "step_00000010"), "# new settings\n");
+  continue_from(c, c / "step_00000010", info_at(c / "step_00000010"), "# new settings\n");
   // State after branch.json was written and one of three folders was moved.
   for (const char* step : {"step_00000015", "step_00000020"})
     fs::rename(c / "abandoned/branch_1" / step, c / step);
   CHECK(listed(c) == Names{"step_00000010", "step_00000005"});
   CHECK(branches_of(c).unfinished_config == "# new settings\n");
-  settle_branches(c);
+  restore_branches(c);
   CHECK(complete_checkpoints(c).size() == 2);
   CHECK(complete_checkpoints(c / "abandoned/branch_1").size() == 3);
   finish_branch(c);
@@ -140,7 +140,7 @@ TEST_CASE("an abandoned checkpoint that was copied back beside the current ones 
   save_steps(c, {7}, go_on(c, c / "step_00000005"));
   fs::copy(c / "abandoned/branch_1/step_00000015", c / "step_00000015", fs::copy_options::recursive);
   CHECK(listed(c) == Names{"step_00000007", "step_00000005"});
-  settle_branches(c);  // the name exists already: neither checkpoint is lost
+  restore_branches(c);  // the name exists already: neither checkpoint is lost
   CHECK(fs::exists(c / "abandoned/branch_1/step_00000015"));
   CHECK(fs::exists(c / "abandoned/branch_1/step_00000015.2"));
 }
@@ -169,7 +169,7 @@ TEST_CASE("a damaged branch.json brings nothing back that was abandoned, and a n
   damaged[damaged.find("10")] = '3';  // until step 30
   write_durably(c / "branch.json", damaged);
   CHECK_THAT(branch_fault(c), foretoken::testing::contains("branch.json: damaged: digest differs"));
-  settle_branches(c);
+  restore_branches(c);
   CHECK(listed(c) == Names{"step_00000010", "step_00000005"});
   CHECK(go_on(c, c / "step_00000010").branch == 2);
   CHECK(branch_fault(c).empty());

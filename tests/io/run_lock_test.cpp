@@ -47,7 +47,7 @@ TEST_CASE("a second holder is refused and told host, process and start of the fi
   ::gethostname(host, sizeof host - 1);
   INFO(message);
   CHECK(message.find("in use by pid " + std::to_string(::getpid()) + " on " + host) != std::string::npos);
-  CHECK(std::regex_search(message, std::regex("there since 20\\d\\d-\\d\\d-\\d\\dT\\d\\d:\\d\\d:\\d\\dZ")));
+  CHECK(std::regex_search(message, std::regex("since 20\\d\\d-\\d\\d-\\d\\dT\\d\\d:\\d\\d:\\d\\dZ")));
   CHECK_NOTHROW(first->require_held());
   first.reset();
   CHECK(files_in(folder.path()) == 0);  // released, and no temporary file is left
@@ -63,7 +63,7 @@ TEST_CASE("the lock of a killed process of this host is taken over and that is s
   REQUIRE(WIFSIGNALED(status));
   REQUIRE(std::filesystem::exists(folder / "run.lock"));
   std::string said;
-  const RunLock lock(folder.path(), {.say = [&](const std::string& text) { said += text; }});
+  const RunLock lock(folder.path(), {.log = [&](const std::string& text) { said += text; }});
   INFO(said);
   CHECK(said.find("taken over from pid ") != std::string::npos);
   CHECK(said.find("that process has ended") != std::string::npos);
@@ -87,13 +87,13 @@ TEST_CASE("a process that has the id of the dead holder does not hold its lock")
 TEST_CASE("a lock of another host is held while it beats and taken over once it has expired") {
   const TemporaryFolder folder;
   write_foreign_lock(folder, 2s);
-  expect_error<UsageError>("pid 4242 on node7, there since 2026-11-28T05:00:00Z, last sign of life 2 s ago",
+  expect_error<UsageError>("pid 4242 on node7, since 2026-11-28T05:00:00Z, last heartbeat 2 s ago",
                            [&] { RunLock(folder.path()); });
   write_foreign_lock(folder, 61s);
   std::string said;
-  const RunLock lock(folder.path(), {.say = [&](const std::string& text) { said += text; }});
+  const RunLock lock(folder.path(), {.log = [&](const std::string& text) { said += text; }});
   CHECK(said.find("taken over from pid 4242 on node7") != std::string::npos);
-  CHECK(said.find("no sign of life for 61 s, more than 60 s") != std::string::npos);
+  CHECK(said.find("no heartbeat for 61 s, limit 60 s") != std::string::npos);
 }
 
 TEST_CASE("a silent holder of another host is waited for until it has expired") {
@@ -102,9 +102,9 @@ TEST_CASE("a silent holder of another host is waited for until it has expired") 
   std::string said;
   const RunLock lock(
       folder.path(),
-      {.heartbeat = 100ms, .expiry = 1500ms, .say = [&](const std::string& text) { said += text + "\n"; }});
+      {.heartbeat = 100ms, .expiry = 1500ms, .log = [&](const std::string& text) { said += text + "\n"; }});
   INFO(said);
-  CHECK(said.find("waiting until it beats again") < said.find("taken over from pid 4242"));
+  CHECK(said.find("waiting for its next heartbeat") < said.find("taken over from pid 4242"));
 }
 
 TEST_CASE(
@@ -144,7 +144,7 @@ TEST_CASE("a holder whose lock was taken over finds out and leaves the new one a
     const RunLock lock(folder.path(), {.heartbeat = 10ms});
     std::filesystem::remove(folder / "run.lock");
     write_foreign_lock(folder, 0s);
-    expect_error<DataError>("pid 4242 on node7, there since 2026-11-28T05:00:00Z has taken the run over",
+    expect_error<DataError>("pid 4242 on node7, since 2026-11-28T05:00:00Z has taken over the run",
                             [&] { lock.require_held(); });
   }
   CHECK(std::filesystem::exists(folder / "run.lock"));

@@ -130,28 +130,29 @@ TEST_CASE("neighbours on GPUs send both ways at once, and each way keeps its ord
   const int up = (rank + 1) % ranks, down = (rank + ranks - 1) % ranks;
   const std::int64_t count = GENERATE(0, 3, 1 << 20);
   constexpr int rounds = 8;
-  over_transports(gpu, {.neighbours = true, .around = true}, [&](Communicator& all, Transport& transport) {
-    std::vector<Tensor> from_below, from_above;
-    std::vector<Request> requests;
-    for (int i = 0; i < rounds; ++i) {  // even tags go downstream, odd tags upstream
-      const Tensor up_going = gpu.upload(values_of<float>(100 * rank + i, count)),
-                   down_going = gpu.upload(values_of<float>(100 * rank + 50 + i, count));
-      from_below.push_back(gpu.upload(values_of<float>(9, count)));
-      from_above.push_back(gpu.upload(values_of<float>(9, count)));
-      requests.push_back(all.start_send(up_going, up, 2 * i));
-      requests.push_back(all.start_send(down_going, down, 2 * i + 1));
-      requests.push_back(all.start_receive(from_below.back(), down, 2 * i));
-      requests.push_back(all.start_receive(from_above.back(), up, 2 * i + 1));
-    }
-    for (Request& request : requests) request.wait();
-    transport.synchronize();
-    for (int i = 0; i < rounds; ++i) {
-      CHECK(same(gpu.download<float>(from_below[static_cast<std::size_t>(i)]),
-                 values_of<float>(100 * down + i, count)));
-      CHECK(same(gpu.download<float>(from_above[static_cast<std::size_t>(i)]),
-                 values_of<float>(100 * up + 50 + i, count)));
-    }
-  });
+  over_transports(gpu, {.neighbour_messages = true, .ring = true},
+                  [&](Communicator& all, Transport& transport) {
+                    std::vector<Tensor> from_below, from_above;
+                    std::vector<Request> requests;
+                    for (int i = 0; i < rounds; ++i) {  // even tags go downstream, odd tags upstream
+                      const Tensor up_going = gpu.upload(values_of<float>(100 * rank + i, count)),
+                                   down_going = gpu.upload(values_of<float>(100 * rank + 50 + i, count));
+                      from_below.push_back(gpu.upload(values_of<float>(9, count)));
+                      from_above.push_back(gpu.upload(values_of<float>(9, count)));
+                      requests.push_back(all.start_send(up_going, up, 2 * i));
+                      requests.push_back(all.start_send(down_going, down, 2 * i + 1));
+                      requests.push_back(all.start_receive(from_below.back(), down, 2 * i));
+                      requests.push_back(all.start_receive(from_above.back(), up, 2 * i + 1));
+                    }
+                    for (Request& request : requests) request.wait();
+                    transport.synchronize();
+                    for (int i = 0; i < rounds; ++i) {
+                      CHECK(same(gpu.download<float>(from_below[static_cast<std::size_t>(i)]),
+                                 values_of<float>(100 * down + i, count)));
+                      CHECK(same(gpu.download<float>(from_above[static_cast<std::size_t>(i)]),
+                                 values_of<float>(100 * up + 50 + i, count)));
+                    }
+                  });
 }
 
 TEST_CASE("on a GPU a tensor may be written again as soon as wait() returned or test() said so",
@@ -165,7 +166,7 @@ TEST_CASE("on a GPU a tensor may be written again as soon as wait() returned or 
                received = gpu.upload(values_of<float>(9, count));
   std::vector<Tensor> seen;
   for (int i = 0; i < rounds; ++i) seen.push_back(gpu.upload(values_of<float>(9, count)));
-  over_transports(gpu, {.neighbours = true}, [&](Communicator& all, Transport& transport) {
+  over_transports(gpu, {.neighbour_messages = true}, [&](Communicator& all, Transport& transport) {
     const auto complete = [&](Request& request) {
       if (!tests) return request.wait();
       CHECK(poll_until(Seconds{30}, [&] { return request.test(); }));
@@ -192,7 +193,7 @@ TEST_CASE("a GPU that lags behind its host still gets every message", "[gpu][ran
                work = gpu.upload(std::vector<float>(std::size_t{1} << 24));
   std::vector<Tensor> seen;
   for (int i = 0; i < rounds; ++i) seen.push_back(gpu.upload(values_of<float>(9, count)));
-  over_transports(gpu, {.neighbours = true}, [&](Communicator& all, Transport& transport) {
+  over_transports(gpu, {.neighbour_messages = true}, [&](Communicator& all, Transport& transport) {
     for (int i = 0; i < rounds; ++i) {
       if (all.rank() == 0) {
         fill(gpu.stream(), message, i);
@@ -234,7 +235,7 @@ TEST_CASE("a staged receive of what nobody sends names the peer after the time l
   MpiCommunicator& world = multi_rank::world();
   const Tensor tensor = gpu.upload(values_of<float>(0, 16));
   cuda::StagedTransport transport(world.world(), gpu.stream(), "asked for");
-  const auto all = multi_rank::connect(transport, {.neighbours = true});
+  const auto all = multi_rank::connect(transport, {.neighbour_messages = true});
   if (world.rank() == 0) {
     world.world().limits().wait = Seconds{0.5};
     CHECK_THROWS_WITH(all->receive(tensor, 1, 0),
@@ -252,7 +253,7 @@ TEST_CASE("GPU communicators refuse what they cannot do", "[gpu][ranks1][ranks2]
   Gpu gpu;
   std::vector<float> values(4);
   const Tensor host = tensor_over(std::span(values), {4}), device = gpu.upload(values);
-  over_transports(gpu, {.collectives = true, .neighbours = true},
+  over_transports(gpu, {.collectives = true, .neighbour_messages = true},
                   [&](Communicator& all, Transport& transport) {
                     CHECK_THROWS_AS(all.start_send(device, all.size(), 0), DefectError);
                     CHECK_THROWS_AS(all.start_broadcast(device, all.size()), DefectError);

@@ -119,7 +119,7 @@ TEST_CASE("every schedule on GPUs gives the serial evaluation's outputs and grad
   for (const auto& transport : gpu.transports()) {
     INFO(transport->description());
     AddingStages stages(gpu, shape, footprint, world.rank());
-    const auto pipeline = multi_rank::connect(*transport, {.neighbours = true, .around = v > 1});
+    const auto pipeline = multi_rank::connect(*transport, {.neighbour_messages = true, .ring = v > 1});
     Executor executor(lowered, footprint, stages, *pipeline, gpu.stream());
     for (int step = 0; step < 3; ++step) {
       executor.run();

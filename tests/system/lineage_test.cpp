@@ -93,7 +93,7 @@ TEST_CASE("a second job in a run is refused at once, and one whose process was k
     const Outcome second = run(program() + " " + command + path);
     INFO(second.output);
     CHECK(second.code == 2);
-    CHECK_THAT(second.output, contains("in use by pid ") && contains(", there since 20"));
+    CHECK_THAT(second.output, contains("in use by pid ") && contains(", since 20"));
   }
   CHECK(first.running());
   CHECK(run(program() + " inspect " + path).code == 0);  // readers need no lock

@@ -11,10 +11,10 @@ namespace foretoken::cuda {
 
 namespace {
 
-/// Thread blocks of a link for messages, or for collectives with Traffic::waiting. If all ends start together
-/// (handshake), enough to saturate the connection. Otherwise few: a waiting kernel occupies its blocks, and
-/// the kernels of all links must fit on the GPU beside compute.
-constexpr int blocks_together = 16, blocks_waiting = 4;
+/// Thread blocks of a link for messages, or for collectives with Traffic::may_start_early. If all ends start
+/// together (handshake), enough to saturate the connection. Otherwise few: a waiting kernel occupies its
+/// blocks, and the kernels of all links must fit on the GPU beside compute.
+constexpr int blocks_with_handshake = 16, blocks_without_handshake = 4;
 
 Tensor bytes_of(ncclUniqueId& id) {
   const std::span bytes(reinterpret_cast<std::uint8_t*>(id.internal), sizeof id.internal);
@@ -67,24 +67,26 @@ NcclCommunicator::NcclCommunicator(NcclTransport& transport, std::unique_ptr<Mpi
     : DeviceCommunicator(transport.stream(), std::move(ranks)) {
   if (size() == 1) return;
   channel_ = transport.recorder().add_channel(name() + " on GPUs", this->ranks().world_ranks());
-  if (traffic.collectives) connect_all(transport, traffic.waiting);
-  if (traffic.neighbours) connect_neighbours(transport, traffic.around);
+  if (traffic.collectives) connect_all(transport, traffic.may_start_early);
+  if (traffic.neighbour_messages) connect_neighbours(transport, traffic.ring);
 }
 
-void NcclCommunicator::connect_all(NcclTransport& transport, bool waiting) {
+void NcclCommunicator::connect_all(NcclTransport& transport, bool may_start_early) {
   ncclUniqueId id = rank() == 0 ? make_id() : ncclUniqueId{};
   ranks().broadcast(bytes_of(id), 0);
   std::vector<std::unique_ptr<Handshake>> handshakes;
-  std::int32_t together = 1;
+  std::int32_t all_handshake = 1;
   // All ranks connect the pairs in the same order, and each operation enqueues the handshakes in that order
   // too.
-  for (int peer = 0; waiting && peer < size(); ++peer) {
+  for (int peer = 0; may_start_early && peer < size(); ++peer) {
     if (peer == rank()) continue;
     handshakes.push_back(Handshake::connect(ranks(), peer, 0, rank() < peer));
-    if (!handshakes.back()) together = 0;
+    if (!handshakes.back()) all_handshake = 0;
   }
-  ranks().all_reduce(tensor_over(std::span(&together, 1), {1}), ReduceOp::min);
-  const int blocks = !waiting ? 0 : together == 1 ? blocks_together : blocks_waiting;
+  ranks().all_reduce(tensor_over(std::span(&all_handshake, 1), {1}), ReduceOp::min);
+  const int blocks = !may_start_early     ? 0
+                     : all_handshake == 1 ? blocks_with_handshake
+                                          : blocks_without_handshake;
   const NcclLink::Members members{.id = id, .ranks = size(), .rank = rank(), .blocks = blocks};
   collectives_ = std::make_unique<NcclLink>(transport, ranks(), channel_, members, std::move(handshakes));
   start_broadcast(transport.scratch(), 0).wait();
@@ -97,31 +99,32 @@ void NcclCommunicator::connect_all(NcclTransport& transport, bool waiting) {
 //
 // Each new link sends one byte: NCCL connects two ranks at their first exchange, and in a step a host could
 // then wait for a peer that waits for it.
-void NcclCommunicator::connect_neighbours(NcclTransport& transport, bool around) {
-  const int pairs = around ? size() : size() - 1;
+void NcclCommunicator::connect_neighbours(NcclTransport& transport, bool ring) {
+  const int pairs = ring ? size() : size() - 1;
   for (const int first : {0, 1})
     for (int lower = first; lower < pairs; lower += 2)
-      for (const bool up : {true, false}) {
+      for (const bool ascending : {true, false}) {
         const int upper = (lower + 1) % size();
-        const int from = up ? lower : upper, to = up ? upper : lower;
+        const int from = ascending ? lower : upper, to = ascending ? upper : lower;
         if (rank() != from && rank() != to) continue;
         ncclUniqueId id = rank() == from ? make_id() : ncclUniqueId{};
-        const int tag = up ? 0 : 1;
+        const int tag = ascending ? 0 : 1;
         if (rank() == from)
           ranks().send(bytes_of(id), to, tag);
         else
           ranks().receive(bytes_of(id), from, tag);
         std::vector<std::unique_ptr<Handshake>> handshakes;
         handshakes.push_back(Handshake::connect(ranks(), rank() == from ? to : from, tag, rank() == from));
-        const NcclLink::Members members{.id = id,
-                                        .ranks = 2,
-                                        .rank = rank() == from ? 0 : 1,
-                                        .sends = rank() == from,
-                                        .peer = rank() == from ? to : from,
-                                        .tag = tag,
-                                        .blocks = handshakes[0] ? blocks_together : blocks_waiting};
+        const NcclLink::Members members{
+            .id = id,
+            .ranks = 2,
+            .rank = rank() == from ? 0 : 1,
+            .sends = rank() == from,
+            .peer = rank() == from ? to : from,
+            .tag = tag,
+            .blocks = handshakes[0] ? blocks_with_handshake : blocks_without_handshake};
         directions_.push_back(
-            {from, to, up,
+            {from, to, ascending,
              std::make_unique<NcclLink>(transport, ranks(), channel_, members, std::move(handshakes))});
         if (rank() == from)
           start_send(transport.scratch(), to, tag).wait();
@@ -134,7 +137,7 @@ void NcclCommunicator::connect_neighbours(NcclTransport& transport, bool around)
 NcclLink& NcclCommunicator::message_link(const char* operation, int from, int to, int tag) {
   Direction* found = nullptr;
   for (Direction& direction : directions_)
-    if (direction.from == from && direction.to == to && (!found || direction.up == (tag % 2 == 0)))
+    if (direction.from == from && direction.to == to && (!found || direction.ascending == (tag % 2 == 0)))
       found = &direction;
   if (!found)
     throw DefectError("nccl: {} from rank {} to {} of \"{}\" ({} ranks), which is not set up for it",

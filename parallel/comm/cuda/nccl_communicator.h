@@ -30,12 +30,12 @@ class NcclCommunicator final : public DeviceCommunicator {
     int from = 0;
     int to = 0;
     /// From rank r to r + 1, cyclic. If both directions join the same two ranks, this one has even tags.
-    bool up = true;
+    bool ascending = true;
     std::unique_ptr<NcclLink> link;
   };
 
-  void connect_neighbours(NcclTransport& transport, bool around);
-  void connect_all(NcclTransport& transport, bool waiting);
+  void connect_neighbours(NcclTransport& transport, bool ring);
+  void connect_all(NcclTransport& transport, bool may_start_early);
   NcclLink& message_link(const char* operation, int from, int to, int tag);
   NcclLink& collectives(const char* operation);
 

@@ -9,8 +9,8 @@ namespace foretoken::cuda {
 
 namespace {
 
-/// Limit for finalizing. Peers that do not arrive have failed, which is not worth an error at the end.
-constexpr Seconds farewell{30};
+/// Limit for finalizing. A peer that does not arrive has failed; at the end of the run that is not an error.
+constexpr Seconds finalize_limit{30};
 
 /// Calls of a nonblocking communicator continue in NCCL's own thread. Returns their result, or ncclInProgress
 /// after the limit.
@@ -79,7 +79,7 @@ NcclLink::NcclLink(NcclTransport& transport, const MpiCommunicator& group, int c
   starting_ = std::make_shared<Operation>(
       Operation{.name = "set-up", .peer = members.peer, .sequence = record("set-up", 0, members.peer)});
   try {
-    settle(result);
+    await_enqueued(result);
   } catch (...) {
     transport_.remove(*this);
     throw;
@@ -92,7 +92,7 @@ NcclLink::~NcclLink() {
   transport_.remove(*this);
   if (communicator_ == nullptr) return;
   if (std::uncaught_exceptions() == 0 &&
-      outcome(communicator_, ncclCommFinalize(communicator_), farewell) == ncclSuccess) {
+      outcome(communicator_, ncclCommFinalize(communicator_), finalize_limit) == ncclSuccess) {
     ncclCommDestroy(communicator_);
   } else {
     gpu_abandoned = true;
@@ -127,7 +127,7 @@ TimelineSpan NcclLink::span_of(const Operation& operation) const {
 }
 
 /// Returns when NCCL has enqueued the operation. The first operation may have to wait for the peer.
-void NcclLink::settle(ncclResult_t result) {
+void NcclLink::await_enqueued(ncclResult_t result) {
   const FlightRecorder::Wait waiting(recorder(), starting_->sequence, transport_.limit());
   result = outcome(communicator_, result, transport_.limit());
   if (result != ncclSuccess) fail(result);
@@ -136,17 +136,16 @@ void NcclLink::settle(ncclResult_t result) {
 Request NcclLink::finish_start() {
   if (Timeline* timeline = transport_.stream().timeline()) timeline->end(starting_->span);
   cuda::check(cudaEventRecord(starting_->done.get(), stream_.get()), starting_->name);
-  under_way_.push_back(std::move(starting_));
-  return Request(std::make_unique<Pending>(*this, under_way_.back()));
+  pending_.push_back(std::move(starting_));
+  return Request(std::make_unique<Pending>(*this, pending_.back()));
 }
 
 void NcclLink::collect() {
-  while (!under_way_.empty() &&
-         has_run(cudaEventQuery(under_way_.front()->done.get()), under_way_.front()->name)) {
-    Operation& operation = *under_way_.front();
+  while (!pending_.empty() && has_run(cudaEventQuery(pending_.front()->done.get()), pending_.front()->name)) {
+    Operation& operation = *pending_.front();
     operation.complete = true;
     transport_.finished(operation.sequence, std::move(operation.done));
-    under_way_.pop_front();
+    pending_.pop_front();
   }
 }
 
@@ -160,7 +159,7 @@ void NcclLink::check() {
 }
 
 std::string NcclLink::describe_oldest() const {
-  return describe(*under_way_.front());
+  return describe(*pending_.front());
 }
 
 std::string NcclLink::describe(const Operation& operation) const {
@@ -168,9 +167,9 @@ std::string NcclLink::describe(const Operation& operation) const {
 }
 
 void NcclLink::fail(ncclResult_t result) {
-  const std::string what = starting_            ? describe(*starting_)
-                           : under_way_.empty() ? group_.describe("no operation", 0)
-                                                : describe_oldest();
+  const std::string what = starting_          ? describe(*starting_)
+                           : pending_.empty() ? group_.describe("no operation", 0)
+                                              : describe_oldest();
   if (result == ncclInProgress)
     transport_.fail("{}: the peer did not join it within {:g} s", what, transport_.limit().count());
   const char* detail = communicator_ != nullptr ? ncclGetLastError(communicator_) : "";

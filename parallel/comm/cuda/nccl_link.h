@@ -50,7 +50,7 @@ class NcclLink {
   template <class Call>
   Request start(const char* name, std::size_t bytes, int peer, const Call& call) {
     begin(name, bytes, peer);
-    settle(call(communicator_, stream_.get()));
+    await_enqueued(call(communicator_, stream_.get()));
     return finish_start();
   }
 
@@ -59,7 +59,7 @@ class NcclLink {
   void check();
   static constexpr std::uint64_t none = ~std::uint64_t{0};
   /// Number, in the flight recorder, of the oldest pending operation, or `none`.
-  std::uint64_t oldest() const { return under_way_.empty() ? none : under_way_.front()->sequence; }
+  std::uint64_t oldest() const { return pending_.empty() ? none : pending_.front()->sequence; }
   std::string describe_oldest() const;
   /// Makes the link unusable.
   void abandon() { communicator_ = nullptr; }
@@ -80,7 +80,7 @@ class NcclLink {
   /// Records the start of an operation; returns its number.
   std::uint64_t record(const char* name, std::size_t bytes, int peer);
   void begin(const char* name, std::size_t bytes, int peer);
-  void settle(ncclResult_t result);
+  void await_enqueued(ncclResult_t result);
   Request finish_start();
   void collect();
   std::string describe(const Operation& operation) const;
@@ -97,7 +97,7 @@ class NcclLink {
   std::vector<std::unique_ptr<Handshake>> handshakes_;
   ncclComm_t communicator_ = nullptr;
   std::shared_ptr<Operation> starting_;
-  std::deque<std::shared_ptr<Operation>> under_way_;  // oldest first
+  std::deque<std::shared_ptr<Operation>> pending_;  // oldest first
 };
 
 }  // namespace foretoken::cuda

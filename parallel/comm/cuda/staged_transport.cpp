@@ -52,10 +52,10 @@ StagingBuffer& StagedTransport::take_buffer(std::size_t bytes) {
 
 void StagedTransport::progress() {
   bool may_start = true;  // only after all operations started earlier
-  for (auto next = under_way_.begin(); next != under_way_.end();) {
+  for (auto next = pending_.begin(); next != pending_.end();) {
     StagedOperation& operation = **next;
     if (may_start) may_start = operation.start_when_copied();
-    next = operation.finish_when_communicated() ? under_way_.erase(next) : std::next(next);
+    next = operation.finish_when_communicated() ? pending_.erase(next) : std::next(next);
   }
 }
 

@@ -47,8 +47,8 @@ class StagedTransport final : public Transport, private Background {
   /// Returns a free buffer of at least `bytes` and marks it in use; clear in_use to release it. Allocates a
   /// buffer if none is free and large enough.
   StagingBuffer& take_buffer(std::size_t bytes);
-  void add(StagedOperation& operation) { under_way_.push_back(&operation); }
-  void remove(StagedOperation& operation) { under_way_.remove(&operation); }
+  void add(StagedOperation& operation) { pending_.push_back(&operation); }
+  void remove(StagedOperation& operation) { pending_.remove(&operation); }
   /// Progresses all operations; returns immediately.
   void progress() override;
 
@@ -57,7 +57,7 @@ class StagedTransport final : public Transport, private Background {
   Stream& stream_;
   std::string description_;
   std::list<StagingBuffer> buffers_;
-  std::list<StagedOperation*> under_way_;  // in start order
+  std::list<StagedOperation*> pending_;  // in start order
 };
 
 }  // namespace foretoken::cuda
