@@ -111,7 +111,7 @@ fs::path prepare_checkpoint(const fs::path& directory, std::int64_t step) {
   std::error_code error;
   if (fs::create_directories(directory, error) && directory.has_parent_path())
     sync_to_disk(directory.parent_path());
-  if (error) throw DataError("checkpoints: {}: cannot be made: {}", directory.string(), error.message());
+  if (error) throw DataError("checkpoints: {}: cannot be created: {}", directory.string(), error.message());
   std::int64_t published = -1;
   for (const Entry& entry : entries(directory)) {
     if (entry.suffix.empty()) published = entry.step;
@@ -120,7 +120,7 @@ fs::path prepare_checkpoint(const fs::path& directory, std::int64_t step) {
   }
   const fs::path unfinished = unfinished_path(directory, step);
   if (!fs::create_directory(unfinished, error))
-    throw DataError("checkpoint {}: cannot be made: {}", unfinished.string(), error.message());
+    throw DataError("checkpoint {}: cannot be created: {}", unfinished.string(), error.message());
   return unfinished;
 }
 

@@ -109,7 +109,7 @@ Shape shape_from(const Json& json) {
   std::int64_t room = std::numeric_limits<std::int64_t>::max() / 8;
   for (const Json& entry : json) {
     dims.push_back(natural(entry));
-    if (dims.back() < 1 || dims.back() > room) throw DataError("shape {} is absurd", json.dump());
+    if (dims.back() < 1 || dims.back() > room) throw DataError("shape {} is out of range", json.dump());
     room /= dims.back();
   }
   return Shape(dims);
@@ -122,7 +122,7 @@ std::vector<ShardFile> files_from(const Json& json) {
     ShardFile file{entry.at("name").get<std::string>(), natural(entry.at("bytes")),
                    entry.at("digest").get<std::string>()};
     if (file.name.empty() || file.name.find('/') != std::string::npos || file.name[0] == '.')
-      throw DataError("'{}' is no name of a shard", file.name);
+      throw DataError("'{}' is not a valid shard name", file.name);
     if (!names.insert(file.name).second) throw DataError("file {} is listed twice", file.name);
     files.push_back(std::move(file));
   }
@@ -144,7 +144,8 @@ std::vector<PieceRecord> pieces_from(const Json& json, const std::vector<ShardFi
     const std::int64_t elements = piece.shape.elements();
     const std::string name = describe(piece.kind, piece.tensor);
     if (count < 1 || count > elements || offset > elements - count)
-      throw DataError("{}: {} elements from {} on are not inside its {}", name, count, offset, elements);
+      throw DataError("{}: {} elements at offset {} are out of range for a tensor of {}", name, count, offset,
+                      elements);
     piece.range = {offset, offset + count};
     piece.file = entry.at("file").get<std::string>();
     piece.dataset = entry.at("dataset").get<std::string>();
@@ -152,10 +153,10 @@ std::vector<PieceRecord> pieces_from(const Json& json, const std::vector<ShardFi
     piece.address = natural(entry.at("address"));
     const auto file = file_bytes.find(piece.file);
     if (file == file_bytes.end())
-      throw DataError("{} is in file '{}', which is not listed", name, piece.file);
+      throw DataError("{} is in file '{}', which the manifest does not list", name, piece.file);
     if (piece.bytes() > file->second || piece.address > file->second - piece.bytes())
-      throw DataError("{}: {} bytes from {} on are not inside file {} of {} bytes", name, piece.bytes(),
-                      piece.address, piece.file, file->second);
+      throw DataError("{}: {} bytes at address {} are out of range for file {} of {} bytes", name,
+                      piece.bytes(), piece.address, piece.file, file->second);
     pieces.push_back(std::move(piece));
   }
   return pieces;
@@ -164,7 +165,8 @@ std::vector<PieceRecord> pieces_from(const Json& json, const std::vector<ShardFi
 std::vector<double> balance_from(const Json& json) {
   std::vector<double> balance;
   for (const Json& entry : json) {
-    if (!entry.is_number() || !(entry.get<double>() > 0)) throw DataError("balance {} is none", brief(entry));
+    if (!entry.is_number() || !(entry.get<double>() > 0))
+      throw DataError("balance is {}, expected a number above 0", brief(entry));
     balance.push_back(entry.get<double>());
   }
   return balance;
@@ -180,7 +182,7 @@ Lineage lineage_from(const Json& json) {
   Lineage lineage{.branch = natural(json.at("branch")), .ancestors = {}};
   for (const Json& entry : json.at("ancestors"))
     lineage.ancestors.push_back({.branch = natural(entry.at("branch")), .until = natural(entry.at("until"))});
-  if (lineage.branch < 1) throw DataError("branch {} is none", lineage.branch);
+  if (lineage.branch < 1) throw DataError("branch is {}, expected at least 1", lineage.branch);
   return lineage;
 }
 
@@ -200,8 +202,9 @@ CheckpointInfo info_from(const Json& json) {
   constexpr double most = std::numeric_limits<int>::max();
   if (double{1} * info.grid.pp * info.grid.dp > most ||
       double{1} * info.grid.pp * info.grid.virtual_stages > most)
-    throw DataError("layout {} is absurd", to_string(info.grid));
-  if (!json.at("seed").is_number_unsigned()) throw DataError("seed {} is no seed", brief(json.at("seed")));
+    throw DataError("layout {} is out of range", to_string(info.grid));
+  if (!json.at("seed").is_number_unsigned())
+    throw DataError("seed is {}, expected a whole number", brief(json.at("seed")));
   info.seed = json.at("seed").get<std::uint64_t>();
   if (json.contains("skipped")) info.skipped = natural(json.at("skipped"));
   if (json.contains("skipped_in_a_row")) info.skipped_in_a_row = natural(json.at("skipped_in_a_row"));

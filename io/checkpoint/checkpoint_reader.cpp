@@ -94,13 +94,13 @@ void Checkpoint::read(const std::string& kind, const std::string& tensor, const 
   const PieceRecord& any = parts.front();
   const std::string name = describe(kind, tensor);
   if (range.begin < 0 || range.size() < 0 || range.end > any.shape.elements())
-    throw DataError("checkpoint {}: {}: elements [{}, {}) are wanted, but its shape is {}",
-                    directory_.string(), name, range.begin, range.end, to_string(any.shape));
+    throw DataError("checkpoint {}: {}: elements [{}, {}) are out of range for shape {}", directory_.string(),
+                    name, range.begin, range.end, to_string(any.shape));
   if (!readable_as(out.dtype, any.dtype))
-    throw DataError("checkpoint {}: {}: holds {}, but {} is wanted", directory_.string(), name,
+    throw DataError("checkpoint {}: {}: has dtype {}, expected {}", directory_.string(), name,
                     name_of(any.dtype), name_of(out.dtype));
   if (out.elements() != range.size() || out.device != DeviceKind::cpu)
-    throw DefectError("checkpoint: {}: {} elements are to be read into a tensor {}", name, range.size(),
+    throw DefectError("checkpoint: {}: cannot read {} elements into a tensor of shape {}", name, range.size(),
                       to_string(out.shape));
 
   for (const PieceRecord& piece : parts) {

@@ -18,7 +18,7 @@ namespace {
 /// interpret.
 void check_name(const std::string& name, const CheckpointPiece& piece) {
   if (name.empty() || name == "." || name.find_first_of("/%@") != std::string::npos)
-    throw DefectError("checkpoint: '{}' of '{}': a name is not empty and has none of / % @", piece.kind,
+    throw DefectError("checkpoint: '{}' of '{}': a name must not be empty or contain / % @", piece.kind,
                       piece.tensor);
 }
 
@@ -55,7 +55,7 @@ PieceRecord record_of(const CheckpointPiece& piece, const std::string& file) {
     throw DefectError("checkpoint: {}: a tensor of shape {} cannot be saved", name, to_string(piece.shape));
   const Range range = piece.range;
   if (range.begin < 0 || range.size() < 0 || range.end > elements)
-    throw DefectError("checkpoint: {}: elements [{}, {}) are not inside shape {}", name, range.begin,
+    throw DefectError("checkpoint: {}: elements [{}, {}) are out of range for shape {}", name, range.begin,
                       range.end, to_string(piece.shape));
   if (!range.empty() && (!piece.data.defined() || piece.data.elements() != range.size()))
     throw DefectError("checkpoint: {}: elements [{}, {}) need {} elements, the data has shape {}", name,

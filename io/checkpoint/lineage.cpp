@@ -130,7 +130,7 @@ std::vector<fs::path> checkpoints_at(const fs::path& path) {
   const fs::path run = clean / "checkpoints";
   const fs::path folder = fs::is_directory(run, error) ? run : clean;
   std::vector<fs::path> found = list_checkpoints(folder);
-  if (found.empty()) throw DataError("checkpoint {}: holds no complete checkpoint", folder.string());
+  if (found.empty()) throw DataError("checkpoint {}: contains no complete checkpoint", folder.string());
   std::stable_partition(found.begin(), found.end(),
                         [](const fs::path& checkpoint) { return !is_suspect(checkpoint); });
   return found;

@@ -27,11 +27,10 @@ class Staging {
   Staging(const fs::path& parent, const std::string& config_toml) {
     std::error_code error;
     fs::create_directories(parent, error);
-    if (error)
-      throw DataError("run directory: {}: the folder cannot be made: {}", parent.string(), error.message());
+    if (error) throw DataError("run directory: {}: cannot be created: {}", parent.string(), error.message());
     temporary_ = (parent / ".run-XXXXXX").string();
     if (mkdtemp(temporary_.data()) == nullptr)
-      throw DataError("run directory: {}: no folder can be made in it: {}", parent.string(),
+      throw DataError("run directory: {}: cannot create a folder in it: {}", parent.string(),
                       std::strerror(errno));
     try {
       fs::create_directories(run() / "checkpoints");
@@ -56,7 +55,7 @@ class Staging {
       return true;
     }
     if (errno == EEXIST || errno == ENOTEMPTY || errno == ENOTDIR) return false;
-    throw DataError("run directory: {}: cannot be made: {}", path.string(), std::strerror(errno));
+    throw DataError("run directory: {}: cannot be created: {}", path.string(), std::strerror(errno));
   }
 
  private:
@@ -91,7 +90,8 @@ RunDirectory RunDirectory::create(const std::string& parent, const std::string& 
     const fs::path path = fs::path(parent) / (number == 1 ? stem : fmt::format("{}-{}", stem, number));
     if (staging.publish(path)) return RunDirectory(path.string());
   }
-  throw DataError("run directory: {}/{}: the name and {} after it are taken", parent, stem, names_tried - 1);
+  throw DataError("run directory: {}/{}: this name and the next {} exist already", parent, stem,
+                  names_tried - 1);
 }
 
 RunDirectory RunDirectory::create_at(const std::string& path, const std::string& config_toml) {
@@ -99,7 +99,7 @@ RunDirectory RunDirectory::create_at(const std::string& path, const std::string&
   const fs::path parent = fs::path(target).parent_path();
   const Staging staging(parent.empty() ? "." : parent, config_toml);
   if (staging.publish(target)) return RunDirectory(target);
-  throw UsageError("run directory: {} is there already; --resume {} goes on with a run", target, target);
+  throw UsageError("run directory: {} exists already; --resume {} continues a run", target, target);
 }
 
 void RunDirectory::require_usable(const std::string& path) {
@@ -112,7 +112,7 @@ void RunDirectory::require_usable(const std::string& path) {
     const std::string name = entry.path().filename().string();
     // Files that a start leaves if it is killed at once.
     if (name != "checkpoints" && !name.starts_with("run.lock") && !name.starts_with('.'))
-      throw UsageError("run directory: {}: holds {} and is no run (config.toml and checkpoints/)", path,
+      throw UsageError("run directory: {}: contains {} and is not a run (config.toml and checkpoints/)", path,
                        name);
   }
 }
@@ -122,7 +122,7 @@ RunDirectory RunDirectory::create_in(const std::string& path, const std::string&
   std::error_code error;
   fs::create_directories(run.checkpoints_path(), error);
   if (error)
-    throw DataError("run directory: {}: cannot be made: {}", run.checkpoints_path(), error.message());
+    throw DataError("run directory: {}: cannot be created: {}", run.checkpoints_path(), error.message());
   run.write_config(config_toml);
   return run;
 }

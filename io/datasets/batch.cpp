@@ -15,7 +15,7 @@ void validate(const RowShape& row, const BatchLayout& layout) {
       layout.dp_rank >= layout.dp)
     throw UsageError(
         "batch: {} rows × {} microbatches on data-parallel rank {} of {}: counts must be positive, "
-        "the rank below its number",
+        "the rank less than the number of ranks",
         layout.rows, layout.microbatches, layout.dp_rank, layout.dp);
   constexpr std::int64_t limit = std::numeric_limits<std::int32_t>::max();
   if (layout.dp > limit || layout.rows > limit / layout.microbatches / row.tokens())
@@ -34,7 +34,7 @@ BatchLoader::BatchLoader(const TokenDataset& dataset, const RowShape& row, const
       endless_(order.has_value()),
       consumed_(order ? order->consumed_samples : 0) {
   validate(row, layout);
-  if (consumed_ < 0) throw UsageError("batch: {} consumed samples, at least 0 expected", consumed_);
+  if (consumed_ < 0) throw UsageError("batch: {} consumed samples, expected at least 0", consumed_);
   current_ = make_step();
   ahead_ = make_step();
   thread_ = std::thread([this] { read_ahead(); });

@@ -27,7 +27,7 @@ std::int64_t count_samples(std::string_view source, std::int64_t tokens, const R
 
 Permutation::Permutation(std::int64_t size, std::uint64_t key)
     : size_(static_cast<std::uint64_t>(size)), key_(key), half_bits_((std::bit_width(size_ - 1) + 1) / 2) {
-  if (size < 1) throw DefectError("permutation: size {}, at least 1 expected", size);
+  if (size < 1) throw DefectError("permutation: size {}, expected at least 1", size);
 }
 
 std::uint64_t Permutation::encrypt(std::uint64_t value) const {

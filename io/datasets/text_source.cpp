@@ -123,7 +123,7 @@ std::string_view TextSource::next_piece() {
   if (document_bytes_ > 0) {
     piece_ = fill();
     if (piece_ < 0)
-      throw DataError("text: {}: cannot be read on after {} bytes: {}", document_path().string(),
+      throw DataError("text: {}: reading failed after {} bytes: {}", document_path().string(),
                       document_bytes_, std::strerror(errno));
   }
   document_bytes_ += piece_;

@@ -50,7 +50,7 @@ void TokenDataset::require_tokenizer(const TokenizerIdentity& expected) const {
 
 std::int64_t TokenDataset::document_of(std::int64_t position) const {
   if (position < 0 || position >= tokens())
-    throw DefectError("{}: position {} is outside of {} tokens", path().string(), position, tokens());
+    throw DefectError("{}: position {} is out of range for {} tokens", path().string(), position, tokens());
   const std::span<const std::int64_t> offsets = document_offsets();
   return std::upper_bound(offsets.begin(), offsets.end(), position) - offsets.begin() - 1;
 }
@@ -62,7 +62,7 @@ std::int64_t TokenDataset::document_start(std::int64_t position) const {
 void TokenDataset::read(std::int64_t begin, std::span<std::int32_t> out) const {
   const std::int64_t count = static_cast<std::int64_t>(out.size());
   if (begin < 0 || begin > tokens() || count > tokens() - begin)
-    throw DefectError("{}: tokens {} + {} are outside of {}", path().string(), begin, count, tokens());
+    throw DefectError("{}: tokens {} + {} are out of range for {}", path().string(), begin, count, tokens());
   store_->read(begin, out);
 }
 

@@ -35,14 +35,14 @@ StoredArray array_from(const Json& index, const char* name, std::span<const DTyp
   StoredArray array;
   const std::string dtype = json.at("dtype").get<std::string>();
   const auto found = std::find_if(dtypes.begin(), dtypes.end(), [&](DType d) { return name_of(d) == dtype; });
-  if (found == dtypes.end()) throw DataError("{} are of dtype {}", name, dtype);
+  if (found == dtypes.end()) throw DataError("{} have the unexpected dtype {}", name, dtype);
   array.dtype = *found;
   array.count = natural(json, "count");
   array.address = natural(json, "address");
   if (array.address > end ||
       array.count > (end - array.address) / static_cast<std::int64_t>(size_of(array.dtype)))
-    throw DataError("{}: {} of {} from byte {} on are not in the {} bytes before the index", name,
-                    array.count, dtype, array.address, end);
+    throw DataError("{}: {} elements of {} at byte {} are out of range for the {} bytes before the index",
+                    name, array.count, dtype, array.address, end);
   return array;
 }
 
@@ -57,7 +57,7 @@ TokenDatasetIndex index_from(const Json& json, std::int64_t end) {
   index.tokenizer.vocab_size = natural(json, "vocab_size");
   const std::int64_t end_of_document = natural(json, "end_of_document");
   if (end_of_document > std::numeric_limits<std::int32_t>::max())
-    throw DataError("end_of_document is {}, outside of every vocabulary", end_of_document);
+    throw DataError("end_of_document is {}, out of range for any vocabulary", end_of_document);
   index.tokenizer.end_of_document = static_cast<std::int32_t>(end_of_document);
   constexpr DType token_dtypes[] = {DType::u16, DType::u32}, offset_dtypes[] = {DType::i64},
                   table_dtypes[] = {DType::u8};
@@ -133,8 +133,8 @@ std::optional<LocatedIndex> read_index(const FileReader& file) {
   std::uint64_t length = 0;
   for (std::size_t i = length_bytes; i-- > 0;) length = length << 8 | static_cast<unsigned char>(footer[i]);
   if (length > static_cast<std::uint64_t>(std::min(longest_text, size - footer_bytes)))
-    throw DataError("{}: index: damaged: a text of {} bytes in a file of {}", file.path().string(), length,
-                    size);
+    throw DataError("{}: index: damaged: its length is {} bytes in a file of {}", file.path().string(),
+                    length, size);
   const std::int64_t begin = size - footer_bytes - static_cast<std::int64_t>(length);
   std::string text(static_cast<std::size_t>(length), '\0');
   file.read(begin, std::as_writable_bytes(std::span(text)));

@@ -22,7 +22,7 @@ constexpr std::int64_t planned_address = 1 << 20;
 const std::filesystem::path& with_folder(const std::filesystem::path& path) {
   std::error_code error;
   std::filesystem::create_directories(folder_of(path), error);
-  if (error) throw DataError("{}: its folder cannot be made: {}", path.string(), error.message());
+  if (error) throw DataError("{}: its folder cannot be created: {}", path.string(), error.message());
   return path;
 }
 
@@ -67,7 +67,7 @@ TokenDatasetWriter::~TokenDatasetWriter() {
 void TokenDatasetWriter::append(std::span<const std::int32_t> ids) {
   for (const std::int32_t id : ids)
     if (id < 0 || id >= tokenizer_.vocab_size)
-      throw DefectError("{}: tokenizer {} made token {}, outside of its vocabulary of {}", path_.string(),
+      throw DefectError("{}: tokenizer {} returned token {}, outside its vocabulary of {}", path_.string(),
                         tokenizer_.name, id, tokenizer_.vocab_size);
   tokens_ += static_cast<std::int64_t>(ids.size());
   while (!ids.empty()) {
@@ -140,8 +140,8 @@ void TokenDatasetWriter::finish() {
       .structures = {},
       .identity = {}};
   if (written_bytes_ > 0 && index.tokens.address != planned_address)
-    throw DefectError("{}: HDF5 placed /tokens at byte {}, {} was planned", path_.string(),
-                      index.tokens.address, planned_address);
+    throw DefectError("{}: HDF5 placed /tokens at byte {}, expected {}", path_.string(), index.tokens.address,
+                      planned_address);
   flush_tokens(index.tokens.address);
 
   const std::int64_t entries = static_cast<std::int64_t>(offsets_.size());

@@ -32,7 +32,7 @@ void check_header(const std::filesystem::path& path, const TokenDatasetHeader& h
   if (tokenizer.vocab_size < 1 || tokenizer.vocab_size > std::numeric_limits<std::int32_t>::max())
     throw DataError("{}: vocab_size is {}, expected 1 to 2^31 - 1", path.string(), tokenizer.vocab_size);
   if (tokenizer.end_of_document < 0 || tokenizer.end_of_document >= tokenizer.vocab_size)
-    throw DataError("{}: end_of_document is {}, outside of the vocabulary of {}", path.string(),
+    throw DataError("{}: end_of_document is {}, outside the vocabulary of {}", path.string(),
                     tokenizer.end_of_document, tokenizer.vocab_size);
   const std::vector<std::int64_t>& offsets = header.offsets;
   if (offsets.size() < 2 || offsets.front() != 0 || offsets.back() != header.tokens)
@@ -41,7 +41,7 @@ void check_header(const std::filesystem::path& path, const TokenDatasetHeader& h
                     offsets.empty() ? 0 : offsets.back(), header.tokens);
   const auto fall = std::adjacent_find(offsets.begin(), offsets.end(), std::greater_equal<>());
   if (fall != offsets.end())
-    throw DataError("{}: /document_offsets: entry {} is {}, not above {} before it", path.string(),
+    throw DataError("{}: /document_offsets: entry {} is {}, expected more than {} before it", path.string(),
                     fall - offsets.begin() + 1, fall[1], fall[0]);
 }
 
@@ -51,7 +51,7 @@ void widen_tokens(const std::byte* stored, std::span<std::int32_t> out, std::int
   const std::size_t bad = header.dtype == DType::u16 ? widen<std::uint16_t>(stored, out, vocab_size)
                                                      : widen<std::uint32_t>(stored, out, vocab_size);
   if (bad < out.size())
-    throw DataError("{}: /tokens: token {} is {}, outside of the vocabulary of {}", path.string(),
+    throw DataError("{}: /tokens: token {} is {}, outside the vocabulary of {}", path.string(),
                     begin + static_cast<std::int64_t>(bad), static_cast<std::uint32_t>(out[bad]), vocab_size);
 }
 

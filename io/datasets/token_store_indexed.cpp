@@ -101,7 +101,7 @@ class IndexedTokens : public TokenStore {
                   std::span<const BinaryDigest> digests, std::span<std::byte> out) const {
     const Range range = array.chunk(chunk);
     if (const std::int64_t size = file_.size(); size < range.end)
-      throw DataError("{}: {}: truncated: bytes [{}, {}) are wanted, the file ends at {}",
+      throw DataError("{}: {}: truncated: expected bytes [{}, {}), but the file ends at {}",
                       file_.path().string(), place(name, array, chunk), range.begin, range.end, size);
     file_.read(range.begin, out);
     const BinaryDigest& stored = digests[static_cast<std::size_t>(chunk)];

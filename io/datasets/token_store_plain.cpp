@@ -60,7 +60,7 @@ class PlainTokens : public TokenStore {
     // Without digests only the file's state shows that it was written to.
     if (file_.state() != opened_)
       throw DataError(
-          "{}: /tokens: tokens {} to {}: the file was changed since it was opened ({} bytes then, "
+          "{}: /tokens: tokens {} to {}: the file has changed since it was opened ({} bytes then, "
           "{} now)",
           file_.path().string(), begin, begin + static_cast<std::int64_t>(out.size()) - 1, opened_.size,
           file_.size());

@@ -23,7 +23,7 @@ class ByteTokenizer final : public Tokenizer {
     text.reserve(ids.size());
     for (const std::int32_t id : ids) {
       if (id < 0 || id >= identity_.vocab_size)
-        throw DataError("tokenizer {}: id {} is outside of the vocabulary of {}", identity_.name, id,
+        throw DataError("tokenizer {}: id {} is outside the vocabulary of {}", identity_.name, id,
                         identity_.vocab_size);
       if (id == identity_.end_of_document)
         text += end_of_document_text;
@@ -56,7 +56,7 @@ std::unique_ptr<Tokenizer> find_tokenizer(std::string_view name) {
 
 std::unique_ptr<Tokenizer> make_tokenizer(std::string_view name) {
   if (auto tokenizer = find_tokenizer(name)) return tokenizer;
-  throw UsageError("tokenizer \"{}\" does not exist; there is: bytes", name);
+  throw UsageError("tokenizer \"{}\" is unknown, expected bytes", name);
 }
 
 std::vector<std::int32_t> bytes_of_tokens(const TokenizerIdentity& identity) {

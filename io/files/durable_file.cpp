@@ -92,8 +92,8 @@ int create_beside(const fs::path& output, fs::path& path) {
     if (::fstat(descriptor, &status) == 0 && status.st_nlink > 0) return descriptor;
     ::close(descriptor);
   }
-  throw DataError("{}: cannot be written: {} names for a temporary file are taken", output.string(),
-                  names_tried);
+  throw DataError("{}: cannot be written: all {} names tried for a temporary file exist already",
+                  output.string(), names_tried);
 }
 
 void remove_abandoned(const fs::path& output) {

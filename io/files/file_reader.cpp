@@ -71,8 +71,9 @@ void FileReader::read(std::int64_t begin, std::span<std::byte> out) const {
     if (count < 0 && errno == EINTR) continue;
     if (count < 0) throw DataError("{}: cannot be read: {}", path_.string(), std::strerror(errno));
     if (count == 0)
-      throw DataError("{}: truncated: bytes [{}, {}) are wanted, it ends at {}", path_.string(), begin,
-                      begin + static_cast<std::int64_t>(out.size()), begin + static_cast<std::int64_t>(done));
+      throw DataError("{}: truncated: expected bytes [{}, {}), but the file ends at {}", path_.string(),
+                      begin, begin + static_cast<std::int64_t>(out.size()),
+                      begin + static_cast<std::int64_t>(done));
     done += static_cast<std::size_t>(count);
   }
 }

@@ -35,7 +35,7 @@ std::optional<std::size_t> first_byte_not_utf8(std::string_view text) {
 
 void require_utf8(std::string_view what, std::string_view text) {
   if (const auto at = first_byte_not_utf8(text))
-    throw UsageError("{}: byte {} is 0x{:02x}, which is not UTF-8: the files of a run cannot keep it", what,
+    throw UsageError("{}: byte {} is 0x{:02x}, which is not UTF-8: the files of a run cannot store it", what,
                      *at + 1, static_cast<unsigned char>(text[*at]));
 }
 

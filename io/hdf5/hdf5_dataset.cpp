@@ -16,8 +16,8 @@ DType dtype_of_stored(const Hdf5Object& object, const Hdf5Id& stored) {
        {DType::f32, DType::f64, DType::bf16, DType::i32, DType::i64, DType::u8, DType::u16, DType::u32})
     if (H5Tequal(stored.get(), hdf5_type(dtype).get()) > 0) return dtype;
   throw DataError(
-      "{}: {}: holds elements of a type that is none of f32, f64, bf16, i32, i64, u8, u16, u32 "
-      "(little-endian)",
+      "{}: {}: has an unsupported element type, expected little-endian f32, f64, bf16, i32, i64, u8, u16 "
+      "or u32",
       object.file_path().string(), object.name());
 }
 
@@ -29,7 +29,7 @@ Hdf5Dataset::Hdf5Dataset(std::filesystem::path file_path, std::string name, Hdf5
   const Hdf5Id space = own(H5Dget_space(id()), H5Sclose, *this, "cannot read its shape");
   const int rank = H5Sget_simple_extent_ndims(space.get());
   if (rank < 0 || rank > Shape::max_rank)
-    throw DataError("{}: {}: has {} dims, at most {} are expected", file_path_.string(), name_, rank,
+    throw DataError("{}: {}: has {} dims, expected at most {}", file_path_.string(), name_, rank,
                     Shape::max_rank);
   std::array<hsize_t, Shape::max_rank> stored{};
   H5Sget_simple_extent_dims(space.get(), stored.data(), nullptr);
@@ -39,7 +39,7 @@ Hdf5Dataset::Hdf5Dataset(std::filesystem::path file_path, std::string name, Hdf5
   for (std::size_t dim = 0; dim < static_cast<std::size_t>(rank); ++dim) {
     bytes *= static_cast<double>(stored[dim] ? stored[dim] : 1);
     if (bytes > 4e18)
-      throw DataError("{}: {}: dim {} of {} elements is absurd", file_path_.string(), name_, dim,
+      throw DataError("{}: {}: dim {} is {}, which is out of range", file_path_.string(), name_, dim,
                       stored[dim]);
     dims[dim] = static_cast<std::int64_t>(stored[dim]);
   }
@@ -51,8 +51,8 @@ void Hdf5Dataset::check_stored(std::uint64_t file_bytes) const {
   const H5D_layout_t layout = H5Pget_layout(list.get());
   if (layout == H5D_VIRTUAL || H5Pget_external_count(list.get()) != 0)
     throw DataError(
-        "{}: {}: its data lies in other files (a virtual dataset or external storage), which are "
-        "not read",
+        "{}: {}: its data is in other files (a virtual dataset or external storage), which is "
+        "not supported",
         file_path_.string(), name_);
   if (H5Pget_nfilters(list.get()) != 0)
     throw DataError("{}: {}: is compressed or filtered; store it without filters", file_path_.string(),
@@ -61,21 +61,21 @@ void Hdf5Dataset::check_stored(std::uint64_t file_bytes) const {
   const std::uint64_t stored = H5Dget_storage_size(id());
   const haddr_t offset = layout == H5D_CONTIGUOUS && needed ? H5Dget_offset(id()) : 0;
   if (offset == HADDR_UNDEF || stored < needed || offset > file_bytes || needed > file_bytes - offset)
-    throw DataError("{}: {}: shape {} of {} needs {} bytes, more than the file holds of it",
+    throw DataError("{}: {}: shape {} of {} needs {} bytes, more than the file stores for it",
                     file_path_.string(), name_, to_string(shape_), name_of(dtype_), needed);
 }
 
 void Hdf5Dataset::check_tensor(const Tensor& tensor, std::int64_t begin) const {
   if (tensor.dtype != dtype_ || tensor.device != DeviceKind::cpu)
-    throw DefectError("{}: {}: holds {}, the tensor {}", file_path_.string(), name_, name_of(dtype_),
+    throw DefectError("{}: {}: has dtype {}, the tensor has {}", file_path_.string(), name_, name_of(dtype_),
                       name_of(tensor.dtype));
   if (begin < 0) {  // the whole dataset
     if (tensor.shape != shape_)
-      throw DefectError("{}: {}: has shape {}, the tensor {}", file_path_.string(), name_, to_string(shape_),
-                        to_string(tensor.shape));
+      throw DefectError("{}: {}: has shape {}, the tensor has {}", file_path_.string(), name_,
+                        to_string(shape_), to_string(tensor.shape));
   } else if (shape_.rank() != 1 || begin > shape_[0] || tensor.elements() > shape_[0] - begin) {
-    throw DefectError("{}: {}: elements {} + {} are outside of shape {}", file_path_.string(), name_, begin,
-                      tensor.elements(), to_string(shape_));
+    throw DefectError("{}: {}: elements {} + {} are out of range for shape {}", file_path_.string(), name_,
+                      begin, tensor.elements(), to_string(shape_));
   }
 }
 

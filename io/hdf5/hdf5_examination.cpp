@@ -46,7 +46,7 @@ TokenizerIdentity read_tokenizer(const Hdf5File& file) {
                     token_dataset_format);
   const std::int64_t version = file.i64_attribute("format_version");
   if (version == token_dataset_version)
-    throw DataError("{}: the index at its end is missing: the file is cut, or was changed", path);
+    throw DataError("{}: the index at its end is missing: the file is truncated or was modified", path);
   if (version != 1)
     throw DataError("{}: format_version is {}, this program reads 1 and {}", path, version,
                     token_dataset_version);
@@ -56,7 +56,7 @@ TokenizerIdentity read_tokenizer(const Hdf5File& file) {
   tokenizer.vocab_size = file.i64_attribute("vocab_size");
   const std::int64_t end = file.i64_attribute("end_of_document");
   if (end < 0 || end > std::numeric_limits<std::int32_t>::max())
-    throw DataError("{}: end_of_document is {}, outside of every vocabulary", path, end);
+    throw DataError("{}: end_of_document is {}, out of range for any vocabulary", path, end);
   tokenizer.end_of_document = static_cast<std::int32_t>(end);
   return tokenizer;
 }
@@ -242,8 +242,8 @@ ExaminedArray array_from(const Json& json, const char* name, std::span<const DTy
   for (const Json& entry : json.at("extents")) {
     const StoredExtent part{natural(entry.at(0)), natural(entry.at(1)), natural(entry.at(2))};
     if (part.address > file_bytes || part.count > (file_bytes - part.address) / element)
-      throw DataError("{}: {} elements from byte {} on are more than the file holds, which has {} bytes",
-                      name, part.count, part.address, file_bytes);
+      throw DataError("{}: {} elements at byte {} are out of range for the file of {} bytes", name,
+                      part.count, part.address, file_bytes);
     places.push_back({part.address, part.address + part.count * element});
     array.extents.push_back(part);
   }
@@ -256,11 +256,10 @@ ExaminedArray array_from(const Json& json, const char* name, std::span<const DTy
     covered += part.count;
   }
   if (covered != array.count)
-    throw DataError("{}: {} elements are claimed, of which the file holds no more than {}", name, array.count,
-                    covered);
+    throw DataError("{}: declares {} elements, but the file holds at most {}", name, array.count, covered);
   for (std::size_t i = 1; i < places.size(); ++i)
     if (places[i].begin < places[i - 1].end)
-      throw DataError("{}: two parts of it share byte {}", name, places[i].begin);
+      throw DataError("{}: two of its parts overlap at byte {}", name, places[i].begin);
   return array;
 }
 
@@ -283,7 +282,7 @@ ExaminedDataset examine_dataset(const std::filesystem::path& path) {
   const std::int64_t file_bytes = FileReader(path).size();
   const ChildResult result = run_child(path);
   if (result.timed_out)
-    throw DataError("{}: damaged: HDF5 did not come to an end with it in {} s", path.string(), limit.count());
+    throw DataError("{}: damaged: HDF5 did not finish reading it within {} s", path.string(), limit.count());
   if (WIFSIGNALED(result.status))
     throw DataError("{}: damaged: HDF5 crashed on it ({})", path.string(),
                     strsignal(WTERMSIG(result.status)));

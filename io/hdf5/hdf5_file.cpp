@@ -107,8 +107,7 @@ void Hdf5File::require_hard_links(const std::string& object) const {
     if (H5Lget_info(id(), object.substr(0, end).c_str(), &link, H5P_DEFAULT) < 0)
       throw_hdf5_error(file_path_, object, "its link cannot be read");
     if (link.type != H5L_TYPE_HARD)
-      throw DataError("{}: {}: is a link to another place, which is not followed", file_path_.string(),
-                      object);
+      throw DataError("{}: {}: is a link, and links are not followed", file_path_.string(), object);
     if (end == std::string::npos) return;
   }
 }

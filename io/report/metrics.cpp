@@ -120,7 +120,7 @@ LinePlace place_of(const std::string& line) {
   if (const std::string fault = line_fault(line); !fault.empty()) throw DataError("{}", fault);
   require_shallow_json(line);  // dump() below recurses
   const Json object = Json::parse(line, nullptr, false);
-  if (!object.is_object()) throw DataError("is no JSON object");
+  if (!object.is_object()) throw DataError("is not a JSON object");
   const auto whole = [&](const char* name, std::int64_t otherwise) {
     const Json value = object.value(name, Json(otherwise));
     if (!value.is_number_integer()) throw DataError("{} is not a whole number", name);

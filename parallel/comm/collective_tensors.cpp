@@ -15,8 +15,9 @@ bool require_own_part(const char* who, const char* operation, const Tensor& part
   require_device(who, operation, part, device);
   require_device(who, operation, full, device);
   if (part.dtype != full.dtype || part.elements() * group.size() != full.elements())
-    throw DefectError("{}: {}: {} parts of {} {}, but the whole has {} {}", who, operation, group.size(),
-                      part.elements(), name_of(part.dtype), full.elements(), name_of(full.dtype));
+    throw DefectError("{}: {}: {} parts of {} {} do not match the whole of {} {}", who, operation,
+                      group.size(), part.elements(), name_of(part.dtype), full.elements(),
+                      name_of(full.dtype));
   return part.data ==
          static_cast<std::byte*>(full.data) + part.bytes() * static_cast<std::size_t>(group.rank());
 }

@@ -21,7 +21,7 @@ std::string text_of(int error) {
 }
 
 MPI_Datatype reducible_type(const char* operation, DType dtype) {
-  if (dtype == DType::bf16) throw DefectError("mpi: {} of bf16, which can only be moved", operation);
+  if (dtype == DType::bf16) throw DefectError("mpi: {} does not support bf16", operation);
   return mpi_type(dtype);
 }
 
@@ -177,7 +177,8 @@ std::string MpiCommunicator::describe(const char* operation, std::size_t bytes, 
 
 void MpiCommunicator::require_peer(const char* operation, int peer) const {
   if (peer < 0 || peer >= size_)
-    throw DefectError("mpi: {}: peer rank {}, but \"{}\" has {} ranks", operation, peer, name_, size_);
+    throw DefectError("mpi: {}: peer rank {} is out of range, \"{}\" has {} ranks", operation, peer, name_,
+                      size_);
 }
 
 void MpiCommunicator::require_tag(const char* operation, int tag) const {

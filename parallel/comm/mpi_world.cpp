@@ -104,7 +104,7 @@ MpiWorld::~MpiWorld() {
                           });
     if (!together || rc != MPI_SUCCESS) {
       const std::string reason =
-          fmt::format("mpi: not all {} ranks came to the end within {:g} s", size_, limits_.wait.count());
+          fmt::format("mpi: not all {} ranks finished within {:g} s", size_, limits_.wait.count());
       if (watchdog_)
         watchdog_->abandon(reason);
       else

@@ -404,7 +404,7 @@ std::string sentence(const Divergence& divergence, const std::vector<FlightFile>
       const std::string between =
           hosts.size() > 1 ? fmt::format("the connection between hosts {}", fmt::join(hosts, " and "))
                            : std::string("the connection between them");
-      return fmt::format("no rank is behind: all of {} entered {}, which does not complete; {} is suspected",
+      return fmt::format("no rank is missing: {} all entered {}, which does not complete; {} is suspected",
                          names.ranks(divergence.ranks), divergence.operation, between);
     }
   }

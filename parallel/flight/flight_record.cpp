@@ -64,7 +64,7 @@ class Line {
     for (const auto kind :
          {FlightRecord::Kind::collective, FlightRecord::Kind::send, FlightRecord::Kind::receive})
       if (text == name_of(kind)) return kind;
-    fail(fmt::format("\"{}\" is no kind of operation", text));
+    fail(fmt::format("\"{}\" is not a kind of operation", text));
   }
   const std::string& place() const { return place_; }
   std::string rest() { return one_line(std::string(rest_)); }
@@ -213,7 +213,7 @@ FlightFile parse_flight_file(const std::string& text, const std::string& origin)
     } else if (item == "end") {
       ended = true;
     } else {
-      line.fail(fmt::format("\"{}\" is no item of a record", one_line(std::string(item))));
+      line.fail(fmt::format("\"{}\" is not an item of a flight record", one_line(std::string(item))));
     }
   }
   if (!ended) throw DataError("flight record: {}: the end is missing", origin);
@@ -253,7 +253,7 @@ std::vector<FlightFile> read_flight_files(const std::filesystem::path& folder) {
     if (error || bytes > most_bytes)
       throw DataError(
           "flight record: {}: {}", path.string(),
-          error ? error.message() : fmt::format("{} bytes, {} expected at most", bytes, most_bytes));
+          error ? error.message() : fmt::format("{} bytes, expected at most {}", bytes, most_bytes));
     std::ifstream in(path, std::ios::binary);
     const std::string text{std::istreambuf_iterator<char>(in), {}};
     if (!in) throw DataError("flight record: {}: cannot be read", path.string());

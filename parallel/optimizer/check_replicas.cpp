@@ -77,7 +77,7 @@ std::string to_string(const Grid& grid, int rank) {
     if (different < 0)
       different = r;
     else
-      others += fmt::format(", as does {}", to_string(groups.grid, r));
+      others += fmt::format(", and so does {}", to_string(groups.grid, r));
   }
   throw NumericalError("{}: replica of {} differs from {} (checksums {:016x} and {:016x}){}", name,
                        to_string(groups.grid, different), to_string(groups.grid, reference),

@@ -35,7 +35,7 @@ void GradientReducer::unit_ready(int unit) {
   if (finished_) begin_step();
   const auto u = static_cast<std::size_t>(unit);
   if (u >= unit_ready_.size())
-    throw DefectError("gradient reducer: unit {} is ready, but there are {}", unit, unit_ready_.size());
+    throw DefectError("gradient reducer: unit {} is out of range, there are {}", unit, unit_ready_.size());
   if (unit_ready_[u])
     throw DefectError("gradient reducer: unit \"{}\" is ready twice in a step", parameters_.units()[u].name);
   unit_ready_[u] = true;
@@ -82,7 +82,7 @@ void GradientReducer::agree_on_order() {
 void GradientReducer::finish() {
   for (std::size_t u = 0; u < unit_ready_.size(); ++u)
     if (finished_ || !unit_ready_[u])
-      throw DefectError("gradient reducer: the step ends, but unit \"{}\" is not ready",
+      throw DefectError("gradient reducer: the step ended before unit \"{}\" was ready",
                         parameters_.units()[u].name);
   if (plan_.dp > 1) {
     if (!order_known_) agree_on_order();

@@ -11,15 +11,15 @@ namespace foretoken {
 void validate(const LearningRate& schedule) {
   using Shape = LearningRate::Shape;
   if (!(schedule.peak > 0) || !std::isfinite(schedule.peak))
-    throw UsageError("learning rate: a peak of {}, expected more than 0", schedule.peak);
+    throw UsageError("learning rate: the peak is {}, expected more than 0", schedule.peak);
   if (!(schedule.min_ratio >= 0 && schedule.min_ratio <= 1))
-    throw UsageError("learning rate: a floor of {} of the peak, expected 0 to 1", schedule.min_ratio);
+    throw UsageError("learning rate: the floor is {} of the peak, expected 0 to 1", schedule.min_ratio);
   if (schedule.warmup_steps < 0)
     throw UsageError("learning rate: {} warm-up steps, expected 0 or more", schedule.warmup_steps);
   if (schedule.shape != Shape::constant && schedule.decay_steps < 1)
     throw UsageError("learning rate: {} decay steps, expected 1 or more", schedule.decay_steps);
   if (schedule.shape == Shape::wsd && schedule.warmup_steps + schedule.decay_steps > schedule.total_steps)
-    throw UsageError("learning rate: {} warm-up and {} decay steps are more than the {} steps of the run",
+    throw UsageError("learning rate: {} warm-up and {} decay steps exceed the {} steps of the run",
                      schedule.warmup_steps, schedule.decay_steps, schedule.total_steps);
 }
 

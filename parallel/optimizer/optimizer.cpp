@@ -52,7 +52,7 @@ void validate(const OptimizerConfig& config) {
     throw UsageError("optimizer: heads_clip_norm is {}, expected 0 (one norm for all) or more",
                      config.heads_clip_norm);
   if (config.moments != DType::f32 && config.moments != DType::bf16)
-    throw UsageError("optimizer: moments in {}, expected f32 or bf16", name_of(config.moments));
+    throw UsageError("optimizer: the moments have dtype {}, expected f32 or bf16", name_of(config.moments));
 }
 
 Optimizer::Optimizer(Arena& arena, const Parameters& parameters, const ShardPlan& plan,

@@ -18,7 +18,7 @@ void require_same(Communicator& group, const std::string& tensors) {
   const Tensor all = tensor_over(std::span<std::int64_t>(hashes), {group.size()});
   group.host().all_gather(all.flat(group.rank(), 1), all);
   if (std::any_of(hashes.begin(), hashes.end(), [&](std::int64_t hash) { return hash != hashes[0]; }))
-    throw DefectError("shared weights: \"{}\": another rank shares other tensors than this one: {}",
+    throw DefectError("shared weights: \"{}\": the ranks share different tensors; this rank shares {}",
                       group.name(), tensors);
 }
 
@@ -67,7 +67,7 @@ void SharedWeights::finish() {
   progress();
   for (Sum& sum : sums_) {
     if (sum.started == steps_)
-      throw DefectError("shared weights: the step ends, but bucket {} is not reduced", sum.bucket);
+      throw DefectError("shared weights: the step ended before bucket {} was reduced", sum.bucket);
     sum.request.wait();
   }
   ++steps_;

@@ -50,7 +50,7 @@ std::vector<Action> sends_after(const Action& done, const std::set<Action>& need
 void follow_send_order(std::vector<Posting>& postings, const std::map<Action, std::size_t>& send_order) {
   for (const Posting& posting : postings)
     if (!send_order.contains(posting.send))
-      throw UsageError("pipeline program: {} has to be received, but nothing gives {}",
+      throw UsageError("pipeline program: {} needs a message, but no action produces {}",
                        to_string(posting.receive), to_string(posting.send));
   std::sort(postings.begin(), postings.end(), [&](const Posting& a, const Posting& b) {
     return send_order.at(a.send) < send_order.at(b.send);
@@ -69,7 +69,7 @@ Program lower_program(const Program& compute) {
     for (const Action& action : actions)
       if (!is_compute(action.kind))
         throw UsageError(
-            "pipeline program: {}: expected compute actions alone, messages are added by lowering",
+            "pipeline program: {}: expected only compute actions, because lowering adds the messages",
             to_string(action));
     for (const auto& [channel, wanted] : postings.emplace_back(wanted_postings(actions, shape)))
       for (const Posting& posting : wanted) needed_sends.insert(posting.send);

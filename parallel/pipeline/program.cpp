@@ -93,12 +93,14 @@ Program parse_program(std::string_view text) {
     const std::optional<Action> action = parse_action(word);
     if (!action)
       throw UsageError(
-          "pipeline program: line {}, column {}: \"{}\" is no action, expected stage, one of {}, microbatch, "
+          "pipeline program: line {}, column {}: \"{}\" is not an action, expected stage, one of {}, "
+          "microbatch, "
           "such as 2F0, with numbers up to {}",
           rank + 1, column, word, fmt::join(letters, " "), largest_number);
     if (program.shape.rank_of(action->stage) != rank)
-      throw UsageError("pipeline program: line {}, column {}: {}: stage {} lives on rank {} of {}, not on {}",
-                       rank + 1, column, word, action->stage, program.shape.rank_of(action->stage), pp, rank);
+      throw UsageError(
+          "pipeline program: line {}, column {}: {}: stage {} belongs to rank {} of {}, not on {}", rank + 1,
+          column, word, action->stage, program.shape.rank_of(action->stage), pp, rank);
     program.ranks[static_cast<std::size_t>(rank)].push_back(*action);
     last_stage = std::max(last_stage, action->stage);
     last_microbatch = std::max(last_microbatch, action->microbatch);

@@ -21,16 +21,16 @@ void require_shape(std::string_view name, const PipelineShape& shape) {
     throw UsageError("schedule {}: {}: every factor must be at least 1", name, to_string(shape));
   const double actions = 2.0 * shape.pp * shape.virtual_stages * shape.microbatches;
   if (actions > static_cast<double>(largest_program))
-    throw UsageError("schedule {}: {}: {:.0f} actions, at most {} can be planned", name, to_string(shape),
-                     actions, largest_program);
+    throw UsageError("schedule {}: {}: {:.0f} actions, expected at most {}", name, to_string(shape), actions,
+                     largest_program);
 }
 
 void require_one_stage_per_rank(std::string_view name, const PipelineShape& shape) {
   require_shape(name, shape);
   if (shape.virtual_stages != 1)
     throw UsageError(
-        "schedule {}: one stage per rank (v 1), but v is {}; gpipe and interleaved_1f1b take more", name,
-        shape.virtual_stages);
+        "schedule {}: needs one stage per rank (v 1), but v is {}; gpipe and interleaved_1f1b accept more",
+        name, shape.virtual_stages);
 }
 
 template <class ActionsOfRank>
@@ -94,8 +94,9 @@ Program one_f_one_b(const PipelineShape& shape) {
 Program interleaved_1f1b(const PipelineShape& shape) {
   require_shape("interleaved_1f1b", shape);
   if (shape.virtual_stages < 2)
-    throw UsageError("schedule interleaved_1f1b: at least 2 stages per rank, but v is {}; 1f1b takes one",
-                     shape.virtual_stages);
+    throw UsageError(
+        "schedule interleaved_1f1b: needs at least 2 stages per rank, but v is {}; use 1f1b for one",
+        shape.virtual_stages);
   const std::vector<Visit> forwards = interleaved_order(shape, false);
   const std::vector<Visit> backwards = interleaved_order(shape, true);
   const int groups = std::max(1, shape.microbatches / shape.pp);
@@ -176,7 +177,7 @@ std::vector<std::string> schedule_names() {
 Program make_program(std::string_view name, const PipelineShape& shape) {
   for (const Generator& generator : generators)
     if (generator.name == name) return generator.generate(shape);
-  throw UsageError("schedule {}: unknown, there are {}", name, fmt::join(schedule_names(), ", "));
+  throw UsageError("schedule {}: unknown, expected one of {}", name, fmt::join(schedule_names(), ", "));
 }
 
 }  // namespace foretoken

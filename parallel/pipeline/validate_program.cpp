@@ -10,6 +10,7 @@
 #include "parallel/pipeline/prerequisites.h"
 #include "parallel/pipeline/replay.h"
 #include "runtime/error.h"
+#include "runtime/plural.h"
 
 namespace foretoken {
 
@@ -38,8 +39,8 @@ void check_shape(const Program& program) {
   if (shape.pp < 1 || shape.virtual_stages < 1 || shape.microbatches < 1)
     throw UsageError("pipeline program: {}: every factor must be at least 1", to_string(shape));
   if (program.ranks.size() != static_cast<std::size_t>(shape.pp))
-    throw UsageError("pipeline program: {}, but there are actions of {} ranks", to_string(shape),
-                     program.ranks.size());
+    throw UsageError("pipeline program: {}, but the program has actions for {}", to_string(shape),
+                     counted(program.ranks.size(), "rank"));
 }
 
 void check_each_action(const Program& program) {
@@ -48,19 +49,21 @@ void check_each_action(const Program& program) {
   for_each_action(program, [&](const Action& action, const Position& position) {
     if (action.stage < 0 || action.stage >= shape.stages() || action.microbatch < 0 ||
         action.microbatch >= shape.microbatches)
-      throw UsageError("pipeline program: {}: outside of {}", describe(program, position), to_string(shape));
+      throw UsageError("pipeline program: {}: out of range for {}", describe(program, position),
+                       to_string(shape));
     if (shape.rank_of(action.stage) != position.rank)
-      throw UsageError("pipeline program: {}: stage {} lives on rank {}", describe(program, position),
+      throw UsageError("pipeline program: {}: stage {} belongs to rank {}", describe(program, position),
                        action.stage, shape.rank_of(action.stage));
     const auto [first, is_new] = seen.emplace(action, position);
     if (!is_new)
-      throw UsageError("pipeline program: {}: stands at action {} already", describe(program, position),
+      throw UsageError("pipeline program: {}: repeats action {}", describe(program, position),
                        first->second.index);
   });
   for (const auto& [action, position] : seen)
     if ((action.kind == backward_input || action.kind == backward_weight) &&
         seen.contains({backward, action.stage, action.microbatch}))
-      throw UsageError("pipeline program: {}: the whole {} is there too", describe(program, position),
+      throw UsageError("pipeline program: {}: the program also contains the whole backward {}",
+                       describe(program, position),
                        to_string(Action{backward, action.stage, action.microbatch}));
 }
 
@@ -82,8 +85,8 @@ void check_waits(const Program& program, const ProgramIndex& index) {
   const auto require = [&](const Action& needed, const Position& by) -> const Position& {
     const Position* found = index.find(needed);
     if (!found)
-      throw UsageError("pipeline program: {}: waits for {}, which is nowhere", describe(program, by),
-                       to_string(needed));
+      throw UsageError("pipeline program: {}: waits for {}, which the program does not contain",
+                       describe(program, by), to_string(needed));
     return *found;
   };
   for_each_action(program, [&](const Action& action, const Position& position) {
@@ -91,7 +94,7 @@ void check_waits(const Program& program, const ProgramIndex& index) {
     for (const Action& needed : prerequisites(action, program.shape)) {
       const Position& found = require(needed, position);
       if (found.index > position.index)
-        throw UsageError("pipeline program: {}: stands before {}, which it waits for",
+        throw UsageError("pipeline program: {}: comes before {}, which it waits for",
                          describe(program, position), describe(program, found));
       if (is_compute(action.kind) && is_receive(needed.kind)) {
         const Action send = prerequisites(needed, program.shape).front();
@@ -102,7 +105,7 @@ void check_waits(const Program& program, const ProgramIndex& index) {
   });
   for_each_action(program, [&](const Action& action, const Position& position) {
     if (!is_compute(action.kind) && !messages.contains(action))
-      throw UsageError("pipeline program: {}: a message that nothing needs", describe(program, position));
+      throw UsageError("pipeline program: {}: no action needs this message", describe(program, position));
   });
 }
 
@@ -114,8 +117,9 @@ void check_channels(const Program& program, const ProgramIndex& index) {
     const Position send = *index.find(prerequisites(action, program.shape).front());
     const auto [last, is_first] = last_sends.emplace(std::tuple(send.rank, position.rank, action.kind), send);
     if (!is_first && send.index < last->second.index)
-      throw UsageError("pipeline program: {}: is posted after that of {}, but sent before it",
-                       describe(program, position), describe(program, last->second));
+      throw UsageError(
+          "pipeline program: {}: this receive is posted after {}, but its message is sent earlier",
+          describe(program, position), describe(program, last->second));
     last->second = send;
   });
 }

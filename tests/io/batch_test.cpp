@@ -51,7 +51,7 @@ std::vector<std::unique_ptr<BatchLoader>> loaders(const TokenDataset& dataset, c
   return ranks;
 }
 
-TEST_CASE("a row holds the text at its place and where each token's document begins") {
+TEST_CASE("a row holds the tokens at its position and the start of each token's document") {
   const TemporaryFolder folder;
   write_counting_dataset(folder / "a.h5", std::vector<std::int64_t>{3, 1, 5, 20}, vocab);
   const TokenDataset dataset(folder / "a.h5");
@@ -110,7 +110,7 @@ TEST_CASE("a run that changes its layout at every resume sees every sample of an
           12);
 }
 
-TEST_CASE("a resumed loader goes on exactly where the other would have") {
+TEST_CASE("a resumed loader continues with the rows that an uninterrupted one reads") {
   const TemporaryFolder folder;
   write_counting_dataset(folder / "a.h5", std::vector<std::int64_t>{40, 400}, vocab);
   const TokenDataset dataset(folder / "a.h5");
@@ -126,7 +126,7 @@ TEST_CASE("a resumed loader goes on exactly where the other would have") {
   }
 }
 
-TEST_CASE("the step that was handed out stays as it is while the next one is read") {
+TEST_CASE("the current step's batch does not change while the next one is read") {
   const TemporaryFolder folder;
   write_counting_dataset(folder / "a.h5", std::vector<std::int64_t>{400}, vocab);
   const TokenDataset dataset(folder / "a.h5");
@@ -139,7 +139,7 @@ TEST_CASE("the step that was handed out stays as it is while the next one is rea
   }
 }
 
-TEST_CASE("an evaluation takes every row once, in order, and marks what is past the end") {
+TEST_CASE("an evaluation reads every row once, in order, and marks the rows past the end") {
   const TemporaryFolder folder;
   write_counting_dataset(folder / "a.h5", std::vector<std::int64_t>{4 * 10 + 2}, vocab);
   const TokenDataset dataset(folder / "a.h5");
@@ -176,7 +176,7 @@ TEST_CASE("an evaluation takes every row once, in order, and marks what is past 
   }
 }
 
-TEST_CASE("a bad token surfaces at the step that holds it, and from then on") {
+TEST_CASE("a token outside the vocabulary is an error at its step and at every later step") {
   const TemporaryFolder folder;
   std::vector<std::uint16_t> tokens(100, 1);
   tokens[50] = 999;
@@ -200,7 +200,7 @@ TEST_CASE("a bad token surfaces at the step that holds it, and from then on") {
   REQUIRE(loader.consumed_samples() == 4);
 }
 
-TEST_CASE("layouts and rows that make no sense are refused") {
+TEST_CASE("impossible layouts and rows are refused") {
   const TemporaryFolder folder;
   write_counting_dataset(folder / "a.h5", std::vector<std::int64_t>{100}, vocab);
   const TokenDataset dataset(folder / "a.h5");

@@ -27,7 +27,7 @@ LineChart example() {
 
 }  // namespace
 
-TEST_CASE("the check of XML sees what it is for") {
+TEST_CASE("the XML check finds each kind of fault") {
   CHECK(xml_fault("<a x=\"1\"><b/>text &amp; more</a>") == "");
   CHECK(xml_fault("<!DOCTYPE html>\n<a/>\n") == "");
   for (const char* bad : {"", "<a>", "<a></b>", "<a/><a/>", "<a>&</a>", "<a x=1/>", "<a x=\"1\" x=\"2\"/>",
@@ -37,7 +37,7 @@ TEST_CASE("the check of XML sees what it is for") {
   }
 }
 
-TEST_CASE("ticks are round, inside the range and about as many as asked for") {
+TEST_CASE("ticks are round numbers inside the range, about as many as requested") {
   CHECK(round_ticks(0, 10, 5) == std::vector<double>{0, 2, 4, 6, 8, 10});
   CHECK(round_ticks(0, 1, 4) == std::vector<double>{0, 0.25, 0.5, 0.75, 1});
   CHECK(round_ticks(0.013, 0.0295, 4) == std::vector<double>{0.015, 0.02, 0.025});
@@ -51,13 +51,13 @@ TEST_CASE("ticks are round, inside the range and about as many as asked for") {
   }
 }
 
-TEST_CASE("logarithmic ticks are more where the range is small") {
+TEST_CASE("a small range has more logarithmic ticks per decade") {
   CHECK(logarithmic_ticks(1, 1000) == std::vector<double>{1, 2, 5, 10, 20, 50, 100, 200, 500, 1000});
   CHECK(logarithmic_ticks(1.4, 5.6) == std::vector<double>{1.5, 2, 3, 4, 5});
   CHECK(logarithmic_ticks(1.01, 1.09).size() >= 3);
 }
 
-TEST_CASE("numbers are short and say their power of a thousand") {
+TEST_CASE("numbers are shortened and carry a suffix for their power of a thousand") {
   CHECK(short_number(0) == "0");
   CHECK(short_number(-0.25) == "-0.25");
   CHECK(short_number(9999) == "9999");
@@ -67,7 +67,7 @@ TEST_CASE("numbers are short and say their power of a thousand") {
   CHECK(short_number(0.1 + 0.2) == "0.3");
 }
 
-TEST_CASE("a line chart is well-formed and leaves a gap for what is not finite") {
+TEST_CASE("a line chart is well-formed and leaves a gap at values that are not finite") {
   const std::string svg = to_svg(example());
   CHECK(xml_fault(svg) == "");
   CHECK_THAT(svg, contains("Loss &amp; &lt;time&gt;") && contains("&quot;a&quot; &amp; b") &&
@@ -79,7 +79,7 @@ TEST_CASE("a line chart is well-formed and leaves a gap for what is not finite")
   CHECK(count(svg, "nan") == 0);
 }
 
-TEST_CASE("a chart of nothing, of one point and of many is well-formed") {
+TEST_CASE("a chart of no point, one point or many points is well-formed") {
   LineChart chart = example();
   chart.lines = {};
   CHECK(xml_fault(to_svg(chart)) == "");

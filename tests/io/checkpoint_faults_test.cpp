@@ -83,7 +83,7 @@ TEST_CASE("a rank killed at any phase of a save leaves the previous checkpoint, 
     }
 }
 
-TEST_CASE("a rank killed while a step is saved again leaves either the older or the newer one, whole") {
+TEST_CASE("a rank killed while a step is saved again leaves the older or the newer checkpoint complete") {
   for (SavePhase phase : {SavePhase::manifest_written, SavePhase::older_set_aside, SavePhase::published}) {
     INFO("killed in phase " << static_cast<int>(phase));
     const TemporaryFolder folder;
@@ -169,7 +169,7 @@ TEST_CASE("a missing, truncated or longer shard is found when the checkpoint is 
   expect_error<DataError>("step_00000400/shard_00001.h5: is missing", [&] { Checkpoint::open(directory); });
 }
 
-TEST_CASE("nothing is left of a save that is discarded while another rank writes into it") {
+TEST_CASE("a save that is discarded while another rank writes into it leaves no file") {
   const TemporaryFolder folder;
   for (int round = 0; round < 50; ++round) {
     const fs::path unfinished = prepare_checkpoint(folder / "c", 2);
@@ -189,7 +189,7 @@ TEST_CASE("nothing is left of a save that is discarded while another rank writes
   }
 }
 
-TEST_CASE("a rank that fails tells rank 0 why, nothing is published, and the next save works") {
+TEST_CASE("rank 0 reports the failure of another rank, publishes nothing, and the next save works") {
   const TemporaryFolder folder;
   save_checkpoint(folder / "c", 1, cut_evenly(3, 1));
   const std::vector<RankPieces> cut = cut_evenly(3, 2);
@@ -224,7 +224,8 @@ TEST_CASE("a rank that fails tells rank 0 why, nothing is published, and the nex
 }
 
 TEST_CASE(
-    "a rank that never votes is named after the time limit, and destroying a writer does not wait for it") {
+    "a rank that does not vote is named after the time limit, and a writer's destructor does not wait for "
+    "it") {
   const TemporaryFolder folder;
   const std::vector<RankPieces> cut = cut_evenly(3, 1);
   CheckpointWriterOptions options;
@@ -241,7 +242,8 @@ TEST_CASE(
   writer.save(test_info(1, 3), cut[0].pieces, {});
 }
 
-TEST_CASE("a full disk is a clear error, the checkpoint before stays, and a save that fits works again") {
+TEST_CASE(
+    "a full disk is an error that says so, the previous checkpoint stays, and a save that fits works again") {
   const bool real_disk = GENERATE(true, false);
   const TemporaryFolder folder;
   constexpr std::int64_t room = 4 << 20;
@@ -298,7 +300,7 @@ TEST_CASE("a staged copy is published once every rank commits it, with the value
   CHECK(difference(Checkpoint::open(folder / "c/step_00000007"), 7) == "");
 }
 
-TEST_CASE("a staged copy that not every rank commits is given up by the next save and never seen") {
+TEST_CASE("a staged copy that not every rank commits is abandoned by the next save and never published") {
   const TemporaryFolder folder;
   const std::vector<RankPieces> cut = cut_evenly(3, 8);
   const auto errors = on_ranks(3, [&](int rank, const std::function<void()>& barrier) {
@@ -315,7 +317,7 @@ TEST_CASE("a staged copy that not every rank commits is given up by the next sav
   CHECK(difference(Checkpoint::open(folder / "c/step_00000008"), 8) == "");
 }
 
-TEST_CASE("a save that moves may take longer than the limit, and rank 0 says for whom it waits") {
+TEST_CASE("a save that makes progress may exceed the limit, and rank 0 names the ranks that it waits for") {
   const TemporaryFolder folder;
   const std::vector<RankPieces> cut = cut_evenly(2, 4);
   std::mutex mutex;

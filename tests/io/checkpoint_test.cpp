@@ -26,7 +26,7 @@ using Names = std::vector<std::string>;
 
 }  // namespace
 
-TEST_CASE("a checkpoint of any cut reads back exactly, whole and in the parts of any other cut") {
+TEST_CASE("a checkpoint in any division into pieces reads back exactly, whole and in any other division") {
   const TemporaryFolder folder;
   using Cutter = std::vector<RankPieces> (*)(int, std::uint64_t);
   const std::vector<std::pair<Cutter, int>> layouts = {
@@ -54,7 +54,7 @@ TEST_CASE("a checkpoint of any cut reads back exactly, whole and in the parts of
   }
 }
 
-TEST_CASE("a save takes what the tensors hold when it is called, and staging is reused") {
+TEST_CASE("a save stores the values at the time of its call, and staging memory is reused") {
   const TemporaryFolder folder;
   std::vector<RankPieces> cut = cut_evenly(1, 1);
   CheckpointWriter writer(folder / "c", 0, 1);
@@ -69,7 +69,7 @@ TEST_CASE("a save takes what the tensors hold when it is called, and staging is 
   }
 }
 
-TEST_CASE("a complete checkpoint holds shards, view and manifest, and nothing of the save is left") {
+TEST_CASE("a complete checkpoint has shards, view and manifest, and no temporary file of the save") {
   const TemporaryFolder folder;
   save_checkpoint(folder / "c", 1000, cut_evenly(2, 1));
   Names files = names({fs::directory_iterator(folder / "c" / "step_00001000"), fs::directory_iterator()});
@@ -78,7 +78,7 @@ TEST_CASE("a complete checkpoint holds shards, view and manifest, and nothing of
   CHECK(names({fs::directory_iterator(folder / "c"), fs::directory_iterator()}) == Names{"step_00001000"});
 }
 
-TEST_CASE("a rank with nothing to save writes no shard, and an empty piece is none") {
+TEST_CASE("a rank without pieces or with only empty ones writes no shard") {
   const TemporaryFolder folder;
   std::vector<RankPieces> cut = cut_by_tensor(1, 3);
   cut.resize(3);
@@ -111,7 +111,7 @@ TEST_CASE("a step that is saved again is replaced") {
   CHECK(difference(checkpoint, 2) == "");
 }
 
-TEST_CASE("a replacement that was cut between its two renames leaves the older checkpoint listed") {
+TEST_CASE("a replacement interrupted between its two renames leaves the older checkpoint listed") {
   const TemporaryFolder folder;
   save_checkpoint(folder / "c", 10, cut_evenly(1, 1));
   fs::rename(folder / "c/step_00000010", folder / "c/step_00000010.replaced");
@@ -164,7 +164,7 @@ TEST_CASE("a hole or an overlap in the pieces is named and nothing is published"
   CHECK(fs::is_empty(folder / "c"));
 }
 
-TEST_CASE("pieces that contradict themselves are refused before anything is written") {
+TEST_CASE("inconsistent pieces are refused before anything is written") {
   const TemporaryFolder folder;
   std::vector<float> memory(24);
   const Tensor data = tensor_over(std::span<float>(memory), {24});
@@ -173,12 +173,12 @@ TEST_CASE("pieces that contradict themselves are refused before anything is writ
     expect_error<DefectError>(fragment, [&] { writer.save(test_info(1, 1), std::span(&piece, 1), {}); });
     CHECK_FALSE(fs::exists(folder / "c"));
   };
-  expect_refused({"model", "a", {4, 6}, {0, 25}, data}, "[0, 25) are not inside shape [4, 6]");
+  expect_refused({"model", "a", {4, 6}, {0, 25}, data}, "[0, 25) are out of range for shape [4, 6]");
   expect_refused({"model", "a", {4, 6}, {-1, 23}, data}, "[-1, 23)");
   expect_refused({"model", "a", {4, 6}, {0, 23}, data}, "need 23 elements");
   expect_refused({"model", "a", {4, 6}, {0, 24}, {}}, "need 24 elements");
   expect_refused({"model", "a", {0, 6}, {0, 0}, data}, "cannot be saved");
-  expect_refused({"model", "", {4, 6}, {0, 24}, data}, "a name is not empty");
+  expect_refused({"model", "", {4, 6}, {0, 24}, data}, "a name must not be empty");
   expect_refused({"model", "a/b", {4, 6}, {0, 24}, data}, "'a/b'");
   expect_refused({"..", "a%b", {4, 6}, {0, 24}, data}, "'a%b'");
   const std::vector<CheckpointPiece> twice(2, {"model", "a", {4, 6}, {0, 24}, data});
@@ -198,18 +198,18 @@ TEST_CASE("reading checks name, range, dtype and size") {
   expect_error<DataError>("has no exp_avg of lm_head.weight", [&] {
     checkpoint.read("exp_avg", "lm_head.weight", {0, 14}, out);
   });
-  expect_error<DataError>("[0, 14) are wanted, but its shape is [13]", [&] {
+  expect_error<DataError>("[0, 14) are out of range for shape [13]", [&] {
     checkpoint.read("model", norm, {0, 14}, out);
   });
   expect_error<DataError>("[-1, 13)", [&] { checkpoint.read("model", norm, {-1, 13}, out); });
   expect_error<DefectError>("13 elements", [&] { checkpoint.read("model", norm, {0, 13}, out); });
   std::vector<double> wide(13);
-  expect_error<DataError>("holds f32, but f64 is wanted", [&] {
+  expect_error<DataError>("has dtype f32, expected f64", [&] {
     checkpoint.read("model", norm, {0, 13}, tensor_over(std::span<double>(wide), {13}));
   });
 }
 
-TEST_CASE("what is stored in f32 is read as bf16, to nearest, and the reverse, in any range") {
+TEST_CASE("f32 is read as bf16, rounded to nearest, and bf16 as f32, in any range") {
   const TemporaryFolder folder;
   save_checkpoint(folder / "c", 1, cut_raggedly(2, 5));
   const Checkpoint checkpoint = Checkpoint::open(folder / "c/step_00000001");
@@ -228,7 +228,7 @@ TEST_CASE("what is stored in f32 is read as bf16, to nearest, and the reverse, i
   }
 }
 
-TEST_CASE("saves say when they are staged and when they are committed") {
+TEST_CASE("a save logs one line when it is staged and one when it is committed") {
   const TemporaryFolder folder;
   std::vector<std::string> lines;
   CheckpointWriterOptions options;

@@ -32,7 +32,7 @@ std::vector<float> view_of(const fs::path& checkpoint, const TestTensor& tensor)
 
 }  // namespace
 
-TEST_CASE("a flat range is cut into boxes that hold exactly its elements in order") {
+TEST_CASE("a flat range is divided into boxes that hold exactly its elements in order") {
   for (const Shape& shape :
        {Shape{11}, Shape{4, 6}, Shape{1, 7}, Shape{7, 1}, Shape{3, 2, 4}, Shape{2, 3, 1, 4}}) {
     const std::int64_t elements = shape.elements();
@@ -61,7 +61,7 @@ TEST_CASE("a flat range is cut into boxes that hold exactly its elements in orde
   }
 }
 
-TEST_CASE("the view shows whole tensors to an HDF5 reader, also after the directory was moved") {
+TEST_CASE("an HDF5 reader sees whole tensors in the view, also after the directory was moved") {
   const TemporaryFolder folder;
   save_checkpoint(folder / "c", 1, cut_by_tensor(2, 5));
   save_checkpoint(folder / "c", 2, cut_evenly(3, 5));
@@ -88,7 +88,7 @@ TEST_CASE("the view shows NaN, not numbers, where a shard is missing") {
   }
 }
 
-TEST_CASE("a shard holds a whole tensor in its shape and a part with its place") {
+TEST_CASE("a shard stores a whole tensor in its shape, and a part with its offset") {
   const TemporaryFolder folder;
   save_checkpoint(folder / "c", 1, cut_evenly(1, 5));
   save_checkpoint(folder / "c", 2, cut_evenly(2, 5));

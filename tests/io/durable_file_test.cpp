@@ -66,7 +66,7 @@ TEST_CASE("two writers of one output publish a whole file each") {
   CHECK(files_in(folder.path()) == 1);
 }
 
-TEST_CASE("many threads that write one file leave one of their texts whole") {
+TEST_CASE("many threads that write one file leave one complete text") {
   const TemporaryFolder folder;
   std::vector<std::thread> threads;
   for (int i = 0; i < 4; ++i)
@@ -80,7 +80,7 @@ TEST_CASE("many threads that write one file leave one of their texts whole") {
   CHECK(files_in(folder.path()) == 1);
 }
 
-TEST_CASE("what a killed process left is removed by the next, what a living one writes is not") {
+TEST_CASE("the next writer removes temporaries of a killed process, but not those of a running one") {
   const TemporaryFolder folder;
   const int status = wait_for(start_child([&] {
     const PendingFile pending(folder / "d.h5");
@@ -96,7 +96,7 @@ TEST_CASE("what a killed process left is removed by the next, what a living one 
   CHECK(fs::exists(living.path()));
 }
 
-TEST_CASE("a full disk is named, and the old file stays") {
+TEST_CASE("a full disk is an error that says so, and the old file stays") {
   const TemporaryFolder folder;
   write_durably(folder / "a", "old");
   const int status = wait_for(start_child([&] {
@@ -134,7 +134,7 @@ TEST_CASE("the longest name that a file may have can be written") {
   CHECK(read(folder / name) == "x");
 }
 
-TEST_CASE("an appended line is whole or absent, and starts on a line of its own") {
+TEST_CASE("an appended line is complete or absent, and starts at the beginning of a line") {
   const TemporaryFolder folder;
   folder.write("log", "torn by a ki");
   const int status = wait_for(start_child([&] {

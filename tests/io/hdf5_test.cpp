@@ -33,7 +33,7 @@ Tensor vector_tensor(std::vector<T>& values) {
   return tensor_over(std::span<T>(values), {static_cast<std::int64_t>(values.size())});
 }
 
-TEST_CASE("hdf5 datasets come back whole and in ranges") {
+TEST_CASE("hdf5 datasets read back whole and in ranges") {
   const TemporaryFolder folder;
   std::vector<float> values = counted<float>(6);
   std::vector<std::int64_t> ids = counted<std::int64_t>(10);
@@ -82,7 +82,7 @@ TEST_CASE("hdf5 keeps every dtype, and bf16 as a two-byte float") {
   }
 }
 
-TEST_CASE("bf16 as h5py makes it is read as such, and HDF5 reads it as floats") {
+TEST_CASE("bf16 written by h5py is read as bf16, and HDF5 converts ours to float") {
   const Hdf5File file = Hdf5File::open(testing::in_source_tree("tests/golden/bf16.h5"));
   const Hdf5Dataset dataset = file.dataset("values");
   REQUIRE(dataset.dtype() == DType::bf16);
@@ -94,7 +94,7 @@ TEST_CASE("bf16 as h5py makes it is read as such, and HDF5 reads it as floats") 
   for (std::size_t i = 0; i < floats.size(); ++i) REQUIRE(static_cast<float>(values[i]) == floats[i]);
 }
 
-TEST_CASE("hdf5 attributes come back, and an absent or wrong one is named") {
+TEST_CASE("hdf5 attributes read back, and a missing or wrong one is named") {
   const TemporaryFolder folder;
   {
     Hdf5File file = Hdf5File::create(folder / "a.h5");
@@ -126,7 +126,7 @@ TEST_CASE("hdf5 strings too long for an attribute are refused before they are wr
   REQUIRE_THROWS_AS(file.write_attribute("long", std::string(64'001, 'x')), DefectError);
 }
 
-TEST_CASE("a reserved hdf5 dataset has its place in the file before anything is written") {
+TEST_CASE("a reserved hdf5 dataset has its address in the file before anything is written") {
   const TemporaryFolder folder;
   std::vector<std::uint16_t> values = counted<std::uint16_t>(600'000);
   {
@@ -147,7 +147,7 @@ TEST_CASE("a reserved hdf5 dataset has its place in the file before anything is 
   REQUIRE_THROWS_AS(dataset.read(-1, vector_tensor(back)), DefectError);
 }
 
-TEST_CASE("hdf5 data that lies in another file is refused, however it is asked for") {
+TEST_CASE("hdf5 data that is stored in another file is refused, however it is accessed") {
   const TemporaryFolder folder;
   std::vector<std::int64_t> values = counted<std::int64_t>(100);
   {
@@ -171,12 +171,12 @@ TEST_CASE("hdf5 data that lies in another file is refused, however it is asked f
   REQUIRE(H5Fclose(id) >= 0);
   const Hdf5File file = Hdf5File::open(folder / "a.h5");
   for (const char* name : {"virtual", "external"})
-    expect_error<DataError>("lies in other files", [&] { file.dataset(name); });
+    expect_error<DataError>("its data is in other files", [&] { file.dataset(name); });
   for (const char* name : {"linked", "soft"})
-    expect_error<DataError>("is a link to another place", [&] { file.dataset(name); });
+    expect_error<DataError>("is a link, and links are not followed", [&] { file.dataset(name); });
 }
 
-TEST_CASE("hdf5 files that are missing, foreign or cut short are data errors that name the file") {
+TEST_CASE("hdf5 files that are missing, of another format or truncated are data errors that name the file") {
   const TemporaryFolder folder;
   expect_error<DataError>("none.h5: there is no such file", [&] { Hdf5File::open(folder / "none.h5"); });
   expect_error<DataError>("is a folder, expected a file", [&] { Hdf5File::open(folder.path()); });
@@ -218,7 +218,7 @@ std::string write_eight_megabytes(const std::filesystem::path& path) {
   }
 }
 
-TEST_CASE("hdf5 says plainly that there is no space, wherever it ran out, and lives on") {
+TEST_CASE("hdf5 reports a full disk at every operation that hits it, and stays usable") {
   const TemporaryFolder folder;
   for (const rlim_t bytes : {0, 100, 1000, 5000, 3 << 20, (8 << 20) + 100}) {
     const pid_t child = fork();

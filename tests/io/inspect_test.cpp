@@ -33,7 +33,7 @@ bool has(const std::string& text, const std::string& part) {
 
 }  // namespace
 
-TEST_CASE("inspect shows what a checkpoint is and holds, of a run the newest") {
+TEST_CASE("inspect describes a checkpoint and its tensors, and for a run the newest checkpoint") {
   const TemporaryFolder folder;
   save_checkpoint(folder / "run/checkpoints", 100, cut_evenly(1, 1));
   save_checkpoint(folder / "run/checkpoints", 200, cut_evenly(2, 2));
@@ -43,7 +43,8 @@ TEST_CASE("inspect shows what a checkpoint is and holds, of a run the newest") {
   has(text, "samples      1600\n");
   has(text, "layout       pp 2 × dp 1 × v 1\n");
   has(text, "convention   concat = embedding_first\n");
-  has(text, "tokenizer    bytes\n");
+  has(text,
+      "tokenizer    bytes (digest 7616142adcc6254c5795ed877f813edd, vocabulary 257, end of document 256)\n");
   has(text, "dtypes       exp_avg bf16, exp_avg_sq bf16, model f32\n");
   has(text, "model.embed_tokens.weight          [257, 12]");
   has(text, "exp_avg exp_avg_sq    shard_00000 shard_00001\n");
@@ -65,7 +66,7 @@ TEST_CASE("inspect lists layer 10 after layer 9") {
   CHECK(text.find("layers.10.w") < text.find("layers.11.w"));
 }
 
-TEST_CASE("inspect with verify says that all digests hold, or which do not, with exit code 3") {
+TEST_CASE("inspect --verify reports that all digests match, or those that do not, with exit code 3") {
   const TemporaryFolder folder;
   save_checkpoint(folder / "c", 400, cut_evenly(2, 1));
   has(inspected(folder / "c", true, 0), "all 33 digests hold\n");  // 30 pieces, 3 files
@@ -78,7 +79,7 @@ TEST_CASE("inspect with verify says that all digests hold, or which do not, with
   CHECK(text.find("hold") == std::string::npos);
 }
 
-TEST_CASE("inspect shows what a dataset holds, and with verify what of it is damaged") {
+TEST_CASE("inspect describes a dataset, and with --verify names its damaged parts") {
   const TemporaryFolder folder;
   const auto path = folder / "a.h5";
   write_counting_dataset(path, std::vector<std::int64_t>{40'000, 10, 20'000}, 257);
@@ -100,7 +101,7 @@ TEST_CASE("inspect shows what a dataset holds, and with verify what of it is dam
   expect_error<DataError>("text.h5", [&] { inspect(folder.write("text.h5", "no").string(), false, out); });
 }
 
-TEST_CASE("inspect with verify names damage to config.toml and metrics.jsonl of a run") {
+TEST_CASE("inspect --verify names damage to config.toml and metrics.jsonl of a run") {
   const TemporaryFolder folder;
   const RunDirectory run = RunDirectory::create_at((folder / "run").string(), "[model]\nhidden_size = 12\n");
   save_checkpoint(run.checkpoints_path(), 100, cut_evenly(1, 1));
@@ -121,7 +122,8 @@ TEST_CASE("inspect with verify names damage to config.toml and metrics.jsonl of 
   inspected(run.path() + "/checkpoints/step_00000100", true, 3);
 }
 
-TEST_CASE("inspect with verify checks all checkpoints of a run, abandoned ones too, and names the damaged") {
+TEST_CASE(
+    "inspect --verify checks all checkpoints of a run, also abandoned ones, and names the damaged ones") {
   const TemporaryFolder folder;
   const RunDirectory run = RunDirectory::create_at((folder / "run").string(), "");
   const std::filesystem::path checkpoints = run.checkpoints_path();
@@ -145,7 +147,7 @@ TEST_CASE("inspect with verify checks all checkpoints of a run, abandoned ones t
   });
 }
 
-TEST_CASE("inspect of what is no checkpoint is a data error") {
+TEST_CASE("inspect of a path without a checkpoint is a data error") {
   const TemporaryFolder folder;
   std::ostringstream out;
   expect_error<DataError>("no such path", [&] { inspect((folder / "nowhere").string(), false, out); });

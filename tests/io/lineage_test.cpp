@@ -62,7 +62,7 @@ TEST_CASE("each checkpoint names the one before it as its parent") {
   CHECK(second.lineage == Lineage{});
 }
 
-TEST_CASE("a run that went back is not overtaken by its abandoned future") {
+TEST_CASE("a run that went back never loads the later checkpoints that it abandoned") {
   const TemporaryFolder folder;
   const fs::path c = folder / "c";
   save_steps(c, {5, 10, 15, 20, 30}, {});
@@ -78,7 +78,7 @@ TEST_CASE("a run that went back is not overtaken by its abandoned future") {
     CHECK(difference(Checkpoint::open(c / "abandoned/branch_1" / step), 1) == "");
 }
 
-TEST_CASE("going on from the newest checkpoint starts no branch") {
+TEST_CASE("continuing from the newest checkpoint starts no branch") {
   const TemporaryFolder folder;
   const fs::path c = folder / "c";
   save_steps(c, {5, 10}, {});
@@ -100,7 +100,7 @@ TEST_CASE("abandoned checkpoints are neither counted nor removed when old ones a
   CHECK(complete_checkpoints(c / "abandoned/branch_1").size() == 3);
 }
 
-TEST_CASE("a run returns to what it had abandoned, and its checkpoints with it") {
+TEST_CASE("a run that returns to an abandoned branch gets that branch's checkpoints back") {
   const TemporaryFolder folder;
   const fs::path c = folder / "c";
   save_steps(c, {5, 10, 15}, {});
@@ -115,7 +115,7 @@ TEST_CASE("a run returns to what it had abandoned, and its checkpoints with it")
   CHECK(listed(c) == Names{"step_00000015", "step_00000010", "step_00000005"});
 }
 
-TEST_CASE("a job that dies while it goes back leaves the branch that it had chosen") {
+TEST_CASE("a job that is killed while it goes back leaves the branch that it had recorded") {
   const TemporaryFolder folder;
   const fs::path c = folder / "c";
   save_steps(c, {5, 10, 15, 20, 25}, {});
@@ -145,7 +145,7 @@ TEST_CASE("an abandoned checkpoint that was copied back beside the current ones 
   CHECK(fs::exists(c / "abandoned/branch_1/step_00000015.2"));
 }
 
-TEST_CASE("a lost or damaged branch.json is made up for by the manifests") {
+TEST_CASE("a lost or damaged branch.json is replaced by what the manifests record") {
   const TemporaryFolder folder;
   const fs::path c = folder / "c";
   save_steps(c, {5, 10, 15}, {});
@@ -158,7 +158,7 @@ TEST_CASE("a lost or damaged branch.json is made up for by the manifests") {
   CHECK(listed(c) == Names{"step_00000007", "step_00000005"});
 }
 
-TEST_CASE("a damaged branch.json brings nothing back that was abandoned, and a new branch replaces it") {
+TEST_CASE("a damaged branch.json restores no abandoned checkpoint, and a new branch replaces it") {
   const TemporaryFolder folder;
   const fs::path c = folder / "c";
   save_steps(c, {5, 10, 15}, {});
@@ -176,7 +176,7 @@ TEST_CASE("a damaged branch.json brings nothing back that was abandoned, and a n
   CHECK(listed(c) == Names{"step_00000010", "step_00000005"});
 }
 
-TEST_CASE("a newest checkpoint that cannot be read is set aside when the run goes on before it") {
+TEST_CASE("an unreadable newest checkpoint is set aside when the run continues from an earlier one") {
   const TemporaryFolder folder;
   const fs::path c = folder / "c";
   save_steps(c, {5, 10}, {});

@@ -70,7 +70,7 @@ std::string forged(const std::string& place, const nlohmann::json& value) {
 
 }  // namespace
 
-TEST_CASE("a digest is XXH3-128 in canonical order, in one go or in parts") {
+TEST_CASE("a digest is XXH3-128 in canonical byte order, computed at once or in parts") {
   CHECK(digest_of("") == "99aa06d3014798d86001c324468d497f");
   DigestStream stream;
   stream.add(std::as_bytes(std::span(std::string_view("fore"))));
@@ -112,7 +112,7 @@ TEST_CASE("a manifest that is nested 100,000 deep is refused") {
   expect_refused(forged("/step", std::string(100, '[')), "expected a whole number");
 }
 
-TEST_CASE("a message about a manifest shows no more than the beginning of what is wrong") {
+TEST_CASE("an error message about a manifest quotes only the beginning of a wrong value") {
   expect_refused(forged("/step", std::string(1 << 20, 'x')), "not \"" + std::string(59, 'x') + "...");
   expect_refused(forged("/step", std::vector<int>(1 << 16)), "not an array of 65536");
 }
@@ -136,7 +136,7 @@ TEST_CASE("every flipped byte of a manifest that could change its meaning is fou
   }
 }
 
-TEST_CASE("a manifest that is cut short anywhere is refused") {
+TEST_CASE("a manifest truncated at any byte is refused") {
   const std::string text = manifest_text(example());
   const TemporaryFolder directory;
   const auto file = directory.path() / "manifest.json";
@@ -152,10 +152,10 @@ TEST_CASE("a manifest of another format version is refused by its number") {
   expect_refused(replaced(manifest_text(example()), "\"format\": 1", "\"format\": -1"), "whole number");
 }
 
-TEST_CASE("a manifest that lies about sizes, places or names is refused though its digest holds") {
+TEST_CASE("a manifest with wrong sizes, offsets or names is refused although its digest matches") {
   const std::int64_t largest = std::numeric_limits<std::int64_t>::max();
   expect_refused(forged("/files/0/bytes", 16), "not inside file");
-  expect_refused(forged("/files/0/name", "../shard_00000.h5"), "no name of a shard");
+  expect_refused(forged("/files/0/name", "../shard_00000.h5"), "not a valid shard name");
   expect_refused(forged("/pieces/0/address", largest), "not inside file");
   expect_refused(forged("/pieces/0/address", -1), "whole number");
   expect_refused(forged("/pieces/0/count", largest), "not inside its 24");
@@ -167,19 +167,19 @@ TEST_CASE("a manifest that lies about sizes, places or names is refused though i
   expect_refused(forged("/pieces/0/count", 0xffffffffffffffffu), "whole number");
   expect_refused(forged("/pieces/0/dtype", "f33"), "dtype f33");
   expect_refused(forged("/pieces/0/dtype", "f64"), "is f64");
-  expect_refused(forged("/pieces/0/file", "shard_00001.h5"), "not listed");
-  expect_refused(forged("/pieces/0/shape", {4000000000, 6000000000}), "absurd");
-  expect_refused(forged("/pieces/0/shape", {0, 6}), "absurd");
+  expect_refused(forged("/pieces/0/file", "shard_00001.h5"), "the manifest does not list");
+  expect_refused(forged("/pieces/0/shape", {4000000000, 6000000000}), "is out of range");
+  expect_refused(forged("/pieces/0/shape", {0, 6}), "is out of range");
   expect_refused(forged("/pieces/0/shape", nlohmann::json::array()), "expected a shape");
   expect_refused(forged("/pieces/0/shape", {1, 1, 1, 4, 6}), "expected a shape");
   expect_refused(forged("/step", "400"), "whole number");
   expect_refused(forged("/grid/pp", 0), "number of ranks");
-  expect_refused(forged("/grid/dp", 2147483647), "layout pp 2 × dp 2147483647 × v 4 is absurd");
+  expect_refused(forged("/grid/dp", 2147483647), "layout pp 2 × dp 2147483647 × v 4 is out of range");
   expect_refused(forged("/conventions", 3), "damaged");
   expect_refused(forged("/tokenizer", nullptr), "damaged");
 }
 
-TEST_CASE("what is not a manifest at all is refused") {
+TEST_CASE("text that is not a manifest is refused") {
   expect_refused("", "damaged");
   expect_refused("null", "damaged");
   expect_refused("[1, 2]", "damaged");
@@ -187,7 +187,7 @@ TEST_CASE("what is not a manifest at all is refused") {
   expect_refused(std::string("\0\xff\x80 garbage", 12), "damaged");
 }
 
-TEST_CASE("tiling names the tensor and the elements that are missing or double") {
+TEST_CASE("the tiling check names the tensor and the elements that are missing or duplicated") {
   CHECK(tiling_fault({}) == "");
   CHECK(tiling_fault({piece("a", {10, 24}), piece("a", {0, 10})}) == "");
   CHECK(tiling_fault({piece("a", {0, 10}), piece("a", {11, 24})}) == "a: elements [10, 11) are in no piece");

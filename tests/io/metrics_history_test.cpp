@@ -13,7 +13,7 @@
 using namespace foretoken;
 using foretoken::testing::contains;
 
-TEST_CASE("metrics that were written read back") {
+TEST_CASE("written metrics read back") {
   const TemporaryFolder folder;
   const std::string path = (folder / "metrics.jsonl").string();
   {
@@ -51,7 +51,7 @@ TEST_CASE("metrics that were written read back") {
   CHECK(history.seconds_at(3) == 1.5);
 }
 
-TEST_CASE("acceptance is read where it is reported") {
+TEST_CASE("acceptance is read from the lines that report it") {
   const TemporaryFolder folder;
   const auto path = folder.write(
       "m.jsonl",
@@ -65,7 +65,7 @@ TEST_CASE("acceptance is read where it is reported") {
   CHECK(history.evaluations[0].accepted_length == 1.5);
 }
 
-TEST_CASE("metrics may be missing or torn, and lines that are none are left out and counted") {
+TEST_CASE("a metrics file may be missing or torn, and invalid lines are left out and counted") {
   const TemporaryFolder folder;
   CHECK(read_metrics((folder / "none.jsonl").string()).steps.empty());
   const std::string line = R"({"kind": "evaluation", "step": 4, "main_loss": 1})";
@@ -78,7 +78,7 @@ TEST_CASE("metrics may be missing or torn, and lines that are none are left out 
   CHECK_THAT(history.first_unreadable, contains("bad.jsonl:2: "));
 }
 
-TEST_CASE("a metrics line that is too deep or counts in fractions is left out, one without end is refused") {
+TEST_CASE("a metrics line with deep nesting or a fractional step is left out, an endless line is refused") {
   const TemporaryFolder folder;
   const std::string line = R"({"kind": "evaluation", "step": 4, "main_loss": 1})";
   const auto fault_of = [&](const std::string& second) {
@@ -107,7 +107,7 @@ TEST_CASE("text that a spreadsheet would take for a formula is marked as text in
   CHECK(csv_line({"-1.5", "+2e-3", "-inf", "1-2"}) == "-1.5,+2e-3,-inf,1-2\n");
 }
 
-TEST_CASE("no control character of a field reaches who shows a CSV file") {
+TEST_CASE("CSV contains no control character of a field") {
   CHECK(csv_line({"esc\x1b[31mred", "a\tb"}) == "esc\\x1b[31mred,a\tb\n");
 }
 

@@ -65,7 +65,7 @@ StepMetrics diagnosed() {
 
 }  // namespace
 
-TEST_CASE("the console's line of a step") {
+TEST_CASE("a step is printed as one console line") {
   CHECK(
       console_line(example()) ==
       "step 120/400 | loss 2.3456 | main 2.1000 mtp1 2.4000 mtp2 2.6200 | grad 0.84 | lr 3.0e-04 | 182 ms | "
@@ -95,7 +95,7 @@ TEST_CASE("the console's line of a step") {
              foretoken::testing::contains("loss nan | main 2.1000 mtp1 2.4000 mtp2 nan | grad"));
 }
 
-TEST_CASE("an evaluation as a table") {
+TEST_CASE("an evaluation is printed as a table") {
   EvaluationMetrics metrics{.step = 120,
                             .loss = 2.5,
                             .depth_losses = {std::log(4), std::log(6), std::log(300)},
@@ -137,7 +137,7 @@ bits/byte  not known: the tokenizer is not
 text       64 rows, 1000 tokens; objective 2.5000; 182 ms)");
 }
 
-TEST_CASE("durations are told in the two largest units") {
+TEST_CASE("durations are printed in the two largest units") {
   CHECK(duration_in_words(0) == "0s");
   CHECK(duration_in_words(59.6) == "1m 00s");
   CHECK(duration_in_words(200) == "3m 20s");
@@ -192,7 +192,7 @@ TEST_CASE("a step becomes one line of JSON") {
   CHECK(lines[3]["free_accepted_length"] == 1.45);
 }
 
-TEST_CASE("numbers that are not finite stay valid JSON and stay known") {
+TEST_CASE("numbers that are not finite are valid JSON and read back as such") {
   const TemporaryFolder folder;
   const std::filesystem::path path = folder / "metrics.jsonl";
   StepMetrics metrics = example();
@@ -210,7 +210,7 @@ TEST_CASE("numbers that are not finite stay valid JSON and stay known") {
   CHECK_FALSE(line.contains("lr_text"));
 }
 
-TEST_CASE("a sink goes on where an earlier one ended") {
+TEST_CASE("a sink appends to the lines of an earlier one") {
   const TemporaryFolder folder;
   const std::filesystem::path path = folder / "metrics.jsonl";
   MetricsSink(path.string(), no_warning).write(example());
@@ -218,7 +218,7 @@ TEST_CASE("a sink goes on where an earlier one ended") {
   CHECK(lines_of(path).size() == 2);
 }
 
-TEST_CASE("metrics that cannot be written warn once and go on") {
+TEST_CASE("metrics that cannot be written cause one warning and no error") {
   int warnings = 0;
   MetricsSink sink("/dev/full", [&](const std::string& text) {
     ++warnings;
@@ -248,7 +248,7 @@ TEST_CASE("metrics recover when the disk has room again") {
   CHECK(lines_of(path)[0]["step"] == 120);
 }
 
-TEST_CASE("lines that cannot be moved away say why and stay where they are") {
+TEST_CASE("lines that cannot be moved away cause an error and stay in the file") {
   const TemporaryFolder folder;
   const std::string text = "{\"step\":1}\n{\"step\":2}\n";
   folder.write("metrics.jsonl", text);
@@ -280,7 +280,7 @@ TEST_CASE("resuming moves the lines of later steps away and loses none") {
   CHECK_FALSE(std::filesystem::exists(folder / "metrics.jsonl.damaged"));
 }
 
-TEST_CASE("resuming moves torn and damaged lines away, names the first, and trusts none of them") {
+TEST_CASE("resuming moves torn and damaged lines away, names the first, and uses none of them") {
   const TemporaryFolder folder;
   const std::filesystem::path path = folder / "metrics.jsonl";
   {
@@ -303,7 +303,7 @@ TEST_CASE("resuming moves torn and damaged lines away, names the first, and trus
   CHECK(read(folder / "metrics.jsonl.damaged") == damaged + whole);
 }
 
-TEST_CASE("resuming where nothing is later changes nothing") {
+TEST_CASE("resuming from the last step changes no line") {
   const TemporaryFolder folder;
   const std::filesystem::path path = folder / "metrics.jsonl";
   CHECK(truncate_metrics(path.string(), {}, 5).superseded == 0);
@@ -341,7 +341,7 @@ TEST_CASE("a run that goes back and returns has the lines of its own branch each
   CHECK(read(path + ".superseded").find(line(2, 2)) != std::string::npos);
 }
 
-TEST_CASE("a metrics file that is a pipe is refused, not waited for, and deep nesting is damage") {
+TEST_CASE("a metrics file that is a pipe is refused without blocking, and deep nesting counts as damage") {
   const TemporaryFolder folder;
   const std::filesystem::path pipe = folder / "pipe", deep = folder / "deep";
   REQUIRE(mkfifo(pipe.c_str(), 0600) == 0);
@@ -353,7 +353,7 @@ TEST_CASE("a metrics file that is a pipe is refused, not waited for, and deep ne
   CHECK_THAT(moved.first_damage, foretoken::testing::contains("nested deeper than 64 levels"));
 }
 
-TEST_CASE("a metrics file of garbage is moved away, not trusted") {
+TEST_CASE("a metrics file without a valid line is moved away") {
   const TemporaryFolder folder;
   const std::filesystem::path path = folder / "metrics.jsonl";
   folder.write("metrics.jsonl", "[1,2]\nnull\n{\"step\":\"1\"}\n{\"step\":1.5}\n\xff\xfe\n{\"step\":1}\n");

@@ -26,7 +26,7 @@ TEST_CASE("no control character survives in printable text") {
       CHECK((shown >= ' ' && shown <= '~'));
 }
 
-TEST_CASE("UTF-8 is taken apart as the Unicode standard has it") {
+TEST_CASE("UTF-8 is decoded as the Unicode standard defines it") {
   CHECK(first_character("\xf0\x9f\x99\x82").code == U'🙂');
   CHECK(first_character("\xc3\xa4").code == U'ä');
   for (const char* broken : {"\xc0\x80", "\xed\xa0\x80", "\xf4\x90\x80\x80", "\xf5\x80\x80\x80", "\x80"})
@@ -35,10 +35,10 @@ TEST_CASE("UTF-8 is taken apart as the Unicode standard has it") {
   CHECK(first_character("\xf0\x9f\x99").bytes == 3);
 }
 
-TEST_CASE("only regular files of a sensible size are read as text") {
+TEST_CASE("only regular files up to a size limit are read as text") {
   const TemporaryFolder folder;
   CHECK(read_text_file(folder.write("a.txt", "text\n"), 5) == "text\n");
-  expect_error<DataError>("has 5 bytes, at most 4", [&] { read_text_file(folder / "a.txt", 4); });
+  expect_error<DataError>("has 5 bytes, expected at most 4", [&] { read_text_file(folder / "a.txt", 4); });
   expect_error<DataError>("there is no such file", [&] { read_text_file(folder / "b.txt", 4); });
   expect_error<DataError>("is a folder, expected a file", [&] { read_text_file(folder.path(), 4); });
   expect_error<DataError>("is a device, expected a file", [&] { read_text_file("/dev/zero", 4); });

@@ -40,7 +40,7 @@ TEST_CASE("a new run holds its configuration and a place for checkpoints") {
   CHECK(entries(folder / "a/runs") == 1);  // no temporary file is left
 }
 
-TEST_CASE("runs of one name and second get folders of their own") {
+TEST_CASE("runs that start with one name in the same second get different folders") {
   const TemporaryFolder folder;
   std::set<std::string> paths;
   for (int i = 0; i < 5; ++i) {
@@ -53,23 +53,23 @@ TEST_CASE("runs of one name and second get folders of their own") {
   CHECK(entries(folder.path()) == 5);
 }
 
-TEST_CASE("a run at a given path never replaces what is there") {
+TEST_CASE("a run at a given path never replaces an existing file or folder") {
   const TemporaryFolder folder;
   const std::string path = (folder / "exact").string();
   CHECK(RunDirectory::create_at(path + "/", "# one\n").path() == path);
-  expect_error<UsageError>(path + " is there already", [&] { RunDirectory::create_at(path, "# two\n"); });
+  expect_error<UsageError>(path + " exists already", [&] { RunDirectory::create_at(path, "# two\n"); });
   CHECK(read(path + "/config.toml") == sealed("# one\n"));
   folder.write("file", "mine");
-  expect_error<UsageError>("is there already",
+  expect_error<UsageError>("exists already",
                            [&] { RunDirectory::create_at((folder / "file").string(), ""); });
   CHECK(read((folder / "file").string()) == "mine");
   CHECK(entries(folder.path()) == 2);
 }
 
-TEST_CASE("a run cannot be made below a file") {
+TEST_CASE("a run cannot be created inside a file") {
   const TemporaryFolder folder;
   folder.write("file", "mine");
-  expect_error<DataError>("the folder cannot be made",
+  expect_error<DataError>("file/runs: cannot be created",
                           [&] { RunDirectory::create((folder / "file/runs").string(), "x", ""); });
 }
 
@@ -83,7 +83,7 @@ TEST_CASE("a run is found by its folder and by its checkpoints") {
   CHECK(RunDirectory::open(run.checkpoints_path() + "/step_00000010/").path() == run.path());
 }
 
-TEST_CASE("what is no run is refused") {
+TEST_CASE("a folder that is not a run is refused") {
   const TemporaryFolder folder;
   expect_error<DataError>("there is no such path", [&] { RunDirectory::open((folder / "none").string()); });
   expect_error<DataError>("neither a run", [&] { RunDirectory::open(folder.path().string()); });

@@ -34,7 +34,7 @@ void write_foreign_lock(const TemporaryFolder& folder, std::chrono::seconds age)
   std::filesystem::last_write_time(file, std::filesystem::file_time_type::clock::now() - age);
 }
 
-TEST_CASE("a second holder is refused and told host, process and start of the first") {
+TEST_CASE("a second holder is refused with host, process and start of the first") {
   const TemporaryFolder folder;
   auto first = std::make_unique<RunLock>(folder.path());
   std::string message;
@@ -54,7 +54,7 @@ TEST_CASE("a second holder is refused and told host, process and start of the fi
   CHECK_NOTHROW(RunLock(folder.path()));
 }
 
-TEST_CASE("the lock of a killed process of this host is taken over and that is said") {
+TEST_CASE("the lock of a killed process of this host is taken over, which is logged") {
   const TemporaryFolder folder;
   const int status = wait_for(start_child([&] {
     const RunLock lock(folder.path());
@@ -84,7 +84,7 @@ TEST_CASE("a process that has the id of the dead holder does not hold its lock")
   CHECK_NOTHROW(RunLock(folder.path()));
 }
 
-TEST_CASE("a lock of another host is held while it beats and taken over once it has expired") {
+TEST_CASE("a lock of another host is held until its last heartbeat has expired") {
   const TemporaryFolder folder;
   write_foreign_lock(folder, 2s);
   expect_error<UsageError>("pid 4242 on node7, since 2026-11-28T05:00:00Z, last heartbeat 2 s ago",
@@ -96,7 +96,7 @@ TEST_CASE("a lock of another host is held while it beats and taken over once it 
   CHECK(said.find("no heartbeat for 61 s, limit 60 s") != std::string::npos);
 }
 
-TEST_CASE("a silent holder of another host is waited for until it has expired") {
+TEST_CASE("a new job waits for a silent holder of another host until its lock has expired") {
   const TemporaryFolder folder;
   write_foreign_lock(folder, 1s);
   std::string said;
@@ -108,7 +108,7 @@ TEST_CASE("a silent holder of another host is waited for until it has expired") 
 }
 
 TEST_CASE(
-    "a holder of another host that stops beating is told from one that beats, and from one of this host") {
+    "a silent holder of another host is distinguished from one with heartbeats and from one of this host") {
   const RunLockOptions fast{.heartbeat = 50ms};
   const TemporaryFolder folder;
   CHECK_FALSE(holder_falls_silent(folder.path(), {}, fast));  // no lock
@@ -129,7 +129,7 @@ TEST_CASE(
   CHECK_FALSE(holder_falls_silent(folder.path(), {}, fast));
 }
 
-TEST_CASE("a holder renews its lock, so that others never take it for stale") {
+TEST_CASE("a holder renews its lock, so that it never expires") {
   const TemporaryFolder folder;
   const RunLock lock(folder.path(), {.heartbeat = 20ms});
   const auto before = std::filesystem::last_write_time(folder / "run.lock");
@@ -138,7 +138,7 @@ TEST_CASE("a holder renews its lock, so that others never take it for stale") {
   CHECK(std::filesystem::last_write_time(folder / "run.lock") > before);
 }
 
-TEST_CASE("a holder whose lock was taken over finds out and leaves the new one alone") {
+TEST_CASE("a holder whose lock was taken over gets an error and leaves the new lock alone") {
   const TemporaryFolder folder;
   {
     const RunLock lock(folder.path(), {.heartbeat = 10ms});
@@ -150,11 +150,11 @@ TEST_CASE("a holder whose lock was taken over finds out and leaves the new one a
   CHECK(std::filesystem::exists(folder / "run.lock"));
 }
 
-TEST_CASE("a lock file that is empty or garbage counts by its age") {
+TEST_CASE("a lock file that is empty or not JSON expires by its age") {
   const TemporaryFolder folder;
   for (const char* text : {"", "{", "[]", R"({"id":"../x"})"}) {
     const auto file = folder.write("run.lock", text);
-    expect_error<UsageError>("a job that its lock does not name", [&] { RunLock(folder.path()); });
+    expect_error<UsageError>("an unknown job (its lock file is unreadable)", [&] { RunLock(folder.path()); });
     std::filesystem::last_write_time(file, std::filesystem::file_time_type::clock::now() - 2min);
     CHECK_NOTHROW(RunLock(folder.path()));
     CHECK(files_in(folder.path()) == 0);

@@ -37,7 +37,7 @@ TEST_CASE("a permutation is a bijection, whatever the size and key") {
     }
 }
 
-TEST_CASE("a permutation of a very large range stays inside and apart") {
+TEST_CASE("a permutation of a very large range stays in range without a collision") {
   const std::int64_t size = (std::int64_t{1} << 62) + 12345;
   const Permutation permutation(size, 42);
   std::set<std::int64_t> images;
@@ -47,7 +47,7 @@ TEST_CASE("a permutation of a very large range stays inside and apart") {
   REQUIRE(*images.rbegin() < size);
 }
 
-TEST_CASE("a permutation spreads: every index reaches every place about equally often over keys") {
+TEST_CASE("over many keys a permutation maps every index to every position about equally often") {
   constexpr std::int64_t size = 10;
   constexpr int keys = 20'000;
   std::vector<int> counts(size * size);
@@ -89,7 +89,7 @@ TEST_CASE("the order of the data is the one that earlier runs used") {
   for (const auto& [sample, begin] : begins) REQUIRE(sampler.shuffled_begin(sample) == begin);
 }
 
-TEST_CASE("rows lie inside of the text, look-ahead included, and use all that fits") {
+TEST_CASE("rows are inside the text, look-ahead included, and there are as many as fit") {
   for (std::int64_t tokens = 5; tokens < 40; ++tokens)
     for (std::int64_t look_ahead = 0; look_ahead <= 3; ++look_ahead) {
       const RowShape row{4, look_ahead};
@@ -102,7 +102,7 @@ TEST_CASE("rows lie inside of the text, look-ahead included, and use all that fi
     }
 }
 
-TEST_CASE("text shorter than a row is refused with its figures") {
+TEST_CASE("text shorter than a row is refused with both lengths") {
   expect_error<DataError>(
       "small.h5: text shorter than a row: 66 tokens, a row of 64 positions + 1 + 2 of look-ahead needs 67",
       [] {

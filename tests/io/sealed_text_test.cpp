@@ -5,7 +5,8 @@
 
 using namespace foretoken;
 
-TEST_CASE("every flipped bit and every cut of a sealed text is found, and a person's text has no seal") {
+TEST_CASE(
+    "every flipped bit and every truncation of a sealed text is found, and an edited text has no seal") {
   const std::string text = sealed("[model]\nhidden_size = 12\nname = \"Größe\"\n");
   CHECK(seal_fault(text).empty());
   CHECK(seal_fault(sealed("")).empty());

@@ -38,7 +38,7 @@ Read read_all(const std::vector<std::filesystem::path>& paths) {
   return read;
 }
 
-TEST_CASE("text comes folder by folder in the order of names, whatever the order of creation") {
+TEST_CASE("text is read folder by folder in the order of names, whatever the order of creation") {
   const TemporaryFolder folder;
   folder.write("in/b.txt", "B");
   folder.write("in/c/z.txt", "CZ");
@@ -54,7 +54,7 @@ TEST_CASE("text comes folder by folder in the order of names, whatever the order
   REQUIRE(read.reports.empty());
 }
 
-TEST_CASE("binary, empty and unreadable files are passed over and counted") {
+TEST_CASE("binary, empty and unreadable files are skipped and counted") {
   const TemporaryFolder folder;
   folder.write("binary", std::string(8191, 'x') + '\0' + "tail");
   folder.write("late_nul", std::string(8192, 'x') + '\0');
@@ -86,7 +86,7 @@ TEST_CASE("files and folders reached twice are read once, and link cycles end") 
   REQUIRE(read.skipped.repeated == 3);
 }
 
-TEST_CASE("a file larger than the buffer comes whole, in bounded pieces") {
+TEST_CASE("a file larger than the buffer is read completely, in bounded pieces") {
   const TemporaryFolder folder;
   std::string text;
   while (text.size() < (5 << 19) + 17) text += fmt::format("{} ", text.size());

@@ -55,7 +55,7 @@ struct Parts {
   }
 };
 
-TEST_CASE("a token dataset comes back as it was written, with narrow and wide tokens") {
+TEST_CASE("a token dataset reads back as it was written, with 16-bit and 32-bit tokens") {
   for (const TokenizerIdentity& identity : {narrow, wide}) {
     const TemporaryFolder folder;
     const std::int64_t count = 1'300'000;  // several chunks
@@ -142,7 +142,7 @@ TEST_CASE("token datasets made by h5py are read: contiguous, in chunks, and with
   REQUIRE(TokenDataset(folder / "a.h5").identity() == writer.identity());
 }
 
-TEST_CASE("a dataset that breaks its format is a data error that says where") {
+TEST_CASE("a dataset that violates its format is a data error that names the place") {
   const TemporaryFolder folder;
   REQUIRE_NOTHROW(TokenDataset(Parts{}.write(folder)));
   const auto spoiled = [&](const std::function<void(Parts&)>& spoil) {
@@ -157,7 +157,7 @@ TEST_CASE("a dataset that breaks its format is a data error that says where") {
       {"vocab_size is 0", [](Parts& p) { p.vocab_size = 0; }},
       {"vocab_size is 4294967296", [](Parts& p) { p.vocab_size = std::int64_t{1} << 32; }},
       {"end_of_document is 257, outside", [](Parts& p) { p.end_of_document = 257; }},
-      {"entry 2 is 3, not above 3",
+      {"entry 2 is 3, expected more than 3",
        [](Parts& p) {
          p.offsets = {0, 3, 3, 5};
        }},
@@ -180,7 +180,7 @@ TEST_CASE("a dataset that breaks its format is a data error that says where") {
   for (const auto& [message, spoil] : cases) expect_error<DataError>(message, [&] { spoiled(spoil); });
 }
 
-TEST_CASE("datasets that lack a part, or hold another type, are data errors") {
+TEST_CASE("datasets with a missing part or a wrong type are data errors") {
   const TemporaryFolder folder;
   {
     Hdf5File file = Hdf5File::create(folder / "bare.h5");
@@ -198,7 +198,7 @@ TEST_CASE("datasets that lack a part, or hold another type, are data errors") {
   expect_error<DataError>("text.h5", [&] { TokenDataset(folder.write("text.h5", std::string(5000, 'x'))); });
 }
 
-TEST_CASE("a token outside of the vocabulary is found on reading, and named") {
+TEST_CASE("a token outside the vocabulary is found on reading, and named") {
   const TemporaryFolder folder;
   Parts parts;
   parts.tokens[3] = 300;
@@ -206,17 +206,17 @@ TEST_CASE("a token outside of the vocabulary is found on reading, and named") {
   std::vector<std::int32_t> fine(3);
   REQUIRE_NOTHROW(dataset.read(0, fine));
   std::vector<std::int32_t> all(5);
-  expect_error<DataError>("token 3 is 300, outside of the vocabulary of 257", [&] { dataset.read(0, all); });
+  expect_error<DataError>("token 3 is 300, outside the vocabulary of 257", [&] { dataset.read(0, all); });
 }
 
-TEST_CASE("a dataset of another tokenizer is refused, showing both") {
+TEST_CASE("a dataset of another tokenizer is refused with both tokenizers' identities") {
   const TokenDataset dataset(testing::in_source_tree("tests/golden/token_dataset.h5"));
   expect_error<DataError>("bytes (digest 7616142adcc6254c5795ed877f813edd, vocabulary 257", [&] {
     dataset.require_tokenizer({"bpe", "ff", 50'000, 0});
   });
 }
 
-TEST_CASE("a token dataset cut short at any length is a data error") {
+TEST_CASE("a token dataset truncated at any length is a data error") {
   const TemporaryFolder folder;
   write_counting_dataset(folder / "a.h5", std::vector<std::int64_t>{100'000}, 257);
   const std::uintmax_t size = std::filesystem::file_size(folder / "a.h5");
@@ -245,7 +245,7 @@ void flip(std::fstream& file, std::streamoff at, int bits) {
   file.seekp(at).put(static_cast<char>(was ^ bits)).flush();
 }
 
-TEST_CASE("every flipped bit of a token dataset is found by verify, wherever it lies") {
+TEST_CASE("verify finds every flipped bit of a token dataset") {
   const TemporaryFolder folder;
   const std::filesystem::path path = folder / "a.h5";
   write_counting_dataset(path, std::vector<std::int64_t>{100, 50}, 257);
@@ -278,7 +278,7 @@ TEST_CASE("a damaged byte of a dataset of version 1 is a data error or changes n
   REQUIRE(damage_in(path).empty());
 }
 
-TEST_CASE("tokens overwritten or cut off after a dataset was opened are found before they are used") {
+TEST_CASE("tokens overwritten or truncated after a dataset was opened are found before they are used") {
   const TemporaryFolder folder;
   const std::filesystem::path path = folder / "a.h5";
   std::vector<std::int32_t> row(100);
@@ -318,12 +318,12 @@ TEST_CASE("tokens overwritten or cut off after a dataset was opened are found be
     dataset.read(0, few);
     const auto size = std::filesystem::file_size(folder / "parts.h5");
     std::filesystem::resize_file(folder / "parts.h5", size - 10);
-    expect_error<DataError>("tokens 0 to 1: the file was changed since it was opened",
+    expect_error<DataError>("tokens 0 to 1: the file has changed since it was opened",
                             [&] { dataset.read(0, few); });
   }
 }
 
-TEST_CASE("two datasets share an identity only where all content is the same") {
+TEST_CASE("two datasets have the same identity only if all content is the same") {
   const TemporaryFolder folder;
   const auto identity = [&](std::vector<std::int64_t> lengths, std::int64_t vocab_size) {
     write_counting_dataset(folder / "a.h5", lengths, vocab_size);
@@ -348,7 +348,7 @@ std::filesystem::path with_offsets(const TemporaryFolder& folder,
   return path;
 }
 
-TEST_CASE("a small file that claims offsets without end is refused before memory is taken") {
+TEST_CASE("a small file that declares too many offsets is refused before memory is allocated") {
   const TemporaryFolder folder;
   const hsize_t claimed = hsize_t{1} << 31;
   const auto path = with_offsets(folder, [&](hid_t file) {
@@ -357,7 +357,7 @@ TEST_CASE("a small file that claims offsets without end is refused before memory
     H5Dclose(H5Dcreate2(file, "/document_offsets", H5T_STD_I64LE, space, H5P_DEFAULT, list, H5P_DEFAULT));
     H5Pclose(list), H5Sclose(space);
   });
-  expect_error<DataError>("/document_offsets: its data lies in other files",
+  expect_error<DataError>("/document_offsets: its data is in other files",
                           [&] { TokenDataset dataset(path); });
   const auto chunked = with_offsets(folder, [&](hid_t file) {
     const hsize_t chunk = 1024;
@@ -366,7 +366,7 @@ TEST_CASE("a small file that claims offsets without end is refused before memory
     H5Dclose(H5Dcreate2(file, "/document_offsets", H5T_STD_I64LE, space, H5P_DEFAULT, list, H5P_DEFAULT));
     H5Pclose(list), H5Sclose(space);
   });
-  expect_error<DataError>("more than the file holds", [&] { TokenDataset dataset(chunked); });
+  expect_error<DataError>("more than the file stores", [&] { TokenDataset dataset(chunked); });
 }
 
 TEST_CASE("an index whose arrays do not fit the file is a data error, even with the right digests") {
@@ -376,11 +376,11 @@ TEST_CASE("an index whose arrays do not fit the file is a data error, even with 
   const LocatedIndex located = *read_index(FileReader(path));
   const std::int64_t huge = std::int64_t{1} << 60;
   const std::vector<std::pair<std::string, std::function<void(TokenDatasetIndex&)>>> cases{
-      {"tokens: 1152921504606846976 of u16", [&](auto& i) { i.tokens.count = huge; }},
-      {"document_offsets: 3 of i64 from byte 1152921504606846976",
+      {"tokens: 1152921504606846976 elements of u16", [&](auto& i) { i.tokens.count = huge; }},
+      {"document_offsets: 3 elements of i64 at byte 1152921504606846976",
        [&](auto& i) { i.document_offsets.address = huge; }},
       {"token_digests have 32 bytes, expected 16", [&](auto& i) { i.token_digests.count = 32; }},
-      {"tokens are of dtype f64", [&](auto& i) { i.tokens.dtype = DType::f64; }},
+      {"tokens have the unexpected dtype f64", [&](auto& i) { i.tokens.dtype = DType::f64; }},
       {"identity differs", [&](auto& i) { i.identity = std::string(32, '0'); }},
       {"identity differs", [&](auto& i) { i.tokenizer.vocab_size = 5; }},
   };
@@ -394,7 +394,7 @@ TEST_CASE("an index whose arrays do not fit the file is a data error, even with 
   }
 }
 
-TEST_CASE("a writer that is given up leaves nothing, and what was there before stays") {
+TEST_CASE("a writer destroyed before commit leaves no file, and an existing file stays") {
   const TemporaryFolder folder;
   write_counting_dataset(folder / "a.h5", std::vector<std::int64_t>{7}, 257);
   {
@@ -410,7 +410,7 @@ TEST_CASE("a writer that is given up leaves nothing, and what was there before s
   REQUIRE(files_in(folder.path()) == 1);
 }
 
-TEST_CASE("a writer killed midway leaves the old dataset, and the next writer works over the debris") {
+TEST_CASE("a writer killed midway leaves the old dataset, and the next writer replaces the unfinished file") {
   const TemporaryFolder folder;
   write_counting_dataset(folder / "a.h5", std::vector<std::int64_t>{7}, 257);
   const pid_t child = fork();
@@ -429,14 +429,14 @@ TEST_CASE("a writer killed midway leaves the old dataset, and the next writer wo
   REQUIRE(files_in(folder.path()) == 1);
 }
 
-TEST_CASE("a writer refuses tokens outside of the vocabulary and places that cannot be written") {
+TEST_CASE("a writer refuses tokens outside the vocabulary and paths that cannot be written") {
   const TemporaryFolder folder;
   TokenDatasetWriter writer(folder / "a.h5", narrow);
   REQUIRE_THROWS_AS(writer.append(std::vector<std::int32_t>{257}), DefectError);
   REQUIRE_THROWS_AS(writer.append(std::vector<std::int32_t>{-1}), DefectError);
   expect_error<DataError>("is a folder", [&] { TokenDatasetWriter(folder.path(), narrow); });
   folder.write("file", "x");
-  expect_error<DataError>("its folder cannot be made",
+  expect_error<DataError>("its folder cannot be created",
                           [&] { TokenDatasetWriter(folder / "file/a.h5", narrow); });
 }
 

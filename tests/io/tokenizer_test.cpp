@@ -9,7 +9,7 @@
 namespace foretoken {
 namespace {
 
-TEST_CASE("the byte tokenizer gives back any bytes") {
+TEST_CASE("the byte tokenizer decodes any bytes to themselves") {
   const auto tokenizer = make_tokenizer("bytes");
   std::string text;
   for (int byte = 0; byte < 256; ++byte) text += static_cast<char>(byte);
@@ -30,12 +30,14 @@ TEST_CASE("text that spells the end of a document is text to the byte tokenizer"
   REQUIRE(tokenizer->decode(std::vector<std::int32_t>{'a', 256, 'b'}) == "a<|endofdocument|>b");
 }
 
-TEST_CASE("the byte tokenizer's identity is what datasets in the world carry") {
+TEST_CASE("the byte tokenizer's identity equals that of existing datasets") {
   const TokenizerIdentity identity = make_tokenizer("bytes")->identity();
   REQUIRE(identity == TokenizerIdentity{"bytes", "7616142adcc6254c5795ed877f813edd", 257, 256});
 }
 
-TEST_CASE("a byte is one byte, the end of a document none, and foreign tokens are not guessed") {
+TEST_CASE(
+    "a byte token counts one byte, the end of a document none, and other tokenizers' tokens are not "
+    "counted") {
   const TokenizerIdentity identity = make_tokenizer("bytes")->identity();
   std::vector<std::int32_t> expected(257, 1);
   expected[256] = 0;
@@ -44,12 +46,12 @@ TEST_CASE("a byte is one byte, the end of a document none, and foreign tokens ar
   REQUIRE(bytes_of_tokens({"bytes", "another digest", 257, 256}).empty());
 }
 
-TEST_CASE("ids outside of the vocabulary and unknown tokenizers are refused by name") {
+TEST_CASE("ids outside the vocabulary and unknown tokenizers are refused by name") {
   const auto tokenizer = make_tokenizer("bytes");
-  expect_error<DataError>("id 257 is outside of the vocabulary of 257",
+  expect_error<DataError>("id 257 is outside the vocabulary of 257",
                           [&] { tokenizer->decode(std::vector<std::int32_t>{257}); });
   expect_error<DataError>("id -1", [&] { tokenizer->decode(std::vector<std::int32_t>{-1}); });
-  expect_error<UsageError>("\"byte\" does not exist; there is: bytes", [] { make_tokenizer("byte"); });
+  expect_error<UsageError>("\"byte\" is unknown, expected bytes", [] { make_tokenizer("byte"); });
 }
 
 }  // namespace

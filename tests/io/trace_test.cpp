@@ -27,7 +27,7 @@ std::vector<TimelineSpan> example() {
 
 }  // namespace
 
-TEST_CASE("overlap is what communication and compute have in common, each second once") {
+TEST_CASE("overlap is the time in which both communication and compute run, each second counted once") {
   const TraceOverlap overlap = overlap_of(example());
   CHECK(overlap.length == 4.0);
   CHECK(overlap.compute == 1.0 + 0.75 + 1.0);

@@ -7,7 +7,7 @@
 
 using namespace foretoken;
 
-TEST_CASE("the first byte that is not UTF-8 is found, and every valid sequence is passed") {
+TEST_CASE("the first byte that is not UTF-8 is found, and every valid sequence is accepted") {
   const std::vector<std::string> valid{"",
                                        "plain",
                                        "Größe 😀",

@@ -58,9 +58,10 @@ TEST_CASE("options that contradict each other are refused with their lines and f
        "400"},
       {"[optimizer]\nschedule = \"wsd\"", "t.toml:2: optimizer: schedule \"wsd\" needs decay_steps, found 0"},
       {"[parallel]\nschedule = \"interleaved_1f1b\"",
-       "t.toml:2: schedule interleaved_1f1b: at least 2 stages per rank, but v is 1; 1f1b takes one"},
+       "t.toml:2: schedule interleaved_1f1b: needs at least 2 stages per rank, but v is 1; use 1f1b for one"},
       {"[parallel]\nvirtual_stages = 2",
-       "t.toml:2: schedule 1f1b: one stage per rank (v 1), but v is 2; gpipe and interleaved_1f1b take more"},
+       "t.toml:2: schedule 1f1b: needs one stage per rank (v 1), but v is 2; gpipe and interleaved_1f1b "
+       "accept more"},
       {"[parallel]\npp = 2\nblocks_per_stage = [4]",
        "t.toml:3, t.toml:2: partition: [4]: 1 entries, expected pp 2 × v 1 = 2 stages"},
       {"[parallel]\npp = 2\nblocks_per_stage = [2, 3]",

@@ -143,7 +143,7 @@ TEST_CASE("tokenize refuses options that make no sense") {
   const std::filesystem::path out = folder / "data.h5";
   expect_error<UsageError>("no text given", [&] { tokenize({.output = out}); });
   expect_error<UsageError>("no output given", [&] { tokenize({.paths = {text}}); });
-  expect_error<UsageError>("does not exist; there is: bytes",
+  expect_error<UsageError>("is unknown, expected bytes",
                            [&] { tokenize({.paths = {text}, .output = out, .tokenizer = "words"}); });
   expect_error<UsageError>("are both", [&] {
     tokenize({.paths = {text}, .output = out, .validation_output = folder / "./data.h5"});

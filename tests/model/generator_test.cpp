@@ -294,7 +294,7 @@ TEST_CASE("a prompt that the model cannot take, and drafts that are too many, ar
     expect_error<UsageError>(message, [&] { generate(of); });
   };
   refuse("generate: prompt 2 is empty", {.options = greedy(), .prompts = {{1}, {}}});
-  refuse("generate: prompt 1: token 11 is outside of the vocabulary of 11",
+  refuse("generate: prompt 1: token 11 is outside the vocabulary of 11",
          {.options = greedy(), .prompts = {{1, 11}}});
   refuse("generate: prompt 1 has 3 tokens, but the model has 3 positions",
          {.options = greedy(), .prompts = {{1, 2, 3}}, .positions = 3});

@@ -71,14 +71,14 @@ constexpr std::array<std::int64_t, 4> sizes{0, 1, 1000, 1 << 20};
 
 }  // namespace
 
-TEMPLATE_TEST_CASE("an all-reduce on GPUs is the serial one", "[gpu][ranks1][ranks2][ranks4]", float, double,
-                   std::int32_t, std::int64_t, std::uint8_t, BFloat16) {
+TEMPLATE_TEST_CASE("an all-reduce on GPUs equals the serial reduction", "[gpu][ranks1][ranks2][ranks4]",
+                   float, double, std::int32_t, std::int64_t, std::uint8_t, BFloat16) {
   Gpu gpu;
   const int ranks = multi_rank::world().size(), rank = multi_rank::world().rank();
   over_transports(gpu, {.collectives = true}, [&](Communicator& all, Transport& transport) {
     if (dtype_of<TestType>() == DType::bf16 && !transport.description().starts_with("NCCL")) {
       CHECK_THROWS_WITH(all.all_reduce(gpu.upload(values_of<TestType>(rank, 8))),
-                        testing::contains("all-reduce of bf16") && testing::contains("can only be moved"));
+                        testing::contains("all-reduce") && testing::contains("does not support bf16"));
       return;
     }
     for (const std::int64_t count : sizes)
@@ -91,7 +91,7 @@ TEMPLATE_TEST_CASE("an all-reduce on GPUs is the serial one", "[gpu][ranks1][ran
   });
 }
 
-TEST_CASE("a reduce-scatter and an all-gather on GPUs are the serial ones, in place and apart",
+TEST_CASE("a reduce-scatter and an all-gather on GPUs equal the serial result, in place and out of place",
           "[gpu][ranks1][ranks2][ranks4]") {
   Gpu gpu;
   const int ranks = multi_rank::world().size(), rank = multi_rank::world().rank();
@@ -110,8 +110,8 @@ TEST_CASE("a reduce-scatter and an all-gather on GPUs are the serial ones, in pl
   });
 }
 
-TEMPLATE_TEST_CASE("a broadcast on GPUs reaches all from every root", "[gpu][ranks1][ranks2][ranks4]", float,
-                   BFloat16, std::uint16_t, std::int64_t) {
+TEMPLATE_TEST_CASE("a broadcast on GPUs reaches all ranks from every root", "[gpu][ranks1][ranks2][ranks4]",
+                   float, BFloat16, std::uint16_t, std::int64_t) {
   Gpu gpu;
   over_transports(gpu, {.collectives = true}, [&](Communicator& all, Transport&) {
     for (const std::int64_t count : sizes)
@@ -123,7 +123,7 @@ TEMPLATE_TEST_CASE("a broadcast on GPUs reaches all from every root", "[gpu][ran
   });
 }
 
-TEST_CASE("neighbours on GPUs send both ways at once, and each way keeps its order",
+TEST_CASE("neighbours on GPUs send in both directions at once, and each direction keeps its order",
           "[gpu][ranks2][ranks4]") {
   Gpu gpu;
   const int ranks = multi_rank::world().size(), rank = multi_rank::world().rank();
@@ -155,7 +155,7 @@ TEST_CASE("neighbours on GPUs send both ways at once, and each way keeps its ord
                   });
 }
 
-TEST_CASE("on a GPU a tensor may be written again as soon as wait() returned or test() said so",
+TEST_CASE("on a GPU a tensor may be written again once wait() returned or test() returned true",
           "[gpu][ranks2]") {
   Gpu gpu;
   const bool tests = GENERATE(false, true);
@@ -185,7 +185,7 @@ TEST_CASE("on a GPU a tensor may be written again as soon as wait() returned or 
   });
 }
 
-TEST_CASE("a GPU that lags behind its host still gets every message", "[gpu][ranks2]") {
+TEST_CASE("a GPU that lags its host receives every message", "[gpu][ranks2]") {
   Gpu gpu;
   constexpr std::int64_t count = 1000;
   constexpr int rounds = 10;
@@ -211,7 +211,7 @@ TEST_CASE("a GPU that lags behind its host still gets every message", "[gpu][ran
   });
 }
 
-TEST_CASE("a host collective between staged ones keeps apart from them", "[gpu][ranks2][ranks4]") {
+TEST_CASE("a host collective between staged ones is not matched with them", "[gpu][ranks2][ranks4]") {
   Gpu gpu;
   over_transports(gpu, {.collectives = true}, [&](Communicator& all, Transport&) {
     const Tensor first = gpu.upload(values_of<float>(all.rank(), 1 << 20)),
@@ -230,7 +230,7 @@ TEST_CASE("a host collective between staged ones keeps apart from them", "[gpu][
 }
 
 // Over NCCL a rank is unusable after this error; tests/gpu/training_test.cpp stops one.
-TEST_CASE("a staged receive of what nobody sends names the peer after the time limit", "[gpu][ranks2]") {
+TEST_CASE("a staged receive without a send names the peer after the time limit", "[gpu][ranks2]") {
   Gpu gpu;
   MpiCommunicator& world = multi_rank::world();
   const Tensor tensor = gpu.upload(values_of<float>(0, 16));
@@ -249,7 +249,7 @@ TEST_CASE("a staged receive of what nobody sends names the peer after the time l
   world.barrier();
 }
 
-TEST_CASE("GPU communicators refuse what they cannot do", "[gpu][ranks1][ranks2]") {
+TEST_CASE("GPU communicators refuse operations that they do not support", "[gpu][ranks1][ranks2]") {
   Gpu gpu;
   std::vector<float> values(4);
   const Tensor host = tensor_over(std::span(values), {4}), device = gpu.upload(values);
@@ -287,7 +287,7 @@ TEST_CASE("an NCCL link of one rank starts, reduces and ends", "[gpu][ranks1]") 
   CHECK(last.finished >= last.started);
 }
 
-TEST_CASE("groups on GPUs say how they communicate", "[gpu][ranks1][ranks2][ranks4]") {
+TEST_CASE("groups on GPUs describe their transport", "[gpu][ranks1][ranks2][ranks4]") {
   Gpu gpu;
   MpiCommunicator& world = multi_rank::world();
   const Groups groups = make_groups(world, {.pp = world.size(), .dp = 1}, gpu.stream());
@@ -300,7 +300,8 @@ TEST_CASE("groups on GPUs say how they communicate", "[gpu][ranks1][ranks2][rank
   CHECK(gpu.download<double>(sum).front() == world.size() * (world.size() + 1) / 2);
 }
 
-TEST_CASE("two GPU ranks of a machine begin a message together, whoever comes first", "[gpu][ranks2]") {
+TEST_CASE("two GPU ranks of a machine start a message together, in either order of arrival",
+          "[gpu][ranks2]") {
   Gpu gpu;
   MpiCommunicator& world = multi_rank::world();
   const int peer = 1 - world.rank();

@@ -31,9 +31,8 @@ Tensor all_of(std::vector<T>& values) {
 
 }  // namespace
 
-TEMPLATE_TEST_CASE("an all-reduce sums, and finds the largest and the smallest",
-                   "[ranks1][ranks2][ranks3][ranks4]", float, double, std::int32_t, std::int64_t,
-                   std::uint8_t, std::uint16_t, std::uint32_t) {
+TEMPLATE_TEST_CASE("an all-reduce computes sum, maximum and minimum", "[ranks1][ranks2][ranks3][ranks4]",
+                   float, double, std::int32_t, std::int64_t, std::uint8_t, std::uint16_t, std::uint32_t) {
   MpiCommunicator& world = multi_rank::world();
   const auto own = values_of<TestType>(world.rank(), 1000);
   for (const ReduceOp op : {ReduceOp::sum, ReduceOp::max, ReduceOp::min}) {
@@ -106,7 +105,8 @@ TEST_CASE("an all-gather puts the parts in rank order", "[ranks1][ranks2][ranks3
   CHECK(full == expected);
 }
 
-TEST_CASE("a broadcast reaches all, from every root and of every dtype", "[ranks1][ranks2][ranks3][ranks4]") {
+TEST_CASE("a broadcast reaches all ranks, from every root and for every dtype",
+          "[ranks1][ranks2][ranks3][ranks4]") {
   MpiCommunicator& world = multi_rank::world();
   for (int root = 0; root < world.size(); ++root) {
     auto values = values_of<std::uint16_t>(world.rank(), 100);
@@ -117,7 +117,7 @@ TEST_CASE("a broadcast reaches all, from every root and of every dtype", "[ranks
   }
 }
 
-TEST_CASE("messages of one tag arrive in order, and tags keep apart", "[ranks2][ranks3][ranks4]") {
+TEST_CASE("messages of one tag arrive in order, and tags are independent", "[ranks2][ranks3][ranks4]") {
   MpiCommunicator& world = multi_rank::world();
   const int next = (world.rank() + 1) % world.size(),
             previous = (world.rank() + world.size() - 1) % world.size();
@@ -140,7 +140,7 @@ TEST_CASE("messages of one tag arrive in order, and tags keep apart", "[ranks2][
     CHECK(in[static_cast<std::size_t>(i)] == values_of<float>(previous * 10 + i, 5000));
 }
 
-TEST_CASE("collectives that are under way at once keep apart", "[ranks2][ranks4]") {
+TEST_CASE("several pending collectives do not mix", "[ranks2][ranks4]") {
   MpiCommunicator& world = multi_rank::world();
   constexpr int count = 16;
   std::vector<std::vector<std::int64_t>> sums;
@@ -154,7 +154,7 @@ TEST_CASE("collectives that are under way at once keep apart", "[ranks2][ranks4]
           std::vector<std::int64_t>(100, (i + 1) * ranks * (ranks + 1) / 2));
 }
 
-TEST_CASE("tensors longer than one MPI call takes arrive whole", "[ranks1][ranks2][ranks3]") {
+TEST_CASE("tensors longer than the limit of one MPI call arrive complete", "[ranks1][ranks2][ranks3]") {
   MpiCommunicator& world = multi_rank::world();
   world.world().limits().elements_per_call = GENERATE(1, 7, 64);
   const int ranks = world.size();
@@ -187,7 +187,7 @@ TEST_CASE("tensors longer than one MPI call takes arrive whole", "[ranks1][ranks
   CHECK(arrived == values_of<std::uint8_t>(previous, part));
 }
 
-TEST_CASE("a split makes groups in the order of the keys", "[ranks1][ranks2][ranks4]") {
+TEST_CASE("a split creates groups in the order of the keys", "[ranks1][ranks2][ranks4]") {
   MpiCommunicator& world = multi_rank::world();
   const auto group = world.split(world.rank() % 2, -world.rank(), "parity");
   REQUIRE(group);
@@ -238,7 +238,7 @@ TEST_CASE("a message of the wrong length is an error", "[ranks2]") {
   }
 }
 
-TEST_CASE("wrong arguments are refused before anything is sent", "[ranks1][ranks2]") {
+TEST_CASE("invalid arguments are refused before anything is sent", "[ranks1][ranks2]") {
   MpiCommunicator& world = multi_rank::world();
   std::vector<float> values(8);
   const Tensor tensor = all_of(values);
@@ -256,7 +256,7 @@ TEST_CASE("wrong arguments are refused before anything is sent", "[ranks1][ranks
   CHECK_THROWS_AS(world.start_all_reduce(elsewhere, ReduceOp::sum), DefectError);
 }
 
-TEST_CASE("the flight recorder tells what is under way", "[ranks1][ranks2]") {
+TEST_CASE("the flight recorder records the pending operations", "[ranks1][ranks2]") {
   MpiCommunicator& world = multi_rank::world();
   std::vector<float> values(8);
   Request request = world.start_all_reduce(all_of(values), ReduceOp::sum);

@@ -25,7 +25,7 @@ std::string refusal(const TokenDataset& dataset, MpiCommunicator& world) {
 
 }  // namespace
 
-TEST_CASE("ranks whose copies of a dataset differ are all refused, and named", "[ranks2]") {
+TEST_CASE("ranks whose copies of a dataset differ all get an error that names them", "[ranks2]") {
   MpiCommunicator& world = multi_rank::world();
   const TemporaryFolder folder;  // this rank's own folder
   write_counting_dataset(folder / "same.h5", std::vector<std::int64_t>{50, 7}, 257);

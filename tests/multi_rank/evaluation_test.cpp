@@ -107,7 +107,7 @@ void count_rounds(WholeModel& model, std::vector<std::int32_t> text, int depths,
 
 }  // namespace
 
-TEST_CASE("losses and bits per byte are those of the logits, over every token with one before it",
+TEST_CASE("losses and bits per byte equal those of the logits, over every token that has a predecessor",
           "[ranks1][ranks2][ranks4]") {
   MpiCommunicator& world = multi_rank::world();
   const TrainingLab lab(world);
@@ -155,7 +155,7 @@ TEST_CASE("losses and bits per byte are those of the logits, over every token wi
         Approx(nats[0] / std::log(2.0) / static_cast<double>(bytes)).epsilon(1e-5));
 }
 
-TEST_CASE("free-running acceptance is counted as the whole model counts it, in every layout",
+TEST_CASE("every layout counts the same free-running acceptance as the serial model",
           "[ranks1][ranks2][ranks4]") {
   MpiCommunicator& world = multi_rank::world();
   const TrainingLab lab(world);

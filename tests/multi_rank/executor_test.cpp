@@ -192,7 +192,7 @@ void check_against_serial(const std::string& schedule, int v, int microbatches, 
 
 }  // namespace
 
-TEST_CASE("every schedule gives the serial evaluation's gradients", "[ranks1][ranks2][ranks3][ranks4]") {
+TEST_CASE("every schedule computes the gradients of serial execution", "[ranks1][ranks2][ranks3][ranks4]") {
   const auto [schedule, v] = GENERATE(table<std::string, int>({{"gpipe", 1},
                                                                {"gpipe", 2},
                                                                {"1f1b", 1},
@@ -203,7 +203,7 @@ TEST_CASE("every schedule gives the serial evaluation's gradients", "[ranks1][ra
   check_against_serial(schedule, v, microbatches, {2, 3, 4});
 }
 
-TEST_CASE("an evaluation gives the serial evaluation's outputs", "[ranks1][ranks2][ranks4]") {
+TEST_CASE("a forward-only program computes the outputs of serial execution", "[ranks1][ranks2][ranks4]") {
   MpiCommunicator& world = multi_rank::world();
   const PipelineShape shape{world.size(), GENERATE(1, 2), GENERATE(1, 5, 9)};
   const Program lowered = lower_program(forward_only(shape));
@@ -222,24 +222,24 @@ TEST_CASE("an evaluation gives the serial evaluation's outputs", "[ranks1][ranks
   }
 }
 
-TEST_CASE("boundaries beyond a transport's eager limit arrive whole", "[ranks1][ranks2][ranks4]") {
+TEST_CASE("boundary tensors beyond a transport's eager limit arrive complete", "[ranks1][ranks2][ranks4]") {
   const std::string schedule = GENERATE("1f1b", "zero_bubble_h1");
   check_against_serial(schedule, 1, 6, {4, 64, 128});  // 256 KiB
   check_against_serial("interleaved_1f1b", 2, 6, {4, 64, 128});
 }
 
-TEST_CASE("more microbatches than message tags are told apart by their order", "[ranks2]") {
+TEST_CASE("more microbatches than message tags are distinguished by their order", "[ranks2]") {
   check_against_serial("interleaved_1f1b", 32, 300, {1, 1, 2});  // 256 tags per stage and direction
 }
 
-TEST_CASE("a program of another order on each rank, with whole and half backwards mixed, runs as written",
+TEST_CASE("a program with a different order on each rank and mixed whole and split backwards runs as written",
           "[ranks2]") {
   check_against_serial(parse_program("0F0 0F1 0F2 0I1 0B0 0W1 0B2\n"
                                      "1F2 1F0 1F1 1I1 1B0 1W1 1B2\n"),
                        {1, 2, 3});
 }
 
-TEST_CASE("a program for another number of ranks is a defect", "[ranks1][ranks2]") {
+TEST_CASE("a program for a different number of ranks is a defect", "[ranks1][ranks2]") {
   MpiCommunicator& world = multi_rank::world();
   const Program lowered = lower_program(one_f_one_b({world.size() + 1, 1, 2}));
   const ProgramFootprint footprint = validate_program(lowered);

@@ -7,7 +7,7 @@
 using namespace foretoken;
 using namespace foretoken::testing;
 
-TEST_CASE("text generated over a pipeline of GPUs is one GPU's", "[gpu][ranks2][ranks4]") {
+TEST_CASE("a pipeline of GPUs generates the text of one GPU", "[gpu][ranks2][ranks4]") {
   Device::Options options = multi_rank::own_gpu();
   options.deterministic = true;  // both runs multiply matrices by the same algorithm
   Device device(options);

@@ -6,7 +6,7 @@
 using namespace foretoken;
 using namespace foretoken::testing;
 
-TEST_CASE("text generated over a pipeline of ranks is one rank's", "[ranks2][ranks4]") {
+TEST_CASE("a pipeline of ranks generates the text of one rank", "[ranks2][ranks4]") {
   const int ranks = multi_rank::world().size();
   TestStream stream;
   for (const NamedHeads& heads : every_kind_of_heads(2))

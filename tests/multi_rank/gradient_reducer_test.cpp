@@ -47,8 +47,7 @@ TEST_CASE("gradients are summed over data-parallel ranks in every layout",
   }
 }
 
-TEST_CASE("ranks whose units become ready in other orders still reduce the same buckets",
-          "[ranks2][ranks4]") {
+TEST_CASE("ranks whose units become ready in different orders reduce the same buckets", "[ranks2][ranks4]") {
   const bool sharded = GENERATE(false, true);
   ToyRank toy({.grid = {.pp = 1, .dp = multi_rank::world().size()}, .sharded = sharded, .bucket_bytes = 1},
               {});
@@ -61,7 +60,7 @@ TEST_CASE("ranks whose units become ready in other orders still reduce the same 
   }
 }
 
-TEST_CASE("a bucket is reduced while others are not ready yet", "[ranks2][ranks4]") {
+TEST_CASE("a bucket is reduced before others are ready", "[ranks2][ranks4]") {
   ToyRank toy({.grid = {.pp = 1, .dp = multi_rank::world().size()}, .bucket_bytes = 1}, {});
   const int last = static_cast<int>(toy.parameters.units().size()) - 1;
   for (int step = 1; step <= 2; ++step) {
@@ -81,7 +80,7 @@ TEST_CASE("a bucket is reduced while others are not ready yet", "[ranks2][ranks4
   }
 }
 
-TEST_CASE("one data-parallel rank communicates nothing", "[ranks1]") {
+TEST_CASE("a single data-parallel rank sends nothing", "[ranks1]") {
   ToyRank toy({.grid = {.pp = 1, .dp = 1}, .sharded = true}, {});
   const auto operations = [] {
     return multi_rank::world().world().recorder().record().operations.back().number;
@@ -93,16 +92,16 @@ TEST_CASE("one data-parallel rank communicates nothing", "[ranks1]") {
   CHECK(unlike_the_sum(toy, 1) == "");
 }
 
-TEST_CASE("a unit that is ready twice, never, or unknown is named", "[ranks1]") {
+TEST_CASE("a unit that is ready twice, never ready, or unknown is named", "[ranks1]") {
   ToyRank toy({.grid = {.pp = 1, .dp = 1}}, {});
   toy.reducer.unit_ready(2);
   CHECK_THROWS_WITH(toy.reducer.unit_ready(2), testing::contains("\"layer 1\" is ready twice"));
   CHECK_THROWS_AS(toy.reducer.unit_ready(-1), DefectError);
   CHECK_THROWS_AS(toy.reducer.unit_ready(8), DefectError);
-  CHECK_THROWS_WITH(toy.reducer.finish(), testing::contains("\"embedding\" is not ready"));
+  CHECK_THROWS_WITH(toy.reducer.finish(), testing::contains("before unit \"embedding\" was ready"));
 }
 
-TEST_CASE("a plan for another group is refused", "[ranks2]") {
+TEST_CASE("a plan for a different group is refused", "[ranks2]") {
   ToyRank toy({.grid = {.pp = 1, .dp = 2}}, {});
   const ShardPlan serial = plan_shards(toy.parameters, 1, false, 1, 0);
   CHECK_THROWS_AS(GradientReducer(toy.parameters, serial, *toy.groups.dp), DefectError);

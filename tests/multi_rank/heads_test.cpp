@@ -50,7 +50,7 @@ std::vector<Sets> layouts_of(int ranks) {
 
 }  // namespace
 
-TEST_CASE("every kind of heads trains as in the serial run in every layout", "[ranks1][ranks2][ranks4]") {
+TEST_CASE("every kind of heads trains as in the serial run, in every layout", "[ranks1][ranks2][ranks4]") {
   MpiCommunicator& world = multi_rank::world();
   const TrainingLab lab(world);
   const Sets steps{"train.steps=15"};
@@ -78,7 +78,7 @@ TEST_CASE("every kind of heads trains as in the serial run in every layout", "[r
   }
 }
 
-TEST_CASE("a run of any kind of heads stops and goes on with the same bits, and in another layout",
+TEST_CASE("a run with any kind of heads resumes bitwise, and in another layout with the same losses",
           "[ranks1][ranks2][ranks4]") {
   MpiCommunicator& world = multi_rank::world();
   const TrainingLab lab(world);
@@ -91,7 +91,7 @@ TEST_CASE("a run of any kind of heads stops and goes on with the same bits, and 
   }
 }
 
-TEST_CASE("a repeated module is in a checkpoint once", "[ranks1]") {
+TEST_CASE("a checkpoint stores a repeated module once", "[ranks1]") {
   MpiCommunicator& world = multi_rank::world();
   const TrainingLab lab(world);
   lab.train(world, {"mtp.repeat=true", "mtp.depths=3", "train.steps=1", "optimizer.warmup_steps=0"},
@@ -102,7 +102,7 @@ TEST_CASE("a repeated module is in a checkpoint once", "[ranks1]") {
   CHECK(checkpoint.info().conventions.at("mtp.repeat") == "true");
 }
 
-TEST_CASE("a checkpoint of another kind of heads is refused", "[ranks1]") {
+TEST_CASE("a checkpoint with another kind of heads is refused", "[ranks1]") {
   MpiCommunicator& world = multi_rank::world();
   const TrainingLab lab(world);
   const std::string run = lab.path("run");
@@ -124,7 +124,7 @@ std::vector<float> values_of(const Checkpoint& checkpoint, const std::string& ki
 
 }  // namespace
 
-TEST_CASE("new heads are trained on a frozen trunk that stays as it was, in every layout",
+TEST_CASE("new heads train on a frozen trunk, whose bits do not change, in every layout",
           "[ranks1][ranks2][ranks4]") {
   MpiCommunicator& world = multi_rank::world();
   const TrainingLab lab(world);
@@ -159,7 +159,7 @@ TEST_CASE("new heads are trained on a frozen trunk that stays as it was, in ever
   }
 }
 
-TEST_CASE("heads that are clipped apart leave the main model's update as it is without them",
+TEST_CASE("heads with their own clipping norm do not change the main model's update",
           "[ranks1][ranks2][ranks4]") {
   MpiCommunicator& world = multi_rank::world();
   const TrainingLab lab(world);

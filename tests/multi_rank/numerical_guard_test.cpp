@@ -180,7 +180,8 @@ TEST_CASE("a flipped bit of state stops the run naming tensor and rank, in every
   }
 }
 
-TEST_CASE("a bit that flips between a save and the next update is found, and the save is good", "[ranks1]") {
+TEST_CASE("a bit that flips between a save and the next update is found, and the save stays valid",
+          "[ranks1]") {
   const TrainingLab lab(multi_rank::world());
   const std::string run = lab.path("run");
   const TrainingHooks hooks{.gradients_final =
@@ -198,7 +199,8 @@ TEST_CASE("a bit that flips between a save and the next update is found, and the
 }
 
 TEST_CASE(
-    "a run goes on from its newest checkpoint that is not suspect, and from a suspect one where it is named",
+    "a run resumes from its newest checkpoint that is not suspect, and from a suspect one if its path is "
+    "given",
     "[ranks1]") {
   MpiCommunicator& world = multi_rank::world();
   const TrainingLab lab(world);
@@ -214,7 +216,7 @@ TEST_CASE(
   CHECK_THAT(log, contains(fmt::format("resume     step {} of 9", named ? 8 : 4)));
 }
 
-TEST_CASE("a run whose checkpoints are all suspect goes on from the newest and says so", "[ranks1]") {
+TEST_CASE("a run whose checkpoints are all suspect resumes from the newest and warns", "[ranks1]") {
   MpiCommunicator& world = multi_rank::world();
   const TrainingLab lab(world);
   const std::string run = lab.path("run");
@@ -256,7 +258,7 @@ TEST_CASE("a state with a number that is not finite or with different replicas i
   CHECK_FALSE(std::filesystem::exists(run + "/checkpoints/step_00000008"));
 }
 
-TEST_CASE("no way to a checkpoint publishes a state that is not finite", "[ranks1]") {
+TEST_CASE("no kind of save publishes a state that is not finite", "[ranks1]") {
   const TrainingLab lab(multi_rank::world());
   struct Way {
     std::string name;
@@ -286,7 +288,7 @@ TEST_CASE("no way to a checkpoint publishes a state that is not finite", "[ranks
   CHECK_FALSE(std::filesystem::exists(run + "/checkpoints/step_00000008"));
 }
 
-TEST_CASE("a replayed step tells a transient fault, whose second result is used, from a real one",
+TEST_CASE("a replayed step separates a transient fault, whose second result is used, from a reproducible one",
           "[ranks1][ranks2][ranks4]") {
   MpiCommunicator& world = multi_rank::world();
   const TrainingLab lab(world);
@@ -320,7 +322,7 @@ TEST_CASE("a replayed step tells a transient fault, whose second result is used,
   }
 }
 
-TEST_CASE("another train.seed is taken on resume where --set asks for it", "[ranks1]") {
+TEST_CASE("a resumed run uses another train.seed only if --set requests it", "[ranks1]") {
   MpiCommunicator& world = multi_rank::world();
   const TrainingLab lab(world);
   const std::string run = lab.path("run");

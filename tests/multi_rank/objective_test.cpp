@@ -81,7 +81,8 @@ std::string report_mismatch(const std::string& run, const std::string& expected,
 
 }  // namespace
 
-TEST_CASE("every objective and diagnosis is the serial run's in every layout", "[ranks1][ranks2][ranks4]") {
+TEST_CASE("every objective and diagnosis equals the serial run's, in every layout",
+          "[ranks1][ranks2][ranks4]") {
   MpiCommunicator& world = multi_rank::world();
   const TrainingLab lab(world);
   for (const Sets& objective : objectives()) {
@@ -96,7 +97,7 @@ TEST_CASE("every objective and diagnosis is the serial run's in every layout", "
   }
 }
 
-TEST_CASE("the printed loss of the auxiliary form is its sum over all heads, the first among them",
+TEST_CASE("the printed loss of the auxiliary form is the sum over all heads, including the first",
           "[ranks1]") {
   MpiCommunicator& world = multi_rank::world();
   const TrainingLab lab(world);
@@ -108,7 +109,7 @@ TEST_CASE("the printed loss of the auxiliary form is its sum over all heads, the
   }
 }
 
-TEST_CASE("a run with any objective stops and goes on with the same bits, and in another layout",
+TEST_CASE("a run with any objective resumes bitwise, and in another layout with the same losses",
           "[ranks1][ranks2][ranks4]") {
   MpiCommunicator& world = multi_rank::world();
   const TrainingLab lab(world);
@@ -124,7 +125,9 @@ TEST_CASE("a run with any objective stops and goes on with the same bits, and in
   }
 }
 
-TEST_CASE("weights follow their schedule, and balanced ones bring gradients to the ratio", "[ranks1]") {
+TEST_CASE(
+    "loss weights follow their schedule, and balanced weights bring the gradient norms to the set ratio",
+    "[ranks1]") {
   MpiCommunicator& world = multi_rank::world();
   const TrainingLab lab(world);
   lab.train(world, scheduled + steps, {.run_directory = lab.path("scheduled")});
@@ -156,7 +159,7 @@ TEST_CASE("weights follow their schedule, and balanced ones bring gradients to t
   CHECK(TrainingLab::checkpoint(lab.path("balanced"), 60).info().balance.size() == 2);
 }
 
-TEST_CASE("a diagnosed run trains the bits of one that is not", "[ranks1]") {
+TEST_CASE("diagnosis does not change a bit of training", "[ranks1]") {
   MpiCommunicator& world = multi_rank::world();
   const TrainingLab lab(world);
   for (const Sets& kind :
@@ -174,8 +177,7 @@ TEST_CASE("a diagnosed run trains the bits of one that is not", "[ranks1]") {
   }
 }
 
-TEST_CASE("a diagnosed run trains and reports the bits of one that is not where depths are sampled",
-          "[ranks1][ranks2]") {
+TEST_CASE("diagnosis does not change a bit of training or metrics with sampled depths", "[ranks1][ranks2]") {
   MpiCommunicator& world = multi_rank::world();
   const TrainingLab lab(world);
   const Sets drawn{"mtp.balance=sampling", "mtp.sample_probabilities=0.75,0.5"};
@@ -197,7 +199,7 @@ TEST_CASE("a diagnosed run trains and reports the bits of one that is not where 
   }
 }
 
-TEST_CASE("the objective under sampling counts a drawn depth by the inverse of its probability", "[ranks1]") {
+TEST_CASE("the objective weights a sampled depth by the inverse of its probability", "[ranks1]") {
   MpiCommunicator& world = multi_rank::world();
   const TrainingLab lab(world);
   // One microbatch per step, so a depth is either drawn or not.
@@ -219,8 +221,9 @@ TEST_CASE("the objective under sampling counts a drawn depth by the inverse of i
   CHECK(drawn_depths == std::set{0, 1, 2});
 }
 
-TEST_CASE("a drawn depth has its gradient over its probability, and the mean loss of what was drawn",
-          "[ranks1]") {
+TEST_CASE(
+    "a sampled depth's gradient is divided by its probability, and its loss is the mean over its samples",
+    "[ranks1]") {
   MpiCommunicator& world = multi_rank::world();
   const TrainingLab lab(world);
   const Sets one_step{"train.steps=1", "optimizer.warmup_steps=0", "optimizer.clip=0"};
@@ -264,7 +267,8 @@ TEST_CASE("a drawn depth has its gradient over its probability, and the mean los
   CHECK(without > 0);
 }
 
-TEST_CASE("evaluations report the acceptance of the serial run in every layout", "[ranks1][ranks2][ranks4]") {
+TEST_CASE("evaluations report the acceptance of the serial run, in every layout",
+          "[ranks1][ranks2][ranks4]") {
   MpiCommunicator& world = multi_rank::world();
   const TrainingLab lab(world);
   const Sets sets{"data.validation_path=" + lab.path("data.h5"), "train.evaluate_every=20",

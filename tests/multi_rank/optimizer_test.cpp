@@ -35,7 +35,7 @@ Tensor expected_of(SerialToy& serial, const StatePiece& piece) {
 
 }  // namespace
 
-TEST_CASE("every layout updates the same bits as serial AdamW on the summed gradient",
+TEST_CASE("every layout computes bitwise the update of serial AdamW on the summed gradient",
           "[ranks1][ranks2][ranks3][ranks4]") {
   const bool clips = GENERATE(true, false);
   OptimizerConfig config = clipping(any_moments());
@@ -80,8 +80,7 @@ TEST_CASE("the pieces to save hold every element of the model once", "[ranks1][r
   }
 }
 
-TEST_CASE("a run that is resumed from its pieces goes on with the same bits",
-          "[ranks1][ranks2][ranks3][ranks4]") {
+TEST_CASE("a run resumed from its pieces continues bitwise", "[ranks1][ranks2][ranks3][ranks4]") {
   const OptimizerConfig config = clipping(any_moments());
   for (const Layout& layout : layouts_of(multi_rank::world().size())) {
     INFO(to_string(layout));
@@ -100,7 +99,7 @@ TEST_CASE("a run that is resumed from its pieces goes on with the same bits",
   }
 }
 
-TEST_CASE("a sharded optimizer keeps its part of the moments alone", "[ranks2][ranks4]") {
+TEST_CASE("a sharded optimizer stores only its part of the moments", "[ranks2][ranks4]") {
   const int dp = multi_rank::world().size();
   const DType dtype = any_moments();
   const auto moments = [&](bool sharded) {
@@ -115,7 +114,7 @@ TEST_CASE("a sharded optimizer keeps its part of the moments alone", "[ranks2][r
         2 * size_of(dtype) * static_cast<std::size_t>(elements - elements / dp));
 }
 
-TEST_CASE("a gradient that is not finite changes nothing on any rank and is named",
+TEST_CASE("a gradient that is not finite changes no rank's state and is named",
           "[ranks1][ranks2][ranks3][ranks4]") {
   const float bad = GENERATE(std::numeric_limits<float>::quiet_NaN(), std::numeric_limits<float>::infinity());
   for (const Layout& layout : layouts_of(multi_rank::world().size())) {
@@ -135,7 +134,7 @@ TEST_CASE("a gradient that is not finite changes nothing on any rank and is name
   }
 }
 
-TEST_CASE("a loss that is not finite on one rank changes nothing on any, whatever the gradients are",
+TEST_CASE("a loss that is not finite on one rank changes no rank's state, even with finite gradients",
           "[ranks1][ranks2][ranks4]") {
   for (const Layout& layout : layouts_of(multi_rank::world().size())) {
     INFO(to_string(layout));
@@ -182,7 +181,7 @@ TEST_CASE("a changed bit of a weight or moment is named by the rank that owns it
   }
 }
 
-TEST_CASE("optimizer settings that make no sense are refused", "[ranks1]") {
+TEST_CASE("invalid optimizer settings are refused", "[ranks1]") {
   CHECK_NOTHROW(validate(OptimizerConfig{}));
   CHECK_THROWS_AS(validate(OptimizerConfig{.beta1 = 1}), UsageError);
   CHECK_THROWS_AS(validate(OptimizerConfig{.beta2 = -0.1}), UsageError);

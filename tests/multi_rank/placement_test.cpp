@@ -48,7 +48,7 @@ std::vector<nlohmann::json> evaluations_of(const std::string& run) {
 
 }  // namespace
 
-TEST_CASE("heads anywhere train as on the last stage, whatever they read of each other",
+TEST_CASE("heads on any stage train as on the last stage, for every connection between heads",
           "[ranks2][ranks3][ranks4]") {
   MpiCommunicator& world = multi_rank::world();
   const TrainingLab lab(world);
@@ -82,7 +82,7 @@ TEST_CASE("heads anywhere train as on the last stage, whatever they read of each
   }
 }
 
-TEST_CASE("blocks that are run again on stages of heads give the same bits", "[ranks3]") {
+TEST_CASE("recomputed blocks on head stages give the same bits", "[ranks3]") {
   MpiCommunicator& world = multi_rank::world();
   const TrainingLab lab(world);
   const Sets sets{"parallel.pp=3", "mtp.placement=stage_per_depth", "train.steps=4",
@@ -98,7 +98,7 @@ TEST_CASE("blocks that are run again on stages of heads give the same bits", "[r
   }
 }
 
-TEST_CASE("a run takes its heads from stage to stage", "[ranks2][ranks3][ranks4]") {
+TEST_CASE("a run moves its heads to other stages on resume", "[ranks2][ranks3][ranks4]") {
   MpiCommunicator& world = multi_rank::world();
   const TrainingLab lab(world);
   const Sets steps{"train.steps=20"};
@@ -130,7 +130,7 @@ TEST_CASE("a run takes its heads from stage to stage", "[ranks2][ranks3][ranks4]
   }
 }
 
-TEST_CASE("heads anywhere are evaluated as on the last stage", "[ranks2][ranks3][ranks4]") {
+TEST_CASE("heads on any stage are evaluated as on the last stage", "[ranks2][ranks3][ranks4]") {
   MpiCommunicator& world = multi_rank::world();
   const TrainingLab lab(world);
   const Sets sets{"train.steps=6", "train.evaluate_every=3", "train.evaluate_rows=21",
@@ -155,7 +155,7 @@ TEST_CASE("heads anywhere are evaluated as on the last stage", "[ranks2][ranks3]
   }
 }
 
-TEST_CASE("a stage of heads holds what it reads and no more", "[ranks4]") {
+TEST_CASE("a stage of heads holds only the tensors that it reads", "[ranks4]") {
   MpiCommunicator& world = multi_rank::world();
   const TrainingLab lab(world);
   const auto units = [&](const Sets& sets) {
@@ -196,7 +196,7 @@ TEST_CASE("a stage of heads holds what it reads and no more", "[ranks4]") {
   if (world.rank() == 0 || world.rank() == 3) CHECK(two < one + 4096);
 }
 
-TEST_CASE("the start-up table says where depths live", "[ranks3]") {
+TEST_CASE("the start-up table names the stage of each depth", "[ranks3]") {
   MpiCommunicator& world = multi_rank::world();
   const TrainingLab lab(world);
   lab.train(world,

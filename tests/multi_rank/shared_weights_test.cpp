@@ -17,7 +17,7 @@ bool holds(const ToyRank& toy, const std::string& name) {
 
 }  // namespace
 
-TEST_CASE("all holders sum the gradient of what they share", "[ranks1][ranks2][ranks3][ranks4]") {
+TEST_CASE("all holders sum the gradient of their shared units", "[ranks1][ranks2][ranks3][ranks4]") {
   for (const Layout& layout : layouts_of(multi_rank::world().size())) {
     INFO(to_string(layout));
     ToyRank toy(layout, {});
@@ -44,7 +44,7 @@ TEST_CASE("all holders sum the gradient of what they share", "[ranks1][ranks2][r
   }
 }
 
-TEST_CASE("a rank comes to the sum before the other's gradient is ready", "[ranks2]") {
+TEST_CASE("a rank may start the sum before another rank's gradient is ready", "[ranks2]") {
   ToyRank toy({.grid = {.pp = 2, .dp = 1}}, {});
   toy.make_gradients(1);
   const auto finish_backward = [&] {
@@ -72,7 +72,7 @@ TEST_CASE("a rank comes to the sum before the other's gradient is ready", "[rank
   toy.shared.finish();
 }
 
-TEST_CASE("units of different holders are summed over their own", "[ranks3][ranks4]") {
+TEST_CASE("units with different holders are summed over their own holders", "[ranks3][ranks4]") {
   MpiCommunicator& world = multi_rank::world();
   ThreadPool threads(1);
   Stream stream(threads);
@@ -117,14 +117,14 @@ TEST_CASE("units of different holders are summed over their own", "[ranks3][rank
   }
 }
 
-TEST_CASE("a step that ends without the shared gradient is a defect", "[ranks2]") {
+TEST_CASE("a step that ends without a shared gradient is a defect", "[ranks2]") {
   ToyRank toy({.grid = {.pp = 2, .dp = 1}}, {});
   CHECK_THROWS_AS(toy.shared.finish(), DefectError);
   toy.make_gradients(1);
   toy.reduce();  // completes the pending sums
 }
 
-TEST_CASE("holders that share different tensors are refused", "[ranks2]") {
+TEST_CASE("holders with different shared tensors are refused", "[ranks2]") {
   MpiCommunicator& world = multi_rank::world();
   ThreadPool threads(1);
   Stream stream(threads);
@@ -186,7 +186,7 @@ TEST_CASE("one changed element of any replica stops all ranks, naming tensor and
   }
 }
 
-TEST_CASE("groups follow the grid", "[ranks4]") {
+TEST_CASE("each group has the ranks that the grid defines", "[ranks4]") {
   MpiCommunicator& world = multi_rank::world();
   ThreadPool threads(1);
   Stream stream(threads);

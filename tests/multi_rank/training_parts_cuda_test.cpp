@@ -106,7 +106,7 @@ void check_against_serial(Gpu& gpu, const PipelineShape& shape, int rank, Adding
 
 }  // namespace
 
-TEST_CASE("every schedule on GPUs gives the serial evaluation's outputs and gradients",
+TEST_CASE("every schedule on GPUs computes the outputs and gradients of serial execution",
           "[gpu][ranks1][ranks2][ranks4]") {
   const auto [schedule, v] = GENERATE(table<std::string, int>(
       {{"gpipe", 1}, {"1f1b", 1}, {"interleaved_1f1b", 2}, {"interleaved_1f1b", 3}, {"zero_bubble_h1", 1}}));
@@ -129,8 +129,7 @@ TEST_CASE("every schedule on GPUs gives the serial evaluation's outputs and grad
   }
 }
 
-TEST_CASE("every layout on GPUs sums, clips and updates as serial AdamW does",
-          "[gpu][ranks1][ranks2][ranks4]") {
+TEST_CASE("every layout on GPUs sums, clips and updates as serial AdamW", "[gpu][ranks1][ranks2][ranks4]") {
   const OptimizerConfig config{.weight_decay = 0.1, .clip_norm = 25};
   for (const Layout& layout : layouts_of(multi_rank::world().size())) {
     INFO(to_string(layout));

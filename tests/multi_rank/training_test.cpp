@@ -46,7 +46,7 @@ std::vector<Sets> layouts_of(int ranks) {
 
 }  // namespace
 
-TEST_CASE("fifty steps have the serial run's losses to 1e-5 in every layout",
+TEST_CASE("fifty steps have the serial run's losses to 1e-5, in every layout",
           "[ranks1][ranks2][ranks3][ranks4]") {
   MpiCommunicator& world = multi_rank::world();
   const bool tied = GENERATE(false, true);
@@ -68,7 +68,7 @@ TEST_CASE("fifty steps have the serial run's losses to 1e-5 in every layout",
 
 // In a pipeline every product has the operands of the serial run. Data-parallel sums of gradients differ in
 // their last bits, which moves some 8-bit operands to the adjacent number.
-TEST_CASE("in fp8 a run has the serial run's losses in every layout, and resumes to the bit", "[ranks2]") {
+TEST_CASE("an fp8 run has the serial run's losses in every layout, and resumes bitwise", "[ranks2]") {
   MpiCommunicator& world = multi_rank::world();
   const TrainingLab lab(world);
   const Sets fp8{"train.precision=fp8", "model.intermediate_size=32", "train.steps=12",
@@ -88,7 +88,7 @@ TEST_CASE("in fp8 a run has the serial run's losses in every layout, and resumes
   if (world.rank() == 0) CHECK(loss_mismatch(lab.path("f32"), lab.path("serial"), 1e-4) != "");
 }
 
-TEST_CASE("one step's gradients are the serial run's, tensor by tensor, in every layout",
+TEST_CASE("one step's gradients equal the serial run's, tensor by tensor, in every layout",
           "[ranks1][ranks2][ranks3][ranks4]") {
   MpiCommunicator& world = multi_rank::world();
   const bool tied = GENERATE(false, true);
@@ -108,7 +108,7 @@ TEST_CASE("one step's gradients are the serial run's, tensor by tensor, in every
   }
 }
 
-TEST_CASE("a cut inside a layer gives the gradients of a cut beside it, bit by bit", "[ranks2]") {
+TEST_CASE("a cut inside a layer gives bitwise the gradients of a cut between layers", "[ranks2]") {
   MpiCommunicator& world = multi_rank::world();
   const TrainingLab lab(world);
   const Sets one_step{"parallel.pp=2", "train.steps=1", "optimizer.warmup_steps=0", "optimizer.clip=0"};
@@ -135,8 +135,7 @@ TEST_CASE("a cut inside a layer gives the gradients of a cut beside it, bit by b
   }
 }
 
-TEST_CASE("a step's gradients have the same bits whatever the buffer held before it",
-          "[ranks1][ranks2][ranks4]") {
+TEST_CASE("a step's gradients do not depend on the buffer's earlier contents", "[ranks1][ranks2][ranks4]") {
   MpiCommunicator& world = multi_rank::world();
   const bool tied = GENERATE(false, true);
   const std::int64_t depths = GENERATE(0, 2);
@@ -180,7 +179,8 @@ TEST_CASE("a step's gradients have the same bits whatever the buffer held before
   }
 }
 
-TEST_CASE("a run that stops and goes on, twice, ends with the same bits", "[ranks1][ranks2][ranks4]") {
+TEST_CASE("a run that stops and resumes twice ends with the bits of an uninterrupted run",
+          "[ranks1][ranks2][ranks4]") {
   MpiCommunicator& world = multi_rank::world();
   const std::string moments = GENERATE("optimizer.moments=f32", "optimizer.moments=bf16");
   const TrainingLab lab(world);
@@ -201,7 +201,7 @@ TEST_CASE("a run that stops and goes on, twice, ends with the same bits", "[rank
   }
 }
 
-TEST_CASE("a run goes on in any other layout with the losses it would have had", "[ranks2][ranks4]") {
+TEST_CASE("a run resumes in any other layout with the losses of an uninterrupted run", "[ranks2][ranks4]") {
   MpiCommunicator& world = multi_rank::world();
   const TrainingLab lab(world);
   lab.train_serial({"train.steps=30"}, {.run_directory = lab.path("serial")});
@@ -218,7 +218,7 @@ TEST_CASE("a run goes on in any other layout with the losses it would have had",
 
 // Layouts sum in different orders, and a gradient that differs in its last bits draws different random
 // numbers to round its moments. So the losses differ between layouts by as much as from fp32, here by 1e-4.
-TEST_CASE("fifty steps with moments in bf16 have the losses of fp32 to 1e-3 in every layout",
+TEST_CASE("fifty steps with bf16 moments have the losses of fp32 moments to 1e-3, in every layout",
           "[ranks1][ranks2][ranks4]") {
   MpiCommunicator& world = multi_rank::world();
   const TrainingLab lab(world);
@@ -238,7 +238,7 @@ TEST_CASE("fifty steps with moments in bf16 have the losses of fp32 to 1e-3 in e
   }
 }
 
-TEST_CASE("a run goes on with its moments in the other dtype, and in any other layout", "[ranks2][ranks4]") {
+TEST_CASE("a run resumes with its moments in the other dtype, and in any other layout", "[ranks2][ranks4]") {
   MpiCommunicator& world = multi_rank::world();
   const TrainingLab lab(world);
   lab.train_serial({"train.steps=30"}, {.run_directory = lab.path("serial")});
@@ -262,7 +262,7 @@ TEST_CASE("a run goes on with its moments in the other dtype, and in any other l
   }
 }
 
-TEST_CASE("a damaged newest checkpoint is passed over for the one before it", "[ranks2]") {
+TEST_CASE("a damaged newest checkpoint is skipped, and the previous one is loaded", "[ranks2]") {
   MpiCommunicator& world = multi_rank::world();
   const std::string damage = GENERATE("a flipped byte", "a truncated shard", "a missing shard");
   INFO(damage);
@@ -307,7 +307,7 @@ TEST_CASE("a replica that differs stops the run naming tensor and ranks", "[rank
                     contains("model.embed_tokens.weight") && contains("rank 1"));
 }
 
-TEST_CASE("a checkpoint of other conventions is refused and nothing of the run is lost", "[ranks1][ranks2]") {
+TEST_CASE("a checkpoint with other conventions is refused, and the run keeps its files", "[ranks1][ranks2]") {
   MpiCommunicator& world = multi_rank::world();
   const TrainingLab lab(world);
   const Sets sets{"train.steps=4", "optimizer.warmup_steps=0"};

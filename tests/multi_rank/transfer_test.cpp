@@ -78,8 +78,9 @@ struct Change {
 
 }  // namespace
 
-TEST_CASE("a run starts from another one with heads added, dropped or of another kind, in every layout",
-          "[ranks1][ranks2][ranks4]") {
+TEST_CASE(
+    "a run starts from another run's weights with heads added, dropped or of another kind, in every layout",
+    "[ranks1][ranks2][ranks4]") {
   MpiCommunicator& world = multi_rank::world();
   const TrainingLab lab(world);
   const bool tied = GENERATE(false, true);
@@ -127,8 +128,7 @@ TEST_CASE("a run starts from another one with heads added, dropped or of another
   }
 }
 
-TEST_CASE("a run that started from another one stops and goes on with the same bits",
-          "[ranks1][ranks2][ranks4]") {
+TEST_CASE("a run that started from another run's weights resumes bitwise", "[ranks1][ranks2][ranks4]") {
   MpiCommunicator& world = multi_rank::world();
   const TrainingLab lab(world);
   const std::string base = lab.path("base");
@@ -176,7 +176,7 @@ void copy_checkpoint(const Checkpoint& from, const std::string& directory, const
 
 }  // namespace
 
-TEST_CASE("a run does not start from a main model that is another one, and leaves no folder", "[ranks1]") {
+TEST_CASE("a run does not start from a different main model, and leaves no folder", "[ranks1]") {
   MpiCommunicator& world = multi_rank::world();
   const TrainingLab lab(world);
   const std::string base = lab.path("base"), run = lab.path("run");

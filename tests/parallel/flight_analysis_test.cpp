@@ -181,7 +181,7 @@ TEST_CASE("the stopped rank is named in every layout and at every moment") {
       }
 }
 
-TEST_CASE("a rank that hangs outside of any communication is named with the operation it did not enter") {
+TEST_CASE("a rank that hangs outside any communication is named with the operation that it did not enter") {
   for (const Layout& layout : layouts)
     for (int stopped = 0; stopped < layout.pp * layout.dp; ++stopped)
       for (std::size_t operations = 0; operations < 30; ++operations) {
@@ -221,7 +221,7 @@ FlightFile waiting_in(int rank, int size, const char* name, const std::string& c
 
 }  // namespace
 
-TEST_CASE("ranks in different operations at one place of a channel are both named") {
+TEST_CASE("two ranks in different operations at the same position of a channel are both named") {
   const std::vector<FlightFile> files{waiting_in(0, 2, "all-reduce", "world", {0, 1}, 64),
                                       waiting_in(1, 2, "broadcast", "world", {0, 1}, 8)};
   const Divergence found = first_divergence(files, 2);
@@ -238,19 +238,19 @@ TEST_CASE("ranks that wait for each other in different channels are named as suc
   CHECK(found.ranks == std::vector<int>{0, 1});
 }
 
-TEST_CASE("where all have entered an operation the connection between their hosts is suspected") {
+TEST_CASE("if all ranks have entered an operation, the connection between their hosts is suspected") {
   std::vector<FlightFile> files{waiting_in(0, 2, "all-reduce", "world", {0, 1}),
                                 waiting_in(1, 2, "all-reduce", "world", {0, 1})};
   files[0].ranks = {{.pid = 10, .host = "a", .label = "pp0 dp0"},
                     {.pid = 20, .host = "b", .label = "pp1 dp0"}};
   const Divergence found = first_divergence(files, 2);
   CHECK(found.kind == Divergence::Kind::connection);
-  CHECK_THAT(sentence(found, files, 2), contains("no rank is behind") &&
+  CHECK_THAT(sentence(found, files, 2), contains("no rank is missing") &&
                                             contains("rank 1 (pp1 dp0, host b, pid 20)") &&
                                             contains("the connection between hosts a and b is suspected"));
 }
 
-TEST_CASE("several ranks without a record are all named, one for which nobody waits is not") {
+TEST_CASE("several ranks without a record are all named, except one that no rank waits for") {
   std::vector<FlightFile> files{waiting_in(0, 5, "all-reduce", "world", {0, 1, 2, 3})};
   files.push_back(waiting_in(1, 5, "all-reduce", "world", {0, 1, 2, 3}));
   const Divergence found = first_divergence(files, 5);
@@ -273,7 +273,7 @@ TEST_CASE("a flight record is read as it was written") {
   CHECK(read.reason == "mpi: two lines");
 }
 
-TEST_CASE("a damaged flight record is refused with file and line, whatever byte is missing or other") {
+TEST_CASE("a flight record with any byte missing or changed is refused with file and line, or analysed") {
   const std::string text = to_text(waiting_in(1, 3, "all-reduce", "dp of pp1", {1, 2}));
   for (std::size_t length = 0; length + 1 < text.size(); ++length) {
     CAPTURE(length);

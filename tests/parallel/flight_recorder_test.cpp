@@ -45,7 +45,7 @@ TEST_CASE("operations are numbered by channel, messages by direction, peer and t
   CHECK(record.messages.at({.channel = pipeline, .kind = Kind::receive, .peer = 1, .tag = 0}) == 1);
 }
 
-TEST_CASE("channels of one name are told apart") {
+TEST_CASE("channels with the same name are distinguished") {
   FlightRecorder recorder;
   recorder.add_channel("world", {0, 1});
   recorder.add_channel("world", {0, 1});
@@ -77,7 +77,7 @@ TEST_CASE("a wait is recorded while it lasts, and after an exception has ended i
   CHECK(*recorder.overdue() >= 0);
 }
 
-TEST_CASE("a record may be taken by another thread") {
+TEST_CASE("another thread may take a record") {
   FlightRecorder recorder(16);
   const int channel = recorder.add_channel("world", {0, 1});
   std::thread rank([&] {

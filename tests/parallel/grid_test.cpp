@@ -18,7 +18,7 @@ TEST_CASE("ranks of one pipeline are neighbours") {
   CHECK(to_string(grid) == "pp 3 × dp 2 × v 2");
 }
 
-TEST_CASE("a grid that is not the world's size is an error with its product") {
+TEST_CASE("a grid whose product is not the world's size is an error with both numbers") {
   CHECK_NOTHROW(validate({.pp = 2, .dp = 2, .virtual_stages = 3}, 4));
   CHECK_THROWS_WITH(validate({.pp = 2, .dp = 3}, 4), "parallel: pp 2 × dp 3 = 6, but the world has 4 ranks");
   CHECK_THROWS_WITH(validate({.pp = 2, .dp = 1}, 1), "parallel: pp 2 × dp 1 = 2, but the world has 1 rank");
@@ -36,7 +36,7 @@ TEST_CASE("parts of a range tile it") {
   CHECK(intersection({40, 50}, range).empty());
 }
 
-TEST_CASE("buckets are consecutive units up to their size, and shared units stand alone") {
+TEST_CASE("buckets are consecutive units up to their size, and a shared unit has its own bucket") {
   Arena arena(DeviceKind::cpu);
   const auto unit = [](const char* name, std::int64_t elements, bool shared) {
     return ParameterUnit{.name = name,

@@ -31,7 +31,7 @@ TEST_CASE("a constant rate stays at its peak") {
   CHECK(learning_rate(schedule, 1000000) == 0.5);
 }
 
-TEST_CASE("a cosine falls to its floor over the decay steps after warm-up, and stays there") {
+TEST_CASE("a cosine rate falls to its floor over the decay steps after warm-up, and stays there") {
   const LearningRate schedule{
       .shape = Shape::cosine, .peak = 1, .min_ratio = 0.2, .warmup_steps = 10, .decay_steps = 40};
   CHECK(learning_rate(schedule, 20) == Approx(0.2 + 0.8 * 0.5 * (1 + std::sqrt(0.5))));
@@ -55,7 +55,7 @@ TEST_CASE("a warm-up-stable-decay rate falls linearly in the last steps") {
   CHECK(learning_rate(schedule, 120) == Approx(0.5));
 }
 
-TEST_CASE("schedules that make no sense are refused") {
+TEST_CASE("invalid schedules are refused") {
   CHECK_NOTHROW(validate(LearningRate{}));
   CHECK_NOTHROW(validate(LearningRate{.shape = Shape::constant, .decay_steps = 0}));
   CHECK_THROWS_AS(validate(LearningRate{.peak = 0}), UsageError);

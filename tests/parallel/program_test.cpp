@@ -42,7 +42,7 @@ TEST_CASE("parsing takes the shape from the lines, the highest stage and the hig
   CHECK(parse_program("0F0\n\n").ranks.size() == 2);
 }
 
-TEST_CASE("what is no action is an error with line and column") {
+TEST_CASE("text that is not an action is an error with line and column") {
   const auto parse_error = [](const std::string& text) -> std::string {
     try {
       parse_program(text);
@@ -62,10 +62,10 @@ TEST_CASE("what is no action is an error with line and column") {
   CHECK_THAT(parse_error("0F1000000"), contains("up to 999999"));
   CHECK_THAT(parse_error("0F99999999999999999999"), contains("up to 999999"));
   CHECK_THAT(parse_error("0F0\n0F1"),
-             contains("line 2, column 1: 0F1: stage 0 lives on rank 0 of 2, not on 1"));
+             contains("line 2, column 1: 0F1: stage 0 belongs to rank 0 of 2, not on 1"));
 }
 
-TEST_CASE("an action waits for its neighbour stage by message on another rank and directly on its own") {
+TEST_CASE("an action waits for a stage on another rank by message, and for one on its own rank directly") {
   using enum ActionKind;
   const PipelineShape ring{2, 2, 1};
   CHECK(prerequisites({forward, 0, 0}, ring).empty());

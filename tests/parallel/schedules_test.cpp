@@ -25,7 +25,7 @@ std::string usage_error(const std::string& name, const PipelineShape& shape) {
 }  // namespace
 
 // 1F1B here includes the additional microbatch that hides messages.
-TEST_CASE("the schedules of three ranks and four microbatches read as their papers' figures") {
+TEST_CASE("the schedules of three ranks and four microbatches equal their papers' figures") {
   CHECK(to_string(gpipe({3, 1, 4})) ==
         "0F0 0F1 0F2 0F3 0B0 0B1 0B2 0B3\n"
         "1F0 1F1 1F2 1F3 1B0 1B1 1B2 1B3\n"
@@ -40,7 +40,7 @@ TEST_CASE("the schedules of three ranks and four microbatches read as their pape
         "2F0 2I0 2F1 2I1 2F2 2I2 2W0 2F3 2I3 2W1 2W2 2W3\n");
 }
 
-TEST_CASE("interleaved 1F1B of two ranks, two stages each and four microbatches reads as Megatron's") {
+TEST_CASE("interleaved 1F1B of two ranks, two stages each and four microbatches equals Megatron's") {
   CHECK(to_string(interleaved_1f1b({2, 2, 4})) ==
         "0F0 0F1 2F0 2F1 0F2 2B0 0F3 2B1 2F2 0B0 2F3 0B1 2B2 2B3 0B2 0B3\n"
         "1F0 1F1 3F0 3B0 3F1 3B1 1F2 1B0 1F3 1B1 3F2 3B2 3F3 3B3 1B2 1B3\n");
@@ -87,13 +87,13 @@ TEST_CASE("a stage runs its backwards in the order of the microbatches") {
   }
 }
 
-TEST_CASE("an unknown schedule or an impossible combination is a usage error that says what there is") {
+TEST_CASE("an unknown schedule or an impossible combination is a usage error that lists the alternatives") {
   CHECK_THAT(usage_error("dualpipe", {2, 1, 4}),
              contains("dualpipe") && contains("gpipe, 1f1b, interleaved_1f1b, zero_bubble_h1"));
   CHECK_THAT(usage_error("1f1b", {2, 2, 4}), contains("v is 2") && contains("interleaved_1f1b"));
   CHECK_THAT(usage_error("zero_bubble_h1", {2, 3, 4}), contains("v is 3"));
-  CHECK_THAT(usage_error("interleaved_1f1b", {2, 1, 4}), contains("v is 1") && contains("1f1b takes one"));
+  CHECK_THAT(usage_error("interleaved_1f1b", {2, 1, 4}), contains("v is 1") && contains("use 1f1b for one"));
   CHECK_THAT(usage_error("gpipe", {0, 1, 4}), contains("at least 1"));
   CHECK_THAT(usage_error("1f1b", {2, 1, 0}), contains("pp 2 × v 1, 0 microbatches"));
-  CHECK_THAT(usage_error("gpipe", {4096, 8, 1'000'000'000}), contains("can be planned"));
+  CHECK_THAT(usage_error("gpipe", {4096, 8, 1'000'000'000}), contains("actions, expected at most"));
 }

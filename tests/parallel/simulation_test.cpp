@@ -56,7 +56,7 @@ TEST_CASE(
         }
 }
 
-TEST_CASE("zero bubble H1 idles (pp−1)(F+I−W) a step from pp microbatches on, and less than 1F1B below") {
+TEST_CASE("zero bubble H1 idles (pp−1)(F+I−W) a step from pp microbatches on, and less than 1F1B for fewer") {
   for (const Times& t : all_times)
     for (const int pp : {2, 3, 4, 8}) {
       for (const int microbatches : {pp, pp + 1, 3 * pp + 2}) {
@@ -85,14 +85,14 @@ TEST_CASE("the bubble fraction is the idle share of all ranks") {
   for (int rank = 0; rank < 4; ++rank) CHECK(timeline.idle(rank) == Approx(9));
 }
 
-TEST_CASE("a message delays what waits for it") {
+TEST_CASE("a message delays the action that waits for it") {
   // One microbatch crosses each boundary of three ranks twice.
   CHECK(timeline_of("1f1b", {3, 1, 1}, {1, 1, 1}, 0.25).makespan() == Approx(9 + 4 * 0.25));
   // Stages of one rank exchange no messages.
   CHECK(timeline_of("interleaved_1f1b", {1, 3, 4}, {1, 1, 1}, 100).makespan() == Approx(12));
 }
 
-TEST_CASE("messages hide under compute where there is compute to hide them") {
+TEST_CASE("messages are hidden by compute that is independent of them") {
   const PipelineShape shape{2, 1, 64};
   const double slow = timeline_of("gpipe", shape, {1, 1, 1}, 0.5).makespan();
   const double free = timeline_of("gpipe", shape, {1, 1, 1}, 0).makespan();
@@ -109,7 +109,7 @@ TEST_CASE("the slowest stage sets the pace") {
   CHECK(timeline.idle(1) == Approx(2));
 }
 
-TEST_CASE("a send buffer is written again only when the peer has posted the receive of what it holds") {
+TEST_CASE("a send buffer is overwritten only after the peer has posted the receive of its message") {
   // Rank 0 runs all eight forwards before it receives gradients; rank 1 has two slots and runs ahead.
   const Program lowered =
       lower_program(parse_program("0F0 0F1 0F2 0F3 0F4 0F5 0F6 0F7 0B0 0B1 0B2 0B3 0B4 0B5 0B6 0B7\n"
@@ -122,7 +122,7 @@ TEST_CASE("a send buffer is written again only when the peer has posted the rece
   CHECK(third_backward.start == Approx(7));  // the time when 0RB0 is posted, not 6, the end of 1F2
 }
 
-TEST_CASE("durations of another number of stages are refused") {
+TEST_CASE("durations for a different number of stages are refused") {
   const Program lowered = lower_program(one_f_one_b({2, 1, 2}));
   CHECK_THROWS_AS(simulate(lowered, validate_program(lowered), uniform_durations({3, 1, 2}, 1, 1, 1)),
                   DefectError);

@@ -3,7 +3,7 @@
 // the numbers of ranks that it supports. A case compares with a serial computation: every rank builds the
 // full tensor from one seed, runs the sharded operation and compares its slice.
 //
-//   TEST_CASE("sums are the same everywhere", "[ranks1][ranks2][ranks4]") {
+//   TEST_CASE("sums are the same on all ranks", "[ranks1][ranks2][ranks4]") {
 //     MpiCommunicator& world = multi_rank::world();
 //     ...
 //   }

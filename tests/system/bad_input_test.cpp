@@ -44,7 +44,7 @@ TEST_CASE("text that is empty, missing or binary is refused by tokenize") {
   CHECK(!std::filesystem::exists(folder / "out.h5"));
 }
 
-TEST_CASE("a dataset that does not fit the run is refused") {
+TEST_CASE("a dataset that does not match the run is refused") {
   const TemporaryFolder folder;
   const std::string train =
       program() + " " + small_training(folder) + " --run-directory " + (folder / "run").string();
@@ -57,7 +57,7 @@ TEST_CASE("a dataset that does not fit the run is refused") {
   CHECK(!std::filesystem::exists(folder / "run"));
 }
 
-TEST_CASE("a run does not go on with the tokens of another tokenizer") {
+TEST_CASE("a run does not resume with the tokens of another tokenizer") {
   const TemporaryFolder folder;
   const std::string train = program() + " " + small_training(folder);
   const std::string run_path = (folder / "run").string();
@@ -76,7 +76,7 @@ TEST_CASE("a run does not go on with the tokens of another tokenizer") {
   CHECK(run(program() + " inspect --verify " + run_path).code == 0);
 }
 
-TEST_CASE("a run starts from another one with its settings, but not from another model") {
+TEST_CASE("a run starts from another run's weights with its settings, but not from a different model") {
   const TemporaryFolder folder;
   const std::string base = (folder / "base").string(), next = (folder / "next").string();
   REQUIRE(
@@ -93,7 +93,7 @@ TEST_CASE("a run starts from another one with its settings, but not from another
   CHECK(run(program() + " train --resume " + next + " --set train.steps=5").code == 0);
 }
 
-TEST_CASE("a configuration that cannot be read or makes no sense is refused before anything is written") {
+TEST_CASE("an unreadable or invalid configuration is refused before anything is written") {
   const TemporaryFolder folder;
   const std::string train = small_training(folder);
   check_refusal(run(program() + " train " + folder.path().string()), 2, folder.path().string());
@@ -110,7 +110,7 @@ TEST_CASE("a configuration that cannot be read or makes no sense is refused befo
   CHECK(!std::filesystem::exists(folder / "run"));
 }
 
-TEST_CASE("a GPU is refused where there is none, and done without where any device will do") {
+TEST_CASE("device cuda is an error without a GPU, and device auto uses the CPU") {
   if (Device::gpus() > 0) return;  // tests/gpu tests the case with a GPU
   const TemporaryFolder folder;
   const std::string train =
@@ -124,7 +124,7 @@ TEST_CASE("a GPU is refused where there is none, and done without where any devi
                                                 : "cpu (this build has no CUDA backend)"));
 }
 
-TEST_CASE("evaluate passes over a checkpoint whose manifest is damaged") {
+TEST_CASE("evaluate skips a checkpoint whose manifest is damaged") {
   const TemporaryFolder folder;
   const std::string where = (folder / "run").string();
   REQUIRE(run(program() + " " + small_training(folder) + " --run-directory " + where +

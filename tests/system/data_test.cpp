@@ -33,7 +33,7 @@ bool has_checkpoint(const std::string& run) {
 
 }  // namespace
 
-TEST_CASE("a run goes on with the data that it was trained on, and with other data only when asked") {
+TEST_CASE("a run resumes with the data that it was trained on, and with other data only on request") {
   const TemporaryFolder folder;
   const std::string config = small_training(folder), path = (folder / "run").string();
   write_dataset(folder / "validation.h5", 5000, 1);
@@ -74,7 +74,8 @@ TEST_CASE("a run goes on with the data that it was trained on, and with other da
   CHECK(run(program() + " train " + (folder / "train.toml").string() + " --allow-other-data").code == 2);
 }
 
-TEST_CASE("a dataset that is cut or overwritten under a run ends it with code 3 and keeps its checkpoints") {
+TEST_CASE(
+    "a dataset that is truncated or overwritten during a run ends it with code 3 and keeps its checkpoints") {
   for (const bool cut : {false, true}) {
     const TemporaryFolder folder;
     const std::string config = small_training(folder), path = (folder / "run").string();
@@ -104,7 +105,8 @@ TEST_CASE("a dataset that is cut or overwritten under a run ends it with code 3 
   }
 }
 
-TEST_CASE("a config.toml with a flipped digit is named, and the run goes on with what its checkpoint says") {
+TEST_CASE(
+    "a config.toml with a flipped digit is named, and the run continues with its checkpoint's settings") {
   const TemporaryFolder folder;
   const std::string path = (folder / "run").string();
   REQUIRE(
@@ -150,7 +152,7 @@ TEST_CASE("a study does not mix points that were trained on different data") {
                                  contains(TokenDataset(folder / "data.h5").identity()));
 }
 
-TEST_CASE("a path that is not UTF-8 is refused at once where a run would keep it, and works elsewhere") {
+TEST_CASE("a path that is not UTF-8 is refused if the run would store it, and works elsewhere") {
   const TemporaryFolder folder;
   const std::string config = small_training(folder);
   const std::string bad = (folder / "r").string() + "$'\\xff'";  // in bash syntax
@@ -172,7 +174,7 @@ TEST_CASE("a path that is not UTF-8 is refused at once where a run would keep it
   CHECK(run(program() + " evaluate " + bad + " --rows 4 --data " + (folder / "data.h5").string()).code == 0);
 }
 
-TEST_CASE("tokenize says that a disk is full and leaves nothing there") {
+TEST_CASE("tokenize reports a full disk and leaves no file") {
   const TemporaryFolder folder;
   folder.write("text/a.txt", std::string(3'000'000, 'x'));
   // No file may exceed 2 MB: writes fail as on a full disk.

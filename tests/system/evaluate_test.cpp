@@ -15,7 +15,7 @@
 using namespace foretoken;
 using namespace foretoken::testing;
 
-TEST_CASE("evaluate prints a table, and writes a line of metrics that no layout changes") {
+TEST_CASE("evaluate prints a table, and writes a metrics line that is the same in every layout") {
   const TemporaryFolder folder;
   const std::string run_path = (folder / "run").string(), file = (folder / "metrics.jsonl").string();
   const Outcome trained =
@@ -57,7 +57,7 @@ TEST_CASE("evaluate prints a table, and writes a line of metrics that no layout 
   CHECK_THAT(full.output, contains("metrics: /dev/full: cannot be written: No space left on device"));
 }
 
-TEST_CASE("evaluate and generate of a model with a weight that is not a number end with code 4") {
+TEST_CASE("evaluate and generate with a NaN weight end with code 4") {
   const TemporaryFolder folder;
   const std::string run_path = (folder / "run").string(), file = (folder / "metrics.jsonl").string();
   REQUIRE(

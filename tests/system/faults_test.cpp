@@ -34,7 +34,7 @@ void check_same_bits(const std::string& run, const std::string& expected, std::i
 
 }  // namespace
 
-TEST_CASE("a run whose ranks are killed at any time goes on and ends with the same bits") {
+TEST_CASE("a run whose ranks are killed at any time resumes and ends with the same bits") {
   const TemporaryFolder folder;
   // Every step saves, so a checkpoint is being written almost all the time.
   const std::string train =
@@ -61,7 +61,7 @@ TEST_CASE("a run whose ranks are killed at any time goes on and ends with the sa
   check_same_bits(killed, whole, 40);
 }
 
-TEST_CASE("SIGUSR1 to any one rank stops the run with a checkpoint and code 75, and it goes on") {
+TEST_CASE("SIGUSR1 to any one rank stops the run with a checkpoint and code 75, and it can be resumed") {
   const TemporaryFolder folder;
   const std::string train =
       program_on(2) + " " + small_training(folder) + " --set train.steps=4000 --set parallel.pp=2";
@@ -81,7 +81,7 @@ TEST_CASE("SIGUSR1 to any one rank stops the run with a checkpoint and code 75, 
         0);
 }
 
-TEST_CASE("a disk that fills up is said plainly and the old checkpoint stays") {
+TEST_CASE("a full disk is an error that says so, and the old checkpoint stays") {
   const TemporaryFolder folder;
   const std::string path = (folder / "run").string();
   const std::string train = program() + " " + small_training(folder);

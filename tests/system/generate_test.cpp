@@ -45,7 +45,7 @@ const std::string both = "--prompt 'line 1 of a' --prompt 'line 25 of a text tha
 
 }  // namespace
 
-TEST_CASE("generate goes on with prompts, and speculation changes speed alone") {
+TEST_CASE("generate continues prompts, and speculation changes only the speed") {
   const Trained model(GENERATE("--set parallel.pp=2", "--set mtp.repeat=true", "--set mtp.kind=parallel"));
   const std::string greedy = both + "--temperature 0 --max-tokens 60 ";
   const std::string plain = model.text(greedy);
@@ -63,7 +63,7 @@ TEST_CASE("generate goes on with prompts, and speculation changes speed alone") 
   CHECK(model.text(greedy + "--tree 2,2 --speculate auto") == plain);
 }
 
-TEST_CASE("another model drafts, with heads or without, and changes speed alone") {
+TEST_CASE("a draft model, with heads or without, changes only the speed") {
   const Trained model("--set mtp.depths=0"), draft("--set model.num_hidden_layers=1");
   const std::string greedy = both + "--temperature 0 --max-tokens 60 ",
                     by = "--draft " + draft.run_path + " ";
@@ -76,7 +76,7 @@ TEST_CASE("another model drafts, with heads or without, and changes speed alone"
   CHECK(model.text(greedy + by + "--tree 2,2,1") == plain);
 }
 
-TEST_CASE("a draft model over other tokens is refused") {
+TEST_CASE("a draft model with another tokenizer is refused") {
   const Trained model;
   const TemporaryFolder folder;
   const std::string other = (folder / "step_00000001").string();
@@ -96,7 +96,7 @@ TEST_CASE("a draft model over other tokens is refused") {
 }
 
 TEST_CASE(
-    "candidates that are kept as a whole come in fewer rounds, and generate says that the text is another") {
+    "--parallel-decode needs fewer rounds, and generate says that the text is not that of plain decoding") {
   const Trained model;
   const Outcome outcome = run(model.command("--prompt 'line 1 of a' --max-tokens 61 --parallel-decode 3"));
   INFO(outcome.output);
@@ -105,7 +105,7 @@ TEST_CASE(
   CHECK(figure(outcome.output, "mean acceptance length ") == 3);
 }
 
-TEST_CASE("the same seed gives the same text, and texts end before a stop text") {
+TEST_CASE("the same seed gives the same text, and a text ends before a stop string") {
   const Trained model;
   const std::string sampled = "--prompt 'line 7 of' --max-tokens 50 --top-p 0.9 --speculate 3 --seed ";
   CHECK(model.text(sampled + "5") == model.text(sampled + "5"));
@@ -117,7 +117,7 @@ TEST_CASE("the same seed gives the same text, and texts end before a stop text")
         whole.substr(0, whole.find(stop)) + "\n");
 }
 
-TEST_CASE("a model spread over ranks writes the text of one, and errors end all ranks") {
+TEST_CASE("a model on several ranks generates the text of one rank, and an error ends all ranks") {
   const Trained model;
   const auto spread = [&](int ranks, const std::string& arguments) {
     return run(fmt::format("{} generate {} --device cpu {}", program_on(ranks), model.run_path, arguments));
@@ -144,7 +144,7 @@ TEST_CASE("a model spread over ranks writes the text of one, and errors end all 
              contains("[rank 0] generate: prompt 1 has 2048 tokens, but the model has 2048"));
 }
 
-TEST_CASE("generate without prediction heads says so and goes on plainly") {
+TEST_CASE("generate without prediction heads says so and decodes without drafts") {
   const Trained model("--set mtp.depths=0");
   const Outcome outcome = run(model.command("--prompt line --max-tokens 5 --speculate 2"));
   CHECK(outcome.code == 0);
@@ -152,7 +152,7 @@ TEST_CASE("generate without prediction heads says so and goes on plainly") {
              contains("warning: generate: the model has no prediction heads; it generates plainly"));
 }
 
-TEST_CASE("prompts that the model cannot take and paths without a checkpoint are refused") {
+TEST_CASE("invalid prompts and paths without a checkpoint are refused") {
   const Trained model("--set model.max_position_embeddings=24");
   const auto refusal = [&](const std::string& arguments, int code) {
     const Outcome outcome = run(model.command(arguments));

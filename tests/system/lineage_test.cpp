@@ -39,7 +39,7 @@ std::string one_rank(const TemporaryFolder& folder, const std::string& sets = ""
 
 }  // namespace
 
-TEST_CASE("a run that went back goes on from there in every command, and its metrics agree") {
+TEST_CASE("every command uses the branch of a run that went back, and its metrics match") {
   const TemporaryFolder folder;
   const std::string path = (folder / "run").string();
   REQUIRE(run(one_rank(folder) + " --run-directory " + path).code == 0);
@@ -105,7 +105,7 @@ TEST_CASE("a second job in a run is refused at once, and one whose process was k
   CHECK_THAT(third.output, contains("taken over from pid ") && contains("that process has ended"));
 }
 
-TEST_CASE("auto-resume starts a run, starts it again without a checkpoint, and goes on with one") {
+TEST_CASE("auto-resume starts a run, starts it again without a checkpoint, and resumes with one") {
   const TemporaryFolder folder;
   const std::string path = (folder / "r_lr[1e-3]").string();
   const std::string at = fmt::format(" --auto-resume --run-directory '{}'", path);
@@ -129,7 +129,7 @@ TEST_CASE("auto-resume starts a run, starts it again without a checkpoint, and g
   const Outcome refused =
       run(one_rank(folder) + " --auto-resume --run-directory " + (folder / "foreign").string());
   CHECK(refused.code == 2);
-  CHECK_THAT(refused.output, contains("holds config.toml and is no run"));
+  CHECK_THAT(refused.output, contains("contains config.toml and is not a run"));
 }
 
 TEST_CASE("a config.toml that power loss emptied is restored from the newest manifest") {

@@ -74,7 +74,7 @@ TEST_CASE(
   CHECK(has_step(path, 40));
 }
 
-TEST_CASE("SIGTERM to mpirun leaves a checkpoint of the steps that were done") {
+TEST_CASE("SIGTERM to mpirun leaves a checkpoint of the completed steps") {
   const TemporaryFolder folder;
   const std::string path = (folder / "run").string();
   Process training(program_on(2) + " " + small_training(folder) +
@@ -88,7 +88,7 @@ TEST_CASE("SIGTERM to mpirun leaves a checkpoint of the steps that were done") {
   CHECK(run(program() + " inspect --verify " + path).code == 0);
 }
 
-TEST_CASE("where a step outlasts the second that mpirun leaves, the state before it is saved") {
+TEST_CASE("if a step lasts longer than the second that mpirun grants, the state before the step is saved") {
   const TemporaryFolder folder;
   const std::string path = (folder / "run").string();
   Process training(
@@ -103,7 +103,7 @@ TEST_CASE("where a step outlasts the second that mpirun leaves, the state before
   CHECK(run(program() + " inspect --verify " + path).code == 0);
 }
 
-TEST_CASE("a save slower than parallel.timeout_seconds ends no run") {
+TEST_CASE("a save slower than parallel.timeout_seconds does not end the run") {
   const TemporaryFolder folder;
   const std::string path = (folder / "run").string();
   std::string train = program_on(2);
@@ -118,7 +118,7 @@ TEST_CASE("a save slower than parallel.timeout_seconds ends no run") {
   CHECK(newest_step(path) == 4);
 }
 
-TEST_CASE("a console whose reader has stopped keeps neither steps nor a stop from being done") {
+TEST_CASE("a console whose reader has stopped delays neither steps nor a stop") {
   const TemporaryFolder folder;
   const std::string path = (folder / "run").string();
   // The pipe holds 64 KiB, some 400 lines, and no process reads it.
@@ -131,7 +131,7 @@ TEST_CASE("a console whose reader has stopped keeps neither steps nor a stop fro
   CHECK_THAT(text_of(path + "/log.txt"), contains("stopped    at step"));
 }
 
-TEST_CASE("what a command prints to a full device or to a reader that has gone is an error, code 3") {
+TEST_CASE("output to a full device or to a closed pipe is an error with code 3") {
   const TemporaryFolder folder;
   program_on(1);  // sets the variables that let the mpirun of a study run as root
   const std::string train = small_training(folder) + " --set train.steps=2";

@@ -35,7 +35,7 @@ bool has_steps(const std::string& run) {
 
 }  // namespace
 
-TEST_CASE("a stopped rank is named, with its process, by the lowest rank that runs") {
+TEST_CASE("the lowest running rank names a stopped rank and its process") {
   const TemporaryFolder folder;
   const std::string train = program_on(4) + " " + small_training(folder) +
                             " --set parallel.pp=2 --set parallel.dp=2 --set train.steps=1000000"

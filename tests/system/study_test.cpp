@@ -62,7 +62,8 @@ std::string head(const TemporaryFolder& folder) {
 
 }  // namespace
 
-TEST_CASE("a study runs its points, reports one that fails, and runs only what is not done when run again") {
+TEST_CASE(
+    "a study runs its points, reports one that fails, and on a second start runs only unfinished points") {
   const TemporaryFolder folder;
   const std::string command = study_command(folder);
   const std::string data = (folder / "data.h5").string(), later = (folder / "later.h5").string();
@@ -151,7 +152,7 @@ parallel.pp = 2
   CHECK_THAT(changed.output, contains("point \"no heads\" has begun with train.seed 1, but is to have 2"));
 }
 
-TEST_CASE("a study that is interrupted stops with a checkpoint and goes on there") {
+TEST_CASE("an interrupted study stops with a checkpoint and continues from it") {
   const TemporaryFolder folder;
   const std::string command = study_command(folder);
   folder.write("sweep.toml", head(folder) + "[train]\nsteps = 1500\n[axes]\nmtp.depths = [1, 0]\n");

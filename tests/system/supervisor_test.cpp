@@ -82,7 +82,7 @@ TEST_CASE("a supervised run whose ranks are killed ends with the bits of an undi
   check_same_weights(killed, whole);
 }
 
-TEST_CASE("a signal to the supervisor ends it with 75 and a checkpoint, and the same command goes on") {
+TEST_CASE("a signal to the supervisor ends it with 75 and a checkpoint, and the same command continues") {
   const TemporaryFolder folder;
   const std::string whole = (folder / "whole").string(), path = (folder / "run").string();
   REQUIRE(run(program_on(2) + " " + small_training(folder) + settings + " --run-directory " + whole).code ==
@@ -104,7 +104,7 @@ TEST_CASE("a signal to the supervisor ends it with 75 and a checkpoint, and the 
   check_same_weights(path, whole);
 }
 
-TEST_CASE("a signal that comes before the ranks are ready waits for them") {
+TEST_CASE("a signal that arrives before the ranks are ready takes effect when they are") {
   const TemporaryFolder folder;
   const std::string path = (folder / "run").string();
   Process supervisor(supervised(folder, path) +
@@ -118,7 +118,7 @@ TEST_CASE("a signal that comes before the ranks are ready waits for them") {
   CHECK_FALSE(list_checkpoints(path + "/checkpoints").empty());
 }
 
-TEST_CASE("a run whose attempts bring no newer checkpoint is given up") {
+TEST_CASE("the supervisor stops after attempts that wrote no newer checkpoint") {
   const TemporaryFolder folder;
   const std::string path = (folder / "run").string();
   const Outcome outcome =
@@ -131,8 +131,7 @@ TEST_CASE("a run whose attempts bring no newer checkpoint is given up") {
   CHECK_FALSE(std::filesystem::exists(path + "/attempts/0003.log"));
 }
 
-TEST_CASE(
-    "three ranks go on with a run of pp 2 × dp 2 where a layout may be chosen, and train the same model") {
+TEST_CASE("three ranks resume an elastic run of pp 2 × dp 2 and train the same model") {
   const TemporaryFolder folder;
   const std::string whole = (folder / "whole").string(), path = (folder / "run").string();
   const std::string train = small_training(folder) + " --set parallel.pp=2 --run-directory ";
@@ -157,7 +156,7 @@ TEST_CASE(
                         1e-4) == "");
 }
 
-TEST_CASE("ranks start on the hosts of a hostfile that are there, fewer of them only for an elastic run") {
+TEST_CASE("ranks start on the reachable hosts of a hostfile, fewer of them only for an elastic run") {
   const TemporaryFolder folder;
   const std::string path = (folder / "run").string();
   const auto hosts = folder.write("hosts", "localhost slots=2\ngone.invalid slots=2\n");

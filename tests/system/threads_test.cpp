@@ -9,7 +9,7 @@
 
 using namespace foretoken::testing;
 
-TEST_CASE("a rank takes no more threads than it may use cores") {
+TEST_CASE("a rank starts no more threads than the cores that it may use") {
   const foretoken::TemporaryFolder folder;
   cpu_set_t cores;
   REQUIRE(sched_getaffinity(0, sizeof cores, &cores) == 0);

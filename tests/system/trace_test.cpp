@@ -11,7 +11,7 @@
 
 using namespace foretoken::testing;
 
-TEST_CASE("train.trace_step writes that step's actions of every rank") {
+TEST_CASE("train.trace_step writes the actions of every rank in that step") {
   const foretoken::TemporaryFolder folder;
   const std::string path = (folder / "run").string();
   const Outcome outcome =

@@ -49,7 +49,7 @@ ncclDataType_t reducible_type(const char* operation, DType dtype) {
     case DType::f8e5m2:
       break;
   }
-  throw DefectError("nccl: {} of {}, which can only be moved", operation, name_of(dtype));
+  throw DefectError("nccl: {} does not support {}", operation, name_of(dtype));
 }
 
 ncclRedOp_t nccl_op(ReduceOp op) {
@@ -140,14 +140,15 @@ NcclLink& NcclCommunicator::message_link(const char* operation, int from, int to
     if (direction.from == from && direction.to == to && (!found || direction.ascending == (tag % 2 == 0)))
       found = &direction;
   if (!found)
-    throw DefectError("nccl: {} from rank {} to {} of \"{}\" ({} ranks), which is not set up for it",
-                      operation, from, to, name(), size());
+    throw DefectError(
+        "nccl: {} from rank {} to {} of \"{}\" ({} ranks): the group has no link for these messages",
+        operation, from, to, name(), size());
   return *found->link;
 }
 
 NcclLink& NcclCommunicator::collectives(const char* operation) {
   if (!collectives_)
-    throw DefectError("nccl: {} on \"{}\", which is not set up for collectives", operation, name());
+    throw DefectError("nccl: {} on \"{}\": the group has no link for collectives", operation, name());
   return *collectives_;
 }
 

@@ -171,7 +171,7 @@ void NcclLink::fail(ncclResult_t result) {
                            : pending_.empty() ? group_.describe("no operation", 0)
                                               : describe_oldest();
   if (result == ncclInProgress)
-    transport_.fail("{}: the peer did not join it within {:g} s", what, transport_.limit().count());
+    transport_.fail("{}: the peer did not join within {:g} s", what, transport_.limit().count());
   const char* detail = communicator_ != nullptr ? ncclGetLastError(communicator_) : "";
   transport_.fail("{}: {}{}{}", what, ncclGetErrorString(result), *detail != '\0' ? ": " : "", detail);
 }

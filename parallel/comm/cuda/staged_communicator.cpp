@@ -26,8 +26,7 @@ Request StagedCommunicator::start(StagedOperation::Plan plan) {
 
 void StagedCommunicator::require_reducible(const char* operation, const Tensor& tensor) {
   if (tensor.dtype == DType::bf16)
-    throw DefectError("staged: {} of bf16 on \"{}\": through host memory it can only be moved", operation,
-                      name());
+    throw DefectError("staged: {} on \"{}\" does not support bf16", operation, name());
 }
 
 Request StagedCommunicator::start_send(const Tensor& tensor, int to, int tag) {
