@@ -17,7 +17,7 @@ namespace {
 
 using Json = nlohmann::json;
 
-constexpr std::int64_t format_version = 1;
+constexpr std::int64_t oldest_manifest_format = 1, manifest_format = 2, branch_format = 1;
 
 Json to_json(const std::vector<ShardFile>& files) {
   Json list = Json::array();
@@ -49,6 +49,13 @@ Json to_json(const DatasetRecord& record) {
   return {{"path", record.path}, {"identity", record.identity}};
 }
 
+Json to_json(const TokenizerIdentity& tokenizer) {
+  return {{"name", tokenizer.name},
+          {"digest", tokenizer.digest},
+          {"vocab_size", tokenizer.vocab_size},
+          {"end_of_document", tokenizer.end_of_document}};
+}
+
 Json to_json(const Lineage& lineage) {
   Json ancestors = Json::array();
   for (const Lineage::Ancestor& each : lineage.ancestors)
@@ -67,7 +74,7 @@ Json to_json(const CheckpointInfo& info) {
       {"seed", info.seed},
       {"conventions", info.conventions},
       {"config", info.config},
-      {"tokenizer", info.tokenizer},
+      {"tokenizer", to_json(info.tokenizer)},
       {"created", info.created}};
   if (info.parent.step >= 0) json["parent"] = {{"id", info.parent.id}, {"step", info.parent.step}};
   if (!info.balance.empty()) json["balance"] = info.balance;
@@ -178,6 +185,20 @@ std::optional<DatasetRecord> record_from(const Json& info, const char* name) {
   return DatasetRecord{json.at("path").get<std::string>(), json.at("identity").get<std::string>()};
 }
 
+TokenizerIdentity tokenizer_from(const Json& json) {
+  if (json.is_string()) {  // format 1
+    if (const auto identity = parse_tokenizer_identity(json.get<std::string>())) return *identity;
+    throw DataError("tokenizer {} is not the identity of one", brief(json));
+  }
+  const std::int64_t end = natural(json.at("end_of_document"));
+  if (end > std::numeric_limits<std::int32_t>::max())
+    throw DataError("end_of_document is {}, out of range for any vocabulary", end);
+  return {.name = json.at("name").get<std::string>(),
+          .digest = json.at("digest").get<std::string>(),
+          .vocab_size = natural(json.at("vocab_size")),
+          .end_of_document = static_cast<std::int32_t>(end)};
+}
+
 Lineage lineage_from(const Json& json) {
   Lineage lineage{.branch = natural(json.at("branch")), .ancestors = {}};
   for (const Json& entry : json.at("ancestors"))
@@ -212,7 +233,7 @@ CheckpointInfo info_from(const Json& json) {
   if (json.contains("balance")) info.balance = balance_from(json.at("balance"));
   info.conventions = json.at("conventions").get<std::map<std::string, std::string>>();
   info.config = json.at("config").get<std::string>();
-  info.tokenizer = json.at("tokenizer").get<std::string>();
+  info.tokenizer = tokenizer_from(json.at("tokenizer"));
   info.training_data = record_from(json, "training");
   info.validation_data = record_from(json, "validation");
   info.created = json.at("created").get<std::string>();
@@ -245,13 +266,16 @@ std::string manifest_text(const CheckpointManifest& manifest) {
   body["files"] = to_json(manifest.files);
   body["pieces"] = to_json(manifest.pieces);
   const std::string digest = digest_of(body.dump());
-  return Json{{"format", format_version}, {"digest", digest}, {"checkpoint", std::move(body)}}.dump(1) + "\n";
+  return Json{{"format", manifest_format}, {"digest", digest}, {"checkpoint", std::move(body)}}.dump(1) +
+         "\n";
 }
 
 CheckpointManifest read_manifest(const std::filesystem::path& file) {
   return read_json(file, [](const Json& json) {
-    if (const std::int64_t format = natural(json.at("format")); format != format_version)
-      throw DataError("format version {} is unknown, this program reads {}", format, format_version);
+    const std::int64_t format = natural(json.at("format"));
+    if (format < oldest_manifest_format || format > manifest_format)
+      throw DataError("format version {} is unknown, this program reads {} to {}", format,
+                      oldest_manifest_format, manifest_format);
     const Json& body = json.at("checkpoint");
     require_digest(json.at("digest").get<std::string>(), body);
     CheckpointManifest manifest;
@@ -264,7 +288,7 @@ CheckpointManifest read_manifest(const std::filesystem::path& file) {
 }
 
 std::string branch_text(const BranchRecord& record) {
-  Json json{{"format", format_version}, {"lineage", to_json(record.lineage)}};
+  Json json{{"format", branch_format}, {"lineage", to_json(record.lineage)}};
   if (record.config) json["unfinished_config"] = *record.config;
   json["digest"] = digest_of(json.dump());
   return json.dump(1) + "\n";
@@ -272,8 +296,8 @@ std::string branch_text(const BranchRecord& record) {
 
 BranchRecord read_branch(const std::filesystem::path& file) {
   return read_json(file, [](const Json& json) {
-    if (const std::int64_t format = natural(json.at("format")); format != format_version)
-      throw DataError("format version {} is unknown, this program reads {}", format, format_version);
+    if (const std::int64_t format = natural(json.at("format")); format != branch_format)
+      throw DataError("format version {} is unknown, this program reads {}", format, branch_format);
     Json body = json;
     body.erase("digest");
     require_digest(json.at("digest").get<std::string>(), body);

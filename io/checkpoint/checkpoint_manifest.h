@@ -2,7 +2,7 @@
 // manifest.json: the contents of a checkpoint. It is written last, so a checkpoint with a manifest is
 // complete.
 //
-//   { "format": 1,
+//   { "format": 2,
 //     "digest": XXH3-128 of the compact dump of "checkpoint",
 //     "checkpoint": {
 //       "id", "parent": {"id", "step"} if it continues from another, "lineage": {"branch", "ancestors"},
@@ -10,7 +10,9 @@
 //       "data": {"training": {"path", "identity"}, "validation" likewise}, absent in older checkpoints,
 //       "skipped", "skipped_in_a_row" if steps made no update, "suspect" if a later check found a reason not
 //       to trust the checkpoint,
-//       "balance": [...] if losses are balanced, "config", "tokenizer", "created",
+//       "balance": [...] if losses are balanced, "config", "created",
+//       "tokenizer": {"name", "digest", "vocab_size", "end_of_document"}; in format 1 the text of its
+//       to_string(),
 //       "files":  [ {"name", "bytes", "digest"} ],
 //       "pieces": [ {"kind", "tensor", "shape", "dtype", "offset", "count", "file", "dataset", "address",
 //                    "digest"} ] } }
@@ -56,7 +58,7 @@ struct CheckpointInfo {
   std::vector<double> balance;                     // of dynamic balance, one factor per depth; else empty
   std::map<std::string, std::string> conventions;  // the MTP switches
   std::string config;                              // resolved, as text
-  std::string tokenizer;                           // identity
+  TokenizerIdentity tokenizer;                     // of its tokens
   std::optional<DatasetRecord> training_data;      // empty in checkpoints of earlier versions
   std::optional<DatasetRecord> validation_data;    // also empty if the run had none
   std::string suspect;                             // why it is not to be trusted; empty: no reason is known

@@ -4,6 +4,7 @@
 
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <span>
 #include <string>
 #include <string_view>
@@ -22,6 +23,8 @@ struct TokenizerIdentity {
 
 /// Example: "bytes (digest 0123…, vocabulary 257, end of document 256)".
 std::string to_string(const TokenizerIdentity& identity);
+/// The identity whose to_string() is `text`; empty for other text. Manifests of format 1 store this text.
+std::optional<TokenizerIdentity> parse_tokenizer_identity(const std::string& text);
 
 class Tokenizer {
  public:

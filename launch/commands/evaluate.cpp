@@ -41,7 +41,7 @@ EvaluationMetrics teacher_forced(const EvaluateArguments& arguments, const Confi
                                  const TokenDataset& dataset, MpiCommunicator& world, Console& console) {
   Session session(world, config, resolve_grid(config, world.size()), Purpose::evaluate);
   const CheckpointInfo info =
-      load_checkpoint(arguments.path, config, to_string(dataset.tokenizer()),
+      load_checkpoint(arguments.path, config, dataset.tokenizer(),
                       weight_pieces(session.model().parameters()), session.stream(), world, console)
           .info();
   session.model().parameters().round_weights(session.stream());

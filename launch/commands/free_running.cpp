@@ -109,8 +109,8 @@ FreeRunningMetrics free_running(const std::string& path, const Config& config, c
                                     .pipeline = pipeline ? &*pipeline : nullptr});
   Console silent(false);  // warnings were already printed when the losses were computed
   const std::int64_t step =
-      load_checkpoint(path, config, to_string(dataset.tokenizer()), weight_pieces(decoder.parameters()),
-                      device.stream(), world, silent)
+      load_checkpoint(path, config, dataset.tokenizer(), weight_pieces(decoder.parameters()), device.stream(),
+                      world, silent)
           .info()
           .step;
   decoder.parameters().round_weights(device.stream());

@@ -65,7 +65,7 @@ struct Model {
 
   Model(const std::string& from, const GenerateArguments& arguments)
       : path(from), checkpoint(newest_readable(from)), config(config_of(checkpoint, arguments)) {}
-  const std::string& tokens() const { return checkpoint.info().tokenizer; }
+  const TokenizerIdentity& tokenizer() const { return checkpoint.info().tokenizer; }
   void plan(Stream& stream, DecoderOptions shape, const MtpConfig& heads, TrunkPipeline* pipeline = nullptr) {
     shape.model = config.model;
     shape.mtp = heads;
@@ -74,7 +74,7 @@ struct Model {
     decoder.emplace(stream, shape);
   }
   void load(Stream& stream, Communicator& ranks, Console& console) {
-    load_checkpoint(path, config, tokens(), weight_pieces(decoder->parameters()), stream, ranks, console);
+    load_checkpoint(path, config, tokenizer(), weight_pieces(decoder->parameters()), stream, ranks, console);
     decoder->parameters().round_weights(stream);
   }
 };
@@ -134,12 +134,13 @@ ExitCode run(const GenerateArguments& arguments, const std::vector<std::string>&
   std::optional<Model> draft_model;
   if (!arguments.draft_path.empty()) {
     draft_model.emplace(arguments.draft_path, arguments);
-    if (draft_model->tokens() != model.tokens())
+    if (draft_model->tokenizer() != model.tokenizer())
       throw DataError("generate: the draft model {} was trained on tokens of {}, the model {} on those of {}",
-                      arguments.draft_path, draft_model->tokens(), arguments.path, model.tokens());
+                      arguments.draft_path, to_string(draft_model->tokenizer()), arguments.path,
+                      to_string(model.tokenizer()));
   }
   const TreeShape drafts = drafts_of(arguments, model.config, console);
-  const auto tokenizer = make_tokenizer(model.tokens().substr(0, model.tokens().find(' ')));
+  const auto tokenizer = make_tokenizer(model.tokenizer().name);
   const TokenizerIdentity& identity = tokenizer->identity();
   std::vector<std::vector<std::int32_t>> tokens;
   std::size_t longest = 0;

@@ -99,7 +99,7 @@ void print_header(const Checkpoint& checkpoint, std::ostream& out) {
   line("layout", to_string(info.grid));
   line("seed", info.seed);
   for (const auto& [name, value] : info.conventions) line("convention", fmt::format("{} = {}", name, value));
-  line("tokenizer", info.tokenizer);
+  line("tokenizer", to_string(info.tokenizer));
   line("created", info.created);
   if (!info.suspect.empty()) line("suspect", info.suspect);
   line("dtypes", fmt::format("{}", fmt::join(dtypes, ", ")));

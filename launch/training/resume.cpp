@@ -124,10 +124,11 @@ Config settings_of(const Checkpoint& checkpoint) {
   return config;
 }
 
-void require_same_tokenizer(const Checkpoint& checkpoint, const std::string& tokenizer) {
+void require_same_tokenizer(const Checkpoint& checkpoint, const TokenizerIdentity& tokenizer) {
   if (checkpoint.info().tokenizer != tokenizer)
-    throw DataError("checkpoint: {}: trained on tokens of {}, but the dataset holds those of {}",
-                    checkpoint.directory().string(), checkpoint.info().tokenizer, tokenizer);
+    throw DataError("checkpoint: {}: was trained on tokens of {}, but the dataset has those of {}",
+                    checkpoint.directory().string(), to_string(checkpoint.info().tokenizer),
+                    to_string(tokenizer));
 }
 
 namespace {
@@ -207,7 +208,7 @@ Checkpoint load_newest(const std::string& path, const PiecesOf& pieces_of, Strea
   }
 }
 
-Checkpoint load_checkpoint(const std::string& path, const Config& config, const std::string& tokenizer,
+Checkpoint load_checkpoint(const std::string& path, const Config& config, const TokenizerIdentity& tokenizer,
                            const std::vector<StatePiece>& pieces, Stream& stream, Communicator& world,
                            Console& console) {
   const auto all = [&](const Checkpoint& checkpoint) {

@@ -36,8 +36,8 @@ Checkpoint newest_readable(const std::string& path);
 /// The settings that the checkpoint was trained with.
 Config settings_of(const Checkpoint& checkpoint);
 
-/// Throws a DataError unless the checkpoint's tokens are those of `tokenizer` (to_string(identity)).
-void require_same_tokenizer(const Checkpoint& checkpoint, const std::string& tokenizer);
+/// Throws a DataError unless the checkpoint was trained on tokens of `tokenizer`.
+void require_same_tokenizer(const Checkpoint& checkpoint, const TokenizerIdentity& tokenizer);
 
 /// Reads the pieces that `pieces_of` requests, from the newest valid checkpoint at `path` (a run or a
 /// checkpoint), and returns that checkpoint. A damaged checkpoint is reported and the previous one tried; if
@@ -50,7 +50,7 @@ Checkpoint load_newest(const std::string& path, const PiecesOf& pieces_of, Strea
 
 /// load_newest() for all `pieces`. Throws a UsageError for a checkpoint with other conventions, a DataError
 /// for one with another tokenizer.
-Checkpoint load_checkpoint(const std::string& path, const Config& config, const std::string& tokenizer,
+Checkpoint load_checkpoint(const std::string& path, const Config& config, const TokenizerIdentity& tokenizer,
                            const std::vector<StatePiece>& pieces, Stream& stream, Communicator& world,
                            Console& console);
 

@@ -151,8 +151,8 @@ void Training::start_fresh() {
   parameters.initialize(session_.stream(), config_.train.seed);
   std::string transferred;  // before the folder exists, so that a refusal leaves none
   if (!config_.train.init_from.empty())
-    transferred = transfer_weights(config_.train.init_from, config_, to_string(dataset_.tokenizer()),
-                                   parameters, session_.stream(), world_, console_);
+    transferred = transfer_weights(config_.train.init_from, config_, dataset_.tokenizer(), parameters,
+                                   session_.stream(), world_, console_);
   folder_.start(config_);
   open_run();
   if (!transferred.empty()) console_.line(transferred);
@@ -160,7 +160,7 @@ void Training::start_fresh() {
 
 void Training::resume() {
   const Checkpoint checkpoint =
-      load_checkpoint(folder_.resume(), config_, to_string(dataset_.tokenizer()), optimizer_.pieces_to_load(),
+      load_checkpoint(folder_.resume(), config_, dataset_.tokenizer(), optimizer_.pieces_to_load(),
                       session_.stream(), world_, console_);
   const CheckpointInfo& info = checkpoint.info();
   require_same_data(info, dataset_, validation_dataset_ ? &*validation_dataset_ : nullptr,
@@ -384,7 +384,7 @@ CheckpointInfo Training::checkpoint_info() {
       .balance = balance_of(session_.objective(), config_),
       .conventions = conventions_of(config_),
       .config = to_toml(config_),
-      .tokenizer = to_string(dataset_.tokenizer()),
+      .tokenizer = dataset_.tokenizer(),
       .training_data = dataset_.record(),
       .validation_data = validation_dataset_ ? std::optional(validation_dataset_->record()) : std::nullopt,
       .suspect = {},

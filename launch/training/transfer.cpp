@@ -149,8 +149,9 @@ std::string to_string(const Transfer& transfer) {
                      line_of("dropped", transfer.dropped));
 }
 
-std::string transfer_weights(const std::string& path, const Config& config, const std::string& tokenizer,
-                             Parameters& parameters, Stream& stream, Communicator& world, Console& console) {
+std::string transfer_weights(const std::string& path, const Config& config,
+                             const TokenizerIdentity& tokenizer, Parameters& parameters, Stream& stream,
+                             Communicator& world, Console& console) {
   Transfer transfer;
   const auto weights = [&](const Checkpoint& checkpoint) {
     require_same_tokenizer(checkpoint, tokenizer);

@@ -31,7 +31,8 @@ std::string to_string(const Transfer& transfer);
 /// Loads the weights of the newest valid checkpoint at `path` (a run or a checkpoint) into a new run, as
 /// planned above; drawn units must already be initialized. Returns the console lines that describe the
 /// transfer. Throws a DataError unless the tokenizer is the checkpoint's. Collective.
-std::string transfer_weights(const std::string& path, const Config& config, const std::string& tokenizer,
-                             Parameters& parameters, Stream& stream, Communicator& world, Console& console);
+std::string transfer_weights(const std::string& path, const Config& config,
+                             const TokenizerIdentity& tokenizer, Parameters& parameters, Stream& stream,
+                             Communicator& world, Console& console);
 
 }  // namespace foretoken

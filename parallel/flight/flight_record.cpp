@@ -14,6 +14,7 @@
 #include <fmt/format.h>
 #include <fmt/ranges.h>
 
+#include "runtime/enum_names.h"
 #include "runtime/error.h"
 
 namespace foretoken {
@@ -23,12 +24,6 @@ namespace {
 constexpr std::string_view heading = "foretoken flight record 2";
 constexpr int most_ranks = 1 << 20;
 constexpr std::uintmax_t most_bytes = 64 << 20;  // a larger file is not a record
-
-const char* name_of(FlightRecord::Kind kind) {
-  return kind == FlightRecord::Kind::collective ? "collective"
-         : kind == FlightRecord::Kind::send     ? "send"
-                                                : "receive";
-}
 
 std::string one_line(std::string text) {
   std::replace_if(
@@ -61,9 +56,7 @@ class Line {
   double seconds() { return number<double>(-1, 1e12); }
   FlightRecord::Kind kind() {
     const std::string_view text = word();
-    for (const auto kind :
-         {FlightRecord::Kind::collective, FlightRecord::Kind::send, FlightRecord::Kind::receive})
-      if (text == name_of(kind)) return kind;
+    if (const auto kind = enum_named<FlightRecord::Kind>(text)) return *kind;
     fail(fmt::format("\"{}\" is not a kind of operation", text));
   }
   const std::string& place() const { return place_; }

@@ -10,6 +10,7 @@
 #include <mutex>
 #include <optional>
 #include <string>
+#include <string_view>
 #include <unordered_map>
 #include <vector>
 
@@ -63,6 +64,19 @@ struct FlightRecord {
   std::optional<Operation> waiting;
   double last_activity = 0;  // time of the last start or finish of an operation or end of a wait, seconds
 };
+
+/// Name in the file (runtime/enum_names.h).
+constexpr std::string_view name_of(FlightRecord::Kind kind) {
+  switch (kind) {
+    case FlightRecord::Kind::collective:
+      return "collective";
+    case FlightRecord::Kind::send:
+      return "send";
+    case FlightRecord::Kind::receive:
+      return "receive";
+  }
+  return {};
+}
 
 class FlightRecorder {
  public:

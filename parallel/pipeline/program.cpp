@@ -1,19 +1,18 @@
 #include "parallel/pipeline/program.h"
 
 #include <algorithm>
-#include <array>
 #include <charconv>
 #include <optional>
 
 #include <fmt/format.h>
 
+#include "runtime/enum_names.h"
 #include "runtime/error.h"
 
 namespace foretoken {
 
 namespace {
 
-constexpr std::array<std::string_view, 8> letters = {"F", "B", "I", "W", "SF", "RF", "SB", "RB"};
 constexpr int largest_number = 999'999;
 
 /// Parses a number from 0 to largest_number at the start of `text` and removes it.
@@ -27,10 +26,17 @@ std::optional<int> take_number(std::string_view& text) {
 
 std::optional<ActionKind> take_kind(std::string_view& text) {
   const std::string_view word = text.substr(0, std::min(text.find_first_of("0123456789"), text.size()));
-  const auto* found = std::find(letters.begin(), letters.end(), word);
-  if (found == letters.end()) return std::nullopt;
-  text.remove_prefix(word.size());
-  return static_cast<ActionKind>(found - letters.begin());
+  const std::optional<ActionKind> kind = enum_named<ActionKind>(word);
+  if (kind) text.remove_prefix(word.size());
+  return kind;
+}
+
+/// "F B I W SF RF SB RB"
+std::string all_letters() {
+  std::string text;
+  for (const ActionKind kind : enumerators<ActionKind>())
+    text += fmt::format("{}{}", text.empty() ? "" : " ", name_of(kind));
+  return text;
 }
 
 std::optional<Action> parse_action(std::string_view word) {
@@ -46,8 +52,7 @@ std::optional<Action> parse_action(std::string_view word) {
 }  // namespace
 
 std::string to_string(const Action& action) {
-  return fmt::format("{}{}{}", action.stage, letters[static_cast<std::size_t>(action.kind)],
-                     action.microbatch);
+  return fmt::format("{}{}{}", action.stage, name_of(action.kind), action.microbatch);
 }
 
 std::string to_string(const PipelineShape& shape) {
@@ -93,10 +98,9 @@ Program parse_program(std::string_view text) {
     const std::optional<Action> action = parse_action(word);
     if (!action)
       throw UsageError(
-          "pipeline program: line {}, column {}: \"{}\" is not an action, expected stage, one of {}, "
-          "microbatch, "
-          "such as 2F0, with numbers up to {}",
-          rank + 1, column, word, fmt::join(letters, " "), largest_number);
+          "pipeline program: line {}, column {}: \"{}\" is not an action, expected stage, one of {} and "
+          "microbatch, such as 2F0, with numbers up to {}",
+          rank + 1, column, word, all_letters(), largest_number);
     if (program.shape.rank_of(action->stage) != rank)
       throw UsageError(
           "pipeline program: line {}, column {}: {}: stage {} belongs to rank {} of {}, not on {}", rank + 1,

@@ -27,6 +27,29 @@ enum class ActionKind : std::uint8_t {
   receive_gradient,    // RB, output gradient from the next stage
 };
 
+/// The letters of a printed action (runtime/enum_names.h).
+constexpr std::string_view name_of(ActionKind kind) {
+  switch (kind) {
+    case ActionKind::forward:
+      return "F";
+    case ActionKind::backward:
+      return "B";
+    case ActionKind::backward_input:
+      return "I";
+    case ActionKind::backward_weight:
+      return "W";
+    case ActionKind::send_activation:
+      return "SF";
+    case ActionKind::receive_activation:
+      return "RF";
+    case ActionKind::send_gradient:
+      return "SB";
+    case ActionKind::receive_gradient:
+      return "RB";
+  }
+  return {};
+}
+
 struct Action {
   ActionKind kind = ActionKind::forward;
   int stage = 0;  // virtual stage, numbered over the whole model

@@ -38,7 +38,7 @@ CheckpointManifest example() {
   manifest.info.balance = {0.1, 1.0 / 3};
   manifest.info.conventions = {{"concat", "hidden_first"}, {"trunk_hidden", "raw"}};
   manifest.info.config = "[run]\nname = \"Übung \\\"1\\\"\"\n";
-  manifest.info.tokenizer = "bytes:0123";
+  manifest.info.tokenizer = {.name = "words (2)", .digest = "0123", .vocab_size = 9, .end_of_document = 8};
   manifest.info.training_data = DatasetRecord{"/data/ü.h5", std::string(32, 'c')};
   manifest.info.created = "2025-01-31T12:00:00Z";
   manifest.files = {{"shard_00000.h5", 4096, std::string(32, 'b')}};
@@ -148,19 +148,36 @@ TEST_CASE("a manifest truncated at any byte is refused") {
 }
 
 TEST_CASE("a manifest of another format version is refused by its number") {
-  expect_refused(replaced(manifest_text(example()), "\"format\": 1", "\"format\": 2"), "format version 2");
-  expect_refused(replaced(manifest_text(example()), "\"format\": 1", "\"format\": -1"), "whole number");
+  const auto of_format = [](const char* format) {
+    return replaced(manifest_text(example()), "\"format\": 2", fmt::format("\"format\": {}", format));
+  };
+  expect_refused(of_format("3"), "format version 3 is unknown, this program reads 1 to 2");
+  expect_refused(of_format("0"), "format version 0");
+  expect_refused(of_format("-1"), "whole number");
+}
+
+TEST_CASE("a manifest of format 1, whose tokenizer is text, reads as one of format 2") {
+  const TemporaryFolder directory;
+  const auto file = directory.path() / "manifest.json";
+  const auto of_format_1 = [](const std::string& tokenizer) {
+    return replaced(forged("/tokenizer", tokenizer), "\"format\": 2", "\"format\": 1");
+  };
+  std::ofstream(file) << of_format_1("words (2) (digest 0123, vocabulary 9, end of document 8)");
+  CHECK(read_manifest(file).info.tokenizer == example().info.tokenizer);
+  expect_refused(of_format_1("words"), "tokenizer \"words\" is not the identity of one");
+  expect_refused(of_format_1(std::string(100'000, '(')), "is not the identity of one");
+  expect_refused(forged("/tokenizer/end_of_document", std::int64_t{1} << 31), "out of range");
 }
 
 TEST_CASE("a manifest with wrong sizes, offsets or names is refused although its digest matches") {
   const std::int64_t largest = std::numeric_limits<std::int64_t>::max();
-  expect_refused(forged("/files/0/bytes", 16), "not inside file");
+  expect_refused(forged("/files/0/bytes", 16), "out of range for file");
   expect_refused(forged("/files/0/name", "../shard_00000.h5"), "not a valid shard name");
-  expect_refused(forged("/pieces/0/address", largest), "not inside file");
+  expect_refused(forged("/pieces/0/address", largest), "out of range for file");
   expect_refused(forged("/pieces/0/address", -1), "whole number");
-  expect_refused(forged("/pieces/0/count", largest), "not inside its 24");
-  expect_refused(forged("/pieces/0/offset", largest), "not inside its 24");
-  expect_refused(forged("/pieces/0/count", 0), "not inside its 24");
+  expect_refused(forged("/pieces/0/count", largest), "out of range for a tensor of 24");
+  expect_refused(forged("/pieces/0/offset", largest), "out of range for a tensor of 24");
+  expect_refused(forged("/pieces/0/count", 0), "out of range for a tensor of 24");
   expect_refused(forged("/pieces/0/count", 9), "in no piece");
   expect_refused(forged("/pieces/0/count", 11), "in two pieces");
   expect_refused(forged("/pieces/0/count", 10.5), "whole number");

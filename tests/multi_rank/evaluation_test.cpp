@@ -26,7 +26,7 @@ class WholeModel {
   WholeModel(const std::string& run, const Config& config, const TokenDataset& data, std::int64_t length)
       : depths_(config.mtp.depths), length_(length), model_(stream_, options(config, length)) {
     Console silent(false);
-    load_checkpoint(run, config, to_string(data.tokenizer()), weight_pieces(model_.parameters()), stream_,
+    load_checkpoint(run, config, data.tokenizer(), weight_pieces(model_.parameters()), stream_,
                     multi_rank::world(), silent);
   }
   /// Logits [length][V] of one depth for a text of up to length + 1 + depths tokens.
@@ -142,8 +142,8 @@ TEST_CASE("losses and bits per byte equal those of the logits, over every token 
   }
   Session session(world, config, resolve_grid(config, world.size()), Purpose::evaluate);
   Console silent(false);
-  load_checkpoint(lab.path("run"), config, to_string(data.tokenizer()),
-                  weight_pieces(session.model().parameters()), session.stream(), world, silent);
+  load_checkpoint(lab.path("run"), config, data.tokenizer(), weight_pieces(session.model().parameters()),
+                  session.stream(), world, silent);
   const EvaluationMetrics metrics = Evaluation(session, data, rows).run(20);
   CHECK(metrics.tokens == tokens[0]);
   CHECK(metrics.bytes == bytes);

@@ -118,7 +118,10 @@ inline CheckpointInfo test_info(std::int64_t step, int ranks) {
   info.seed = 0xfedcba9876543210u;
   info.conventions = {{"concat", "embedding_first"}, {"trunk_hidden", "normed"}};
   info.config = "[model]\nhidden_size = 12\nname = \"Größe\"\n";
-  info.tokenizer = "bytes";
+  info.tokenizer = {.name = "bytes",
+                    .digest = "7616142adcc6254c5795ed877f813edd",
+                    .vocab_size = 257,
+                    .end_of_document = 256};
   return info;
 }
 

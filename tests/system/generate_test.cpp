@@ -82,16 +82,18 @@ TEST_CASE("a draft model with another tokenizer is refused") {
   const std::string other = (folder / "step_00000001").string();
   CheckpointInfo info = test_info(1, 1);
   info.config = "[model]\nhidden_size = 12\n";
-  info.tokenizer = "words (digest 1)";
+  info.tokenizer = {.name = "words", .digest = "1", .vocab_size = 9, .end_of_document = 8};
   CheckpointWriter writer(folder.path(), 0, 1, {});
   const std::vector<RankPieces> cut = cut_by_tensor(1, 1);
   writer.save(info, cut[0].pieces, [] {});
   writer.finish();
   const Outcome outcome = run(model.command("--prompt line --draft " + other));
   CHECK(outcome.code == 3);
-  CHECK_THAT(outcome.output, contains("generate: the draft model " + other +
-                                      " was trained on tokens of words (digest 1), the model " +
-                                      model.run_path + " on those of bytes (digest "));
+  CHECK_THAT(
+      outcome.output,
+      contains("generate: the draft model " + other +
+               " was trained on tokens of words (digest 1, vocabulary 9, end of document 8), the model " +
+               model.run_path + " on those of bytes (digest "));
   CHECK(run(model.command("--prompt line --draft /nowhere")).code == 3);
 }
 
