@@ -46,15 +46,6 @@ Function original(const char* name) {
   return reinterpret_cast<Function>(dlsym(RTLD_NEXT, name));
 }
 
-int open_as(const char* name, const char* path, int flags, mode_t mode) {
-  if ((flags & O_ACCMODE) != O_RDONLY && fails("open", path)) return -1;
-  return original<int (*)(const char*, int, mode_t)>(name)(path, flags, mode);
-}
-
-mode_t mode_of(int flags, va_list arguments) {
-  return (flags & O_CREAT) != 0 ? va_arg(arguments, mode_t) : 0;
-}
-
 }  // namespace
 
 extern "C" {
@@ -62,17 +53,10 @@ extern "C" {
 int open(const char* path, int flags, ...) {
   va_list arguments;
   va_start(arguments, flags);
-  const mode_t mode = mode_of(flags, arguments);
+  const mode_t mode = (flags & O_CREAT) != 0 ? va_arg(arguments, mode_t) : 0;
   va_end(arguments);
-  return open_as("open", path, flags, mode);
-}
-
-int open64(const char* path, int flags, ...) {
-  va_list arguments;
-  va_start(arguments, flags);
-  const mode_t mode = mode_of(flags, arguments);
-  va_end(arguments);
-  return open_as("open64", path, flags, mode);
+  if ((flags & O_ACCMODE) != O_RDONLY && fails("open", path)) return -1;
+  return original<int (*)(const char*, int, mode_t)>("open")(path, flags, mode);
 }
 
 ssize_t write(int descriptor, const void* data, size_t bytes) {
@@ -85,12 +69,6 @@ ssize_t pwrite(int descriptor, const void* data, size_t bytes, off_t offset) {
   return original<ssize_t (*)(int, const void*, size_t, off_t)>("pwrite")(descriptor, data, bytes, offset);
 }
 
-ssize_t pwrite64(int descriptor, const void* data, size_t bytes, off64_t offset) {
-  if (fails("write", descriptor)) return -1;
-  return original<ssize_t (*)(int, const void*, size_t, off64_t)>("pwrite64")(descriptor, data, bytes,
-                                                                              offset);
-}
-
 ssize_t read(int descriptor, void* data, size_t bytes) {
   if (fails("read", descriptor)) return -1;
   return original<ssize_t (*)(int, void*, size_t)>("read")(descriptor, data, bytes);
@@ -99,11 +77,6 @@ ssize_t read(int descriptor, void* data, size_t bytes) {
 ssize_t pread(int descriptor, void* data, size_t bytes, off_t offset) {
   if (fails("read", descriptor)) return -1;
   return original<ssize_t (*)(int, void*, size_t, off_t)>("pread")(descriptor, data, bytes, offset);
-}
-
-ssize_t pread64(int descriptor, void* data, size_t bytes, off64_t offset) {
-  if (fails("read", descriptor)) return -1;
-  return original<ssize_t (*)(int, void*, size_t, off64_t)>("pread64")(descriptor, data, bytes, offset);
 }
 
 int fsync(int descriptor) {
@@ -117,5 +90,12 @@ int rename(const char* from, const char* to) {
 int mkdir(const char* path, mode_t mode) {
   return fails("mkdir", path) ? -1 : original<int (*)(const char*, mode_t)>("mkdir")(path, mode);
 }
+
+// Offsets have 64 bits in either form on a 64-bit system.
+static_assert(sizeof(off_t) == sizeof(off64_t));
+int open64(const char* path, int flags, ...) __attribute__((alias("open")));
+ssize_t pwrite64(int descriptor, const void* data, size_t bytes, off64_t offset)
+    __attribute__((alias("pwrite")));
+ssize_t pread64(int descriptor, void* data, size_t bytes, off64_t offset) __attribute__((alias("pread")));
 
 }  // extern "C"
