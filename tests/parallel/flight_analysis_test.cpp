@@ -273,6 +273,16 @@ TEST_CASE("a flight record is read as it was written") {
   CHECK(read.reason == "mpi: two lines");
 }
 
+TEST_CASE("a flight record whose start is named by the older key is read the same way") {
+  FlightFile file = waiting_in(1, 3, "all-reduce", "dp of pp1", {1, 2}, 123);
+  file.record.start_utc = "2026-11-28T05:00:00Z";
+  std::string text = to_text(file);
+  const std::size_t at = text.find("\nstart ");
+  REQUIRE(at != std::string::npos);
+  text.replace(at, 7, "\nbegun ");
+  CHECK(to_text(parse_flight_file(text, "older")) == to_text(file));
+}
+
 TEST_CASE("a flight record with any byte missing or changed is refused with file and line, or analysed") {
   const std::string text = to_text(waiting_in(1, 3, "all-reduce", "dp of pp1", {1, 2}));
   for (std::size_t length = 0; length + 1 < text.size(); ++length) {
