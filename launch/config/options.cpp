@@ -215,8 +215,9 @@ void add_parallel(std::vector<Option>& table) {
   parallel.add("sharded_optimizer", &P::sharded_optimizer,
                "each data-parallel rank keeps and updates its part of the optimizer state");
   parallel.add("bucket_mib", &P::bucket_mib, within(1, 65536), "size of a gradient reduction, MiB");
-  parallel.add("blocks_per_stage", &P::blocks_per_stage, halves(0, 65536),
-               "decoder layers of every stage in order, a half being attention or MLP; empty: assigned by cost");
+  parallel.add(
+      "blocks_per_stage", &P::blocks_per_stage, halves(0, 65536),
+      "decoder layers of every stage in order, a half being attention or MLP; empty: assigned by cost");
   parallel.add("threads", &P::threads, within(0, 4096),
                "threads of a rank, 0: its share of the machine's cores that it may use");
   parallel.add("timeout_seconds", &P::timeout_seconds, at_least(1),
