@@ -3,7 +3,7 @@
 
 #include <cmath>
 
-#include "tests/multi_rank/goes_on.h"
+#include "tests/multi_rank/check_resume.h"
 #include "tests/support/multi_rank.h"
 #include "tests/support/training_lab.h"
 
@@ -87,7 +87,7 @@ TEST_CASE("a run with any kind of heads resumes bitwise, and in another layout w
     const Sets sets = heads()[i] + Sets{"train.steps=10"};
     const Sets &layout = layouts[i % layouts.size()], &other = layouts[(i + 1) % layouts.size()];
     INFO(name_of(sets) << "on " << name_of(layout));
-    check_goes_on(lab, world, sets, layout, other, 10, 4, 1e-5, loss_mismatch);
+    check_resume(lab, world, sets, layout, other, 10, 4, 1e-5, loss_mismatch);
   }
 }
 

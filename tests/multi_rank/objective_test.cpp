@@ -7,7 +7,7 @@
 
 #include <nlohmann/json.hpp>
 
-#include "tests/multi_rank/goes_on.h"
+#include "tests/multi_rank/check_resume.h"
 #include "tests/support/multi_rank.h"
 #include "tests/support/training_lab.h"
 
@@ -118,7 +118,7 @@ TEST_CASE("a run with any objective resumes bitwise, and in another layout with 
     const Sets sets = all[i] + steps;
     const Sets &layout = layouts[i % layouts.size()], &other = layouts[(i + 1) % layouts.size()];
     INFO(name_of(sets) << "on " << name_of(layout));
-    check_goes_on(lab, world, sets, layout, other, 12, 5, 1e-4,
+    check_resume(lab, world, sets, layout, other, 12, 5, 1e-4,
                   [](const std::string& run, const std::string& expected, double relative) {
                     return report_mismatch(run, expected, relative);
                   });

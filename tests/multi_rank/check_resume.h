@@ -10,8 +10,8 @@ namespace foretoken::testing {
 /// the bits of the uninterrupted run. Resumed in `other`, its mismatch(run, expected, relative) must be empty
 /// for relative = `moved`. Collective over the ranks.
 template <class Mismatch>
-void check_goes_on(const TrainingLab& lab, MpiCommunicator& ranks, const Sets& sets, const Sets& layout,
-                   const Sets& other, int steps, int stop_after, double moved, const Mismatch& mismatch) {
+void check_resume(const TrainingLab& lab, MpiCommunicator& ranks, const Sets& sets, const Sets& layout,
+                  const Sets& other, int steps, int stop_after, double moved, const Mismatch& mismatch) {
   const std::string whole = lab.path(name_of(sets) + "whole"), parts = lab.path(name_of(sets) + "parts"),
                     elsewhere = lab.path(name_of(sets) + "moved");
   CHECK(lab.train(ranks, sets + layout, {.run_directory = whole}) == ExitCode::done);
