@@ -66,6 +66,13 @@ TEST_CASE("the cross-entropy head's gradients match finite differences whatever 
   cross_entropy_head(bench.stream, alone);
   CHECK(mismatch(dx_alone, dx, 0, 0) == "");
   CHECK(mismatch(dw_alone, dw, 0, 0) == "");
+
+  // So do the likeliest tokens, without a loss.
+  const Tensor argmax_alone = bench.integers({2, 5}, {});
+  cross_entropy_head(bench.stream,
+                     {.x = x, .weight = w, .targets = targets, .logits = logits, .argmax = argmax_alone});
+  for (std::int64_t n = 0; n < 10; ++n)
+    CHECK(argmax_alone.as<std::int32_t>()[n] == argmax.as<std::int32_t>()[n]);
 }
 
 TEST_CASE("drafts are accepted as a prefix, inside the row and the document") {

@@ -35,7 +35,8 @@ void cross_entropy_head(Stream& stream, const CrossEntropyHead& op) {
   if (op.weight.shape != Shape{v, c} || op.targets.tokens.shape[0] != b ||
       op.targets.tokens.shape[1] < t + op.targets.ahead ||
       op.targets.document_start.shape != op.targets.tokens.shape || op.logits.shape[1] != v ||
-      op.loss_sum.elements() != 1 || (op.argmax.defined() && op.argmax.elements() != b * t) ||
+      (op.loss_sum.defined() && op.loss_sum.elements() != 1) ||
+      (op.argmax.defined() && op.argmax.elements() != b * t) ||
       (op.dx.defined() && op.dx.shape != op.x.shape) ||
       (op.dweight.defined() && op.dweight.shape != op.weight.shape))
     throw DefectError(

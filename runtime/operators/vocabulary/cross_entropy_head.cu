@@ -123,7 +123,8 @@ void cross_entropy_rows(Stream& stream, const CrossEntropyRows& op) {
     };
     packs<pack>(v, logits) ? launch.template operator()<pack>() : launch.template operator()<1>();
   });
-  add_partials<<<1, reduce_threads, 0, gpu.stream()>>>(losses, rows, op.head.loss_sum.as<double>());
+  if (op.head.loss_sum.defined())
+    add_partials<<<1, reduce_threads, 0, gpu.stream()>>>(losses, rows, op.head.loss_sum.as<double>());
   check_launch("cross_entropy_head");
 }
 

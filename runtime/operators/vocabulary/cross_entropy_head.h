@@ -29,7 +29,7 @@ struct CrossEntropyHead {
   Targets targets;
   double gradient_scale = 0;  // weight of this loss / number of valid targets in the whole global batch
   Tensor logits;              // [chunk, V] scratch; its first dim is the chunk's size
-  Tensor loss_sum;            // [1] f64 +=
+  Tensor loss_sum;            // [1] f64 +=, optional
   Tensor argmax;              // [B, T] i32 =, optional: the most likely token of each row, ties to the lowest
   Tensor dx;                  // [B, T, C] =, optional
   Tensor dweight;             // [V, C] +=, or =; optional

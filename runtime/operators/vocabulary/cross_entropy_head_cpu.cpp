@@ -51,7 +51,7 @@ double row_loss(T* logits, std::int64_t v, std::int32_t target, T scale, bool gr
 void cross_entropy_rows(Stream& stream, const CrossEntropyRows& op) {
   const std::int64_t t = op.head.x.shape[1], rows = op.logits.shape[0], v = op.logits.shape[1];
   const bool gradient = op.head.takes_gradient();
-  double& loss = *op.head.loss_sum.as<double>();
+  double* loss = op.head.loss_sum.defined() ? op.head.loss_sum.as<double>() : nullptr;
   with_floating("cross_entropy_head", op.logits.dtype, [&]<class T>() {
     // Losses are summed in fixed blocks, so the order does not depend on the number of threads.
     constexpr std::int64_t block = 32;
@@ -69,13 +69,15 @@ void cross_entropy_rows(Stream& stream, const CrossEntropyRows& op) {
             if (op.head.argmax.defined())
               op.head.argmax.as<std::int32_t>()[at] =
                   static_cast<std::int32_t>(std::max_element(logits, logits + v) - logits);
+            if (!loss && !gradient) continue;
             sum += row_loss(logits, v, target_of(op.head.targets, at / t, at % t),
                             static_cast<T>(op.head.gradient_scale), gradient);
           }
           sums[static_cast<std::size_t>(i)] = sum;
         }
       });
-      for (std::int64_t i = 0; i < count; ++i) loss += sums[static_cast<std::size_t>(i)];
+      if (loss)
+        for (std::int64_t i = 0; i < count; ++i) *loss += sums[static_cast<std::size_t>(i)];
     }
   });
 }
