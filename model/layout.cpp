@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <numeric>
 #include <set>
+#include <utility>
 
 #include <fmt/format.h>
 
@@ -104,54 +105,92 @@ Readers readers_of(const ModelLayout& layout, int pp_rank, const Reads& reads) {
   return readers;
 }
 
+/// Collects the units that stages of one pipeline rank read.
+class RankUnits {
+ public:
+  RankUnits(const ModelConfig& model, const MtpConfig& mtp, const ModelLayout& layout, int pp_rank)
+      : model_(model), mtp_(mtp), layout_(layout), pp_rank_(pp_rank) {
+    for (int stage = 0; stage < layout.stages(); ++stage)
+      tensors_.push_back(tensors_of(model, mtp, layout, stage));
+  }
+
+  void add_embedding() {
+    add(readers(&StageTensors::embedding), "embedding",
+        {{.name = embedding_name,
+          .shape = {model_.vocab_size, model_.hidden_size},
+          .std = model_.initializer_range}});
+  }
+
+  void add_blocks() {
+    for (int stage : layout_.stages_of(pp_rank_))
+      for (const HeldBlock& block : layout_.blocks_of(stage))
+        units_.push_back({.name = unit_name(block),
+                          .specs = Block::parameters(model_, block_prefix(block.layer), block.part)});
+  }
+
+  void add_final_norm() {
+    add(readers(&StageTensors::final_norm), "final norm",
+        {{.name = final_norm_name, .shape = {model_.hidden_size}, .decay = false, .init = Init::ones}});
+  }
+
+  void add_prediction_heads() {
+    int depth = 0;
+    for (ParameterUnit& unit : head_units(model_, mtp_)) {
+      ++depth;
+      const Readers reading = readers_of(layout_, pp_rank_, [&](int stage) {
+        const DepthRange& held = tensors_[static_cast<std::size_t>(stage)].depths;
+        return mtp_.repeat ? !held.empty() : held.has(depth);
+      });
+      if (!reading.here()) continue;
+      if (reading.stages.size() > 1)
+        for (ParameterSpec& spec : unit.specs) spec.gradient_overwritten = false;
+      add(reading, unit.name.c_str(), std::move(unit.specs));
+      units_.back().head = true;
+    }
+  }
+
+  void add_output_matrix() {
+    const Readers output = readers(&StageTensors::head);
+    add(output, "head",
+        {{.name = head_name,
+          .shape = {model_.vocab_size, model_.hidden_size},
+          .std = model_.initializer_range,
+          .gradient_overwritten = output.stages == std::vector<int>{layout_.head_stage()}}});
+  }
+
+  std::vector<ParameterUnit> take() { return std::move(units_); }
+
+ private:
+  Readers readers(bool StageTensors::*read) const {
+    return readers_of(layout_, pp_rank_,
+                      [&](int stage) { return tensors_[static_cast<std::size_t>(stage)].*read; });
+  }
+
+  void add(const Readers& readers, const char* name, std::vector<ParameterSpec> specs) {
+    if (!readers.here()) return;
+    units_.push_back(readers.unit(name, pp_rank_, layout_));
+    units_.back().specs = std::move(specs);
+  }
+
+  const ModelConfig& model_;
+  const MtpConfig& mtp_;
+  const ModelLayout& layout_;
+  int pp_rank_;
+  std::vector<StageTensors> tensors_;  // by stage
+  std::vector<ParameterUnit> units_;
+};
+
 }  // namespace
 
 std::vector<ParameterUnit> units_of(const ModelConfig& model, const MtpConfig& mtp, const ModelLayout& layout,
                                     int pp_rank) {
-  const std::int64_t c = model.hidden_size, v = model.vocab_size;
-  std::vector<StageTensors> tensors;
-  for (int stage = 0; stage < layout.stages(); ++stage)
-    tensors.push_back(tensors_of(model, mtp, layout, stage));
-  std::vector<ParameterUnit> units;
-  /// Adds the unit if a stage of this rank reads it.
-  const auto add = [&](const Readers& readers, const char* name, std::vector<ParameterSpec> specs) {
-    if (!readers.here()) return;
-    units.push_back(readers.unit(name, pp_rank, layout));
-    units.back().specs = std::move(specs);
-  };
-  const auto readers = [&](bool StageTensors::*read) {
-    return readers_of(layout, pp_rank,
-                      [&](int stage) { return tensors[static_cast<std::size_t>(stage)].*read; });
-  };
-
-  add(readers(&StageTensors::embedding), "embedding",
-      {{.name = embedding_name, .shape = {v, c}, .std = model.initializer_range}});
-  for (int stage : layout.stages_of(pp_rank))
-    for (const HeldBlock& block : layout.blocks_of(stage))
-      units.push_back({.name = unit_name(block),
-                       .specs = Block::parameters(model, block_prefix(block.layer), block.part)});
-  add(readers(&StageTensors::final_norm), "final norm",
-      {{.name = final_norm_name, .shape = {c}, .decay = false, .init = Init::ones}});
-  int depth = 0;
-  for (ParameterUnit& unit : head_units(model, mtp)) {
-    ++depth;
-    const Readers reading = readers_of(layout, pp_rank, [&](int stage) {
-      const DepthRange& held = tensors[static_cast<std::size_t>(stage)].depths;
-      return mtp.repeat ? !held.empty() : held.has(depth);
-    });
-    if (!reading.here()) continue;
-    if (reading.stages.size() > 1)
-      for (ParameterSpec& spec : unit.specs) spec.gradient_overwritten = false;
-    add(reading, unit.name.c_str(), std::move(unit.specs));
-    units.back().head = true;
-  }
-  const Readers output = readers(&StageTensors::head);
-  add(output, "head",
-      {{.name = head_name,
-        .shape = {v, c},
-        .std = model.initializer_range,
-        .gradient_overwritten = output.stages == std::vector<int>{layout.head_stage()}}});
-  return units;
+  RankUnits units(model, mtp, layout, pp_rank);
+  units.add_embedding();
+  units.add_blocks();
+  units.add_final_norm();
+  units.add_prediction_heads();
+  units.add_output_matrix();
+  return units.take();
 }
 
 std::vector<std::vector<int>> sharing_ranks(const ModelConfig& model, const MtpConfig& mtp,
