@@ -2,7 +2,6 @@
 
 #include "runtime/operators/dispatch.h"
 #include "runtime/operators/products/linear_swiglu.h"
-#include "runtime/operators/rowwise/rms_norm.h"
 #include "runtime/operators/rowwise/rope.h"
 
 namespace foretoken {
@@ -48,8 +47,7 @@ std::vector<ParameterSpec> Block::parameters(const ModelConfig& config, const st
 
 Block::Block(const ModelConfig& config, const Parameters& parameters, const std::string& prefix,
              const ActivationPlan& plan, Part part)
-    : eps_(config.rms_norm_eps),
-      recompute_(plan.recompute),
+    : recompute_(plan.recompute),
       part_(part),
       heads_{.query = config.num_attention_heads,
              .key_value = config.num_key_value_heads,
@@ -61,13 +59,13 @@ Block::Block(const ModelConfig& config, const Parameters& parameters, const std:
   const Weights weight = weights(parameters, parameters.weights(), prefix, part),
                 gradient = weights(parameters, parameters.gradients(), prefix, part);
   if (has_attention()) {
-    norm1_ = weight.norm1, dnorm1_ = gradient.norm1;
-    qkv_ = Linear(plan, weight.qkv, gradient.qkv);
+    qkv_ = NormedLinear({weight.norm1, gradient.norm1, config.rms_norm_eps},
+                        Linear(plan, weight.qkv, gradient.qkv));
     o_ = Linear(plan, weight.o, gradient.o);
   }
   if (has_mlp()) {
-    norm2_ = weight.norm2, dnorm2_ = gradient.norm2;
-    gate_up_ = Linear(plan, weight.gate_up, gradient.gate_up);
+    gate_up_ = NormedLinear({weight.norm2, gradient.norm2, config.rms_norm_eps},
+                            Linear(plan, weight.gate_up, gradient.gate_up));
     down_ = Linear(plan, weight.down, gradient.down);
   }
 }
@@ -140,6 +138,7 @@ Block::Saved Block::plan_own_saved(Arena& arena, const ModelConfig& config, cons
   if (part != Part::attention) {
     saved.rstd2 = arena.tensor(statistics, {n});
     saved.gate_up = arena.tensor(dtype, {n, 2 * config.intermediate_size});
+    saved.dgate_up = saved.gate_up;  // the operator that writes it is the last to read gate_up
   }
   return saved;
 }
@@ -195,16 +194,9 @@ void Block::forward(const LayerContext& context, const Tensor& x, const Tensor& 
 
 void Block::attend(const LayerContext& context, const Tensor& x, const Saved& saved) const {
   Stream& stream = context.stream;
-  const Tensor& normed = saved.inputs.normed1;
-  rms_norm_forward(stream, {.x = x,
-                            .weight = norm1_,
-                            .eps = eps_,
-                            .out = {normed},
-                            .rstd = saved.rstd1,
-                            .amax = qkv_.amax(context)});
-  qkv_.forward(
-      context,
-      {.x = qkv_.measured(context, normed), .residual = {}, .out = saved.qkv, .kept = saved.transposed.qkv});
+  qkv_.forward(context, {.norm = {.x = x, .normed = saved.inputs.normed1, .rstd = saved.rstd1},
+                         .out = saved.qkv,
+                         .kept = saved.transposed.qkv});
   rope(stream, {.qkv = saved.qkv,
                 .cos = context.rope_cos,
                 .sin = context.rope_sin,
@@ -222,22 +214,15 @@ void Block::add_attention(const LayerContext& context, const Tensor& x, const Te
 }
 
 void Block::gate(const LayerContext& context, const Tensor& x1, const Saved& saved) const {
-  Stream& stream = context.stream;
   const Tensor& normed = saved.inputs.normed2;
-  rms_norm_forward(stream, {.x = x1,
-                            .weight = norm2_,
-                            .eps = eps_,
-                            .out = {normed},
-                            .rstd = saved.rstd2,
-                            .amax = gate_up_.amax(context)});
-  if (gate_up_.in_fp8(context))
-    return gate_up_.forward(context, {.x = gate_up_.measured(context, normed),
-                                      .residual = {},
-                                      .out = saved.gate_up,
-                                      .kept = saved.transposed.gate_up});
-  linear_swiglu_forward(
-      stream,
-      {.x = normed, .weight = gate_up_.weight(), .gate_up = saved.gate_up, .gated = saved.inputs.gated});
+  const NormedLinear::NormForward norm{.x = x1, .normed = normed, .rstd = saved.rstd2};
+  if (gate_up_.linear().in_fp8(context))
+    return gate_up_.forward(context, {.norm = norm, .out = saved.gate_up, .kept = saved.transposed.gate_up});
+  gate_up_.norm(context, norm);
+  linear_swiglu_forward(context.stream, {.x = normed,
+                                         .weight = gate_up_.linear().weight(),
+                                         .gate_up = saved.gate_up,
+                                         .gated = saved.inputs.gated});
 }
 
 QuantizeSource Block::gated(const LayerContext& context, const Saved& saved) const {
@@ -245,8 +230,8 @@ QuantizeSource Block::gated(const LayerContext& context, const Saved& saved) con
   return saved.inputs.gated;
 }
 
-void Block::backward_input(const LayerContext& context, const Tensor& dout, const Tensor& x, const Tensor& dx,
-                           const Saved& saved, const Gradients& gradients, const Scratch& scratch) const {
+void Block::backward_input(const LayerContext& context, const BackwardInput& op) const {
+  const auto& [dout, x, dx, saved, gradients, scratch] = op;
   const Tensor& x1 = part_ == Part::whole ? saved.x1 : x;
   const Tensor& dx1 = part_ == Part::whole ? gradients.dx1 : part_ == Part::attention ? dout : dx;
   if (recompute_ == Recompute::full) {
@@ -257,68 +242,62 @@ void Block::backward_input(const LayerContext& context, const Tensor& dout, cons
       down_.keep_input(context, gated(context, saved), saved.transposed.down);
     }
   }
-  const Inputs recomputed = recompute_ == Recompute::selective ? gradients.inputs : Inputs{};
-  if (has_mlp()) backward_mlp(context, dout, x1, dx1, saved, gradients, recomputed, scratch);
-  if (has_attention()) backward_attention(context, dx1, x, dx, saved, gradients, recomputed, scratch);
+  if (has_mlp()) backward_mlp(context, {dout, x1, dx1, saved, gradients, scratch});
+  if (has_attention()) backward_attention(context, {dx1, x, dx, saved, gradients, scratch});
 }
 
-void Block::backward_mlp(const LayerContext& context, const Tensor& dout, const Tensor& x1, const Tensor& dx1,
-                         const Saved& saved, const Gradients& gradients, const Inputs& recomputed,
-                         const Scratch& scratch) const {
-  Stream& stream = context.stream;
+void Block::backward_mlp(const LayerContext& context, const BackwardInput& op) const {
+  const auto& [dout, x1, dx1, saved, gradients, scratch] = op;
   // out = x1 + down · silu(gate) · up
-  QuantizeSource dgate_up = saved.gate_up;
+  QuantizeSource dgate_up = saved.dgate_up;
   if (down_.in_fp8(context)) {
     down_.backward_input(context, {.dout = dout, .dx = scratch.dgated, .kept = gradients.transposed.down});
     dgate_up = SwigluInputGradient{.dout = scratch.dgated, .gate_up = saved.gate_up};
   } else {
-    linear_swiglu_backward_input(stream, {.dout = dout,
-                                          .weight = down_.weight(),
-                                          .gate_up = saved.gate_up,
-                                          .dgate_up = saved.gate_up,
-                                          .dgated = scratch.dgated,
-                                          .gated = recomputed.gated});
+    linear_swiglu_backward_input(context.stream, {.dout = dout,
+                                                  .weight = down_.weight(),
+                                                  .gate_up = saved.gate_up,
+                                                  .dgate_up = saved.dgate_up,
+                                                  .dgated = scratch.dgated,
+                                                  .gated = recomputed(gradients).gated});
   }
-  gate_up_.backward_input(context,
-                          {.dout = dgate_up, .dx = scratch.dnormed, .kept = gradients.transposed.gate_up});
-  rms_norm_backward(stream, {.dout = {scratch.dnormed},
-                             .x = x1,
-                             .weight = norm2_,
-                             .rstd = saved.rstd2,
-                             .residual = dout,
-                             .dx = dx1,
-                             .dweight = context.measure_only ? Tensor{} : dnorm2_,
-                             .out = recomputed.normed2,
-                             .amax = part_ == Part::whole ? o_.amax(context) : Tensor{}});
+  // gate, up = gate_up · RMSNorm(x1)
+  gate_up_.backward_input(context, {.dout = dgate_up,
+                                    .kept = gradients.transposed.gate_up,
+                                    .dnormed = scratch.dnormed,
+                                    .x = x1,
+                                    .rstd = saved.rstd2,
+                                    .residual = dout,
+                                    .dx = dx1,
+                                    .normed = recomputed(gradients).normed2,
+                                    .amax = part_ == Part::whole ? o_.amax(context) : Tensor{}});
 }
 
-void Block::backward_attention(const LayerContext& context, const Tensor& dx1, const Tensor& x,
-                               const Tensor& dx, const Saved& saved, const Gradients& gradients,
-                               const Inputs& recomputed, const Scratch& scratch) const {
-  Stream& stream = context.stream;
+void Block::backward_attention(const LayerContext& context, const BackwardInput& op) const {
+  const auto& [dx1, x, dx, saved, gradients, scratch] = op;
   // x1 = x + o · attention
-  // The norm after the attention half has computed the amax of dx1.
+  // The MLP half's norm has computed the amax of dx1.
   const QuantizeSource dout = part_ == Part::whole ? o_.measured(context, dx1) : QuantizeSource(dx1);
   o_.backward_input(context, {.dout = dout, .dx = scratch.dattention, .kept = gradients.transposed.o});
-  attention_backward(stream, {.heads = heads_,
-                              .dout = scratch.dattention,
-                              .qkv = saved.qkv,
-                              .document_start = context.document_start,
-                              .out = saved.attention,
-                              .lse = saved.lse,
-                              .rope_cos = context.rope_cos,
-                              .rope_sin = context.rope_sin,
-                              .dqkv = gradients.dqkv});
-  qkv_.backward_input(context,
-                      {.dout = gradients.dqkv, .dx = scratch.dnormed, .kept = gradients.transposed.qkv});
-  rms_norm_backward(stream, {.dout = {scratch.dnormed},
-                             .x = x,
-                             .weight = norm1_,
-                             .rstd = saved.rstd1,
-                             .residual = dx1,
-                             .dx = dx,
-                             .dweight = context.measure_only ? Tensor{} : dnorm1_,
-                             .out = recomputed.normed1});
+  attention_backward(context.stream, {.heads = heads_,
+                                      .dout = scratch.dattention,
+                                      .qkv = saved.qkv,
+                                      .document_start = context.document_start,
+                                      .out = saved.attention,
+                                      .lse = saved.lse,
+                                      .rope_cos = context.rope_cos,
+                                      .rope_sin = context.rope_sin,
+                                      .dqkv = gradients.dqkv});
+  // q, k, v = qkv · RMSNorm(x)
+  qkv_.backward_input(context, {.dout = gradients.dqkv,
+                                .kept = gradients.transposed.qkv,
+                                .dnormed = scratch.dnormed,
+                                .x = x,
+                                .rstd = saved.rstd1,
+                                .residual = dx1,
+                                .dx = dx,
+                                .normed = recomputed(gradients).normed1,
+                                .amax = {}});
 }
 
 void Block::backward_weight(const LayerContext& context, const Tensor& dout, const Saved& saved,
@@ -328,7 +307,7 @@ void Block::backward_weight(const LayerContext& context, const Tensor& dout, con
   if (has_mlp()) {
     down_.backward_weight(context, {.dout = dout, .x = in.gated, .kept = {x.down, d.down}});
     gate_up_.backward_weight(context,
-                             {.dout = saved.gate_up, .x = in.normed2, .kept = {x.gate_up, d.gate_up}});
+                             {.dout = saved.dgate_up, .x = in.normed2, .kept = {x.gate_up, d.gate_up}});
   }
   if (!has_attention()) return;
   const Tensor& dx1 = part_ == Part::whole ? gradients.dx1 : dout;

@@ -14,7 +14,7 @@
 #include <vector>
 
 #include "model/config.h"
-#include "model/layers/linear.h"
+#include "model/layers/normed_linear.h"
 #include "runtime/operators/attention/attention.h"
 #include "runtime/parameters.h"
 
@@ -65,7 +65,10 @@ class Block {
     Tensor attention, lse;  // [B, T, NH·HS], [B, NH, T]
     Tensor x1;              // [N, C], of a whole block
     Tensor rstd2;           // [N]
-    Tensor gate_up;         // [N, 2F]; after backward_input its gradient, unless products run in FP8
+    Tensor gate_up;         // [N, 2F]
+    // [N, 2F], written by backward_input unless products run in FP8. plan_saved() places it in the memory of
+    // gate_up, which is not read afterwards.
+    Tensor dgate_up;
   };
   /// One microbatch's tensors between backward_input and backward_weight.
   struct Gradients {
@@ -78,7 +81,7 @@ class Block {
   struct Scratch {
     Saved recomputed;   // if a block is recomputed in full
     Inputs inputs;      // forward's, if backward recomputes them or has their transposes
-    Tensor dgated;      // [N, F]
+    Tensor dgated;      // [N, F]; shares the memory of inputs.gated if that is read no more
     Tensor dnormed;     // [N, C]
     Tensor dattention;  // [B, T, NH·HS]
   };
@@ -90,9 +93,16 @@ class Block {
 
   /// x [N, C] → out [N, C]
   void forward(const LayerContext& context, const Tensor& x, const Tensor& out, const Saved& saved) const;
-  /// dout [N, C] → dx [N, C] =; += into the norms' gradients
-  void backward_input(const LayerContext& context, const Tensor& dout, const Tensor& x, const Tensor& dx,
-                      const Saved& saved, const Gradients& gradients, const Scratch& scratch) const;
+  struct BackwardInput {
+    Tensor dout;  // [N, C]
+    Tensor x;     // [N, C], forward's
+    Tensor dx;    // [N, C] =
+    const Saved& saved;
+    const Gradients& gradients;
+    const Scratch& scratch;
+  };
+  /// += into the norms' gradients, unless the pass only measures
+  void backward_input(const LayerContext& context, const BackwardInput& op) const;
   /// += into the matrices' gradients, or = if context.halves_run marks the first addition
   void backward_weight(const LayerContext& context, const Tensor& dout, const Saved& saved,
                        const Gradients& gradients) const;
@@ -107,12 +117,9 @@ class Block {
   QuantizeSource gated(const LayerContext& context, const Saved& saved) const;
   void add_attention(const LayerContext& context, const Tensor& x, const Tensor& x1,
                      const Saved& saved) const;
-  void backward_mlp(const LayerContext& context, const Tensor& dout, const Tensor& x1, const Tensor& dx1,
-                    const Saved& saved, const Gradients& gradients, const Inputs& recomputed,
-                    const Scratch& scratch) const;
-  void backward_attention(const LayerContext& context, const Tensor& dx1, const Tensor& x, const Tensor& dx,
-                          const Saved& saved, const Gradients& gradients, const Inputs& recomputed,
-                          const Scratch& scratch) const;
+  /// Backward of one half: `dout`, `x` and `dx` are those of the half.
+  void backward_mlp(const LayerContext& context, const BackwardInput& op) const;
+  void backward_attention(const LayerContext& context, const BackwardInput& op) const;
 
   static Inputs plan_inputs(Arena& arena, const ModelConfig& config, const ActivationPlan& plan,
                             Part part = Part::whole);
@@ -124,14 +131,16 @@ class Block {
   const Inputs& inputs(const Saved& saved, const Gradients& gradients) const {
     return recompute_ == Recompute::selective ? gradients.inputs : saved.inputs;
   }
+  /// Where backward_input writes the inputs that it computes again; undefined if forward kept them.
+  Inputs recomputed(const Gradients& gradients) const {
+    return recompute_ == Recompute::selective ? gradients.inputs : Inputs{};
+  }
 
-  double eps_;
   Recompute recompute_;
   Part part_;
   AttentionHeads heads_;
-  Tensor norm1_, norm2_;    // [C]
-  Tensor dnorm1_, dnorm2_;  // [C]
-  Linear qkv_, o_, gate_up_, down_;
+  NormedLinear qkv_, gate_up_;
+  Linear o_, down_;
 };
 
 }  // namespace foretoken

@@ -26,11 +26,13 @@ PipelineStage::PipelineStage(const StagePlan& plan)
       frozen_(plan.frozen_trunk) {
   if (plan.activations.recompute == Recompute::full && plan.activations.split_backward)
     throw UsageError(
-        "model: recompute \"full\" needs a schedule that takes weight gradients with the input's, not later");
+        "model: recompute \"full\" needs a schedule that computes weight gradients together with input "
+        "gradients");
   const Parameters& parameters = plan.parameters;
-  const StageTensors tensors = tensors_of(plan.model, plan.mtp, plan.layout, plan.stage);
+  const bool heads_have_blocks =
+      !plan.layout.depths_of(plan.stage, plan.mtp).empty() && head_kind(plan.mtp.kind).has_block;
   const std::vector<HeldBlock> blocks = plan.layout.blocks_of(plan.stage);
-  if (!blocks.empty() || (!tensors.depths.empty() && head_kind(plan.mtp.kind).has_block))
+  if (!blocks.empty() || heads_have_blocks)
     scratch_ = Block::plan_scratch(plan.arena, plan.model, plan.activations);
   for (const HeldBlock& block : blocks) {
     blocks_.emplace_back(plan.model, parameters, block_prefix(block.layer), plan_of(plan, block), block.part);
@@ -41,28 +43,32 @@ PipelineStage::PipelineStage(const StagePlan& plan)
     dtable_ = parameters.gradient(embedding_name);
     embedding_unit_ = parameters.unit("embedding");
   }
-  if (plan.stage >= plan.layout.head_stage()) {
-    predictor_.emplace(HeadsPlan{.stream = plan.stream,
-                                 .model = plan.model,
-                                 .mtp = plan.mtp,
-                                 .parameters = parameters,
-                                 .arena = plan.arena,
-                                 .activations = plan.activations,
-                                 .scratch = scratch_,
-                                 .frozen_trunk = frozen_,
-                                 .depths = tensors.depths},
-                       !after_head_);
-    if (tensors.head) predictor_units_.push_back(parameters.unit("head"));
-    const std::vector<ParameterUnit> heads = head_units(plan.model, plan.mtp);
-    for (int depth = static_cast<int>(heads.size()); depth > 0; --depth)
-      if (plan.mtp.repeat ? !tensors.depths.empty() : tensors.depths.has(depth))
-        predictor_units_.push_back(parameters.unit(heads[index(depth - 1)].name));
-    if (tensors.final_norm) predictor_units_.push_back(parameters.unit("final norm"));
-    // The first stage's own look-up contributes last.
-    if (tensors.embedding && (!first_ || reads_table(plan)))
-      predictor_units_.push_back(parameters.unit("embedding"));
-  }
+  if (plan.stage >= plan.layout.head_stage()) plan_predictor(plan);
   plan_slots(plan);
+}
+
+void PipelineStage::plan_predictor(const StagePlan& plan) {
+  const Parameters& parameters = plan.parameters;
+  const StageTensors tensors = tensors_of(plan.model, plan.mtp, plan.layout, plan.stage);
+  predictor_.emplace(HeadsPlan{.stream = plan.stream,
+                               .model = plan.model,
+                               .mtp = plan.mtp,
+                               .parameters = parameters,
+                               .arena = plan.arena,
+                               .activations = plan.activations,
+                               .scratch = scratch_,
+                               .frozen_trunk = frozen_,
+                               .depths = tensors.depths},
+                     !after_head_);
+  if (tensors.head) predictor_units_.push_back(parameters.unit("head"));
+  const std::vector<ParameterUnit> heads = head_units(plan.model, plan.mtp);
+  for (int depth = static_cast<int>(heads.size()); depth > 0; --depth)
+    if (plan.mtp.repeat ? !tensors.depths.empty() : tensors.depths.has(depth))
+      predictor_units_.push_back(parameters.unit(heads[index(depth - 1)].name));
+  if (tensors.final_norm) predictor_units_.push_back(parameters.unit("final norm"));
+  // The first stage's own look-up contributes last.
+  if (tensors.embedding && (!first_ || reads_table(plan)))
+    predictor_units_.push_back(parameters.unit("embedding"));
 }
 
 std::vector<int> PipelineStage::units() const {
@@ -72,37 +78,39 @@ std::vector<int> PipelineStage::units() const {
   return units;
 }
 
-Predictor::Links PipelineStage::plan_links(const StagePlan& plan) const {
-  Predictor::Links links;
+HostedHeads::Links PipelineStage::plan_links(const StagePlan& plan) const {
+  HostedHeads::Links links;
   const int depths = static_cast<int>(plan.mtp.depths);
   const int before = plan.stage - plan.layout.head_stage();  // depths on earlier stages
   const auto link = [&](int depths_before) {
     return plan_link(plan.arena, plan.activations, plan.model.hidden_size,
                      measures_gradients(plan.mtp) ? depths - depths_before : 0);
   };
-  if (before > 0) links.from = link(before - 1);
-  if (before >= 0 && plan.stage + 1 < plan.layout.stages()) links.to = link(before);
+  if (before > 0) links.previous = link(before - 1);
+  if (before >= 0 && plan.stage + 1 < plan.layout.stages()) links.next = link(before);
   return links;
 }
 
-Tensor PipelineStage::activation_in(int slot, Extras extras) const {
+Tensor PipelineStage::activation_in(int slot, const StepRequest& request) const {
   const Slot& at = slots_[index(slot)];
-  return after_head_ ? at.links.from.downstream_message(extras.counts) : boundary(at.x.front());
+  return at.links.previous ? at.links.previous->downstream_message(request.acceptance)
+                           : boundary(at.x.front());
 }
 
-Tensor PipelineStage::activation_out(int slot, Extras extras) const {
+Tensor PipelineStage::activation_out(int slot, const StepRequest& request) const {
   const Slot& at = slots_[index(slot)];
-  return at.links.to.defined() ? at.links.to.downstream_message(extras.counts) : boundary(at.x.back());
+  return at.links.next ? at.links.next->downstream_message(request.acceptance) : boundary(at.x.back());
 }
 
-Tensor PipelineStage::gradient_in(int slot, Extras extras) const {
+Tensor PipelineStage::gradient_in(int slot, const StepRequest& request) const {
   const Slot& at = slots_[index(slot)];
-  return at.links.to.defined() ? at.links.to.upstream_message(extras.measures) : boundary(at.dx.back());
+  return at.links.next ? at.links.next->upstream_message(request.trunk_gradients) : boundary(at.dx.back());
 }
 
-Tensor PipelineStage::gradient_out(int slot, Extras extras) const {
+Tensor PipelineStage::gradient_out(int slot, const StepRequest& request) const {
   const Slot& at = slots_[index(slot)];
-  return after_head_ ? at.links.from.upstream_message(extras.measures) : boundary(at.dx.front());
+  return at.links.previous ? at.links.previous->upstream_message(request.trunk_gradients)
+                           : boundary(at.dx.front());
 }
 
 ActivationPlan PipelineStage::plan_of(const StagePlan& plan, const HeldBlock& block) {
@@ -152,55 +160,50 @@ void PipelineStage::plan_slots(const StagePlan& plan) {
   }
 }
 
-void PipelineStage::forward(const LayerContext& context, const MicrobatchInput& input, int slot_index) const {
-  const Slot& slot = slots_[index(slot_index)];
+void PipelineStage::forward(const StagePass& pass) const {
+  const Slot& slot = slots_[index(pass.slot)];
   if (first_)
-    embedding_forward(context.stream,
-                      {.tokens = input.tokens, .table = table_, .out = boundary(slot.x.front())});
+    embedding_forward(pass.stream(),
+                      {.tokens = pass.input.tokens, .table = table_, .out = boundary(slot.x.front())});
   for (std::size_t j = 0; j < blocks_.size(); ++j)
-    blocks_[j].forward(context, slot.x[j], slot.x[j + 1], slot.blocks[j]);
-  if (predictor_) predictor_->forward(context, input, slot_index);
+    blocks_[j].forward(pass.layers, slot.x[j], slot.x[j + 1], slot.blocks[j]);
+  if (predictor_) predictor_->forward(pass);
 }
 
-void PipelineStage::evaluate(const LayerContext& context, const MicrobatchInput& input, int slot,
-                             const StepSums& sums) const {
-  predictor_->evaluate(context, input, slot, sums);
-}
-
-void PipelineStage::logits(const LayerContext& context, int slot, int depth, const Tensor& out) const {
-  predictor_->logits(context, slot, depth, out);
-}
-
-void PipelineStage::backward(const LayerContext& context, const MicrobatchInput& input, int slot_index,
-                             Halves halves, std::span<const double> gradient_scales, const StepSums& sums,
-                             const UnitDone& done) const {
-  const Slot& slot = slots_[index(slot_index)];
+void PipelineStage::backward(const BackwardPass& op, const UnitDone& done) const {
+  const StagePass& pass = op.pass;
+  const Slot& slot = slots_[index(pass.slot)];
   if (predictor_) {
-    predictor_->backward(context, input, slot_index, halves, gradient_scales, sums);
-    if (halves.weight)
+    predictor_->backward(op);
+    if (op.halves.weight)
       for (const int unit : predictor_units_) done(unit);
   }
   for (std::size_t j = blocks_.size(); j-- > 0;) {
-    if (halves.input && !frozen_)
-      blocks_[j].backward_input(context, slot.dx[j + 1], slot.x[j], slot.dx[j], slot.blocks[j],
-                                slot.block_gradients[j], scratch_);
-    if (halves.input && predictor_ && j + 1 == blocks_.size()) {
-      predictor_->measure_last_input(context, slot.dx[j], sums);
-      if (const Tensor heads = predictor_->last_input_gradient(input); heads.defined())
-        add(context.stream, heads, slot.dx[j]);
-    }
-    if (halves.weight) {
+    if (op.halves.input) block_backward_input(op, j);
+    if (op.halves.weight) {
       if (!frozen_)
-        blocks_[j].backward_weight(context, slot.dx[j + 1], slot.blocks[j], slot.block_gradients[j]);
+        blocks_[j].backward_weight(pass.layers, slot.dx[j + 1], slot.blocks[j], slot.block_gradients[j]);
       done(block_units_[j]);
     }
   }
-  if (first_ && halves.weight) {
+  if (first_ && op.halves.weight) {
     if (!frozen_)
       embedding_backward_weight(
-          context.stream, {.dout = boundary(slot.dx.front()), .tokens = input.tokens, .dtable = dtable_});
+          pass.stream(), {.dout = boundary(slot.dx.front()), .tokens = pass.input.tokens, .dtable = dtable_});
     done(embedding_unit_);
   }
+}
+
+void PipelineStage::block_backward_input(const BackwardPass& op, std::size_t block) const {
+  const Slot& slot = slots_[index(op.pass.slot)];
+  if (!frozen_)
+    blocks_[block].backward_input(op.pass.layers, {.dout = slot.dx[block + 1],
+                                                   .x = slot.x[block],
+                                                   .dx = slot.dx[block],
+                                                   .saved = slot.blocks[block],
+                                                   .gradients = slot.block_gradients[block],
+                                                   .scratch = scratch_});
+  if (predictor_ && block + 1 == blocks_.size()) predictor_->join_last_input(op.pass, slot.dx[block]);
 }
 
 }  // namespace foretoken

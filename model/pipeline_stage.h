@@ -35,29 +35,23 @@ class PipelineStage {
   /// Indices into Parameters::units() of the units that this stage's backward contributes to.
   std::vector<int> units() const;
 
-  /// What messages between head stages carry in addition to activations and gradients.
-  struct Extras {
-    bool counts = false;    // acceptance is counted
-    bool measures = false;  // gradients at the trunk are measured
-  };
-  Tensor activation_in(int slot, Extras extras) const;
-  Tensor activation_out(int slot, Extras extras) const;
-  Tensor gradient_in(int slot, Extras extras) const;
-  Tensor gradient_out(int slot, Extras extras) const;
+  /// Boundary tensors of a slot. Messages between stages of heads carry more if the step counts drafts or
+  /// measures gradients at the trunk.
+  Tensor activation_in(int slot, const StepRequest& request) const;
+  Tensor activation_out(int slot, const StepRequest& request) const;
+  Tensor gradient_in(int slot, const StepRequest& request) const;
+  Tensor gradient_out(int slot, const StepRequest& request) const;
 
-  void forward(const LayerContext& context, const MicrobatchInput& input, int slot) const;
+  void forward(const StagePass& pass) const;
 
   /// Called with a unit's index in Parameters::units() when this microbatch's contribution to the unit's
   /// gradient is complete.
   using UnitDone = std::function<void(int unit)>;
   /// Runs layer by layer, so that a layer's gradients become final early.
-  void backward(const LayerContext& context, const MicrobatchInput& input, int slot, Halves halves,
-                std::span<const double> gradient_scales, const StepSums& sums, const UnitDone& done) const;
-  /// Requires a predictor. Adds the losses and the acceptance of a forward pass to `sums`.
-  void evaluate(const LayerContext& context, const MicrobatchInput& input, int slot,
-                const StepSums& sums) const;
-  /// Requires a predictor. Computes its logits for the microbatch in the slot.
-  void logits(const LayerContext& context, int slot, int depth, const Tensor& out) const;
+  void backward(const BackwardPass& op, const UnitDone& done) const;
+
+  /// On a stage that computes losses, after forward.
+  const Predictor& predictor() const { return *predictor_; }
 
  private:
   struct Slot {
@@ -67,18 +61,20 @@ class PipelineStage {
     std::vector<Tensor> dx;  // gradients of x
     std::vector<Block::Saved> blocks;
     std::vector<Block::Gradients> block_gradients;
-    Predictor::Links links;
+    HostedHeads::Links links;
   };
   static std::size_t index(int slot) { return static_cast<std::size_t>(slot); }
   Tensor boundary(const Tensor& x) const { return x.view({shape_.rows, shape_.length, x.shape[1]}); }
+  void plan_predictor(const StagePlan& plan);
   void plan_slots(const StagePlan& plan);
   /// The plan of a block; it leaves FP8 out for layers that stay in the activations' dtype.
   static ActivationPlan plan_of(const StagePlan& plan, const HeldBlock& block);
-  Predictor::Links plan_links(const StagePlan& plan) const;
+  HostedHeads::Links plan_links(const StagePlan& plan) const;
+  void block_backward_input(const BackwardPass& op, std::size_t block) const;
 
   MicrobatchShape shape_;
   bool first_;
-  bool after_head_;
+  bool after_head_;  // one of the stages that hold one depth each
   bool frozen_;
   std::vector<int> block_units_;
   std::vector<int> predictor_units_;

@@ -44,7 +44,6 @@ RankModel::RankModel(Stream& stream, const RankModelOptions& options)
   }
   if (fp8_) fp8_->plan_scratch();
   sums_ = {arena_.tensor(DType::f64, {StepSums::elements(options_.mtp.depths)}), options_.mtp.depths};
-  if (layout.depth_stages > 0) discarded_ = {arena_.tensor(DType::f64, sums_.all.shape), options_.mtp.depths};
   contributions_.resize(parameters_->units().size());
   for (const PipelineStage& stage : compute_)
     for (const int unit : stage.units()) ++contributions_[static_cast<std::size_t>(unit)];
@@ -74,19 +73,25 @@ void RankModel::upload(std::span<const MicrobatchInput> microbatches) {
   }
 }
 
+StepRequest RankModel::diagnosis() const {
+  return {.gradients = true, .acceptance = true, .trunk_gradients = measures_gradients(options_.mtp)};
+}
+
 void RankModel::begin_step(Step step) {
+  const StepRequest& request = step.request;
+  if (request.trunk_gradients && !(request.gradients && measures_gradients(options_.mtp)))
+    throw DefectError("model: gradients at the trunk are requested of a step {}",
+                      request.gradients ? "whose model does not measure them" : "without gradients");
   step_ = std::move(step);
   if (stream_.device() != DeviceKind::cpu) {
     upload(step_.microbatches);
     step_.microbatches = std::span(inputs_).first(step_.microbatches.size());
   }
   set_zero(stream_, sums_.all);
-  const StepSums wanted = wanted_sums();
-  extras_ = {.counts = wanted.accepted.defined(), .measures = wanted.squares.defined()};
   sampled_ = std::any_of(step_.microbatches.begin(), step_.microbatches.end(),
                          [](const MicrobatchInput& input) { return input.depths != DepthSet::all(); });
-  if (step_.mode == Mode::train) zero_gradients();
-  if (step_.mode == Mode::train && fp8_) fp8_->quantize_weights(stream_);
+  if (step_.request.gradients) zero_gradients();
+  if (step_.request.gradients && fp8_) fp8_->quantize_weights(stream_);
   halves_run_.assign(stages_.size(), {.input = false, .weight = false});
   remaining_ = contributions_;
   for (int& count : remaining_) count *= static_cast<int>(step_.microbatches.size());
@@ -99,15 +104,6 @@ void RankModel::zero_gradients() {
   for (const ParameterUnit& unit : parameters_->units())
     if (sampled_ && unit.head)
       set_zero(stream_, parameters_->gradients().flat(unit.begin, unit.end - unit.begin));
-}
-
-StepSums RankModel::wanted_sums() const {
-  StepSums wanted = sums_;
-  const bool counts = step_.mode == Mode::evaluate || step_.diagnose;
-  if (!counts) wanted.drafts = wanted.accepted = {};
-  if (step_.mode == Mode::evaluate || !step_.diagnose || !measures_gradients(options_.mtp))
-    wanted.squares = wanted.products = {};
-  return wanted;
 }
 
 bool RankModel::computes_losses() const {
@@ -126,35 +122,41 @@ LayerContext RankModel::context(const MicrobatchInput& input) const {
           .rope_cos = rope_.cos,
           .rope_sin = rope_.sin,
           .document_start = options_.attention_across_documents ? Tensor{} : input.document_start,
-          .forward_only = step_.mode == Mode::evaluate};
+          .forward_only = !step_.request.gradients};
+}
+
+StagePass RankModel::pass(int microbatch, int slot) const {
+  const MicrobatchInput& of = input(microbatch);
+  return {.layers = context(of), .input = of, .slot = slot, .request = step_.request, .sums = sums_};
 }
 
 void RankModel::forward(int stage, int microbatch, int slot) {
-  const MicrobatchInput& input = step_.microbatches[static_cast<std::size_t>(microbatch)];
-  PipelineStage& compute = at(stage);
-  compute.forward(context(input), input, slot);
-  if (!compute.computes_losses() || (step_.mode == Mode::train && !counts_in_forward())) return;
-  StepSums sums = wanted_sums();
-  if (step_.mode == Mode::train) sums.losses = discarded_.losses;
-  compute.evaluate(context(input), input, slot, sums);
+  const PipelineStage& compute = at(stage);
+  const StagePass forward = pass(microbatch, slot);
+  compute.forward(forward);
+  if (!compute.computes_losses()) return;
+  if (!step_.request.gradients)
+    compute.predictor().evaluate(forward);
+  else if (counts_in_forward())
+    compute.predictor().count_drafts(forward);
 }
 
 /// If depths have stages of their own, drafts are counted in forward: the main model's choices, which they
 /// are compared with, travel downstream.
 bool RankModel::counts_in_forward() const {
-  return extras_.counts && options_.layout.depth_stages > 0;
+  return step_.request.acceptance && options_.layout.depth_stages > 0;
 }
 
 void RankModel::run_backward(int stage, int microbatch, int slot, Halves halves) {
-  const MicrobatchInput& input = step_.microbatches[static_cast<std::size_t>(microbatch)];
+  if (!step_.request.gradients) throw DefectError("model: backward in a step that requests no gradients");
   Halves& halves_run = halves_run_[index_of(stage)];
-  LayerContext layers = context(input);
-  layers.halves_run = halves_run;
-  StepSums sums = wanted_sums();
-  if (counts_in_forward()) sums.drafts = sums.accepted = {};
-  at(stage).backward(layers, input, slot, halves, step_.gradient_scales, sums, [this](int unit) {
-    if (--remaining_[static_cast<std::size_t>(unit)] == 0) step_.unit_final(unit);
-  });
+  StagePass backward = pass(microbatch, slot);
+  backward.layers.halves_run = halves_run;
+  backward.request.acceptance &= !counts_in_forward();
+  at(stage).backward({.pass = backward, .halves = halves, .gradient_scales = step_.gradient_scales},
+                     [this](int unit) {
+                       if (--remaining_[static_cast<std::size_t>(unit)] == 0) step_.unit_final(unit);
+                     });
   halves_run.input |= halves.input;
   halves_run.weight |= halves.weight;
 }
@@ -172,8 +174,7 @@ void RankModel::backward_weight(int stage, int microbatch, int slot) {
 }
 
 void RankModel::logits(int microbatch, int slot, int depth, const Tensor& out) {
-  at(options_.layout.stage_of_depth(depth))
-      .logits(context(step_.microbatches[static_cast<std::size_t>(microbatch)]), slot, depth, out);
+  at(options_.layout.stage_of_depth(depth)).predictor().logits(context(input(microbatch)), slot, depth, out);
 }
 
 }  // namespace foretoken

@@ -44,30 +44,34 @@ class RankModel : public StageWork {
   /// Whether any loss is taken on this rank.
   bool computes_losses() const;
 
-  enum class Mode { train, evaluate };
   struct Step {
-    Mode mode = Mode::train;
+    StepRequest request;
     std::span<const MicrobatchInput> microbatches;  // host tensors of the planned shape
-    std::vector<double> gradient_scales;  // [D + 1] weightₖ / valid targets of depth k in the global batch
-    /// In training: also sum acceptance and, if MtpConfig::diagnose_every is set, gradients at the trunk.
-    bool diagnose = false;
+    /// [D + 1] weightₖ / valid targets of depth k in the global batch; read if gradients are requested.
+    std::vector<double> gradient_scales;
     /// Called with a unit's index in parameters().units() when its gradient on this rank is final.
     std::function<void(int unit)> unit_final = [](int) {};
   };
-  /// Must be called before the program of a step runs. Gradients of the previous step do not enter a training
-  /// step: they are zeroed here or overwritten by the step's first contribution.
+  /// A training step that measures everything about the heads that this model can measure.
+  StepRequest diagnosis() const;
+  /// Must be called before the program of a step runs. Gradients of the previous step do not enter a step
+  /// that requests gradients: they are zeroed here or overwritten by the step's first contribution. Throws a
+  /// DefectError if the request asks for gradients at the trunk without gradients, or of a model that was not
+  /// planned to measure them.
   void begin_step(Step step);
   /// Sums over this rank's microbatches, on the stream's device. Entries that other ranks compute, and those
-  /// that the step does not measure, are zero.
+  /// that the step does not request, are zero.
   const StepSums& sums() const { return sums_; }
   /// On the rank of the depth's stage: logits [N, V] of the step's microbatch, which must be the last one
   /// forwarded into the slot.
   void logits(int microbatch, int slot, int depth, const Tensor& out);
 
-  Tensor activation_in(int stage, int slot) override { return at(stage).activation_in(slot, extras_); }
-  Tensor activation_out(int stage, int slot) override { return at(stage).activation_out(slot, extras_); }
-  Tensor gradient_in(int stage, int slot) override { return at(stage).gradient_in(slot, extras_); }
-  Tensor gradient_out(int stage, int slot) override { return at(stage).gradient_out(slot, extras_); }
+  Tensor activation_in(int stage, int slot) override { return at(stage).activation_in(slot, step_.request); }
+  Tensor activation_out(int stage, int slot) override {
+    return at(stage).activation_out(slot, step_.request);
+  }
+  Tensor gradient_in(int stage, int slot) override { return at(stage).gradient_in(slot, step_.request); }
+  Tensor gradient_out(int stage, int slot) override { return at(stage).gradient_out(slot, step_.request); }
   void forward(int stage, int microbatch, int slot) override;
   void backward(int stage, int microbatch, int slot) override;
   void backward_input(int stage, int microbatch, int slot) override;
@@ -78,8 +82,11 @@ class RankModel : public StageWork {
   bool holds(int stage) const { return std::find(stages_.begin(), stages_.end(), stage) != stages_.end(); }
   PipelineStage& at(int stage) { return compute_[index_of(stage)]; }
   LayerContext context(const MicrobatchInput& input) const;
-  /// sums_ without the members that this step does not measure.
-  StepSums wanted_sums() const;
+  const MicrobatchInput& input(int microbatch) const {
+    return step_.microbatches[static_cast<std::size_t>(microbatch)];
+  }
+  StagePass pass(int microbatch, int slot) const;
+  /// Whether drafts are counted in forward although backward follows.
   bool counts_in_forward() const;
   void run_backward(int stage, int microbatch, int slot, Halves halves);
   void plan_inputs();
@@ -96,10 +103,8 @@ class RankModel : public StageWork {
   std::vector<PipelineStage> compute_;
   std::vector<Halves> halves_run_;  // by stage: halves that have run in this step
   Step step_;
-  PipelineStage::Extras extras_;  // of the step
-  bool sampled_ = false;          // a microbatch of the step trains only some depths
+  bool sampled_ = false;  // a microbatch of the step trains only some depths
   StepSums sums_;
-  StepSums discarded_;  // receives losses of a forward pass that backward sums again
   // GPU only: the step's microbatches on the device, and the page-locked memory they are copied from.
   Arena input_arena_{DeviceKind::cpu, true};
   std::vector<MicrobatchInput> inputs_;

@@ -1,6 +1,7 @@
 #pragma once
 // Sums of a step or an evaluation over its microbatches. They are one tensor, so that one copy and one
-// reduction over ranks serve all; counts are whole numbers in f64 and therefore exact.
+// reduction over ranks serve all; counts are whole numbers in f64 and therefore exact. Entries that the step
+// does not request (model/step_request.h) are zero.
 
 #include "runtime/tensor.h"
 
@@ -9,11 +10,10 @@ namespace foretoken {
 struct StepSums {
   Tensor all;     // f64, the other members in order
   Tensor losses;  // [D + 1] Σ loss over the valid targets of depth k
-  // Acceptance (runtime/operators/vocabulary/acceptance.h); undefined if not counted:
+  // Acceptance (runtime/operators/vocabulary/acceptance.h):
   Tensor drafts;    // [D] positions with a draft of depth k that the main model checks
   Tensor accepted;  // [D] those whose draft and all shallower drafts equal the main model's choice
-  // Gradient that each depth's loss, weighted, gives the trunk tensor that heads read; undefined if not
-  // measured:
+  // Gradient that each depth's loss, weighted, gives the trunk tensor that heads read:
   Tensor squares;   // [D + 1] Σ gₖ²
   Tensor products;  // [D] Σ gₖ·g₀ of k = 1..D
 

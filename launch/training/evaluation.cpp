@@ -81,7 +81,7 @@ EvaluationMetrics Evaluation::run(std::int64_t step) {
       add_target_counts(inputs.back(), positions, counts);
       bytes += target_bytes(batches[m], positions, bytes_of_tokens_);
     }
-    session_.model().begin_step({.mode = RankModel::Mode::evaluate, .microbatches = inputs});
+    session_.model().begin_step({.request = StepRequest::evaluation(), .microbatches = inputs});
     executor_.run();
     const std::vector<double> of_step = session_.read_sums();
     for (std::size_t i = 0; i < sums.size(); ++i) sums[i] += of_step[i];

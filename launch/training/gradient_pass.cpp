@@ -74,12 +74,13 @@ void GradientPass::prepare(std::span<const Batch> batches, std::int64_t sample) 
 
 void GradientPass::execute(std::span<const MicrobatchInput> inputs, std::vector<double> scales, bool diagnose,
                            bool reduce) {
-  session_.model().begin_step({.microbatches = inputs,
-                               .gradient_scales = std::move(scales),
-                               .diagnose = diagnose,
-                               .unit_final = [this, reduce](int unit) {
-                                 if (reduce) reducer_.unit_ready(unit);
-                               }});
+  RankModel& model = session_.model();
+  model.begin_step({.request = diagnose ? model.diagnosis() : StepRequest::training(),
+                    .microbatches = inputs,
+                    .gradient_scales = std::move(scales),
+                    .unit_final = [this, reduce](int unit) {
+                      if (reduce) reducer_.unit_ready(unit);
+                    }});
   executor_.run();
   if (!reduce) return;
   reducer_.finish();

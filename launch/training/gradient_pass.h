@@ -35,7 +35,7 @@ class GradientPass {
   const Counts& counts() const { return counts_; }
 
   /// Runs forward and backward over the drawn depths, and the reduction. Gradients are final afterwards, on a
-  /// GPU for work that is enqueued later. `diagnose`: RankModel::Step::diagnose.
+  /// GPU for work that is enqueued later. `diagnose`: also measures the heads (RankModel::diagnosis()).
   void run(bool diagnose);
   /// If depths are sampled: runs forward and backward over every depth for measurement only. Nothing is
   /// reduced and the gradients are left undefined, so run() must follow. Returns this rank's sums

@@ -4,9 +4,10 @@
 
 namespace foretoken {
 
-HeadsInTurn::HeadsInTurn(const HeadsPlan& plan, Outputs outputs) : PredictionHeads(plan, outputs) {
+HeadsInTurn::HeadsInTurn(const HeadsPlan& plan, Outputs outputs, bool reads_dhidden)
+    : PredictionHeads(plan, outputs) {
   const MicrobatchShape& shape = plan.activations.shape;
-  if (first() <= last())
+  if (reads_dhidden && first() <= last())
     dhidden_ = plan.arena.tensor(plan.activations.dtype, {shape.rows, shape.length, plan.model.hidden_size});
 }
 
@@ -14,33 +15,35 @@ void HeadsInTurn::add_slot(const TrunkTensors& trunk, const TrunkTensors& dtrunk
   slots_.push_back({trunk, dtrunk});
 }
 
-void HeadsInTurn::backward(const LayerContext& context, const MicrobatchInput& input, int slot, Halves halves,
-                           const DepthLoss& loss, const TrunkProbe& probe,
-                           const DepthGradients& deeper) const {
-  if (!halves.input) return;
-  LayerContext turn = context;
-  turn.halves_run.weight = context.halves_run.input;
-  bool is_first = true;
-  if (has_deeper(input) && !detached_) {
+void HeadsInTurn::backward(const Backward& op) const {
+  if (!op.halves.input) return;
+  const StagePass& pass = op.pass;
+  LayerContext context = pass.layers;
+  context.halves_run.weight = context.halves_run.input;  // both halves of a head run here
+  Turn turn{.context = context, .slot = pass.slot};
+  if (has_deeper(pass.input) && !detached_) {
     int depth = last();
-    if (probe)
-      for (const Tensor& gradient : deeper.by_depth) probe(++depth, gradient);
-    join(turn, slot, deeper.sum, is_first);
-    is_first = false;
+    if (op.probe)
+      for (const Tensor& gradient : op.deeper->by_depth) op.probe->add(pass, ++depth, gradient);
+    join(turn, op.deeper->sum);
+    turn.first = false;
   }
-  for (int depth = first(); depth <= last(); ++depth) {
-    if (!input.depths.has(depth)) continue;
-    loss(depth, hidden(turn, slot, depth), output(depth), dhidden_);
-    const Tensor gradient = head_backward(turn, slot, depth, is_first, dhidden_);
-    if (!gradient.defined()) continue;
-    if (probe) probe(depth, gradient);
-    join(turn, slot, gradient, is_first);
-    is_first = false;
+  for (turn.depth = first(); turn.depth <= last(); ++turn.depth) {
+    if (!pass.input.depths.has(turn.depth)) continue;
+    op.loss({.depth = turn.depth,
+             .hidden = hidden(context, pass.slot, turn.depth),
+             .matrix = output(turn.depth),
+             .dhidden = dhidden_});
+    const std::optional<Tensor> gradient = head_backward(turn);
+    if (!gradient) continue;
+    if (op.probe) op.probe->add(pass, turn.depth, *gradient);
+    join(turn, *gradient);
+    turn.first = false;
   }
 }
 
-void HeadsInTurn::join(const LayerContext& context, int slot, const Tensor& gradient, bool) const {
-  add(context.stream, gradient, at(slot).dtrunk.normed);
+void HeadsInTurn::join(const Turn& turn, const Tensor& gradient) const {
+  add(turn.context.stream, gradient, at(turn.slot).dtrunk.normed);
 }
 
 }  // namespace foretoken

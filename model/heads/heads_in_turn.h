@@ -10,32 +10,39 @@ namespace foretoken {
 
 class HeadsInTurn : public PredictionHeads {
  public:
-  HeadsInTurn(const HeadsPlan& plan, Outputs outputs);
+  /// `reads_dhidden`: whether head_backward() reads the gradient of the hidden state.
+  HeadsInTurn(const HeadsPlan& plan, Outputs outputs, bool reads_dhidden = true);
 
   void add_slot(const TrunkTensors& trunk, const TrunkTensors& dtrunk) override;
-  void forward(const LayerContext&, const MicrobatchInput&, int) const override {}
-  void backward(const LayerContext& context, const MicrobatchInput& input, int slot, Halves halves,
-                const DepthLoss& loss, const TrunkProbe& probe, const DepthGradients& deeper) const override;
-  Tensor next_depth_input(int slot) const override { return at(slot).trunk.*reads(); }
+  void forward(const StagePass&) const override {}
+  void backward(const Backward& op) const override;
+  Tensor next_depth_input(int slot) const override { return at(slot).trunk[reads()]; }
 
  protected:
-  /// Runs both halves of a head's backward, right after hidden(); may overwrite dhidden [B, T, C]. Returns
-  /// the gradient of the trunk tensor that the head reads, undefined if heads are detached. For `first`, the
-  /// microbatch's first head, it may return the buffer that holds the sum over heads, to which join() adds
-  /// the others.
-  virtual Tensor head_backward(const LayerContext& context, int slot, int depth, bool first,
-                               const Tensor& dhidden) const = 0;
+  /// A head whose turn it is.
+  struct Turn {
+    const LayerContext& context;
+    int slot = 0;
+    int depth = 1;
+    bool first = true;  // no other gradient has been joined for this microbatch
+  };
+  /// Runs both halves of a head's backward, right after hidden(). The loss has filled dhidden(), which may be
+  /// overwritten. Returns the gradient of the trunk tensor that the head reads, nothing if heads are
+  /// detached. The first head may return the buffer that holds the sum over heads, to which join() adds the
+  /// others.
+  virtual std::optional<Tensor> head_backward(const Turn& turn) const = 0;
   /// Adds the gradient of one head, or the sum of deeper heads, to the trunk's.
-  virtual void join(const LayerContext& context, int slot, const Tensor& gradient, bool first) const;
+  virtual void join(const Turn& turn, const Tensor& gradient) const;
+
+  const Tensor& dhidden() const { return *dhidden_; }
 
   struct Slot {
     TrunkTensors trunk, dtrunk;
   };
   const Slot& at(int slot) const { return slots_[static_cast<std::size_t>(slot)]; }
 
-  Tensor dhidden_;  // [B, T, C]; undefined if the stage computes no head
-
  private:
+  std::optional<Tensor> dhidden_;  // [B, T, C], if the stage computes a head that reads it
   std::vector<Slot> slots_;
 };
 

@@ -16,8 +16,8 @@ HeadsLink plan_link(Arena& arena, const ActivationPlan& plan, std::int64_t hidde
     return Tensor{static_cast<std::byte*>(link.downstream.data) + bytes, DType::i32, link.downstream.device,
                   tokens};
   };
-  link.main_argmax = tokens_at(part);
-  link.agrees = tokens_at(part + bytes_of_tokens);
+  link.tokens.main_argmax = tokens_at(part);
+  link.tokens.agrees = tokens_at(part + bytes_of_tokens);
   link.upstream = arena.tensor(plan.dtype, {(1 + measured) * part / element});
   link.gradients.sum = link.upstream.flat(0, n).view(hidden);
   for (int i = 1; i <= measured; ++i)

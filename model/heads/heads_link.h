@@ -24,15 +24,20 @@ struct DepthGradients {
   std::vector<Tensor> by_depth;  // [D − first + 1] of [B, T, C]; empty if never measured
 };
 
+/// What drafts are compared with, both [B, T] i32.
+struct AcceptanceTokens {
+  Tensor main_argmax;  // the main model's likeliest tokens
+  Tensor agrees;  // 1 if a position's drafts agree with them at all depths so far; depth 1 initializes it
+};
+
 /// Buffers of one microbatch in flight at one end of the link.
 struct HeadsLink {
-  Tensor hidden;               // [B, T, C]
-  Tensor main_argmax, agrees;  // [B, T] i32
+  Tensor hidden;  // [B, T, C]
+  AcceptanceTokens tokens;
   DepthGradients gradients;
   // Flat message buffers at their largest size; the members above are views of them.
   Tensor downstream, upstream;
 
-  bool defined() const { return hidden.defined(); }
   /// The part that is sent: all of it only if the step counts drafts, or measures gradients at the trunk.
   Tensor downstream_message(bool counts) const {
     return counts ? downstream : downstream.flat(0, hidden.elements());

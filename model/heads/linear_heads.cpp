@@ -11,16 +11,15 @@ double LinearHeads::cost(const ModelConfig&, const MtpConfig&, double) {
   return 0;
 }
 
-LinearHeads::LinearHeads(const HeadsPlan& plan) : HeadsInTurn(plan, Outputs::own) {
-  if (detached_) dhidden_ = {};
-}
+LinearHeads::LinearHeads(const HeadsPlan& plan) : HeadsInTurn(plan, Outputs::own, !plan.mtp.detach_heads) {}
 
 Tensor LinearHeads::hidden(const LayerContext&, int slot, int) const {
   return at(slot).trunk.normed;
 }
 
-Tensor LinearHeads::head_backward(const LayerContext&, int, int, bool, const Tensor& dhidden) const {
-  return dhidden;
+std::optional<Tensor> LinearHeads::head_backward(const Turn&) const {
+  if (detached_) return std::nullopt;
+  return dhidden();
 }
 
 }  // namespace foretoken

@@ -16,8 +16,7 @@ class LinearHeads : public HeadsInTurn {
   Tensor hidden(const LayerContext& context, int slot, int depth) const override;
 
  private:
-  Tensor head_backward(const LayerContext& context, int slot, int depth, bool first,
-                       const Tensor& dhidden) const override;
+  std::optional<Tensor> head_backward(const Turn& turn) const override;
 };
 
 }  // namespace foretoken

@@ -65,31 +65,35 @@ MtpModule::Gradients MtpModule::plan_gradients(Arena& arena, const ModelConfig& 
           .block = Block::plan_gradients(arena, config, plan, scratch)};
 }
 
-void MtpModule::forward(const LayerContext& context, const Tensor& tokens, const Tensor& table,
-                        const Tensor& hidden, const Tensor& out, const Saved& saved) const {
+void MtpModule::forward(const LayerContext& context, const Forward& op) const {
   Stream& stream = context.stream;
-  embedding_forward(stream, {.tokens = tokens, .first = depth_, .table = table, .out = saved.embedded});
+  const Saved& saved = op.saved;
+  embedding_forward(stream, {.tokens = op.tokens, .first = depth_, .table = op.table, .out = saved.embedded});
   rms_norm_forward(stream, {.x = saved.embedded,
                             .weight = weight_.enorm,
                             .eps = eps_,
                             .out = {saved.joined, embedded_column_},
                             .rstd = saved.rstd_embedded});
-  rms_norm_forward(stream, {.x = hidden,
+  rms_norm_forward(stream, {.x = op.hidden,
                             .weight = weight_.hnorm,
                             .eps = eps_,
                             .out = {saved.joined, hidden_column_},
                             .rstd = saved.rstd_hidden});
   eh_proj_.forward(
       context, {.x = saved.joined, .residual = {}, .out = saved.projected, .kept = saved.joined_transposed});
-  block_.forward(context, saved.projected, out, saved.block);
+  block_.forward(context, saved.projected, op.out, saved.block);
 }
 
-void MtpModule::backward_input(const LayerContext& context, const Tensor& dout, const Tensor& hidden,
-                               const Tensor& dhidden, bool accumulate, const Saved& saved,
-                               const Gradients& gradients, const Block::Scratch& scratch) const {
+void MtpModule::backward_input(const LayerContext& context, const BackwardInput& op) const {
   Stream& stream = context.stream;
-  block_.backward_input(context, dout, saved.projected, gradients.dprojected, saved.block, gradients.block,
-                        scratch);
+  const Saved& saved = op.saved;
+  const Gradients& gradients = op.gradients;
+  block_.backward_input(context, {.dout = op.dout,
+                                  .x = saved.projected,
+                                  .dx = gradients.dprojected,
+                                  .saved = saved.block,
+                                  .gradients = gradients.block,
+                                  .scratch = op.scratch});
   eh_proj_.backward_input(
       context,
       {.dout = gradients.dprojected, .dx = gradients.djoined, .kept = gradients.dprojected_transposed});
@@ -100,24 +104,25 @@ void MtpModule::backward_input(const LayerContext& context, const Tensor& dout, 
                              .dx = gradients.dembedded,
                              .dweight = context.measure_only ? Tensor{} : gradient_.enorm});
   rms_norm_backward(stream, {.dout = {gradients.djoined, hidden_column_},
-                             .x = hidden,
+                             .x = op.hidden,
                              .weight = weight_.hnorm,
                              .rstd = saved.rstd_hidden,
-                             .residual = accumulate ? dhidden : Tensor{},
-                             .dx = dhidden,
+                             .residual = op.accumulate ? op.dhidden : Tensor{},
+                             .dx = op.dhidden,
                              .dweight = context.measure_only ? Tensor{} : gradient_.hnorm});
 }
 
-void MtpModule::backward_weight(const LayerContext& context, const Tensor& dout, const Tensor& tokens,
-                                const Tensor& dtable, const Saved& saved, const Gradients& gradients) const {
-  Stream& stream = context.stream;
-  block_.backward_weight(context, dout, saved.block, gradients.block);
+void MtpModule::backward_weight(const LayerContext& context, const BackwardWeight& op) const {
+  const Saved& saved = op.saved;
+  const Gradients& gradients = op.gradients;
+  block_.backward_weight(context, op.dout, saved.block, gradients.block);
   eh_proj_.backward_weight(context, {.dout = gradients.dprojected,
                                      .x = saved.joined,
                                      .kept = {saved.joined_transposed, gradients.dprojected_transposed}});
-  if (dtable.defined())
+  if (op.dtable.defined())
     embedding_backward_weight(
-        stream, {.dout = gradients.dembedded, .tokens = tokens, .first = depth_, .dtable = dtable});
+        context.stream,
+        {.dout = gradients.dembedded, .tokens = op.tokens, .first = depth_, .dtable = op.dtable});
 }
 
 }  // namespace foretoken

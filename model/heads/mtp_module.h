@@ -51,16 +51,36 @@ class MtpModule {
   static Gradients plan_gradients(Arena& arena, const ModelConfig& config, const ActivationPlan& plan,
                                   const Block::Scratch& scratch);
 
-  /// tokens [B, S] i32, table [V, C], hidden hᵏ⁻¹ [N, C] → out [N, C]
-  void forward(const LayerContext& context, const Tensor& tokens, const Tensor& table, const Tensor& hidden,
-               const Tensor& out, const Saved& saved) const;
-  /// dout [N, C] → dhidden [N, C], = or, with `accumulate`, +=; += into the norms' gradients
-  void backward_input(const LayerContext& context, const Tensor& dout, const Tensor& hidden,
-                      const Tensor& dhidden, bool accumulate, const Saved& saved, const Gradients& gradients,
-                      const Block::Scratch& scratch) const;
-  /// += into the matrices' gradients and, if it is defined, into dtable [V, C]
-  void backward_weight(const LayerContext& context, const Tensor& dout, const Tensor& tokens,
-                       const Tensor& dtable, const Saved& saved, const Gradients& gradients) const;
+  struct Forward {
+    Tensor tokens;  // [B, S] i32
+    Tensor table;   // [V, C]
+    Tensor hidden;  // [N, C] hᵏ⁻¹
+    Tensor out;     // [N, C] =
+    const Saved& saved;
+  };
+  void forward(const LayerContext& context, const Forward& op) const;
+
+  struct BackwardInput {
+    Tensor dout;     // [N, C]
+    Tensor hidden;   // [N, C], forward's
+    Tensor dhidden;  // [N, C] =, or += with `accumulate`
+    bool accumulate = false;
+    const Saved& saved;
+    const Gradients& gradients;
+    const Block::Scratch& scratch;
+  };
+  /// += into the norms' gradients, unless the pass only measures
+  void backward_input(const LayerContext& context, const BackwardInput& op) const;
+
+  struct BackwardWeight {
+    Tensor dout;    // [N, C]
+    Tensor tokens;  // [B, S] i32
+    Tensor dtable;  // [V, C] +=, optional
+    const Saved& saved;
+    const Gradients& gradients;
+  };
+  /// += into the matrices' gradients, or = if context.halves_run marks the first addition
+  void backward_weight(const LayerContext& context, const BackwardWeight& op) const;
 
  private:
   int depth_;

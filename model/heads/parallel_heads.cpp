@@ -34,6 +34,7 @@ ParallelHeads::ParallelHeads(const HeadsPlan& plan)
   raw_ = tensor({n, c});
   rstd_ = plan.arena.tensor(statistics_dtype(plan.activations.dtype), {n});
   hidden_ = tensor({plan.activations.shape.rows, plan.activations.shape.length, c});
+  draw_ = hidden_.view({n, c});  // the loss alone reads hidden_, before backward writes draw_
 }
 
 Tensor ParallelHeads::hidden(const LayerContext& context, int slot, int depth) const {
@@ -43,27 +44,32 @@ Tensor ParallelHeads::hidden(const LayerContext& context, int slot, int depth) c
   return hidden_;
 }
 
-Tensor ParallelHeads::head_backward(const LayerContext& context, int slot, int depth, bool first,
-                                    const Tensor& dhidden) const {
-  const Block& block = blocks_[index(depth)];
+std::optional<Tensor> ParallelHeads::head_backward(const Turn& turn) const {
+  const Block& block = blocks_[index(turn.depth)];
   // hidden = RMSNorm(raw)
-  const Tensor draw = hidden_.view(raw_.shape);
   rms_norm_backward(
-      context.stream,
-      {.dout = {dhidden}, .x = raw_, .weight = norm_, .rstd = rstd_, .dx = draw, .dweight = dnorm_});
-  // raw = block(last_input)
-  const Tensor dx = first && !detached_ ? dinput_ : dhidden.view(raw_.shape);
-  block.backward_input(context, draw, at(slot).trunk.last_input, dx, saved_, gradients_, scratch_);
-  block.backward_weight(context, draw, saved_, gradients_);
-  return detached_ ? Tensor{} : dx;
+      turn.context.stream,
+      {.dout = {dhidden()}, .x = raw_, .weight = norm_, .rstd = rstd_, .dx = draw_, .dweight = dnorm_});
+  // raw = block(last_input). Heads after the first, and detached ones, write the gradient of their input over
+  // dhidden, which is not read again.
+  const Tensor dx = turn.first && dinput_ ? *dinput_ : dhidden().view(raw_.shape);
+  block.backward_input(turn.context, {.dout = draw_,
+                                      .x = at(turn.slot).trunk.last_input,
+                                      .dx = dx,
+                                      .saved = saved_,
+                                      .gradients = gradients_,
+                                      .scratch = scratch_});
+  block.backward_weight(turn.context, draw_, saved_, gradients_);
+  if (detached_) return std::nullopt;
+  return dx;
 }
 
-void ParallelHeads::join(const LayerContext& context, int, const Tensor& gradient, bool first) const {
-  if (gradient.data == dinput_.data) return;
-  if (first)
-    copy(context.stream, gradient.view(dinput_.shape), dinput_);
+void ParallelHeads::join(const Turn& turn, const Tensor& gradient) const {
+  if (gradient.data == dinput_->data) return;
+  if (turn.first)
+    copy(turn.context.stream, gradient.view(dinput_->shape), *dinput_);
   else
-    add(context.stream, gradient.view(dinput_.shape), dinput_);
+    add(turn.context.stream, gradient.view(dinput_->shape), *dinput_);
 }
 
 }  // namespace foretoken

@@ -20,25 +20,27 @@ class ParallelHeads : public HeadsInTurn {
   explicit ParallelHeads(const HeadsPlan& plan);
 
   Tensor hidden(const LayerContext& context, int slot, int depth) const override;
-  Tensor TrunkTensors::*reads() const override { return &TrunkTensors::last_input; }
-  Tensor last_input_gradient() const override { return dinput_; }
+  TrunkTensor reads() const override { return TrunkTensor::last_input; }
+  std::optional<Tensor> last_input_gradient() const override { return dinput_; }
 
  private:
-  Tensor head_backward(const LayerContext& context, int slot, int depth, bool first,
-                       const Tensor& dhidden) const override;
-  void join(const LayerContext& context, int slot, const Tensor& gradient, bool first) const override;
+  std::optional<Tensor> head_backward(const Turn& turn) const override;
+  void join(const Turn& turn, const Tensor& gradient) const override;
 
   double eps_;
   std::vector<Block> blocks_;  // by depth
-  Tensor norm_, dnorm_;        // [C]; dnorm_ undefined if heads are detached
-  Tensor dinput_;              // [N, C] sum over all depths; undefined if heads are detached
+  Tensor norm_;                // [C]
+  // Unless heads are detached:
+  Tensor dnorm_;                  // [C]
+  std::optional<Tensor> dinput_;  // [N, C] gradient of the last block's input, summed over all depths
   // Buffers of the head that is running:
   Block::Saved saved_;
   Block::Gradients gradients_;
   Block::Scratch scratch_;
   Tensor raw_;     // [N, C]
   Tensor rstd_;    // [N]
-  Tensor hidden_;  // [B, T, C]; in backward the gradient of raw_
+  Tensor hidden_;  // [B, T, C]
+  Tensor draw_;    // [N, C], in the memory of hidden_
 };
 
 }  // namespace foretoken

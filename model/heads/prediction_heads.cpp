@@ -31,7 +31,7 @@ PredictionHeads::PredictionHeads(const HeadsPlan& plan, Outputs outputs)
   if (!detached_) shared_.gradient = plan.parameters.gradient(output_matrix_name(plan.model));
 }
 
-OutputMatrix PredictionHeads::output(int depth) const {
+const OutputMatrix& PredictionHeads::output(int depth) const {
   return own_.empty() ? shared_ : own_[index(depth)];
 }
 

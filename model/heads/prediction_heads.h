@@ -7,37 +7,49 @@
 //
 //   logitsᵏ = hidden(k) · output(k).weightᵀ
 //
-// The predictor (model/predictor.h) hosts the heads and owns the shared output matrix and the losses.
+// HostedHeads (model/hosted_heads.h) hosts the heads of a stage; the predictor (model/predictor.h) joins them
+// with the main head and the losses.
 
 #include <functional>
-#include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
 #include "model/block.h"
 #include "model/heads/heads_link.h"
+#include "model/heads/trunk_probe.h"
 
 namespace foretoken {
+
+/// The tensors of the trunk that heads may read.
+enum class TrunkTensor { last_input, raw, normed };
 
 /// The trunk's outputs for one microbatch in flight, or their gradients.
 struct TrunkTensors {
   Tensor last_input;  // [N, C] input of the trunk's last block; undefined if the stage has no block
   Tensor raw;         // [N, C] its output
   Tensor normed;      // [B, T, C] RMSNorm(raw; model.norm)
+
+  Tensor& operator[](TrunkTensor which) {
+    return which == TrunkTensor::last_input ? last_input : which == TrunkTensor::raw ? raw : normed;
+  }
+  const Tensor& operator[](TrunkTensor which) const { return const_cast<TrunkTensors&>(*this)[which]; }
 };
 
 struct OutputMatrix {
   Tensor weight;                      // [V, C]
-  Tensor gradient;                    // [V, C]; undefined if it is not computed
+  std::optional<Tensor> gradient;     // [V, C], if it is computed
   bool gradient_overwritten = false;  // by a step's first microbatch; later ones add to it
 };
 
-/// Computes a depth's loss from its hidden state [B, T, C] and fills dhidden, if that is defined.
-using DepthLoss =
-    std::function<void(int depth, const Tensor& hidden, const OutputMatrix& matrix, const Tensor& dhidden)>;
-
-/// Receives, for one depth, the gradient [N, C] that its loss alone gives the trunk tensor that heads read.
-using TrunkProbe = std::function<void(int depth, const Tensor& gradient)>;
+/// What a depth's loss is computed from.
+struct DepthOutput {
+  int depth = 0;
+  Tensor hidden;  // [B, T, C]
+  OutputMatrix matrix;
+  std::optional<Tensor> dhidden;  // [B, T, C] =, if the gradient of `hidden` is computed
+};
+using DepthLoss = std::function<void(const DepthOutput& output)>;
 
 /// Everything the heads are built from.
 struct HeadsPlan {
@@ -70,28 +82,32 @@ class PredictionHeads {
   virtual void add_slot(const TrunkTensors& trunk, const TrunkTensors& dtrunk) = 0;
   /// The trunk tensor that the heads read. On a stage whose first depth in a chain is above 1, this member
   /// holds the previous depth's hidden state instead.
-  virtual Tensor TrunkTensors::*reads() const { return &TrunkTensors::normed; }
+  virtual TrunkTensor reads() const { return TrunkTensor::normed; }
   /// Called after the trunk's forward.
-  virtual void forward(const LayerContext& context, const MicrobatchInput& input, int slot) const = 0;
+  virtual void forward(const StagePass& pass) const = 0;
   /// Hidden state of the microbatch last forwarded into the slot; valid until the next call.
   virtual Tensor hidden(const LayerContext& context, int slot, int depth) const = 0;
-  OutputMatrix output(int depth) const;
+  const OutputMatrix& output(int depth) const;
   /// The input of depth last() + 1; [N, C] or [B, T, C].
   virtual Tensor next_depth_input(int slot) const = 0;
-  /// In the input half: calls `loss` for every depth of this stage that the microbatch trains, in ascending
-  /// order, and `probe`, if it is set, for these depths and for deeper ones; `deeper` holds the deeper
-  /// depths' gradients of next_depth_input(). Unless heads are detached: += into dtrunk.normed, and = into
-  /// dtrunk.raw or last_input_gradient(), see writes_raw_gradient() and last_input_gradient().
-  virtual void backward(const LayerContext& context, const MicrobatchInput& input, int slot, Halves halves,
-                        const DepthLoss& loss, const TrunkProbe& probe,
-                        const DepthGradients& deeper) const = 0;
+
+  struct Backward {
+    const StagePass& pass;
+    Halves halves;
+    const DepthLoss& loss;
+    const TrunkProbe* probe = nullptr;       // null unless the pass measures gradients at the trunk
+    const DepthGradients* deeper = nullptr;  // of next_depth_input(); null if no later stage has depths
+  };
+  /// In the input half: runs `loss` for every depth of this stage that the microbatch trains, in ascending
+  /// order, and adds to `probe` the gradients of these depths and of deeper ones. Unless heads are detached:
+  /// += into dtrunk.normed, and = into dtrunk.raw or last_input_gradient(), see writes_raw_gradient() and
+  /// last_input_gradient().
+  virtual void backward(const Backward& op) const = 0;
   /// Whether backward overwrites dtrunk.raw, provided that the first depth is trained.
-  bool writes_raw_gradient() const { return !detached_ && reads() == &TrunkTensors::raw; }
-  /// Whether heads give the trunk a gradient at all.
-  bool reaches_trunk() const { return !detached_; }
+  bool writes_raw_gradient() const { return !detached_ && reads() == TrunkTensor::raw; }
   /// [N, C] filled by backward if a depth is trained: the heads' gradient of the last block's input, to be
-  /// added to the block's own. Undefined if the kind does not read that input.
-  virtual Tensor last_input_gradient() const { return {}; }
+  /// added to the block's own. Empty if the heads are detached or do not read that input.
+  virtual std::optional<Tensor> last_input_gradient() const { return std::nullopt; }
 
  protected:
   /// Index of a depth in vectors over this stage's depths.

@@ -55,11 +55,11 @@ ResidualHeads::ResidualHeads(const HeadsPlan& plan)
   const ActivationPlan& activations = plan.activations;
   const std::int64_t n = activations.shape.tokens(), c = plan.model.hidden_size;
   const auto tensor = [&](const Shape& shape) { return plan.arena.tensor(activations.dtype, shape); };
-  inner_ = tensor({n, mlp_ ? plan.model.intermediate_size : c});
-  hidden_ = tensor({activations.shape.rows, activations.shape.length, c});
+  inner_ = dinner_ = tensor({n, mlp_ ? plan.model.intermediate_size : c});
+  hidden_ = dinput_ = tensor({activations.shape.rows, activations.shape.length, c});
   if (!mlp_) return;
   stepped_ = tensor({n, c});
-  active_ = tensor(inner_.shape);
+  active_ = dactive_ = tensor(inner_.shape);
   ones_ = tensor({n, 1});
   fill(plan.stream, ones_, 1);
 }
@@ -96,31 +96,32 @@ Tensor ResidualHeads::hidden(const LayerContext& context, int slot, int depth) c
   return hidden_;
 }
 
-Tensor ResidualHeads::head_backward(const LayerContext& context, int slot, int depth, bool,
-                                    const Tensor& dhidden) const {
-  Stream& stream = context.stream;
-  const Weights &weight = of(weight_, depth), &gradient = of(gradient_, depth);
+std::optional<Tensor> ResidualHeads::head_backward(const Turn& turn) const {
+  Stream& stream = turn.context.stream;
+  const Weights &weight = of(weight_, turn.depth), &gradient = of(gradient_, turn.depth);
   const auto backward_weight = [&](const Tensor& dout, const Tensor& x, const Tensor& dweight) {
     linear_backward_weight(
-        stream, {.dout = dout, .x = x, .dweight = dweight, .accumulate = context.halves_run.weight});
+        stream, {.dout = dout, .x = x, .dweight = dweight, .accumulate = turn.context.halves_run.weight});
   };
   if (mlp_) {
     // hidden = u + fc2 · gelu(inner)
-    backward_weight(dhidden, active_, gradient.fc2);
-    linear_backward_input(stream, {.dout = dhidden, .weight = weight.fc2, .dx = active_});
-    activation_backward(stream, {.function = Activation::gelu, .dout = active_, .x = inner_, .dx = inner_});
+    backward_weight(dhidden(), active_, gradient.fc2);
+    linear_backward_input(stream, {.dout = dhidden(), .weight = weight.fc2, .dx = dactive_});
+    activation_backward(stream, {.function = Activation::gelu, .dout = dactive_, .x = inner_, .dx = dinner_});
   } else {
     // hidden = n + silu(inner)
-    activation_backward(stream, {.function = Activation::silu, .dout = dhidden, .x = inner_, .dx = inner_});
+    activation_backward(stream,
+                        {.function = Activation::silu, .dout = dhidden(), .x = inner_, .dx = dinner_});
   }
   // inner = fc1 · u, or of n
-  backward_weight(inner_, input(slot), gradient.fc1);
-  if (detached_ && !mlp_) return {};
-  linear_backward_input(stream, {.dout = inner_, .weight = weight.fc1, .dx = hidden_});
-  add(stream, dhidden, hidden_);
+  backward_weight(dinner_, input(turn.slot), gradient.fc1);
+  if (detached_ && !mlp_) return std::nullopt;
+  linear_backward_input(stream, {.dout = dinner_, .weight = weight.fc1, .dx = dinput_});
+  add(stream, dhidden(), dinput_);
   // u = n + e
-  if (mlp_) backward_weight(hidden_, ones_, gradient.embedding);
-  return detached_ ? Tensor{} : hidden_;
+  if (mlp_) backward_weight(dinput_, ones_, gradient.embedding);
+  if (detached_) return std::nullopt;
+  return dinput_;
 }
 
 }  // namespace foretoken

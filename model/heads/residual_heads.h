@@ -20,8 +20,7 @@ class ResidualHeads : public HeadsInTurn {
   Tensor hidden(const LayerContext& context, int slot, int depth) const override;
 
  private:
-  Tensor head_backward(const LayerContext& context, int slot, int depth, bool first,
-                       const Tensor& dhidden) const override;
+  std::optional<Tensor> head_backward(const Turn& turn) const override;
 
   struct Weights {
     Tensor embedding;  // [C, 1], mlp
@@ -38,9 +37,13 @@ class ResidualHeads : public HeadsInTurn {
   // Buffers of the head that is running:
   Tensor ones_;     // [N, 1]
   Tensor stepped_;  // [N, C] u
-  Tensor inner_;    // [N, F] output of fc1; in backward its gradient
-  Tensor active_;   // [N, F] GELU(inner_); in backward its gradient
-  Tensor hidden_;   // [B, T, C]; in backward the gradient of fc1's input
+  Tensor inner_;    // [N, F] output of fc1
+  Tensor active_;   // [N, F] GELU(inner_)
+  Tensor hidden_;   // [B, T, C]
+  // Gradients. Each shares the memory of a tensor that is not read after the gradient is written:
+  Tensor dinner_;   // [N, F] of inner_; shares inner_
+  Tensor dactive_;  // [N, F] of active_; shares active_
+  Tensor dinput_;   // [B, T, C] of fc1's input; shares hidden_
 };
 
 }  // namespace foretoken

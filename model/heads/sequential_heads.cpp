@@ -1,6 +1,7 @@
 #include "model/heads/sequential_heads.h"
 
 #include <algorithm>
+#include <utility>
 
 #include "model/parameter_names.h"
 #include "runtime/operators/dispatch.h"
@@ -36,20 +37,22 @@ SequentialHeads::SequentialHeads(const HeadsPlan& plan)
     norm_.push_back(plan.parameters.weight(prefix + ".shared_head.norm.weight"));
     dnorm_.push_back(plan.parameters.gradient(prefix + ".shared_head.norm.weight"));
   }
-  if (!measures_gradients(mtp_)) return;
-  probed_ = arena_.tensor(plan_.dtype, {plan_.shape.rows, plan_.shape.length, model_.hidden_size});
-  probed_gate_up_ = arena_.tensor(plan_.dtype, {plan_.shape.tokens(), 2 * model_.intermediate_size});
+  if (measures_gradients(mtp_))
+    probing_ = {
+        .gradient = arena_.tensor(plan_.dtype, {plan_.shape.rows, plan_.shape.length, model_.hidden_size}),
+        .dgate_up = arena_.tensor(plan_.dtype, {plan_.shape.tokens(), 2 * model_.intermediate_size})};
 }
 
 void SequentialHeads::add_slot(const TrunkTensors& trunk, const TrunkTensors& dtrunk) {
-  saved_.push_back(plan_saved(trunk));
-  if (plan_.split_backward || gradients_.empty()) {
-    gradients_.push_back(plan_gradients(dtrunk));
+  Slot slot{.saved = plan_saved(trunk), .gradients = {}};
+  if (plan_.split_backward || slots_.empty()) {
+    slot.gradients = plan_gradients(dtrunk);
   } else {
-    gradients_.push_back(gradients_.front());
-    gradients_.back().draw.front() = dtrunk.raw;
-    gradients_.back().dnormed.front() = dtrunk.normed;
+    slot.gradients = slots_.front().gradients;
+    slot.gradients.draw.front() = dtrunk.raw;
+    slot.gradients.dnormed.front() = dtrunk.normed;
   }
+  slots_.push_back(std::move(slot));
 }
 
 SequentialHeads::Saved SequentialHeads::plan_saved(const TrunkTensors& trunk) {
@@ -89,110 +92,135 @@ const Tensor& SequentialHeads::input_of(int depth, const Saved& saved) const {
   return reads_normed(depth) ? saved.normed[previous] : saved.raw[previous];
 }
 
-void SequentialHeads::forward(const LayerContext& context, const MicrobatchInput& input, int slot) const {
-  const Saved& saved = saved_[static_cast<std::size_t>(slot)];
-  for (int depth = first(); depth <= std::min(input.depths.deepest(depths()), last()); ++depth) {
+void SequentialHeads::forward(const StagePass& pass) const {
+  const Saved& saved = at(pass.slot).saved;
+  const int end = std::min(pass.input.depths.deepest(depths()), last());
+  for (int depth = first(); depth <= end; ++depth) {
     const std::size_t k = state(depth), module = index(depth);
-    modules_[module].forward(context, input.tokens, table_, input_of(depth, saved), saved.raw[k],
-                             saved.modules[module]);
-    rms_norm_forward(context.stream, {.x = saved.raw[k],
-                                      .weight = norm_[module],
-                                      .eps = model_.rms_norm_eps,
-                                      .out = {saved.normed[k]},
-                                      .rstd = saved.rstd[k]});
+    modules_[module].forward(pass.layers, {.tokens = pass.input.tokens,
+                                           .table = table_,
+                                           .hidden = input_of(depth, saved),
+                                           .out = saved.raw[k],
+                                           .saved = saved.modules[module]});
+    rms_norm_forward(pass.stream(), {.x = saved.raw[k],
+                                     .weight = norm_[module],
+                                     .eps = model_.rms_norm_eps,
+                                     .out = {saved.normed[k]},
+                                     .rstd = saved.rstd[k]});
   }
 }
 
 Tensor SequentialHeads::hidden(const LayerContext&, int slot, int depth) const {
-  return saved_[static_cast<std::size_t>(slot)].normed[state(depth)];
+  return at(slot).saved.normed[state(depth)];
 }
 
-void SequentialHeads::backward(const LayerContext& context, const MicrobatchInput& input, int slot,
-                               Halves halves, const DepthLoss& loss, const TrunkProbe& probe,
-                               const DepthGradients& deeper) const {
-  const Saved& saved = saved_[static_cast<std::size_t>(slot)];
-  const Gradients& gradients = gradients_[static_cast<std::size_t>(slot)];
-  const int deepest = input.depths.deepest(depths()), end = std::min(deepest, last());
-  for (int depth = first(); halves.input && depth <= end; ++depth) {
-    const std::size_t k = state(depth);
-    loss(depth, saved.normed[k], output(depth), gradients.dnormed[k]);
-    if (probe) probe_depth(context, saved, gradients, depth, depth, gradients.dnormed[k], true, probe);
+void SequentialHeads::backward(const Backward& op) const {
+  const StagePass& pass = op.pass;
+  const auto& [saved, gradients] = at(pass.slot);
+  const int deepest = pass.input.depths.deepest(depths()), end = std::min(deepest, last());
+  if (op.halves.input) {
+    for (int depth = first(); depth <= end; ++depth) {
+      const Tensor& dnormed = gradients.dnormed[state(depth)];
+      op.loss({.depth = depth,
+               .hidden = saved.normed[state(depth)],
+               .matrix = output(depth),
+               .dhidden = dnormed});
+      if (op.probe) probe_depth(pass, {.depth = depth, .module = depth, .gradient = dnormed}, *op.probe);
+    }
+    const bool ends_at_trunk = detached_ && last() == 0;
+    if (deepest > last() && !ends_at_trunk) add_deeper_gradients(pass, *op.deeper, op.probe);
   }
-  const bool detached_from_it = detached_ && last() == 0;
-  if (halves.input && deepest > last() && !detached_from_it)
-    add_deeper_gradients(context, saved, gradients, deeper, probe);
   for (int depth = end; depth >= first(); --depth) {
-    const std::size_t k = state(depth), module = index(depth);
-    if (halves.input) {
-      // If module k + 1 read hᵏ raw, draw already holds its gradient.
-      norm_backward(context, saved, gradients, depth, gradients.dnormed[k],
-                    depth < deepest && !reads_normed(depth + 1));
-      const bool stops = detached_ && depth == 1, normed = reads_normed(depth);
-      const Tensor& dinput = normed ? gradients.dnormed[k - 1] : gradients.draw[k - 1];
-      modules_[module].backward_input(context, gradients.draw[k], input_of(depth, saved),
-                                      stops ? scratch_.dnormed : dinput, normed && !stops,
-                                      saved.modules[module], gradients.modules[module], scratch_);
-    }
-    if (halves.weight) {
-      LayerContext of_depth = context;  // a repeated module's deepest depth contributes first
-      of_depth.halves_run.weight |= adds_ || (mtp_.repeat && depth < end);
-      modules_[module].backward_weight(of_depth, gradients.draw[k], input.tokens, dtable_,
-                                       saved.modules[module], gradients.modules[module]);
-    }
+    if (op.halves.input) depth_backward_input(pass, depth);
+    if (op.halves.weight) depth_backward_weight(pass, depth, end);
   }
 }
 
-void SequentialHeads::add_deeper_gradients(const LayerContext& context, const Saved& saved,
-                                           const Gradients& gradients, const DepthGradients& deeper,
-                                           const TrunkProbe& probe) const {
+void SequentialHeads::depth_backward_input(const StagePass& pass, int depth) const {
+  const auto& [saved, gradients] = at(pass.slot);
+  const std::size_t k = state(depth);
+  // If module k + 1 read hᵏ raw, draw already holds its gradient.
+  const bool deeper_read_raw = depth < pass.input.depths.deepest(depths()) && !reads_normed(depth + 1);
+  norm_backward(pass.layers, at(pass.slot), depth, gradients.dnormed[k], deeper_read_raw);
+  // Detached heads give the trunk no gradient: module 1 writes its input's into scratch memory.
+  const bool stops = detached_ && depth == 1, normed = reads_normed(depth);
+  const Tensor& dinput = normed ? gradients.dnormed[k - 1] : gradients.draw[k - 1];
+  modules_[index(depth)].backward_input(pass.layers, {.dout = gradients.draw[k],
+                                                      .hidden = input_of(depth, saved),
+                                                      .dhidden = stops ? scratch_.dnormed : dinput,
+                                                      .accumulate = normed && !stops,
+                                                      .saved = saved.modules[index(depth)],
+                                                      .gradients = gradients.modules[index(depth)],
+                                                      .scratch = scratch_});
+}
+
+void SequentialHeads::depth_backward_weight(const StagePass& pass, int depth, int end) const {
+  const auto& [saved, gradients] = at(pass.slot);
+  LayerContext context = pass.layers;  // a repeated module's deepest depth contributes first
+  context.halves_run.weight |= adds_ || (mtp_.repeat && depth < end);
+  modules_[index(depth)].backward_weight(context, {.dout = gradients.draw[state(depth)],
+                                                   .tokens = pass.input.tokens,
+                                                   .dtable = dtable_,
+                                                   .saved = saved.modules[index(depth)],
+                                                   .gradients = gradients.modules[index(depth)]});
+}
+
+void SequentialHeads::add_deeper_gradients(const StagePass& pass, const DepthGradients& deeper,
+                                           const TrunkProbe* probe) const {
+  const Gradients& gradients = at(pass.slot).gradients;
   const bool normed = reads_normed(last() + 1);
   int depth = last();
   if (probe)
     for (const Tensor& gradient : deeper.by_depth)
-      probe_depth(context, saved, gradients, ++depth, last(), gradient, normed, probe);
+      probe_depth(pass, {.depth = ++depth, .module = last(), .gradient = gradient, .of_normed = normed},
+                  *probe);
   const std::size_t k = state(last());
   if (normed)
-    add(context.stream, deeper.sum, gradients.dnormed[k]);
+    add(pass.stream(), deeper.sum, gradients.dnormed[k]);
   else
-    copy(context.stream, deeper.sum.view(gradients.draw[k].shape), gradients.draw[k]);
+    copy(pass.stream(), deeper.sum.view(gradients.draw[k].shape), gradients.draw[k]);
 }
 
-void SequentialHeads::probe_depth(const LayerContext& context, const Saved& saved, const Gradients& gradients,
-                                  int depth, int module, const Tensor& gradient, bool of_normed,
+void SequentialHeads::probe_depth(const StagePass& pass, const ChainGradient& from,
                                   const TrunkProbe& probe) const {
-  if (module < first()) return probe(depth, gradient);
-  LayerContext measuring = context;
-  measuring.measure_only = true;
-  if (!of_normed) {
-    const Tensor& draw = gradients.draw[state(module)];
-    copy(context.stream, gradient.view(draw.shape), draw);
+  if (from.module < first()) return probe.add(pass, from.depth, from.gradient);
+  const auto& [saved, gradients] = at(pass.slot);
+  LayerContext context = pass.layers;
+  context.measure_only = true;
+  if (!from.of_normed) {
+    const Tensor& draw = gradients.draw[state(from.module)];
+    copy(context.stream, from.gradient.view(draw.shape), draw);
   }
-  Tensor dnormed = of_normed ? gradient : Tensor{};
-  for (; module >= first(); --module) {
+  Tensor gradient = from.gradient;
+  bool of_normed = from.of_normed;
+  for (int module = from.module; module >= first(); --module) {
     const std::size_t k = state(module);
-    if (dnormed.defined()) norm_backward(measuring, saved, gradients, module, dnormed, false);
+    if (of_normed) norm_backward(context, at(pass.slot), module, gradient, false);
     MtpModule::Saved of_module = saved.modules[index(module)];
-    copy(context.stream, of_module.block.gate_up, probed_gate_up_);
-    of_module.block.gate_up = probed_gate_up_;
-    const bool normed = reads_normed(module);
-    modules_[index(module)].backward_input(measuring, gradients.draw[k], input_of(module, saved),
-                                           normed || module == first() ? probed_ : gradients.draw[k - 1],
-                                           false, of_module, gradients.modules[index(module)], scratch_);
-    dnormed = normed ? probed_ : Tensor{};
+    of_module.block.dgate_up = probing_->dgate_up;
+    of_normed = reads_normed(module);
+    gradient = of_normed || module == first() ? probing_->gradient : gradients.draw[k - 1];
+    modules_[index(module)].backward_input(context, {.dout = gradients.draw[k],
+                                                     .hidden = input_of(module, saved),
+                                                     .dhidden = gradient,
+                                                     .accumulate = false,
+                                                     .saved = of_module,
+                                                     .gradients = gradients.modules[index(module)],
+                                                     .scratch = scratch_});
   }
-  probe(depth, probed_);
+  probe.add(pass, from.depth, probing_->gradient);
 }
 
-void SequentialHeads::norm_backward(const LayerContext& context, const Saved& saved,
-                                    const Gradients& gradients, int depth, const Tensor& dnormed,
-                                    bool accumulate) const {
+void SequentialHeads::norm_backward(const LayerContext& context, const Slot& slot, int depth,
+                                    const Tensor& dnormed, bool accumulate) const {
   const std::size_t k = state(depth);
+  const Tensor& draw = slot.gradients.draw[k];
   rms_norm_backward(context.stream, {.dout = {dnormed},
-                                     .x = saved.raw[k],
+                                     .x = slot.saved.raw[k],
                                      .weight = norm_[index(depth)],
-                                     .rstd = saved.rstd[k],
-                                     .residual = accumulate ? gradients.draw[k] : Tensor{},
-                                     .dx = gradients.draw[k],
+                                     .rstd = slot.saved.rstd[k],
+                                     .residual = accumulate ? draw : Tensor{},
+                                     .dx = draw,
                                      .dweight = context.measure_only ? Tensor{} : dnorm_[index(depth)]});
 }
 

@@ -20,15 +20,12 @@ class SequentialHeads : public PredictionHeads {
   explicit SequentialHeads(const HeadsPlan& plan);
 
   void add_slot(const TrunkTensors& trunk, const TrunkTensors& dtrunk) override;
-  void forward(const LayerContext& context, const MicrobatchInput& input, int slot) const override;
+  void forward(const StagePass& pass) const override;
   Tensor hidden(const LayerContext& context, int slot, int depth) const override;
-  void backward(const LayerContext& context, const MicrobatchInput& input, int slot, Halves halves,
-                const DepthLoss& loss, const TrunkProbe& probe, const DepthGradients& deeper) const override;
-  Tensor next_depth_input(int slot) const override {
-    return input_of(last() + 1, saved_[static_cast<std::size_t>(slot)]);
-  }
-  Tensor TrunkTensors::*reads() const override {
-    return reads_normed(first()) ? &TrunkTensors::normed : &TrunkTensors::raw;
+  void backward(const Backward& op) const override;
+  Tensor next_depth_input(int slot) const override { return input_of(last() + 1, at(slot).saved); }
+  TrunkTensor reads() const override {
+    return reads_normed(first()) ? TrunkTensor::normed : TrunkTensor::raw;
   }
 
  private:
@@ -46,6 +43,11 @@ class SequentialHeads : public PredictionHeads {
     std::vector<Tensor> dnormed;  // of [B, T, C]
     std::vector<MtpModule::Gradients> modules;
   };
+  struct Slot {
+    Saved saved;
+    Gradients gradients;  // all slots share them, except the trunk's, unless the weight half may run later
+  };
+  const Slot& at(int slot) const { return slots_[static_cast<std::size_t>(slot)]; }
   /// Index of a depth in vectors that start with depth first() − 1.
   std::size_t state(int depth) const { return static_cast<std::size_t>(depth - first() + 1); }
   Saved plan_saved(const TrunkTensors& trunk);
@@ -53,17 +55,27 @@ class SequentialHeads : public PredictionHeads {
   /// Whether module k reads the previous depth's state after its norm.
   bool reads_normed(int depth) const;
   const Tensor& input_of(int depth, const Saved& saved) const;
-  /// dnormed [N, C] → draw of the depth, = or, with `accumulate`, +=; += into the norm's gradient
-  void norm_backward(const LayerContext& context, const Saved& saved, const Gradients& gradients, int depth,
-                     const Tensor& dnormed, bool accumulate) const;
-  /// Computes the gradient that one depth's loss alone gives the first module's input, by a backward through
-  /// the chain from `module` to first(). `gradient` is that of `module`'s normed state or, unless
-  /// `of_normed`, of its raw state. Tensors that backward reads later stay unchanged.
-  void probe_depth(const LayerContext& context, const Saved& saved, const Gradients& gradients, int depth,
-                   int module, const Tensor& gradient, bool of_normed, const TrunkProbe& probe) const;
+  /// dnormed [N, C] → draw of the depth, = or, with `accumulate`, +=; += into the norm's gradient, unless the
+  /// pass only measures
+  void norm_backward(const LayerContext& context, const Slot& slot, int depth, const Tensor& dnormed,
+                     bool accumulate) const;
+  /// Both halves of the backward of one depth's norm and module; `end` is the stage's last trained depth.
+  void depth_backward_input(const StagePass& pass, int depth) const;
+  void depth_backward_weight(const StagePass& pass, int depth, int end) const;
+
+  /// The gradient of one module's output, before or after its norm, from one depth's loss alone.
+  struct ChainGradient {
+    int depth = 0;   // whose loss
+    int module = 0;  // whose output; below first(): the stage's input
+    Tensor gradient;
+    bool of_normed = true;
+  };
+  /// Carries the gradient through the chain to the first module's input and adds it to the probe. Tensors
+  /// that backward reads later stay unchanged.
+  void probe_depth(const StagePass& pass, const ChainGradient& from, const TrunkProbe& probe) const;
   /// Adds the deeper depths' gradient of next_depth_input().
-  void add_deeper_gradients(const LayerContext& context, const Saved& saved, const Gradients& gradients,
-                            const DepthGradients& deeper, const TrunkProbe& probe) const;
+  void add_deeper_gradients(const StagePass& pass, const DepthGradients& deeper,
+                            const TrunkProbe* probe) const;
 
   ModelConfig model_;
   MtpConfig mtp_;
@@ -75,10 +87,13 @@ class SequentialHeads : public PredictionHeads {
   std::vector<Tensor> norm_;        // of [C]
   std::vector<Tensor> dnorm_;       // of [C]
   Tensor table_, dtable_;           // [V, C]; dtable_ undefined if heads are detached
-  Tensor probed_;  // [B, T, C] one depth's gradient on its way to the trunk; undefined unless measured
-  Tensor probed_gate_up_;     // [N, 2F] copy of a block's gate_up, which its backward would overwrite
-  std::vector<Saved> saved_;  // by slot
-  std::vector<Gradients> gradients_;
+  /// Buffers of probe_depth(), if gradients at the trunk are ever measured.
+  struct Probing {
+    Tensor gradient;  // [B, T, C] one depth's gradient on its way to the trunk
+    Tensor dgate_up;  // [N, 2F] in place of Block::Saved::dgate_up, which would overwrite gate_up
+  };
+  std::optional<Probing> probing_;
+  std::vector<Slot> slots_;
 };
 
 }  // namespace foretoken

@@ -131,7 +131,9 @@ class Trainer {
   /// Returns the objective.
   double step() {
     const Parameters& parameters = model_.parameters();
-    model_.begin_step({.microbatches = batch_, .gradient_scales = objective_.gradient_scales(counts_)});
+    model_.begin_step({.request = StepRequest::training(),
+                       .microbatches = batch_,
+                       .gradient_scales = objective_.gradient_scales(counts_)});
     for (int m = 0; m < static_cast<int>(batch_.size()); ++m) {
       model_.forward(0, m, 0);
       model_.backward(0, m, 0);

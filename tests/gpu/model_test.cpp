@@ -65,7 +65,9 @@ Result train_step(const Device::Options& where, Recompute recompute, double left
       second(shape, mtp.depths, config.vocab_size, 2);
   const std::vector<MicrobatchInput> inputs{first.input(), second.input()};
   const auto counts = target_counts(inputs, mtp.depths, shape.length);
-  model.begin_step({.microbatches = inputs, .gradient_scales = gradient_scales(mtp, counts)});
+  model.begin_step({.request = StepRequest::training(),
+                    .microbatches = inputs,
+                    .gradient_scales = gradient_scales(mtp, counts)});
   for (int m = 0; m < 2; ++m) {
     model.forward(0, m, 0);
     model.backward(0, m, 0);
@@ -134,7 +136,9 @@ TEST_CASE("on a GPU a diagnosed and a sampled step sum up and train what they do
     RankModel model(stream, options);
     model.parameters().initialize(stream, 3);
     fill(stream, model.parameters().gradients(), std::numeric_limits<double>::quiet_NaN());
-    model.begin_step({.microbatches = inputs, .gradient_scales = scales, .diagnose = !sampled});
+    model.begin_step({.request = sampled ? StepRequest::training() : model.diagnosis(),
+                      .microbatches = inputs,
+                      .gradient_scales = scales});
     for (int m = 0; m < 2; ++m) {
       model.forward(0, m, 0);
       model.backward(0, m, 0);

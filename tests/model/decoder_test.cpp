@@ -38,7 +38,7 @@ struct Pair {
     whole.parameters().initialize(stream, 7);
     decoder.parameters().initialize(stream, 7);
     const std::vector<MicrobatchInput> input{batch.input()};
-    whole.begin_step({.mode = RankModel::Mode::evaluate, .microbatches = input});
+    whole.begin_step({.request = StepRequest::evaluation(), .microbatches = input});
     whole.forward(0, 0, 0);
     for (int level = 0; level < decoder.levels(); ++level) {
       expected.push_back(arena.tensor(DType::f32, {rows * length, model.vocab_size}));

@@ -8,6 +8,7 @@
 #include "model/objective.h"
 #include "runtime/timing/profile.h"
 #include "tests/support/catch.h"
+#include "tests/support/expect_error.h"
 #include "tests/support/tiny_model.h"
 
 using namespace foretoken;
@@ -51,7 +52,9 @@ struct Serial {
 
   void step(bool diagnose, bool split_backward = false) {
     poison(model.parameters().gradients());
-    model.begin_step({.microbatches = inputs, .gradient_scales = scales, .diagnose = diagnose});
+    model.begin_step({.request = diagnose ? model.diagnosis() : StepRequest::training(),
+                      .microbatches = inputs,
+                      .gradient_scales = scales});
     for (int m = 0; m < 2; ++m) model.forward(0, m, m);
     for (int m = 0; m < 2; ++m) split_backward ? model.backward_input(0, m, m) : model.backward(0, m, m);
     for (int m = 0; split_backward && m < 2; ++m) model.backward_weight(0, m, m);
@@ -77,7 +80,7 @@ TEST_CASE("acceptance is that counted from all logits, in training and in evalua
   const std::int64_t d = heads.mtp.depths, t = shape.length;
 
   std::vector<double> drafts(static_cast<std::size_t>(d)), accepted(drafts.size());
-  serial.model.begin_step({.mode = RankModel::Mode::evaluate, .microbatches = serial.inputs});
+  serial.model.begin_step({.request = StepRequest::evaluation(), .microbatches = serial.inputs});
   for (int m = 0; m < 2; ++m) {
     serial.model.forward(0, m, m);
     std::vector<std::vector<std::int32_t>> said;
@@ -154,7 +157,7 @@ struct LastStage {
 
   /// The weighted losses of microbatch m by depth.
   std::vector<double> losses(int m) {
-    serial.model.begin_step({.mode = RankModel::Mode::evaluate, .microbatches = serial.inputs});
+    serial.model.begin_step({.request = StepRequest::evaluation(), .microbatches = serial.inputs});
     serial.model.forward(1, m, m);
     std::vector<double> result;
     for (int k = 0; k <= depths; ++k)
@@ -205,8 +208,9 @@ TEST_CASE("gradients at the trunk are measured by depth as finite differences ha
       for (std::size_t k = 1; k <= d; ++k) products[k - 1] += gradient(k) * gradient(0);
     }
   }
-  model.begin_step(
-      {.microbatches = last.serial.inputs, .gradient_scales = last.serial.scales, .diagnose = true});
+  model.begin_step({.request = model.diagnosis(),
+                    .microbatches = last.serial.inputs,
+                    .gradient_scales = last.serial.scales});
   for (int m = 0; m < 2; ++m) {
     last.feed(m);
     model.forward(1, m, m);
@@ -241,6 +245,34 @@ TEST_CASE("a diagnosed step trains with the bits of one that is not") {
   const std::vector<double> plain = serial.gradients();
   serial.step(true, split_backward);
   CHECK(serial.gradients() == plain);
+}
+
+TEST_CASE("a step computes what it requests and refuses the rest") {
+  const MtpConfig plain{.depths = 2};
+  MtpConfig detached = diagnosed(plain);
+  detached.detach_heads = true;
+  const auto refused = [](const MtpConfig& mtp, const StepRequest& request, const char* message) {
+    Serial serial(mtp, serial_options(tiny_model(), mtp, shape, DType::f64, 2));
+    expect_error<DefectError>(message, [&] {
+      serial.model.begin_step(
+          {.request = request, .microbatches = serial.inputs, .gradient_scales = serial.scales});
+      serial.model.forward(0, 0, 0);
+      serial.model.backward(0, 0, 0);
+    });
+  };
+  const StepRequest all{.gradients = true, .acceptance = true, .trunk_gradients = true};
+  refused(plain, all, "whose model does not measure them");
+  refused(detached, all, "whose model does not measure them");
+  refused(diagnosed(plain), {.trunk_gradients = true}, "without gradients");
+  refused(plain, StepRequest::evaluation(), "requests no gradients");
+
+  // Losses alone: no drafts are counted.
+  Serial serial(plain, serial_options(tiny_model(), plain, shape, DType::f64, 2));
+  serial.model.begin_step({.request = {}, .microbatches = serial.inputs});
+  for (int m = 0; m < 2; ++m) serial.model.forward(0, m, m);
+  const StepSums& sums = serial.model.sums();
+  for (int k = 0; k <= 2; ++k) CHECK(sums.losses.as<double>()[k] > 0);
+  for (int k = 0; k < 2; ++k) CHECK(sums.drafts.as<double>()[k] == 0);
 }
 
 TEST_CASE("a step that samples depths trains those that are drawn and leaves the others at zero") {

@@ -64,7 +64,7 @@ TEST_CASE("layers that are left out of fp8, and evaluations, have f32's bits") {
   CHECK(0 < some);
   CHECK(some < all);
 
-  const Fp8StepOptions evaluation{.mode = RankModel::Mode::evaluate};
+  const Fp8StepOptions evaluation{.evaluate = true};
   Fp8StepOptions in_fp8 = evaluation;
   in_fp8.fp8 = Fp8Config{};
   CHECK(step_of(in_fp8).loss == step_of(evaluation).loss);

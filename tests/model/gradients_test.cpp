@@ -42,7 +42,7 @@ struct Serial {
   }
 
   double loss() {
-    model.begin_step({.mode = RankModel::Mode::evaluate, .microbatches = microbatches});
+    model.begin_step({.request = StepRequest::evaluation(), .microbatches = microbatches});
     for (int m = 0; m < 2; ++m) model.forward(0, m, m);
     return Objective(mtp).losses(model.sums().losses.span<double>(), counts).total;
   }
@@ -55,7 +55,8 @@ struct Serial {
   void take_gradients(bool split_backward) {
     int finals = 0;
     poison(model.parameters().gradients());  // no gradient, padding included, may keep any of this
-    model.begin_step({.microbatches = microbatches,
+    model.begin_step({.request = StepRequest::training(),
+                      .microbatches = microbatches,
                       .gradient_scales = gradient_scales(mtp, counts),
                       .unit_final = [&](int) { ++finals; }});
     for (int m = 0; m < 2; ++m) model.forward(0, m, m);

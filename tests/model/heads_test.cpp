@@ -19,7 +19,7 @@ constexpr MicrobatchShape row{.rows = 1, .length = 24};
 
 /// Sums of the losses by depth over one row of tokens.
 std::vector<double> loss_sums(RankModel& model, const MicrobatchInput& input) {
-  model.begin_step({.mode = RankModel::Mode::evaluate, .microbatches = {&input, 1}});
+  model.begin_step({.request = StepRequest::evaluation(), .microbatches = {&input, 1}});
   model.forward(0, 0, 0);
   const auto sums = model.sums().losses.span<double>();
   return {sums.begin(), sums.end()};

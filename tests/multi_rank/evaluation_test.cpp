@@ -38,7 +38,7 @@ class WholeModel {
     const std::vector<MicrobatchInput> input{
         {.tokens = tensor_over(std::span(text), {1, width}),
          .document_start = tensor_over(std::span(document_start), {1, width})}};
-    model_.begin_step({.mode = RankModel::Mode::evaluate, .microbatches = input});
+    model_.begin_step({.request = StepRequest::evaluation(), .microbatches = input});
     model_.forward(0, 0, 0);
     std::vector<float> flat(static_cast<std::size_t>(length_ * 257));
     model_.logits(0, 0, depth, tensor_over(std::span(flat), {length_, 257}));

@@ -164,7 +164,8 @@ TEST_CASE("a step's gradients do not depend on the buffer's earlier contents", "
     const Tensor buffer = model.parameters().gradients();
     const auto gradients = [&](double left_over) {
       fill(stream, buffer, left_over);
-      model.begin_step({.microbatches = inputs,
+      model.begin_step({.request = StepRequest::training(),
+                        .microbatches = inputs,
                         .gradient_scales = std::vector<double>(static_cast<std::size_t>(depths) + 1, 0.1)});
       executor.run();
       session.synchronize();

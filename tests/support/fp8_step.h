@@ -17,7 +17,7 @@ struct Fp8StepOptions {
   Recompute recompute = Recompute::none;
   bool split_backward = false;
   bool diagnose = false;
-  RankModel::Mode mode = RankModel::Mode::train;
+  bool evaluate = false;  // in forward alone
 };
 
 struct Fp8StepResult {
@@ -45,11 +45,12 @@ inline Fp8StepResult fp8_step(Stream& stream, const Fp8StepOptions& step) {
   const TinyBatch first(shape, depths, config.vocab_size, 1), second(shape, depths, config.vocab_size, 2);
   const std::vector<MicrobatchInput> inputs{first.input(), second.input()};
   const auto counts = target_counts(inputs, depths, shape.length);
-  const bool trains = step.mode == RankModel::Mode::train;
-  model.begin_step({.mode = step.mode,
+  const bool trains = !step.evaluate;
+  model.begin_step({.request = step.evaluate   ? StepRequest::evaluation()
+                               : step.diagnose ? model.diagnosis()
+                                               : StepRequest::training(),
                     .microbatches = inputs,
-                    .gradient_scales = gradient_scales(step.mtp, counts),
-                    .diagnose = step.diagnose});
+                    .gradient_scales = gradient_scales(step.mtp, counts)});
   for (int m = 0; m < 2; ++m) model.forward(0, m, m);
   for (int m = 0; m < 2 && trains; ++m)
     step.split_backward ? model.backward_input(0, m, m) : model.backward(0, m, m);

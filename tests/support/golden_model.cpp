@@ -104,7 +104,9 @@ std::vector<GoldenComparison> run_golden(Stream& stream, const GoldenCase& golde
   const std::vector<MicrobatchInput> batch{
       {.tokens = read("tokens"), .document_start = read("document_start")}};
   const auto counts = target_counts(batch, golden.mtp.depths, shape.length);
-  model.begin_step({.microbatches = batch, .gradient_scales = gradient_scales(golden.mtp, counts)});
+  model.begin_step({.request = StepRequest::training(),
+                    .microbatches = batch,
+                    .gradient_scales = gradient_scales(golden.mtp, counts)});
   model.forward(0, 0, 0);
   Arena device(stream.device());
   const Tensor logits = device.tensor(activations, {shape.tokens(), config.vocab_size});

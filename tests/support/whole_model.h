@@ -20,7 +20,7 @@ inline std::vector<float> whole_logits(const std::vector<std::int32_t>& text, co
   tokens.resize(static_cast<std::size_t>(width));
   const std::vector<MicrobatchInput> input{{.tokens = tensor_over(std::span(tokens), {1, width}),
                                             .document_start = tensor_over(std::span(starts), {1, width})}};
-  whole.begin_step({.mode = RankModel::Mode::evaluate, .microbatches = input});
+  whole.begin_step({.request = StepRequest::evaluation(), .microbatches = input});
   whole.forward(0, 0, 0);
   std::vector<float> logits(static_cast<std::size_t>(length * model.vocab_size));
   whole.logits(0, 0, level, tensor_over(std::span(logits), {length, model.vocab_size}));

@@ -1,0 +1,28 @@
+#pragma once
+// One microbatch on one stage: the arguments that forward, backward and measurements share.
+
+#include <span>
+
+#include "model/layer_context.h"
+#include "model/step_request.h"
+#include "model/step_sums.h"
+
+namespace foretoken {
+
+struct StagePass {
+  LayerContext layers;
+  const MicrobatchInput& input;
+  int slot = 0;         // the microbatch's buffers on the stage
+  StepRequest request;  // of the step, as far as this pass computes it
+  const StepSums& sums;
+
+  Stream& stream() const { return layers.stream; }
+};
+
+struct BackwardPass {
+  StagePass pass;
+  Halves halves;                            // to run
+  std::span<const double> gradient_scales;  // [D + 1] weightₖ / valid targets of depth k
+};
+
+}  // namespace foretoken

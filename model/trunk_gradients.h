@@ -1,0 +1,33 @@
+#pragma once
+// The probe on the main head's stage. It sums gₖ² and gₖ · g₀, where gₖ is the gradient that the weighted
+// loss of depth k gives the trunk tensor that the heads read (StepSums::squares and products).
+
+#include <optional>
+#include <vector>
+
+#include "model/heads/prediction_heads.h"
+#include "model/heads/trunk_probe.h"
+
+namespace foretoken {
+
+class TrunkGradients : public TrunkProbe {
+ public:
+  /// `reads`: the tensor that the heads read.
+  TrunkGradients(const HeadsPlan& plan, TrunkTensor reads);
+
+  /// Whether g₀ is computed before the heads' backward. The gradient of the last block's input is computed
+  /// after it, by that block.
+  bool main_first() const { return main_gradient_.has_value(); }
+  /// [N, C] to fill with g₀ before add_main(), if g₀ comes first.
+  const Tensor& main_gradient() const { return *main_gradient_; }
+  void add_main(const StagePass& pass) const;
+  void add(const StagePass& pass, int depth, const Tensor& gradient) const override;
+  /// If g₀ comes last: g₀ [N, C] of the last block's input, without the heads' contribution.
+  void add_main_last(const StagePass& pass, const Tensor& gradient) const;
+
+ private:
+  std::optional<Tensor> main_gradient_;  // [N, C] g₀, kept for the products, if it comes first
+  std::vector<Tensor> depth_gradients_;  // [D] of [N, C]: gₖ, kept for the products, if g₀ comes last
+};
+
+}  // namespace foretoken
