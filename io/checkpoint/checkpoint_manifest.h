@@ -54,8 +54,8 @@ struct CheckpointInfo {
   Grid grid;                 // the layout that wrote it
   std::uint64_t seed = 0;
   std::int64_t skipped = 0;                        // steps that made no update
-  std::int64_t skipped_in_a_row = 0;               // those at the end
-  std::vector<double> balance;                     // of dynamic balance, one factor per depth; else empty
+  std::int64_t skipped_in_a_row = 0;               // consecutive skipped steps up to this one
+  std::vector<double> balance;                     // factor per depth of dynamic balance; else empty
   std::map<std::string, std::string> conventions;  // the MTP switches
   std::string config;                              // resolved, as text
   TokenizerIdentity tokenizer;                     // of its tokens

@@ -45,8 +45,8 @@ std::string describe(const FlightRecord& record, const FlightRecord::Operation& 
 /// the result is the first kind in the order of the enum, from mismatch on.
 Divergence first_divergence(const std::vector<FlightFile>& files, int size);
 
-/// "rank 2 (pp1 dp0, host h, pid 7), which is stopped, did not enter all-reduce #418 of \"dp of pp1\"; all
-/// other ranks wait for it"
+/// "rank 2 (pp1 dp0, host h, pid 7), whose process is stopped, did not complete all-reduce #418 of
+/// \"dp of pp1\" and left no flight record; all other ranks wait for it"
 std::string sentence(const Divergence& divergence, const std::vector<FlightFile>& files, int size);
 
 }  // namespace foretoken

@@ -76,7 +76,7 @@ class Lockstep : public ListenerBase {
     try {
       run.harness->barrier();
     } catch (const PeerError& error) {
-      end(fmt::format("the ranks parted in case \"{}\": {}", case_, error.what()));
+      end(fmt::format("the ranks diverged in case \"{}\": {}", case_, error.what()));
     }
   }
 
@@ -132,7 +132,7 @@ int run_session(std::vector<char*> arguments) {
   run.mpi = &mpi;
   if (mpi.size() != ranks) {
     if (mpi.rank() == 0)
-      std::fprintf(stderr, "multi-rank tests: the world has %d ranks, but --ranks says %d\n", mpi.size(),
+      std::fprintf(stderr, "multi-rank tests: the world has size %d, but --ranks is %d\n", mpi.size(),
                    ranks);
     return static_cast<int>(ExitCode::usage);
   }

@@ -130,7 +130,7 @@ std::string loss_mismatch(const std::string& run, const std::string& expected_ru
     return fmt::format("{} steps, expected {}", actual.size(), expected.size());
   for (std::size_t step = 0; step < actual.size(); ++step) {
     if (actual[step].size() != expected[step].size())
-      return fmt::format("step {}: another number of losses", step + 1);
+      return fmt::format("step {}: a different number of losses", step + 1);
     for (std::size_t k = 0; k < actual[step].size(); ++k)
       if (!(std::abs(actual[step][k] - expected[step][k]) <= relative * std::abs(expected[step][k])))
         return fmt::format("step {}, loss {}: {}, expected {}", step + 1, k, actual[step][k],
