@@ -9,6 +9,7 @@
 
 #include "model/heads/head_kinds.h"
 #include "model/parameter_names.h"
+#include "runtime/error.h"
 
 namespace foretoken {
 
@@ -37,11 +38,16 @@ ModelLayout one_stage(const ModelConfig& model) {
   return {.grid = {}, .halves_per_stage = {static_cast<int>(2 * model.num_hidden_layers)}};
 }
 
-std::string unit_name(const HeldBlock& block) {
-  const char* half = block.part == Block::Part::whole       ? ""
-                     : block.part == Block::Part::attention ? " attention"
-                                                            : " MLP";
-  return fmt::format("layer {}{}", block.layer, half);
+UnitId id_of(const HeldBlock& block) {
+  switch (block.part) {
+    case Block::Part::whole:
+      return {UnitId::Kind::layer, block.layer};
+    case Block::Part::attention:
+      return {UnitId::Kind::attention, block.layer};
+    case Block::Part::mlp:
+      return {UnitId::Kind::mlp, block.layer};
+  }
+  throw DefectError("layout: layer {}: part {}", block.layer, static_cast<int>(block.part));
 }
 
 DepthRange ModelLayout::depths_of(int stage, const MtpConfig& mtp) const {
@@ -68,7 +74,7 @@ std::vector<ParameterUnit> head_units(const ModelConfig& model, const MtpConfig&
   std::vector<ParameterUnit> units;
   for (std::int64_t depth = 1; depth <= (mtp.repeat ? std::min<std::int64_t>(1, mtp.depths) : mtp.depths);
        ++depth)
-    units.push_back({.name = fmt::format("mtp {}", depth),
+    units.push_back({.name = to_string(UnitId{UnitId::Kind::mtp, static_cast<int>(depth)}),
                      .head = true,
                      .specs = head_kind(mtp.kind).parameters(model, mtp, mtp_prefix(model, mtp, depth))});
   return units;
@@ -83,8 +89,8 @@ struct Readers {
   std::vector<int> stages;  // stages of this pipeline rank
 
   bool here() const { return !stages.empty(); }
-  ParameterUnit unit(const char* name, int pp_rank, const ModelLayout& layout) const {
-    return {.name = name,
+  ParameterUnit unit(const UnitId& id, int pp_rank, const ModelLayout& layout) const {
+    return {.name = to_string(id),
             .holders = ranks.size() > 1 ? ranks : std::vector<int>{},
             .canonical = layout.grid.pp_rank_of_stage(first) == pp_rank};
   }
@@ -115,7 +121,7 @@ class RankUnits {
   }
 
   void add_embedding() {
-    add(readers(&StageTensors::embedding), "embedding",
+    add(readers(&StageTensors::embedding), {UnitId::Kind::embedding},
         {{.name = embedding_name,
           .shape = {model_.vocab_size, model_.hidden_size},
           .std = model_.initializer_range}});
@@ -124,12 +130,12 @@ class RankUnits {
   void add_blocks() {
     for (int stage : layout_.stages_of(pp_rank_))
       for (const HeldBlock& block : layout_.blocks_of(stage))
-        units_.push_back({.name = unit_name(block),
+        units_.push_back({.name = to_string(id_of(block)),
                           .specs = Block::parameters(model_, block_prefix(block.layer), block.part)});
   }
 
   void add_final_norm() {
-    add(readers(&StageTensors::final_norm), "final norm",
+    add(readers(&StageTensors::final_norm), {UnitId::Kind::final_norm},
         {{.name = final_norm_name, .shape = {model_.hidden_size}, .decay = false, .init = Init::ones}});
   }
 
@@ -144,14 +150,14 @@ class RankUnits {
       if (!reading.here()) continue;
       if (reading.stages.size() > 1)
         for (ParameterSpec& spec : unit.specs) spec.gradient_overwritten = false;
-      add(reading, unit.name.c_str(), std::move(unit.specs));
+      add(reading, id_of(unit), std::move(unit.specs));
       units_.back().head = true;
     }
   }
 
   void add_output_matrix() {
     const Readers output = readers(&StageTensors::head);
-    add(output, "head",
+    add(output, {UnitId::Kind::head},
         {{.name = head_name,
           .shape = {model_.vocab_size, model_.hidden_size},
           .std = model_.initializer_range,
@@ -166,9 +172,9 @@ class RankUnits {
                       [&](int stage) { return tensors_[static_cast<std::size_t>(stage)].*read; });
   }
 
-  void add(const Readers& readers, const char* name, std::vector<ParameterSpec> specs) {
+  void add(const Readers& readers, const UnitId& id, std::vector<ParameterSpec> specs) {
     if (!readers.here()) return;
-    units_.push_back(readers.unit(name, pp_rank_, layout_));
+    units_.push_back(readers.unit(id, pp_rank_, layout_));
     units_.back().specs = std::move(specs);
   }
 

@@ -8,6 +8,7 @@
 #include "model/block.h"
 #include "model/config.h"
 #include "model/layer_context.h"
+#include "model/unit_id.h"
 #include "parallel/grid.h"
 #include "runtime/parameters.h"
 
@@ -43,8 +44,7 @@ struct ModelLayout {
 /// The whole model on one rank, in one stage.
 ModelLayout one_stage(const ModelConfig& model);
 
-/// Examples: "layer 7", "layer 7 attention", "layer 7 MLP".
-std::string unit_name(const HeldBlock& block);
+UnitId id_of(const HeldBlock& block);
 
 /// The tensors that a stage reads in addition to its blocks.
 struct StageTensors {
@@ -55,7 +55,8 @@ struct StageTensors {
 };
 StageTensors tensors_of(const ModelConfig& model, const MtpConfig& mtp, const ModelLayout& layout, int stage);
 
-/// Parameters of the depths k > 0: one unit "mtp k" per depth, or a single unit if the module is repeated.
+/// Parameters of the depths k > 0: one unit per depth (UnitId::Kind::mtp), or a single unit if the module is
+/// repeated.
 std::vector<ParameterUnit> head_units(const ModelConfig& model, const MtpConfig& mtp);
 
 /// The units that a pipeline rank holds, in forward order. A unit that stages of several ranks read is

@@ -36,12 +36,12 @@ PipelineStage::PipelineStage(const StagePlan& plan)
     scratch_ = Block::plan_scratch(plan.arena, plan.model, plan.activations);
   for (const HeldBlock& block : blocks) {
     blocks_.emplace_back(plan.model, parameters, block_prefix(block.layer), plan_of(plan, block), block.part);
-    block_units_.push_back(parameters.unit(unit_name(block)));
+    block_units_.push_back(unit_index(parameters, id_of(block)));
   }
   if (first_) {
     table_ = parameters.weight(embedding_name);
     dtable_ = parameters.gradient(embedding_name);
-    embedding_unit_ = parameters.unit("embedding");
+    embedding_unit_ = unit_index(parameters, {UnitId::Kind::embedding});
   }
   if (plan.stage >= plan.layout.head_stage()) plan_predictor(plan);
   plan_slots(plan);
@@ -60,15 +60,15 @@ void PipelineStage::plan_predictor(const StagePlan& plan) {
                                .frozen_trunk = frozen_,
                                .depths = tensors.depths},
                      !after_head_);
-  if (tensors.head) predictor_units_.push_back(parameters.unit("head"));
-  const std::vector<ParameterUnit> heads = head_units(plan.model, plan.mtp);
-  for (int depth = static_cast<int>(heads.size()); depth > 0; --depth)
+  if (tensors.head) predictor_units_.push_back(unit_index(parameters, {UnitId::Kind::head}));
+  const int heads = static_cast<int>(head_units(plan.model, plan.mtp).size());
+  for (int depth = heads; depth > 0; --depth)
     if (plan.mtp.repeat ? !tensors.depths.empty() : tensors.depths.has(depth))
-      predictor_units_.push_back(parameters.unit(heads[index(depth - 1)].name));
-  if (tensors.final_norm) predictor_units_.push_back(parameters.unit("final norm"));
+      predictor_units_.push_back(unit_index(parameters, {UnitId::Kind::mtp, depth}));
+  if (tensors.final_norm) predictor_units_.push_back(unit_index(parameters, {UnitId::Kind::final_norm}));
   // The first stage's own look-up contributes last.
   if (tensors.embedding && (!first_ || reads_table(plan)))
-    predictor_units_.push_back(parameters.unit("embedding"));
+    predictor_units_.push_back(unit_index(parameters, {UnitId::Kind::embedding}));
 }
 
 std::vector<int> PipelineStage::units() const {

@@ -10,6 +10,7 @@
 #include "launch/config/options.h"
 #include "model/layout.h"
 #include "model/parameter_names.h"
+#include "model/unit_id.h"
 #include "runtime/error.h"
 
 namespace foretoken {
@@ -61,26 +62,15 @@ bool same_heads(const CheckpointInfo& info, const Config& config) {
   return found == expected;
 }
 
-/// "layer 3" gives {"layer", 3}; "embedding" gives {"embedding", -1}.
-std::pair<std::string, int> parts_of(const std::string& unit) {
-  const std::size_t space = unit.find_last_of(' ');
-  if (space == std::string::npos || unit.find_first_not_of("0123456789", space + 1) != std::string::npos)
-    return {unit, -1};
-  return {unit.substr(0, space), std::stoi(unit.substr(space + 1))};
-}
-
 /// Example: "embedding, layer 0-6, final norm, mtp 1-2, head".
 std::string names_of(const std::vector<ParameterUnit>& units) {
   std::vector<std::string> names;
   for (auto unit = units.begin(); unit != units.end();) {
-    const auto [word, first] = parts_of(unit->name);
-    int last = first;
-    for (++unit; first >= 0 && unit != units.end() && parts_of(unit->name) == std::pair(word, last + 1);
-         ++unit)
-      ++last;
-    names.push_back(first < 0       ? word
-                    : first == last ? fmt::format("{} {}", word, first)
-                                    : fmt::format("{} {}-{}", word, first, last));
+    const UnitId first = id_of(*unit);
+    UnitId last = first;
+    const auto follows = [&] { return id_of(*unit) == UnitId{last.kind, last.number + 1}; };
+    for (++unit; first.number >= 0 && unit != units.end() && follows(); ++unit) ++last.number;
+    names.push_back(to_string(first) + (last == first ? "" : fmt::format("-{}", last.number)));
   }
   return fmt::format("{}", fmt::join(names, ", "));
 }
@@ -158,7 +148,7 @@ std::string transfer_weights(const std::string& path, const Config& config,
     transfer = plan_transfer(checkpoint, config);
     const auto is_drawn = [&](const ParameterUnit& unit) {
       return std::any_of(transfer.drawn.begin(), transfer.drawn.end(),
-                         [&](const ParameterUnit& drawn) { return drawn.name == unit.name; });
+                         [&](const ParameterUnit& drawn) { return id_of(drawn) == id_of(unit); });
     };
     std::vector<StatePiece> pieces;
     for (const ParameterUnit& unit : parameters.units())

@@ -152,7 +152,7 @@ TEST_CASE("detached heads learn, and leave the main model the bits of a run with
   with.take_gradients(split_backward);
   without.take_gradients(split_backward);
   for (const ParameterUnit& unit : with.model.parameters().units()) {
-    if (unit.name.starts_with("mtp")) {
+    if (id_of(unit).kind == UnitId::Kind::mtp) {
       with.check_gradients_of(unit);
       continue;
     }

@@ -1,0 +1,34 @@
+#pragma once
+// Identities of the model's parameter units (runtime/parameters.h). A unit's name is made from its identity
+// here only.
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <string_view>
+
+#include "runtime/parameters.h"
+
+namespace foretoken {
+
+struct UnitId {
+  enum class Kind : std::uint8_t { embedding, layer, attention, mlp, final_norm, mtp, head };
+
+  Kind kind = Kind::embedding;
+  int number = -1;  // layer from 0 (layer, attention, mlp), depth from 1 (mtp); otherwise -1
+
+  friend bool operator==(const UnitId&, const UnitId&) = default;
+};
+
+/// "embedding", "layer 7", "layer 7 attention", "layer 7 MLP", "final norm", "mtp 1", "head".
+std::string to_string(const UnitId& id);
+
+/// The identity whose to_string() is `name`; empty for any other name.
+std::optional<UnitId> unit_named(std::string_view name);
+/// Throws DefectError for a unit that is none of the model's.
+UnitId id_of(const ParameterUnit& unit);
+
+/// Index of the unit among those of the rank. Throws DefectError if the rank does not hold it.
+int unit_index(const Parameters& parameters, const UnitId& id);
+
+}  // namespace foretoken
