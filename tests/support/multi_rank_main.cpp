@@ -132,8 +132,7 @@ int run_session(std::vector<char*> arguments) {
   run.mpi = &mpi;
   if (mpi.size() != ranks) {
     if (mpi.rank() == 0)
-      std::fprintf(stderr, "multi-rank tests: the world has size %d, but --ranks is %d\n", mpi.size(),
-                   ranks);
+      std::fprintf(stderr, "multi-rank tests: the world has size %d, but --ranks is %d\n", mpi.size(), ranks);
     return static_cast<int>(ExitCode::usage);
   }
   if (mpi.rank() > 0) hold_output(mpi.rank());
