@@ -6,6 +6,7 @@
 #include <tuple>
 #include <vector>
 
+#include "tests/gpu/attention_noise.h"
 #include "tests/gpu/twin.h"
 #include "tests/support/catch.h"
 
@@ -46,12 +47,21 @@ TEST_CASE("attention matches the CPU, with and without documents and rope's tabl
     return AttentionForward{
         .heads = shape, .qkv = qkv.*on, .document_start = start.*on, .out = out.*on, .lse = lse.*on};
   });
-  CHECK(bench.error(out) < 2 * tolerance(bench.dtype()));
-  CHECK(bench.error(lse) < tolerance(bench.dtype()));
+  const DType dtype = bench.dtype();
+  Arena arena(DeviceKind::cpu);
+  const AttentionForwardNoise noise = attention_noise(
+      arena,
+      AttentionForward{
+          .heads = shape, .qkv = qkv.cpu, .document_start = start.cpu, .out = out.cpu, .lse = lse.cpu},
+      dtype);
+  CHECK(bench.difference(out, {.relative = stored(dtype), .terms = {{1, noise.out}}}) == "");
+  CHECK(bench.difference(lse, {.relative = stored(DType::f32), .terms = {{1, noise.lse}}}) == "");
+  bench.copy_to_cpu(out);
+  bench.copy_to_cpu(lse);
   const Twin dout = bench.normal("dout", {b, t, heads * size}), dqkv = bench.poisoned(qkv.cpu.shape);
   Twin cos, sin;
   if (with_rope) std::tie(cos, sin) = bench.rope_tables(t, size, 100);
-  run(bench, attention_backward, [&](auto on) {
+  const auto backward = [&](auto on) {
     return AttentionBackward{.heads = shape,
                              .dout = dout.*on,
                              .qkv = qkv.*on,
@@ -61,6 +71,8 @@ TEST_CASE("attention matches the CPU, with and without documents and rope's tabl
                              .rope_cos = cos.*on,
                              .rope_sin = sin.*on,
                              .dqkv = dqkv.*on};
-  });
-  CHECK(bench.error(dqkv) < 2 * tolerance(bench.dtype()));
+  };
+  run(bench, attention_backward, backward);
+  CHECK(bench.difference(dqkv, {.relative = stored(dtype),
+                                .terms = {{1, attention_noise(arena, backward(&Twin::cpu), dtype)}}}) == "");
 }

@@ -1,9 +1,11 @@
 // Compares generation on a GPU with the CPU: operators, decoder and program.
 
+#include <algorithm>
 #include <cmath>
 
 #include "model/generation/generator.h"
 #include "runtime/operators/attention/cached_attention.h"
+#include "tests/gpu/attention_noise.h"
 #include "tests/gpu/twin.h"
 #include "tests/support/catch.h"
 #include "tests/support/tiny_model.h"
@@ -11,6 +13,30 @@
 
 using namespace foretoken;
 using namespace foretoken::testing;
+
+namespace {
+
+/// The absolute error of cached_attention's output for rows whose keys are in the given slots of the cache.
+Tensor cached_noise(TwinBench& bench, const CachedAttention& op,
+                    const std::vector<std::vector<std::int64_t>>& slots) {
+  const auto [nh, nkv, hs] = op.heads;
+  const Tensor noise = bench.magnitudes(op.out.shape);
+  for (std::size_t row = 0; row < slots.size(); ++row)
+    for (std::int64_t head = 0; head < nh; ++head) {
+      std::vector<const float*> keys, values;
+      for (const std::int64_t slot : slots[row]) {
+        keys.push_back(op.cache.as<float>() + (slot * 2 * nkv + head / (nh / nkv)) * hs);
+        values.push_back(keys.back() + nkv * hs);
+      }
+      const auto at = static_cast<std::int64_t>(row);
+      const QueryNoise query = query_noise(op.qkv.as<float>() + at * (nh + 2 * nkv) * hs + head * hs, keys,
+                                           values, hs, bench.dtype());
+      std::copy(query.out.begin(), query.out.end(), noise.as<float>() + (at * nh + head) * hs);
+    }
+  return noise;
+}
+
+}  // namespace
 
 TEST_CASE("cached attention matches the CPU, in one part and in several") {
   TwinBench bench(GENERATE(DType::f32, DType::bf16));
@@ -37,15 +63,24 @@ TEST_CASE("cached attention matches the CPU, in one part and in several") {
   const Twin qkv = bench.normal("qkv", {n, width});
   const Twin cache = bench.normal("cache", {each.sequences, each.places, 2 * nkv * hs});
   const Twin cells = bench.integers({n}, each.cells), out = bench.poisoned({n, nh * hs});
+  const auto attention = [&](auto on) {
+    return CachedAttention{
+        .heads = each.heads, .qkv = qkv.*on, .cells = cells.*on, .cache = cache.*on, .out = out.*on};
+  };
   for (auto on : {&Twin::cpu, &Twin::gpu}) {
     Stream& stream = on == &Twin::cpu ? bench.cpu() : bench.gpu();
     cache_store(stream, {.x = {qkv.*on, nh * hs}, .cells = cells.*on, .cache = cache.*on});
-    cached_attention(
-        stream,
-        {.heads = each.heads, .qkv = qkv.*on, .cells = cells.*on, .cache = cache.*on, .out = out.*on});
+    cached_attention(stream, attention(on));
   }
-  CHECK(bench.error(cache) == 0);
-  CHECK(bench.error(out) < tolerance(bench.dtype()));
+  CHECK(bench.difference(cache) == "");
+  std::vector<std::vector<std::int64_t>> slots;
+  for (const std::int32_t cell : each.cells) {
+    slots.emplace_back();
+    for (std::int64_t slot = cell / each.places * each.places; slot <= cell; ++slot)
+      slots.back().push_back(slot);
+  }
+  CHECK(bench.difference(out, {.relative = stored(bench.dtype()),
+                               .terms = {{1, cached_noise(bench, attention(&Twin::cpu), slots)}}}) == "");
 }
 
 TEST_CASE("attention over keys in places of their own matches the CPU, and they move as on the CPU") {
@@ -76,20 +111,35 @@ TEST_CASE("attention over keys in places of their own matches the CPU, and they 
              path = bench.integers({10, 3}, paths), out = bench.poisoned({10, nh * hs});
   const Twin from = bench.integers({3}, {each.known + 1, each.known + 3, each.known + 4}),
              to = bench.integers({3}, {each.known, each.known + 1, each.known + 2});
+  const auto attention = [&](auto on) {
+    return CachedAttention{.heads = each.heads,
+                           .qkv = qkv.*on,
+                           .cells = cells.*on,
+                           .positions = places.*on,
+                           .paths = path.*on,
+                           .cache = cache.*on,
+                           .out = out.*on};
+  };
+  std::vector<std::vector<std::int64_t>> slots;
+  for (std::size_t row = 0; row < at.size(); ++row) {
+    const std::int64_t sequence = static_cast<std::int64_t>(row / branches.size()) * each.places;
+    slots.emplace_back();
+    for (std::int64_t position = 0; position <= positions[row]; ++position) {
+      const std::int64_t back = positions[row] - position;
+      slots.back().push_back(sequence +
+                             (back < 3 ? paths[row * 3 + static_cast<std::size_t>(back)] : position));
+    }
+  }
+  Tensor noise;
   for (auto on : {&Twin::cpu, &Twin::gpu}) {
     Stream& stream = on == &Twin::cpu ? bench.cpu() : bench.gpu();
     cache_store(stream, {.x = {qkv.*on, nh * hs}, .cells = cells.*on, .cache = cache.*on});
-    cached_attention(stream, {.heads = each.heads,
-                              .qkv = qkv.*on,
-                              .cells = cells.*on,
-                              .positions = places.*on,
-                              .paths = path.*on,
-                              .cache = cache.*on,
-                              .out = out.*on});
+    cached_attention(stream, attention(on));
+    if (on == &Twin::cpu) noise = cached_noise(bench, attention(on), slots);
     cache_move(stream, {.from = from.*on, .to = to.*on, .cache = cache.*on});
   }
-  CHECK(bench.error(cache) == 0);
-  CHECK(bench.error(out) < tolerance(bench.dtype()));
+  CHECK(bench.difference(cache) == "");
+  CHECK(bench.difference(out, {.relative = stored(bench.dtype()), .terms = {{1, noise}}}) == "");
 }
 
 TEST_CASE("rope at given positions matches the CPU") {
@@ -99,10 +149,21 @@ TEST_CASE("rope at given positions matches the CPU") {
   const Twin cos = bench.normal("cos", {40, hs / 2}, DType::f32, 1),
              sin = bench.normal("sin", {40, hs / 2}, DType::f32, 1);
   const Twin positions = bench.integers({1, 5}, {39, 0, 7, 7, 20});
+  // These tables are no cosines and sines: their largest magnitude scales a pair's sum.
+  const Tensor magnitude = bench.absolutes(qkv.cpu);
+  float largest = 0;
+  for (const Twin& table : {cos, sin})
+    for (const float value : table.cpu.span<float>()) largest = std::max(largest, std::abs(value));
+  for (std::int64_t head = 0; head < magnitude.elements(); head += hs)
+    for (std::int64_t i = head; i < head + hs / 2; ++i) {
+      float &first = magnitude.as<float>()[i], &second = magnitude.as<float>()[i + hs / 2];
+      first = second = (first + second) * largest;
+    }
   for (auto on : {&Twin::cpu, &Twin::gpu})
     rope(on == &Twin::cpu ? bench.cpu() : bench.gpu(),
          {.qkv = qkv.*on, .cos = cos.*on, .sin = sin.*on, .heads = 3, .positions = positions.*on});
-  CHECK(bench.error(qkv) < tolerance(bench.dtype()));
+  CHECK(bench.difference(
+            qkv, {.relative = stored(bench.dtype()), .terms = {{stored(DType::f32), magnitude}}}) == "");
 }
 
 namespace {

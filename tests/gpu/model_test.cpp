@@ -21,12 +21,18 @@ TEST_CASE("on a GPU logits, losses and gradients equal PyTorch's in fp32") {
   Device device({.kind = DeviceKind::cuda});
   for (const GoldenComparison& each : run_golden(device.stream(), golden, DType::f32)) {
     INFO(each.object);
-    CHECK(relative_error(each.actual, each.expected) < (each.object == "losses" ? 1e-6 : 2e-5));
+    // The bounds of the CPU's test (tests/model/golden_test.cpp).
+    if (each.object == "losses")
+      CHECK(mismatch(each.actual, each.expected, 1e-6, 0) == "");
+    else if (each.object.starts_with("logits"))
+      CHECK(mismatch(each.actual, each.expected, 1e-5, 1e-5) == "");
+    else
+      CHECK(mismatch(each.actual, each.expected, 1e-4, 1e-6) == "");
   }
 }
 
-// The noise of each object is the maximum over 200 random roundings in PyTorch; another rounding may be
-// slightly above it.
+// The noise of each object, a relative distance, is the maximum over 200 random roundings in PyTorch; another
+// rounding may be slightly above it. It says nothing of single elements: the operators' tests bound those.
 TEST_CASE(
     "on a GPU in bf16 they are as near to PyTorch's fp32 values as roundings to bf16 leave them there") {
   const GoldenCase golden = GENERATE(from_range(golden_cases()));
@@ -34,7 +40,7 @@ TEST_CASE(
   Device device({.kind = DeviceKind::cuda});
   for (const GoldenComparison& each : run_golden(device.stream(), golden, DType::bf16)) {
     INFO(each.object);
-    CHECK(relative_error(each.actual, each.expected) < 1.5 * each.rounding_noise);
+    CHECK(relative_distance(each.actual, each.expected) < 1.5 * each.rounding_noise);
   }
 }
 
@@ -152,11 +158,14 @@ TEST_CASE("on a GPU a diagnosed and a sampled step sum up and train what they do
     return outcome;
   };
   Outcome actual = step(gpu.stream()), expected = step(cpu);
-  const auto error = [](auto& a, auto& b) {
-    const Shape shape_of_all{static_cast<std::int64_t>(a.size())};
-    return relative_error(tensor_over(std::span(a), shape_of_all), tensor_over(std::span(b), shape_of_all));
-  };
-  CHECK(error(actual.gradients, expected.gradients) < 1e-4);
+  // Everything is f32. An element of a gradient is a sum whose terms may cancel: its error is relative to the
+  // typical element of the gradients.
+  double square = 0;
+  for (const float gradient : expected.gradients) square += double(gradient) * gradient;
+  const double typical = std::sqrt(square / static_cast<double>(expected.gradients.size()));
+  const Shape shape_of_all{std::ssize(expected.gradients)};
+  CHECK(mismatch(tensor_over(std::span(actual.gradients), shape_of_all),
+                 tensor_over(std::span(expected.gradients), shape_of_all), 1e-4, 1e-4 * typical) == "");
   // Losses and gradients agree to rounding. Counts are compared separately, because ties may be decided
   // differently.
   const auto d = static_cast<std::size_t>(mtp.depths);
@@ -166,7 +175,9 @@ TEST_CASE("on a GPU a diagnosed and a sampled step sum up and train what they do
   };
   for (const auto& [from, count] : {std::pair{std::size_t{0}, d + 1}, std::pair{3 * d + 1, d + 1}}) {
     auto a = part(actual.sums, from, count), b = part(expected.sums, from, count);
-    CHECK(error(a, b) < 1e-4);
+    const Shape shape_of_part{std::ssize(a)};
+    CHECK(mismatch(tensor_over(std::span(a), shape_of_part), tensor_over(std::span(b), shape_of_part), 1e-4,
+                   0) == "");
   }
   CHECK(part(actual.sums, d + 1, d) == part(expected.sums, d + 1, d));
   for (std::size_t k = 0; k < d; ++k) {

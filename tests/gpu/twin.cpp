@@ -1,8 +1,10 @@
 #include "tests/gpu/twin.h"
 
 #include <algorithm>
+#include <cmath>
 #include <cstring>
 
+#include "runtime/operators/products/linear.h"
 #include "runtime/operators/rowwise/elementwise.h"
 #include "runtime/operators/rowwise/rope.h"
 #include "tests/support/catch.h"
@@ -62,6 +64,40 @@ void TwinBench::upload(const Twin& twin) {
   }
   copy(gpu(), from, twin.gpu);
   gpu().synchronize();
+}
+
+void TwinBench::copy_to_cpu(const Twin& twin) {
+  const Tensor found = download(twin);
+  std::memcpy(twin.cpu.data, found.data, found.bytes());
+}
+
+Tensor TwinBench::absolutes(const Tensor& x) {
+  const Tensor result = magnitudes(x.shape);
+  std::transform(x.as<float>(), x.as<float>() + x.elements(), result.as<float>(),
+                 [](float value) { return std::abs(value); });
+  return result;
+}
+
+Tensor TwinBench::squares(const Tensor& x) {
+  const Tensor result = magnitudes(x.shape);
+  std::transform(x.as<float>(), x.as<float>() + x.elements(), result.as<float>(),
+                 [](float value) { return value * value; });
+  return result;
+}
+
+Tensor TwinBench::absolute_products(const Tensor& x, const Tensor& weight) {
+  const std::int64_t i = weight.shape[1];
+  const Tensor result = magnitudes({x.elements() / i, weight.shape[0]});
+  linear_forward(cpu_, {.x = absolutes(x), .weight = absolutes(weight), .out = result});
+  return result;
+}
+
+Tensor TwinBench::root_square_products(const Tensor& x, const Tensor& weight) {
+  const std::int64_t i = weight.shape[1];
+  const Tensor result = magnitudes({x.elements() / i, weight.shape[0]});
+  linear_forward(cpu_, {.x = squares(x), .weight = squares(weight), .out = result});
+  for (float& value : result.span<float>()) value = std::sqrt(value);
+  return result;
 }
 
 Twin TwinBench::make(const Shape& shape, DType dtype) {

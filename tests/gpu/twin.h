@@ -1,6 +1,8 @@
 #pragma once
 // Compares an operator on the GPU with the same operator on the CPU: equal inputs, outputs filled with NaN
-// first, and a comparison that fails on NaN.
+// first, and a bound for every element, derived from the dtypes and the lengths of the sums. An operator that
+// reads the result of another reads the GPU's result on both devices (copy_to_cpu), so that a bound holds the
+// errors of one operator.
 
 #include <string>
 #include <utility>
@@ -41,12 +43,27 @@ class TwinBench {
   /// rope_table() for `positions` positions and heads of `size` elements.
   std::pair<Twin, Twin> rope_tables(std::int64_t positions, std::int64_t size, double rope_theta);
 
-  double error(const Twin& twin) { return relative_error(download(twin), twin.cpu); }
+  /// Compares the GPU's tensor with the CPU's; empty where they agree within the bound.
+  std::string difference(const Twin& twin, const Bound& bound = {}) {
+    return mismatch(download(twin), twin.cpu, bound);
+  }
 
   /// Copies the GPU's tensor to the host, bf16 as f32.
   Tensor download(const Twin& twin);
   /// Copies twin.cpu to the GPU.
   void upload(const Twin& twin);
+  /// Replaces the CPU's values by the GPU's.
+  void copy_to_cpu(const Twin& twin);
+
+  /// |x| or x² of every element, on the CPU: an operator that multiplies and adds turns magnitudes into the
+  /// magnitudes of its bound.
+  Tensor absolutes(const Tensor& x);
+  Tensor squares(const Tensor& x);
+  /// Σ|xᵢwᵢ| and √Σ(xᵢwᵢ)² of every element of x · Wᵀ.
+  Tensor absolute_products(const Tensor& x, const Tensor& weight);
+  Tensor root_square_products(const Tensor& x, const Tensor& weight);
+  /// A tensor of zeros on the CPU.
+  Tensor magnitudes(const Shape& shape) { return host_.tensor(DType::f32, shape); }
 
  private:
   Twin make(const Shape& shape, DType dtype);
@@ -67,9 +84,14 @@ void run(TwinBench& bench, void (*function)(Stream&, const Op&), const Make& op)
 /// A Catch2 generator: each dtype that activations may have on a GPU.
 DType any_dtype();
 
-/// The error that rounding to the activations' dtype allows for an operator that sums in fp32.
-inline double tolerance(DType dtype) {
-  return dtype == DType::bf16 ? 6e-3 : 1e-5;
+/// Relative error of storing a result that f32 operations have computed: the rounding to the dtype, and a few
+/// ulps of f32.
+inline double stored(DType dtype) {
+  return (dtype == DType::bf16 ? unit_roundoff(dtype) : 0) + 8 * unit_roundoff(DType::f32);
 }
+
+/// Relative error of a function of exp in f32. __expf is exact to 2 + 1.17·|x| ulp (CUDA C++ Programming
+/// Guide, "Intrinsic Functions"), which is 20 for |x| < 15, and rcp.approx to 1; each ulp is 2u.
+inline constexpr double exp_roundoff = 48 * 0x1p-24;
 
 }  // namespace foretoken::testing

@@ -71,7 +71,7 @@ inline Fp8StepResult fp8_step(Stream& stream, const Fp8StepOptions& step) {
 inline double gradient_error(const Fp8StepResult& a, const Fp8StepResult& b) {
   std::vector<float> x = a.gradients, y = b.gradients;
   const Shape shape{static_cast<std::int64_t>(x.size())};
-  return relative_error(tensor_over(std::span(x), shape), tensor_over(std::span(y), shape));
+  return relative_distance(tensor_over(std::span(x), shape), tensor_over(std::span(y), shape));
 }
 
 }  // namespace foretoken::testing

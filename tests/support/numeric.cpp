@@ -5,6 +5,7 @@
 
 #include <fmt/format.h>
 
+#include "runtime/error.h"
 #include "runtime/random.h"
 
 namespace foretoken::testing {
@@ -22,6 +23,17 @@ void set_element(const Tensor& tensor, std::int64_t i, double value) {
     tensor.as<float>()[i] = static_cast<float>(value);
 }
 
+/// "7" in a vector, "(2, 7)" in a matrix.
+std::string coordinates(const Shape& shape, std::int64_t i) {
+  if (shape.rank() <= 1) return fmt::format("{}", i);
+  std::string text = ")";
+  for (int dim = shape.rank() - 1; dim >= 0; --dim) {
+    text = fmt::format("{}{}{}", dim > 0 ? ", " : "(", i % shape[dim], text);
+    i /= shape[dim];
+  }
+  return text;
+}
+
 }  // namespace
 
 void fill_normal(const Tensor& tensor, const std::string& name, double std) {
@@ -35,21 +47,57 @@ void poison(const Tensor& tensor) {
     set_element(tensor, i, std::numeric_limits<double>::quiet_NaN());
 }
 
-std::string mismatch(const Tensor& actual, const Tensor& expected, double relative, double absolute) {
+std::string mismatch(const Tensor& actual, const Tensor& expected, const Bound& bound) {
   if (actual.elements() != expected.elements())
     return fmt::format("{} elements, expected {}", actual.elements(), expected.elements());
+  for (const Bound::Term& term : bound.terms)
+    if (term.magnitude.elements() != expected.elements())
+      return fmt::format("{} magnitudes of a bound on {} elements", term.magnitude.elements(),
+                         expected.elements());
+  const auto allowed = [&](std::int64_t i) {
+    double sum = bound.absolute + bound.relative * std::abs(element(expected, i));
+    for (const auto& [factor, magnitude] : bound.terms) sum += factor * element(magnitude, i);
+    return sum;
+  };
   std::int64_t wrong = 0, first = -1;
   for (std::int64_t i = 0; i < actual.elements(); ++i) {
     const double a = element(actual, i), e = element(expected, i);
-    if (std::abs(a - e) <= absolute + relative * std::abs(e)) continue;
+    const double most = allowed(i);
+    if (std::abs(a - e) <= most && std::isfinite(most)) continue;
     if (wrong++ == 0) first = i;
   }
   if (wrong == 0) return {};
-  return fmt::format("element {}: {}, expected {} ({} of {} differ)", first, element(actual, first),
-                     element(expected, first), wrong, actual.elements());
+  return fmt::format("element {}: {}, expected {} ± {:.3g} ({} of {} differ)",
+                     coordinates(expected.shape, first), element(actual, first), element(expected, first),
+                     allowed(first), wrong, actual.elements());
 }
 
-double relative_error(const Tensor& actual, const Tensor& expected) {
+double unit_roundoff(DType dtype) {
+  switch (dtype) {
+    case DType::f64:
+      return 0x1p-53;
+    case DType::f32:
+      return 0x1p-24;
+    case DType::bf16:
+      return 0x1p-8;
+    case DType::f8e4m3:
+      return 0x1p-4;
+    case DType::f8e5m2:
+      return 0x1p-3;
+    default:
+      throw DefectError("unit_roundoff: dtype is {}, expected a floating one", name_of(dtype));
+  }
+}
+
+double sum_roundoff(std::int64_t n, DType dtype) {
+  return 8 * std::sqrt(static_cast<double>(n)) * unit_roundoff(dtype);
+}
+
+double rounded_terms(DType dtype) {
+  return 3 * unit_roundoff(dtype);
+}
+
+double relative_distance(const Tensor& actual, const Tensor& expected) {
   if (actual.elements() != expected.elements()) return std::numeric_limits<double>::quiet_NaN();
   double difference = 0, norm = 0;
   for (std::int64_t i = 0; i < expected.elements(); ++i) {

@@ -5,6 +5,7 @@
 #include <functional>
 #include <span>
 #include <string>
+#include <vector>
 
 #include "runtime/arena.h"
 #include "runtime/stream.h"
@@ -27,13 +28,48 @@ void fill_normal(const Tensor& tensor, const std::string& name, double std = 1.0
 /// Fills with NaN, so that an element that an operator omits is detected.
 void poison(const Tensor& tensor);
 
-/// |actual − expected| ≤ absolute + relative · |expected| for every element; NaN is never equal. Returns an
-/// empty string, or "element 7: 0.5, expected 0.25 (12 of 96 differ)".
-std::string mismatch(const Tensor& actual, const Tensor& expected, double relative, double absolute);
+/// What rounding lets an element differ by: relative · |expected| + absolute + Σ factor · magnitude[element].
+struct Bound {
+  /// A magnitude has the shape of the compared tensors: Σ|aᵢbᵢ| or √Σ(aᵢbᵢ)² of the sum that made the
+  /// element.
+  struct Term {
+    double factor = 0;
+    Tensor magnitude;
+  };
+  double relative = 0, absolute = 0;
+  std::vector<Term> terms = {};
+};
+
+/// Compares every element; NaN is never equal. Returns an empty string, or the first mismatch with its
+/// coordinates: "element (2, 7): 0.5, expected 0.25 ± 0.001 (12 of 96 differ)".
+std::string mismatch(const Tensor& actual, const Tensor& expected, const Bound& bound);
+inline std::string mismatch(const Tensor& actual, const Tensor& expected, double relative, double absolute) {
+  return mismatch(actual, expected, {.relative = relative, .absolute = absolute});
+}
+
+/// The largest relative error of rounding a real number to the nearest number of the dtype: 2^−p for a
+/// significand of p bits.
+double unit_roundoff(DType dtype);
+
+/// Bounds the difference of two f32 sums of the same n terms, as a factor of Σ|term|. The order of the sums
+/// is free. Each of the n additions of a sum adds an error of at most u · Σ|term|, with mean 0 and any
+/// distribution: the standard deviation of their sum is at most √(n/3) · u · Σ|term|, and 4√n · u is 6.9 of
+/// these for each of the two (Higham and Mary, "A new approach to probabilistic rounding error analysis",
+/// 2019). Tensor cores truncate what they add, 16 terms at a time: n/16 errors of up to 2u of the partial
+/// sum, whose signs follow the sum's. For terms of both signs the partial sums stay near √Σ term², so that
+/// the bound holds to n = 10⁴.
+double sum_roundoff(std::int64_t n, DType dtype = DType::f32);
+
+/// Bounds the error that rounding every term of a sum to `dtype` makes, as a factor of √Σ term². Such an
+/// error is uniform within u · |term| / m for a significand m between 1 and 2: its standard deviation is 0.42
+/// · u · |term| where magnitudes are spread over a binade. 3u is 7 standard deviations of the sum. For few
+/// terms it exceeds the certain bound, u · Σ|term|.
+double rounded_terms(DType dtype);
 
 /// ‖actual − expected‖ / ‖expected‖, or ‖actual‖ if `expected` is all 0; NaN if either contains a NaN or if
-/// the lengths differ.
-double relative_error(const Tensor& actual, const Tensor& expected);
+/// the lengths differ. States how far apart two whole results are. It does not find a wrong element: to
+/// compare results that must agree, use mismatch().
+double relative_distance(const Tensor& actual, const Tensor& expected);
 
 /// Central differences of loss() with respect to every element of x (f64, or every `stride`th one) against
 /// `gradient`. The step size suits f64. Returns the same texts as mismatch().
