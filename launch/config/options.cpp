@@ -92,9 +92,9 @@ void add_mtp(std::vector<Option>& table) {
       .fixed = true;
   mtp.add("detach_heads", &M::detach_heads,
           "the heads' losses give no gradient to the main model: trunk, embedding, output matrix");
-  mtp.add(
-      "placement", &M::placement, {"last", "own_stage", "stage_per_depth"},
-      "heads on the last pipeline stage, there without layers beside them, or each depth on a stage behind");
+  mtp.add("placement", &M::placement, {"last", "own_stage", "stage_per_depth"},
+          "heads on the last stage, on a last stage without trunk layers, or each depth on a later stage of "
+          "its own");
   mtp.add("main_weight", &M::main_weight, positive(), "weight of the main loss");
   mtp.add("loss_weight", &M::loss_weight, at_least(0),
           "λ: the heads' mean loss is added to the main loss with this weight");

@@ -35,7 +35,7 @@ Generator::Generator(Decoder& decoder, const GenerationOptions& options,
     if (prompt.empty()) throw UsageError("generate: prompt {} is empty", i + 1);
     for (const std::int32_t token : prompt)
       if (token < 0 || token >= options_.vocabulary)
-        throw UsageError("generate: prompt {}: token {} is outside of the vocabulary of {}", i + 1, token,
+        throw UsageError("generate: prompt {}: token {} is outside the vocabulary of {}", i + 1, token,
                          options_.vocabulary);
     if (prompt.size() >= positions)
       throw UsageError(

@@ -73,7 +73,7 @@ MtpConfig diagnosed(MtpConfig mtp) {
 
 }  // namespace
 
-TEST_CASE("acceptance is that counted from all logits, in training and in evaluation") {
+TEST_CASE("acceptance in training and in evaluation equals a count over all logits") {
   const NamedHeads heads = GENERATE(from_range(every_kind_of_heads(3)));
   CAPTURE(heads.name);
   Serial serial(heads.mtp, serial_options(tiny_model(), heads.mtp, shape, DType::f64, 2));
@@ -169,7 +169,7 @@ struct LastStage {
 
 }  // namespace
 
-TEST_CASE("gradients at the trunk are measured by depth as finite differences have them") {
+TEST_CASE("the gradient of each depth at the trunk matches finite differences") {
   NamedHeads heads = GENERATE(from_range(every_kind_of_heads(3)));
   const auto trunk = GENERATE(MtpConfig::Hidden::normed, MtpConfig::Hidden::raw);
   const auto recycled = GENERATE(MtpConfig::Hidden::normed, MtpConfig::Hidden::raw);
@@ -226,7 +226,7 @@ TEST_CASE("gradients at the trunk are measured by depth as finite differences ha
   }
 }
 
-TEST_CASE("a diagnosed step trains with the bits of one that is not") {
+TEST_CASE("a step that measures trains the same bits as a plain step") {
   NamedHeads heads = GENERATE(from_range(every_kind_of_heads(3)));
   heads.mtp.detach_heads = GENERATE(false, true);
   const auto hidden = GENERATE(MtpConfig::Hidden::normed, MtpConfig::Hidden::raw);
@@ -275,7 +275,7 @@ TEST_CASE("a step computes what it requests and refuses the rest") {
   for (int k = 0; k < 2; ++k) CHECK(sums.drafts.as<double>()[k] == 0);
 }
 
-TEST_CASE("a step that samples depths trains those that are drawn and leaves the others at zero") {
+TEST_CASE("a step that samples depths trains the drawn depths and zeroes the other gradients") {
   const NamedHeads heads = GENERATE(from_range(every_kind_of_heads(3)));
   const bool split_backward = GENERATE(false, true);
   const auto hidden = GENERATE(MtpConfig::Hidden::normed, MtpConfig::Hidden::raw);
@@ -384,7 +384,7 @@ TEST_CASE("sampled depths have the expected gradient of all depths") {
   CHECK(along / length == Approx(1).epsilon(0.1));
 }
 
-TEST_CASE("depths that are not drawn cost nothing") {
+TEST_CASE("depths that are not drawn run no operator") {
   const NamedHeads heads = GENERATE(from_range(every_kind_of_heads(3)));
   CAPTURE(heads.name);
   const auto calls_with = [&](int deepest) {

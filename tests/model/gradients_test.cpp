@@ -114,7 +114,7 @@ TEST_CASE("the model's gradients match finite differences under each convention 
       .check_gradients(false);
 }
 
-TEST_CASE("the model's gradients match finite differences whatever backward recomputes") {
+TEST_CASE("the model's gradients match finite differences for every way to recompute") {
   const auto recompute = GENERATE(Recompute::selective, Recompute::full);
   const bool split_backward = GENERATE(false, true);
   if (recompute == Recompute::full && split_backward) return;  // refused, see the next test
@@ -122,7 +122,7 @@ TEST_CASE("the model's gradients match finite differences whatever backward reco
   Serial(tiny_model(), {.depths = 2}, split_backward, recompute).check_gradients(split_backward);
 }
 
-TEST_CASE("every kind of head has gradients that match finite differences") {
+TEST_CASE("the gradients of every kind of heads match finite differences") {
   const NamedHeads heads = GENERATE(from_range(every_kind_of_heads(3)));
   const bool tied = GENERATE(false, true);
   const bool split_backward = GENERATE(false, true);
@@ -134,7 +134,7 @@ TEST_CASE("every kind of head has gradients that match finite differences") {
   Serial(config, heads.mtp, split_backward, recompute).check_gradients(split_backward);
 }
 
-TEST_CASE("detached heads learn, and leave the main model the bits of a run without them") {
+TEST_CASE("detached heads learn and leave the main model the bits of a run without heads") {
   NamedHeads heads = GENERATE(from_range(every_kind_of_heads(3)));
   const bool tied = GENERATE(false, true);
   const bool split_backward = GENERATE(false, true);
@@ -164,7 +164,7 @@ TEST_CASE("detached heads learn, and leave the main model the bits of a run with
   }
 }
 
-TEST_CASE("full recomputation and a weight half that may come later do not go together") {
+TEST_CASE("full recomputation with a weight half that runs later is refused") {
   CHECK_THROWS_WITH(Serial(tiny_model(), {.depths = 1}, true, Recompute::full),
                     contains("recompute \"full\"") && contains("weight"));
 }

@@ -40,7 +40,7 @@ struct Row {
 
 }  // namespace
 
-TEST_CASE("short documents packed into a row have the losses of every depth that they have alone") {
+TEST_CASE("short documents packed into a row have the same losses at every depth as alone") {
   const NamedHeads heads = GENERATE(from_range(every_kind_of_heads(3)));
   CAPTURE(heads.name);
   const std::int64_t depths = heads.mtp.depths;
@@ -108,7 +108,7 @@ Memory memory_of(MtpConfig::Kind kind, std::int64_t depths, Recompute recompute,
 
 }  // namespace
 
-TEST_CASE("four parallel heads take the memory of one and of their weights") {
+TEST_CASE("four parallel heads need the weights of four and the activations of one") {
   const auto recompute = GENERATE(Recompute::none, Recompute::selective, Recompute::full);
   const bool split_backward = GENERATE(false, true);
   if (recompute == Recompute::full && split_backward) return;
@@ -123,14 +123,14 @@ TEST_CASE("four parallel heads take the memory of one and of their weights") {
   CHECK(std::abs((three.planned - three.parameters) - (one.planned - one.parameters)) < 4096);
 }
 
-TEST_CASE("heads that run in turn add no memory of activations with their number") {
+TEST_CASE("the activation memory of heads in turn does not grow with their number") {
   const auto kind = GENERATE(MtpConfig::Kind::residual, MtpConfig::Kind::linear);
   const Memory one = memory_of(kind, 1, Recompute::none, false),
                four = memory_of(kind, 4, Recompute::none, false);
   CHECK(std::abs((four.planned - four.parameters) - (one.planned - one.parameters)) < 4096);
 }
 
-TEST_CASE("costs and parameter counts of every kind are those counted by hand") {
+TEST_CASE("costs and parameter counts of every kind equal a count by hand") {
   const ModelConfig model = tiny_model();  // C 8, L 2, NH 4, NKV 2, HS 4, F 12, V 11
   const std::int64_t block = 8 * 16 + 2 * 8 * 8 + 16 * 8 + 3 * 8 * 12, norms = 2 * 8;
   const std::int64_t main = 2 * (block + norms) + 8 + 2 * 11 * 8;
@@ -163,7 +163,8 @@ TEST_CASE("costs and parameter counts of every kind are those counted by hand") 
         cost_of(model, length).attention + (attention_time - 1) * attention);
 }
 
-TEST_CASE("output matrices of heads start as copies of the model's, tied or not, whatever the seed") {
+TEST_CASE(
+    "output matrices of heads start as copies of the model's for tied and untied embeddings and any seed") {
   const bool tied = GENERATE(false, true);
   ModelConfig config = tiny_model();
   config.tie_word_embeddings = tied;
@@ -183,7 +184,7 @@ TEST_CASE("output matrices of heads start as copies of the model's, tied or not,
   }
 }
 
-TEST_CASE("no two tensors of a model share a name, whatever the heads") {
+TEST_CASE("no two tensors of a model share a name for any kind of heads") {
   const NamedHeads heads = GENERATE(from_range(every_kind_of_heads(3)));
   std::vector<std::string> names;
   for (const ParameterUnit& unit : units_of(tiny_model(), heads.mtp, one_stage(tiny_model()), 0))
@@ -192,7 +193,7 @@ TEST_CASE("no two tensors of a model share a name, whatever the heads") {
   CHECK(std::adjacent_find(names.begin(), names.end()) == names.end());
 }
 
-TEST_CASE("a frozen trunk has no gradients, nor memory for them") {
+TEST_CASE("a frozen trunk has no gradients and no memory for them") {
   const NamedHeads heads = GENERATE(from_range(every_kind_of_heads(3)));
   CAPTURE(heads.name);
   TestStream stream;

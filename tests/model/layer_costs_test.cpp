@@ -24,7 +24,7 @@ StageDurations sum_of(const LayerCosts& costs) {
 
 }  // namespace
 
-TEST_CASE("a step takes three times the forward's products, wherever heads are and whenever they run") {
+TEST_CASE("a step costs three times its forward products for every placement and kind of heads") {
   const ModelCost time = time_of(model, 16);
   for (const MtpConfig::Kind kind : {MtpConfig::Kind::sequential, MtpConfig::Kind::parallel,
                                      MtpConfig::Kind::residual, MtpConfig::Kind::linear})
@@ -41,7 +41,7 @@ TEST_CASE("a step takes three times the forward's products, wherever heads are a
     }
 }
 
-TEST_CASE("output matrices and heads in turn run in backward") {
+TEST_CASE("output matrices and heads in turn count as backward") {
   const double block = time_of(model, 16).block();
   const auto last = [&](MtpConfig::Kind kind) {
     return layer_costs(model, {.kind = kind, .depths = 2}, {.sequence_length = 16}).last;
@@ -53,7 +53,7 @@ TEST_CASE("output matrices and heads in turn run in backward") {
   CHECK(last(MtpConfig::Kind::parallel).backward_weight == 0);
 }
 
-TEST_CASE("recomputation adds to backward, a frozen trunk has none, a detached head leaves a product out") {
+TEST_CASE("recomputation adds to backward, a frozen trunk has no backward, a detached head saves a product") {
   const ModelCost time = time_of(model, 16);
   const auto step = [&](const MtpConfig& mtp, const StepWork& work) {
     return sum_of(layer_costs(model, mtp, work));

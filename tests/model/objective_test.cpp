@@ -34,7 +34,7 @@ std::string refusal(const MtpConfig& mtp) {
 
 }  // namespace
 
-TEST_CASE("weights of every form are those computed by hand") {
+TEST_CASE("the weights of every form equal those computed by hand") {
   MtpConfig mtp{.depths = 3, .loss_weight = 0.6};
   CHECK(weights_at(mtp, 0) == std::vector<double>{1, 0.6 / 3, 0.6 / 3, 0.6 / 3});
   mtp.weighting = Weighting::per_depth;
@@ -100,7 +100,7 @@ TEST_CASE("every loss is a mean over its own targets, and the total weighs the m
   CHECK(std::isnan(losses.depths[2]));
 }
 
-TEST_CASE("dynamic balance brings gradients that differ tenfold to the ratio, and is bounded on its way") {
+TEST_CASE("dynamic balance brings gradients that differ tenfold to the ratio within its bounds") {
   MtpConfig mtp{.depths = 3, .balance = Balance::dynamic, .balance_ratio = 0.25, .diagnose_every = 1};
   Objective objective(mtp);
   const std::array gradients{2.0, 0.05, 0.5, 5.0};  // at the trunk, of unweighted losses
@@ -132,7 +132,7 @@ TEST_CASE("dynamic balance brings gradients that differ tenfold to the ratio, an
   CHECK_THROWS_WITH(restored.restore_balance(one), contains("1 balanced weights for 3 depths"));
 }
 
-TEST_CASE("a depth without a gradient keeps its weight, and none leaves the bounds") {
+TEST_CASE("a depth without a gradient keeps its weight and no weight leaves the bounds") {
   MtpConfig mtp{.depths = 3, .balance = Balance::dynamic, .diagnose_every = 1};
   Objective objective(mtp);
   const std::array norms{1.0, 0.0, std::nan(""), 1e-30};
@@ -142,7 +142,7 @@ TEST_CASE("a depth without a gradient keeps its weight, and none leaves the boun
   CHECK(objective.balance()[2] == 1024);
 }
 
-TEST_CASE("settings of the objective that make no sense are refused with figures") {
+TEST_CASE("invalid settings of the objective are refused with their values") {
   MtpConfig mtp{.depths = 2, .weighting = Weighting::per_depth, .depth_weights = {0.3}};
   CHECK(refusal(mtp) ==
         "mtp: depth_weights has 1 entry, but weighting \"per_depth\" needs one for each of depths 2");
@@ -179,7 +179,7 @@ TEST_CASE("settings of the objective that make no sense are refused with figures
         "mtp: balance \"sampling\" has nothing to balance: depths is 0");
 }
 
-TEST_CASE("depths are drawn with their probabilities, as a chain where modules are one") {
+TEST_CASE("depths are drawn with their probabilities, and modules in a chain as a prefix") {
   const auto kind = GENERATE(MtpConfig::Kind::sequential, MtpConfig::Kind::residual);
   MtpConfig mtp{
       .kind = kind, .depths = 3, .balance = Balance::sampling, .sample_probabilities = {1, 0.6, 0.3}};
