@@ -33,13 +33,8 @@ void run_batch(Decoder& decoder, const GenerationOptions& options,
   };
   while (generator.round(take)) {
   }
-  const SpeculationStatistics& drafts = generator.statistics();
   counts.tokens += generator.new_tokens();
-  counts.drafts.rounds += drafts.rounds;
-  counts.drafts.drafted += drafts.drafted;
-  counts.drafts.accepted += drafts.accepted;
-  for (std::size_t k = 0; k < drafts.accepted_at.size(); ++k)
-    counts.drafts.accepted_at[k] += drafts.accepted_at[k];
+  counts.drafts += generator.statistics();
 }
 
 void sum_over_ranks(Counts& counts, Communicator& world) {

@@ -14,6 +14,28 @@ double SpeculationStatistics::mean_acceptance_length() const {
   return rounds == 0 ? 1 : 1 + static_cast<double>(accepted) / static_cast<double>(rounds);
 }
 
+std::vector<double> SpeculationStatistics::acceptance_by_depth() const {
+  std::vector<double> shares;
+  for (std::size_t j = 0; j < drafted_at.size() && drafted_at[j] > 0; ++j)
+    shares.push_back(static_cast<double>(accepted_at[j]) / static_cast<double>(drafted_at[j]));
+  return shares;
+}
+
+SpeculationStatistics& SpeculationStatistics::operator+=(const SpeculationStatistics& other) {
+  rounds += other.rounds;
+  plain_rounds += other.plain_rounds;
+  drafted += other.drafted;
+  accepted += other.accepted;
+  const std::size_t depths = other.drafted_at.size();
+  drafted_at.resize(std::max(drafted_at.size(), depths));
+  accepted_at.resize(drafted_at.size());
+  for (std::size_t j = 0; j < depths; ++j) {
+    drafted_at[j] += other.drafted_at[j];
+    accepted_at[j] += other.accepted_at[j];
+  }
+  return *this;
+}
+
 Generator::Generator(Decoder& decoder, const GenerationOptions& options,
                      std::vector<std::vector<std::int32_t>> prompts, Drafter* drafter, DraftLength* length)
     : decoder_(decoder),
@@ -21,7 +43,8 @@ Generator::Generator(Decoder& decoder, const GenerationOptions& options,
       choosers_(options.sampling, options.vocabulary, prompts.size()),
       drafter_(drafter),
       length_(length),
-      computed_(prompts.size()) {
+      computed_(prompts.size()),
+      statistics_(prompts.size()) {
   validate(options_.sampling);
   validate(options_.drafts);
   if (options_.keep_best && !choosers_.greedy())
@@ -52,14 +75,25 @@ Generator::Generator(Decoder& decoder, const GenerationOptions& options,
   }
   const std::size_t deepest = drafter_ ? static_cast<std::size_t>(drafter_->longest()) : 0;
   options_.drafts.resize(std::min(options_.drafts.size(), deepest));
-  statistics_.drafted_at.resize(options_.drafts.size());
-  statistics_.accepted_at.resize(options_.drafts.size());
+  for (SpeculationStatistics& statistics : statistics_) {
+    statistics.drafted_at.resize(options_.drafts.size());
+    statistics.accepted_at.resize(options_.drafts.size());
+  }
+}
+
+SpeculationStatistics Generator::statistics() const {
+  SpeculationStatistics sum;
+  for (const SpeculationStatistics& each : statistics_) sum += each;
+  return sum;
+}
+
+std::int64_t Generator::new_tokens(std::size_t sequence) const {
+  return static_cast<std::int64_t>(texts_[sequence].tokens.size() - texts_[sequence].prompt);
 }
 
 std::int64_t Generator::new_tokens() const {
   std::int64_t count = 0;
-  for (const GeneratedText& text : texts_)
-    count += static_cast<std::int64_t>(text.tokens.size() - text.prompt);
+  for (std::size_t i = 0; i < texts_.size(); ++i) count += new_tokens(i);
   return count;
 }
 
@@ -135,18 +169,20 @@ Verdict Generator::judge(const GeneratedText& text, const DraftPredictions& mode
 }
 
 void Generator::count_plain(const GeneratedText& text) {
-  if (text.drafts.empty() && !options_.drafts.empty() && text.room() > 0) ++statistics_.plain_rounds;
+  if (text.drafts.empty() && !options_.drafts.empty() && text.room() > 0)
+    ++statistics_[static_cast<std::size_t>(text.sequence)].plain_rounds;
 }
 
 void Generator::count_drafts(const GeneratedText& text, const Verdict& verdict, std::size_t taken) {
   if (text.drafts.empty()) return;
   const auto depth = static_cast<std::size_t>(text.drafts.depth());
   const std::size_t accepted = std::min(verdict.accepted.size(), taken);
-  ++statistics_.rounds;
-  statistics_.drafted += text.drafts.size();
-  statistics_.accepted += static_cast<std::int64_t>(accepted);
-  for (std::size_t j = 0; j < depth; ++j) ++statistics_.drafted_at[j];
-  for (std::size_t j = 0; j < accepted; ++j) ++statistics_.accepted_at[j];
+  SpeculationStatistics& statistics = statistics_[static_cast<std::size_t>(text.sequence)];
+  ++statistics.rounds;
+  statistics.drafted += text.drafts.size();
+  statistics.accepted += static_cast<std::int64_t>(accepted);
+  for (std::size_t j = 0; j < depth; ++j) ++statistics.drafted_at[j];
+  for (std::size_t j = 0; j < accepted; ++j) ++statistics.accepted_at[j];
   if (length_) length_->learn(depth, verdict.accepted.size());
 }
 

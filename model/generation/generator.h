@@ -38,6 +38,10 @@ struct SpeculationStatistics {
   double acceptance_rate() const;
   /// 1 + accepted / rounds: tokens per round
   double mean_acceptance_length() const;
+  /// accepted_at / drafted_at, for the depths that were drafted.
+  std::vector<double> acceptance_by_depth() const;
+  /// Adds the counts of other sequences or prompts.
+  SpeculationStatistics& operator+=(const SpeculationStatistics& other);
 };
 
 class Generator {
@@ -62,8 +66,13 @@ class Generator {
   bool finished(std::size_t sequence) const { return texts_[sequence].finished; }
   /// Prompt and new tokens.
   std::span<const std::int32_t> text(std::size_t sequence) const { return texts_[sequence].tokens; }
+  /// Of one sequence, and of all.
+  std::int64_t new_tokens(std::size_t sequence) const;
   std::int64_t new_tokens() const;
-  const SpeculationStatistics& statistics() const { return statistics_; }
+  bool speculates() const { return !options_.drafts.empty(); }
+  const SpeculationStatistics& statistics(std::size_t sequence) const { return statistics_[sequence]; }
+  /// The sum over all sequences.
+  SpeculationStatistics statistics() const;
 
  private:
   bool is_first_round() const { return computed_[static_cast<std::size_t>(active_.front()->sequence)] == 0; }
@@ -85,7 +94,7 @@ class Generator {
   DraftLength* length_;
   std::vector<GeneratedText> texts_;
   std::vector<std::int32_t> computed_;  // by sequence: rows of the text that the trunk has computed
-  SpeculationStatistics statistics_;
+  std::vector<SpeculationStatistics> statistics_;  // by sequence
   // Buffers of a round:
   std::vector<GeneratedText*> active_;
   DraftRows rows_;

@@ -248,6 +248,24 @@ TEST_CASE("a text that its receiver ends inside a round has no token and no acce
   CHECK(run.statistics.accepted_at == std::vector<std::int64_t>{2, 2, 2, 1});
 }
 
+TEST_CASE("each sequence counts its own drafts, and the counts add up to those of all") {
+  Texts expected = generate({.options = greedy(), .prompts = prompts}).texts;
+  for (std::size_t i = prompts[1].size(); i < expected[1].size(); ++i)
+    expected[1][i] = (expected[1][i] + 1) % 11;
+  Prophet prophet(expected, false);
+  const GenerationRun run = generate({.mtp = {.kind = MtpConfig::Kind::linear, .depths = 1},
+                                      .options = greedy(chain(3)),
+                                      .prompts = {prompts[0], prompts[1]}},
+                                     prophet);
+  const SpeculationStatistics &right = run.by_sequence[0], &wrong = run.by_sequence[1];
+  CHECK(right.accepted == right.drafted);
+  CHECK(right.rounds == 10);
+  CHECK(wrong.accepted == 0);
+  CHECK(wrong.drafted_at[0] == 38);  // not in the first round and not before the last token
+  CHECK(run.statistics.drafted == right.drafted + wrong.drafted);
+  CHECK(run.statistics.accepted_at == right.accepted_at);
+}
+
 TEST_CASE("with a repetition penalty drafts count as text, in greedy speculation too") {
   GenerationOptions options = greedy();
   options.sampling.repetition_penalty = 1.3;

@@ -36,6 +36,7 @@ class Lab {
       run.texts.emplace_back(generator.text(i).begin(), generator.text(i).end());
     CHECK(told == run.texts);
     run.statistics = generator.statistics();
+    for (std::size_t i = 0; i < case_.prompts.size(); ++i) run.by_sequence.push_back(generator.statistics(i));
     return run;
   }
 

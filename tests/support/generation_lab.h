@@ -26,6 +26,7 @@ struct GenerationCase {
 struct GenerationRun {
   Texts texts;
   SpeculationStatistics statistics;
+  std::vector<SpeculationStatistics> by_sequence;
   int rounds = 0;
 };
 GenerationRun generate(const GenerationCase& of);
