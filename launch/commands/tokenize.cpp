@@ -8,10 +8,11 @@
 #include "io/datasets/token_dataset_writer.h"
 #include "io/datasets/tokenizer.h"
 #include "io/files/printable.h"
+#include "launch/commands/document_split.h"
 #include "launch/console/console.h"
 #include "launch/console/progress_bar.h"
 #include "runtime/error.h"
-#include "runtime/random.h"
+#include "runtime/plural.h"
 
 namespace foretoken {
 
@@ -33,30 +34,34 @@ void validate(const TokenizeOptions& options) {
     throw UsageError("tokenize: validation fraction {} is not between 0 and 1", options.validation_fraction);
 }
 
-bool is_validation(std::int64_t document, double fraction) {
-  static const CounterRng choice(0, "validation documents");
-  return choice.uniform(static_cast<std::uint64_t>(document)) < fraction;
-}
-
 void require_documents(const TokenizeOptions& options, const TokenDatasetWriter& main,
                        const std::optional<TokenDatasetWriter>& validation,
                        const TextSource::Skipped& skipped) {
   const std::int64_t documents = main.documents() + (validation ? validation->documents() : 0);
   if (documents == 0)
-    throw DataError(
-        "tokenize: there is no text in what was named: {} files are binary, {} unreadable, {} empty",
-        skipped.binary, skipped.unreadable, skipped.empty);
+    throw DataError("tokenize: there is no text in the files: {} binary, {} unreadable, {} empty",
+                    skipped.binary, skipped.unreadable, skipped.empty);
   if (validation && (main.documents() == 0 || validation->documents() == 0))
     throw DataError(
-        "tokenize: a validation fraction of {} leaves {} of {} documents for training and {} for "
-        "validation; documents are whole files, give more of them or another fraction",
-        options.validation_fraction, main.documents(), documents, validation->documents());
+        "tokenize: a validation fraction of {} leaves {} of {} for training and {} for validation; "
+        "documents are whole files, give more of them or another fraction",
+        options.validation_fraction, main.documents(), counted(documents, "document"),
+        validation->documents());
 }
 
 void print_output(const char* what, const std::filesystem::path& path, const TokenDatasetWriter& writer) {
-  print_text(fmt::format("{:<12}{}: {} documents, {} tokens, {}\n", what, printable(path.string()),
-                         writer.documents(), writer.tokens(),
+  print_text(fmt::format("{:<12}{}: {}, {}, {}\n", what, printable(path.string()),
+                         counted(writer.documents(), "document"), counted(writer.tokens(), "token"),
                          format_bytes(static_cast<double>(std::filesystem::file_size(path)))));
+}
+
+/// Whole documents seldom add up to the requested fraction.
+void print_split(const TokenizeOptions& options, const TokenDatasetWriter& main,
+                 const TokenDatasetWriter& validation) {
+  const auto held_out = static_cast<double>(validation.tokens());
+  print_text(fmt::format("{:<12}{:.4g} of all tokens are held out, {:g} requested\n", "split",
+                         held_out / (held_out + static_cast<double>(main.tokens())),
+                         options.validation_fraction));
 }
 
 void print_skipped(const TextSource::Skipped& skipped) {
@@ -65,48 +70,101 @@ void print_skipped(const TextSource::Skipped& skipped) {
                            skipped.binary, skipped.unreadable, skipped.empty, skipped.repeated));
 }
 
+/// One pass over all documents.
+class Pass {
+ public:
+  using Report = TextSource::Report;
+  Pass(const TokenizeOptions& options, const Tokenizer& tokenizer, Report report)
+      : source_(options.paths, std::move(report)), tokenizer_(tokenizer) {}
+
+  const TextSource& source() const { return source_; }
+  bool next_document() { return source_.next_document(); }
+  /// Calls take(ids) for each piece of the document; returns its number of tokens, with the one that ends it.
+  template <class Take>
+  std::int64_t read_document(ProgressBar& progress, std::int64_t done_before, const Take& take) {
+    std::int64_t tokens = 1;
+    for (std::string_view text = source_.next_piece(); !text.empty(); text = source_.next_piece()) {
+      ids_.clear();
+      tokenizer_.encode(text, ids_);
+      take(ids_);
+      tokens += std::ssize(ids_);
+      progress.update(done_before + source_.done_bytes());
+    }
+    return tokens;
+  }
+
+ private:
+  TextSource source_;
+  const Tokenizer& tokenizer_;
+  std::vector<std::int32_t> ids_;
+};
+
+/// The documents to hold out. Their tokens must be known before the first is written, so the text is read
+/// twice.
+struct Split {
+  std::vector<std::int64_t> tokens;  // by document
+  std::vector<bool> held_out;
+
+  Split(const TokenizeOptions& options, Pass& pass, ProgressBar& progress) {
+    while (pass.next_document()) tokens.push_back(pass.read_document(progress, 0, [](const auto&) {}));
+    held_out = held_out_documents(tokens, options.validation_fraction);
+  }
+  void require_same(std::size_t document, std::int64_t found, const std::filesystem::path& path) const {
+    if (document >= tokens.size() || tokens[document] != found)
+      throw DataError("tokenize: {}: the text has changed while it was read, run it again", path.string());
+  }
+};
+
 }  // namespace
 
 int tokenize(const TokenizeOptions& options) {
   validate(options);
+  const bool splits = !options.validation_output.empty();
   const std::unique_ptr<Tokenizer> tokenizer = make_tokenizer(options.tokenizer);
   ProgressBar* bar = nullptr;
-  TextSource source(options.paths, [&bar](const std::string& message) {
+  const auto report = [&bar](const std::string& message) {
     const std::string line = "unreadable: " + message;
     bar ? bar->print(line) : static_cast<void>(std::fprintf(stderr, "%s\n", printable(line).c_str()));
-  });
+  };
+  std::optional<Pass> pass(std::in_place, options, *tokenizer, report);
   TokenDatasetWriter main(options.output, tokenizer->identity());
   std::optional<TokenDatasetWriter> validation;
-  if (!options.validation_output.empty())
-    validation.emplace(options.validation_output, tokenizer->identity());
+  if (splits) validation.emplace(options.validation_output, tokenizer->identity());
 
-  ProgressBar progress("tokenize", source.total_bytes(), stderr);
+  const std::int64_t bytes = pass->source().total_bytes();
+  ProgressBar progress("tokenize", splits ? 2 * bytes : bytes, stderr);
   bar = &progress;
-  std::vector<std::int32_t> ids;
-  for (std::int64_t document = 0; source.next_document(); ++document) {
-    TokenDatasetWriter& writer =
-        validation && is_validation(document, options.validation_fraction) ? *validation : main;
-    for (std::string_view text = source.next_piece(); !text.empty(); text = source.next_piece()) {
-      ids.clear();
-      tokenizer->encode(text, ids);
-      writer.append(ids);
-      progress.update(source.done_bytes());
-    }
+  std::optional<Split> split;
+  if (splits) {
+    split.emplace(options, *pass, progress);
+    pass.emplace(options, *tokenizer, [](const std::string& /*already reported*/) {});
+  }
+  const std::int64_t done_before = splits ? bytes : 0;
+  for (std::size_t document = 0; pass->next_document(); ++document) {
+    const bool held_out = split && document < split->held_out.size() && split->held_out[document];
+    TokenDatasetWriter& writer = held_out ? *validation : main;
+    const std::int64_t tokens =
+        pass->read_document(progress, done_before, [&](const auto& ids) { writer.append(ids); });
+    if (split) split->require_same(document, tokens, pass->source().document_path());
     writer.end_document();
   }
-  progress.update(source.done_bytes());
+  progress.update(done_before + pass->source().done_bytes());
   progress.finish();
   bar = nullptr;
 
-  require_documents(options, main, validation, source.skipped());
+  const TextSource::Skipped& skipped = pass->source().skipped();
+  require_documents(options, main, validation, skipped);
   main.finish();
   if (validation) validation->finish();
   main.publish();
   if (validation) validation->publish();
   print_output(validation ? "training" : "dataset", options.output, main);
-  if (validation) print_output("validation", options.validation_output, *validation);
+  if (validation) {
+    print_output("validation", options.validation_output, *validation);
+    print_split(options, main, *validation);
+  }
   print_text(fmt::format("{:<12}{}\n", "tokenizer", to_string(tokenizer->identity())));
-  print_skipped(source.skipped());
+  print_skipped(skipped);
   return static_cast<int>(ExitCode::done);
 }
 

@@ -11,15 +11,16 @@ struct TokenizeOptions {
   std::vector<std::filesystem::path> paths = {};  // files and folders, read as in io/datasets/text_source.h
   std::filesystem::path output = {};
   std::string tokenizer = "bytes";
-  /// If set, some whole documents are written here instead, about validation_fraction of them. A hash of the
-  /// document's number decides, so the choice is reproducible.
+  /// If set, some whole documents are written here instead, with about validation_fraction of all tokens
+  /// (launch/commands/document_split.h). The text is then read twice.
   std::filesystem::path validation_output = {};
   double validation_fraction = 0.01;
 };
 
 /// Shows progress on stderr and prints a summary on stdout at the end. Returns the exit code. The outputs
 /// appear complete or not at all. Throws a UsageError for invalid options; a DataError for a path that does
-/// not exist, if there is no text, or if one side of the split has no document.
+/// not exist, if there is no text, if one side of the split has no document, or if the text changes while it
+/// is split.
 int tokenize(const TokenizeOptions& options);
 
 }  // namespace foretoken

@@ -10,7 +10,9 @@
 #include <unistd.h>
 
 #include "io/datasets/token_dataset.h"
+#include "launch/commands/document_split.h"
 #include "runtime/error.h"
+#include "runtime/random.h"
 #include "tests/support/catch.h"
 #include "tests/support/expect_error.h"
 #include "tests/support/temporary_folder.h"
@@ -77,12 +79,17 @@ TEST_CASE("tokenize turns a folder into one dataset and sums up what it did") {
   REQUIRE(output.find("100 %") != std::string::npos);
 }
 
-TEST_CASE("tokenize deals whole documents to validation, the same ones every time") {
+TEST_CASE(
+    "tokenize holds out whole documents with the fraction of tokens that was asked for, the same ones every "
+    "time") {
   const TemporaryFolder folder;
   std::set<std::string> all;
+  std::size_t tokens = 0;
   for (int i = 0; i < 300; ++i) {
-    const std::string text = fmt::format("document {}", i);
+    // A few documents have most of the text.
+    const std::string text = fmt::format("document {} {}", i, std::string(i % 50 == 0 ? 5000 : i % 7, '.'));
     all.insert(text);
+    tokens += text.size() + 1;
     folder.write(fmt::format("in/{:03}", i), text);
   }
   const auto documents_of = [](const std::filesystem::path& path) {
@@ -95,19 +102,66 @@ TEST_CASE("tokenize deals whole documents to validation, the same ones every tim
   };
   std::vector<std::set<std::string>> chosen;
   for (const char* name : {"a", "b"}) {
-    const CapturedOutput captured(folder / "output");
-    tokenize({.paths = {folder / "in"},
-              .output = folder / fmt::format("{}.h5", name),
-              .validation_output = folder / fmt::format("{}_validation.h5", name),
-              .validation_fraction = 0.2});
-    chosen.push_back(documents_of(folder / fmt::format("{}_validation.h5", name)));
+    const std::filesystem::path validation = folder / fmt::format("{}_validation.h5", name);
+    std::string output;
+    {
+      const CapturedOutput captured(folder / "output");
+      tokenize({.paths = {folder / "in"},
+                .output = folder / fmt::format("{}.h5", name),
+                .validation_output = validation,
+                .validation_fraction = 0.05});
+      output = captured.text();
+    }
+    chosen.push_back(documents_of(validation));
     std::set<std::string> together = documents_of(folder / fmt::format("{}.h5", name));
     REQUIRE(together.size() + chosen.back().size() == 300);
     together.insert(chosen.back().begin(), chosen.back().end());
     REQUIRE(together == all);
+    const double reached =
+        static_cast<double>(TokenDataset(validation).tokens()) / static_cast<double>(tokens);
+    CAPTURE(output, reached);
+    REQUIRE(std::abs(reached - 0.05) < 0.0005);  // half of a short document
+    REQUIRE(output.find(fmt::format("{:.4g} of all tokens are held out, 0.05 requested", reached)) !=
+            std::string::npos);
+    REQUIRE(output.find("100 %") != std::string::npos);
   }
   REQUIRE(chosen[0] == chosen[1]);
-  REQUIRE(std::abs(static_cast<int>(chosen[0].size()) - 60) < 30);
+}
+
+TEST_CASE("no further document brings the tokens that are held out nearer to their fraction") {
+  const CounterRng random(3, "document lengths");
+  for (int trial = 0; trial < 200; ++trial) {
+    std::vector<std::int64_t> tokens(1 + static_cast<std::size_t>(trial));
+    for (std::size_t i = 0; i < tokens.size(); ++i)
+      tokens[i] = 1 + static_cast<std::int64_t>(
+                          std::pow(1000, random.uniform(static_cast<std::uint64_t>(trial) * 1000 + i)));
+    const double fraction = 0.01 * (1 + trial % 99);
+    const std::vector<bool> held_out = held_out_documents(tokens, fraction);
+    REQUIRE(held_out == held_out_documents(tokens, fraction));
+    double all = 0, sum = 0, longest = 0;
+    for (std::size_t i = 0; i < tokens.size(); ++i) {
+      all += static_cast<double>(tokens[i]);
+      if (!held_out[i]) continue;
+      sum += static_cast<double>(tokens[i]);
+      longest = std::max(longest, static_cast<double>(tokens[i]));
+    }
+    const double miss = std::abs(sum - fraction * all);
+    for (std::size_t i = 0; i < tokens.size(); ++i)
+      if (!held_out[i])
+        REQUIRE(std::abs(sum + static_cast<double>(tokens[i]) - fraction * all) >= miss - 1e-6);
+    REQUIRE(sum - fraction * all <= longest / 2 + 1e-6);
+  }
+}
+
+TEST_CASE("a document that is appended leaves most of the choice of documents as it is") {
+  std::vector<std::int64_t> tokens(500, 100);
+  const std::vector<bool> before = held_out_documents(tokens, 0.1);
+  tokens.push_back(100);
+  const std::vector<bool> after = held_out_documents(tokens, 0.1);
+  std::size_t changed = 0;
+  for (std::size_t i = 0; i < before.size(); ++i) changed += before[i] != after[i];
+  REQUIRE(std::count(before.begin(), before.end(), true) == 50);
+  REQUIRE(changed <= 1);
 }
 
 TEST_CASE("tokenize without any text is a data error and writes nothing") {
@@ -115,7 +169,7 @@ TEST_CASE("tokenize without any text is a data error and writes nothing") {
   folder.write("in/empty", "");
   folder.write("in/picture", std::string(100, '\0'));
   const CapturedOutput captured(folder / "output");
-  expect_error<DataError>("1 files are binary, 0 unreadable, 1 empty",
+  expect_error<DataError>("no text in the files: 1 binary, 0 unreadable, 1 empty",
                           [&] { tokenize({.paths = {folder / "in"}, .output = folder / "data.h5"}); });
   expect_error<DataError>("none: No such file",
                           [&] { tokenize({.paths = {folder / "none"}, .output = folder / "data.h5"}); });
@@ -128,7 +182,7 @@ TEST_CASE("tokenize that cannot split keeps what was there before") {
   folder.write("in/a", "one document");
   folder.write("data.h5", "the old one");
   const CapturedOutput captured(folder / "output");
-  expect_error<DataError>("of 1 documents for training", [&] {
+  expect_error<DataError>("leaves 1 of 1 document for training and 0 for validation", [&] {
     tokenize({.paths = {folder / "in"},
               .output = folder / "data.h5",
               .validation_output = folder / "validation.h5"});

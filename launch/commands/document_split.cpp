@@ -1,0 +1,33 @@
+#include "launch/commands/document_split.h"
+
+#include <algorithm>
+#include <cmath>
+#include <numeric>
+
+#include "runtime/random.h"
+
+namespace foretoken {
+
+std::vector<bool> held_out_documents(std::span<const std::int64_t> tokens_of_document, double fraction) {
+  const std::size_t documents = tokens_of_document.size();
+  const CounterRng random(0, "validation documents");
+  std::vector<double> draws(documents);
+  for (std::size_t i = 0; i < documents; ++i) draws[i] = random.uniform(i);
+  std::vector<std::size_t> order(documents);
+  std::iota(order.begin(), order.end(), std::size_t{0});
+  std::stable_sort(order.begin(), order.end(),
+                   [&](std::size_t a, std::size_t b) { return draws[a] < draws[b]; });
+
+  const auto all = std::accumulate(tokens_of_document.begin(), tokens_of_document.end(), std::int64_t{0});
+  double missing = fraction * static_cast<double>(all);
+  std::vector<bool> held_out(documents);
+  for (const std::size_t document : order) {
+    const double tokens = static_cast<double>(tokens_of_document[document]);
+    if (std::abs(missing - tokens) >= std::abs(missing)) continue;
+    held_out[document] = true;
+    missing -= tokens;
+  }
+  return held_out;
+}
+
+}  // namespace foretoken
