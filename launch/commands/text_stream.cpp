@@ -13,12 +13,12 @@ constexpr std::string_view replacement = "\xEF\xBF\xBD";  // U+FFFD
 }  // namespace
 
 std::string TextStream::push(std::string_view bytes) {
-  if (stopped_) return {};
+  if (stop_) return {};
   pending_ += bytes;
-  const std::size_t begin = stop_begin();
-  if (begin == std::string::npos) return show(pending_.size() - held_back(), false);
-  pending_.resize(begin);
-  stopped_ = true;
+  const Found found = find_stop();
+  if (found.text == nullptr) return show(pending_.size() - held_back(), false);
+  pending_.resize(found.begin);
+  stop_ = *found.text;
   return finish();
 }
 
@@ -26,19 +26,20 @@ std::string TextStream::finish() {
   return show(pending_.size(), true);
 }
 
-/// Start of the stop text that is completed first; npos: none is complete. All of it is pending, because a
-/// possible start of a stop text is held back.
-std::size_t TextStream::stop_begin() const {
-  std::size_t first_begin = std::string::npos, first_end = std::string::npos;
+/// The stop text that is completed first. All of it is pending, because a possible start of a stop text is
+/// held back.
+TextStream::Found TextStream::find_stop() const {
+  Found first;
+  std::size_t first_end = std::string::npos;
   for (const std::string& stop : stops_) {
     const std::size_t begin = pending_.find(stop);
     if (begin == std::string::npos) continue;
     const std::size_t end = begin + stop.size();
-    if (end > first_end || (end == first_end && begin > first_begin)) continue;
-    first_begin = begin;
+    if (end > first_end || (end == first_end && begin > first.begin)) continue;
+    first = {.begin = begin, .text = &stop};
     first_end = end;
   }
-  return first_begin;
+  return first;
 }
 
 /// Bytes at the end that may be the start of a stop text.

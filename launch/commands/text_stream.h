@@ -2,6 +2,7 @@
 // Text that is shown while it arrives in pieces: whole characters only, and nothing from a stop text on. The
 // complete output does not depend on how the text is divided into pieces.
 
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -17,19 +18,23 @@ class TextStream {
   /// Adds bytes, which may end inside a character or a stop text, and returns the text that can be shown now.
   /// Bytes that are not UTF-8 become U+FFFD.
   std::string push(std::string_view bytes);
-  /// Whether a stop text has appeared; later text is dropped.
-  bool stopped() const { return stopped_; }
+  /// The stop text that has ended the text, if any; later text is dropped.
+  const std::optional<std::string>& stop() const { return stop_; }
   /// Returns the text that was held back. Call it at the text's end.
   std::string finish();
 
  private:
-  std::size_t stop_begin() const;
+  struct Found {
+    std::size_t begin = 0;
+    const std::string* text = nullptr;  // of stops_
+  };
+  Found find_stop() const;
   std::size_t held_back() const;
   std::string show(std::size_t count, bool final);
 
   std::vector<std::string> stops_;
   std::string pending_;
-  bool stopped_ = false;
+  std::optional<std::string> stop_;
 };
 
 }  // namespace foretoken

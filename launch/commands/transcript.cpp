@@ -10,40 +10,46 @@
 
 namespace foretoken {
 
-Transcript::Transcript(std::size_t texts, const std::vector<std::string>& stops)
-    : streams_(texts, TextStream(stops)),
-      waiting_(texts),
-      ended_(texts),
+Transcript::Transcript(std::vector<std::string> prompts, Format format)
+    : prompts_(std::move(prompts)),
+      format_(format),
+      waiting_(prompts_.size()),
+      ended_(prompts_.size()),
       terminal_(isatty(STDOUT_FILENO) == 1) {
   begin();
 }
 
-bool Transcript::add(std::size_t text, std::string_view bytes) {
-  show(text, streams_[text].push(bytes));
-  return !streams_[text].stopped();
+void Transcript::add(std::size_t text, const std::string& shown) {
+  if (format_ == Format::json) return;
+  if (text == current_)
+    print(shown);
+  else
+    waiting_[text] += shown;
 }
 
-void Transcript::end(std::size_t text) {
-  if (ended_[text]) return;
-  show(text, streams_[text].finish());
+void Transcript::end(std::size_t text, const WrittenText& written) {
+  const std::string last = format_ == Format::json ? json_line(written) : "\n";
+  if (text != current_) {
+    waiting_[text] += last;
+    ended_[text] = true;
+    return;
+  }
+  print(last);
   ended_[text] = true;
-  while (current_ < ended_.size() && ended_[current_]) {
-    print_text("\n");
-    if (++current_ == ended_.size()) break;
+  while (++current_ < ended_.size()) {
     begin();
-    show(current_, std::exchange(waiting_[current_], {}));
+    print(std::exchange(waiting_[current_], {}));
+    if (!ended_[current_]) break;
   }
 }
 
 void Transcript::begin() const {
-  if (ended_.size() > 1) print_text(fmt::format("==> prompt {} <==\n", current_ + 1));
+  if (format_ == Format::json) return;
+  if (prompts_.size() > 1) print_text(fmt::format("==> prompt {} <==\n", current_ + 1));
+  if (format_ == Format::prompt_and_text) print(prompts_[current_]);
 }
 
-void Transcript::show(std::size_t text, const std::string& shown) {
-  if (text != current_) {
-    waiting_[text] += shown;
-    return;
-  }
+void Transcript::print(const std::string& shown) const {
   print_text(terminal_ ? printable_lines(shown) : shown);
 }
 

@@ -3,27 +3,33 @@
 // when its turn comes.
 
 #include <string>
-#include <string_view>
 #include <vector>
 
-#include "launch/commands/text_stream.h"
+#include "launch/commands/written_text.h"
 
 namespace foretoken {
 
 class Transcript {
  public:
-  Transcript(std::size_t texts, const std::vector<std::string>& stops);
+  enum class Format {
+    text,
+    prompt_and_text,
+    json,  // one line a text (json_line()), when the text has ended
+  };
+  Transcript(std::vector<std::string> prompts, Format format);
 
-  /// Adds bytes to a text. Returns false once a stop text has appeared in it.
-  bool add(std::size_t text, std::string_view bytes);
-  void end(std::size_t text);
+  /// Continues a text by whole characters.
+  void add(std::size_t text, const std::string& shown);
+  /// Ends a text, once.
+  void end(std::size_t text, const WrittenText& written);
 
  private:
   void begin() const;
-  void show(std::size_t text, const std::string& shown);
+  void print(const std::string& shown) const;
 
-  std::vector<TextStream> streams_;
-  std::vector<std::string> waiting_;
+  std::vector<std::string> prompts_;
+  Format format_;
+  std::vector<std::string> waiting_;  // by text: what its turn will print
   std::vector<bool> ended_;
   std::size_t current_ = 0;
   bool terminal_;  // a terminal gets control characters escaped; files and pipes get them unchanged

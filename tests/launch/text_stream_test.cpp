@@ -84,9 +84,9 @@ TEST_CASE("a stop text ends the text before it, also where it comes in pieces") 
   CHECK(stream.push("one E") == "one ");
   CHECK(stream.push("N") == "");
   CHECK(stream.push("V\n") == "ENV");
-  CHECK_FALSE(stream.stopped());
+  CHECK_FALSE(stream.stop().has_value());
   CHECK(stream.push("two\nEND of it\n\n") == "\ntwo\n");
-  CHECK(stream.stopped());
+  CHECK(stream.stop() == "END");
   CHECK(stream.push("more") == "");
   CHECK(stream.finish() == "");
 }
@@ -105,7 +105,7 @@ TEST_CASE("of overlapping stop texts the one that is complete first ends the tex
     std::string whole;
     for (std::size_t at = 0; at < text.size(); at += size) whole += stream.push(text.substr(at, size));
     CHECK(whole + stream.finish() == "ab");
-    CHECK(stream.stopped());
+    CHECK(stream.stop() == "cd");
   }
   TextStream longest({"d", "bcd", "cd"});
   CHECK(longest.push("abcd") == "a");
@@ -128,7 +128,8 @@ TEST_CASE("random texts end at random stop texts by the definition, in random pi
     const std::string expected = before_stop(text, stops);
     CAPTURE(trial, text, stops);
     REQUIRE(whole == shown(expected));
-    REQUIRE(stream.stopped() == (expected != text));
+    REQUIRE(stream.stop().has_value() == (expected != text));
+    if (stream.stop()) REQUIRE(text.substr(expected.size()).starts_with(*stream.stop()));
   }
 }
 
@@ -148,7 +149,7 @@ TEST_CASE("stop texts end speculative text after the token after which they end 
     of.last_token = [&](std::size_t i, std::span<const std::int32_t> tokens) -> std::optional<std::size_t> {
       for (std::size_t at = 0; at < tokens.size(); ++at) {
         texts[i] += streams[i].push(pieces[static_cast<std::size_t>(tokens[at])]);
-        if (streams[i].stopped()) return at + 1;
+        if (streams[i].stop()) return at + 1;
       }
       return std::nullopt;
     };

@@ -1,6 +1,9 @@
 // foretoken generate as a user runs it.
 
+#include <sstream>
+
 #include <fmt/format.h>
+#include <nlohmann/json.hpp>
 
 #include "tests/support/catch.h"
 #include "tests/support/checkpoint_fixture.h"
@@ -119,6 +122,60 @@ TEST_CASE("the same seed gives the same text, and a text ends before a stop stri
         whole.substr(0, whole.find(stop)) + "\n");
 }
 
+TEST_CASE("a prompt comes from standard input on any number of ranks, and can be shown before its text") {
+  const Trained model;
+  const std::string greedy = " --temperature 0 --max-tokens 20 ";
+  const std::string plain = model.text("--prompt 'line 7 of'" + greedy);
+  const std::string from_input = " generate " + model.run_path + " --device cpu --echo --prompt - " + greedy;
+  for (const std::string& each : {program(), program_on(2)})
+    CHECK(run("printf 'line 7 of' | " + each + from_input + " 2>/dev/null").output == "line 7 of" + plain);
+  const std::string file = model.folder.write("prompt", "line 7 of").string();
+  CHECK(run(model.command("--prompt-file - --echo" + greedy) + " 2>/dev/null < " + file).output ==
+        "line 7 of" + plain);
+  CHECK(model.text("--echo " + both + greedy) ==
+        "==> prompt 1 <==\nline 1 of a" + model.text("--prompt 'line 1 of a'" + greedy) +
+            "==> prompt 2 <==\nline 25 of a text that" +
+            model.text("--prompt 'line 25 of a text that'" + greedy));
+  const auto refusal = [&](const std::string& arguments, const std::string& input) {
+    return run(model.command(arguments) + " < " + input);
+  };
+  const Outcome empty = refusal("--prompt x --prompt -", "/dev/null");
+  CHECK(empty.code == 2);
+  CHECK_THAT(empty.output, contains("generate: prompt 2 (standard input) is empty"));
+  CHECK(refusal("--prompt - --prompt-file -", "/dev/null").code == 2);
+  const Outcome folder = refusal("--prompt -", "/");
+  CHECK(folder.code == 3);
+  CHECK_THAT(folder.output, contains("generate: standard input cannot be read: Is a directory"));
+}
+
+TEST_CASE("with --json each text is a line with what it says, why it stopped, and its drafts") {
+  const Trained model;
+  const std::string greedy = both + "--temperature 0 --max-tokens 60 --speculate 2 ";
+  const std::string text = model.text(greedy);
+  std::istringstream lines(model.text(greedy + "--stop ' a ' --json"));
+  std::vector<nlohmann::json> read;
+  for (std::string line; std::getline(lines, line);) read.push_back(nlohmann::json::parse(line));
+  REQUIRE(read.size() == 2);
+  CHECK(read[0]["prompt"] == "line 1 of a");
+  CHECK(read[1]["prompt"] == "line 25 of a text that");
+  std::int64_t stopped = 0;
+  for (const nlohmann::json& each : read) {
+    INFO(each.dump());
+    const auto shown = each["text"].get<std::string>();
+    CHECK_THAT(text, contains(shown));
+    CHECK(each["prompt_tokens"] == each["prompt"].get<std::string>().size());
+    const bool at_stop = each["stop_reason"] == "stop_text";
+    stopped += at_stop;
+    if (at_stop) CHECK(each["stop_text"] == " a ");
+    CHECK(each["tokens"] == shown.size() + (at_stop ? 3 : 0));
+    CHECK(each["speculation"]["accepted"] > 0);
+    CHECK(each["tokens_per_second"] > 0);
+  }
+  CHECK(stopped > 0);
+  CHECK_THAT(run(model.command(greedy + "--stop ' a '")).output,
+             contains("stopped    text 1 at the stop text \" a \" after "));
+}
+
 TEST_CASE("a model on several ranks generates the text of one rank, and an error ends all ranks") {
   const Trained model;
   const auto spread = [&](int ranks, const std::string& arguments) {
@@ -171,5 +228,18 @@ TEST_CASE("invalid prompts and paths without a checkpoint are refused") {
   CHECK_THAT(refusal("--prompt 'a prompt of more than 24 tokens'", 2),
              contains("prompt 1 has 31 tokens, but the model has 24 positions (max_position_embeddings)"));
   CHECK(run(program() + " generate " + model.folder.path().string() + "/no-run --prompt x").code == 3);
-  CHECK(model.text("--prompt 'line 1 of a text that' --max-tokens 50 --temperature 0").size() <= 24);
+  const Outcome full = run(model.command("--prompt 'line 1 of a text that' --max-tokens 50 --temperature 0"));
+  CHECK_THAT(full.output,
+             contains("warning: generate: a prompt of 21 tokens and 50 new tokens do not fit the model's 24 "
+                      "positions (max_position_embeddings): the text ends there") &&
+                 contains("stopped    at the model's last position after 3 new tokens"));
+}
+
+TEST_CASE("a text that may become longer than the rows of the training is warned of") {
+  const Trained model;
+  const std::string warning = "but the model was trained on rows of ";
+  const Outcome within = run(model.command("--prompt line --max-tokens 4"));
+  CHECK(within.output.find(warning) == std::string::npos);
+  CHECK_THAT(run(model.command("--prompt line --max-tokens 400")).output,
+             contains("warning: generate: a text may reach 404 tokens, " + warning));
 }
