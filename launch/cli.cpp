@@ -6,6 +6,8 @@
 #include <CLI/CLI.hpp>
 #include <fmt/format.h>
 
+#include "launch/cli_help.h"
+#include "launch/cli_hints.h"
 #include "launch/config/config_loader.h"
 #include "launch/config/config_validator.h"
 #include "launch/config/number_flag.h"
@@ -24,13 +26,13 @@ struct TrainFlags {
 
 CLI::App* add_tokenize(CLI::App& app, TokenizeOptions& into) {
   CLI::App* command = app.add_subcommand("tokenize", "Turn text files and folders into a token dataset");
-  command->add_option("PATHS", into.paths, "files and folders (searched recursively)")->required();
-  command->add_option("-o,--output", into.output, "dataset to write (HDF5)")->required();
-  command->add_option("--tokenizer", into.tokenizer, "bytes: one token a byte")->capture_default_str();
-  auto* validation =
-      command->add_option("--validation-output", into.validation_output, "dataset of held-out documents");
+  command->add_option("PATHS", into.paths, "text files and folders (searched recursively)")->required();
+  command->add_option("-o,--output", into.output, "token dataset to write (HDF5)")->required();
+  command->add_option("--tokenizer", into.tokenizer, "bytes (one token per byte)")->capture_default_str();
+  auto* validation = command->add_option("--validation-output", into.validation_output,
+                                         "token dataset of the documents held out for validation (HDF5)");
   add_number(*command, "--validation-fraction", into.validation_fraction, {0, 1},
-             "share of documents held out", true)
+             "fraction of all tokens to hold out, in whole documents", true)
       ->needs(validation);
   command->footer(
       "Example:\n  foretoken tokenize src/ notes.txt -o data.h5 --validation-output validation.h5");
@@ -43,51 +45,51 @@ CLI::App* add_train(CLI::App& app, TrainFlags& into) {
   command->add_option("--set", into.arguments.sets, "section.key=value: overrides the file; may be repeated")
       ->take_all()
       ->allow_extra_args(false);
-  auto* resume =
-      command->add_option("--resume", into.arguments.resume,
-                          "run or checkpoint to go on with; CONFIG and --set override its settings");
-  command->add_flag(
-      "--allow-other-data", into.arguments.allow_other_data,
-      "where a run is resumed: go on with other training or validation data than the checkpoint's");
+  auto* resume = command->add_option("--resume", into.arguments.resume,
+                                     "run or checkpoint to resume; CONFIG and --set override its settings");
+  command->add_flag("--allow-other-data", into.arguments.allow_other_data,
+                    "resume although the training or validation data differs from the checkpoint's");
   command
       ->add_option(
           "--from", into.arguments.from,
-          "run or checkpoint whose weights and settings a new run starts from; CONFIG and --set override "
-          "the settings, and prediction heads may be others")
+          "start a new run with the weights and settings of this run or checkpoint; CONFIG and --set "
+          "override the settings, and the prediction heads may differ")
       ->excludes(resume);
   add_number(*command, "--stop-after", into.arguments.stop_after, {1},
-             "stop with a checkpoint after this step, or at once where the run is past it");
+             "stop with a checkpoint after this step, or at once if the run is past it");
   command
       ->add_option("--run-directory", into.arguments.run_directory,
-                   "run folder to make, instead of a name of its own")
+                   "run folder to create; default: a new folder in run.directory")
       ->excludes(resume);
   command->add_flag(
       "--auto-resume", into.arguments.auto_resume,
-      "go on with the run in --run-directory where it holds a checkpoint, with that run's settings and "
-      "--set; else start it there with CONFIG and --set");
+      "resume the run in --run-directory if it has a checkpoint, with its settings and --set; otherwise "
+      "start it there with CONFIG and --set");
   command->add_flag("--auto-layout", into.arguments.auto_layout,
-                    "parallel.elastic: another layout where the settings' does not fit the ranks");
-  command->add_flag("--print-config", into.print_config, "print the resolved configuration and stop");
-  command->add_flag("--list-options", into.list_options, "print all settings as Markdown tables and stop");
-  command->footer("Settings (of CONFIG and --set), with their defaults:\n" + option_help() +
+                    "choose another layout if the configured one does not fit the ranks (parallel.elastic)");
+  command->add_flag("--print-config", into.print_config, "print the resolved configuration and exit");
+  command->add_flag("--list-options", into.list_options, "print all settings as Markdown tables and exit");
+  command->footer("Settings for CONFIG and --set, with their defaults:\n" + option_help() +
                   "\nExample:\n  mpirun -n 4 foretoken train train.toml --set parallel.pp=2"
                   "\n  mpirun -n 4 foretoken train --from runs/first --set mtp.depths=3");
   return command;
 }
 
 CLI::App* add_evaluate(CLI::App& app, EvaluateArguments& into) {
-  CLI::App* command = app.add_subcommand(
-      "evaluate", "Report a checkpoint's losses, and what drafts it accepts, on a dataset");
+  CLI::App* command =
+      app.add_subcommand("evaluate", "Report a checkpoint's losses and draft acceptance on a dataset");
   command->add_option("PATH", into.path, "run (its newest checkpoint) or checkpoint")->required();
   command->add_option("--data", into.data, "token dataset (HDF5)")->required();
-  add_number(*command, "--rows", into.rows, {0}, "rows to evaluate, 0: all");
+  add_number(*command, "--rows", into.rows, {0}, "rows to evaluate; 0: all");
   add_number(*command, "--free-running", into.free_running, {0},
-             "prompts cut from the rows, after which the model writes text greedily with drafts of all "
-             "depths, 0: none",
+             "number of prompts, taken from the rows, that the model continues greedily with drafts of all "
+             "depths; 0: none",
              true);
   command->add_option("--metrics", into.metrics,
-                      "file to append the figures to, as a line of a run's metrics.jsonl");
-  command->add_option("--set", into.sets, "section.key=value over the checkpoint's settings; may be repeated")
+                      "file to append the results to, in the form of a run's metrics.jsonl");
+  command
+      ->add_option("--set", into.sets,
+                   "section.key=value: overrides the checkpoint's settings; may be repeated")
       ->take_all()
       ->allow_extra_args(false);
   command->footer(
@@ -99,116 +101,117 @@ struct GenerateFlags {
   GenerateArguments arguments;
   std::string speculate;
   std::string tree;
+  std::string device = "auto";
 };
 
 CLI::App* add_generate(CLI::App& app, GenerateFlags& flags) {
   GenerateArguments& into = flags.arguments;
-  CLI::App* command = app.add_subcommand("generate", "Write text after prompts with a checkpoint's model");
+  CLI::App* command = app.add_subcommand("generate", "Continue prompts with a checkpoint's model");
   const auto texts = [&](const char* name, std::vector<std::string>& values, const char* help) {
     command->add_option(name, values, help)->take_all()->allow_extra_args(false);
   };
   SamplingOptions& sampling = into.sampling;
   command->add_option("PATH", into.path, "run (its newest checkpoint) or checkpoint")->required();
-  texts("--prompt", into.prompts, "text to go on with; may be repeated");
-  texts("--prompt-file", into.prompt_files, "file whose whole text is a prompt; may be repeated");
-  add_number(*command, "--max-tokens", into.max_tokens, {1, 1 << 24}, "new tokens of each prompt, at most",
-             true);
+  texts("--prompt", into.prompts, "text to continue, - for standard input; may be repeated");
+  texts("--prompt-file", into.prompt_files,
+        "file whose whole text is a prompt, - for standard input; may be repeated");
+  add_number(*command, "--max-tokens", into.max_tokens, {1, 1 << 24},
+             "maximum number of new tokens per prompt", true);
   add_number(*command, "--temperature", sampling.temperature, {0},
-             "of the distribution; 0: the likeliest token", true);
-  add_number(*command, "--top-k", sampling.top_k, {0}, "draw from the k likeliest tokens, 0: from all");
+             "sampling temperature; 0: always the likeliest token", true);
+  add_number(*command, "--top-k", sampling.top_k, {0}, "sample from the K likeliest tokens; 0: from all");
   add_number(*command, "--top-p", sampling.top_p, {0, 1, true},
-             "draw from the likeliest that together reach this probability");
+             "sample from the likeliest tokens that together reach this probability");
   add_number(*command, "--min-p", sampling.min_p, {0, 1},
-             "draw from tokens of at least this share of the likeliest's");
+             "sample from tokens with at least this fraction of the likeliest token's probability");
   add_number(*command, "--repetition-penalty", sampling.repetition_penalty, {.above = true},
-             "makes tokens that the text holds already less likely, 1: not");
-  texts("--stop", into.stops, "a text ends before this one; may be repeated");
-  add_number(*command, "--seed", into.seed, {0}, "of the draws, below 2^64", true);
+             "above 1: makes tokens that are already in the text less likely");
+  texts("--stop", into.stops, "end the text before this string; may be repeated");
+  add_number(*command, "--seed", into.seed, {0}, "seed of the sampling, below 2^64", true);
   command
       ->add_option("--speculate", flags.speculate,
-                   "tokens that the prediction heads draft in a round, for the model to verify: a number, or "
-                   "auto for as many as pay")
+                   "number of tokens that the prediction heads draft per round and the model verifies; auto: "
+                   "the fastest number")
       ->type_name("K|auto");
   CLI::Option* tree =
       command
           ->add_option("--tree", flags.tree,
-                       "draft a tree: how many ways to go on after each draft, by depth, such as 3,2,1; with "
-                       "--speculate auto as deep as pays")
+                       "draft a tree: number of continuations of each draft, by depth, such as 3,2,1; with "
+                       "--speculate auto to the fastest depth")
           ->type_name("N,N,...");
-  CLI::Option* draft =
-      command
-          ->add_option(
-              "--draft", into.draft_path,
-              "run or checkpoint of a smaller model over the same tokens, which drafts in place of the "
-              "heads; without --speculate or --tree as much as pays")
-          ->type_name("CHECKPOINT");
+  CLI::Option* draft = command
+                           ->add_option("--draft", into.draft_path,
+                                        "run or checkpoint of a smaller model with the same tokenizer that "
+                                        "drafts instead of the heads; "
+                                        "implies --speculate auto unless --speculate or --tree is given")
+                           ->type_name("CHECKPOINT");
   CLI::Option* parallel =
-      add_number(*command, "--parallel-decode", into.parallel_candidates, {1, 64},
-                 "take blocks of tokens as a whole: of the product of the heads' likeliest N the one that "
-                 "the model finds likeliest; not the text of plain decoding, and without sampling")
+      add_number(
+          *command, "--parallel-decode", into.parallel_candidates, {1, 64},
+          "combine the N likeliest tokens of each head and keep the block that the model finds likeliest; "
+          "greedy, and the text differs from plain decoding")
           ->type_name("N");
   parallel->excludes(tree)->excludes(draft);
   for (const char* sampled : {"--temperature", "--top-k", "--top-p", "--min-p"})
     parallel->excludes(command->get_option(sampled));
-  using Device = RunConfig::Device;
-  command->add_option("--device", into.device, "auto: a GPU where there is one")
-      ->transform(CLI::CheckedTransformer(std::map<std::string, Device>{{"auto", Device::automatic},
-                                                                        {"cpu", Device::cpu},
-                                                                        {"cuda", Device::cuda}})
-                      .description("auto, cpu or cuda"))
-      ->type_name("TEXT")
-      ->default_str("auto");
+  CLI::Option* echo = command->add_flag("--echo", into.echo, "print each prompt before its text");
+  command
+      ->add_flag("--json", into.json,
+                 "print one line of JSON per text: prompt, text, tokens, why it stopped, drafts, speed")
+      ->excludes(echo);
+  command->add_option("--device", flags.device, "auto (a GPU if there is one), cpu or cuda")
+      ->capture_default_str();
   command->footer(
-      "Speculation leaves the text's distribution as it is, at temperature 0 the text. With auto the same "
-      "seed\n"
-      "may give another text at other temperatures, since time decides how deep to draft.\n"
-      "Under mpirun the model is spread over the ranks, for one that a device does not hold; the text is the "
-      "same.\n"
+      "Speculation does not change the distribution of the text; at temperature 0 the text stays the same.\n"
+      "With auto, timing decides how many tokens are drafted, so at other temperatures the same seed may\n"
+      "give another text. Under mpirun the layers are spread over the ranks; the text is the same.\n"
       "\nExample:\n  foretoken generate runs/first --prompt \"Once upon\" --speculate 3"
       "\n  mpirun -n 4 foretoken generate runs/large --prompt \"Once upon\"");
   return command;
 }
 
 CLI::App* add_inspect(CLI::App& app, InspectArguments& into) {
-  CLI::App* command = app.add_subcommand("inspect", "Show what a checkpoint or dataset holds");
+  CLI::App* command = app.add_subcommand("inspect", "Show what a run, checkpoint or token dataset contains");
   command->add_option("PATH", into.path, "run (its newest checkpoint), checkpoint or token dataset")
       ->required();
-  command->add_flag("--verify", into.verify, "read every byte and compare its digest");
+  command->add_flag("--verify", into.verify, "read every byte and check all digests");
   command->add_flag("--flight", into.flight,
-                    "show instead which rank the others waited for when a run ended with code 5");
+                    "show which rank the others waited for when a run ended with code 5");
   command->footer(
       "Example:\n  foretoken inspect runs/first --verify\n  foretoken inspect runs/first --flight");
   return command;
 }
 
 CLI::App* add_run(CLI::App& app, RunArguments& into) {
-  CLI::App* command = app.add_subcommand(
-      "run", "Start the ranks of a training run, and again from the newest checkpoint after a failure");
+  CLI::App* command =
+      app.add_subcommand("run", "Start the ranks of a training run and restart them after a failure");
   command->add_option("CONFIG", into.config_path, "configuration file (TOML)")->required();
-  command->add_option("--run-directory", into.run_directory, "run folder: started anew, or gone on with")
+  command
+      ->add_option("--run-directory", into.run_directory,
+                   "run folder: created if it is new, otherwise resumed")
       ->required();
   add_number(*command, "-n,--ranks", into.ranks, {1, 1 << 20},
              "ranks; default: SLURM_NTASKS, else parallel.pp × parallel.dp");
   command->add_option("--launcher", into.launcher,
-                      "command that starts the ranks, default mpirun; {ranks} stands for their number, else "
-                      "-n and the number are appended");
+                      "command that starts the ranks; {ranks} stands for their number, otherwise -n and the "
+                      "number are appended; default: mpirun");
   add_number(*command, "--max-restarts", into.max_restarts, {0, 1 << 20},
-             "restarts in a row that bring no newer checkpoint, before the run is given up", true);
+             "restarts in a row without a newer checkpoint before the run is abandoned", true);
   add_number(*command, "--grace", into.grace, {1, 1 << 20},
-             "seconds that ranks have for a checkpoint after a signal, before they are killed", true);
+             "seconds for the ranks to write a checkpoint after a signal before they are killed", true);
   command->add_option("--hostfile", into.hostfile,
-                      "hosts and their slots, in Open MPI's form; those that ssh reaches get ranks");
+                      "hosts and their slots, in Open MPI's format; only hosts that ssh reaches are used");
   command->add_flag(
       "--elastic", into.elastic,
-      "where the ranks do not fit the layout, or hosts are gone, start as many as the fastest legal "
-      "layout takes");
-  command->add_option("--set", into.sets, "section.key=value over CONFIG; may be repeated")
+      "if the ranks do not fit the layout or hosts are missing, use the fastest valid layout of the ranks "
+      "that are left");
+  command->add_option("--set", into.sets, "section.key=value: overrides CONFIG; may be repeated")
       ->take_all()
       ->allow_extra_args(false);
   command->footer(
-      "TERM, INT, HUP and USR1 ask the ranks for a checkpoint; code 75 then says: the same command goes on.\n"
-      "Codes 2 and 3 end the run, 1 and 4 after a second try, all others are tried again.\n"
-      "Logs are in RUN/attempts.\n"
+      "TERM, INT, HUP and USR1 make the ranks write a checkpoint and stop. The exit code is then 75, and\n"
+      "the same command resumes the run. Exit codes 2 and 3 of the ranks end the run, 1 and 4 end it after\n"
+      "one more attempt; after all others the ranks are restarted. Logs are in RUN/attempts.\n"
       "\nExample:\n  foretoken run train.toml --run-directory runs/first -n 4"
       "\n  foretoken run train.toml --run-directory runs/first --launcher \"srun --mpi=pmix\"");
   return command;
@@ -216,27 +219,27 @@ CLI::App* add_run(CLI::App& app, RunArguments& into) {
 
 CLI::App* add_study(CLI::App& app, StudyArguments& into) {
   CLI::App* command =
-      app.add_subcommand("study", "Run the points of a sweep one after another and report them side by side");
-  command->add_option("SWEEP", into.sweep, "sweep file (TOML): a configuration and what is varied in it")
+      app.add_subcommand("study", "Run the points of a sweep one after another and compare them");
+  command->add_option("SWEEP", into.sweep, "sweep file (TOML): a configuration and the settings to vary")
       ->required();
   command->add_option(
       "--launcher", into.launcher,
-      "command that starts the ranks, instead of the sweep's; {ranks} stands for their number");
-  command->add_option("--set", into.sets, "section.key=value over every point; may be repeated")
+      "command that starts the ranks, overrides the sweep's; {ranks} stands for their number");
+  command->add_option("--set", into.sets, "section.key=value: overrides every point; may be repeated")
       ->take_all()
       ->allow_extra_args(false);
   command->footer(
-      "Points that are done are not run again: the same command goes on with an interrupted study.\n"
+      "The same command continues an interrupted study: points that are done are not run again.\n"
       "\nA sweep file is a configuration file with\n\n"
       "  [study]\n"
       "  base = \"quickstart.toml\"                # a configuration beside this file, applied first\n"
-      "  ranks = 2                               # of every point, default 1\n"
-      "  directory = \"runs/study\"                # where all is written, default runs/NAME\n"
+      "  ranks = 2                               # per point, default 1\n"
+      "  directory = \"runs/study\"                # output folder, default runs/NAME\n"
       "  launcher = \"mpirun -n {ranks}\"          # default\n\n"
       "  [axes]                                  # every combination is a point\n"
       "  mtp.kind = [\"parallel\", \"linear\"]\n"
       "  mtp.depths = [1, 2]\n\n"
-      "  [[points]]                              # and points of their own\n"
+      "  [[points]]                              # additional points\n"
       "  name = \"no heads\"\n"
       "  ranks = 1\n"
       "  mtp.depths = 0\n"
@@ -301,8 +304,20 @@ void resolve_drafts(const std::string& speculate, GenerateArguments& into) {
   validate(into.drafts);
 }
 
+RunConfig::Device device_of(const std::string& name) {
+  using Device = RunConfig::Device;
+  const std::map<std::string, Device> devices{
+      {"auto", Device::automatic}, {"cpu", Device::cpu}, {"cuda", Device::cuda}};
+  const auto device = devices.find(name);
+  if (device == devices.end())
+    throw UsageError(
+        "generate: --device: found \"{}\", expected auto, cpu or cuda; see foretoken generate --help", name);
+  return device->second;
+}
+
 Command finish_generate(const GenerateFlags& flags) {
   GenerateArguments arguments = flags.arguments;
+  arguments.device = device_of(flags.device);
   if (!flags.tree.empty()) arguments.drafts = tree_of(flags.tree);
   resolve_drafts(flags.speculate, arguments);
   if (arguments.parallel_candidates > 0) arguments.sampling.temperature = 0;
@@ -326,6 +341,29 @@ std::vector<std::string> marked_as_literal(std::vector<std::string> arguments) {
   return arguments;
 }
 
+/// What the value of a flag is, for --help.
+void name_values(CLI::App& app) {
+  const std::map<std::string, const char*> types{{"--output", "FILE"},
+                                                 {"--validation-output", "FILE"},
+                                                 {"--data", "FILE"},
+                                                 {"--metrics", "FILE"},
+                                                 {"--prompt-file", "FILE"},
+                                                 {"--hostfile", "FILE"},
+                                                 {"--resume", "PATH"},
+                                                 {"--from", "PATH"},
+                                                 {"--run-directory", "FOLDER"},
+                                                 {"--tokenizer", "NAME"},
+                                                 {"--device", "NAME"},
+                                                 {"--launcher", "COMMAND"},
+                                                 {"--set", "KEY=VALUE"}};
+  for (CLI::App* command : app.get_subcommands({})) {
+    command->group("Commands");
+    for (CLI::Option* option : command->get_options())
+      if (const auto type = types.find(option->get_name()); type != types.end())
+        option->type_name(type->second);
+  }
+}
+
 void remove_literal_marks(CLI::App& app) {
   for (CLI::App* command : app.get_subcommands({}))
     for (CLI::Option* option : command->get_options())
@@ -335,6 +373,26 @@ void remove_literal_marks(CLI::App& app) {
             return std::string();
           },
           "", ""));
+}
+
+std::string with_help(const std::string& message, const std::string& command) {
+  return fmt::format("{}{} {} --help", message, message.ends_with('?') ? " See" : "; see", command);
+}
+
+/// Throws a UsageError for arguments that CLI11 does not accept. The hint, if there is one, comes first:
+/// CLI11 would rather report a missing argument than a misspelt one.
+[[noreturn]] void refuse(const CLI::App& app, const CLI::App* command,
+                         const std::vector<std::string>& arguments, const std::string& what) {
+  if (command == nullptr && !arguments.empty() && !arguments.front().starts_with('-'))
+    throw UsageError("command line: {}", with_help(unknown_command(app, arguments.front()), "foretoken"));
+  if (arguments.empty()) throw UsageError("command line: no command is given; see foretoken --help");
+  if (command == nullptr)
+    throw UsageError("command line: {}", with_help(unknown_flag(app, arguments).value_or(what), "foretoken"));
+  const std::string name = command->get_name();
+  const auto first = std::find(arguments.begin(), arguments.end(), name) + 1;
+  throw UsageError(
+      "{}: {}", name,
+      with_help(unknown_flag(*command, {first, arguments.end()}).value_or(what), "foretoken " + name));
 }
 
 }  // namespace
@@ -351,7 +409,9 @@ Command parse_command_line(const std::vector<std::string>& arguments) {
   CLI::App app("Foretoken trains language models that predict several tokens ahead.", "foretoken");
   app.set_version_flag("--version", "foretoken " FORETOKEN_VERSION);
   app.require_subcommand(1);
-  app.footer("foretoken COMMAND --help tells more about a command.\nExample:\n  foretoken train --help");
+  app.formatter(std::make_shared<HelpFormatter>());  // of its commands too
+  app.footer(
+      "foretoken COMMAND --help describes the arguments of a command.\n\nExample:\n  foretoken train --help");
   const CLI::App* tokenize = add_tokenize(app, tokenize_arguments);
   const CLI::App* train = add_train(app, train_flags);
   const CLI::App* evaluate = add_evaluate(app, evaluate_arguments);
@@ -359,6 +419,7 @@ Command parse_command_line(const std::vector<std::string>& arguments) {
   const CLI::App* study = add_study(app, study_arguments);
   const CLI::App* run = add_run(app, run_arguments);
   add_inspect(app, inspect_arguments);
+  name_values(app);
   remove_literal_marks(app);
 
   const auto chosen = [&]() -> const CLI::App* {
@@ -374,11 +435,7 @@ Command parse_command_line(const std::vector<std::string>& arguments) {
   } catch (const CLI::CallForVersion& version) {
     return PrintText{std::string(version.what()) + "\n"};
   } catch (const CLI::ParseError& error) {
-    if (chosen() == nullptr && !arguments.empty() && !arguments.front().starts_with('-'))
-      throw UsageError("command line: {}: there is no such command; see foretoken --help", arguments.front());
-    if (chosen() == nullptr) throw UsageError("command line: {}; see foretoken --help", error.what());
-    const std::string command = chosen()->get_name();
-    throw UsageError("{}: {}; see foretoken {} --help", command, error.what(), command);
+    refuse(app, chosen(), arguments, error.what());
   }
   if (chosen() == tokenize) return tokenize_arguments;
   if (chosen() == train) return finish_train(train_flags);

@@ -1,12 +1,13 @@
 // The table of options as text: TOML values, help, Markdown, suggestions.
 #include <algorithm>
 #include <cmath>
-#include <numeric>
 
 #include <fmt/format.h>
 #include <fmt/ranges.h>
 
 #include "launch/config/options.h"
+#include "launch/config/spelling.h"
+#include "launch/console/columns.h"
 
 namespace foretoken {
 namespace {
@@ -51,32 +52,6 @@ std::string to_text(const NumberPair& value) {
   return to_text(std::vector{value.first, value.second});
 }
 
-/// Insertions, deletions and substitutions between two words (Levenshtein).
-std::size_t edit_distance(std::string_view a, std::string_view b) {
-  std::vector<std::size_t> row(b.size() + 1);
-  std::iota(row.begin(), row.end(), std::size_t{0});
-  for (std::size_t i = 1; i <= a.size(); ++i) {
-    std::size_t diagonal = row[0];
-    row[0] = i;
-    for (std::size_t j = 1; j <= b.size(); ++j) {
-      const std::size_t substituted = diagonal + (a[i - 1] != b[j - 1]);
-      diagonal = row[j];
-      row[j] = std::min({row[j] + 1, row[j - 1] + 1, substituted});
-    }
-  }
-  return row[b.size()];
-}
-
-/// Whether `typed` is close enough to `meant` to be a typing error, and closer than the best so far.
-bool closer(std::string_view typed, std::string_view meant, std::size_t& best) {
-  const std::size_t slips = meant.size() < 4 ? 1 : std::max<std::size_t>(2, meant.size() / 3);
-  if (typed.size() > meant.size() + slips) return false;
-  const std::size_t distance = edit_distance(typed, meant);
-  if (distance >= best || distance > slips) return false;
-  best = distance;
-  return true;
-}
-
 }  // namespace
 
 std::string suggestion(std::string_view section, std::string_view key) {
@@ -86,14 +61,14 @@ std::string suggestion(std::string_view section, std::string_view key) {
   for (const Option& option : options()) {
     if (option.section != section) continue;
     known_section = true;
-    if (closer(key, option.key, best)) meant = option.key;
+    if (is_closer_spelling(key, option.key, best)) meant = option.key;
   }
   if (meant.empty())
     for (const Option& option : options())
       if (option.key == key) meant = option.name();
   if (meant.empty() && !known_section)
     for (const Option& option : options())
-      if (closer(section, option.section, best)) meant = "[" + option.section + "]";
+      if (is_closer_spelling(section, option.section, best)) meant = "[" + option.section + "]";
   return meant.empty() ? "" : fmt::format("; did you mean {}?", meant);
 }
 
@@ -125,16 +100,14 @@ std::string describe_type(const Option& option) {
 }
 
 std::string option_help() {
+  constexpr std::size_t help_column = 40;
   const Config defaults;
-  std::size_t width = 0;
-  for (const Option& option : options())
-    width = std::max(width, option.key.size() + 3 + to_toml(option.get(defaults)).size());
   std::string text;
   std::string section;
   for (const Option& option : options()) {
     if (option.section != section) text += fmt::format("\n[{}]\n", section = option.section);
-    const std::string assignment = fmt::format("{} = {}", option.key, to_toml(option.get(defaults)));
-    text += fmt::format("  {:<{}}  {} ({})\n", assignment, width, option.help, describe_type(option));
+    text += in_columns(fmt::format("  {} = {} ", option.key, to_toml(option.get(defaults))),
+                       fmt::format("{} ({})", option.help, describe_type(option)), help_column);
   }
   return text;
 }

@@ -1,7 +1,9 @@
 // Command lines: the meaning of each, and what is refused.
 #include "launch/cli.h"
 
+#include <algorithm>
 #include <filesystem>
+#include <sstream>
 
 #include "io/checkpoint/run_directory.h"
 #include "launch/config/config_loader.h"
@@ -50,8 +52,10 @@ TEST_CASE("train's help lists every option") {
 }
 
 TEST_CASE("a bad command line is refused with the way to the help") {
-  CHECK_THAT(refusal({}), contains("see foretoken --help"));
-  CHECK(refusal({"trian"}) == "command line: trian: there is no such command; see foretoken --help");
+  CHECK(refusal({}) == "command line: no command is given; see foretoken --help");
+  CHECK(refusal({"trian"}) ==
+        "command line: there is no command trian; did you mean train? See foretoken --help");
+  CHECK(refusal({"benchmark"}) == "command line: there is no command benchmark; see foretoken --help");
   CHECK_THAT(refusal({"--verbose"}), contains("see foretoken --help"));
   CHECK_THAT(refusal({"tokenize", "-o", "data.h5"}),
              contains("PATHS") && contains("see foretoken tokenize --help"));
@@ -69,6 +73,52 @@ TEST_CASE("a bad command line is refused with the way to the help") {
   CHECK_THAT(refusal({"train", "--stop-after", "0"}), contains("--stop-after"));
   CHECK_THAT(refusal({"train", "a.toml", "b.toml"}), contains("see foretoken train --help"));
   CHECK_THAT(refusal({"train", "--resume", "r", "--run-directory", "d"}), contains("--run-directory"));
+}
+
+TEST_CASE("a misspelt flag is answered with the flag that was meant, before anything that is missing") {
+  CHECK(refusal({"generate", "--promt", "x"}) ==
+        "generate: there is no flag --promt; did you mean --prompt? See foretoken generate --help");
+  CHECK(refusal({"evaluate", "x", "--dta=d.h5"}) ==
+        "evaluate: there is no flag --dta; did you mean --data? See foretoken evaluate --help");
+  CHECK(refusal({"inspect", "x", "--frobnicate"}) ==
+        "inspect: there is no flag --frobnicate; see foretoken inspect --help");
+  CHECK(refusal({"--versoin"}) ==
+        "command line: there is no flag --versoin; did you mean --version? See foretoken --help");
+  // The value of a flag is no flag.
+  CHECK_THAT(refusal({"generate", "x", "--prompt", "--sed", "--temprature", "1"}),
+             contains("there is no flag --temprature; did you mean --temperature?"));
+}
+
+TEST_CASE("a setting that is given as a flag is answered with its --set") {
+  const auto hint = [](const std::vector<std::string>& arguments) {
+    const std::string text = refusal(arguments);
+    return text.substr(text.find(';') + 2, text.find('?') - text.find(';') - 1);
+  };
+  CHECK(refusal({"train", "c.toml", "--lr", "1e-3"}) ==
+        "train: there is no flag --lr; did you mean --set optimizer.lr=1e-3? See foretoken train --help");
+  CHECK(hint({"train", "--hidden-size=64"}) == "did you mean --set model.hidden_size=64?");
+  CHECK(hint({"train", "--hiden_size", "64"}) == "did you mean --set model.hidden_size=64?");
+  CHECK(hint({"run", "c.toml", "--parallel.pp", "2"}) == "did you mean --set parallel.pp=2?");
+  CHECK(hint({"evaluate", "x", "--pp"}) == "did you mean --set parallel.pp=VALUE?");
+  CHECK(hint({"train", "c.toml", "optimizer.lr=1e-3"}) == "did you mean --set optimizer.lr=1e-3?");
+  CHECK(
+      hint({"train", "--schedule", "zb1"}) ==
+      "did you mean --set mtp.schedule=zb1 or --set optimizer.schedule=zb1 or --set parallel.schedule=zb1?");
+  // A command without settings has no --set to offer.
+  CHECK_THAT(refusal({"generate", "x", "--lr", "1"}), !contains("--set"));
+}
+
+TEST_CASE("the help of every command fits 100 columns") {
+  std::vector<std::vector<std::string>> all{{"--help"}};
+  for (const char* command : {"tokenize", "train", "study", "evaluate", "generate", "inspect", "run"})
+    all.push_back({command, "--help"});
+  for (const std::vector<std::string>& arguments : all) {
+    std::istringstream lines(printed(arguments));
+    for (std::string line; std::getline(lines, line);) {
+      CAPTURE(arguments.front(), line);
+      CHECK(std::count_if(line.begin(), line.end(), [](char c) { return (c & 0xc0) != 0x80; }) <= 100);
+    }
+  }
 }
 
 TEST_CASE("brackets and commas of an argument are part of it") {
@@ -270,6 +320,12 @@ TEST_CASE("generate takes prompts, stop texts and how to sample, and refuses wha
   CHECK(!arguments.adapt_drafts);
   CHECK(arguments.device == RunConfig::Device::cpu);
 
+  CHECK(std::get<GenerateArguments>(parse_command_line({"generate", "x", "--prompt", "-"})).prompts ==
+        std::vector<std::string>{"-"});
+  CHECK(std::get<GenerateArguments>(parse_command_line({"generate", "x", "--echo"})).echo);
+  CHECK(std::get<GenerateArguments>(parse_command_line({"generate", "x", "--json"})).json);
+  CHECK_THAT(refusal({"generate", "x", "--json", "--echo"}), contains("--echo"));
+
   const auto plain = std::get<GenerateArguments>(parse_command_line({"generate", "runs/x"}));
   CHECK(plain.sampling.temperature == 0.8);
   CHECK(plain.drafts.empty());
@@ -289,7 +345,8 @@ TEST_CASE("generate takes prompts, stop texts and how to sample, and refuses wha
   CHECK_THAT(refusal({"generate", "x", "--parallel-decode", "3", "--speculate", "auto"}),
              contains("--speculate auto and --parallel-decode"));
   CHECK_THAT(refusal({"generate", "x", "--max-tokens", "0"}), contains("--max-tokens"));
-  CHECK_THAT(refusal({"generate", "x", "--device", "tpu"}), contains("--device"));
+  CHECK_THAT(refusal({"generate", "x", "--device", "tpu"}),
+             contains("--device: found \"tpu\", expected auto, cpu or cuda"));
   CHECK_THAT(refusal({"generate", "x", "--stop", ""}), contains("--stop is empty"));
 }
 
