@@ -4,6 +4,7 @@
 #   launch/build.sh [TARGET...]      all targets if none is named
 #   FORETOKEN_PRESET=cpu-release launch/build.sh      another preset of CMakePresets.json
 set -euo pipefail
+source "$(dirname "${BASH_SOURCE[0]}")/help.sh"
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
 launch/install.sh

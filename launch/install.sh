@@ -4,6 +4,7 @@
 #
 #   launch/install.sh [PACKAGE...]      additional packages
 set -euo pipefail
+source "$(dirname "${BASH_SOURCE[0]}")/help.sh"
 
 packages=(g++ make cmake ninja-build pkg-config openmpi-bin libopenmpi-dev libhdf5-dev libopenblas-dev
   libfmt-dev catch2 libtomlplusplus-dev libcli11-dev libxxhash-dev nlohmann-json3-dev "$@")

@@ -4,9 +4,16 @@
 #
 #   launch/quickstart.sh [FILE|FOLDER...]      text to train on; default: the compiler's C++ headers
 set -euo pipefail
+source "$(dirname "${BASH_SOURCE[0]}")/help.sh"
 
 texts=()
-for path in "$@"; do texts+=("$(realpath -- "$path")"); done
+for path in "$@"; do
+  if [[ ! -e $path ]]; then
+    echo "quickstart: $path: there is no such file or folder; see launch/quickstart.sh --help" >&2
+    exit 2
+  fi
+  texts+=("$(realpath -- "$path")")
+done
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
 say() { printf '\n== %s\n' "$*"; }
@@ -36,7 +43,7 @@ if [[ $files -ge 200 ]]; then
   "$foretoken" tokenize "${texts[@]}" -o "$data/train.h5" \
     --validation-output "$validation" --validation-fraction 0.05
 else
-  echo "With $files files none is held out: the evaluations below are on the training text itself."
+  echo "$files files are too few to hold some out: the evaluations below use the training text."
   validation=$data/train.h5
   "$foretoken" tokenize "${texts[@]}" -o "$data/train.h5"
 fi

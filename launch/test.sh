@@ -3,6 +3,7 @@
 #
 #   launch/test.sh [CTEST FLAG...]      such as -R checkpoint
 set -euo pipefail
+source "$(dirname "${BASH_SOURCE[0]}")/help.sh"
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
 launch/build.sh

@@ -6,6 +6,7 @@
 #
 # It must be the batch shell itself (exec it): the job's --signal=B:USR1@120 signals only that shell.
 set -euo pipefail
+source "$(dirname "${BASH_SOURCE[0]}")/../help.sh"
 config=${1:?usage: sbatch TEMPLATE CONFIG.toml RUN_FOLDER}
 run=${2:?usage: sbatch TEMPLATE CONFIG.toml RUN_FOLDER}
 stop=
