@@ -58,7 +58,7 @@ struct CheckpointInfo {
   std::vector<double> balance;                     // factor per depth of dynamic balance; else empty
   std::map<std::string, std::string> conventions;  // the MTP switches
   std::string config;                              // resolved, as text
-  TokenizerIdentity tokenizer;                     // of its tokens
+  TokenizerIdentity tokenizer;                     // that made the tokens
   std::optional<DatasetRecord> training_data;      // empty in checkpoints of earlier versions
   std::optional<DatasetRecord> validation_data;    // also empty if the run had none
   std::string suspect;                             // why it is not to be trusted; empty: no reason is known

@@ -138,7 +138,7 @@ class CheckpointWriter {
   int rank_;
   int world_;
   CheckpointWriterOptions options_;
-  CheckpointInfo::Parent parent_;  // of the next save; used by rank 0 alone
+  CheckpointInfo::Parent parent_;  // parent of the next save; only rank 0 uses it
 
   // Written while no thread runs, read by the thread.
   Staging staging_;

@@ -33,7 +33,7 @@ constexpr int silent_heartbeats = 3;
 struct Holder {
   std::string id;
   std::string host;
-  std::string boot;           // of the kernel
+  std::string boot;           // boot id of the host's kernel
   std::string pid_namespace;  // process ids are valid inside it only
   std::int64_t pid = 0;
   std::string process_start;  // clock ticks since boot

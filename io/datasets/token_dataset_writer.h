@@ -52,7 +52,7 @@ class TokenDatasetWriter {
   TokenizerIdentity tokenizer_;
   DType dtype_;
   Hdf5File file_;
-  int descriptor_ = -1;                // of the same file, for the tokens: HDF5 must know their number first
+  int descriptor_ = -1;  // the same file, opened to write tokens before HDF5 creates their dataset
   std::vector<std::int32_t> pending_;  // tokens that are not in the file yet
   std::int64_t written_bytes_ = 0;     // bytes of tokens in the file
   std::vector<BinaryDigest> token_digests_;

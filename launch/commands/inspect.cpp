@@ -48,9 +48,9 @@ struct NaturalOrder {
 struct TensorRow {
   Shape shape;
   DType dtype = DType::f32;
-  int pieces = 0;                // of the tensor itself
-  std::set<std::string> files;   // of every kind
-  std::set<std::string> others;  // other kinds with the same tensor: its moments
+  int pieces = 0;                // number of pieces of the weights
+  std::set<std::string> files;   // shards with pieces of the weights or the moments
+  std::set<std::string> others;  // kinds other than weights: the moments
 };
 
 using TensorTable = std::map<std::string, TensorRow, NaturalOrder>;

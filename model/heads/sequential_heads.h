@@ -32,9 +32,9 @@ class SequentialHeads : public PredictionHeads {
   /// Tensors of one microbatch in flight, by depth. Index 0 is depth first() − 1: the trunk, or the input
   /// from the link.
   struct Saved {
-    std::vector<Tensor> raw;                // of [N, C]
+    std::vector<Tensor> raw;                // [N, C] each
     std::vector<Tensor> rstd;               // of [N]
-    std::vector<Tensor> normed;             // of [B, T, C]
+    std::vector<Tensor> normed;             // [B, T, C] each
     std::vector<MtpModule::Saved> modules;  // from first() on
   };
   /// Tensors of one microbatch between the two halves of backward; the same indices.

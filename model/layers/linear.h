@@ -47,7 +47,7 @@ class Linear {
   /// The producer of forward's x or backward_input's dout stores its largest magnitude here. Undefined if the
   /// products do not need it. Valid until the next product in FP8.
   Tensor amax(const LayerContext& context) const { return in_fp8(context) ? fp8_->amax() : Tensor{}; }
-  /// A matrix whose producer wrote amax().
+  /// `x` together with amax(), which its producer has written; `x` alone if the products do not need it.
   QuantizeSource measured(const LayerContext& context, const Tensor& x) const {
     const Tensor largest = amax(context);
     if (!largest.defined()) return x;

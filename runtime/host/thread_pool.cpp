@@ -41,7 +41,7 @@ void wait_for_change(const std::atomic<T>& value, T old) {
 }  // namespace
 
 struct ThreadPool::State {
-  /// Each thread has its own orders, so that threads without work stay asleep.
+  /// Each thread has its own counter of orders to start, so that threads without work stay asleep.
   struct alignas(64) Worker {
     std::atomic<std::uint32_t> orders = 0;
     std::thread thread;

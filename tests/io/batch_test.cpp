@@ -16,7 +16,8 @@
 namespace foretoken {
 namespace {
 
-constexpr std::int64_t vocab = 60'000;  // counting tokens never repeat in the datasets below
+constexpr std::int64_t vocab =
+    60'000;  // larger than every dataset below, so that its tokens 0, 1, 2, … never repeat
 
 struct Row {
   std::vector<std::int32_t> tokens;

@@ -24,7 +24,7 @@ class NcclTransport final : public Transport {
   void synchronize() override;
   const std::string& description() const override { return description_; }
 
-  // For the links:
+  // Used by NcclLink:
 
   Stream& stream() { return stream_; }
   cudaStream_t compute() const { return stream_.cuda().stream(); }

@@ -20,7 +20,7 @@ class StagedOperation final : public Request::Pending {
     std::int64_t from_begin = 0;  // its first element in `whole`
     Tensor to;                    // on the GPU, copied from the host at the end; may be undefined
     std::int64_t to_begin = 0;    // its first element in `whole`
-    std::function<Request(const Tensor& whole)> communicate;  // over the whole, on the host
+    std::function<Request(const Tensor& whole)> communicate;  // starts the MPI call on the host copy
   };
   /// Enqueues the copy to the host.
   StagedOperation(StagedTransport& transport, Plan plan);

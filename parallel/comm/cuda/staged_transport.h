@@ -39,7 +39,7 @@ class StagedTransport final : public Transport, private Background {
   void synchronize() override;
   const std::string& description() const override { return description_; }
 
-  // For its operations:
+  // Used by StagedOperation:
 
   Stream& stream() { return stream_; }
   Seconds limit() { return world_.limits().wait; }

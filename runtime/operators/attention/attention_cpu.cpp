@@ -45,8 +45,8 @@ struct Layout {
   }
 };
 
-/// Queries [q0, q1) and the keys [k0, q1) that any of them sees. Their scores are [queries, width], a row
-/// being whole vectors.
+/// A block of queries, [q0, q1), and the range of keys that at least one of them attends to, [k0, q1). The
+/// scores are [queries, width]; rows are padded to whole vectors.
 template <class T>
 struct Block {
   std::int64_t q0, q1, k0;  // k0 is a multiple of lanes<T>

@@ -52,14 +52,14 @@ constexpr std::size_t most_partial_bytes = std::size_t{64} << 20;
 struct Problem {
   std::int64_t places, width, qkv_width;
   int heads, group, dim, value_offset;  // value_offset: from a head's key to its value
-  int parts;                            // of all places; a row has those up to its own
-  int reach;                            // positions back from a row's own whose places its path names
+  int parts;  // number of parts of all positions; a row uses those up to its own position
+  int reach;  // length of a row's path: its own position and those before it
   float scale;
 
   __device__ std::int64_t out(int row, int head) const {
     return (static_cast<std::int64_t>(row) * heads + head) * dim;
   }
-  /// Of a part's result in `partial`: dim sums, then their largest score and their sum of weights.
+  /// Address of a part's result in `partial`: dim sums, then their largest score and their sum of weights.
   __device__ float* part(float* partial, int row, int head, int i) const {
     return partial + ((static_cast<std::int64_t>(row) * heads + head) * parts + i) * (dim + 2);
   }
@@ -67,13 +67,13 @@ struct Problem {
 
 struct Rows {
   const std::int32_t* cells;
-  const std::int32_t* positions = nullptr;  // where rows have paths
+  const std::int32_t* positions = nullptr;  // only if rows have paths
   const std::int32_t* paths = nullptr;
 
   __device__ std::int64_t position(const Problem& p, int row) const {
     return p.reach > 0 ? positions[row] : cells[row] % p.places;
   }
-  /// Of the key of position u, for a row at position `own`.
+  /// The slot of the key of position u, for a row at position `own`.
   __device__ std::int64_t place(const Problem& p, int row, std::int64_t own, std::int64_t u) const {
     return own - u < p.reach ? paths[row * p.reach + (own - u)] : u;
   }
@@ -171,7 +171,7 @@ __global__ void __launch_bounds__(attend_threads)
   float factor[warps];
 #pragma unroll
   for (int w = 0; w < warps; ++w) {
-    factor[w] = weights[w] > 0 ? expf(tops[w] - block_top) : 0;  // a warp may have had no key
+    factor[w] = weights[w] > 0 ? expf(tops[w] - block_top) : 0;  // a warp may have no key
     block_total += factor[w] * weights[w];
   }
   const bool only = count <= part_keys;

@@ -44,7 +44,7 @@ struct CachedAttention {
   AttentionHeads heads;
   Tensor qkv;    // [N, (NH + 2·NKV)·HS]: only the query heads, which are first, are read
   Tensor cells;  // [N] i32; a GPU reads it while the previous kernels still run, so they must not write it
-  Tensor positions;  // [N] i32; read only if paths is defined; the rule of cells holds for it
+  Tensor positions;  // [N] i32; read only if paths is defined; previous kernels must not write it
   Tensor paths;      // [N, A] i32, optional; without it the key of position u is in slot u
   Tensor cache;      // [S, P, 2·NKV·HS]: key heads, value heads
   Tensor out;        // [N, NH·HS] =

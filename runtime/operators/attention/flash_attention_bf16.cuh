@@ -1,10 +1,11 @@
 #pragma once
-// Tiles of bf16 rows in shared memory, and what the tensor-core kernels of both directions do with them.
+// Tiles of bf16 rows in shared memory, and the operations on them that the tensor-core kernels of forward and
+// backward share.
 //
-// A tile of R rows of HS is kept as HS/W panels of [R × W], W = 64 where it divides HS and 32 otherwise: the
-// layout that wgmma calls 128-byte or 64-byte swizzle. In a panel, the 16-byte pieces of a row are permuted
-// by the row's number, so that eight rows' pieces of one column, and one row's pieces, lie in different
-// banks. The same tile serves as an operand of HS columns and as one of R columns.
+// A tile of R rows of HS columns is stored as HS/W panels of [R × W], with W = 64 if it divides HS and 32
+// otherwise. This is the layout that wgmma calls 128-byte or 64-byte swizzle: the 16-byte pieces of a row are
+// permuted by the row's number, so that the pieces of one column in eight rows, and the pieces of one row,
+// are in different banks. A tile serves as an operand with HS columns and, transposed, as one with R columns.
 
 #include <cmath>
 
@@ -29,22 +30,22 @@ struct Tile {
   static constexpr int band_bytes = 8 * row_bytes;  // the permutation repeats every eight rows
   static_assert(HS % width == 0 && R % 8 == 0);
 
-  /// Where a column (a multiple of eight) begins in bands' first rows.
+  /// Offset of a column (a multiple of eight) in the first row of a band.
   __device__ static constexpr int column(int c) { return c / width * panel_bytes + c % width * 2; }
-  /// Operand of rows `row` and on (a multiple of eight), of the columns [16·step, 16·step + 16).
+  /// Operand with the rows from `row` on (a multiple of eight) and the columns [16·step, 16·step + 16).
   __device__ static std::uint64_t columns(std::uint32_t tile, int row, int step) {
     return descriptor(tile, row * row_bytes + column(16 * step), 16);
   }
-  /// Operand of the rows [16·step, 16·step + 16), of all HS columns, which lie contiguous panel by panel.
+  /// Operand with the rows [16·step, 16·step + 16) and all HS columns, stored panel by panel.
   __device__ static std::uint64_t rows(std::uint32_t tile, int step) {
     return descriptor(tile, 16 * step * row_bytes, panel_bytes);
   }
 
-  /// Copies rows [first, first + R) of a matrix; those at or past end become zero. A thread copies the same
-  /// piece of every panel and of every `pass`-th row.
+  /// Copies rows [first, first + R) of a matrix; rows from `end` on become zero. A thread copies the same
+  /// piece of every panel, in every `pass`-th row.
   __device__ static void load(std::uint32_t tile, const __nv_bfloat16* matrix, std::int64_t stride, int first,
                               int end) {
-    constexpr int pieces = width / 8, pass = block_threads / pieces;  // of 16 bytes in a panel's row
+    constexpr int pieces = width / 8, pass = block_threads / pieces;  // 16-byte pieces of a panel's row
     static_assert(R % pass == 0 && pass % 8 == 0);
     const int row = threadIdx.x / pieces, piece = threadIdx.x % pieces;
     const int permuted = piece ^ (width == 64 ? row & 7 : (row >> 1) & 3);
@@ -65,7 +66,7 @@ struct Tile {
   }
 };
 
-/// The first tile's address: swizzled tiles begin at multiples of 1024 bytes.
+/// Address of the first tile: swizzled tiles start at multiples of 1024 bytes.
 constexpr int tile_alignment = 1024;
 __device__ __forceinline__ std::uint32_t first_tile(const unsigned char* shared) {
   return (shared_address(shared) + tile_alignment - 1) / tile_alignment * tile_alignment;
@@ -79,8 +80,8 @@ __device__ __forceinline__ void row_products(float (&d)[N / 2], std::uint32_t a,
     wgmma<false>(d, Tile<HS, RA>::columns(a, row, step), Tile<HS, N>::columns(b, 0, step), step > 0);
 }
 
-/// d [64 × HS] += A B: A [64 × R] in registers as `packed` gives it, B the R rows of tile b; or only what the
-/// steps [from, to) of 16 rows contribute.
+/// d [64 × HS] += A B, with A [64 × R] in registers as packed() returns it and the R rows of tile b as B.
+/// Only the steps [from, to), of 16 rows each, are added.
 template <int HS, int R, int from = 0, int to = R / 16>
 __device__ __forceinline__ void weighted_rows(float (&d)[HS / 2], const std::uint32_t (&a)[R / 4],
                                               std::uint32_t b) {
@@ -93,14 +94,15 @@ __device__ __forceinline__ std::uint32_t packed(float low, float high) {
   return *reinterpret_cast<const std::uint32_t*>(&pair);
 }
 
-/// A product [64 × N] as the bf16 operand A of the next: a thread holds the same elements of both.
+/// Converts a product [64 × N] to the bf16 operand A of the next product; a thread holds the same elements of
+/// both.
 template <int count>
 __device__ __forceinline__ void pack(const float (&d)[count], std::uint32_t (&a)[count / 2]) {
 #pragma unroll
   for (int i = 0; i < count / 2; ++i) a[i] = packed(d[2 * i], d[2 * i + 1]);
 }
 
-/// Keeps operands A of both warpgroups, [64 × HS] each, as the 128 rows of a tile.
+/// Stores the operands A of both warpgroups, [64 × HS] each, as the 128 rows of a tile.
 template <class Tile, int count>
 __device__ __forceinline__ void store_operand(std::uint32_t tile, const std::uint32_t (&a)[count]) {
   static_assert(Tile::width == 64 && Tile::bytes == 2 * warpgroup * 4 * count);
@@ -118,8 +120,8 @@ struct Place {
   int column = threadIdx.x % 4 * 2;
 };
 
-/// Writes this thread's part of d [64 × HS], its two rows scaled, to a matrix; rows at or past end are left
-/// out. `row` is the matrix's row that Place::row stands for.
+/// Writes this thread's part of d [64 × HS], with its two rows scaled, to a matrix. Rows from `end` on are
+/// not written. `row` is the matrix row of Place::row.
 template <int HS>
 __device__ __forceinline__ void store_rows(const float (&d)[HS / 2], const float (&scale)[2],
                                            __nv_bfloat16* matrix, std::int64_t stride, int row, int end) {
@@ -134,7 +136,7 @@ __device__ __forceinline__ void store_rows(const float (&d)[HS / 2], const float
   }
 }
 
-/// Calls f<HS>() for a head size that the tensor-core kernels have.
+/// Calls f<HS>() for a head size that the tensor-core kernels support.
 template <class F>
 void with_head_dim(int dim, F f) {
   switch (dim) {

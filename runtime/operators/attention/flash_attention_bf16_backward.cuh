@@ -1,41 +1,42 @@
 #pragma once
-// What the two kernels of the tensor-core backward share.
+// Declarations shared by the two kernels of the tensor-core backward.
 //
-// Both rebuild P = exp(Q Kᵀ/√HS − lse) and with it dS = P ∘ (dO Vᵀ − delta), whose factor 1/√HS is left to
-// the end.
+// Both recompute P = exp(Q Kᵀ/√HS − lse) and dS = P ∘ (dO Vᵀ − delta). The factor 1/√HS of dS is applied to
+// the final sums.
 
 #include "runtime/operators/attention/flash_attention_bf16.cuh"
 
 namespace foretoken::cuda::flash {
 
-constexpr int owned_rows = block_rows;  // queries or keys of a block
-constexpr int stages = 3;               // of the other side's tiles: in products, waited for, coming
+constexpr int owned_rows = block_rows;  // queries, or keys, that a block owns
+/// Tiles of the other operand in shared memory: one in use, one awaited, one being copied.
+constexpr int stages = 3;
 
-/// lse_log2 stands for lse · log₂e.
+/// lse_log2 = lse · log₂e.
 __device__ __forceinline__ float weight(float score, float scale_log2, float lse_log2) {
   return exp2_fast(fmaf(score, scale_log2, -lse_log2));
 }
 
-/// The sums dQ · √HS over all blocks of keys, in f32: per head, tile after tile of 64 queries, in two parts
-/// of half the columns. A part lies as the products leave it in a warpgroup's registers, so that its threads
-/// add 16 bytes to 16 bytes, side by side.
+/// The sums dQ · √HS over all blocks of keys, in f32: per head and tile of 64 queries, in two parts of half
+/// the columns each. The elements of a part are in the order of a warpgroup's registers, so that neighbouring
+/// threads add neighbouring 16 bytes.
 template <int HS>
 struct QuerySums {
   static constexpr bool supported = HS % 64 == 0;
   static constexpr int columns = HS / 2;
-  static constexpr int count = columns / 2;  // of a thread
+  static constexpr int count = columns / 2;  // elements per thread
   static constexpr int part = warpgroup_rows * columns, tile = 2 * part;
 };
 
-/// Turns a pair (i, i + HS/2) of a gradient back by the angle that rope turned the pair by.
+/// Rotates elements (i, i + HS/2) of a gradient by the negative of the angle that rope rotated them by.
 __device__ __forceinline__ void turn_back(float& x1, float& x2, float cos, float sin) {
   const float a = x1;
   x1 = a * cos + x2 * sin;
   x2 = x2 * cos - a * sin;
 }
 
-/// The same for all pairs of this thread's part of d [64 × HS], where the problem asks for it: it holds both
-/// elements of each. `row` is the position that Place::row stands for.
+/// Rotates all pairs of this thread's part of d [64 × HS] in this way, if the problem has rope tables; the
+/// thread holds both elements of each pair. `row` is the position of Place::row.
 template <int HS>
 __device__ __forceinline__ void turn_back(const Problem& p, float (&d)[HS / 2], int row) {
   if (p.rope_cos == nullptr) return;
@@ -54,7 +55,7 @@ __device__ __forceinline__ void turn_back(const Problem& p, float (&d)[HS / 2], 
   }
 }
 
-/// dK and dV, and where sums is not null, what a block owes to dQ, added to it.
+/// Computes dK and dV. If `sums` is not null, also adds each block's contribution to dQ.
 void keys_backward(cudaStream_t stream, const Problem& p, const __nv_bfloat16* dout, const __nv_bfloat16* qkv,
                    const float* lse, const float* delta, __nv_bfloat16* dqkv, float* sums);
 

@@ -5,14 +5,14 @@ namespace foretoken::cuda::flash {
 namespace {
 
 constexpr int rows = 64;                // queries of a tile
-constexpr int count = rows / 2;         // of a thread: its share of 64 × rows scores
+constexpr int count = rows / 2;         // scores per thread, of 64 × rows
 using Scores = Tile<rows, owned_rows>;  // dSᵀ
 
-/// What the kernel needs of a tile of queries beside Q and dO.
+/// The statistics of a tile of queries that the kernel reads in addition to Q and dO.
 struct Statistics {
   float lse[rows];
   float delta[rows];
-  std::int32_t first[rows];  // below 0 for 0
+  std::int32_t first[rows];  // first key; a negative value stands for 0
 };
 
 template <int HS, bool adds_queries>
@@ -21,16 +21,17 @@ constexpr int keys_shared =
     (adds_queries ? 2 * Scores::bytes : 0) + stages* static_cast<int>(sizeof(Statistics));
 
 /// dV = Pᵀ dO and dK = dSᵀ Q / √HS, per key/value head, over the queries of all its query heads; with
-/// adds_queries also the sums dQ += dS K. dK is turned back by rope where the problem asks for it.
+/// adds_queries also the sums dQ += dS K. dK is rotated back by rope if the problem has rope tables.
 ///
-/// A block owns 128 keys of one key/value head, a warpgroup 64 of them, and goes through the tiles of 64
-/// queries that see any of them, query head by query head: dK and dV have one writer. All scores are
-/// transposed, [keys × queries], so that Pᵀ and dSᵀ are in registers what dV and dK take as operand. dQ sums
-/// over the keys of both warpgroups: dSᵀ passes through shared memory, and each makes half the columns of the
-/// product and adds them to global memory. Shared memory: K, V, three stages of Q, dO and their rows'
-/// statistics, two of dSᵀ; one barrier a step publishes copies and dSᵀ. Registers of a thread at HS 128: dK
-/// and dV 64 each, P, dP and dQ 32 each. The tensor cores have a product in hand whenever registers are
-/// worked on: dP during P, dV during dS, half of dK at the barrier and the other half while dQ is added.
+/// A block owns 128 keys of one key/value head, and a warpgroup 64 of them. The block processes the tiles of
+/// 64 queries that attend to any of these keys, query head by query head, so dK and dV have one writer. All
+/// scores are transposed, [keys × queries], so that Pᵀ and dSᵀ are in the registers that the products for dV
+/// and dK read. dQ sums over the keys of both warpgroups: dSᵀ passes through shared memory, and each
+/// warpgroup computes half the columns of the product and adds them to global memory. Shared memory: K, V,
+/// three stages of Q, dO and their rows' statistics, two of dSᵀ; one barrier per step publishes copies and
+/// dSᵀ. Registers per thread at HS 128: 64 each for dK and dV, 32 each for P, dP and dQ. A tensor-core
+/// product runs while registers are processed: dP during P, dV during dS, half of dK at the barrier and the
+/// other half while dQ is added.
 template <int HS, bool adds_queries>
 __global__ void __launch_bounds__(block_threads, 1)
     keys_kernel(Problem p, Schedule schedule, const __nv_bfloat16* __restrict__ dout,
@@ -50,7 +51,8 @@ __global__ void __launch_bounds__(block_threads, 1)
   const Work work = schedule.work(blockIdx.x);
   const int k0 = work.rank * owned_rows, k1 = k0 + owned_rows;
 
-  int end = p.time;  // of the queries that see a key: document starts never fall, so these lie together
+  int end = p.time;  // end of the queries that attend to a key; they are contiguous, because document starts
+                     // never decrease
   if (p.document_start != nullptr) {
     end = k0;
     for (int seeing = block_threads; seeing == block_threads; end += seeing) {
@@ -62,7 +64,7 @@ __global__ void __launch_bounds__(block_threads, 1)
   const Place at;
   const int group = __shfl_sync(0xffffffff, threadIdx.x / warpgroup, 0);
   const float scale_log2 = p.scale * log2_e;
-  const int tiles = (end - k0 + rows - 1) / rows;  // of queries, per head
+  const int tiles = (end - k0 + rows - 1) / rows;  // tiles of queries per head
 
   int load_head = work.head * p.group(), load_q0 = k0, load_stage = 0;
   const int heads_end = load_head + p.group();
@@ -129,7 +131,7 @@ __global__ void __launch_bounds__(block_threads, 1)
   __syncthreads();
   if constexpr (!adds_queries) load_next();
 
-  do {  // there is a step: a loop that might have none would make the compiler end dK within each step
+  do {  // at least one step: for a loop that might run zero times the compiler would complete dK in each step
     const std::uint32_t q_tile = queries + stage * Queries::bytes;
     const std::uint32_t dout_tile = douts + stage * Queries::bytes;
     const Statistics& of = statistics[stage];
@@ -188,7 +190,7 @@ __global__ void __launch_bounds__(block_threads, 1)
     wgmma_commit();
     if constexpr (adds_queries) store_operand<Scores>(scores + half * Scores::bytes, doperand);
     finish_copies();
-    __syncthreads();  // dSᵀ and the next step's queries have come; nobody reads the last step's any more
+    __syncthreads();  // dSᵀ and the next queries have arrived; no thread still reads the previous ones
     if constexpr (adds_queries) {
       const std::uint32_t a = scores + half * Scores::bytes;
       const std::uint32_t b = keys + Keys::column(group * Sums::columns);
@@ -212,7 +214,7 @@ __global__ void __launch_bounds__(block_threads, 1)
       add_queries();
       to += Sums::tile;
     } else {
-      load_next();  // its steps are too short for copies that begin with them
+      load_next();  // the steps are too short to wait for copies that start with them
     }
     stage = stage + 1 < stages ? stage + 1 : 0;
     q0 += rows;

@@ -6,18 +6,17 @@ namespace foretoken::cuda::flash {
 namespace {
 
 constexpr int score_rows = 64;         // keys of a tile
-constexpr int count = score_rows / 2;  // of a thread: its share of 64 × score_rows scores
+constexpr int count = score_rows / 2;  // scores per thread, of 64 × score_rows
 
 template <int HS>
 constexpr int queries_shared =
     tile_alignment + 2 * Tile<HS, owned_rows>::bytes + 2 * stages* Tile<HS, score_rows>::bytes;
 
-/// dQ = dS K / √HS, per query head, turned back by rope where the problem asks for it.
+/// dQ = dS K / √HS, per query head, rotated back by rope if the problem has rope tables.
 ///
-/// A block owns 128 queries of one head, a warpgroup 64 of them, and goes through the tiles of 64 keys that
-/// they see. Shared memory: Q, dO and three stages of K and V, used as above. Registers of a thread: dQ 64, P
-/// and dP 32 each. That this kernel computes P and dP a second time is the price of no sum having two
-/// writers.
+/// A block owns 128 queries of one head, and a warpgroup 64 of them. It processes the tiles of 64 keys that
+/// these queries attend to. Shared memory: Q, dO and three stages of K and V. Registers per thread: 64 for
+/// dQ, 32 each for P and dP. This kernel computes P and dP a second time, so that every sum has one writer.
 template <int HS>
 __global__ void __launch_bounds__(block_threads, 1)
     queries_kernel(Problem p, Schedule schedule, const __nv_bfloat16* __restrict__ dout,
@@ -68,7 +67,7 @@ __global__ void __launch_bounds__(block_threads, 1)
   int stage = 0, key0 = first_key0;
   do {
     finish_copies();
-    __syncthreads();  // this step's keys have come; nobody reads those before the last any more
+    __syncthreads();  // this step's keys have arrived; no thread still reads those of two steps ago
     const int next_stage = stage + 1 < stages ? stage + 1 : 0;
     if (key0 + score_rows < end) load(next_stage, key0 + score_rows);
     const std::uint32_t key_tile = keys + stage * Keys::bytes;
@@ -80,7 +79,7 @@ __global__ void __launch_bounds__(block_threads, 1)
     wgmma_commit();
     row_products<HS, owned_rows, score_rows>(dscores, douts, warp_rows, values + stage * Keys::bytes);
     wgmma_commit();
-    wgmma_wait<1>();  // all but dP: the last step's dQ too
+    wgmma_wait<1>();  // all but dP, including the previous step's dQ
     pin(weights);
     pin(dq);
     pin(operand);
@@ -115,17 +114,17 @@ __global__ void __launch_bounds__(block_threads, 1)
   store_rows<HS>(dq, scale, dqkv + p.query(work.row, work.head), p.qkv_width(), t[0], p.time);
 }
 
-/// dQ = sums / √HS, turned back by rope where the problem asks for it, rounded. A block owns a tile, a thread
-/// eight columns of two rows in each of its parts: the halves of a head, whose pairs rope turns. A part's lie
-/// in 64 bytes.
+/// dQ = sums / √HS, rotated back by rope if the problem has rope tables, and rounded. A block owns a tile. A
+/// thread owns eight columns of two rows in both parts, the halves of a head, so it has both elements of the
+/// pairs that rope rotates. Its elements of one part are 64 contiguous bytes.
 template <int HS>
 __global__ void queries_sums_kernel(Problem p, const float* __restrict__ sums,
                                     __nv_bfloat16* __restrict__ dqkv) {
   using Sums = QuerySums<HS>;
-  constexpr int pieces = Sums::columns / 8;  // of a row
+  constexpr int pieces = Sums::columns / 8;  // pieces of eight columns per row
   const int piece = threadIdx.x % pieces, pair = threadIdx.x / pieces;
   const unsigned tiles = p.padded_time() / warpgroup_rows;
-  const unsigned head = blockIdx.x / tiles;  // of all rows' heads
+  const unsigned head = blockIdx.x / tiles;  // index among the heads of all rows
   const int t0 = int(blockIdx.x % tiles) * warpgroup_rows + pair / 8 * 16 + pair % 8;
   const auto* from = reinterpret_cast<const float4*>(sums + std::int64_t(blockIdx.x) * Sums::tile) +
                      piece * warpgroup + pair * 4;

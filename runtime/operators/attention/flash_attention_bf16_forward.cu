@@ -6,9 +6,10 @@ namespace {
 
 constexpr int query_rows = block_rows;
 constexpr int key_rows = 128;
-constexpr int score_count = key_rows / 2;  // of a thread: its share of 64 × key_rows scores
+constexpr int score_count = key_rows / 2;  // scores per thread, of 64 × key_rows
 
-/// Scores of keys that a query does not see become −∞. t and first belong to the thread's two rows.
+/// Sets the scores of keys that a query does not attend to to −∞. t and first are those of the thread's two
+/// rows.
 __device__ __forceinline__ void mask_scores(float (&s)[score_count], int first_column, const int (&t)[2],
                                             const int (&first)[2]) {
 #pragma unroll
@@ -18,11 +19,11 @@ __device__ __forceinline__ void mask_scores(float (&s)[score_count], int first_c
   }
 }
 
-/// One step of the softmax over a row's keys, of which tile after tile becomes known: scores become
-/// 2^(scale_log2 · (s − largest)), and what was summed before must be multiplied by rescale.
+/// Online softmax over a row's keys, one tile of scores at a time. add() replaces each score s of the tile by
+/// 2^(scale_log2 · (s − largest)); the caller multiplies its sums over earlier tiles by `rescale`.
 struct OnlineSoftmax {
   float largest[2] = {-INFINITY, -INFINITY};
-  float sum[2] = {0, 0};  // of the columns that this thread holds
+  float sum[2] = {0, 0};  // over the columns that this thread holds
   float rescale[2];
 
   __device__ __forceinline__ void add(float (&s)[score_count], float scale_log2) {
@@ -54,11 +55,11 @@ constexpr int forward_shared =
 
 /// out = softmax(Q Kᵀ / √HS) V and lse, per head.
 ///
-/// A block owns 128 queries of one head, a warpgroup 64 of them, and goes through the key tiles of 128 from
-/// the diagonal back to the first that the queries see: so every row's largest score is finite from the first
-/// tile on. Shared memory: the queries, two tiles of keys, two of values. Registers of a thread: out 64, the
-/// scores 64, and their exponentials 32 as the next product's operand. The product with the values of one
-/// tile runs on the tensor cores while the softmax of the next tile's scores runs beside it.
+/// A block owns 128 queries of one head, and a warpgroup 64 of them. It processes tiles of 128 keys from the
+/// diagonal back to the first key that the queries attend to, so every row's largest score is finite from the
+/// first tile on. Shared memory: the queries, two tiles of keys, two of values. Registers per thread: 64 for
+/// out, 64 for the scores, 32 for their exponentials, the operand of the next product. The tensor cores
+/// multiply the values of one tile during the softmax of the next tile's scores.
 template <int HS>
 __global__ void __launch_bounds__(block_threads, 1)
     forward_kernel(Problem p, Schedule schedule, const __nv_bfloat16* __restrict__ qkv,
@@ -121,7 +122,8 @@ __global__ void __launch_bounds__(block_threads, 1)
 
   for (int step = 1; step < count; ++step) {
     finish_copies();
-    __syncthreads();  // keys of this step and values of the last have come; nobody reads what is loaded next
+    __syncthreads();  // this step's keys and the last step's values have arrived; no thread reads the buffers
+                      // loaded next
     pin(scores);
     pin(result);
     pin(weights);

@@ -1,6 +1,6 @@
 #pragma once
-// The tiles of the generic kernels, which compute in f32 by plain arithmetic: for f32, and for bf16 heads
-// that the tensor-core kernels do not take.
+// The tiles of the generic kernels, which compute in f32 without tensor cores: for f32, and for bf16 heads
+// that the tensor-core kernels do not support.
 
 #include <cmath>
 
@@ -24,11 +24,11 @@ __device__ __forceinline__ void assign(__nv_bfloat16& to, float x) {
   to = __float2bfloat16_rn(x);
 }
 
-/// Tiles of `rows` rows, kept in f32 and W wide: head sizes below W are filled up with zeros. The rows'
-/// length is odd, so that threads of neighbouring rows read from different banks.
+/// Tiles of `rows` rows and W columns in f32; smaller heads are padded with zeros. A row has an odd length in
+/// memory, so that threads of neighbouring rows read from different banks.
 template <int W>
 struct GenericTile {
-  static constexpr int rows = W <= 128 ? 64 : 32;  // of queries and of keys: what fits shared memory
+  static constexpr int rows = W <= 128 ? 64 : 32;  // rows of queries and of keys; limited by shared memory
   static constexpr int own_rows = rows / side;
   static constexpr int own_columns = W / side;
   static constexpr int tile = rows * (W + 1);       // floats
@@ -40,7 +40,7 @@ struct GenericTile {
   __device__ int row(int i) const { return y * own_rows + i; }
   __device__ int column(int j) const { return x + side * j; }
 
-  /// Rows [first, first + rows) of a matrix of `dim` columns, zero from row `end` on.
+  /// Loads rows [first, first + rows) of a matrix of `dim` columns; rows from `end` on are zero.
   template <class T>
   __device__ static void load(float* to, const T* matrix, std::int64_t stride, int dim, int first, int end) {
     for (int i = threadIdx.x; i < rows * W; i += generic_threads) {
@@ -77,7 +77,7 @@ struct GenericTile {
       for (int j = 0; j < own_rows; ++j) to[row(i) * (rows + 1) + column(j)] = s[i][j];
   }
 
-  /// d[i][j] += Σₖ weights(row(i), k) · b[k][column(j)], the weights being scores or their transpose.
+  /// d[i][j] += Σₖ weights(row(i), k) · b[k][column(j)], where weights are scores or their transpose.
   template <bool transposed>
   __device__ void weighted_rows(float (&d)[own_rows][own_columns], const float* weights,
                                 const float* b) const {

@@ -50,8 +50,8 @@ __device__ __forceinline__ void rebuild(
   }
 }
 
-/// dK and dV: a block owns a tile of keys of one key/value head and goes through the tiles of queries that
-/// see any of them, query head by query head. Shared memory: K, V, Q, dO, P and dS.
+/// Computes dK and dV. A block owns a tile of keys of one key/value head and processes the tiles of queries
+/// that attend to any of them, query head by query head. Shared memory: K, V, Q, dO, P and dS.
 template <class T, int W>
 __global__ void __launch_bounds__(generic_threads, 1)
     generic_keys_kernel(Problem p, Schedule schedule, const T* __restrict__ dout, const T* __restrict__ qkv,
@@ -69,7 +69,8 @@ __global__ void __launch_bounds__(generic_threads, 1)
   P::load(v, qkv + p.value(work.row, work.head), p.qkv_width(), p.dim, k0, p.time);
   float dk[P::own_rows][P::own_columns] = {}, dv[P::own_rows][P::own_columns] = {};
   for (int head = work.head * p.group(); head < (work.head + 1) * p.group(); ++head) {
-    // Document starts never fall, so behind the first tile whose queries see no key here there is none.
+    // Document starts never decrease: after the first tile whose queries attend to no key of the block, no
+    // later tile does.
     for (int q0 = k0; q0 < p.time && p.first_key(work.row, q0) < k0 + P::rows; q0 += P::rows) {
       __syncthreads();  // the last tile's queries have been read
       P::load(q, qkv + p.query(work.row, head), p.qkv_width(), p.dim, q0, p.time);
@@ -91,8 +92,8 @@ __global__ void __launch_bounds__(generic_threads, 1)
   at.store(dqkv + p.value(work.row, work.head), p.qkv_width(), p.dim, k0, p.time, dv, one);
 }
 
-/// dQ: a block owns a tile of queries of one head and goes through the key tiles they see. Shared memory: Q,
-/// dO, K, V and dS.
+/// Computes dQ. A block owns a tile of queries of one head and processes the key tiles that they attend to.
+/// Shared memory: Q, dO, K, V and dS.
 template <class T, int W>
 __global__ void __launch_bounds__(generic_threads, 1)
     generic_queries_kernel(Problem p, Schedule schedule, const T* __restrict__ dout,

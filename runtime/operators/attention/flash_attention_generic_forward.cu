@@ -4,9 +4,9 @@ namespace foretoken::cuda::flash {
 
 namespace {
 
-/// The forward pass: a block owns a tile of queries of one head and goes through the key tiles they see, from
-/// the diagonal back, with the softmax carried from tile to tile. Shared memory: Q, K, V and the tile's
-/// weights. For what the tensor-core kernels do not take; no thread's sums depend on the order of blocks.
+/// Forward for problems that the tensor-core kernels do not support. A block owns a tile of queries of one
+/// head and processes the key tiles that they attend to, from the diagonal back, with an online softmax.
+/// Shared memory: Q, K, V and the tile's weights. No sum depends on the order of blocks.
 template <class T, int W>
 __global__ void __launch_bounds__(generic_threads, 1)
     generic_forward_kernel(Problem p, Schedule schedule, const T* __restrict__ qkv, T* __restrict__ out,

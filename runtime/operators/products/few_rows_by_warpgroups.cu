@@ -10,15 +10,15 @@ namespace foretoken::cuda::few_rows {
 namespace {
 
 constexpr int warpgroup = 128;
-constexpr int copied_rows = warpgroup / 4;  // by a warpgroup at once, 16 bytes each
-constexpr int row_bytes = 2 * depth;        // of W in a stage
+constexpr int copied_rows = warpgroup / 4;  // rows that a warpgroup copies at once; 16 bytes per thread
+constexpr int row_bytes = 2 * depth;        // bytes of a row of W in one stage of the ring
 
-/// How the work is cut up: a block has 64 outputs of some rows and two slices of I, one for each warpgroup;
-/// the blocks of its cluster have the others.
+/// Division of the work. A block computes 64 outputs for `rows` rows over two slices of I, one per warpgroup.
+/// The other blocks of its cluster compute the other slices.
 template <int rows_>
 struct Tiling {
   static constexpr int rows = rows_, outputs = 64, spread = 4;
-  static constexpr int pitch = outputs + 4;        // of a row of partial sums: no two lanes meet in a bank
+  static constexpr int pitch = outputs + 4;        // floats per row of partial sums; avoids bank conflicts
   static constexpr int ahead = 128 / rows;         // steps that x is read ahead
   static constexpr int many = rows / copied_rows;  // rows that a thread copies
   // A slice has a ring of stages of W and two stages of x: four words of each lane's 16 bytes, [rows, 4
@@ -29,17 +29,18 @@ struct Tiling {
   static_assert(slices == 2 * spread && bytes >= (rows * pitch + rows * outputs) * 4);
 };
 
-/// Rows of 16-byte pieces that a thread has on the way from memory, and what the norm scales them by.
+/// The 16-byte pieces of x that a thread is loading from memory, one per row, and the norm's weights for
+/// them.
 template <class T>
 struct Pieces {
   uint4 x[T::many], norm;
 };
 
-/// Products of warpgroups have the same bits as those of warps where they sum up the same 16 elements at a
-/// time. W comes through shared memory, by copies that are `stages` steps ahead, in rows of 64 bytes from
-/// which a lane takes 16, as in multiply_rows(). Of x a lane's 16 bytes are four words that go to where B
-/// wants them, once the norm's weight is in them. Blocks of one tile of W follow each other over the rows, so
-/// that it comes from memory once.
+/// Products of warpgroups have the same bits as those of warps if both sum the same 16 elements at a time. W
+/// is copied to shared memory `stages` steps ahead, in rows of 64 bytes of which a lane reads 16, as in
+/// multiply_rows(). A lane's 16 bytes of x are multiplied by the norm's weight and stored as four words at
+/// their places in operand B. Consecutive blocks process all rows of one tile of W, so that the tile is read
+/// from memory once.
 template <class T, Result result, bool normed>
 __global__ void __launch_bounds__(block_threads, 2) multiply_many_rows(const Arguments p) {
   extern __shared__ __align__(128) unsigned char memory[];
@@ -146,8 +147,8 @@ __global__ void __launch_bounds__(block_threads, 2) multiply_many_rows(const Arg
     for (float& sum : d) sum = 0;
   __syncthreads();
 
-  // Where the stages were: the pair's sums [rows, pitch], and after them what its slices' warpgroups give
-  // each other: each adds up half of the rows.
+  // Reuses the memory of the stages: the block's sums [rows, pitch], then the values that its two warpgroups
+  // exchange. Each warpgroup adds half of the rows.
   auto* partial = reinterpret_cast<float*>(memory);
   float *given = partial + T::rows * T::pitch, *squares_of = partial + copied * T::pitch + T::outputs;
   constexpr int half_sums = T::rows / 4;
@@ -195,7 +196,7 @@ void linear_by_warpgroups(Stream& stream, const Problem& p, bool wide) {
   dispatch(p, wide, [&](auto result, auto normed) {
     const cudaStream_t on = stream.cuda().stream();
     if (p.rows <= 32) return launch<32, result(), normed()>(on, p);
-    // the fewest rows beside those there are
+    // the tiling with the fewest unused rows
     if (p.rows > 64 && (p.rows - 1) % 128 >= 64) return launch<128, result(), normed()>(on, p);
     return launch<64, result(), normed()>(on, p);
   });

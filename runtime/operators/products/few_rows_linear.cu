@@ -10,21 +10,23 @@ namespace foretoken::cuda::few_rows {
 
 namespace {
 
-/// How the work is cut up: a block has 16 outputs, each of its warps a slice of I.
+/// Division of the work: a block computes 16 outputs, and each of its warps a slice of I.
 template <int rows_>
 struct Tiling {
   static constexpr int rows = rows_, outputs = 16, spread = 1;
-  static constexpr int pitch = outputs + 4;  // of a row of partial sums: no two lanes meet in a bank
+  static constexpr int pitch = outputs + 4;  // floats per row of partial sums; avoids bank conflicts
 };
 
-/// Tiles of [16 outputs × 8 rows]: W is the tensor cores' A, x their B. Which of a step's 32 elements of I
-/// stand where within a product is free as long as both operands agree: lane 4g + t takes elements 8t .. 8t+7
-/// of rows g and g + 8 of W and of row g of x, 16 bytes each, straight from memory to where mma wants them:
-/// the first four of all lanes make the first product of 16, the other four the second. A norm's weight is
-/// taken into x; the squares of x that the rest of it needs are summed into a column beside the sums.
+/// Tiles of [16 outputs × 8 rows]; W is operand A of the tensor cores and x is B. The order of a step's 32
+/// elements of I within a product is free, as long as both operands use the same order. Lane 4g + t loads
+/// elements 8t .. 8t+7 of rows g and g + 8 of W and of row g of x, 16 bytes each, directly from memory into
+/// the registers of mma. The first four elements of all lanes are the first product of depth 16, the other
+/// four the second. x is multiplied by a norm's weight; the sum of its squares, which the norm's scale needs,
+/// is stored in an extra column of the sums.
 template <class T, Result result, bool normed>
 __global__ void __launch_bounds__(block_threads, 2) multiply_rows(const Arguments p) {
-  // 16-byte pieces of each weight row that a thread has under way, and steps whose x is read together
+  // Number of 16-byte pieces of each weight row that a thread loads ahead, and of steps whose x is loaded
+  // together.
   constexpr int octets = T::rows / 8, ahead = 8, together = octets == 1 ? 4 : 2;
   __shared__ float partial[slices * T::rows * T::pitch];
   const int lane = static_cast<int>(threadIdx.x) % 32, warp = static_cast<int>(threadIdx.x) / 32;
@@ -50,7 +52,7 @@ __global__ void __launch_bounds__(block_threads, 2) multiply_rows(const Argument
 #pragma unroll
       for (int half = 0; half < 2; ++half) w[i][half] = load_weight(weights[half] + i * depth, filled(i));
   };
-  if (count >= ahead)  // mostly: all at once, before the wait
+  if (count >= ahead)  // the usual case: all loads are issued before the wait
     load_first([](int) { return true; });
   else
     load_first([&](int i) { return i < count; });

@@ -1,12 +1,12 @@
 #pragma once
-// The operands of products of few rows: how they come from memory, which rows of W a tile has, and what a
-// norm makes of x.
+// The operands of products of few rows: loading them, the rows of W in a tile, and a norm's weight applied to
+// x.
 
 #include "runtime/operators/products/few_rows_results.cuh"
 
 namespace foretoken::cuda::few_rows {
 
-constexpr int depth = 32;  // of I in a step: four lanes with 16 bytes each
+constexpr int depth = 32;  // elements of I per step: four lanes with 16 bytes each
 
 #define FORETOKEN_LOAD_16(from_memory)                                                            \
   uint4 x;                                                                                        \
@@ -17,7 +17,7 @@ constexpr int depth = 32;  // of I in a step: four lanes with 16 bytes each
       : "l"(from), "r"(int(filled)));                                                             \
   return x
 
-/// 16 bytes, or zeros. A weight is read once and by nobody else: it passes by L1.
+/// Loads 16 bytes, or returns zeros. Bypasses L1, because each weight is read once.
 __device__ __forceinline__ uint4 load_weight(const __nv_bfloat16* from, bool filled) {
   FORETOKEN_LOAD_16("ld.global.nc.L1::no_allocate.L2::128B.v4.u32");
 }
@@ -28,7 +28,7 @@ __device__ __forceinline__ uint4 load_row(const __nv_bfloat16* from, bool filled
 
 #undef FORETOKEN_LOAD_16
 
-/// Products of eight bf16 numbers each, rounded, as a norm scales them.
+/// Elementwise product of eight bf16 pairs, rounded as a norm rounds.
 __device__ __forceinline__ uint4 scaled(const uint4& x, const uint4& by) {
   const auto two = [](std::uint32_t a, std::uint32_t b) {
     const __nv_bfloat162 product =
@@ -46,15 +46,15 @@ __device__ __forceinline__ void add_squares(float& sum, const uint4& x) {
   }
 }
 
-/// The sum of the squares of a row of which four lanes have parts.
+/// Sums the squares of a row, of which four lanes hold parts.
 __device__ __forceinline__ float squares_of_lanes(float squares) {
   squares += __shfl_xor_sync(full_warp, squares, 1);
   return squares + __shfl_xor_sync(full_warp, squares, 2);
 }
 
-/// The row of W that is i-th of a tile of 16 outputs. Where results are gated the upper eight are gates and
-/// the lower eight their partners; of heads they are the two halves of what is rotated together. The last
-/// tile may reach past the end: its rows there repeat others, and nobody stores them.
+/// The row of W of output i in a tile of 16. For gated results the first eight are gates and the last eight
+/// the ups that they gate; for heads they are the two elements of the pairs that rope rotates. The last tile
+/// may extend past the end: its rows there repeat other rows, and their results are not stored.
 template <Result result>
 __device__ __forceinline__ int weight_row(const Arguments& p, int tile16, int i) {
   int row = 16 * tile16 + i;

@@ -1,6 +1,6 @@
 #pragma once
-// What follows a product of few rows: the partial sums of its slices become results, and these what the
-// caller wants.
+// After a product of few rows: adds the partial sums of its slices and converts them to the results that the
+// caller requests.
 
 #include <cooperative_groups.h>
 #include <type_traits>
@@ -14,29 +14,29 @@ namespace foretoken::cuda::few_rows {
 
 enum class Result { bf16, f32, gated, heads };
 
-constexpr int slices = 8;  // of I; fixed, since they make a sum's order: two and two, then these pairs
+constexpr int slices = 8;  // of I; fixed, because they determine a sum's order: pairs, then pairs of pairs
 constexpr int block_threads = 32 * slices;
 
-/// What a kernel is given: of a problem's heads a copy.
+/// The arguments of a kernel, with a copy of the problem's heads.
 struct Arguments : Problem {
   Heads of_heads;
 };
 
-/// The pair of outputs that are i-th of eight in a tile of 16: elements j and j + HS/2 of a head.
+/// Output pair i of the eight pairs in a tile of 16: elements j and j + HS/2 of a head.
 struct Pair {
   int head, j;
   __device__ Pair(const Heads& heads, int tile16, int i)
       : head(tile16 / (heads.dim / 16)), j(tile16 % (heads.dim / 16) * 8 + i) {}
 };
 
-/// Rotates row's pair where it is a query's or a key's, and puts it where it belongs.
+/// Rotates the pair if it is a query's or a key's, and stores it in `out` or in the cache.
 __device__ __forceinline__ void place_pair(const Arguments& p, int row, const Pair& pair, __nv_bfloat16 first,
                                            __nv_bfloat16 second) {
   const Heads& h = p.of_heads;
   if (pair.head < h.query + h.key_value) {
     const std::int64_t angle = static_cast<std::int64_t>(h.positions[row]) * (h.dim / 2) + pair.j;
     const float a = to_float(first), b = to_float(second), cos = h.cos[angle], sin = h.sin[angle];
-    // spelt out: every kernel is to round alike
+    // explicit operations, so that every kernel rounds in the same way
     first = __float2bfloat16_rn(fmaf(a, cos, -__fmul_rn(b, sin)));
     second = __float2bfloat16_rn(fmaf(b, cos, __fmul_rn(a, sin)));
   }
@@ -49,7 +49,7 @@ __device__ __forceinline__ void place_pair(const Arguments& p, int row, const Pa
   to[pair.j + h.dim / 2] = second;
 }
 
-/// A gate and its partner, or a pair of a head.
+/// A gate and its up, or the pair of a head.
 template <Result result>
 __device__ __forceinline__ void store_pair(const Arguments& p, int row, int output, __nv_bfloat16 first,
                                            __nv_bfloat16 second) {
@@ -67,7 +67,7 @@ __device__ __forceinline__ void store_pair(const Arguments& p, int row, int outp
   }
 }
 
-/// Sums over all slices of neighbouring places of the blocks' partial sums.
+/// Adds the partial sums of all slices, for neighbouring elements.
 template <class T, int many>
 __device__ __forceinline__ void sum_slices(float (&sum)[many], float* partial, int row, int output) {
   float* from = partial + row * T::pitch + output;
@@ -106,8 +106,8 @@ __device__ __forceinline__ float scale_of(const Arguments& p, float* partial, in
   return rsqrtf(squares[0] / static_cast<float>(p.inputs) + p.eps);
 }
 
-/// What follows once this block's part of `partial` is written: the sums, and what becomes of them. The
-/// blocks of a cluster share the results.
+/// Called when this block's part of `partial` is written: adds the parts and stores the results. The blocks
+/// of a cluster divide the results among them.
 template <class T, Result result, bool normed>
 __device__ __forceinline__ void finish(const Arguments& p, float* partial, int rank, int tile,
                                        int first_row) {
@@ -115,7 +115,7 @@ __device__ __forceinline__ void finish(const Arguments& p, float* partial, int r
     cooperative_groups::this_cluster().sync();
   else
     __syncthreads();
-  // What passes between multiprocessors passes slowly: a row's scale once, sums four at a time.
+  // Reads from other multiprocessors are slow: a row's scale is read once, sums four at a time.
   __shared__ float scales[T::spread > 1 ? T::rows : 1];
   if constexpr (normed && T::spread > 1) {
     for (int row = static_cast<int>(threadIdx.x); row < T::rows; row += block_threads)
@@ -161,7 +161,7 @@ __device__ __forceinline__ void finish(const Arguments& p, float* partial, int r
   if constexpr (T::spread > 1) leave_together();  // others read this block's sums
 }
 
-/// Calls f with what a problem's results become and whether its rows are normed, as constants.
+/// Calls f with the kind of results and whether rows are normed as compile-time constants.
 template <class F>
 void dispatch(const Problem& p, bool wide, F f) {
   using std::integral_constant, std::true_type, std::false_type;

@@ -17,20 +17,22 @@ enum class Pass { forward, backward };
 
 constexpr int warpgroup = 128;
 constexpr int gate_threads = warpgroup - 32;
-constexpr int block_threads = 3 * warpgroup;  // copies and the gate; products of the upper rows; of the lower
+constexpr int block_threads = 3 * warpgroup;  // copies and gates; products of the first and of the last rows
 constexpr int tile_rows = 128, half_rows = 64, tile_depth = 64;
-constexpr int row_bytes = 128;  // of an operand's panel: 64 elements, their 16-byte pieces permuted
-constexpr int band_bytes = 8 * row_bytes;  // by the row's number, which repeats every eight rows
+// A row of an operand's panel has 64 elements. Its 16-byte pieces are permuted by the row's number; the
+// permutation repeats every eight rows, a band.
+constexpr int row_bytes = 128, band_bytes = 8 * row_bytes;
 
-/// How a pass is cut up: the columns of a tile, the stages of the ring, the blocks of a cluster. Then how
-/// shared memory is used: offsets from an address that is a multiple of 1024. On an H100 256 columns with
-/// three stages are as fast backward and 1 % slower forward; blocks without a partner are 3 to 6 % slower.
+/// Division of a pass: the columns of a tile, the stages of the ring, the blocks of a cluster; and the layout
+/// of shared memory, as offsets from an address that is a multiple of 1024. On an H100, 256 columns with
+/// three stages are as fast in backward and 1 % slower in forward; clusters of one block are 3 to 6 % slower.
 template <Pass pass_>
 struct Tiling {
   static constexpr Pass pass = pass_;
   static constexpr int columns = 192, stages = 4, cluster = 2;
-  static constexpr int tiles = 4;  // whose numbers are known at once
-  static constexpr int tile_readers = cluster * (1 + 3 + 2 * warpgroup / 32);  // the copying thread and warps
+  static constexpr int tiles = 4;  // tile numbers held at the same time
+  static constexpr int tile_readers =
+      cluster * (1 + 3 + 2 * warpgroup / 32);  // the copying thread, and the warps
   static constexpr int gates = pass == Pass::forward ? columns / 2 : columns;
 
   static constexpr int a_bytes = tile_rows * row_bytes;
@@ -64,8 +66,8 @@ struct Ring {
   }
 };
 
-/// The order in which tiles are worked through, in units of a cluster's: down a group of rows, then on to the
-/// next column, so that the tiles in work at one time share operands and the group's rows stay in L2.
+/// The order of the tiles, in units of a cluster: all rows of a group, then the next column. Tiles that are
+/// processed at the same time share operands, and the group's rows stay in L2.
 struct Order {
   static constexpr int group = 8;
   int rows, columns;
@@ -97,22 +99,22 @@ __device__ __forceinline__ void for_each_tile(std::uint32_t shared, const Order&
   }
 }
 
-/// Deals tiles to clusters as they come for them, since some may start late: other kernels hold their
-/// multiprocessors. A cluster's first block draws for it, one tile further than it tells, so that nobody
-/// waits for the draw. `drawn` counts the draws and is 0 again after the last one.
+/// Assigns tiles to clusters on request, because some clusters may start late while other kernels occupy
+/// their multiprocessors. A cluster's first block draws the number of the next tile one tile ahead, so that
+/// no thread waits for a draw. `drawn` counts the draws and is 0 again after the last one.
 template <class T>
-class Dealer {
+class TileScheduler {
  public:
-  __device__ Dealer(std::uint32_t shared, const Order& order, int* drawn)
+  __device__ TileScheduler(std::uint32_t shared, const Order& order, int* drawn)
       : shared_(shared), drawn_(drawn), last_(order.count() + 2 * int(gridDim.x / T::cluster) - 1) {
     if (leads_) coming_ = atomicAdd(drawn_, 1);
     tell();
   }
-  __device__ ~Dealer() {
+  __device__ ~TileScheduler() {
     if (leads_) note(coming_);
   }
 
-  /// The cluster's blocks do this together, once for each tile that there is and once at the start.
+  /// All blocks of the cluster call this once for each tile and once at the start.
   __device__ void tell() {
     barrier_expect(shared_ + T::told(ring_.at), 4);
     if (leads_) {
@@ -148,7 +150,7 @@ __device__ __forceinline__ Piece load_shared(std::uint32_t from) {
   return reinterpret_cast<const Piece&>(bits);
 }
 
-// What will not be read again before much else has been keeps out of L2's way.
+// Data that is not read again soon is marked so that L2 evicts it first.
 __device__ __forceinline__ Piece load_streaming(const __nv_bfloat16* from) {
   const uint4 bits = __ldcs(reinterpret_cast<const uint4*>(from));
   return reinterpret_cast<const Piece&>(bits);
@@ -160,18 +162,18 @@ __device__ __forceinline__ void store(__nv_bfloat16* to, const Piece& piece) {
   *reinterpret_cast<uint4*>(to) = reinterpret_cast<const uint4&>(piece);
 }
 
-/// Copies operand tiles into the ring, as far ahead as it has room. Each block of a cluster loads its own A
-/// and its share of B, which it sends to all. B's share is rows of the forward weight, gate or up, and of
-/// every backward panel of 64 columns some of the 64 rows.
+/// Copies operand tiles into the ring while it has a free stage. Each block of a cluster loads its own A and
+/// its share of B, which it sends to all blocks. In forward the share is rows of the weight, gate or up; in
+/// backward it is some of the 64 rows of every panel of 64 columns.
 template <class T>
 __device__ __forceinline__ void load_tiles(std::uint32_t shared, const CUtensorMap& a, const CUtensorMap& b,
                                            const Order& order, int depth, int* drawn) {
   constexpr unsigned all = (1U << T::cluster) - 1;
   const int rank = blockIdx.x % T::cluster;
   Ring<T::stages> ring;
-  Dealer<T> dealer(shared, order, drawn);
+  TileScheduler<T> scheduler(shared, order, drawn);
   for_each_tile<T, 1>(shared, order, [&](int row, int column) {
-    dealer.tell();
+    scheduler.tell();
     for (int k = 0; k < depth; k += tile_depth, ring.advance()) {
       const std::uint32_t full = shared + T::full(ring.at), to = shared + T::b(ring.at);
       barrier_wait(shared + T::empty(ring.at), ring.parity ^ 1);
@@ -192,8 +194,8 @@ __device__ __forceinline__ void load_tiles(std::uint32_t shared, const CUtensorM
   });
 }
 
-/// Multiplies half a tile, [64 × columns], and leaves it in shared memory as rows of bf16, their 16-byte
-/// pieces permuted.
+/// Multiplies half a tile, [64 × columns], and stores it in shared memory as rows of bf16 with permuted
+/// 16-byte pieces.
 template <class T>
 __device__ __forceinline__ void multiply(std::uint32_t shared, int half, const Order& order, int depth) {
   constexpr bool b_rows = T::pass == Pass::backward;
@@ -242,13 +244,13 @@ __device__ __forceinline__ void multiply(std::uint32_t shared, int half, const O
   });
 }
 
-/// Of the gates of half a tile, the 16 bytes that a thread takes up in its i-th turn.
+/// The 16 bytes of the gates of half a tile that a thread processes in its i-th turn.
 template <class T>
 struct Turn {
-  static constexpr int pieces = T::gates / 8;  // of a row
+  static constexpr int pieces = T::gates / 8;  // 16-byte pieces per row
   static constexpr int count = (half_rows * pieces + gate_threads - 1) / gate_threads;
 
-  int half_row, row, column;  // row within the half tile, and of all; column of F
+  int half_row, row, column;  // row within the half tile, row of the matrix, column of F
   __device__ Turn(int i, int first_row, int first_column) {
     const unsigned at = threadIdx.x - 32 + unsigned(i) * gate_threads;
     half_row = int(at / pieces);
@@ -256,12 +258,12 @@ struct Turn {
     column = first_column + int(at % pieces) * 8;
   }
   __device__ bool inside(const Problem& p) const { return half_row < half_rows && row < p.n && column < p.f; }
-  /// Of the results, `after` elements to the right.
+  /// Address in the results, `after` elements to the right.
   __device__ Piece load(std::uint32_t results, int first_column, int after = 0) const {
     const int piece = int(unsigned(column - first_column + after) / 8);
     return load_shared(results + half_row * T::columns * 2 + (piece ^ (half_row & 7)) * 16);
   }
-  /// Where it lies in a matrix of width · F columns.
+  /// Offset in a matrix of width · F columns.
   __device__ std::int64_t place(const Problem& p, int width) const {
     return std::int64_t(row) * width * p.f + column;
   }
@@ -297,7 +299,7 @@ __device__ __forceinline__ void gate_forward(std::uint32_t shared, const Order& 
   });
 }
 
-/// Gate and up of some turns, read ahead of their use.
+/// Gates and ups of some turns, loaded ahead.
 template <class T>
 struct Ahead {
   static constexpr int turns = 4;
@@ -313,7 +315,7 @@ struct Ahead {
     }
   }
 
-  /// gate_up's gradient, which may be written in its place, from the results, which are dgated.
+  /// Computes the gradient of gate_up from the results, which are dgated. It may be written over gate_up.
   __device__ __forceinline__ void use(int first, int row, int column, const Problem& p,
                                       std::uint32_t results) const {
 #pragma unroll
@@ -366,12 +368,12 @@ __device__ __forceinline__ void gate_backward(std::uint32_t shared, const Order&
 /// Forward: [gate up] = x Wᵀ, gated = silu(gate) · up. Backward: dgated = dout W, never stored, becomes
 /// dgate_up.
 ///
-/// Blocks stay and take tile after tile, as they are dealt, [128 × columns] of the product; in forward half
-/// of the columns are gates and half the same ups. One warp copies operands, 64 deep, into a ring of stages,
-/// two warpgroups multiply 64 rows each, and three warps gate the finished tile, which they find in shared
-/// memory as bf16, while the next is multiplied: to read and write the large matrices costs the tensor cores
-/// no time. Blocks of a cluster take tiles one below the other and share B. A multiplying thread holds
-/// columns / 2 sums.
+/// Blocks are persistent and process the tiles that are assigned to them, [128 × columns] of the product; in
+/// forward half of the columns are gates and half the corresponding ups. One warp copies operands of depth 64
+/// into a ring of stages, two warpgroups multiply 64 rows each, and three warps gate the finished tile, which
+/// is in shared memory as bf16, while the next tile is multiplied. Reading and writing the large matrices
+/// therefore overlaps with the tensor cores. The blocks of a cluster process tiles in adjacent rows and share
+/// B. A multiplying thread holds columns / 2 sums.
 template <class T>
 __global__ void __launch_bounds__(block_threads, 1) __cluster_dims__(T::cluster, 1, 1)
     kernel(const __grid_constant__ CUtensorMap a, const __grid_constant__ CUtensorMap b, Order order,
@@ -407,10 +409,11 @@ __global__ void __launch_bounds__(block_threads, 1) __cluster_dims__(T::cluster,
     load_tiles<T>(shared, a, b, order, p.c, drawn);
   }
   __syncwarp();
-  cluster_barrier();  // nobody leaves while others copy to or arrive at its shared memory
+  cluster_barrier();  // no block exits while others copy to its shared memory or arrive at its barriers
 }
 
-/// A matrix of rows of `inner` elements as the copies see it, in `slabs` of `rows`; their box has 64 columns.
+/// The tensor map of a matrix with rows of `inner` elements, in `slabs` of `rows`; a copied box has 64
+/// columns.
 CUtensorMap boxes(const __nv_bfloat16* matrix, std::int64_t inner, std::int64_t rows, std::int64_t slabs,
                   int box_rows) {
   static const auto encode = driver_function<PFN_cuTensorMapEncodeTiled_v12000>("cuTensorMapEncodeTiled");

@@ -52,10 +52,11 @@ __device__ float rounded(float x) {
   return to_float(from_float<T>(x));
 }
 
-// Sources: `row` reads eight neighbouring elements of a row; `magnitude` is the largest of what the eight
-// columns from `column` of the stored inputs, `width` wide, determine.
+// Sources of a matrix to quantize. row(r, c, to) reads the eight elements of row r from column c on.
+// magnitude(r, c) is the largest magnitude of the elements that columns c to c + 7 of the stored inputs
+// produce: these eight, or sixteen for the gradient of gate and up. A row of the inputs has `width` columns.
 
-/// For a source whose row() reads all that the stored columns determine.
+/// magnitude() of a source whose row() reads all elements that these columns produce.
 template <class Source>
 __device__ float row_magnitude(const Source& source, std::int64_t row, std::int64_t column) {
   float values[piece], largest = 0;
@@ -140,11 +141,12 @@ struct Matrix {
   std::int64_t rows, columns;
   std::uint8_t *out, *transposed;
   float *out_scales, *transposed_scales;
-  std::int64_t out_stride, transposed_stride;  // of block scales: elements from one row of them to the next
-  const float* amax;                           // of tensor scales
+  std::int64_t out_stride, transposed_stride;  // elements between rows of block scales
+  const float* amax;                           // largest magnitude, for tensor scales
 };
 
-/// *amax = max |x|, where it was 0. `packs` counts the runs of eight columns in all rows; fewer than 2³¹.
+/// *amax = max |x|; it must be 0 before. `packs` counts the runs of eight columns in all rows; fewer than
+/// 2³¹.
 template <class Source>
 __global__ void largest_magnitude(const Source x, std::uint32_t packs, float* amax) {
   const auto packs_of_row = static_cast<std::uint32_t>(x.width / piece);
@@ -154,10 +156,10 @@ __global__ void largest_magnitude(const Source x, std::uint32_t packs, float* am
   raise_amax(amax, largest);
 }
 
-/// A block quantises a tile of 128 × 128 elements, read once: a thread holds 8 × 8 of them in registers, and
-/// sixteen neighbouring threads hold eight whole rows of the tile, so that all memory is read and written in
-/// runs of 128 elements. The transposed tile is put together in shared memory, in pieces of 8 bytes whose
-/// place is turned by the column, so that neither the pieces of a row nor those of a column share banks.
+/// A block quantizes a tile of 128 × 128 elements, which it reads once. A thread holds 8 × 8 of them in
+/// registers, and sixteen neighbouring threads hold eight whole rows of the tile, so that memory is read and
+/// written in runs of 128 elements. The transposed tile is assembled in shared memory, in pieces of 8 bytes
+/// that are rotated by the column, so that neither the pieces of a row nor those of a column share banks.
 template <class Source, class F, Scaling scaling>
 __global__ void __launch_bounds__(threads) quantize_tile(const Matrix<Source> m) {
   __shared__ float column_parts[threads / 32][tile];
@@ -178,7 +180,7 @@ __global__ void __launch_bounds__(threads) quantize_tile(const Matrix<Source> m)
     if (inside) m.x.row(row + r, column, x[r]);
   }
 
-  float tile_inverse = 0;  // of the two scalings whose tile has one scale
+  float tile_inverse = 0;  // for the two scalings with one scale per tile
   if constexpr (scaling == Scaling::tensor) {
     const GroupScale scale(*m.amax, F::largest);
     tile_inverse = scale.inverse;

@@ -73,7 +73,7 @@ __global__ void __launch_bounds__(Threads)
   if (amax) raise_amax(amax, largest);
 }
 
-/// What backward reads of a row: a thread's columns, zeros where it has none.
+/// A thread's columns of a row in backward; zeros past the last column.
 template <class T, int N, int P>
 struct RowInputs {
   Pack<T, N> x[P], dout[P], residual[P];
@@ -85,7 +85,7 @@ struct Backward {
   const float* rstd;
   void *dx, *normed;  // normed may be null
   float* partial;     // [blocks, C]
-  float* amax;        // of dx; may be null
+  float* amax;        // largest magnitude of dx; may be null
   Rows rows;
 };
 
@@ -118,7 +118,7 @@ __global__ void __launch_bounds__(Threads, 1024 / Threads) backward(const Backwa
   RowInputs<T, N, P> next;
   if (read_ahead) next = read_row<T, N, P>(op, blockIdx.x);
   float largest = 0;
-  int phase = 0;  // of the shared sums: two in turn need one barrier a row
+  int phase = 0;  // index of the shared sums in use; with two of them one barrier per row suffices
   for (std::int64_t row = blockIdx.x; row < op.rows.n; row += gridDim.x, phase ^= 1) {
     const RowInputs<T, N, P> in = read_ahead ? next : read_row<T, N, P>(op, row);
     if (read_ahead && row + gridDim.x < op.rows.n) next = read_row<T, N, P>(op, row + gridDim.x);
@@ -170,8 +170,9 @@ __global__ void __launch_bounds__(Threads, 1024 / Threads) backward(const Backwa
   }
 }
 
-/// Calls launch.operator()<N, P, R, Threads>(threads) with the fewest packs a thread that cover C columns.
-/// Two rows at a time, in blocks of which four share a multiprocessor, keep enough reads in flight.
+/// Calls launch.operator()<N, P, R, Threads>(threads) with the fewest packs per thread that cover C columns.
+/// Blocks process two rows at a time, and four blocks share a multiprocessor, which keeps enough reads in
+/// flight.
 template <class T, class Launch>
 void with_packs(std::int64_t c, bool aligned, const Launch& launch) {
   constexpr int n = lane_elements<T>;

@@ -58,7 +58,7 @@ __global__ void __launch_bounds__(threads)
     if (k == 0) sound = best.sound && isfinite(best.value);
     if (threadIdx.x == 0) out[static_cast<std::int64_t>(blockIdx.x) * candidates + k] = sound ? best.at : -1;
     last = best;
-    __syncthreads();  // the next candidate's take the place of these
+    __syncthreads();  // the next candidate's values overwrite these
   }
 }
 

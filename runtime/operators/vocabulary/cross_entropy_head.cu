@@ -52,8 +52,9 @@ __device__ Softmax block_merge(Softmax x) {
   return x;
 }
 
-/// A block owns a row of logits. It reads it once for maximum, sum and argmax, and again, from the L2 cache,
-/// to write its gradient over it: as many rows are in flight as there are multiprocessors.
+/// A block owns a row of logits. It reads the row once for maximum, sum and argmax, and a second time, from
+/// the L2 cache, to overwrite it with its gradient. L2 holds the row, because only one row per multiprocessor
+/// is in flight.
 template <class T, int N>
 __global__ void __launch_bounds__(threads)
     softmax_rows(T* __restrict__ logits, std::int64_t v, TargetRows targets, std::int64_t first, float scale,
