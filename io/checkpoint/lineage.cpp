@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <charconv>
 #include <set>
+#include <unistd.h>
 
 #include <fmt/format.h>
 
@@ -63,6 +64,16 @@ void rename_durably(const fs::path& from, fs::path to) {
     throw DataError("checkpoint {}: cannot be moved to {}: {}", from.string(), to.string(), error.message());
   sync_to_disk(to.parent_path());
   sync_to_disk(from.parent_path());
+}
+
+/// Removes the folders of branches that have no checkpoint left, and the folder of all once it is empty.
+void remove_empty_folders(const fs::path& abandoned) {
+  std::error_code error;
+  std::vector<fs::path> folders;
+  for (fs::directory_iterator it(abandoned, error), end; !error && it != end; it.increment(error))
+    if (branch_of_folder(it->path())) folders.push_back(it->path());
+  folders.push_back(abandoned);
+  for (const fs::path& folder : folders) ::rmdir(folder.c_str());  // fails for one that is not empty
 }
 
 }  // namespace
@@ -174,6 +185,7 @@ void restore_branches(const fs::path& directory) {
     else if (entry.set_aside && entry.in_line)
       rename_durably(entry.path, directory / checkpoint_name(entry.step));
   }
+  remove_empty_folders(directory / abandoned_name);
 }
 
 std::string branch_fault(const fs::path& directory) try {

@@ -89,7 +89,8 @@ Lineage continue_from(const std::filesystem::path& directory, const std::filesys
                       const CheckpointInfo& from, const std::string& config);
 
 /// Sets aside the checkpoints that the current lineage abandoned and brings back those that it continues
-/// from. Completes what a killed job left undone. The caller must hold the run's lock.
+/// from, and removes the folders of branches that are empty then. Completes what a killed job left undone.
+/// The caller must hold the run's lock.
 void restore_branches(const std::filesystem::path& directory);
 
 /// What is wrong with branch.json; empty if it is valid or missing.

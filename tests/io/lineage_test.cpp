@@ -109,10 +109,28 @@ TEST_CASE("a run that returns to an abandoned branch gets that branch's checkpoi
   CHECK(third == Lineage{.branch = 3, .ancestors = {{.branch = 1, .until = 15}}});
   CHECK(listed(c) == Names{"step_00000015", "step_00000010", "step_00000005"});
   CHECK(complete_checkpoints(c / "abandoned/branch_2").size() == 1);
+  CHECK_FALSE(fs::exists(c / "abandoned/branch_1"));
   save_steps(c, {20}, third);
   const Lineage fourth = go_on(c, c / "step_00000015");
   CHECK(fourth == Lineage{.branch = 4, .ancestors = {{.branch = 1, .until = 15}}});
   CHECK(listed(c) == Names{"step_00000015", "step_00000010", "step_00000005"});
+}
+
+TEST_CASE("branch folders without a checkpoint are removed, and nothing of the user's") {
+  const TemporaryFolder folder;
+  const fs::path c = folder / "c";
+  save_steps(c, {5, 10}, {});
+  fs::create_directories(c / "abandoned/branch_7");
+  fs::create_directories(c / "abandoned/branch_8/mine");
+  fs::create_directories(c / "abandoned/mine");
+  restore_branches(c);
+  CHECK_FALSE(fs::exists(c / "abandoned/branch_7"));
+  CHECK(fs::exists(c / "abandoned/branch_8/mine"));
+  CHECK(fs::exists(c / "abandoned/mine"));
+  fs::remove_all(c / "abandoned/branch_8/mine");
+  fs::remove_all(c / "abandoned/mine");
+  restore_branches(c);
+  CHECK_FALSE(fs::exists(c / "abandoned"));
 }
 
 TEST_CASE("a job that is killed while it goes back leaves the branch that it had recorded") {
