@@ -48,6 +48,20 @@ std::string abandoned_text(const RunBranches& branches, const Lineage& lineage) 
   return first == last ? fmt::format("step {} is", first) : fmt::format("steps {} to {} are", first, last);
 }
 
+/// Renames what is at the path, be it a file, a folder or a pipe, to "<path>.damaged", ".damaged.2" and so
+/// on. Returns the new path; empty if there was nothing, or an empty file.
+std::string keep_damaged(const fs::path& path) {
+  std::error_code error;
+  if (!fs::exists(path, error) || (fs::is_regular_file(path, error) && fs::is_empty(path, error))) return {};
+  const std::string damaged = path.string() + ".damaged";
+  std::string kept = damaged;
+  for (int number = 2; fs::exists(kept, error); ++number) kept = fmt::format("{}.{}", damaged, number);
+  fs::rename(path, kept, error);
+  if (error)
+    throw DataError("run directory: {}: cannot be moved to {}: {}", path.string(), kept, error.message());
+  return kept;
+}
+
 }  // namespace
 
 RunFolder::RunFolder(Communicator& world, const TrainArguments& arguments, Console& console)
@@ -91,12 +105,10 @@ void RunFolder::repair() {
   finish_branch(checkpoints);
   const RunSettings settings = settings_of_run(directory_->path());
   if (settings.fault.empty()) return;
-  const std::string damaged = directory_->config_path() + ".damaged";
-  std::error_code error;
-  if (fs::file_size(directory_->config_path(), error) > 0 && !error)
-    fs::rename(directory_->config_path(), damaged, error);
+  const std::string kept = keep_damaged(directory_->config_path());
   directory_->write_config(to_toml(settings.config));
-  console_.warn(fmt::format("{}; it is restored from {}", settings.fault, settings.source));
+  console_.warn(fmt::format("{}; it is restored from {}{}", settings.fault, settings.source,
+                            kept.empty() ? "" : ", what was there is kept as " + kept));
 }
 
 void RunFolder::start(const Config& config) {

@@ -132,6 +132,27 @@ TEST_CASE("auto-resume starts a run, starts it again without a checkpoint, and r
   CHECK_THAT(refused.output, contains("contains config.toml and is not a run"));
 }
 
+TEST_CASE("a folder or a pipe in the place of config.toml is kept, and the configuration restored") {
+  const TemporaryFolder folder;
+  const std::string path = (folder / "run").string();
+  REQUIRE(run(one_rank(folder) + " --stop-after 4 --run-directory " + path).code == 75);
+  std::string expected = path + "/config.toml.damaged";
+  for (const char* damage : {"mkdir -p {}/config.toml/mine", "mkfifo {}/config.toml"}) {
+    REQUIRE(
+        run(fmt::format("bash -c 'rm -r {}/config.toml; {}'", path, fmt::format(fmt::runtime(damage), path)))
+            .code == 0);
+    const Outcome on = run(fmt::format("{} train --resume {} --stop-after 5", program(), path));
+    INFO(on.output);
+    CHECK(on.code == 75);
+    CHECK_THAT(on.output,
+               contains("it is restored from") && contains("what was there is kept as " + expected));
+    CHECK_THAT(run(fmt::format("cat {}/config.toml", path)).output, contains("hidden_size"));
+    expected += ".2";
+  }
+  CHECK(std::filesystem::is_directory(path + "/config.toml.damaged/mine"));
+  CHECK(std::filesystem::is_fifo(path + "/config.toml.damaged.2"));
+}
+
 TEST_CASE("a config.toml that power loss emptied is restored from the newest manifest") {
   const TemporaryFolder folder;
   const std::string path = (folder / "run").string();
