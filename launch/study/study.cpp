@@ -12,6 +12,8 @@
 #include "io/checkpoint/run_lock.h"
 #include "io/files/durable_file.h"
 #include "io/files/printable.h"
+#include "io/files/sealed_text.h"
+#include "io/files/text_file.h"
 #include "io/report/metrics.h"
 #include "launch/config/config_loader.h"
 #include "launch/config/options.h"
@@ -34,6 +36,8 @@ namespace fs = std::filesystem;
 /// A point's settings must be those of its earlier start; otherwise its row would mix different settings.
 void require_same_settings(const SweepPoint& point, const std::string& config_path) {
   if (!fs::exists(config_path)) return;
+  if (const std::string fault = seal_fault(read_text_file(config_path, most_config_bytes)); !fault.empty())
+    throw DataError("study: {}: {}", config_path, fault);
   Config before;
   apply_toml_file(before, config_path);
   for (const Option& option : options())
@@ -141,7 +145,7 @@ class Study {
     const bool resumed = holds_checkpoint(run.string());
     if (!resumed) {
       made(folder(point));
-      write_durably(folder(point) + "/config.toml", to_toml(point.config));
+      write_durably(folder(point) + "/config.toml", sealed(to_toml(point.config)));
       data_.keep(folder(point) + "/data.json", point.config);
     }
     console_.line(fmt::format("{}: {} on {} rank{}", label_, resumed ? "goes on" : "starts", point.ranks,

@@ -2,11 +2,7 @@
 
 #include <filesystem>
 
-#include <nlohmann/json.hpp>
-
-#include "io/files/bounded_json.h"
-#include "io/files/durable_file.h"
-#include "io/files/text_file.h"
+#include "launch/study/point_file.h"
 #include "runtime/error.h"
 
 namespace foretoken {
@@ -37,13 +33,13 @@ void StudyData::keep(const std::string& file, const Config& config) {
   for (const char* kind : kinds)
     if (const auto record = record_of(path_of(config, kind)))
       json[kind] = {{"path", record->path}, {"identity", record->identity}};
-  write_durably(file, json.dump(1) + "\n");
+  if (!json.empty()) write_point_file(file, json);
 }
 
 void StudyData::require_same(const std::string& file, const std::string& point, const Config& config) {
   if (!std::filesystem::exists(file)) return;
   try {
-    const Json json = parse_json_bounded(read_text_file(file, most_config_bytes));
+    const Json json = read_point_file(file);
     for (const char* kind : kinds) {
       const auto now = record_of(path_of(config, kind));
       if (!now || !json.contains(kind)) continue;

@@ -13,11 +13,11 @@ namespace foretoken {
 
 class StudyData {
  public:
-  /// Writes the records of a point's data to `file`. Writes nothing if a dataset cannot be opened: the run
-  /// reports the reason.
+  /// Writes the records of a point's data to `file`, without those of a dataset that cannot be opened: the
+  /// run reports the reason. Writes no file if there is no record.
   void keep(const std::string& file, const Config& config);
   /// Throws a UsageError naming both paths and identities if `file` records other data than `config` names.
-  /// Compares nothing if the file or a dataset is missing.
+  /// Compares nothing if the file or a dataset is missing. Throws a DataError if the file is damaged.
   void require_same(const std::string& file, const std::string& point, const Config& config);
 
  private:

@@ -6,10 +6,10 @@
 
 #include <fmt/format.h>
 
-#include "io/files/bounded_json.h"
 #include "io/files/durable_file.h"
 #include "io/files/text_file.h"
 #include "io/report/csv.h"
+#include "launch/study/point_file.h"
 #include "model/cost.h"
 #include "runtime/error.h"
 
@@ -41,7 +41,7 @@ Outcome outcome_of(const std::string& point_folder) {
   const std::string path = point_folder + "/outcome.json";
   if (!fs::exists(path)) return {};
   try {
-    const auto json = parse_json_bounded(read_text_file(path, most_config_bytes));
+    const nlohmann::json json = read_point_file(path);
     return {.exit_code = json.at("exit_code").get<int>(), .seconds = json.at("seconds").get<double>()};
   } catch (const nlohmann::json::exception& error) {
     throw DataError("study: {}: {}", path, error.what());
@@ -49,8 +49,8 @@ Outcome outcome_of(const std::string& point_folder) {
 }
 
 void write_outcome(const std::string& point_folder, const Outcome& outcome) {
-  const nlohmann::json json{{"exit_code", outcome.exit_code.value()}, {"seconds", outcome.seconds}};
-  write_durably(point_folder + "/outcome.json", json.dump() + "\n");
+  write_point_file(point_folder + "/outcome.json",
+                   {{"exit_code", outcome.exit_code.value()}, {"seconds", outcome.seconds}});
 }
 
 std::string PointResult::status() const {

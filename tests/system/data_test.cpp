@@ -150,6 +150,12 @@ TEST_CASE("a study does not mix points that were trained on different data") {
   CHECK(refused.code == 2);
   CHECK_THAT(refused.output, contains("has begun with the training data") && contains(before) &&
                                  contains(TokenDataset(folder / "data.h5").identity()));
+  REQUIRE(
+      run(fmt::format("sed -i s/steps/stepz/ {}/study/depths=0/config.toml", folder.path().string())).code ==
+      0);
+  const Outcome damaged = run(study);
+  CHECK(damaged.code == 3);
+  CHECK_THAT(damaged.output, contains("depths=0/config.toml: digest differs"));
 }
 
 TEST_CASE("a path that is not UTF-8 is refused if the run would store it, and works elsewhere") {
