@@ -4,417 +4,213 @@
 #include <numbers>
 
 #include "runtime/cuda/context.h"
-#include "runtime/cuda/hopper.cuh"
 #include "runtime/cuda/overlap.cuh"
 #include "runtime/cuda/shared_memory.h"
-#include "runtime/cuda/warp_product.cuh"
+#include "runtime/operators/attention/cached_attention_bf16.cuh"
 #include "runtime/operators/attention/cached_attention_bf16.h"
 
 namespace foretoken::cuda::cached_attention_bf16 {
 
 namespace {
 
-constexpr int parts = 8;       // of a sequence's keys: tile i belongs to part i % parts
-constexpr int tile_keys = 64;  // both fixed, since they make a sum's order
-constexpr int warps = 4, block_threads = 32 * warps;
-constexpr int most_queries = 16;  // that are taken together, at most: heads of a group, of some rows
-constexpr int least_stages = 2, most_stages = 3;  // tiles of a block that are under way
-constexpr int weight_pitch = tile_keys + 8;
-constexpr int prefetched = 3;    // tiles of a block
-constexpr int few_branches = 4;  // rows of trees that are taken together where there are not many
-
-struct Problem {
-  const __nv_bfloat16* qkv;
-  const std::int32_t *cells, *positions, *paths;  // the last two where rows have paths
-  const __nv_bfloat16* cache;
-  __nv_bfloat16* out;
-  int rows, window;  // all, and those that are taken together
-  int reach;         // positions back from a row's own whose places its path names
-  int places, width, qkv_width;
-  int heads, group, together;  // heads of a group that are taken together
-  int dim, value_offset;       // value_offset: from a head's key to its value
-  float scale;                 // log₂e / √HS: weights are powers of two
-  int stages = least_stages;   // of a block that takes a window alone
-};
-
-/// Shared memory of a block. Rows of matrices are 16 bytes longer than they need be, so that the eight rows
-/// of a load lie in different banks.
-struct Layout {
-  __nv_bfloat16 *tiles, *queries;
-  float *tops, *totals, *joined;  // [warps, 16] each, then [2, 16]
-
-  __host__ __device__ static int pitch(int dim) { return dim + 8; }
-  __host__ __device__ static int tile_elements(int dim) { return 2 * tile_keys * pitch(dim); }
-  /// Once queries are in registers, their place is that of the weights.
-  __host__ __device__ static int query_elements(int dim) {
-    return most_queries * (dim > tile_keys ? pitch(dim) : weight_pitch);
-  }
-  static std::size_t bytes(int dim, int stages) {
-    return static_cast<std::size_t>(stages * tile_elements(dim) + query_elements(dim)) *
-               sizeof(__nv_bfloat16) +
-           (2 * warps + 2) * most_queries * sizeof(float);
-  }
-  __device__ Layout(unsigned char* memory, int dim, int stages)
-      : tiles(reinterpret_cast<__nv_bfloat16*>(memory)),
-        queries(tiles + stages * tile_elements(dim)),
-        tops(reinterpret_cast<float*>(queries + query_elements(dim))),
-        totals(tops + warps * most_queries),
-        joined(totals + warps * most_queries) {}
-};
-
-__device__ __forceinline__ void prefetch(const void* from, int bytes) {
-  asm volatile("cp.async.bulk.prefetch.L2.global [%0], %1;" ::"l"(from), "r"(bytes) : "memory");
+/// Where the output of a run's query goes.
+template <bool Branches>
+__device__ __forceinline__ __nv_bfloat16* output_of(const Problem& p, const Window& window,
+                                                    const Run<Branches>& run, int query) {
+  return p.out + (static_cast<std::int64_t>(window.first + run.begin + query / p.together) * p.heads +
+                  window.head + query % p.together) *
+                     p.dim;
 }
 
-/// 2^(x − top). If top is −∞, no key has been processed and every weight is 0.
-__device__ __forceinline__ float weight_of(float x, float top) {
-  return exp2_fast(x - (top == -INFINITY ? 0.0F : top));
+/// Writes the outputs of a block that has all keys.
+template <int Spans, bool Branches>
+__device__ __forceinline__ void store_outputs(const OnlineSoftmax<Spans>& whole, const Problem& p,
+                                              const Window& window, const Run<Branches>& run,
+                                              const Lane& at) {
+#pragma unroll
+  for (int half = 0; half < 2; ++half) {
+    const int query = at.group + 8 * half;
+    whole.for_each_pair(half, p.dim, at, [&](int element, float first, float second) {
+      if (query < run.queries)
+        *reinterpret_cast<__nv_bfloat162*>(output_of(p, window, run, query) + element) =
+            __floats2bfloat162_rn(first / whole.total[half], second / whole.total[half]);
+    });
+  }
 }
 
-/// Merges the sums over two sets of keys, relative to the larger of their two largest scores.
-struct Join {
-  float top, before, after;
-  __device__ __forceinline__ Join(float top_before, float top_after)
-      : top(fmaxf(top_before, top_after)),
-        before(weight_of(top_before, top)),
-        after(weight_of(top_after, top)) {}
-  __device__ __forceinline__ float operator()(float sum, float more) const {
-    return __fmaf_rn(more, after, __fmul_rn(sum, before));
+/// Merges the parts of a cluster's blocks, in their order, and writes the outputs: each block a share of
+/// them. A block's part lies in its shared memory: the sums [16, HS + 8] where the tiles were, and of each
+/// query the largest score and the sum of weights.
+template <int Spans, bool Branches>
+__device__ __forceinline__ void reduce_cluster(OnlineSoftmax<Spans>& part, const Problem& p,
+                                               const Layout& shared, const Window& window,
+                                               const Run<Branches>& run, const Lane& at, int rank,
+                                               int pitch) {
+  part.share_totals(shared, at);
+  wait_for_copies<0>();
+  __syncthreads();
+  auto* sums = reinterpret_cast<float*>(shared.tiles);
+#pragma unroll
+  for (int half = 0; half < 2; ++half) {
+    const int query = at.group + 8 * half;
+    if (at.pair == 0 && at.warp == 0) {
+      shared.joined[query] = part.top[half];
+      shared.joined[most_queries + query] = shared.total_of(query);
+    }
+    part.for_each_pair(half, p.dim, at, [&](int element, float first, float second) {
+      *reinterpret_cast<float2*>(sums + query * pitch + element) = {first, second};
+    });
   }
-};
+  const auto cluster = cooperative_groups::this_cluster();
+  cluster.sync();
+  const int pairs = p.dim / 2;
+  for (int i = rank * block_threads + at.thread; i < run.queries * pairs; i += parts * block_threads) {
+    const int query = i / pairs, element = i % pairs * 2;
+    float tops[parts], totals[parts];
+    float2 sums_of[parts];
+#pragma unroll
+    for (int r = 0; r < parts; ++r) {
+      const float* joined = cluster.map_shared_rank(shared.joined, r);
+      tops[r] = joined[query];
+      totals[r] = joined[most_queries + query];
+      sums_of[r] =
+          *reinterpret_cast<const float2*>(cluster.map_shared_rank(sums, r) + query * pitch + element);
+    }
+    float highest = -INFINITY, all = 0;
+    float2 result = {0, 0};
+#pragma unroll
+    for (int r = 0; r < parts; ++r) {
+      const Join join(highest, tops[r]);
+      highest = join.top;
+      all = join(all, totals[r]);
+      result = {join(result.x, sums_of[r].x), join(result.y, sums_of[r].y)};
+    }
+    *reinterpret_cast<__nv_bfloat162*>(output_of(p, window, run, query) + element) =
+        __floats2bfloat162_rn(result.x / all, result.y / all);
+  }
+  leave_together();  // other blocks read this block's part
+}
 
-/// What a block does at a time: a tile of keys, for all rows of a run or, where keys of the tile are in
-/// places that differ by row, for one of them.
-struct Step {
-  int part, tile, row;  // row −1: all
-};
+/// Prefetches the first keys and values of the window's first row into L2 while earlier kernels may still
+/// run.
+template <bool Alone>
+__device__ __forceinline__ void prefetch_keys(const Problem& p, const Window& window, int rank, int thread) {
+  const __nv_bfloat16* from =
+      p.keys(__shfl_sync(full_warp, window.sequence, 0), window.head) + thread / tile_keys * p.value_offset;
+  const int end = __shfl_sync(full_warp, window.position, 0) + 1;
+  const int next = Alone && end <= parts * tile_keys ? 1 : parts;  // from a tile of the block to its next
+  for (int i = 0; i < prefetched; ++i) {
+    const int key = (rank + i * next) * tile_keys + thread % tile_keys;
+    if (key < end) prefetch(from + static_cast<std::int64_t>(key) * p.width, 2 * p.dim);
+  }
+}
+
+/// Attends from one run to its keys.
+template <int Spans, bool Alone, bool Branches>
+__device__ __forceinline__ void attend_rows(const Problem& p, const Layout& shared, const Window& window,
+                                            const Run<Branches>& run, const Lane& at, int rank, int stages) {
+  const int pitch = Layout::pitch(p.dim);
+  const Loader<Spans, Branches> loader{p, shared, window, run, at, pitch};
+  const Steps<Alone ? 1 : parts, Branches> steps{run};
+  loader.copy_queries();
+  Step ahead = steps.at(rank, rank);
+  for (int stage = 0; stage < stages; ++stage, ahead = steps.after(ahead)) {
+    loader.copy_tile(ahead, stage);
+    commit_copies();
+  }
+
+  QueryFragment<Spans> query;
+  OnlineSoftmax<Spans> softmax, whole;  // of the current part, and of the parts before it
+  bool has_queries = false;
+  int stage = 0;
+  for (Step step = steps.at(rank, rank); step.part < run.parts_used;
+       stage = stage + 1 < stages ? stage + 1 : 0) {
+    if (stages == most_stages)
+      wait_for_copies<most_stages - 1>();
+    else
+      wait_for_copies<least_stages - 1>();
+    __syncthreads();
+    if (!has_queries) {
+      query.load(shared.queries, pitch, p.dim, at);
+      has_queries = true;
+    }
+    const __nv_bfloat16* keys = shared.tiles + stage * Layout::tile_elements(p.dim);
+    const __nv_bfloat16* values = keys + tile_keys * pitch;
+
+    ScoreFragment score;
+    score.multiply_keys(query, keys, pitch, p.dim, at);
+    score.mask(p, shared, run, step, at);
+    __syncthreads();  // and all warps have loaded the queries: weights may take their place
+    float rescale[2];
+    softmax.weigh(score, shared, at, rescale);
+    __syncthreads();
+    softmax.add_values(rescale, shared.queries, values, pitch, p.dim, at);
+    __syncthreads();
+    loader.copy_tile(ahead, stage);
+    commit_copies();
+    ahead = steps.after(ahead);
+
+    const int part = step.part;
+    step = steps.after(step);
+    if constexpr (Alone) {
+      if (step.part == part) continue;
+      softmax.share_totals(shared, at);
+      __syncthreads();
+      softmax.merge_into(whole, shared, at);
+    }
+  }
+  if constexpr (Alone)
+    store_outputs(whole, p, window, run, at);
+  else
+    reduce_cluster(softmax, p, shared, window, run, at, rank, pitch);
+}
 
 template <int Spans>  // of 64 elements, which cover a head
 constexpr int resident = Spans == 1   ? 4
                          : Spans == 2 ? 3
                                       : 1;  // blocks of a multiprocessor, at most
 
-/// The rows come in windows, of which those query heads of one key/value head that fit beside each other are
-/// taken together, in runs of rows that are of one sequence. A run's keys are in eight parts; the softmaxes
-/// of a part's tiles follow one another, then those of the parts. In a tile a warp scores 16 keys, then
-/// weighs the values of all 64 in every fourth 16 elements. Keys past a row's position, and those of other
-/// rows' branches, get weights of 0, which change no bit of its sums: so these depend on its keys alone.
-/// `Branches`: rows have paths.
+/// The rows are divided into windows. A block takes the query heads of one key/value head that fit together,
+/// of all rows of a window, one run after the other. The keys of a run are divided into eight parts; the
+/// softmax runs over the tiles of a part, and the parts are merged in their order. In a tile a warp scores 16
+/// keys, then multiplies the weights of all 64 with 16 of every 64 elements of their values. Keys past a
+/// row's position and those of other rows' branches get the weight 0, which changes no bit of a sum: the bits
+/// depend on the row's own keys alone. `Branches`: rows have paths.
 ///
-/// Where there are windows enough a block takes one alone. Else a cluster does, a part in each block, so that
-/// the way from the first key to the last is short (Dao et al., "Flash-Decoding for long-context inference",
-/// 2023).
+/// Where there are enough windows, one block takes a window alone. Otherwise a cluster takes it, one part in
+/// each block, which shortens the sequence of dependent tiles (Dao et al., "Flash-Decoding for long-context
+/// inference", 2023).
 template <int Spans, bool Alone, bool Branches>
-__global__ void __launch_bounds__(block_threads, resident<Spans>) attend_run(const Problem p) {
+__global__ void __launch_bounds__(block_threads, resident<Spans>) attend(const Problem p) {
   extern __shared__ __align__(128) unsigned char memory[];
   const int stages = Alone ? p.stages : least_stages;
   const Layout shared(memory, p.dim, stages);
-  const int pitch = Layout::pitch(p.dim);
-  const int thread = static_cast<int>(threadIdx.x), warp = thread / 32, lane = thread % 32;
-  const int g = lane / 4, t = lane % 4;
+  const Lane at;
   constexpr int blocks = Alone ? 1 : parts;
   const int rank = static_cast<int>(blockIdx.x) % blocks;
   const int first = static_cast<int>(blockIdx.x) / blocks * p.window, count = min(p.window, p.rows - first);
-  const int head = static_cast<int>(blockIdx.y) * p.together;
-
-  // A lane knows a row of the window.
-  const int cell = p.cells[first + min(lane, count - 1)];
-  const int sequence = cell / p.places;
-  const int position = Branches ? p.positions[first + min(lane, count - 1)] : cell % p.places;
-  const auto keys_of = [&](int s) {
-    return p.cache + static_cast<std::int64_t>(s) * p.places * p.width + head / p.group * p.dim;
-  };
+  const int row = first + min(at.lane, count - 1);
+  const int cell = p.cells[row];
+  const Window window{.first = first,
+                      .count = count,
+                      .head = static_cast<int>(blockIdx.y) * p.together,
+                      .sequence = cell / p.places,
+                      .position = Branches ? p.positions[row] : cell % p.places};
 
   let_next_begin();
-  {  // what the caches need of memory can come before the rows do
-    const __nv_bfloat16* from =
-        keys_of(__shfl_sync(full_warp, sequence, 0)) + thread / tile_keys * p.value_offset;
-    const int end = __shfl_sync(full_warp, position, 0) + 1;
-    const int next = Alone && end <= parts * tile_keys ? 1 : parts;  // tile of the block
-    for (int i = 0; i < prefetched; ++i) {
-      const int key = (rank + i * next) * tile_keys + thread % tile_keys;
-      if (key < end) prefetch(from + static_cast<std::int64_t>(key) * p.width, 2 * p.dim);
-    }
-  }
+  prefetch_keys<Alone>(p, window, rank, at.thread);
   wait_for_earlier_work();
 
   for (int begin = 0; begin < count;) {
-    const int s = __shfl_sync(full_warp, sequence, begin);
-    const unsigned alike = __ballot_sync(full_warp, lane < count && sequence == s) >> begin;
-    const int length = __ffs(static_cast<int>(~alike)) - 1;  // of the run
-    const bool runs = lane >= begin && lane < begin + length;
-    const int last = __reduce_max_sync(full_warp, runs ? position : 0);
-    const int lowest = __reduce_min_sync(full_warp, runs ? position : last);
-    const int tiles = last / tile_keys + 1, many = length * p.together;
-    // Tiles whose keys are in the same slots for all rows are processed first.
-    const int common = Branches ? max(lowest + 1 - p.reach, 0) / tile_keys : tiles;
-    int row_of[2], limit[2];  // of queries g and g + 8: the last key
-#pragma unroll
-    for (int half = 0; half < 2; ++half) {
-      const int query = g + 8 * half;
-      row_of[half] = min(query / p.together, length - 1);
-      const int of_row = __shfl_sync(full_warp, position, begin + row_of[half]);
-      limit[half] = query < many ? of_row : -1;
-    }
-
-    const int used = min(parts, tiles);  // a step of a later part is none
-    const auto step_at = [&](int part, int tile) {
-      return Step{part, tile, Branches && tile >= common ? 0 : -1};
-    };
-    const auto step_after = [&](const Step& step) {
-      if (Branches && step.row >= 0 && step.row + 1 < length) return Step{step.part, step.tile, step.row + 1};
-      if (step.tile + parts < tiles) return step_at(step.part, step.tile + parts);
-      return step_at(step.part + blocks, step.part + blocks);
-    };
-
-    // Eight threads copy a row, 64 elements at a time.
-    const auto copy_rows = [&](__nv_bfloat16* to, const __nv_bfloat16* from, int row, bool filled) {
-#pragma unroll
-      for (int span = 0; span < Spans; ++span) {
-        const int i = 64 * span + thread % 8 * 8;
-        if (i < p.dim)
-          copy_16_async(shared_address(to + row * pitch + i), filled ? from + i : p.cache, filled);
-      }
-    };
-    const auto copy_tile = [&](const Step& step, int stage) {
-      if (step.part >= used) return;
-      const int row = begin + max(step.row, 0);
-      const int end = !Branches || step.row < 0 ? last : __shfl_sync(full_warp, position, row);
-      __nv_bfloat16* to = shared.tiles + stage * Layout::tile_elements(p.dim);
-#pragma unroll
-      for (int i = 0; i < tile_keys; i += block_threads / 8) {
-        const int at = i + thread / 8, key = step.tile * tile_keys + at;
-        int place = key;
-        if (Branches && step.row >= 0 && key <= end && end - key < p.reach)
-          place = p.paths[(first + row) * p.reach + end - key];
-        const __nv_bfloat16* from = keys_of(s) + static_cast<std::int64_t>(place) * p.width;
-        copy_rows(to, from, at, key <= end);
-        copy_rows(to + tile_keys * pitch, from + p.value_offset, at, key <= end);
-      }
-    };
-    const int own = thread / 8;
-    copy_rows(shared.queries,
-              p.qkv + static_cast<std::int64_t>(first + begin + own / p.together) * p.qkv_width +
-                  (head + own % p.together) * p.dim,
-              own, own < many);
-    Step ahead = step_at(rank, rank);
-    for (int stage = 0; stage < stages; ++stage, ahead = step_after(ahead)) {
-      copy_tile(ahead, stage);
-      commit_copies();
-    }
-
-    std::uint32_t query[4 * Spans][4];
-    float top[2] = {-INFINITY, -INFINITY}, total[2] = {}, sum[Spans][2][4] = {};
-    // Of the parts so far, where the block has several:
-    float whole_top[2] = {-INFINITY, -INFINITY}, whole_total[2] = {}, whole[Spans][2][4] = {};
-    const auto spread_total = [&] {  // each warp's of its keys
-#pragma unroll
-      for (int half = 0; half < 2; ++half) {
-        total[half] += __shfl_xor_sync(full_warp, total[half], 1);
-        total[half] += __shfl_xor_sync(full_warp, total[half], 2);
-        if (t == 0) shared.totals[warp * most_queries + g + 8 * half] = total[half];
-      }
-    };
-    const auto total_of = [&](int at) {
-      float all = 0;
-#pragma unroll
-      for (int w = 0; w < warps; ++w) all += shared.totals[w * most_queries + at];
-      return all;
-    };
-    bool has_queries = false;
-    int stage = 0;
-    for (Step step = step_at(rank, rank); step.part < used; stage = stage + 1 < stages ? stage + 1 : 0) {
-      if (stages == most_stages)
-        wait_for_copies<most_stages - 1>();
-      else
-        wait_for_copies<least_stages - 1>();
-      __syncthreads();
-      if (!has_queries) {
-#pragma unroll
-        for (int k = 0; k < 4 * Spans; ++k)
-          if (16 * k < p.dim)
-            load_matrices(query[k], shared.queries + lane % 16 * pitch + 16 * k + lane / 16 * 8);
-        has_queries = true;
-      }
-      const __nv_bfloat16* keys = shared.tiles + stage * Layout::tile_elements(p.dim);
-      const __nv_bfloat16* values = keys + tile_keys * pitch;
-
-      float score[2][4] = {};
-      const __nv_bfloat16* key = keys + (16 * warp + lane / 16 * 8 + lane % 8) * pitch + lane / 8 % 2 * 8;
-#pragma unroll
-      for (int k = 0; k < 4 * Spans; ++k) {
-        if (16 * k >= p.dim) continue;
-        std::uint32_t b[4];
-        load_matrices(b, key + 16 * k);
-        const std::uint32_t(&a)[4] = query[k];
-        multiply(score[0], a[0], a[1], a[2], a[3], b[0], b[1]);
-        multiply(score[1], a[0], a[1], a[2], a[3], b[2], b[3]);
-      }
-      float highest[2] = {-INFINITY, -INFINITY};
-#pragma unroll
-      for (int half = 0; half < 2; ++half) {
-        const int end = !Branches || step.row < 0 || step.row == row_of[half] ? limit[half] : -1;
-#pragma unroll
-        for (int e = 0; e < 4; ++e) {
-          const int octet = e / 2, at = step.tile * tile_keys + 16 * warp + 8 * octet + 2 * t + e % 2;
-          float& value = score[octet][2 * half + e % 2];
-          value = at <= end ? value * p.scale : -INFINITY;
-          highest[half] = fmaxf(highest[half], value);
-        }
-        highest[half] = fmaxf(highest[half], __shfl_xor_sync(full_warp, highest[half], 1));
-        highest[half] = fmaxf(highest[half], __shfl_xor_sync(full_warp, highest[half], 2));
-        if (t == 0) shared.tops[warp * most_queries + g + 8 * half] = highest[half];
-      }
-      __syncthreads();  // and all have their queries: weights may take their place
-
-      float rescale[2];
-#pragma unroll
-      for (int half = 0; half < 2; ++half) {
-        const int at = g + 8 * half;
-        float new_top = top[half];
-#pragma unroll
-        for (int w = 0; w < warps; ++w) new_top = fmaxf(new_top, shared.tops[w * most_queries + at]);
-        rescale[half] = weight_of(top[half], new_top);
-        top[half] = new_top;
-        total[half] *= rescale[half];
-#pragma unroll
-        for (int octet = 0; octet < 2; ++octet) {
-          const float low = weight_of(score[octet][2 * half], new_top),
-                      high = weight_of(score[octet][2 * half + 1], new_top);
-          total[half] += low + high;
-          *reinterpret_cast<__nv_bfloat162*>(shared.queries + at * weight_pitch + 16 * warp + 8 * octet +
-                                             2 * t) = __floats2bfloat162_rn(low, high);
-        }
-      }
-      __syncthreads();
-
-#pragma unroll
-      for (int span = 0; span < Spans; ++span)
-#pragma unroll
-        for (int e = 0; e < 8; ++e) sum[span][e / 4][e % 4] *= rescale[e % 4 / 2];
-#pragma unroll
-      for (int k = 0; k < tile_keys; k += 16) {
-        std::uint32_t a[4];
-        load_matrices(a, shared.queries + lane % 16 * weight_pitch + k + lane / 16 * 8);
-#pragma unroll
-        for (int span = 0; span < Spans; ++span) {
-          const int i = 64 * span + 16 * warp;
-          if (i >= p.dim) continue;
-          std::uint32_t b[4];
-          load_matrices_transposed(b, values + (k + lane % 16) * pitch + i + lane / 16 * 8);
-          multiply(sum[span][0], a[0], a[1], a[2], a[3], b[0], b[1]);
-          multiply(sum[span][1], a[0], a[1], a[2], a[3], b[2], b[3]);
-        }
-      }
-      __syncthreads();
-      copy_tile(ahead, stage);
-      commit_copies();
-      ahead = step_after(ahead);
-
-      const int part = step.part;
-      step = step_after(step);
-      if constexpr (Alone) {
-        if (step.part == part) continue;
-        spread_total();
-        __syncthreads();
-#pragma unroll
-        for (int half = 0; half < 2; ++half) {
-          const Join join(whole_top[half], top[half]);
-          whole_top[half] = join.top;
-          whole_total[half] = join(whole_total[half], total_of(g + 8 * half));
-#pragma unroll
-          for (int span = 0; span < Spans; ++span)
-#pragma unroll
-            for (int e = 0; e < 4; ++e) {
-              float& of_part = sum[span][e / 2][2 * half + e % 2];
-              float& of_whole = whole[span][e / 2][2 * half + e % 2];
-              of_whole = join(of_whole, of_part);
-              of_part = 0;
-            }
-          top[half] = -INFINITY;
-          total[half] = 0;
-        }
-      }
-    }
-
-    const auto out_of = [&](int at) {
-      return p.out +
-             (static_cast<std::int64_t>(first + begin + at / p.together) * p.heads + head + at % p.together) *
-                 p.dim;
-    };
-    if constexpr (Alone) {
-#pragma unroll
-      for (int half = 0; half < 2; ++half)
-#pragma unroll
-        for (int span = 0; span < Spans; ++span)
-#pragma unroll
-          for (int octet = 0; octet < 2; ++octet) {
-            const int at = g + 8 * half, i = 64 * span + 16 * warp + 8 * octet + 2 * t;
-            if (at < many && i < p.dim)
-              *reinterpret_cast<__nv_bfloat162*>(out_of(at) + i) =
-                  __floats2bfloat162_rn(whole[span][octet][2 * half] / whole_total[half],
-                                        whole[span][octet][2 * half + 1] / whole_total[half]);
-          }
-    } else {
-      spread_total();
-      wait_for_copies<0>();
-      __syncthreads();
-      // The block's part: sums [16, HS + 8] where the tiles were, then of each query the largest score and
-      // the sum of weights.
-      auto* sums = reinterpret_cast<float*>(shared.tiles);
-#pragma unroll
-      for (int half = 0; half < 2; ++half) {
-        const int at = g + 8 * half;
-        if (t == 0 && warp == 0) {
-          shared.joined[at] = top[half];
-          shared.joined[most_queries + at] = total_of(at);
-        }
-#pragma unroll
-        for (int span = 0; span < Spans; ++span)
-#pragma unroll
-          for (int octet = 0; octet < 2; ++octet) {
-            const int i = 64 * span + 16 * warp + 8 * octet + 2 * t;
-            if (i < p.dim)
-              *reinterpret_cast<float2*>(sums + at * pitch + i) = {sum[span][octet][2 * half],
-                                                                   sum[span][octet][2 * half + 1]};
-          }
-      }
-      const auto cluster = cooperative_groups::this_cluster();
-      cluster.sync();
-      const int pairs = p.dim / 2;
-      for (int i = rank * block_threads + thread; i < many * pairs; i += parts * block_threads) {
-        const int at = i / pairs, element = i % pairs * 2;
-        float tops[parts], totals[parts];
-        float2 sums_of[parts];
-#pragma unroll
-        for (int r = 0; r < parts; ++r) {
-          const float* joined = cluster.map_shared_rank(shared.joined, r);
-          tops[r] = joined[at];
-          totals[r] = joined[most_queries + at];
-          sums_of[r] =
-              *reinterpret_cast<const float2*>(cluster.map_shared_rank(sums, r) + at * pitch + element);
-        }
-        float highest = -INFINITY, all = 0;
-        float2 result = {0, 0};
-#pragma unroll
-        for (int r = 0; r < parts; ++r) {
-          const Join join(highest, tops[r]);
-          highest = join.top;
-          all = join(all, totals[r]);
-          result = {join(result.x, sums_of[r].x), join(result.y, sums_of[r].y)};
-        }
-        *reinterpret_cast<__nv_bfloat162*>(out_of(at) + element) =
-            __floats2bfloat162_rn(result.x / all, result.y / all);
-      }
-      leave_together();  // others read this block's part
-    }
-    begin += length;
+    const Run<Branches> run(p, window, at, begin);
+    attend_rows<Spans, Alone>(p, shared, window, run, at, rank, stages);
+    begin += run.length;
   }
 }
 
 template <int Spans, bool Alone, bool Branches>
 void launch(const Context& gpu, Problem p) {
-  constexpr auto kernel = attend_run<Spans, Alone, Branches>;
+  constexpr auto kernel = attend<Spans, Alone, Branches>;
   allow_shared_memory<kernel>(static_cast<int>(Layout::bytes(64 * Spans, most_stages)), "cached_attention");
   constexpr unsigned cluster = Alone ? 1 : parts;
   const dim3 grid(blocks_for(p.rows, p.window) * cluster, static_cast<unsigned>(p.heads / p.together));
