@@ -36,11 +36,12 @@ void on_root(Communicator& world, const Body& body) {
   throw DataError("{}", fault);
 }
 
-/// Example: "steps 15 to 30 of branch 1".
-std::string abandoned_text(const RunBranches& branches, const Lineage& lineage) {
+/// The checkpoints that the new lineage sets aside. Example: "steps 15 to 30 are".
+std::string abandoned_text(const RunBranches& before, const Lineage& lineage) {
   std::int64_t first = 0, last = -1;
-  for (const RunBranches::Entry& entry : branches.entries) {
-    if (entry.in_line || entry.branch.value_or(0) != lineage.ancestors.back().branch) continue;
+  for (const RunBranches::Entry& entry : before.entries) {
+    if (!entry.in_line || lineage.contains(entry.branch.value_or(before.current.branch), entry.step))
+      continue;
     first = entry.step;
     last = std::max(last, entry.step);
   }
@@ -137,17 +138,16 @@ void RunFolder::go_on(const Checkpoint& from, const Config& config) {
 void RunFolder::record(const Checkpoint& from, const Config& config) {
   const CheckpointInfo& info = from.info();
   const std::string text = to_toml(config), checkpoints = directory_->checkpoints_path();
-  const std::int64_t branch_before = branches_of(checkpoints).current.branch;
+  const RunBranches before = branches_of(checkpoints);
   lineage_ = continue_from(checkpoints, from.directory(), info, text);
   parent_ = {.id = info.id, .step = info.step};
   truncate(info.step);
   directory_->write_config(text);
   finish_branch(checkpoints);
-  if (lineage_.branch > std::max(branch_before, info.lineage.branch))
+  if (lineage_.branch > std::max(before.current.branch, info.lineage.branch))
     console_.line(fmt::format("branch     {}: the run goes back to step {} of branch {}; {} set aside in {}",
                               lineage_.branch, info.step, info.lineage.branch,
-                              abandoned_text(branches_of(checkpoints), lineage_),
-                              checkpoints + "/abandoned"));
+                              abandoned_text(before, lineage_), checkpoints + "/abandoned"));
 }
 
 void RunFolder::truncate(std::int64_t step) {

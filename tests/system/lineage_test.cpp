@@ -77,6 +77,7 @@ TEST_CASE("every command uses the branch of a run that went back, and its metric
       run(fmt::format("{} train --resume {} --set train.steps=13", program(), abandoned));
   INFO(returned.output);
   REQUIRE(returned.code == 0);
+  CHECK_THAT(returned.output, contains("goes back to step 12 of branch 1; steps 6 to 12 are set aside"));
   CHECK(steps_in(path).size() == 13);
   std::ifstream metrics(path + "/metrics.jsonl");
   for (std::string line; std::getline(metrics, line);)
