@@ -232,10 +232,21 @@ __device__ __forceinline__ void wgmma_wait_after(float x, std::uint32_t scratch)
   wgmma_wait<pending>();
 }
 
-// d [64 × N] (+)= A [64 × 16] · B [16 × N], asynchronously, by one warpgroup. B is described by b; b_rows
-// says that its rows of N lie contiguous, else its columns of 16 do. A is described by a, where a_columns
-// says that its columns of 64 lie contiguous, else its rows of 16 do, or it is held in registers. Thread
-// `lane` of warp w holds d[i] = D[16w + lane/4 + 8·(i/2 mod 2)][8·(i/4) + 2·(lane mod 4) + i mod 2].
+/// Which of an operand's dimensions is contiguous in shared memory: the depth, 16 elements of it, or the rows
+/// of A and the columns of B (CUTLASS calls these K-major and MN-major).
+enum class Major { k, mn };
+
+/// The instruction wgmma.m64n{N}k16: d [64 × N] (+)= A [64 × 16] · B [16 × N] in bf16 with f32 sums,
+/// asynchronously, by one warpgroup. B is in shared memory, A in shared memory or in registers. Thread `lane`
+/// of warp w holds d[i] = D[16w + lane/4 + 8·(i/2 mod 2)][8·(i/4) + 2·(lane mod 4) + i mod 2]. Specialized
+/// for each N in use:
+///
+///   template <Major a_major, Major b_major>
+///   static void multiply(float (&d)[N / 2], std::uint64_t a, std::uint64_t b, bool accumulate);
+///   template <Major b_major>
+///   static void multiply(float (&d)[N / 2], const std::uint32_t* a, std::uint64_t b, bool accumulate);
+template <int N>
+struct WgmmaM64K16;
 
 #define FORETOKEN_REGISTERS_16 "%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15"
 #define FORETOKEN_REGISTERS_32 \
@@ -258,35 +269,59 @@ __device__ __forceinline__ void wgmma_wait_after(float x, std::uint32_t scratch)
 #define FORETOKEN_D_96 \
   FORETOKEN_D_64, FORETOKEN_D_8(64), FORETOKEN_D_8(72), FORETOKEN_D_8(80), FORETOKEN_D_8(88)
 
-// The operands after the count = n/2 registers of d are numbered o0 = count, o1 = count + 1 and so on.
-#define FORETOKEN_WGMMA(n, count, o0, o1, o2, o3, o4, o5, o6)                                             \
-  template <bool b_rows, bool a_columns = false>                                                          \
-  __device__ __forceinline__ void wgmma(float(&d)[count], std::uint64_t a, std::uint64_t b,               \
-                                        bool accumulate) {                                                \
-    asm volatile("{\n.reg .pred p;\nsetp.ne.b32 p, %" #o2                                                 \
+// An asm statement numbers its operands in order: the count = N / 2 registers of d come first, and the at_…
+// of a macro are the numbers of what follows them.
+#define FORETOKEN_WGMMA_SHARED(n, count, at_a, at_b, at_accumulate, at_b_major, at_a_major)               \
+  template <Major a_major, Major b_major>                                                                 \
+  static __device__ __forceinline__ void multiply(float(&d)[count], std::uint64_t a, std::uint64_t b,     \
+                                                  bool accumulate) {                                      \
+    asm volatile("{\n.reg .pred p;\nsetp.ne.b32 p, %" #at_accumulate                                      \
                  ", 0;\n"                                                                                 \
                  "wgmma.mma_async.sync.aligned.m64n" #n "k16.f32.bf16.bf16 {" FORETOKEN_REGISTERS_##count \
-                 "}, %" #o0 ", %" #o1 ", p, 1, 1, %" #o4 ", %" #o3 ";\n}\n"                               \
+                 "}, %" #at_a ", %" #at_b ", p, 1, 1, %" #at_a_major ", %" #at_b_major ";\n}\n"           \
                  : FORETOKEN_D_##count                                                                    \
-                 : "l"(a), "l"(b), "r"(int(accumulate)), "n"(int(b_rows)), "n"(int(a_columns)));          \
-  }                                                                                                       \
-  template <bool b_rows>                                                                                  \
-  __device__ __forceinline__ void wgmma(float(&d)[count], const std::uint32_t* a, std::uint64_t b,        \
-                                        bool accumulate) {                                                \
-    asm volatile("{\n.reg .pred p;\nsetp.ne.b32 p, %" #o5                                                 \
-                 ", 0;\n"                                                                                 \
-                 "wgmma.mma_async.sync.aligned.m64n" #n "k16.f32.bf16.bf16 {" FORETOKEN_REGISTERS_##count \
-                 "}, {%" #o0 ", %" #o1 ", %" #o2 ", %" #o3 "}, %" #o4 ", p, 1, 1, %" #o6 ";\n}\n"         \
-                 : FORETOKEN_D_##count                                                                    \
-                 : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b), "r"(int(accumulate)),              \
-                   "n"(int(b_rows)));                                                                     \
+                 : "l"(a), "l"(b), "r"(int(accumulate)), "n"(int(b_major)), "n"(int(a_major)));           \
   }
-FORETOKEN_WGMMA(32, 16, 16, 17, 18, 19, 20, 21, 22)
-FORETOKEN_WGMMA(64, 32, 32, 33, 34, 35, 36, 37, 38)
-FORETOKEN_WGMMA(96, 48, 48, 49, 50, 51, 52, 53, 54)
-FORETOKEN_WGMMA(128, 64, 64, 65, 66, 67, 68, 69, 70)
-FORETOKEN_WGMMA(192, 96, 96, 97, 98, 99, 100, 101, 102)
-#undef FORETOKEN_WGMMA
+#define FORETOKEN_WGMMA_REGISTERS(n, count, at_a0, at_a1, at_a2, at_a3, at_b, at_accumulate, at_b_major)     \
+  template <Major b_major>                                                                                   \
+  static __device__ __forceinline__ void multiply(float(&d)[count], const std::uint32_t* a, std::uint64_t b, \
+                                                  bool accumulate) {                                         \
+    asm volatile("{\n.reg .pred p;\nsetp.ne.b32 p, %" #at_accumulate                                         \
+                 ", 0;\n"                                                                                    \
+                 "wgmma.mma_async.sync.aligned.m64n" #n "k16.f32.bf16.bf16 {" FORETOKEN_REGISTERS_##count    \
+                 "}, {%" #at_a0 ", %" #at_a1 ", %" #at_a2 ", %" #at_a3 "}, %" #at_b                          \
+                 ", p, 1, 1, %" #at_b_major ";\n}\n"                                                         \
+                 : FORETOKEN_D_##count                                                                       \
+                 : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b), "r"(int(accumulate)),                 \
+                   "n"(int(b_major)));                                                                       \
+  }
+template <>
+struct WgmmaM64K16<32> {
+  FORETOKEN_WGMMA_SHARED(32, 16, 16, 17, 18, 19, 20)
+  FORETOKEN_WGMMA_REGISTERS(32, 16, 16, 17, 18, 19, 20, 21, 22)
+};
+template <>
+struct WgmmaM64K16<64> {
+  FORETOKEN_WGMMA_SHARED(64, 32, 32, 33, 34, 35, 36)
+  FORETOKEN_WGMMA_REGISTERS(64, 32, 32, 33, 34, 35, 36, 37, 38)
+};
+template <>
+struct WgmmaM64K16<96> {
+  FORETOKEN_WGMMA_SHARED(96, 48, 48, 49, 50, 51, 52)
+  FORETOKEN_WGMMA_REGISTERS(96, 48, 48, 49, 50, 51, 52, 53, 54)
+};
+template <>
+struct WgmmaM64K16<128> {
+  FORETOKEN_WGMMA_SHARED(128, 64, 64, 65, 66, 67, 68)
+  FORETOKEN_WGMMA_REGISTERS(128, 64, 64, 65, 66, 67, 68, 69, 70)
+};
+template <>
+struct WgmmaM64K16<192> {
+  FORETOKEN_WGMMA_SHARED(192, 96, 96, 97, 98, 99, 100)
+  FORETOKEN_WGMMA_REGISTERS(192, 96, 96, 97, 98, 99, 100, 101, 102)
+};
+#undef FORETOKEN_WGMMA_REGISTERS
+#undef FORETOKEN_WGMMA_SHARED
 #undef FORETOKEN_D_96
 #undef FORETOKEN_D_64
 #undef FORETOKEN_D_48

@@ -77,7 +77,8 @@ template <int HS, int RA, int N>
 __device__ __forceinline__ void row_products(float (&d)[N / 2], std::uint32_t a, int row, std::uint32_t b) {
 #pragma unroll
   for (int step = 0; step < HS / 16; ++step)
-    wgmma<false>(d, Tile<HS, RA>::columns(a, row, step), Tile<HS, N>::columns(b, 0, step), step > 0);
+    WgmmaM64K16<N>::template multiply<Major::k, Major::k>(d, Tile<HS, RA>::columns(a, row, step),
+                                                          Tile<HS, N>::columns(b, 0, step), step > 0);
 }
 
 /// d [64 × HS] += A B, with A [64 × R] in registers as packed() returns it and the R rows of tile b as B.
@@ -86,7 +87,8 @@ template <int HS, int R, int from = 0, int to = R / 16>
 __device__ __forceinline__ void weighted_rows(float (&d)[HS / 2], const std::uint32_t (&a)[R / 4],
                                               std::uint32_t b) {
 #pragma unroll
-  for (int step = from; step < to; ++step) wgmma<true>(d, a + 4 * step, Tile<HS, R>::rows(b, step), true);
+  for (int step = from; step < to; ++step)
+    WgmmaM64K16<HS>::template multiply<Major::mn>(d, a + 4 * step, Tile<HS, R>::rows(b, step), true);
 }
 
 __device__ __forceinline__ std::uint32_t packed(float low, float high) {

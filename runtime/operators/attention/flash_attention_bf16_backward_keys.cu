@@ -198,7 +198,8 @@ __global__ void __launch_bounds__(block_threads, 1)
       wgmma_begin();
 #pragma unroll
       for (int step = 0; step < owned_rows / 16; ++step)
-        wgmma<true, true>(dq, Scores::rows(a, step), Keys::rows(b, step), step > 0);  // dQ = dS K
+        WgmmaM64K16<Sums::columns>::template multiply<Major::mn, Major::mn>(
+            dq, Scores::rows(a, step), Keys::rows(b, step), step > 0);  // dQ = dS K
       wgmma_commit();
       half ^= 1;
     }

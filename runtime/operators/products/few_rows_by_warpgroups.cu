@@ -129,10 +129,11 @@ __global__ void __launch_bounds__(block_threads, 2) multiply_many_rows(const Arg
       wgmma_begin();
 #pragma unroll
       for (int half = 0; half < 2; ++half)
-        wgmma<false>(d, a[half],
-                     matrix_descriptor<Swizzle::none, 128>(
-                         matrix_place(x_stage(step) + 2 * half * T::word_bytes), T::word_bytes),
-                     step > 0 || half > 0);
+        WgmmaM64K16<T::rows>::template multiply<Major::k>(
+            d, a[half],
+            matrix_descriptor<Swizzle::none, 128>(matrix_place(x_stage(step) + 2 * half * T::word_bytes),
+                                                  T::word_bytes),
+            step > 0 || half > 0);
       wgmma_commit();
       Pieces<T>& next = pieces[(i + 1) % T::ahead];
       store_rows(next, step + 1);

@@ -218,10 +218,11 @@ __device__ __forceinline__ void multiply(std::uint32_t shared, int half, const O
       wgmma_begin();
 #pragma unroll
       for (int step = 0; step < tile_depth / 16; ++step)
-        wgmma<b_rows>(d, describe(a + step * 32, 16),
-                      b_rows ? describe(b + step * 16 * row_bytes, tile_depth * row_bytes)
-                             : describe(b + step * 32, 16),
-                      k > 0 || step > 0);
+        WgmmaM64K16<T::columns>::template multiply<Major::k, b_rows ? Major::mn : Major::k>(
+            d, describe(a + step * 32, 16),
+            b_rows ? describe(b + step * 16 * row_bytes, tile_depth * row_bytes)
+                   : describe(b + step * 32, 16),
+            k > 0 || step > 0);
       wgmma_commit();
       wgmma_wait<0>();
       if (lane < T::cluster) barrier_arrive(shared + T::empty(ring.at), lane);
