@@ -50,8 +50,7 @@ std::byte* Arena::allocate(std::size_t bytes) const {
 }
 
 Tensor Arena::tensor(DType dtype, const Shape& shape) {
-  if (sealed_)
-    throw DefectError("arena: a tensor {} was asked for after the plan was sealed", to_string(shape));
+  if (sealed_) throw DefectError("arena: tensor {} requested after seal()", to_string(shape));
   const std::size_t held = static_cast<std::size_t>(shape.elements()) * size_of(dtype);
   const std::size_t bytes = round_up(std::max<std::size_t>(1, held), line);
   std::byte* memory = nullptr;

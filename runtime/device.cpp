@@ -23,7 +23,7 @@ Device::Device(const Options& options) : threads_(options.threads) {
     return;
   }
   if (options.gpu >= gpus())
-    throw UsageError("device: GPU {} was asked for, but this process sees {}", options.gpu, gpus());
+    throw UsageError("device: GPU {} requested, but this process sees {}", options.gpu, gpus());
   cuda_ = std::make_unique<cuda::Context>(
       cuda::Context::Options{.device = options.gpu, .deterministic = options.deterministic});
   stream_ = std::make_unique<Stream>(threads_, *cuda_);
@@ -45,7 +45,7 @@ int Device::gpus() {
 
 Device::Device(const Options& options) : threads_(options.threads) {
   if (options.kind != DeviceKind::cpu)
-    throw UsageError("device: a GPU was asked for, but this program was built without CUDA");
+    throw UsageError("device: GPU requested, but this program was built without CUDA");
   stream_ = std::make_unique<Stream>(threads_);
 }
 

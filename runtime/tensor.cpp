@@ -97,7 +97,8 @@ Tensor Tensor::flat(std::int64_t begin, std::int64_t count) const {
 }
 
 void Tensor::throw_wrong_dtype(DType asked_for) const {
-  throw DefectError("tensor {} holds {}, not {}", to_string(shape), name_of(dtype), name_of(asked_for));
+  throw DefectError("tensor {} has dtype {}, expected {}", to_string(shape), name_of(dtype),
+                    name_of(asked_for));
 }
 
 Tensor tensor_over(void* elements, std::size_t count, DType dtype, const Shape& shape) {

@@ -46,7 +46,7 @@ __device__ __forceinline__ void wait_for_copies() {
 
 /// Makes this thread's stores visible to the tensor cores. A barrier must follow before products of other
 /// threads read them.
-__device__ __forceinline__ void show_to_tensor_cores() {
+__device__ __forceinline__ void fence_async_proxy() {
   asm volatile("fence.proxy.async.shared::cta;" ::: "memory");
 }
 
@@ -55,7 +55,7 @@ __device__ __forceinline__ void show_to_tensor_cores() {
 /// reads the copies of other threads.
 __device__ __forceinline__ void finish_copies() {
   asm volatile("cp.async.wait_all;" ::: "memory");
-  show_to_tensor_cores();
+  fence_async_proxy();
 }
 
 __device__ __forceinline__ uint4 load_shared_16(std::uint32_t from) {
@@ -71,8 +71,8 @@ __device__ __forceinline__ void store_shared_4(std::uint32_t to, std::uint32_t x
   asm volatile("st.shared.u32 [%0], %1;" ::"r"(to), "r"(x) : "memory");
 }
 
-/// Writes four matrices [8 × 8] of bf16, each spread over a warp as products leave it; lane 8i + r gives the
-/// address of row r of matrix i.
+/// Writes four matrices [8 × 8] of bf16, each distributed over a warp as the result of a product is; lane
+/// 8i + r passes the address of row r of matrix i.
 __device__ __forceinline__ void store_matrices(std::uint32_t to, const std::uint32_t* a) {
   asm volatile("stmatrix.sync.aligned.m8n8.x4.shared.b16 [%0], {%1, %2, %3, %4};" ::"r"(to), "r"(a[0]),
                "r"(a[1]), "r"(a[2]), "r"(a[3])
@@ -157,9 +157,9 @@ __device__ __forceinline__ int load_shared_int(std::uint32_t from) {
   return value;
 }
 
-/// Copies the map's box at (x, y, z) to shared memory, zeros where it reaches past the tensor, and counts its
-/// bytes at the barrier. One thread does it. Into the same place of each block that `blocks` has a bit for,
-/// where it has several.
+/// Copies the map's box at (x, y, z) to shared memory, with zeros where it extends past the tensor, and
+/// counts its bytes at the barrier. One thread issues it. With several bits in `blocks`, the copy goes to the
+/// same address in each of these blocks of the cluster.
 template <unsigned blocks = 1>
 __device__ __forceinline__ void copy_box(std::uint32_t to, const CUtensorMap& map, std::uint32_t barrier,
                                          int x, int y, int z) {
@@ -177,8 +177,8 @@ __device__ __forceinline__ void copy_box(std::uint32_t to, const CUtensorMap& ma
         : "memory");
 }
 
-/// Keeps the compiler from moving uses of registers that wgmma reads or writes across this line: it takes the
-/// instruction for synchronous.
+/// Keeps the compiler from moving uses of registers that wgmma reads or writes across this line. The compiler
+/// treats the instruction as synchronous.
 template <int count>
 __device__ __forceinline__ void pin(float (&registers)[count]) {
 #pragma unroll
@@ -195,13 +195,14 @@ __device__ __forceinline__ void wgmma_begin() {
   asm volatile("wgmma.fence.sync.aligned;" ::: "memory");
 }
 
-/// How an operand's 16-byte pieces lie in shared memory: as matrices of 8 rows by 16 bytes, each whole; or in
-/// rows of 128 or 64 bytes, piece i of row r where piece i ^ r % 8 or i ^ r / 2 % 4 would be.
+/// Layout of an operand's 16-byte pieces in shared memory. none: contiguous matrices of 8 rows by 16 bytes.
+/// rows_128 and rows_64: rows of 128 or 64 bytes, with piece i of row r at the position of piece i ^ r % 8 or
+/// i ^ r / 2 % 4.
 enum class Swizzle : std::uint32_t { none, rows_128, rows_64 };
 
-/// Describes an operand that begins at 16 · `place` of the block's shared memory (PTX ISA, "Matrix Descriptor
-/// Format"). Bytes from 8 rows to the next are `stride`; `leading` are those from a matrix to the next in
-/// depth or, with rows, from a panel to the next where there are several.
+/// Describes an operand that begins at byte 16 · `place` of the block's shared memory (PTX ISA, "Matrix
+/// Descriptor Format"). `stride` is the distance in bytes between groups of 8 rows. `leading` is the distance
+/// between matrices adjacent in depth or, for a swizzled operand of several panels, between panels.
 template <Swizzle swizzle, int stride>
 __device__ __forceinline__ std::uint64_t matrix_descriptor(std::uint32_t place, int leading) {
   constexpr std::uint32_t high = stride / 16 | static_cast<std::uint32_t>(swizzle) << 30;

@@ -116,7 +116,8 @@ __device__ __forceinline__ void store_operand(std::uint32_t tile, const std::uin
     store_matrices(to + i / 16 * Tile::panel_bytes + (piece ^ i / 2 % 8) * 16, a + i);
 }
 
-/// This thread's place in its warpgroup's products: rows `row` and row + 8, columns 8g + column + {0, 1}.
+/// This thread's position in the products of its warpgroup: rows `row` and row + 8, columns 8g + column + {0,
+/// 1}.
 struct Place {
   int row = threadIdx.x / 32 * 16 + threadIdx.x % 32 / 4;  // within the block's 128
   int column = threadIdx.x % 4 * 2;

@@ -17,7 +17,7 @@ flash::Problem problem_of(const char* who, const AttentionHeads& heads, const Te
   if (heads.dim < 2 || heads.dim > 256 || heads.dim % 2 != 0)
     throw DefectError("{}: heads of {}, expected an even size of at most 256", who, heads.dim);
   if (b * t * heads.query > std::numeric_limits<std::int32_t>::max())
-    throw DefectError("{}: {} rows of {} with {} heads are more than one launch can number", who, b, t,
+    throw DefectError("{}: {} rows of {} with {} heads exceed the rows of one launch", who, b, t,
                       heads.query);
   flash::Problem p{.rows = static_cast<int>(b),
                    .time = static_cast<int>(t),
@@ -32,7 +32,7 @@ flash::Problem problem_of(const char* who, const AttentionHeads& heads, const Te
   return p;
 }
 
-/// Whether head sizes and addresses suit the tensor-core kernels, whose copies are 16 bytes wide.
+/// Whether the tensor-core kernels support the head size.
 bool suits_tensor_cores(const flash::Problem& p) {
   return p.dim % 32 == 0 && p.dim <= 128;
 }
@@ -60,13 +60,13 @@ void with_device_type(const char* who, const Tensor& tensor, F f) {
   else if (tensor.dtype == DType::f32)
     f(static_cast<float*>(nullptr));
   else
-    throw DefectError("{}: qkv holds {}, expected bf16 or f32", who, name_of(tensor.dtype));
+    throw DefectError("{}: qkv has dtype {}, expected bf16 or f32", who, name_of(tensor.dtype));
 }
 
 template <class T>
 T* data_of(const char* who, const Tensor& tensor, const Tensor& like) {
   if (tensor.dtype != like.dtype)
-    throw DefectError("{}: a tensor {} holds {}, but qkv holds {}", who, to_string(tensor.shape),
+    throw DefectError("{}: a tensor {} has dtype {}, expected that of qkv, {}", who, to_string(tensor.shape),
                       name_of(tensor.dtype), name_of(like.dtype));
   return static_cast<T*>(tensor.data);
 }

@@ -104,7 +104,7 @@ __global__ void __launch_bounds__(block_threads, 2) multiply_many_rows(const Arg
       for (int word = 0; word < 4; ++word)
         store_shared_4(to + word * T::word_bytes + i * copied_rows * 16, words[word]);
     }
-    show_to_tensor_cores();
+    fence_async_proxy();
   };
 
   Pieces<T> pieces[T::ahead];

@@ -158,7 +158,7 @@ __device__ __forceinline__ void finish(const Arguments& p, float* partial, int r
       }
     }
   }
-  if constexpr (T::spread > 1) leave_together();  // others read this block's sums
+  if constexpr (T::spread > 1) leave_together();  // other blocks read this block's sums
 }
 
 /// Calls f with the kind of results and whether rows are normed as compile-time constants.

@@ -51,12 +51,12 @@ struct Tiling {
   __device__ static int empty(int stage) { return barriers + (stages + stage) * 8; }
   __device__ static int ready(int half) { return barriers + (2 * stages + half) * 8; }
   __device__ static int taken(int half) { return barriers + (2 * stages + 2 + half) * 8; }
-  __device__ static int told(int tile) { return barriers + (2 * stages + 4 + tile) * 8; }
+  __device__ static int published(int tile) { return barriers + (2 * stages + 4 + tile) * 8; }
   __device__ static int read(int tile) { return barriers + (2 * stages + 4 + tiles + tile) * 8; }
   __device__ static int number(int tile) { return numbers + tile * 4; }
 };
 
-/// A place in a ring of barriers and the parity of its phase.
+/// A position in a ring of barriers and the parity of its phase.
 template <int size>
 struct Ring {
   int at = 0;
@@ -89,7 +89,7 @@ template <class T, unsigned lanes = full_warp, class F>
 __device__ __forceinline__ void for_each_tile(std::uint32_t shared, const Order& order, F f) {
   const int rank = blockIdx.x % T::cluster;
   for (Ring<T::tiles> ring;; ring.advance()) {
-    barrier_wait(shared + T::told(ring.at), ring.parity);
+    barrier_wait(shared + T::published(ring.at), ring.parity);
     const int i = load_shared_int(shared + T::number(ring.at));
     __syncwarp(lanes);
     if (threadIdx.x % 32 == 0) barrier_arrive(shared + T::read(ring.at), 0);
@@ -108,20 +108,20 @@ class TileScheduler {
   __device__ TileScheduler(std::uint32_t shared, const Order& order, int* drawn)
       : shared_(shared), drawn_(drawn), last_(order.count() + 2 * int(gridDim.x / T::cluster) - 1) {
     if (leads_) coming_ = atomicAdd(drawn_, 1);
-    tell();
+    publish();
   }
   __device__ ~TileScheduler() {
-    if (leads_) note(coming_);
+    if (leads_) reset_after(coming_);
   }
 
   /// All blocks of the cluster call this once for each tile and once at the start.
-  __device__ void tell() {
-    barrier_expect(shared_ + T::told(ring_.at), 4);
+  __device__ void publish() {
+    barrier_expect(shared_ + T::published(ring_.at), 4);
     if (leads_) {
       barrier_wait(shared_ + T::read(ring_.at), ring_.parity ^ 1);
-      note(coming_);
+      reset_after(coming_);
       for (int rank = 0; rank < T::cluster; ++rank)
-        store_async(shared_ + T::number(ring_.at), coming_, shared_ + T::told(ring_.at), rank);
+        store_async(shared_ + T::number(ring_.at), coming_, shared_ + T::published(ring_.at), rank);
       coming_ = atomicAdd(drawn_, 1);
     }
     ring_.advance();
@@ -129,7 +129,7 @@ class TileScheduler {
 
  private:
   /// Each cluster draws two numbers past the last tile.
-  __device__ void note(int draw) {
+  __device__ void reset_after(int draw) {
     if (draw == last_) *drawn_ = 0;
   }
 
@@ -173,7 +173,7 @@ __device__ __forceinline__ void load_tiles(std::uint32_t shared, const CUtensorM
   Ring<T::stages> ring;
   TileScheduler<T> scheduler(shared, order, drawn);
   for_each_tile<T, 1>(shared, order, [&](int row, int column) {
-    scheduler.tell();
+    scheduler.publish();
     for (int k = 0; k < depth; k += tile_depth, ring.advance()) {
       const std::uint32_t full = shared + T::full(ring.at), to = shared + T::b(ring.at);
       barrier_wait(shared + T::empty(ring.at), ring.parity ^ 1);
@@ -391,7 +391,7 @@ __global__ void __launch_bounds__(block_threads, 1) __cluster_dims__(T::cluster,
       barrier_init(shared + T::taken(half), gate_threads);
     }
     for (int tile = 0; tile < T::tiles; ++tile) {
-      barrier_init(shared + T::told(tile), 1);
+      barrier_init(shared + T::published(tile), 1);
       barrier_init(shared + T::read(tile), T::tile_readers);
     }
     barrier_init_done();
