@@ -21,12 +21,18 @@ std::vector<bool> held_out_documents(std::span<const std::int64_t> tokens_of_doc
   const auto all = std::accumulate(tokens_of_document.begin(), tokens_of_document.end(), std::int64_t{0});
   double missing = fraction * static_cast<double>(all);
   std::vector<bool> held_out(documents);
-  for (const std::size_t document : order) {
-    const double tokens = static_cast<double>(tokens_of_document[document]);
-    if (std::abs(missing - tokens) >= std::abs(missing)) continue;
+  const auto tokens = [&](std::size_t document) { return static_cast<double>(tokens_of_document[document]); };
+  const auto hold_out = [&](std::size_t document) {
     held_out[document] = true;
-    missing -= tokens;
-  }
+    missing -= tokens(document);
+  };
+  for (const std::size_t document : order)
+    if (tokens(document) <= missing) hold_out(document);
+  // All that is left is longer than what is missing: the shortest of it overshoots least.
+  std::erase_if(order, [&](std::size_t document) { return held_out[document]; });
+  const auto shortest = std::min_element(order.begin(), order.end(),
+                                         [&](std::size_t a, std::size_t b) { return tokens(a) < tokens(b); });
+  if (shortest != order.end() && std::abs(missing - tokens(*shortest)) < missing) hold_out(*shortest);
   return held_out;
 }
 
