@@ -1,6 +1,7 @@
 #pragma once
 // Charts as SVG text for a file of its own or for a page, without scripts and without external fonts or
-// styles.
+// styles. They follow a reader's preference for light or dark colours. Series differ in colour
+// (io/report/palette.h) and in the shape of their markers.
 
 #include <optional>
 #include <string>
@@ -15,9 +16,9 @@ struct ChartAxis {
 
 struct ChartLine {
   std::string name;
-  int colour = 0;  // one of ten; larger numbers repeat them with dashed lines
+  int colour = 0;  // of the palette; larger numbers repeat it with dashed lines and hollow markers
   std::vector<double> x, y;
-  bool marked = false;  // draws its points; a tooltip shows their values
+  bool marked = false;  // a marker at every point, unless there are many; otherwise a few along the line
 };
 
 /// Non-finite values leave a gap.
@@ -52,9 +53,5 @@ std::vector<double> round_ticks(double low, double high, int count);
 std::vector<double> logarithmic_ticks(double low, double high);
 /// Examples: "0", "0.25", "1.5 K", "20 M". For axes and labels.
 std::string short_number(double value);
-
-/// Escapes text for XML: & < > and quotes become entities; control characters except line breaks become
-/// spaces.
-std::string xml_text(const std::string& text);
 
 }  // namespace foretoken

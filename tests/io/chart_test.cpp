@@ -2,7 +2,9 @@
 #include "io/report/chart.h"
 
 #include <cmath>
+#include <set>
 
+#include "io/report/svg.h"
 #include "tests/support/catch.h"
 #include "tests/support/xml.h"
 
@@ -72,9 +74,10 @@ TEST_CASE("a line chart is well-formed and leaves a gap at values that are not f
   CHECK(xml_fault(svg) == "");
   CHECK_THAT(svg, contains("Loss &amp; &lt;time&gt;") && contains("&quot;a&quot; &amp; b") &&
                       contains(">1.5 M<") && contains("loss, nats per token"));
-  CHECK(count(svg, "<circle") == 3);
-  const std::size_t second = svg.find("d=\"", svg.find("d=\"") + 1);
-  const std::string path = svg.substr(second, svg.find('"', second + 3) - second);
+  CHECK(count(svg, "<title>") == 5);  // a marker for each finite point
+  const std::size_t second = svg.find("stroke1\"");
+  const std::size_t begin = svg.rfind("d=\"", second);
+  const std::string path = svg.substr(begin, svg.find('"', begin + 3) - begin);
   CHECK(count(path, "M") == 2);  // two segments
   CHECK(count(svg, "nan") == 0);
 }
@@ -99,6 +102,30 @@ TEST_CASE("a chart of no point, one point or many points is well-formed") {
   CHECK(svg.size() < 150'000);  // lines of many points are thinned
   CHECK_THAT(svg, contains("stroke-dasharray"));
   CHECK(count(svg, "nan") + count(svg, "inf") == 0);
+}
+
+TEST_CASE("every series has a marker of its own, and long lines have a few") {
+  LineChart chart = example();
+  chart.lines.clear();
+  for (int i = 0; i < 9; ++i) {
+    ChartLine line{.name = "line", .colour = i};
+    for (int x = 0; x < 1000; ++x) {
+      line.x.push_back(x);
+      line.y.push_back(i + 1);
+    }
+    chart.lines.push_back(line);
+  }
+  const std::string svg = to_svg(chart);
+  const int markers = count(svg, "<title>");
+  CHECK(markers >= 9 * 6);
+  CHECK(markers <= 9 * 8);
+  std::set<std::string> shapes;
+  for (int i = 0; i < 9; ++i) {
+    const std::string marker = svg_marker(0, 0, i, "");
+    shapes.insert(marker);
+  }
+  CHECK(shapes.size() == 9);
+  CHECK_THAT(svg, contains("@media (prefers-color-scheme: dark)"));
 }
 
 TEST_CASE("a bar chart is well-formed, with its labels and its reference") {

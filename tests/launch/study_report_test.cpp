@@ -101,6 +101,10 @@ TEST_CASE("the page shows acceptance where it was measured, and costs against th
   CHECK_THAT(page, contains("Acceptance by depth") && contains("0.50 (90 tok/s)") &&
                        contains("1.00 (1.00 GiB)") && contains("ranks = [1, 2]") &&
                        contains("2 of 4 points done"));
+  // Every cell repeats its heading, for the cards of narrow screens.
+  CHECK_THAT(page, contains(R"(<td data-label="status" class="bad">failed (4)</td>)") &&
+                       contains(R"(<td data-label="time">7s</td>)") && contains("<th>time</th></tr>") &&
+                       contains("prefers-color-scheme: dark"));
   std::vector<std::string> names;
   for (const Figure& figure : study_figures(lab.sweep, lab.results())) names.push_back(figure.name);
   CHECK(names == std::vector<std::string>{"main_loss_tokens", "main_loss_time", "main_loss_change",

@@ -1,0 +1,40 @@
+#pragma once
+// Parts of charts as SVG elements. Attributes give the light colours, so that every reader of SVG shows them;
+// a style sheet in framed() changes them where dark colours are preferred.
+
+#include <string>
+
+namespace foretoken {
+
+/// What an element is for; each has a light and a dark colour.
+enum class Role { ink, soft, grid, axis };
+
+struct SvgText {
+  double x = 0, y = 0;
+  std::string text;
+  const char* anchor = "middle";
+  double size = 12;
+  Role role = Role::soft;
+  bool bold = false;
+  bool halo = false;      // an edge in the background's colour
+  bool vertical = false;  // turned to be read from below
+};
+
+/// Estimated width of a text: the font is the reader's choice.
+double width_of(const std::string& text, double size = 12);
+
+std::string to_svg(const SvgText& text);
+std::string svg_line(double x1, double y1, double x2, double y2, Role role, bool dashed = false);
+/// A path in a series' colour; series beyond those of the palette are dashed.
+std::string svg_path(const std::string& path, int series);
+std::string svg_bar(double x, double y, double width, double height, int series);
+/// The series' marker: a shape of its own, hollow where the colour is a repeated one. `tooltip` may be empty.
+std::string svg_marker(double x, double y, int series, const std::string& tooltip);
+/// A complete drawing with its title, on a background.
+std::string framed(double width, double height, const std::string& title, const std::string& content);
+
+/// Escapes text for XML: & < > and quotes become entities; control characters except line breaks become
+/// spaces.
+std::string xml_text(const std::string& text);
+
+}  // namespace foretoken
