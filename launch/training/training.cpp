@@ -426,9 +426,11 @@ void Training::keep_last_good(const char* fault) noexcept try {
   writer_->finish();  // a running save is of a state that was verified, or is marked below
   if (!session_.is_root()) return;
   if (guard_.suspect_after()) mark_suspects(fault);
-  console_.line(fmt::format("stopped    after step {} of {}: {}; foretoken train --resume {} goes on from {}",
-                            step_, config_.train.steps, fault, run_->path(),
-                            checkpoints_at(run_->path()).front().filename().string()));
+  const bool saved = !list_checkpoints(run_->checkpoints_path()).empty();
+  console_.line(fmt::format("stopped    after step {} of {}: {}; {}", step_, config_.train.steps, fault,
+                            saved ? fmt::format("foretoken train --resume {} goes on from {}", run_->path(),
+                                                checkpoints_at(run_->path()).front().filename().string())
+                                  : "no checkpoint was written"));
 } catch (const std::exception& error) {
   console_.warn(error.what());
 }

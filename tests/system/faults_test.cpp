@@ -100,3 +100,21 @@ TEST_CASE("a full disk is an error that says so, and the old checkpoint stays") 
   CHECK(run(program() + " train --resume " + path + fmt::format(" --set train.steps={}", step + 2)).code ==
         0);
 }
+
+TEST_CASE("a run that ends on numbers that are not finite says where it can resume, if it can") {
+  const TemporaryFolder folder;
+  const std::string path = (folder / "run").string();
+  const std::string train = program() + " " + small_training(folder) + " --set checkpoint.every=0";
+  const std::string broken = " --set train.steps=12 --set optimizer.lr=1e38 --set train.skip_limit=1";
+  const Outcome fresh = run(train + broken + " --run-directory " + (folder / "fresh").string());
+  INFO(fresh.output);
+  CHECK(fresh.code == 4);
+  CHECK_THAT(fresh.output, contains("stopped    after step ") && contains("train.skip_limit is 1") &&
+                               contains("; no checkpoint was written"));
+
+  REQUIRE(run(train + " --stop-after 2 --run-directory " + path).code == 75);
+  const Outcome resumed = run(program() + " train --resume " + path + broken);
+  INFO(resumed.output);
+  CHECK(resumed.code == 4);
+  CHECK_THAT(resumed.output, contains("stopped    after step ") && contains("goes on from step_00000002"));
+}
