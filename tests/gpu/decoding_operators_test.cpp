@@ -80,7 +80,7 @@ TEST_CASE("gated products of few rows match the CPU") {
   CHECK(bench.difference(gated, {.relative = stored(DType::bf16) + exp_roundoff}) == "");
 }
 
-TEST_CASE("a row of a product of few rows has the same bits whatever rows come with it") {
+TEST_CASE("the bits of a row of a product of few rows do not depend on the other rows") {
   TwinBench bench(DType::bf16);
   Stream& stream = bench.gpu();
   const auto [i, o] = GENERATE(from_range(sizes));
@@ -262,7 +262,7 @@ TEST_CASE("norms and the products after them match the CPU") {
   CHECK(mismatch(found, each.qkv.cpu, bounds.queries) == "");
 }
 
-TEST_CASE("a row of a product after a norm has the same bits whatever rows come with it") {
+TEST_CASE("the bits of a row of a product after a norm do not depend on the other rows") {
   const std::int64_t c = GENERATE(40, 352, 2048, 5632);
   CAPTURE(c);
   constexpr std::int64_t most = 200;
@@ -282,7 +282,7 @@ TEST_CASE("a row of a product after a norm has the same bits whatever rows come 
   }
 }
 
-TEST_CASE("a row of cached attention has the same bits whatever rows come with it") {
+TEST_CASE("the bits of a row of cached attention do not depend on the other rows") {
   const AttentionHeads heads =
       GENERATE(AttentionHeads{16, 16, 128}, AttentionHeads{8, 2, 64}, AttentionHeads{32, 4, 80},
                AttentionHeads{20, 1, 96}, AttentionHeads{4, 2, 256}, AttentionHeads{2, 2, 6});
@@ -322,7 +322,7 @@ TEST_CASE("a row of cached attention has the same bits whatever rows come with i
   }
 }
 
-TEST_CASE("a row of a tree has the bits that it has as the text, beside any number of rows") {
+TEST_CASE("a row of a tree has the bits of the same row as text, with any number of other rows") {
   const AttentionHeads heads =
       GENERATE(AttentionHeads{16, 16, 128}, AttentionHeads{8, 2, 64}, AttentionHeads{20, 1, 96});
   const std::int32_t sequences = GENERATE(1, 16), known = GENERATE(0, 61, 126, 250);

@@ -45,7 +45,7 @@ TEST_CASE("argmax on a GPU is the CPU's") {
   }
 }
 
-TEST_CASE("a replayed sequence of operators does what its first run did, on what is in its tensors now") {
+TEST_CASE("a replayed sequence of operators computes from the current values of its tensors") {
   TwinBench bench(GENERATE(DType::f32, DType::bf16));
   Stream& stream = bench.gpu();
   const std::int64_t n = GENERATE(3, 100);

@@ -11,7 +11,7 @@ using namespace foretoken::testing;
 
 // Sums differ between the devices (about 14 bits are kept inside the tensor cores), which moves some operands
 // to the adjacent 8-bit number. This error is smaller than that of rounding all operands.
-TEST_CASE("a step in fp8 on a GPU is nearer to its emulation than that is to f32") {
+TEST_CASE("a step in fp8 on a GPU is nearer to its emulation on the CPU than the emulation is to f32") {
   const Fp8Recipe recipe = GENERATE(Fp8Recipe::tensor, Fp8Recipe::block);
   CAPTURE(static_cast<int>(recipe));
   Device device({.kind = DeviceKind::cuda});

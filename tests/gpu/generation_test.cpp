@@ -83,7 +83,7 @@ TEST_CASE("cached attention matches the CPU, in one part and in several") {
                                .terms = {{1, cached_noise(bench, attention(&Twin::cpu), slots)}}}) == "");
 }
 
-TEST_CASE("attention over keys in places of their own matches the CPU, and they move as on the CPU") {
+TEST_CASE("cached attention over a tree's slots matches the CPU, and so do the keys that cache_move copies") {
   TwinBench bench(GENERATE(DType::f32, DType::bf16));
   struct Case {
     AttentionHeads heads;
@@ -206,7 +206,7 @@ TEST_CASE("greedy text on a GPU in fp32 is the CPU's, for every kind of heads") 
     CHECK(texts_on(device.stream(), heads.mtp, DType::f32, drafts) == expected);
 }
 
-TEST_CASE("generate on a GPU in bf16 goes on with text, speculates and repeats itself by seed") {
+TEST_CASE("generate on a GPU in bf16 continues text, speculates and repeats its output for a seed") {
   const TemporaryFolder folder;
   const std::string path = (folder / "run").string();
   const Outcome trained =

@@ -114,7 +114,7 @@ TEST_CASE("on a GPU a step's gradients have the same bits whatever the buffer he
   CHECK(poisoned.gradients == expected.gradients);
 }
 
-TEST_CASE("on a GPU a diagnosed and a sampled step sum up and train what they do on the CPU") {
+TEST_CASE("on a GPU a diagnosed and a sampled step have the CPU's losses, counts and gradients") {
   const NamedHeads heads = GENERATE(from_range(every_kind_of_heads(3)));
   const bool sampled = GENERATE(false, true);
   CAPTURE(heads.name, sampled);

@@ -86,7 +86,7 @@ TEST_CASE("linear matches the CPU, in both modes") {
   CHECK(bench.difference(dw, product_bound(DType::f32, 2 * n + 1, dw_absolute)) == "");
 }
 
-TEST_CASE("a weight gradient that begins by overwriting has the bits of one that begins with zeros") {
+TEST_CASE("a weight gradient that overwrites has the bits of one that accumulates onto zeros") {
   TwinBench bench(any_dtype(), true);
   const auto [n, i, o] = GENERATE(table<std::int64_t, std::int64_t, std::int64_t>(
       {{1, 1, 1}, {5, 3, 7}, {64, 64, 64}, {1000, 96, 257}, {4096, 128, 64}}));

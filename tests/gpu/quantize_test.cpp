@@ -111,7 +111,7 @@ TEST_CASE("what SwiGLU computes is quantized to the bits of its stored result") 
   CHECK(same(dgate_up.gpu, SwigluInputGradient{dout.gpu, gate_up.gpu}, 2 * width));
 }
 
-TEST_CASE("a number that is not finite spoils its group's scale or stays not finite") {
+TEST_CASE("a number that is not finite makes its group's scale or its own element not finite") {
   TwinBench bench(DType::bf16);
   const Scaling scaling = GENERATE(Scaling::tensor, Scaling::vector128, Scaling::block128);
   const float bad = GENERATE(std::numeric_limits<float>::infinity(), std::numeric_limits<float>::quiet_NaN());

@@ -219,7 +219,7 @@ TEST_CASE("activation matches the CPU, also in place") {
   CHECK(bench.difference(x, slope) == "");
 }
 
-TEST_CASE("embedding matches the CPU, with tokens that come often") {
+TEST_CASE("embedding matches the CPU, also where tokens repeat often") {
   TwinBench bench(any_dtype());
   const auto [b, t, c, v] = GENERATE(table<std::int64_t, std::int64_t, std::int64_t, std::int64_t>(
       {{1, 1, 1, 2}, {2, 5, 7, 3}, {3, 65, 64, 1000}, {2, 300, 264, 5}, {1, 8, 1024, 70000}}));

@@ -165,7 +165,8 @@ TEST_CASE("at β₂ = 0.999 v in bf16 falls as in f32 once gradients are ten tim
   CHECK(std::sqrt(squares / n) < std::sqrt(steps * 0.001 * 0x1p-7));
 }
 
-TEST_CASE("what moments in bf16 become does not depend on where an element lies, or on threads") {
+TEST_CASE(
+    "the rounding of moments in bf16 depends neither on an element's index nor on the number of threads") {
   Arena arena(DeviceKind::cpu);
   constexpr std::int64_t n = 40000, shift = 12345;
   const State whole(arena, n, DType::bf16), parts(arena, n, DType::bf16);
@@ -186,7 +187,7 @@ TEST_CASE("what moments in bf16 become does not depend on where an element lies,
     CHECK(std::memcmp(a.data, b.data, a.bytes()) == 0);
 }
 
-TEST_CASE("values move by the moments as they are before rounding") {
+TEST_CASE("values are updated with the moments before rounding") {
   Arena arena(DeviceKind::cpu);
   TestStream stream;
   const State rounded(arena, 1000, DType::bf16), exact(arena, 1000, DType::f32);

@@ -41,7 +41,7 @@ TEST_CASE("attention backward matches finite differences, grouped and across doc
   CHECK(gradient_mismatch(loss, qkv, dqkv) == "");
 }
 
-TEST_CASE("with rope's tables attention backward gives the gradient of what rope has not turned yet") {
+TEST_CASE("with rope's tables attention backward returns the gradient of qkv before rope") {
   const AttentionHeads heads{.query = 4, .key_value = 2, .dim = 6};
   const Shape qkv_shape{2, 5, 48}, out_shape{2, 5, 24};
   Bench bench;

@@ -81,7 +81,8 @@ TEST_CASE("the unit roundoff is the largest relative error of rounding to a dtyp
   expect_error<DefectError>("dtype is i32", [] { unit_roundoff(DType::i32); });
 }
 
-TEST_CASE("sums and roundings of random terms stay within their bounds, by less than a factor of 100") {
+TEST_CASE(
+    "sums and roundings of random terms stay within their bounds, roundings by less than a factor of ten") {
   const CounterRng rng(1, "terms");
   const std::int64_t n = GENERATE(1, 2, 30, 1000, 10000);
   const bool positive = GENERATE(false, true);

@@ -79,7 +79,7 @@ TEST_CASE("a fingerprint changes with every bit and with swapped elements, and d
   CHECK(print() != before);
 }
 
-TEST_CASE("a sum is marked where any number is not finite, and stays where all are") {
+TEST_CASE("a sum becomes NaN if any number is not finite, and stays if all are finite") {
   Bench bench;
   constexpr double largest = std::numeric_limits<double>::max(),
                    infinite = std::numeric_limits<double>::infinity();
@@ -115,7 +115,9 @@ TEST_CASE("sum_of_squares does not depend on the number of threads") {
   CHECK(sum.as<double>()[0] == Approx(dot(x, x)));
 }
 
-TEST_CASE("sum_of_squares of bf16 is that of its numbers, and finds one that is not finite") {
+TEST_CASE(
+    "sum_of_squares of bf16 equals that of the same numbers in f32, and is not finite if one of them is "
+    "not") {
   Bench bench;
   constexpr std::int64_t n = 40003;
   const Tensor sum = bench.zeros({2});

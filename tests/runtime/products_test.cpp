@@ -31,7 +31,7 @@ TEST_CASE("linear backward matches finite differences, with and without a residu
   CHECK(gradient_mismatch(loss, w, dw) == "");
 }
 
-TEST_CASE("what a row of a linear layer gives has the same bits however many rows it comes with") {
+TEST_CASE("the bits of a row of a linear layer do not depend on the number of rows") {
   Arena arena(DeviceKind::cpu);
   const DType dtype = GENERATE(DType::f32, DType::f64);
   TestStream stream(GENERATE(1, 3));
@@ -63,7 +63,7 @@ TEST_CASE("what a row of a linear layer gives has the same bits however many row
   }
 }
 
-TEST_CASE("a linear layer's weight gradient accumulates, or begins with the bits that zeros would give") {
+TEST_CASE("a linear layer's weight gradient accumulates, or overwrites with the bits of a sum onto zeros") {
   Bench bench;
   const Tensor x = bench.normal("x", {5, 3}), dout = bench.normal("dout", {5, 4});
   const Tensor once = bench.zeros({4, 3}), twice = bench.zeros({4, 3});
@@ -78,14 +78,14 @@ TEST_CASE("a linear layer's weight gradient accumulates, or begins with the bits
   CHECK(mismatch(begun, twice, 0, 0) == "");
 }
 
-TEST_CASE("a linear layer refuses tensors that do not fit and names them") {
+TEST_CASE("a linear layer refuses tensors of mismatched shapes and names them") {
   Bench bench;
   const Tensor x = bench.normal("x", {5, 3}), w = bench.normal("w", {4, 2}), out = bench.zeros({5, 4});
   CHECK_THROWS_WITH(linear_forward(bench.stream, {.x = x, .weight = w, .out = out}),
                     contains("x [5, 3], weight [4, 2], out [5, 4]"));
 }
 
-TEST_CASE("a gated MLP's backward matches finite differences and gives forward's output again") {
+TEST_CASE("a gated MLP's backward matches finite differences and recomputes forward's output") {
   Bench bench;
   const Tensor x = bench.normal("x", {5, 3}), w = bench.normal("w", {14, 3}),
                down = bench.normal("down", {3, 7}), dout = bench.normal("dout", {5, 3});
@@ -117,7 +117,7 @@ TEST_CASE("a gated MLP's backward matches finite differences and gives forward's
   CHECK(mismatch(gate_up, dgate_up, 0, 0) == "");
 }
 
-TEST_CASE("a gated MLP refuses tensors that do not fit and names them") {
+TEST_CASE("a gated MLP refuses tensors of mismatched shapes and names them") {
   Bench bench;
   const Tensor x = bench.normal("x", {5, 3}), w = bench.normal("w", {14, 3}), wide = bench.zeros({5, 14}),
                narrow = bench.zeros({5, 7});
@@ -168,7 +168,7 @@ TEMPLATE_TEST_CASE("a tile product equals the triple loop whatever its shape and
   CHECK(mismatch(c, expected, tolerance, tolerance) == "");
 }
 
-TEMPLATE_TEST_CASE("a transposed matrix has every element in its place", "", float, double) {
+TEMPLATE_TEST_CASE("a transposed matrix has element (i, j) at (j, i)", "", float, double) {
   const std::int64_t m = GENERATE(1, 16, 37), n = GENERATE(3, 32, 50), ld_in = n + 2, ld_out = m + 1;
   std::vector<TestType> in(static_cast<std::size_t>(m * ld_in)), out(static_cast<std::size_t>(n * ld_out));
   std::iota(in.begin(), in.end(), TestType(1));

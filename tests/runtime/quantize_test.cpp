@@ -117,7 +117,7 @@ TEST_CASE("a quantized matrix is within half a step of its values, and its trans
     }
 }
 
-TEST_CASE("a product of quantized matrices is that of the values they stand for") {
+TEST_CASE("a product of quantized matrices is the product of their dequantized values") {
   TestStream stream(2);
   const auto [a_scaling, b_scaling] =
       GENERATE(table<Scaling, Scaling>({{Scaling::tensor, Scaling::tensor},

@@ -55,7 +55,7 @@ TEST_CASE("rms_norm backward matches finite differences, whole and as a column b
   CHECK(mismatch(sum, apart, 0, 0) == "");
 }
 
-TEST_CASE("rope turns each pair by its angle and backward turns it back") {
+TEST_CASE("rope rotates each pair by its angle and backward rotates it back") {
   Bench bench;
   const Tensor cos = bench.zeros({6, 2}), sin = bench.zeros({6, 2});
   rope_table(cos, sin, 100.0);
@@ -112,7 +112,7 @@ TEST_CASE("activation values are those of their formulas, and backward matches f
   }
 }
 
-TEST_CASE("embedding looks a window up and its backward adds repeated tokens") {
+TEST_CASE("embedding reads a window of tokens, and its backward adds the gradients of repeated tokens") {
   Bench bench;
   const Tensor tokens = bench.integers({2, 4}, {1, 3, 3, 0, 2, 1, 3, 3});
   const Tensor table = bench.normal("table", {4, 3}), dout = bench.normal("dout", {2, 3, 3});
