@@ -27,7 +27,7 @@
 #include <span>
 #include <vector>
 
-#include "model/generation/cached_block.h"
+#include "model/cache/cached_block.h"
 #include "model/generation/trunk_pipeline.h"
 #include "model/heads/mtp_module.h"
 #include "model/heads/prediction_heads.h"

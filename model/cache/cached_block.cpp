@@ -1,4 +1,4 @@
-#include "model/generation/cached_block.h"
+#include "model/cache/cached_block.h"
 
 #include "runtime/operators/attention/cached_attention.h"
 #include "runtime/operators/dispatch.h"
