@@ -126,7 +126,7 @@ FreeRunningMetrics free_running(const std::string& path, const Config& config, c
                 std::span(all).subspan(static_cast<std::size_t>(first),
                                        static_cast<std::size_t>(std::min(batch, std::ssize(all) - first))),
                 new_tokens, counts);
-    decoder.dismiss();
+    decoder.stop_followers();
   }
   sum_over_ranks(counts, world);
   FreeRunningMetrics metrics = metrics_of(counts, std::ssize(all));

@@ -180,7 +180,7 @@ ExitCode run(const GenerateArguments& arguments, Prompts prompts, MpiCommunicato
     return texts.add(sequence, tokens);
   }))
     texts.end_round(generator);
-  model.decoder->dismiss();
+  model.decoder->stop_followers();
   texts.report(generator);
   return ExitCode::done;
 }

@@ -18,15 +18,13 @@ CachedBlock::Scratch CachedBlock::plan_scratch(Arena& arena, const ModelConfig& 
 }
 
 CachedBlock::CachedBlock(const ModelConfig& config, const Parameters& parameters, const std::string& prefix,
-                         Arena& arena, DType dtype, std::int64_t sequences, std::int64_t places,
-                         Block::Part part)
+                         const CachePlan& plan, Block::Part part)
     : eps_(config.rms_norm_eps),
       heads_{.query = config.num_attention_heads,
              .key_value = config.num_key_value_heads,
              .dim = config.head_dim},
       weight_(Block::weights(parameters, parameters.weights(), prefix, part)) {
-  if (part != Block::Part::mlp)
-    cache_ = arena.tensor(dtype, {sequences, places, 2 * heads_.key_value * heads_.dim});
+  if (part != Block::Part::mlp) cache_.emplace(plan, 2 * heads_.key_value * heads_.dim);
 }
 
 void CachedBlock::forward(const CachedRows& rows, const Tensor& x, const Scratch& scratch) const {
@@ -44,15 +42,15 @@ void CachedBlock::attend(const CachedRows& rows, const Tensor& x, const Scratch&
                       .cos = rows.rope_cos,
                       .sin = rows.rope_sin,
                       .positions = rows.positions,
-                      .cells = rows.cells,
+                      .cells = rows.slots,
                       .qkv = qkv,
-                      .cache = cache_});
+                      .cache = cache_->tensor()});
   cached_attention(stream, {.heads = heads_,
                             .qkv = qkv,
-                            .cells = rows.cells,
+                            .cells = rows.slots,
                             .positions = rows.positions,
                             .paths = rows.paths,
-                            .cache = cache_,
+                            .cache = cache_->tensor(),
                             .out = attention});
   linear_forward(stream, {.x = attention, .weight = weight_.o, .residual = x, .out = x});
 }

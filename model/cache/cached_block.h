@@ -2,21 +2,24 @@
 // A decoder block (model/block.h) that runs over new tokens alone; a cache holds the keys and values of
 // earlier tokens.
 
+#include <optional>
+
 #include "model/block.h"
+#include "model/cache/slot_cache.h"
 #include "runtime/operators/products/normed_products.h"
 
 namespace foretoken {
 
-/// The rows of one pass, any number per sequence. Cells are cache slots as in
+/// The rows of one pass, any number per sequence. Slots and paths are those of
 /// runtime/operators/attention/cached_attention.h.
 struct CachedRows {
   Stream& stream;
   Tensor positions;  // [N] i32
-  Tensor cells;      // [N] i32
-  Tensor paths;      // [N, A] i32; undefined if every row is in its position's cell
+  Tensor slots;      // [N] i32
+  Tensor paths;      // [N, A] i32; undefined if every row is in its position's slot
   Tensor rope_cos;   // [P, HS/2]
   Tensor rope_sin;   // [P, HS/2]
-  std::int64_t count() const { return cells.elements(); }
+  std::int64_t count() const { return slots.elements(); }
 };
 
 class CachedBlock {
@@ -32,14 +35,14 @@ class CachedBlock {
   };
   static Scratch plan_scratch(Arena& arena, const ModelConfig& config, DType dtype, std::int64_t rows);
 
-  /// The attention cache, [S, P, 2·NKV·HS], comes from the arena; P is the number of cells per sequence.
+  /// Plans the cache of keys and values, whose rows have 2·NKV·HS numbers.
   CachedBlock(const ModelConfig& config, const Parameters& parameters, const std::string& prefix,
-              Arena& arena, DType dtype, std::int64_t sequences, std::int64_t places,
-              Block::Part part = Block::Part::whole);
+              const CachePlan& plan, Block::Part part = Block::Part::whole);
 
   /// x [N, C] = the block of x, in place; the rows' keys and values are stored in the cache.
   void forward(const CachedRows& rows, const Tensor& x, const Scratch& scratch) const;
-  const Tensor& cache() const { return cache_; }
+  /// Keys and values; empty for an MLP half.
+  const std::optional<SlotCache>& cache() const { return cache_; }
 
  private:
   void attend(const CachedRows& rows, const Tensor& x, const Scratch& scratch) const;
@@ -49,7 +52,7 @@ class CachedBlock {
   double eps_;
   AttentionHeads heads_;
   Block::Weights weight_;  // members that the part does not have are undefined
-  Tensor cache_;           // undefined for an MLP half
+  std::optional<SlotCache> cache_;
 };
 
 }  // namespace foretoken

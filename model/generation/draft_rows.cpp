@@ -4,32 +4,34 @@ namespace foretoken {
 
 void DraftRows::clear() {
   rows_.clear();
-  cells_.clear();
-  branch_at_.assign(1, 0);
+  branches_.clear();
+  branch_begins_.assign(1, 0);
 }
 
 void DraftRows::add_token(const GeneratedText& text, std::int32_t position, std::int32_t token) {
-  rows_.push_back({.place = {text.sequence, position}, .token = token});
-  branch_at_.push_back(cells_.size());
+  rows_.push_back({.sequence = text.sequence, .position = position, .token = token});
+  branch_begins_.push_back(branches_.size());
 }
 
 void DraftRows::add_draft(const GeneratedText& text, std::int32_t known, std::int32_t draft,
-                          std::int32_t from) {
+                          std::int32_t input_slot) {
   const DraftTree::Node& node = text.drafts[draft];
   const std::int32_t position = known - 1 + node.depth;
-  rows_.push_back({.place = {text.sequence, position}, .token = node.token, .from = from});
-  if (!in_place(text.drafts, draft)) {
-    const std::size_t begin = cells_.size();
-    text.drafts.append_branch(draft, known, cells_);
-    // In a short text a branch can reach back past the first position; those cells are dropped.
-    cells_.resize(std::min(cells_.size(), begin + static_cast<std::size_t>(position) + 1));
+  rows_.push_back(
+      {.sequence = text.sequence, .position = position, .token = node.token, .input_slot = input_slot});
+  if (!is_in_text_slot(text.drafts, draft)) {
+    const std::size_t begin = branches_.size();
+    text.drafts.append_branch(draft, known, branches_);
+    // In a short text a branch can reach back past the first position; those slots are dropped.
+    branches_.resize(std::min(branches_.size(), begin + static_cast<std::size_t>(position) + 1));
   }
-  branch_at_.push_back(cells_.size());
+  branch_begins_.push_back(branches_.size());
 }
 
-std::span<const Decoder::Row> DraftRows::rows() {
+std::span<const DecoderRow> DraftRows::rows() {
   for (std::size_t i = 0; i < rows_.size(); ++i)
-    rows_[i].branch = std::span(cells_).subspan(branch_at_[i], branch_at_[i + 1] - branch_at_[i]);
+    rows_[i].branch =
+        std::span(branches_).subspan(branch_begins_[i], branch_begins_[i + 1] - branch_begins_[i]);
   return rows_;
 }
 

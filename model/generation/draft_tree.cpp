@@ -50,7 +50,7 @@ std::vector<double>& DraftTree::new_source(std::int32_t parent) {
   return sources_[at];
 }
 
-void DraftTree::learn(std::span<const std::int32_t> tokens) {
+void DraftTree::resolve(std::span<const std::int32_t> tokens) {
   for (Node& node : nodes_)
     if (node.token < 0) node.token = tokens[static_cast<std::size_t>(-1 - node.token)];
 }
@@ -69,8 +69,8 @@ DraftTree::Range DraftTree::at_depth(int depth) const {
   return {begin, end};
 }
 
-void DraftTree::append_branch(std::int32_t node, std::int32_t first, std::vector<std::int32_t>& cells) const {
-  for (; node >= 0; node = (*this)[node].parent) cells.push_back(first + node);
+void DraftTree::append_branch(std::int32_t node, std::int32_t first, std::vector<std::int32_t>& slots) const {
+  for (; node >= 0; node = (*this)[node].parent) slots.push_back(first + node);
 }
 
 }  // namespace foretoken

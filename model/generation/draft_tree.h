@@ -15,7 +15,7 @@ constexpr std::int64_t most_drafts = 255;  // per text and round
 
 /// Number of nodes of a tree; counting stops above most_drafts.
 std::int64_t drafts_in(const TreeShape& shape);
-/// Cells that a decoder needs for the tree in addition to those of positions: none for a chain.
+/// Slots that a decoder needs for the tree in addition to those of positions: none for a chain.
 std::int64_t branches_of(const TreeShape& shape);
 /// Throws a UsageError if a depth has no child or the tree has more than most_drafts nodes.
 void validate(const TreeShape& shape);
@@ -42,7 +42,7 @@ class DraftTree {
   std::vector<double>& new_source(std::int32_t parent);
 
   /// Replaces token −1 − i by the decoder's i-th chosen token.
-  void learn(std::span<const std::int32_t> tokens);
+  void resolve(std::span<const std::int32_t> tokens);
 
   std::int32_t size() const { return static_cast<std::int32_t>(nodes_.size()); }
   bool empty() const { return nodes_.empty(); }
@@ -54,9 +54,8 @@ class DraftTree {
   }
   /// The nodes of a depth; depth 0 is the text alone.
   Range at_depth(int depth) const;
-  /// Appends the cells of `node` and its ancestors, from `node` back to the first; node i has cell `first` +
-  /// i.
-  void append_branch(std::int32_t node, std::int32_t first, std::vector<std::int32_t>& cells) const;
+  /// Appends the slots of `node` and its ancestors, `node` first; node i has slot `first` + i.
+  void append_branch(std::int32_t node, std::int32_t first, std::vector<std::int32_t>& slots) const;
 
  private:
   std::vector<Node> nodes_;

@@ -58,7 +58,7 @@ void HeadDrafter::add_rows(const GeneratedText& text, int depth) {
     rows_.add_token(text, computed, text.tokens[static_cast<std::size_t>(computed + ahead)]);
   const DraftTree::Range last = text.drafts.at_depth(depth - 1);
   if (!chained) {
-    places_.push_back(DraftRows::place(text, known, -1));
+    slots_.push_back(DraftRows::slot(text, known, -1));
     return;
   }
   for (std::int32_t draft = own_output ? last.begin : 0; draft < last.end; ++draft) {
@@ -68,19 +68,19 @@ void HeadDrafter::add_rows(const GeneratedText& text, int depth) {
     rows_.add_draft(text, known, draft, parent < 0 ? -1 : known_to_input + parent);
   }
   for (std::int32_t draft = last.begin; draft < last.end; ++draft)
-    places_.push_back(DraftRows::place(text, known, draft));
+    slots_.push_back(DraftRows::slot(text, known, draft));
 }
 
 void HeadDrafter::draft_depth(std::span<GeneratedText* const> texts, int depth, int children,
                               TokenChoosers& choosers) {
   const int level = std::min(depth, decoder_.levels() - 1);
   rows_.clear();
-  places_.clear();
+  slots_.clear();
   for (const GeneratedText* text : texts) add_rows(*text, depth);
   decoder_.forward(level, rows_.rows(),
-                   depth > level ? Decoder::Input::own_output : Decoder::Input::previous_level);
+                   depth > level ? Decoder::Input::own_output : Decoder::Input::previous_depth);
   add_drafts(texts, depth, children, !decoder_.is_chained(),
-             choosers.predictions(decoder_, level, places_, children), decoder_.threads(), choosers);
+             choosers.predictions(decoder_, level, slots_, children), decoder_.threads(), choosers);
 }
 
 /// Lets the device start while the host lists the rows of the verification.
@@ -111,18 +111,18 @@ void ModelDrafter::add_text(const GeneratedText& text) {
 void ModelDrafter::draft_depth(std::span<GeneratedText* const> texts, int depth, int children,
                                TokenChoosers& choosers) {
   rows_.clear();
-  places_.clear();
+  slots_.clear();
   for (const GeneratedText* text : texts) {
     if (depth == 1) add_text(*text);
     const DraftTree::Range last = text->drafts.at_depth(depth - 1);
     for (std::int32_t draft = last.begin; draft < last.end; ++draft) {
-      places_.push_back(DraftRows::place(*text, text->size(), draft));
+      slots_.push_back(DraftRows::slot(*text, text->size(), draft));
       if (draft < 0) continue;
       rows_.add_draft(*text, text->size(), draft);
     }
   }
   decoder_.forward(0, rows_.rows());
-  add_drafts(texts, depth, children, false, choosers.predictions(decoder_, 0, places_, children),
+  add_drafts(texts, depth, children, false, choosers.predictions(decoder_, 0, slots_, children),
              decoder_.threads(), choosers);
 }
 
@@ -131,10 +131,10 @@ void ModelDrafter::finish(std::span<GeneratedText* const> texts) {
   const std::span<const std::int32_t> tokens = decoder_.tokens();
   for (GeneratedText* text : texts) {
     DraftTree& drafts = text->drafts;
-    drafts.learn(tokens);
+    drafts.resolve(tokens);
     // All drafts have rows, except those of the last depth.
-    for (std::int32_t draft = 0;
-         draft < drafts.size() && drafts[draft].depth < drafts.depth() && DraftRows::in_place(drafts, draft);
+    for (std::int32_t draft = 0; draft < drafts.size() && drafts[draft].depth < drafts.depth() &&
+                                 DraftRows::is_in_text_slot(drafts, draft);
          ++draft)
       caches_[static_cast<std::size_t>(text->sequence)].drafts.push_back(drafts[draft].token);
   }

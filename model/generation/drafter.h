@@ -50,7 +50,7 @@ class HeadDrafter : public Drafter {
   Decoder& decoder_;
   std::vector<std::vector<std::int32_t>> computed_;  // by level and sequence: rows of the text
   DraftRows rows_;
-  std::vector<Decoder::Place> places_;
+  std::vector<CacheSlot> slots_;
 };
 
 /// Drafts by another model with the same vocabulary, which continues the text itself.
@@ -73,7 +73,7 @@ class ModelDrafter : public Drafter {
   };
   std::vector<Cache> caches_;  // by sequence
   DraftRows rows_;
-  std::vector<Decoder::Place> places_;
+  std::vector<CacheSlot> slots_;
 };
 
 }  // namespace foretoken

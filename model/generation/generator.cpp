@@ -113,7 +113,7 @@ bool Generator::round(const OnTokens& on_tokens) {
     const std::size_t taken = take(*active_[i], verdicts_[i], on_tokens);
     count_drafts(*active_[i], verdicts_[i], taken);
   }
-  decoder_.settle(moves_);
+  decoder_.move_slots(moves_);
   if (drafts && length_) length_->end_round();
   return true;
 }
@@ -122,17 +122,17 @@ void Generator::draft() {
   TreeShape shape = options_.drafts;
   if (length_) shape.resize(static_cast<std::size_t>(length_->begin_round(active_.size())));
   drafter_->draft(active_, shape, choosers_);
-  if (decoder_.options().pipeline) learn_drafts(decoder_.tokens());  // other ranks need their values
+  if (decoder_.options().pipeline) resolve_drafts(decoder_.tokens());  // other ranks need their values
 }
 
-void Generator::learn_drafts(std::span<const std::int32_t> tokens) {
-  for (GeneratedText* text : active_) text->drafts.learn(tokens);
+void Generator::resolve_drafts(std::span<const std::int32_t> tokens) {
+  for (GeneratedText* text : active_) text->drafts.resolve(tokens);
 }
 
 Predictions Generator::run_trunk() {
   const bool prompts = is_first_round();
   rows_.clear();
-  places_.clear();
+  slots_.clear();
   for (const GeneratedText* text : active_) {
     std::int32_t& computed = computed_[static_cast<std::size_t>(text->sequence)];
     for (; computed < text->size(); ++computed)
@@ -140,17 +140,17 @@ Predictions Generator::run_trunk() {
     for (std::int32_t draft = 0; draft < text->drafts.size(); ++draft)
       rows_.add_draft(*text, text->size(), draft);
     for (std::int32_t draft = -1; draft < text->drafts.size(); ++draft)
-      places_.push_back(DraftRows::place(*text, text->size(), draft));
+      slots_.push_back(DraftRows::slot(*text, text->size(), draft));
   }
   if (prompts)
     decoder_.forward_prompts(rows_.rows());
   else
     decoder_.forward(0, rows_.rows());
   Predictions model =
-      options_.keep_best ? Predictions(decoder_, 0, places_) : choosers_.predictions(decoder_, 0, places_, 1);
+      options_.keep_best ? Predictions(decoder_, 0, slots_) : choosers_.predictions(decoder_, 0, slots_, 1);
   const std::span<const std::int32_t> tokens = decoder_.tokens();
-  learn_drafts(tokens);
-  model.learn(tokens);
+  resolve_drafts(tokens);
+  model.resolve(tokens);
   return model;
 }
 
@@ -193,7 +193,7 @@ std::size_t Generator::take(GeneratedText& text, const Verdict& verdict, const O
   std::int32_t& computed = computed_[static_cast<std::size_t>(text.sequence)];
   for (const std::int32_t draft : verdict.accepted) {
     added_.push_back(text.drafts[draft].token);
-    const std::int32_t from = DraftRows::place(text, text.size(), draft).position;
+    const std::int32_t from = DraftRows::slot(text, text.size(), draft).slot;
     if (from != computed) moves_.push_back({.sequence = text.sequence, .from = from, .to = computed});
     ++computed;
   }

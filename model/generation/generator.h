@@ -77,7 +77,7 @@ class Generator {
  private:
   bool is_first_round() const { return computed_[static_cast<std::size_t>(active_.front()->sequence)] == 0; }
   void draft();
-  void learn_drafts(std::span<const std::int32_t> tokens);
+  void resolve_drafts(std::span<const std::int32_t> tokens);
   /// Runs the trunk over the new tokens and the drafts; returns its predictions after each.
   Predictions run_trunk();
   void judge_all(const Predictions& model);
@@ -98,9 +98,9 @@ class Generator {
   // Buffers of a round:
   std::vector<GeneratedText*> active_;
   DraftRows rows_;
-  std::vector<Decoder::Place> places_;
+  std::vector<CacheSlot> slots_;
   std::vector<Verdict> verdicts_;  // of active_
-  std::vector<Decoder::Move> moves_;
+  std::vector<SlotMove> moves_;
   std::vector<std::int32_t> added_;
 };
 

@@ -15,30 +15,30 @@ struct Prediction {
   int candidates = 1;             // of an unresolved token: consecutive numbers, likeliest first
 };
 
-/// Places are in ascending order of sequence, each sequence's places adjacent. The caller owns the places.
+/// Slots are in ascending order of sequence. The caller owns them.
 class Predictions {
  public:
   /// Predicts by logits.
-  Predictions(Decoder& decoder, int level, std::span<const Decoder::Place> places)
-      : places_(places), logits_(decoder.logits(level, places)), width_(logits_.size() / places.size()) {}
+  Predictions(Decoder& decoder, int level, std::span<const CacheSlot> slots)
+      : slots_(slots), logits_(decoder.logits(level, slots)), width_(logits_.size() / slots.size()) {}
   /// Predicts by the likeliest tokens below `vocabulary`.
-  Predictions(Decoder& decoder, int level, std::span<const Decoder::Place> places, std::int64_t vocabulary,
+  Predictions(Decoder& decoder, int level, std::span<const CacheSlot> slots, std::int64_t vocabulary,
               int candidates)
-      : places_(places),
+      : slots_(slots),
         candidates_(static_cast<int>(std::min<std::int64_t>(candidates, vocabulary))),
-        first_(decoder.choose(level, places, vocabulary, candidates_)) {}
+        first_(decoder.choose(level, slots, vocabulary, candidates_)) {}
   /// Minimum number of texts per thread for which choosing tokens in parallel is worthwhile.
-  std::int64_t texts_of_a_thread() const {
+  std::int64_t texts_per_thread() const {
     constexpr std::int64_t logits = 32768, all = 1 << 30;  // about as much work as waking a thread
     return width_ == 0 ? all : 1 + logits / static_cast<std::int64_t>(width_);
   }
   /// Receives the decoder's tokens (Decoder::tokens()).
-  void learn(std::span<const std::int32_t> tokens) { tokens_ = tokens; }
+  void resolve(std::span<const std::int32_t> tokens) { tokens_ = tokens; }
 
-  /// Index of the prediction at the sequence's first place.
+  /// Index of the prediction after the sequence's first slot.
   std::size_t first_of(std::int32_t sequence) const {
-    const auto first = std::ranges::lower_bound(places_, sequence, {}, &Decoder::Place::sequence);
-    return static_cast<std::size_t>(first - places_.begin());
+    const auto first = std::ranges::lower_bound(slots_, sequence, {}, &CacheSlot::sequence);
+    return static_cast<std::size_t>(first - slots_.begin());
   }
   Prediction operator[](std::size_t row) const {
     if (width_ > 0) return {.logits = logits_.subspan(row * width_, width_)};
@@ -50,7 +50,7 @@ class Predictions {
   }
 
  private:
-  std::span<const Decoder::Place> places_;
+  std::span<const CacheSlot> slots_;
   std::span<const float> logits_;
   std::size_t width_ = 0;
   int candidates_ = 1;

@@ -32,12 +32,11 @@ class TokenChooser {
       : sampling_(sampling), vocabulary_(static_cast<std::size_t>(vocabulary)) {}
 
   bool greedy() const { return sampling_.temperature == 0; }
-  /// Predictions after places, for choosing up to `count` tokens: the likeliest tokens if they suffice,
+  /// Predictions after slots, for choosing up to `count` tokens: the likeliest tokens if they suffice,
   /// otherwise logits.
-  Predictions predictions(Decoder& decoder, int level, std::span<const Decoder::Place> places,
-                          int count) const {
-    if (!greedy() || sampling_.repetition_penalty != 1) return {decoder, level, places};
-    return {decoder, level, places, static_cast<std::int64_t>(vocabulary_), count};
+  Predictions predictions(Decoder& decoder, int level, std::span<const CacheSlot> slots, int count) const {
+    if (!greedy() || sampling_.repetition_penalty != 1) return {decoder, level, slots};
+    return {decoder, level, slots, static_cast<std::int64_t>(vocabulary_), count};
   }
 
   /// The likeliest token after the text, the draft and its ancestors; draft −1: after the text.
@@ -79,9 +78,8 @@ class TokenChoosers {
       : choosers_(sequences, {sampling, vocabulary}) {}
 
   bool greedy() const { return choosers_.front().greedy(); }
-  Predictions predictions(Decoder& decoder, int level, std::span<const Decoder::Place> places,
-                          int count) const {
-    return choosers_.front().predictions(decoder, level, places, count);
+  Predictions predictions(Decoder& decoder, int level, std::span<const CacheSlot> slots, int count) const {
+    return choosers_.front().predictions(decoder, level, slots, count);
   }
   /// Calls choose(i, chooser) for each text, on several threads if that is worthwhile. `choose` reads its
   /// tokens from `predictions` and must not touch other texts.
@@ -89,7 +87,7 @@ class TokenChoosers {
   void for_each(std::span<GeneratedText* const> texts, const Predictions& predictions, ThreadPool& threads,
                 const Choose& choose) {
     threads.parallel_for(
-        std::ssize(texts), predictions.texts_of_a_thread(), [&](std::int64_t begin, std::int64_t end) {
+        std::ssize(texts), predictions.texts_per_thread(), [&](std::int64_t begin, std::int64_t end) {
           for (auto i = static_cast<std::size_t>(begin); i < static_cast<std::size_t>(end); ++i)
             choose(i, choosers_[static_cast<std::size_t>(texts[i]->sequence)]);
         });

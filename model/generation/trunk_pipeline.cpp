@@ -55,7 +55,7 @@ void TrunkPipeline::send(const Tensor& x) {
   if (!is_last()) ranks_->send(x, stage() + 1, states_tag);
 }
 
-void TrunkPipeline::tell(Order order, std::span<const std::int32_t> numbers) {
+void TrunkPipeline::send_order(Order order, std::span<const std::int32_t> numbers) {
   std::array<std::int32_t, 2 + first_part> head{static_cast<std::int32_t>(order),
                                                 static_cast<std::int32_t>(numbers.size())};
   const std::size_t part = std::min(first_part, numbers.size());
@@ -66,7 +66,7 @@ void TrunkPipeline::tell(Order order, std::span<const std::int32_t> numbers) {
   broadcast(rest);
 }
 
-TrunkPipeline::Order TrunkPipeline::hear(std::vector<std::int32_t>& numbers) {
+TrunkPipeline::Order TrunkPipeline::receive_order(std::vector<std::int32_t>& numbers) {
   std::array<std::int32_t, 2 + first_part> head{};
   broadcast(head);
   numbers.resize(static_cast<std::size_t>(head[1]));

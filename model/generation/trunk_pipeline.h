@@ -41,8 +41,8 @@ class TrunkPipeline {
 
   enum class Order : std::int32_t { rows, moves, end };
   /// From the last stage to all others, which receive orders in sequence.
-  void tell(Order order, std::span<const std::int32_t> numbers);
-  Order hear(std::vector<std::int32_t>& numbers);
+  void send_order(Order order, std::span<const std::int32_t> numbers);
+  Order receive_order(std::vector<std::int32_t>& numbers);
 
  private:
   /// Sends the last stage's numbers to every rank.

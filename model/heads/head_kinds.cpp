@@ -4,8 +4,11 @@
 
 #include "model/heads/heads_in_turn.h"
 #include "model/heads/linear_heads.h"
+#include "model/heads/normed_drafting.h"
+#include "model/heads/parallel_drafting.h"
 #include "model/heads/parallel_heads.h"
 #include "model/heads/residual_heads.h"
+#include "model/heads/sequential_drafting.h"
 #include "model/heads/sequential_heads.h"
 #include "runtime/error.h"
 
@@ -13,12 +16,15 @@ namespace foretoken {
 
 namespace {
 
-template <class Heads>
+template <class Heads, class Drafting>
 constexpr HeadKind kind_of() {
   return {.parameters = Heads::parameters,
           .cost = Heads::cost,
           .make = [](const HeadsPlan& plan) -> std::unique_ptr<PredictionHeads> {
             return std::make_unique<Heads>(plan);
+          },
+          .make_drafting = [](const DraftingPlan& plan) -> std::unique_ptr<HeadDrafting> {
+            return std::make_unique<Drafting>(plan);
           },
           .in_turn = std::is_base_of_v<HeadsInTurn, Heads>};
 }
@@ -27,18 +33,18 @@ constexpr HeadKind kind_of() {
 
 const HeadKind& head_kind(MtpConfig::Kind kind) {
   static const HeadKind sequential = [] {
-    HeadKind row = kind_of<SequentialHeads>();
+    HeadKind row = kind_of<SequentialHeads, SequentialDrafting>();
     row.reads_embedding = row.has_block = true;
     return row;
   }();
   static const HeadKind parallel = [] {
-    HeadKind row = kind_of<ParallelHeads>();
+    HeadKind row = kind_of<ParallelHeads, ParallelDrafting>();
     row.reads_last_input = row.ends_in_final_norm = row.has_block = true;
     return row;
   }();
-  static const HeadKind residual = kind_of<ResidualHeads>();
+  static const HeadKind residual = kind_of<ResidualHeads, DraftingWith<ResidualHeads>>();
   static const HeadKind linear = [] {
-    HeadKind row = kind_of<LinearHeads>();
+    HeadKind row = kind_of<LinearHeads, DraftingWith<LinearHeads>>();
     row.owns_matrix = true;
     return row;
   }();

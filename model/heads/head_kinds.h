@@ -5,6 +5,7 @@
 #include <string>
 #include <vector>
 
+#include "model/heads/head_drafting.h"
 #include "model/heads/prediction_heads.h"
 
 namespace foretoken {
@@ -17,6 +18,8 @@ struct HeadKind {
   /// Forward FLOPs per token of one depth without its output matrix, if a block costs `block`.
   double (*cost)(const ModelConfig& model, const MtpConfig& mtp, double block);
   std::unique_ptr<PredictionHeads> (*make)(const HeadsPlan& plan);
+  /// How the kind drafts while a text is generated.
+  std::unique_ptr<HeadDrafting> (*make_drafting)(const DraftingPlan& plan);
   bool reads_embedding = false;     // reads the embedding table
   bool reads_last_input = false;    // reads the last block's input; the main head's stage must hold it
   bool ends_in_final_norm = false;  // a depth ends in the main model's final norm

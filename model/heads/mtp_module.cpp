@@ -24,9 +24,7 @@ std::vector<ParameterSpec> MtpModule::parameters(const ModelConfig& config, cons
 MtpModule::MtpModule(const ModelConfig& config, const MtpConfig& mtp, const Parameters& parameters,
                      const std::string& prefix, int depth, const ActivationPlan& plan)
     : depth_(depth),
-      eps_(config.rms_norm_eps),
-      embedded_column_(mtp.concat == MtpConfig::Concat::embedding_first ? 0 : config.hidden_size),
-      hidden_column_(config.hidden_size - embedded_column_),
+      join_(config, mtp, parameters, prefix),
       weight_(weights(parameters, parameters.weights(), prefix)),
       gradient_(weights(parameters, parameters.gradients(), prefix)),
       eh_proj_(plan, weight_.eh_proj, gradient_.eh_proj),
@@ -69,16 +67,8 @@ void MtpModule::forward(const LayerContext& context, const Forward& op) const {
   Stream& stream = context.stream;
   const Saved& saved = op.saved;
   embedding_forward(stream, {.tokens = op.tokens, .first = depth_, .table = op.table, .out = saved.embedded});
-  rms_norm_forward(stream, {.x = saved.embedded,
-                            .weight = weight_.enorm,
-                            .eps = eps_,
-                            .out = {saved.joined, embedded_column_},
-                            .rstd = saved.rstd_embedded});
-  rms_norm_forward(stream, {.x = op.hidden,
-                            .weight = weight_.hnorm,
-                            .eps = eps_,
-                            .out = {saved.joined, hidden_column_},
-                            .rstd = saved.rstd_hidden});
+  join_.norm_embedded(stream, {.x = saved.embedded, .joined = saved.joined, .rstd = saved.rstd_embedded});
+  join_.norm_hidden(stream, {.x = op.hidden, .joined = saved.joined, .rstd = saved.rstd_hidden});
   eh_proj_.forward(
       context, {.x = saved.joined, .residual = {}, .out = saved.projected, .kept = saved.joined_transposed});
   block_.forward(context, saved.projected, op.out, saved.block);
@@ -97,13 +87,13 @@ void MtpModule::backward_input(const LayerContext& context, const BackwardInput&
   eh_proj_.backward_input(
       context,
       {.dout = gradients.dprojected, .dx = gradients.djoined, .kept = gradients.dprojected_transposed});
-  rms_norm_backward(stream, {.dout = {gradients.djoined, embedded_column_},
+  rms_norm_backward(stream, {.dout = join_.embedded_half(gradients.djoined),
                              .x = saved.embedded,
                              .weight = weight_.enorm,
                              .rstd = saved.rstd_embedded,
                              .dx = gradients.dembedded,
                              .dweight = context.measure_only ? Tensor{} : gradient_.enorm});
-  rms_norm_backward(stream, {.dout = {gradients.djoined, hidden_column_},
+  rms_norm_backward(stream, {.dout = join_.hidden_half(gradients.djoined),
                              .x = op.hidden,
                              .weight = weight_.hnorm,
                              .rstd = saved.rstd_hidden,

@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "model/block.h"
+#include "model/heads/mtp_join.h"
 
 namespace foretoken {
 
@@ -21,15 +22,6 @@ class MtpModule {
 
   MtpModule(const ModelConfig& config, const MtpConfig& mtp, const Parameters& parameters,
             const std::string& prefix, int depth, const ActivationPlan& plan);
-
-  struct Weights {
-    Tensor enorm;    // [C]
-    Tensor hnorm;    // [C]
-    Tensor eh_proj;  // [C, 2C]
-  };
-  /// The module's own tensors under `prefix`, without its block's, as views of `flat`, one of the parameters'
-  /// buffers.
-  static Weights weights(const Parameters& parameters, const Tensor& flat, const std::string& prefix);
 
   struct Saved {
     Tensor embedded;                    // [B, T, C]
@@ -83,10 +75,17 @@ class MtpModule {
   void backward_weight(const LayerContext& context, const BackwardWeight& op) const;
 
  private:
+  struct Weights {
+    Tensor enorm;    // [C]
+    Tensor hnorm;    // [C]
+    Tensor eh_proj;  // [C, 2C]
+  };
+  /// The module's own tensors under `prefix`, without its block's, as views of `flat`, one of the parameters'
+  /// buffers.
+  static Weights weights(const Parameters& parameters, const Tensor& flat, const std::string& prefix);
+
   int depth_;
-  double eps_;
-  std::int64_t embedded_column_;  // where each half starts in a row of `joined`
-  std::int64_t hidden_column_;
+  MtpJoin join_;
   Weights weight_;
   Weights gradient_;
   Linear eh_proj_;

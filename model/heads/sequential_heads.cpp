@@ -84,7 +84,7 @@ SequentialHeads::Gradients SequentialHeads::plan_gradients(const TrunkTensors& d
 }
 
 bool SequentialHeads::reads_normed(int depth) const {
-  return (depth == 1 ? mtp_.trunk_hidden : mtp_.recycled_hidden) == MtpConfig::Hidden::normed;
+  return foretoken::reads_normed(mtp_, depth);
 }
 
 const Tensor& SequentialHeads::input_of(int depth, const Saved& saved) const {

@@ -146,14 +146,15 @@ class Bench {
             .positions = arguments_.prompt + most + 1,
             .logits = arguments_.batch * most};
   }
-  std::vector<Decoder::Row> rows(std::int64_t begin, std::int64_t end) const {
+  std::vector<DecoderRow> rows(std::int64_t begin, std::int64_t end) const {
     const CounterRng rng(1, "benchmark tokens");
     const auto vocabulary = static_cast<std::uint64_t>(arguments_.model.vocab_size);
-    std::vector<Decoder::Row> rows;
+    std::vector<DecoderRow> rows;
     for (std::int32_t s = 0; s < arguments_.batch; ++s)
       for (std::int64_t t = begin; t < end; ++t)
         rows.push_back(
-            {.place = {s, static_cast<std::int32_t>(t)},
+            {.sequence = s,
+             .position = static_cast<std::int32_t>(t),
              .token = static_cast<std::int32_t>(rng.u64(static_cast<std::uint64_t>(t)) % vocabulary)});
     return rows;
   }
@@ -176,18 +177,18 @@ class Bench {
                                static_cast<std::int64_t>(size_of(arguments_.dtype)));
   }
   void print_step(int level, std::int64_t count) {
-    std::vector<Decoder::Place> places;
-    for (const Decoder::Row& row : rows(arguments_.prompt, arguments_.prompt + count))
-      places.push_back(row.place);
+    std::vector<CacheSlot> slots;
+    for (const DecoderRow& row : rows(arguments_.prompt, arguments_.prompt + count))
+      slots.push_back({row.sequence, row.position});
     const double pass = seconds(stream_, arguments_.steps, [&] { step(level, count); });
     const double chosen = seconds(stream_, arguments_.steps, [&] {
       step(level, count);
-      decoder_.choose(level, places);
+      decoder_.choose(level, slots);
       decoder_.tokens();
     });
     const double sampled = seconds(stream_, arguments_.steps, [&] {
       step(level, count);
-      decoder_.logits(level, places);
+      decoder_.logits(level, slots);
     });
     const double read = bytes(level);
     fmt::print("  {:>5} {:>5} {:>8.3f} {:>8.3f} {:>8.3f} {:>8.3f} {:>5.1f} % {:>8.0f} {:>10.0f}\n", level,

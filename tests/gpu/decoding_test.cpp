@@ -121,15 +121,15 @@ std::vector<float> logits_of(Stream& stream, DType dtype, int repeats) {
   decoder.parameters().initialize(stream, 3);
   std::vector<float> all;
   const auto step = [&](int level, std::int32_t begin, std::int32_t end) {
-    std::vector<Decoder::Row> rows;
-    std::vector<Decoder::Place> places;
+    std::vector<DecoderRow> rows;
+    std::vector<CacheSlot> slots;
     for (std::int32_t s = 0; s < 5; ++s)
       for (std::int32_t t = begin; t < end; ++t) {
-        rows.push_back({{s, t}, token(s, t + level)});
-        places.push_back({s, t});
+        rows.push_back({s, t, token(s, t + level)});
+        slots.push_back({s, t});
       }
     decoder.forward(level, rows);
-    return places;
+    return slots;
   };
   for (const int level : {0, 1}) {
     step(level, 0, 200);
@@ -170,18 +170,18 @@ TEST_CASE("the logits of rows that are verified together are those of rows one b
   Decoder decoder(stream, small_options({}, DType::bf16));
   decoder.parameters().initialize(stream, 3);
   const std::int32_t prompt = GENERATE(3, 130, 270);
-  std::vector<Decoder::Row> first;
-  for (std::int32_t t = 0; t < prompt; ++t) first.push_back({{0, t}, token(0, t)});
+  std::vector<DecoderRow> first;
+  for (std::int32_t t = 0; t < prompt; ++t) first.push_back({0, t, token(0, t)});
   decoder.forward(0, first);
   const auto logits = [&](std::int32_t begin, std::int32_t end) {
-    std::vector<Decoder::Row> rows;
-    std::vector<Decoder::Place> places;
+    std::vector<DecoderRow> rows;
+    std::vector<CacheSlot> slots;
     for (std::int32_t t = begin; t < end; ++t) {
-      rows.push_back({{0, t}, token(0, t)});
-      places.push_back({0, t});
+      rows.push_back({0, t, token(0, t)});
+      slots.push_back({0, t});
     }
     decoder.forward(0, rows);
-    const std::span<const float> found = decoder.logits(0, places);
+    const std::span<const float> found = decoder.logits(0, slots);
     return std::vector(found.begin(), found.end());
   };
   constexpr std::int32_t width = 24;

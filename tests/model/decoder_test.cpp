@@ -65,23 +65,23 @@ struct Pair {
   };
   /// Computes pieces of rows in one call. Returns "" or the difference of their logits.
   std::string run(int level, const std::vector<Piece>& pieces) {
-    std::vector<Decoder::Row> new_rows;
-    std::vector<Decoder::Place> places;
+    std::vector<DecoderRow> new_rows;
+    std::vector<CacheSlot> slots;
     for (const auto& [row, begin, end] : pieces)
       for (std::int32_t t = begin; t < end; ++t) {
-        new_rows.push_back({{row, t}, token(row, t + (decoder.is_chained() ? level : 0))});
-        places.push_back({row, t});
+        new_rows.push_back({row, t, token(row, t + (decoder.is_chained() ? level : 0))});
+        slots.push_back({row, t});
       }
     decoder.forward(level, new_rows);
-    const std::span<const float> logits = decoder.logits(level, places);
+    const std::span<const float> logits = decoder.logits(level, slots);
     const std::int64_t v = model.vocab_size;
     std::vector<float> actual(logits.begin(), logits.end()), wanted;
-    for (const Decoder::Place& place : places) {
+    for (const CacheSlot& slot : slots) {
       const Tensor row =
-          expected[static_cast<std::size_t>(level)].rows(place.sequence * length + place.position, 1);
+          expected[static_cast<std::size_t>(level)].rows(slot.sequence * length + slot.slot, 1);
       wanted.insert(wanted.end(), row.as<float>(), row.as<float>() + v);
     }
-    const Shape shape{static_cast<std::int64_t>(places.size()), v};
+    const Shape shape{static_cast<std::int64_t>(slots.size()), v};
     return mismatch(tensor_over(std::span(actual), shape), tensor_over(std::span(wanted), shape), 1e-5, 1e-5);
   }
 };
@@ -105,8 +105,8 @@ TEST_CASE("cached logits equal those of whole sequences, in chunks of any sizes 
 TEST_CASE("rows over rejected tokens leave nothing behind") {
   Pair pair({}, false, 512);
   CHECK(pair.run(0, {{0, 0, 6}, {1, 0, 9}}) == "");
-  std::vector<Decoder::Row> rejected;
-  for (std::int32_t t = 6; t < 12; ++t) rejected.push_back({{0, t}, (pair.token(0, t) + 1) % 11});
+  std::vector<DecoderRow> rejected;
+  for (std::int32_t t = 6; t < 12; ++t) rejected.push_back({0, t, (pair.token(0, t) + 1) % 11});
   pair.decoder.forward(0, rejected);
   CHECK(pair.run(0, {{0, 6, 8}, {1, 9, 10}}) == "");
   CHECK(pair.run(0, {{0, 8, 17}, {1, 10, 17}}) == "");
@@ -133,13 +133,13 @@ TEST_CASE("a decoder chooses the likeliest token of the logits, of the vocabular
   Pair pair({.depths = 1}, false, 512);
   for (const int level : {0, 1}) {
     CHECK(pair.run(level, {{0, 0, 9}, {1, 0, 4}}) == "");
-    const std::vector<Decoder::Place> places{{0, 3}, {0, 8}, {1, 0}, {1, 3}};
-    const std::span<const float> logits = pair.decoder.logits(level, places);
+    const std::vector<CacheSlot> slots{{0, 3}, {0, 8}, {1, 0}, {1, 3}};
+    const std::span<const float> logits = pair.decoder.logits(level, slots);
     for (const std::int64_t vocabulary : {0, 7, 1}) {
-      CHECK(pair.decoder.choose(level, places, vocabulary) == 0);
+      CHECK(pair.decoder.choose(level, slots, vocabulary) == 0);
       const std::span<const std::int32_t> tokens = pair.decoder.tokens();
-      REQUIRE(tokens.size() == places.size());
-      for (std::size_t i = 0; i < places.size(); ++i) {
+      REQUIRE(tokens.size() == slots.size());
+      for (std::size_t i = 0; i < slots.size(); ++i) {
         const auto row = logits.begin() + static_cast<std::ptrdiff_t>(i) * 11;
         CHECK(tokens[i] == std::max_element(row, row + (vocabulary == 0 ? 11 : vocabulary)) - row);
       }
@@ -150,10 +150,10 @@ TEST_CASE("a decoder chooses the likeliest token of the logits, of the vocabular
 TEST_CASE("a decoder does not choose by logits that are not numbers") {
   Pair pair({}, false, 512);
   CHECK(pair.run(0, {{0, 0, 3}}) == "");
-  const Decoder::Place place{0, 2};
+  const CacheSlot slot{0, 2};
   fill(pair.stream, pair.decoder.parameters().weight("lm_head.weight"), std::nan(""));
-  expect_error<NumericalError>("logits of level 0 after position 2 of sequence 0 are not finite", [&] {
-    pair.decoder.choose(0, std::span(&place, 1));
+  expect_error<NumericalError>("logits of level 0 after slot 2 of sequence 0 are not finite", [&] {
+    pair.decoder.choose(0, std::span(&slot, 1));
     pair.decoder.tokens();
   });
 }
@@ -169,7 +169,7 @@ TEST_CASE("rows of a branch of a tree get what they would get as the text, and b
   // 3 and 6.
   const std::vector<std::int32_t> parents{-1, -1, 1, 1, 3, 3, 3}, right{1, 3, 6};
   std::vector<std::vector<std::int32_t>> branches;
-  std::vector<Decoder::Row> tree;
+  std::vector<DecoderRow> tree;
   for (std::int32_t node = 0; node < 7; ++node) {
     const std::int32_t parent = parents[static_cast<std::size_t>(node)];
     branches.push_back({known + node});
@@ -181,14 +181,14 @@ TEST_CASE("rows of a branch of a tree get what they would get as the text, and b
     const std::vector<std::int32_t>& branch = branches[static_cast<std::size_t>(node)];
     const std::int32_t position = known + static_cast<std::int32_t>(branch.size()) - 1;
     const bool is_right = std::find(right.begin(), right.end(), node) != right.end();
-    tree.push_back({.place = {0, position},
+    tree.push_back({.position = position,
                     .token = (pair.token(0, position) + (is_right ? 0 : 1 + node % 3)) % 11,
                     .branch = branch});
   }
   const auto check = [&](int level) {
-    std::vector<Decoder::Place> places;
-    for (const std::int32_t node : right) places.push_back({0, known + node});
-    const std::span<const float> logits = pair.decoder.logits(level, places);
+    std::vector<CacheSlot> slots;
+    for (const std::int32_t node : right) slots.push_back({0, known + node});
+    const std::span<const float> logits = pair.decoder.logits(level, slots);
     std::vector<float> actual(logits.begin(), logits.end());
     CHECK(mismatch(tensor_over(std::span(actual), {3, 11}),
                    pair.expected[static_cast<std::size_t>(level)].rows(known, 3), 1e-5, 1e-5) == "");
@@ -198,18 +198,18 @@ TEST_CASE("rows of a branch of a tree get what they would get as the text, and b
   if (pair.decoder.is_chained()) {
     // A module's rows over the same nodes, each with the previous level's state of its node.
     for (int level = 1; level <= 3; ++level) {
-      std::vector<Decoder::Row> rows = tree;
-      for (Decoder::Row& row : rows) {
-        const bool is_right = row.token == pair.token(0, row.place.position);
-        row.from = row.branch.front();
-        row.token = (pair.token(0, row.place.position + level) + (is_right ? 0 : 1)) % 11;
+      std::vector<DecoderRow> rows = tree;
+      for (DecoderRow& row : rows) {
+        const bool is_right = row.token == pair.token(0, row.position);
+        row.input_slot = row.branch.front();
+        row.token = (pair.token(0, row.position + level) + (is_right ? 0 : 1)) % 11;
       }
       pair.decoder.forward(level, rows);
       check(level);
     }
   }
-  pair.decoder.settle(std::vector<Decoder::Move>{
-      {0, known + 1, known}, {0, known + 3, known + 1}, {0, known + 6, known + 2}});
+  pair.decoder.move_slots(
+      std::vector<SlotMove>{{0, known + 1, known}, {0, known + 3, known + 1}, {0, known + 6, known + 2}});
   CHECK(pair.run(0, {{0, known + 3, known + 5}, {1, 4, 6}}) == "");
   for (int level = 1; level <= 3; ++level) CHECK(pair.run(level, {{0, known, known + 5}}) == "");
 }
@@ -234,40 +234,40 @@ TEST_CASE("on the CPU logits have the same bits for rows alone, together, and on
   Decoder decoder(stream, {.model = model, .sequences = 2, .positions = 40, .branches = 9, .logits = 24});
   decoder.parameters().initialize(stream, 3);
   const auto token = [](std::int32_t t) { return t * t * 7 % 53; };
-  const auto run = [&](const std::vector<Decoder::Row>& rows) {
-    std::vector<Decoder::Place> places;
-    for (const Decoder::Row& row : rows)
-      places.push_back({row.place.sequence, row.branch.empty() ? row.place.position : row.branch.front()});
+  const auto run = [&](const std::vector<DecoderRow>& rows) {
+    std::vector<CacheSlot> slots;
+    for (const DecoderRow& row : rows)
+      slots.push_back({row.sequence, row.branch.empty() ? row.position : row.branch.front()});
     decoder.forward(0, rows);
-    const std::span<const float> logits = decoder.logits(0, places);
+    const std::span<const float> logits = decoder.logits(0, slots);
     return std::vector<float>(logits.begin(), logits.end());
   };
   std::vector<float> alone;
   for (std::int32_t t = 0; t < 24; ++t) {
-    const std::vector<float> one = run({{{0, t}, token(t)}});
+    const std::vector<float> one = run({{0, t, token(t)}});
     alone.insert(alone.end(), one.begin(), one.end());
   }
   for (const std::int32_t together : {2, 3, 5, 24}) {
     CAPTURE(together);
     std::vector<float> found;
     for (std::int32_t t = 0; t < 24; t += together) {
-      std::vector<Decoder::Row> rows;
-      for (std::int32_t i = t; i < std::min(t + together, 24); ++i) rows.push_back({{1, i}, token(i)});
+      std::vector<DecoderRow> rows;
+      for (std::int32_t i = t; i < std::min(t + together, 24); ++i) rows.push_back({1, i, token(i)});
       const std::vector<float> some = run(rows);
       found.insert(found.end(), some.begin(), some.end());
     }
     CHECK(found == alone);
   }
-  // Positions 20 to 23 again, in cells 30 and later, beside drafts of other tokens in cells of their own.
+  // Positions 20 to 23 again, in slots 30 and later, beside drafts of other tokens in their own slots.
   std::vector<std::vector<std::int32_t>> branches;
-  std::vector<Decoder::Row> rows;
+  std::vector<DecoderRow> rows;
   for (std::int32_t t = 20; t < 24; ++t) {
     branches.emplace_back();
     for (std::int32_t back = t; back >= 20; --back) branches.back().push_back(back + 10);
   }
-  for (std::int32_t t = 20; t < 24; ++t) rows.push_back({{1, t}, (token(t) + 1) % 53});
+  for (std::int32_t t = 20; t < 24; ++t) rows.push_back({1, t, (token(t) + 1) % 53});
   for (std::int32_t t = 20; t < 24; ++t)
-    rows.push_back({{1, t}, token(t), branches[static_cast<std::size_t>(t) - 20]});
+    rows.push_back({1, t, token(t), branches[static_cast<std::size_t>(t) - 20]});
   const std::vector<float> both = run(rows);
   CHECK(std::vector<float>(both.begin() + 4 * 53, both.end()) ==
         std::vector<float>(alone.begin() + 20 * 53, alone.end()));
@@ -280,15 +280,15 @@ TEST_CASE("logits have the same bits in a pass of more rows than products of few
   Decoder decoder(stream, {.model = model, .sequences = texts, .positions = width, .logits = texts * width});
   decoder.parameters().initialize(stream, 3);
   const auto run = [&](std::int32_t first, std::int32_t count) {
-    std::vector<Decoder::Row> rows;
-    std::vector<Decoder::Place> places;
+    std::vector<DecoderRow> rows;
+    std::vector<CacheSlot> slots;
     for (std::int32_t s = first; s < first + count; ++s)
       for (std::int32_t t = 0; t < width; ++t) {
-        rows.push_back({{s, t}, (s * 5 + t * t * 7) % 53});
-        places.push_back({s, t});
+        rows.push_back({s, t, (s * 5 + t * t * 7) % 53});
+        slots.push_back({s, t});
       }
     decoder.forward(0, rows);
-    const std::span<const float> logits = decoder.logits(0, places);
+    const std::span<const float> logits = decoder.logits(0, slots);
     return std::vector<float>(logits.begin(), logits.end());
   };
   std::vector<float> alone;
@@ -299,23 +299,26 @@ TEST_CASE("logits have the same bits in a pass of more rows than products of few
   CHECK((run(0, texts) == alone));
 }
 
-TEST_CASE("a decoder refuses rows that it has no place for") {
+TEST_CASE("a decoder refuses rows that it has no slot for") {
   Pair pair({.depths = 1}, false, 512);
-  const auto forward = [&](int level, Decoder::Row row) { pair.decoder.forward(level, std::span(&row, 1)); };
-  expect_error<DefectError>("level 0, sequence 3, position 0; there are 2, 3 and 17", [&] {
-    forward(0, {{3, 0}, 1});
-  });
-  expect_error<DefectError>("sequence 0, position 17", [&] { forward(1, {{0, 17}, 1}); });
-  expect_error<DefectError>("level 2", [&] { forward(2, {{0, 0}, 1}); });
+  const auto forward = [&](int level, DecoderRow row) { pair.decoder.forward(level, std::span(&row, 1)); };
+  expect_error<DefectError>(
+      "a row at level 0, sequence 3, slot 0 is outside of 2 levels, 3 sequences and 17 slots", [&] {
+        forward(0, {3, 0, 1});
+      });
+  expect_error<DefectError>("sequence 0, slot 17", [&] { forward(1, {0, 17, 1}); });
+  expect_error<DefectError>("level 2", [&] { forward(2, {0, 0, 1}); });
   const std::vector<std::int32_t> branch(9), beyond{25};
-  expect_error<DefectError>("a branch of 9 rows, planned for 8", [&] { forward(0, {{0, 3}, 1, branch}); });
-  expect_error<DefectError>("a branch of level 0, sequence 0, position 25; there are 2, 3 and 25", [&] {
-    forward(0, {{0, 3}, 1, beyond});
-  });
-  expect_error<DefectError>("a move of level 0, sequence 0, position 17; there are 2, 3 and 17", [&] {
-    pair.decoder.settle(std::vector<Decoder::Move>{{0, 20, 17}});
-  });
+  expect_error<DefectError>("a branch of 9 rows, planned for 8", [&] { forward(0, {0, 3, 1, branch}); });
+  expect_error<DefectError>(
+      "a branch at level 0, sequence 0, slot 25 is outside of 2 levels, 3 sequences and 25 slots", [&] {
+        forward(0, {0, 3, 1, beyond});
+      });
+  expect_error<DefectError>(
+      "a move at level 0, sequence 0, slot 17 is outside of 2 levels, 3 sequences and 17 slots", [&] {
+        pair.decoder.move_slots(std::vector<SlotMove>{{0, 20, 17}});
+      });
   expect_error<UsageError>("token 11 of sequence 1 is outside of the model's vocabulary of 11", [&] {
-    forward(0, {{1, 0}, 11});
+    forward(0, {1, 0, 11});
   });
 }

@@ -29,16 +29,16 @@ struct Bench {
                          .logits = 60}),
         text{.sequence = 1, .tokens = std::move(tokens), .limit = 32, .rng = {1, 1}, .drafts = {}} {
     decoder.parameters().initialize(stream, 11);
-    std::vector<Decoder::Row> rows;
+    std::vector<DecoderRow> rows;
     for (std::int32_t i = 0; i + 1 < text.size(); ++i)
-      rows.push_back({{1, i}, text.tokens[static_cast<std::size_t>(i)]});
+      rows.push_back({1, i, text.tokens[static_cast<std::size_t>(i)]});
     decoder.forward(0, rows);
   }
   const DraftTree& draft(Drafter& drafter, const TreeShape& shape) {
     text.drafts.clear();
     GeneratedText* texts[] = {&text};
     drafter.draft(texts, shape, choosers);
-    text.drafts.learn(decoder.tokens());
+    text.drafts.resolve(decoder.tokens());
     return text.drafts;
   }
   std::vector<std::int32_t> children(std::int32_t draft) const {
@@ -98,12 +98,12 @@ TEST_CASE("past the last module a branch gets what it gets as the only one") {
     };
     for (std::int32_t level = 1; level <= 2; ++level)
       for (std::int32_t i = 0; i < n - 1; ++i)
-        alone.decoder.forward(level, std::vector<Decoder::Row>{{{1, i}, at(i + level)}});
+        alone.decoder.forward(level, std::vector<DecoderRow>{{1, i, at(i + level)}});
     const auto depth = static_cast<std::int32_t>(way.size());
     for (std::int32_t i = n - 1; i < n - 2 + depth; ++i)
-      alone.decoder.forward(2, std::vector<Decoder::Row>{{{1, i}, at(i + 2)}}, Decoder::Input::own_output);
+      alone.decoder.forward(2, std::vector<DecoderRow>{{1, i, at(i + 2)}}, Decoder::Input::own_output);
     std::vector<std::int32_t> expected;
-    likeliest_of(alone.decoder.logits(2, std::vector<Decoder::Place>{{1, n - 3 + depth}}),
+    likeliest_of(alone.decoder.logits(2, std::vector<CacheSlot>{{1, n - 3 + depth}}),
                  static_cast<std::size_t>(shape[way.size()]), expected);
     CHECK(bench.children(draft) == expected);
   }
@@ -132,15 +132,15 @@ TEST_CASE("tokens of a greedy chain or tree need not come to the host before the
   HeadDrafter drafter(bench.decoder);
   GeneratedText* texts[] = {&bench.text};
   drafter.draft(texts, {1, 1, 1}, bench.choosers);
-  std::vector<Decoder::Row> rows{{{1, 5}, tokens.back()}};
-  std::vector<Decoder::Place> places{{1, 5}};
+  std::vector<DecoderRow> rows{{1, 5, tokens.back()}};
+  std::vector<CacheSlot> slots{{1, 5}};
   for (std::int32_t draft = 0; draft < 3; ++draft) {
     CHECK(bench.text.drafts[draft].token == Decoder::chosen(draft));
-    rows.push_back({{1, 6 + draft}, bench.text.drafts[draft].token});
-    places.push_back({1, 6 + draft});
+    rows.push_back({1, 6 + draft, bench.text.drafts[draft].token});
+    slots.push_back({1, 6 + draft});
   }
   bench.decoder.forward(0, rows);
-  CHECK(bench.decoder.choose(0, places) == 3);
+  CHECK(bench.decoder.choose(0, slots) == 3);
   const std::span<const std::int32_t> chosen = bench.decoder.tokens();
   std::vector<std::int32_t> text = tokens;
   for (std::size_t i = 0; i < 4; ++i) {

@@ -60,7 +60,7 @@ inline void check_spread(MpiCommunicator& world, Stream& stream, const Spread& s
   }
   if (!pipeline.is_last()) return stage.follow();
   const auto texts = texts_by(stage, spread);
-  stage.dismiss();
+  stage.stop_followers();
   CHECK(texts == texts_by(whole, spread));
 }
 

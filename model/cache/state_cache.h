@@ -1,0 +1,40 @@
+#pragma once
+// The hidden states of one level, the trunk or the prediction head of one depth, for every slot. The level's
+// logits are computed from them, and the next depth of a chain reads them.
+
+#include "model/cache/cached_block.h"
+
+namespace foretoken {
+
+/// Buffers of one pass, shared by all levels.
+struct PassScratch {
+  CachedBlock::Scratch block;
+  Tensor x;         // [R, C] hidden states of the pass's rows; blocks update them in place
+  Tensor gathered;  // [M, C] states whose logits are computed together; undefined without an output matrix
+};
+
+class StateCache {
+ public:
+  /// Whether states are cached after or before the level's norm.
+  enum class Kept { normed, raw };
+  /// `norm` [C] is the weight of the level's norm.
+  StateCache(SlotCache states, const Tensor& norm, double eps, Kept kept)
+      : states_(std::move(states)), norm_(norm), eps_(eps), kept_(kept) {}
+
+  /// Stores the level's output x [N, C] of the rows.
+  void store(const CachedRows& rows, const Tensor& x, const PassScratch& scratch) const;
+  /// Returns the normed states [N, C] in slots [N], in a buffer of the scratch.
+  Tensor load_normed(Stream& stream, const Tensor& slots, const PassScratch& scratch) const;
+  /// The states as they are kept.
+  const SlotCache& states() const { return states_; }
+
+ private:
+  Tensor normed(Stream& stream, const Tensor& x, const PassScratch& scratch) const;
+
+  SlotCache states_;
+  Tensor norm_;  // [C]
+  double eps_;
+  Kept kept_;
+};
+
+}  // namespace foretoken
