@@ -41,7 +41,7 @@ void Decoder::check_slot(const char* what, int level, const CacheSlot& slot, std
   if (level < 0 || level >= levels() || slot.sequence < 0 || slot.sequence >= options_.sequences ||
       slot.slot < 0 || slot.slot >= slots)
     throw DefectError(
-        "decoder: {} at level {}, sequence {}, slot {} is outside of {} levels, {} sequences "
+        "decoder: {} at level {}, sequence {}, slot {} is outside {} levels, {} sequences "
         "and {} slots",
         what, level, slot.sequence, slot.slot, levels(), options_.sequences, slots);
 }
@@ -54,7 +54,7 @@ void Decoder::check_row(const DecoderRow& row, int level, Input input) const {
   const bool on_other_ranks = level == 0 && options_.pipeline;
   if (chosen(row.token) >= (on_other_ranks ? 0 : std::ssize(choices_)) ||
       row.token >= options_.model.vocab_size)
-    throw UsageError("decoder: token {} of sequence {} is outside of the model's vocabulary of {}", row.token,
+    throw UsageError("decoder: token {} of sequence {} is outside the model's vocabulary of {}", row.token,
                      sequence, options_.model.vocab_size);
   if (static_cast<std::int64_t>(row.branch.size()) > options_.branches)
     throw DefectError("decoder: a branch of {} rows, planned for {}", row.branch.size(), options_.branches);

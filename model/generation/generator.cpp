@@ -183,7 +183,7 @@ void Generator::count_drafts(const GeneratedText& text, const Verdict& verdict, 
   statistics.accepted += static_cast<std::int64_t>(accepted);
   for (std::size_t j = 0; j < depth; ++j) ++statistics.drafted_at[j];
   for (std::size_t j = 0; j < accepted; ++j) ++statistics.accepted_at[j];
-  if (length_) length_->learn(depth, verdict.accepted.size());
+  if (length_) length_->record_acceptance(depth, verdict.accepted.size());
 }
 
 /// Accepted drafts and the token after them become text; the trunk's state of the drafts moves to the text's

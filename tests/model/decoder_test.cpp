@@ -303,7 +303,7 @@ TEST_CASE("a decoder refuses rows that it has no slot for") {
   Pair pair({.depths = 1}, false, 512);
   const auto forward = [&](int level, DecoderRow row) { pair.decoder.forward(level, std::span(&row, 1)); };
   expect_error<DefectError>(
-      "a row at level 0, sequence 3, slot 0 is outside of 2 levels, 3 sequences and 17 slots", [&] {
+      "a row at level 0, sequence 3, slot 0 is outside 2 levels, 3 sequences and 17 slots", [&] {
         forward(0, {3, 0, 1});
       });
   expect_error<DefectError>("sequence 0, slot 17", [&] { forward(1, {0, 17, 1}); });
@@ -311,14 +311,14 @@ TEST_CASE("a decoder refuses rows that it has no slot for") {
   const std::vector<std::int32_t> branch(9), beyond{25};
   expect_error<DefectError>("a branch of 9 rows, planned for 8", [&] { forward(0, {0, 3, 1, branch}); });
   expect_error<DefectError>(
-      "a branch at level 0, sequence 0, slot 25 is outside of 2 levels, 3 sequences and 25 slots", [&] {
+      "a branch at level 0, sequence 0, slot 25 is outside 2 levels, 3 sequences and 25 slots", [&] {
         forward(0, {0, 3, 1, beyond});
       });
   expect_error<DefectError>(
-      "a move at level 0, sequence 0, slot 17 is outside of 2 levels, 3 sequences and 17 slots", [&] {
+      "a move at level 0, sequence 0, slot 17 is outside 2 levels, 3 sequences and 17 slots", [&] {
         pair.decoder.move_slots(std::vector<SlotMove>{{0, 20, 17}});
       });
-  expect_error<UsageError>("token 11 of sequence 1 is outside of the model's vocabulary of 11", [&] {
+  expect_error<UsageError>("token 11 of sequence 1 is outside the model's vocabulary of 11", [&] {
     forward(0, {1, 0, 11});
   });
 }

@@ -62,11 +62,11 @@ class Simulation {
       const int depth = length_.begin_round(texts_);
       CHECK((depth >= 0 && depth <= longest_));
       now_ += world.seconds(depth) * (1 + world.noise * uniform());
-      if (begun_.insert(depth).second) now_ += world.preparation;
+      if (run_.insert(depth).second) now_ += world.preparation;
       for (std::size_t text = 0; text < texts_; ++text) {
         std::size_t accepted = 0;
         while (static_cast<int>(accepted) < depth && uniform() < world.acceptance) ++accepted;
-        if (depth > 0) length_.learn(static_cast<std::size_t>(depth), accepted);
+        if (depth > 0) length_.record_acceptance(static_cast<std::size_t>(depth), accepted);
         result.tokens += static_cast<double>(accepted + 1) / static_cast<double>(texts_);
       }
       length_.end_round();
@@ -83,7 +83,7 @@ class Simulation {
   std::size_t texts_;
   int longest_;
   double now_ = 0;
-  std::set<int> begun_;
+  std::set<int> run_;  // depths
   CounterRng rng_{1, "simulation"};
   std::uint64_t next_ = 0;
   DraftLength length_;
@@ -91,7 +91,7 @@ class Simulation {
 
 }  // namespace
 
-TEST_CASE("where no draft is accepted generation ends up plain and costs hardly more") {
+TEST_CASE("generation becomes plain, at less than 2 % more time, if no draft is accepted") {
   Simulation simulation(8, GENERATE(1, 8), GENERATE(1, 3));
   simulation.world.acceptance = 0;
   simulation.world.noise = GENERATE(0.0, 0.5);
@@ -102,7 +102,7 @@ TEST_CASE("where no draft is accepted generation ends up plain and costs hardly 
   CHECK(later.seconds < 1.02 * 2000 * (1 + simulation.world.noise / 2));
 }
 
-TEST_CASE("the depth comes to the one that gives the most tokens a second") {
+TEST_CASE("the chosen depth converges to the one with the most tokens per second") {
   struct Case {
     double acceptance, fixed, each;
   };
@@ -123,14 +123,14 @@ TEST_CASE("the depth comes to the one that gives the most tokens a second") {
   CHECK(result.tokens / result.seconds * (1 + world.noise / 2) > 0.94 * world.rate(world.best(8)));
 }
 
-TEST_CASE("a short text begins with the trained depth and loses little to finding a better one") {
+TEST_CASE("a short text starts at the trained depth and loses less than 5 % while others are tried") {
   Simulation simulation(8, 1, 3);
-  SECTION("where that is the best") {
+  SECTION("the trained depth is the best") {
     simulation.world = {.acceptance = 0.7, .fixed = 0, .each = 0.15};
     REQUIRE(simulation.world.best(8) == 3);
     CHECK(simulation.run(3).rounds.at(3) == 3);
   }
-  SECTION("where drafts do not pay") {
+  SECTION("drafts cost more than they gain") {
     simulation.world = {.acceptance = 0.3, .fixed = 0.4, .each = 0.3};
     REQUIRE(simulation.world.best(8) == 0);
   }
@@ -138,16 +138,16 @@ TEST_CASE("a short text begins with the trained depth and loses little to findin
   CHECK(result.tokens / result.seconds > 0.95 * simulation.world.rate(simulation.world.best(8)));
 }
 
-TEST_CASE("depths whose first round is dear are begun once that pays") {
+TEST_CASE("a depth whose first round is expensive runs only if that is repaid") {
   Simulation simulation(8, GENERATE(1, 4), 3);
   simulation.world = {.fixed = 0.1, .each = 0.05, .noise = 0.1, .preparation = 30};
-  SECTION("where they promise little") {
+  SECTION("their gain is small") {
     simulation.world.acceptance = 0.6;
     const Simulation::Result result = simulation.run(150);
     CHECK(result.rounds.size() == 2);  // the trained depth and depth 0
     CHECK(result.rounds.at(3) > 140);
   }
-  SECTION("where they promise much") {
+  SECTION("their gain is large") {
     simulation.world.acceptance = 0.97;
     const Simulation::Result short_text = simulation.run(80);
     CHECK(short_text.rounds.size() == 2);
@@ -157,7 +157,7 @@ TEST_CASE("depths whose first round is dear are begun once that pays") {
   }
 }
 
-TEST_CASE("the depth follows a text whose drafts become better or worse") {
+TEST_CASE("the depth adapts to a text whose acceptance changes") {
   Simulation simulation(8);
   simulation.world.acceptance = 0;
   simulation.run(3000);  // probes are rare by now
@@ -171,7 +171,7 @@ TEST_CASE("the depth follows a text whose drafts become better or worse") {
   CHECK(result.usual() == simulation.world.best(8));
 }
 
-TEST_CASE("the depth follows the number of texts and the machine's load, which change all times") {
+TEST_CASE("the depth adapts to the number of texts and to the machine's load, which change all times") {
   Simulation simulation(8, 8);
   simulation.world.acceptance = 0.85;
   simulation.run(400);
@@ -184,7 +184,7 @@ TEST_CASE("the depth follows the number of texts and the machine's load, which c
   CHECK(simulation.world.rate(simulation.run(500).usual()) > 0.97 * best / 3);
 }
 
-TEST_CASE("a single depth is used or not, and none is no choice") {
+TEST_CASE("with one depth it is used if it pays, and with none generation is plain") {
   Simulation one(1);
   one.world.acceptance = 0.9;
   one.run(100);
@@ -193,9 +193,56 @@ TEST_CASE("a single depth is used or not, and none is no choice") {
   CHECK(none.run(100).rounds.at(0) == 100);
 }
 
-TEST_CASE("a round of drafts that ends has begun") {
+TEST_CASE("a round cannot end before one has started") {
   DraftLength length(4, 1);
   CHECK_THROWS_AS(length.end_round(), DefectError);
   length.begin_round(1);
   CHECK_NOTHROW(length.end_round());
+}
+
+TEST_CASE("the draft policy measures the trained depth, then plain rounds, and then uses the best depth") {
+  DraftCosts costs(4);
+  DraftAcceptances acceptances(4);
+  const DraftPolicy policy(costs, acceptances, 2);
+  DraftHistory history;
+  std::vector<DraftPhase> phases;
+  std::vector<int> depths;
+  for (int round = 0; round < 9; ++round) {
+    const DraftDecision decision = policy.decide(history);
+    CHECK(policy.decide(history).depth == decision.depth);  // deciding changes nothing
+    history = DraftPolicy::advance(history, decision);
+    phases.push_back(decision.phase);
+    depths.push_back(decision.depth);
+    acceptances.record(static_cast<std::size_t>(decision.depth), static_cast<std::size_t>(decision.depth));
+    costs.record_round(decision.depth, 1 + 0.1 * decision.depth, history.repeats > 0);
+    ++history.rounds;
+  }
+  using enum DraftPhase;
+  CHECK(phases == std::vector<DraftPhase>{measure_trained, measure_trained, measure_trained, measure_plain,
+                                          measure_plain, measure_plain, use_best, repeat_depth,
+                                          repeat_depth});
+  CHECK(depths == std::vector<int>{2, 2, 2, 0, 0, 0, 3, 3, 3});
+}
+
+TEST_CASE("a probe lasts three rounds, and eight if drafts past the best depth are accepted") {
+  DraftCosts costs(4);
+  DraftAcceptances acceptances(4);
+  for (const int depth : {0, 1, 2})
+    for (int round = 0; round < 3; ++round) costs.record_round(depth, 1 + depth, true);
+  const DraftPolicy policy(costs, acceptances, 1);
+  const bool promises = GENERATE(false, true);
+  DraftHistory history{.phase = DraftPhase::start_probe, .depth = 2, .probe_promises = promises};
+  int rounds = 1;
+  for (; policy.decide(history).phase == DraftPhase::continue_probe; ++rounds)
+    history = DraftPolicy::advance(history, policy.decide(history));
+  CHECK(rounds == (promises ? 8 : 3));
+}
+
+TEST_CASE("the time of a depth that was not measured lies on the line through its measured neighbours") {
+  DraftCosts costs(6);
+  for (const auto& [depth, seconds] : {std::pair{0, 1.0}, {2, 2.0}, {4, 6.0}})
+    for (int round = 0; round < 3; ++round) costs.record_round(depth, seconds, true);
+  CHECK(costs.seconds(1) == 1.5);
+  CHECK(costs.seconds(3) == 4);
+  CHECK(costs.seconds(6) == 10);
 }

@@ -1,0 +1,72 @@
+#include "model/generation/draft_costs.h"
+
+#include <algorithm>
+
+namespace foretoken {
+
+namespace {
+
+constexpr double average_weight = 0.25;  // of a new time in the moving average
+constexpr double shorter_weight = 0.5;   // the same for a shorter time: slow rounds have other causes
+constexpr int first_measurements =
+    3;  // the shortest of them counts, because kernels are still being prepared
+constexpr int enough_measurements = 2;  // after which a depth counts as measured
+constexpr double longest_excess =
+    1.5;  // times the known time; what exceeds it has other causes than the depth
+
+}  // namespace
+
+void DraftCosts::begin_round(std::size_t texts) {
+  rescales_ = rescales_ || (texts_ != 0 && texts != texts_);
+  texts_ = texts;
+}
+
+void DraftCosts::record_round(int depth, double seconds, bool representative) {
+  Cost& cost = costs_[static_cast<std::size_t>(depth)];
+  if (cost.first_round < 0)
+    cost.first_round = seconds;
+  else if (representative)
+    measure(cost, seconds);
+}
+
+void DraftCosts::measure(Cost& cost, double seconds) {
+  if (cost.measurements < first_measurements) {
+    cost.seconds = cost.measurements == 0 ? seconds : std::min(cost.seconds, seconds);
+    if (++cost.measurements == enough_measurements)
+      preparation_ = std::max(cost.first_round - cost.seconds, 0.0);
+  } else if (rescales_) {
+    const double ratio = seconds / cost.seconds;
+    for (Cost& each : costs_) each.seconds *= ratio;
+  } else {
+    const double capped = std::min(seconds, longest_excess * cost.seconds);
+    cost.seconds += (capped < cost.seconds ? shorter_weight : average_weight) * (capped - cost.seconds);
+  }
+  rescales_ = false;
+}
+
+bool DraftCosts::is_measured(int depth) const {
+  return at(depth).measurements >= enough_measurements;
+}
+
+int DraftCosts::deepest_measured() const {
+  int depth = deepest();
+  while (!is_measured(depth)) --depth;
+  return depth;
+}
+
+double DraftCosts::seconds(int depth) const {
+  if (is_measured(depth)) return at(depth).seconds;
+  int shallower = depth, deeper = depth;
+  while (!is_measured(shallower)) --shallower;
+  while (deeper <= deepest() && !is_measured(deeper)) ++deeper;
+  if (deeper > deepest()) {
+    deeper = shallower;
+    do --shallower;
+    while (shallower > 0 && !is_measured(shallower));
+    if (shallower < 0) return at(deeper).seconds;
+  }
+  return at(shallower).seconds +
+         (at(deeper).seconds - at(shallower).seconds) * (depth - shallower) / (deeper - shallower);
+}
+
+}  // namespace foretoken
