@@ -215,10 +215,10 @@ void launch(const Context& gpu, Problem p) {
   constexpr unsigned cluster = Alone ? 1 : parts;
   const dim3 grid(blocks_for(p.rows, p.window) * cluster, static_cast<unsigned>(p.heads / p.together));
 
-  // More tiles under way hide more of what each takes to come, but fewer blocks share a multiprocessor then.
-  // Blocks run in waves of as many as there is room for, and a wave takes as long as that is much, for its
-  // blocks share what memory gives: so what counts is the room of all waves, filled or not. A part of a
-  // cluster's is often a tile or two.
+  // A third stage hides more of the latency of copies, but fewer blocks then fit on a multiprocessor. Blocks
+  // run in waves. The blocks of a wave share the memory bandwidth, so the time of a wave is proportional to
+  // the number of blocks that fit, also in the last wave: the third stage is used if it does not increase the
+  // sum over all waves. A block of a cluster often has one or two tiles only and keeps two stages.
   const auto room = [&](int stages) {
     int together = 0;
     check(cudaOccupancyMaxActiveBlocksPerMultiprocessor(&together, kernel, block_threads,
@@ -255,11 +255,11 @@ void attend(Stream& stream, const CachedAttention& op) {
   int together = std::min(group, most_queries);
   while (group % together != 0) --together;
   const int reach = op.paths.defined() ? static_cast<int>(op.paths.shape[1]) : 0;
-  // If all sequences have the same number of rows, a window is one sequence.
+  // If all sequences have the same number of rows, a window holds one sequence.
   auto window = std::min<std::int64_t>((n + sequences - 1) / sequences, most_queries / together);
   const Context& gpu = stream.cuda();
   const auto windows = [&] { return (n + window - 1) / window * (h.query / together); };
-  // Each row of a tree has its last keys for itself, and they wait for each other.
+  // The rows of a tree need separate steps for their last keys, which run one after the other.
   if (reach > 0 && windows() < gpu.multiprocessors()) window = std::min<std::int64_t>(window, few_branches);
   const Problem p{.qkv = static_cast<const __nv_bfloat16*>(op.qkv.data),
                   .cells = op.cells.as<std::int32_t>(),

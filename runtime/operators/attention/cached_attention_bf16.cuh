@@ -105,7 +105,7 @@ struct Lane {
   int group = lane / 4, pair = lane % 4;
 };
 
-/// The rows that a block takes together, and the first of their query heads. Lane i holds the sequence and
+/// The rows that a block processes, and the first of its query heads. Lane i holds the sequence and
 /// the position of row first + i.
 struct Window {
   int first, count, head;

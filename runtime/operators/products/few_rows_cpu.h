@@ -78,7 +78,7 @@ void few_rows_block(const FewRows<T>& op, std::int64_t i, std::int64_t j, std::i
 template <class T>
 void few_rows_product(Stream& stream, const FewRows<T>& op) {
   constexpr std::int64_t worth_a_thread = 1 << 13;  // products: one that spins takes work in a microsecond
-  constexpr std::int64_t block = 64;  // outputs whose rows of W stay near while all rows of x meet them
+  constexpr std::int64_t block = 64;                // outputs whose rows of W stay in cache for all rows of x
   const std::int64_t grain =
       std::max<std::int64_t>(1, worth_a_thread / (block * std::max<std::int64_t>(op.n * op.k, 1)));
   const auto blocks = [&](std::int64_t begin, std::int64_t last) {
