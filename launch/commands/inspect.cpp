@@ -15,6 +15,7 @@
 #include "io/files/printable.h"
 #include "launch/commands/inspect_files.h"
 #include "runtime/error.h"
+#include "runtime/plural.h"
 
 namespace foretoken {
 
@@ -103,8 +104,8 @@ void print_header(const Checkpoint& checkpoint, std::ostream& out) {
   line("created", info.created);
   if (!info.suspect.empty()) line("suspect", info.suspect);
   line("dtypes", fmt::format("{}", fmt::join(dtypes, ", ")));
-  line("size", fmt::format("{} of tensors, {} in {} files", bytes_text(stored), bytes_text(on_disk),
-                           checkpoint.manifest().files.size()));
+  line("size", fmt::format("{} of tensors, {} in {}", bytes_text(stored), bytes_text(on_disk),
+                           counted(checkpoint.manifest().files.size(), "file")));
 }
 
 void print_table(const TensorTable& table, std::ostream& out) {
@@ -126,7 +127,7 @@ void print_table(const TensorTable& table, std::ostream& out) {
          printable(files_text(row.files)));
     parameters += row.shape.elements();
   }
-  fmt::print(out, "\n{} tensors, {} parameters\n", table.size(), parameters);
+  fmt::print(out, "\n{}, {}\n", counted(table.size(), "tensor"), counted(parameters, "parameter"));
 }
 
 /// Prints one line per branch of a run that has gone back; nothing for other runs.

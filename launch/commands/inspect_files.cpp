@@ -15,6 +15,7 @@
 #include "io/files/text_file.h"
 #include "io/report/metrics_history.h"
 #include "runtime/error.h"
+#include "runtime/plural.h"
 
 namespace foretoken {
 
@@ -62,8 +63,8 @@ namespace {
 std::string metrics_fault(const std::string& path) try {
   const MetricsHistory history = read_metrics(path);
   if (history.unreadable_lines > 0)
-    return fmt::format("{} line{} cannot be read; the first: {}", history.unreadable_lines,
-                       history.unreadable_lines == 1 ? "" : "s", history.first_unreadable);
+    return fmt::format("{} cannot be read; the first: {}", counted(history.unreadable_lines, "line"),
+                       history.first_unreadable);
   return history.torn ? fmt::format("{}: ends inside a line", path) : "";
 } catch (const DataError& error) {
   return error.what();

@@ -26,6 +26,7 @@
 #include "launch/supervisor/launcher.h"
 #include "launch/supervisor/subprocess.h"
 #include "runtime/error.h"
+#include "runtime/plural.h"
 
 namespace foretoken {
 
@@ -42,11 +43,9 @@ void require_same_settings(const SweepPoint& point, const std::string& config_pa
   apply_toml_file(before, config_path);
   for (const Option& option : options())
     if (option.get(before) != option.get(point.config))
-      throw UsageError(
-          "study: point \"{}\" has begun with {} {}, but is to have {}: give it another name, or "
-          "remove {}",
-          point.name, option.name(), to_toml(option.get(before)), to_toml(option.get(point.config)),
-          fs::path(config_path).parent_path().string());
+      throw UsageError("study: point \"{}\" was started with {} {}, found {}: rename the point, or remove {}",
+                       point.name, option.name(), to_toml(option.get(before)),
+                       to_toml(option.get(point.config)), fs::path(config_path).parent_path().string());
 }
 
 /// The line of a failed run that gives the reason: our error line if there is one, otherwise the last line.
@@ -105,13 +104,13 @@ class Study {
 
   int run() {
     catch_stop_signals();
-    console_.line(fmt::format("study      {}: {} points in {}, by {}", sweep_.title, sweep_.points.size(),
-                              sweep_.directory, sweep_.launcher));
+    console_.line(fmt::format("study      {}: {} in {}, by {}", sweep_.title,
+                              counted(sweep_.points.size(), "point"), sweep_.directory, sweep_.launcher));
     for (std::size_t i = 0; i < sweep_.points.size() && stop_signal() == 0; ++i) {
       const SweepPoint& point = sweep_.points[i];
       label_ = fmt::format("point {}/{}  {}", i + 1, sweep_.points.size(), point.name);
       if (outcome_of(folder(point)).exit_code == 0)
-        console_.line(label_ + ": was done before");
+        console_.line(label_ + ": already done");
       else
         run_point(point);
     }
@@ -126,7 +125,7 @@ class Study {
   static const std::string& made(const std::string& directory) {
     std::error_code error;
     fs::create_directories(directory, error);
-    if (error) throw DataError("study: {}: cannot be made: {}", directory, error.message());
+    if (error) throw DataError("study: {}: cannot be created: {}", directory, error.message());
     return directory;
   }
 
@@ -148,8 +147,8 @@ class Study {
       write_durably(folder(point) + "/config.toml", sealed(to_toml(point.config)));
       data_.keep(folder(point) + "/data.json", point.config);
     }
-    console_.line(fmt::format("{}: {} on {} rank{}", label_, resumed ? "goes on" : "starts", point.ranks,
-                              point.ranks == 1 ? "" : "s"));
+    console_.line(
+        fmt::format("{}: {} on {}", label_, resumed ? "resumes" : "starts", counted(point.ranks, "rank")));
     const auto start = std::chrono::steady_clock::now();
     int code = 0;
     {
@@ -199,7 +198,7 @@ class Study {
     console_.line(fmt::format("{:<11}{} of {} points; {}/study.html and study.csv",
                               done == points ? "done" : "ended", done, points, sweep_.directory));
     if (done < points && stop_signal() != 0) {
-      console_.line("stopped    go on with the same command");
+      console_.line("stopped    the same command resumes it");
       return static_cast<int>(ExitCode::resumable);
     }
     return first_code;

@@ -9,7 +9,7 @@
 //   "seconds": 71.3}, once it has ended
 //
 // A point with exit code 0 is done and is not run again. A point that failed or was stopped continues from
-// its newest checkpoint, or starts anew if it has none.
+// its newest checkpoint, or starts again if it has none.
 
 #include <string>
 #include <vector>

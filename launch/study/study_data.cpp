@@ -46,8 +46,8 @@ void StudyData::require_same(const std::string& file, const std::string& point, 
       const std::string path = json.at(kind).at("path"), identity = json.at(kind).at("identity");
       if (identity != now->identity)
         throw UsageError(
-            "study: point \"{}\" has begun with the {} data {} (identity {}), but is to have {} "
-            "(identity {}): give it another name, or remove {}",
+            "study: point \"{}\" was trained on the {} data {} (identity {}), found {} "
+            "(identity {}): rename the point, or remove {}",
             point, kind, path, identity, now->path, now->identity,
             std::filesystem::path(file).parent_path().string());
     }

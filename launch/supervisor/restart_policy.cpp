@@ -5,6 +5,7 @@
 #include <fmt/format.h>
 
 #include "runtime/error.h"
+#include "runtime/plural.h"
 
 namespace foretoken {
 
@@ -34,7 +35,7 @@ Decision RestartPolicy::after(const AttemptEnd& end) {
   };
   if (end.code == 0) return ends(0, "done");
   if (is_final(end.code) && !end.run_was_held)
-    return ends(end.code, fmt::format("code {} would come again", end.code));
+    return ends(end.code, fmt::format("code {} would be the same after a restart", end.code));
   if (end.stop_requested && gets_one_more(end.code)) return ends(end.code, "a stop was requested");
   if (end.stop_requested) return ends(static_cast<int>(ExitCode::resumable), "a stop was requested");
 
@@ -45,13 +46,12 @@ Decision RestartPolicy::after(const AttemptEnd& end) {
     second_try_ = false;
   }
   if (gets_one_more(end.code)) {
-    if (second_try_)
-      return ends(end.code, fmt::format("code {} came again without a newer checkpoint", end.code));
+    if (second_try_) return ends(end.code, fmt::format("code {} twice without a newer checkpoint", end.code));
     second_try_ = true;
   }
   if (restarts_ >= max_restarts_)
-    return ends(end.code, fmt::format("{} restart{} in a row brought no newer checkpoint", restarts_,
-                                      restarts_ == 1 ? "" : "s"));
+    return ends(end.code,
+                fmt::format("{} in a row without a newer checkpoint", counted(restarts_, "restart")));
   const std::int64_t pause = std::min(std::int64_t{1} << std::min(restarts_, 10), longest_pause);
   ++restarts_;
   return {

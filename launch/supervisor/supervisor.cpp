@@ -31,6 +31,7 @@
 #include "launch/supervisor/restart_policy.h"
 #include "launch/supervisor/subprocess.h"
 #include "runtime/error.h"
+#include "runtime/plural.h"
 
 namespace foretoken {
 
@@ -99,7 +100,7 @@ class Supervisor {
         console_(true) {
     std::error_code error;
     fs::create_directories(attempts_, error);
-    if (error) throw DataError("run: {}: cannot be made: {}", attempts_.string(), error.message());
+    if (error) throw DataError("run: {}: cannot be created: {}", attempts_.string(), error.message());
     console_.open_log((attempts_ / "supervisor.log").string());
   }
 
@@ -155,15 +156,15 @@ class Supervisor {
       const std::vector<Host> found =
           arguments_.hostfile.empty() ? allocated_and_up(hosts_) : reachable(hosts_);
       if (found != here_ && (found != hosts_ || !here_.empty()))
-        console_.line(
-            fmt::format("hosts      {} of {} are there: {}", found.size(), hosts_.size(), host_list(found)));
+        console_.line(fmt::format("hosts      {} of {} are available: {}", found.size(), hosts_.size(),
+                                  host_list(found)));
       here_ = found;
       // With all of them there, the launcher decides whether it starts more ranks than slots.
       if (found != hosts_) available = std::min(wanted_, slots_of(found));
       if (available < wanted_ && !(config_.parallel.elastic && available > 0)) {
-        console_.line(fmt::format("hosts      their {} slots are too few for {} ranks{}", slots_of(found),
-                                  wanted_,
-                                  available > 0 ? "; with --elastic the run goes on with fewer" : ""));
+        console_.line(fmt::format("hosts      {} for {}: too few{}", counted(slots_of(found), "slot"),
+                                  counted(wanted_, "rank"),
+                                  available > 0 ? "; with --elastic the run continues with fewer" : ""));
         return false;
       }
     }
@@ -214,7 +215,7 @@ class Supervisor {
         return path.string();
       }
       if (errno != EEXIST)
-        throw DataError("run: {}: cannot be made: {}", path.string(), std::strerror(errno));
+        throw DataError("run: {}: cannot be created: {}", path.string(), std::strerror(errno));
     }
   }
 
@@ -225,8 +226,7 @@ class Supervisor {
     };
     note("command: " + line);
     note(fmt::format("host: {}, process {}, started {}", host_name(), getpid(), time_text()));
-    console_.line(
-        fmt::format("attempt    {} on {} rank{}, {}", number_, ranks_, ranks_ == 1 ? "" : "s", log));
+    console_.line(fmt::format("attempt    {} on {}, {}", number_, counted(ranks_, "rank"), log));
     OutputFollower output(log);
     const CommandEnd end =
         run_command(line, {.output_file = log,
@@ -251,7 +251,7 @@ class Supervisor {
     console_.line(fmt::format("{:<11}{}: code {}; {}", decision.code == 0 ? "done" : "ended", decision.reason,
                               decision.code, run_.path()));
     if (decision.code == static_cast<int>(ExitCode::resumable))
-      console_.line("stopped    go on with the same command");
+      console_.line("stopped    the same command resumes it");
     return decision.code;
   }
 

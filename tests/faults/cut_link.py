@@ -195,7 +195,7 @@ def left(hosts, lab, name):
         trial.cut_at_step(60)
         code = trial.end(120)
         words, done = trial.text(), newest_step(trial.run)
-        said = f"1 of 2 are there: {hosts.addresses[0]}:2" in words
+        said = f"1 of 2 are available: {hosts.addresses[0]}:2" in words
         failure = "" if code == 0 and said and done == STEPS else f"code {code}, newest step {done}\n{words[-4000:]}"
         return f"code {code}, went on with 2 of 4 ranks", failure
 

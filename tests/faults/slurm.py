@@ -444,7 +444,7 @@ def lost_node(bench, **environment):
     finally:
         cluster.find_node("ft2", lost)
     words = cluster.output(job)
-    assert "1 of 2 are there: ft1:2" in words, words[-2000:]
+    assert "1 of 2 are available: ft1:2" in words, words[-2000:]
     assert newest_step(run) == bench.steps and not cluster.ranks(run)
     return "went on with the ranks of the node that was left"
 

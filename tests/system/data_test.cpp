@@ -148,7 +148,7 @@ TEST_CASE("a study does not mix points that were trained on different data") {
   const Outcome refused = run(study);
   INFO(refused.output);
   CHECK(refused.code == 2);
-  CHECK_THAT(refused.output, contains("has begun with the training data") && contains(before) &&
+  CHECK_THAT(refused.output, contains("was trained on the training data") && contains(before) &&
                                  contains(TokenDataset(folder / "data.h5").identity()));
   REQUIRE(
       run(fmt::format("sed -i s/steps/stepz/ {}/study/depths=0/config.toml", folder.path().string())).code ==

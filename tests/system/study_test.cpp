@@ -140,8 +140,8 @@ parallel.pp = 2
   const Outcome second = run(command);
   INFO(second.output);
   CHECK(second.code == 0);
-  CHECK_THAT(second.output, contains("no heads: was done before") && contains("no data: done in") &&
-                                contains("two, in a pipeline: was done before"));
+  CHECK_THAT(second.output, contains("no heads: already done") && contains("no data: done in") &&
+                                contains("two, in a pipeline: already done"));
   CHECK(rows_of(folder / "study/study.csv").at("no data").at("status") == "done");
 
   const Outcome launcher = run(command + " --launcher 'mpirun -n 2'");
@@ -149,7 +149,7 @@ parallel.pp = 2
   CHECK_THAT(launcher.output, contains("launcher \"mpirun -n 2\" does not say {ranks}"));
   const Outcome changed = run(command + " --set train.seed=2");
   CHECK(changed.code == 2);
-  CHECK_THAT(changed.output, contains("point \"no heads\" has begun with train.seed 1, but is to have 2"));
+  CHECK_THAT(changed.output, contains("point \"no heads\" was started with train.seed 1, found 2"));
 }
 
 TEST_CASE("an interrupted study stops with a checkpoint and continues from it") {
@@ -175,7 +175,7 @@ TEST_CASE("an interrupted study stops with a checkpoint and continues from it") 
   const Outcome whole = run(command);
   INFO(whole.output);
   CHECK(whole.code == 0);
-  CHECK_THAT(whole.output, contains("depths=1: goes on on 2 ranks") && contains("2 of 2 points"));
+  CHECK_THAT(whole.output, contains("depths=1: resumes on 2 ranks") && contains("2 of 2 points"));
   CHECK(TrainingLab::losses((folder / "study/depths=1/run").string()).size() == 1500);
   CHECK(rows_of(folder / "study/study.csv").at("depths=1").at("steps") == "1500");
 }

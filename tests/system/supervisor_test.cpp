@@ -96,7 +96,7 @@ TEST_CASE("a signal to the supervisor ends it with 75 and a checkpoint, and the 
     const Outcome outcome = supervisor.wait();
     INFO(outcome.output);
     CHECK(outcome.code == 75);
-    CHECK_THAT(outcome.output, contains("stopped    go on with the same command"));
+    CHECK_THAT(outcome.output, contains("stopped    the same command resumes it"));
     CHECK(ranks_of(path).empty());
     until = steps_in(path) + 4;
   }
@@ -126,7 +126,7 @@ TEST_CASE("the supervisor stops after attempts that wrote no newer checkpoint") 
   INFO(outcome.output);
   CHECK(outcome.code == 5);
   CHECK_THAT(outcome.output,
-             contains("no network") && contains("1 restart in a row brought no newer checkpoint"));
+             contains("no network") && contains("1 restart in a row without a newer checkpoint"));
   CHECK(std::filesystem::exists(path + "/attempts/0002.log"));
   CHECK_FALSE(std::filesystem::exists(path + "/attempts/0003.log"));
 }
@@ -168,9 +168,9 @@ TEST_CASE("ranks start on the reachable hosts of a hostfile, fewer of them only 
   const Outcome refused = run(command);
   INFO(refused.output);
   CHECK(refused.code == 5);
-  CHECK_THAT(refused.output, contains("their 2 slots are too few for 4 ranks"));
+  CHECK_THAT(refused.output, contains("2 slots for 4 ranks: too few"));
   const Outcome elastic = run(command + " --elastic");
   INFO(elastic.output);
   CHECK(elastic.code == 0);
-  CHECK_THAT(elastic.output, contains("1 of 2 are there: localhost:2") && contains("take pp 2 × dp 1"));
+  CHECK_THAT(elastic.output, contains("1 of 2 are available: localhost:2") && contains("take pp 2 × dp 1"));
 }
