@@ -36,6 +36,25 @@ SpeculationStatistics& SpeculationStatistics::operator+=(const SpeculationStatis
   return *this;
 }
 
+namespace {
+
+/// Throws a UsageError for a prompt that cannot be continued; `number` counts from 1.
+void check_prompt(std::span<const std::int32_t> prompt, std::size_t number, std::int64_t vocabulary,
+                  std::size_t positions) {
+  if (prompt.empty()) throw UsageError("generate: prompt {} is empty", number);
+  for (const std::int32_t token : prompt)
+    if (token < 0 || token >= vocabulary)
+      throw UsageError("generate: prompt {}: token {} is outside the vocabulary of {}", number, token,
+                       vocabulary);
+  if (prompt.size() >= positions)
+    throw UsageError(
+        "generate: prompt {} has {} tokens, but the model has {} positions "
+        "(max_position_embeddings), one of them for a new token",
+        number, prompt.size(), positions);
+}
+
+}  // namespace
+
 Generator::Generator(Decoder& decoder, const GenerationOptions& options,
                      std::vector<std::vector<std::int32_t>> prompts, Drafter* drafter, DraftLength* length)
     : decoder_(decoder),
@@ -55,16 +74,7 @@ Generator::Generator(Decoder& decoder, const GenerationOptions& options,
     throw DefectError("generate: {} prompts, planned for {}", prompts.size(), decoder_.options().sequences);
   for (std::size_t i = 0; i < prompts.size(); ++i) {
     std::vector<std::int32_t>& prompt = prompts[i];
-    if (prompt.empty()) throw UsageError("generate: prompt {} is empty", i + 1);
-    for (const std::int32_t token : prompt)
-      if (token < 0 || token >= options_.vocabulary)
-        throw UsageError("generate: prompt {}: token {} is outside the vocabulary of {}", i + 1, token,
-                         options_.vocabulary);
-    if (prompt.size() >= positions)
-      throw UsageError(
-          "generate: prompt {} has {} tokens, but the model has {} positions "
-          "(max_position_embeddings), one of them for a new token",
-          i + 1, prompt.size(), positions);
+    check_prompt(prompt, i + 1, options_.vocabulary, positions);
     const std::size_t size = prompt.size();
     texts_.push_back({.sequence = static_cast<std::int32_t>(i),
                       .tokens = std::move(prompt),
@@ -187,7 +197,7 @@ void Generator::count_drafts(const GeneratedText& text, const Verdict& verdict, 
 }
 
 /// Accepted drafts and the token after them become text; the trunk's state of the drafts moves to the text's
-/// cells.
+/// slots.
 std::size_t Generator::take(GeneratedText& text, const Verdict& verdict, const OnTokens& on_tokens) {
   added_.clear();
   std::int32_t& computed = computed_[static_cast<std::size_t>(text.sequence)];

@@ -7,7 +7,7 @@ namespace foretoken {
 namespace {
 
 /// p ← norm(max(p − q, 0)); p stays unchanged if it exceeds q nowhere, which happens only through rounding.
-void take_away(std::span<double> p, std::span<const double> q) {
+void subtract_and_normalise(std::span<double> p, std::span<const double> q) {
   double sum = 0;
 #pragma omp simd reduction(+ : sum)
   for (std::size_t i = 0; i < p.size(); ++i) sum += p[i] > q[i] ? p[i] - q[i] : 0;
@@ -17,11 +17,11 @@ void take_away(std::span<double> p, std::span<const double> q) {
 }
 
 /// The path from the text to `draft`, as drafts in order.
-std::vector<std::int32_t> way_to(const DraftTree& drafts, std::int32_t draft) {
-  std::vector<std::int32_t> way;
-  for (; draft >= 0; draft = drafts[draft].parent) way.push_back(draft);
-  std::reverse(way.begin(), way.end());
-  return way;
+std::vector<std::int32_t> path_to(const DraftTree& drafts, std::int32_t draft) {
+  std::vector<std::int32_t> path;
+  for (; draft >= 0; draft = drafts[draft].parent) path.push_back(draft);
+  std::reverse(path.begin(), path.end());
+  return path;
 }
 
 }  // namespace
@@ -55,7 +55,7 @@ Verdict verify(const DraftTree& drafts, const Distribution& model, const Sequenc
     for (; child < children.end; ++child) {
       const auto x = static_cast<std::size_t>(drafts[child].token);
       if (rng.accept(position, child - children.begin) * q[x] < p[x]) break;
-      take_away(p, q);
+      subtract_and_normalise(p, q);
       if (child + 1 == children.end) continue;
       if (left.empty()) left.assign(q.begin(), q.end());
       left[x] = 0;
@@ -94,7 +94,7 @@ Verdict best_candidate(const GeneratedText& text, const DraftPredictions& model,
         best = child;
     }
   }
-  return {.accepted = way_to(drafts, best), .token = chooser.likeliest(text, best, model[best])};
+  return {.accepted = path_to(drafts, best), .token = chooser.likeliest(text, best, model[best])};
 }
 
 }  // namespace foretoken

@@ -102,7 +102,7 @@ TEST_CASE("cached logits equal those of whole sequences, in chunks of any sizes 
   CHECK(pair.run(0, {{0, 8, 17}, {1, 9, 17}}) == "");
 }
 
-TEST_CASE("rows over rejected tokens leave nothing behind") {
+TEST_CASE("rows of rejected tokens do not change later logits") {
   Pair pair({}, false, 512);
   CHECK(pair.run(0, {{0, 0, 6}, {1, 0, 9}}) == "");
   std::vector<DecoderRow> rejected;
@@ -112,7 +112,7 @@ TEST_CASE("rows over rejected tokens leave nothing behind") {
   CHECK(pair.run(0, {{0, 8, 17}, {1, 10, 17}}) == "");
 }
 
-TEST_CASE("every kind of heads gives over its caches the logits that it gives over whole sequences") {
+TEST_CASE("every kind of heads has the same logits with caches as over whole sequences") {
   using enum MtpConfig::Concat;
   using enum MtpConfig::Hidden;
   std::vector<NamedHeads> kinds = every_kind_of_heads(3);
@@ -147,7 +147,7 @@ TEST_CASE("a decoder chooses the likeliest token of the logits, of the vocabular
   }
 }
 
-TEST_CASE("a decoder does not choose by logits that are not numbers") {
+TEST_CASE("choosing from logits that are not numbers is an error") {
   Pair pair({}, false, 512);
   CHECK(pair.run(0, {{0, 0, 3}}) == "");
   const CacheSlot slot{0, 2};
@@ -158,7 +158,7 @@ TEST_CASE("a decoder does not choose by logits that are not numbers") {
   });
 }
 
-TEST_CASE("rows of a branch of a tree get what they would get as the text, and become the text") {
+TEST_CASE("rows of a tree's branch have the logits that they would have as text, and become text") {
   const NamedHeads heads = GENERATE(from_range(every_kind_of_heads(3)));
   const std::int64_t together = GENERATE(2, 512);
   CAPTURE(heads.name, together);

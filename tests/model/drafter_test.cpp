@@ -52,7 +52,7 @@ struct Bench {
 
 }  // namespace
 
-TEST_CASE("every kind of heads drafts below each draft what it would after the text and that draft") {
+TEST_CASE("every kind of heads drafts after each draft what it would if that draft were text") {
   const NamedHeads heads = GENERATE(from_range(every_kind_of_heads(3)));
   // One text longer and one shorter than the look-ahead of the chain of modules.
   const std::vector<std::int32_t> tokens =
@@ -78,7 +78,7 @@ TEST_CASE("every kind of heads drafts below each draft what it would after the t
   }
 }
 
-TEST_CASE("past the last module a branch gets what it gets as the only one") {
+TEST_CASE("past the last module a branch's drafts do not depend on other branches") {
   const bool repeat = GENERATE(false, true);
   const std::vector<std::int32_t> tokens{3, 1, 4, 1, 5, 9};
   Bench bench({.depths = 2, .repeat = repeat}, tokens);
@@ -109,7 +109,7 @@ TEST_CASE("past the last module a branch gets what it gets as the only one") {
   }
 }
 
-TEST_CASE("another model drafts what it would go on with itself") {
+TEST_CASE("another model drafts its own continuation") {
   const std::vector<std::int32_t> tokens{3, 1, 4, 1, 5, 9};
   Bench bench({}, tokens);
   ModelDrafter drafter(bench.decoder, 11);
@@ -124,7 +124,7 @@ TEST_CASE("another model drafts what it would go on with itself") {
   }
 }
 
-TEST_CASE("tokens of a greedy chain or tree need not come to the host before the model verifies them") {
+TEST_CASE("tokens of a greedy chain or tree are verified before the host knows them") {
   const NamedHeads heads = GENERATE(from_range(every_kind_of_heads(3)));
   CAPTURE(heads.name);
   const std::vector<std::int32_t> tokens{3, 1, 4, 1, 5, 9};

@@ -28,10 +28,10 @@ std::int32_t next_token(const std::vector<std::int32_t>& text) {
   return likeliest(whole_logits(text));
 }
 
-/// Drafts the known continuation of each text or, if it lies, other tokens.
-class Prophet : public Drafter {
+/// Drafts the known continuation of each text or, if `wrong`, other tokens.
+class KnownContinuationDrafter : public Drafter {
  public:
-  Prophet(Texts texts, bool lies) : texts_(std::move(texts)), lies_(lies) {}
+  KnownContinuationDrafter(Texts texts, bool wrong) : texts_(std::move(texts)), wrong_(wrong) {}
   int longest() const override { return 8; }
 
  private:
@@ -44,7 +44,7 @@ class Prophet : public Drafter {
       // The correct token is the last child of the last draft of a depth.
       for (std::int32_t draft = last.begin; draft < last.end; ++draft)
         for (int child = 0; child < children; ++child) {
-          const bool right = !lies_ && draft + 1 == last.end && child + 1 == children;
+          const bool right = !wrong_ && draft + 1 == last.end && child + 1 == children;
           text->drafts.add(draft, right ? next : (next + 1 + child) % 11);
         }
     }
@@ -52,12 +52,12 @@ class Prophet : public Drafter {
   void finish(std::span<GeneratedText* const> /*texts*/) override {}
 
   Texts texts_;
-  bool lies_;
+  bool wrong_;
 };
 
 }  // namespace
 
-TEST_CASE("greedy text is what the whole model gives when it is run anew for every token") {
+TEST_CASE("greedy text equals that of the whole model, run without caches for every token") {
   GenerationOptions options = greedy();
   options.max_tokens = 12;
   const GenerationRun run = generate({.options = options, .prompts = prompts});
@@ -68,7 +68,7 @@ TEST_CASE("greedy text is what the whole model gives when it is run anew for eve
   }
 }
 
-TEST_CASE("greedy speculative text is the plain text, token for token, for every kind of heads") {
+TEST_CASE("greedy speculative text equals plain text, token by token, for every kind of heads") {
   const NamedHeads heads = GENERATE(from_range(every_kind_of_heads(3)));
   const TreeShape drafts = GENERATE(chain(1), chain(2), chain(3), chain(5), chain(8), TreeShape{3, 2, 1},
                                     TreeShape{1, 2, 2, 1, 2}, TreeShape{11}, TreeShape{2, 2, 2, 2, 2});
@@ -85,7 +85,7 @@ TEST_CASE("greedy speculative text is the plain text, token for token, for every
   }
 }
 
-TEST_CASE("greedy text that another model drafts is the plain text") {
+TEST_CASE("greedy text equals plain text if another model drafts") {
   const TreeShape drafts = GENERATE(chain(1), chain(4), TreeShape{2, 3, 1});
   const bool same = GENERATE(false, true);
   CAPTURE(drafts, same);
@@ -103,7 +103,7 @@ TEST_CASE("greedy text that another model drafts is the plain text") {
   if (!same) CHECK(s.accepted < s.drafted);
 }
 
-TEST_CASE("texts that choose their tokens side by side write what they write one after another") {
+TEST_CASE("texts generated in parallel equal those generated one after another") {
   const TreeShape drafts = GENERATE(TreeShape{}, chain(2), TreeShape{2, 2});
   CAPTURE(drafts);
   ModelConfig model = tiny_model();
@@ -135,24 +135,24 @@ TEST_CASE("texts that choose their tokens side by side write what they write one
   CHECK(texts_on(4) == texts_on(1));
 }
 
-TEST_CASE("drafts that are all right or all wrong are accepted or not, on whatever branch they are") {
+TEST_CASE("correct drafts are all accepted, wrong ones never, on any branch") {
   const GenerationRun plain = generate({.options = greedy(), .prompts = prompts});
   const TreeShape drafts = GENERATE(chain(3), TreeShape{3, 2, 2}, TreeShape{1, 4, 1});
   CAPTURE(drafts);
-  for (const bool lies : {false, true}) {
-    Prophet prophet(plain.texts, lies);
+  for (const bool wrong : {false, true}) {
+    KnownContinuationDrafter known(plain.texts, wrong);
     // The caches of heads must follow those of the trunk.
     const GenerationRun run = generate({.mtp = {.kind = MtpConfig::Kind::parallel, .depths = 1},
                                         .options = greedy(drafts),
                                         .prompts = prompts},
-                                       prophet);
+                                       known);
     CHECK(run.texts == plain.texts);
-    CHECK(run.statistics.accepted_at == (lies ? std::vector<std::int64_t>(3) : run.statistics.drafted_at));
-    CHECK(run.rounds == (lies ? 40 : 11));
+    CHECK(run.statistics.accepted_at == (wrong ? std::vector<std::int64_t>(3) : run.statistics.drafted_at));
+    CHECK(run.rounds == (wrong ? 40 : 11));
   }
 }
 
-TEST_CASE("more texts than a call's numbers are noted for at once write the plain text over trees") {
+TEST_CASE("tree drafts give plain text for more texts than one pass has indices for") {
   constexpr std::size_t count = 4200;  // two moves per text: 16,800 numbers
   GenerationOptions options = greedy();
   options.max_tokens = 6;
@@ -162,15 +162,15 @@ TEST_CASE("more texts than a call's numbers are noted for at once write the plai
   const GenerationRun plain = generate({.options = options, .prompts = few});
   Texts expected;
   for (std::size_t i = 0; i < count; ++i) expected.push_back(plain.texts[i % few.size()]);
-  Prophet prophet(expected, false);
+  KnownContinuationDrafter known(expected, false);
   options.drafts = {2, 2};
   const GenerationRun run =
-      generate({.options = options, .prompts = many, .positions = 8, .rows = 512}, prophet);
+      generate({.options = options, .prompts = many, .positions = 8, .rows = 512}, known);
   CHECK(run.texts == expected);
   CHECK(run.statistics.accepted_at == run.statistics.drafted_at);
 }
 
-TEST_CASE("a tree accepts what its first branch alone would, and more") {
+TEST_CASE("a tree accepts at least the drafts that its first branch alone would") {
   const NamedHeads heads = GENERATE(from_range(every_kind_of_heads(3)));
   CAPTURE(heads.name);
   // One round after the first: the texts are equal, so the drafts can be compared.
@@ -184,7 +184,7 @@ TEST_CASE("a tree accepts what its first branch alone would, and more") {
   CHECK(b.accepted * a.rounds >= a.accepted * b.rounds);
 }
 
-TEST_CASE("what speculation reports adds up, and rounds it saves are saved") {
+TEST_CASE("speculation statistics add up, and accepted drafts reduce the number of rounds") {
   // Medusa's residual heads start as the main model's head: they are right where a text repeats one token.
   MtpConfig mtp{
       .kind = MtpConfig::Kind::residual, .depths = 3, .residual_form = MtpConfig::ResidualForm::medusa};
@@ -200,7 +200,7 @@ TEST_CASE("what speculation reports adds up, and rounds it saves are saved") {
   CHECK(s.acceptance_rate() == double(s.accepted) / double(s.drafted));
 }
 
-TEST_CASE("a text does not depend on the texts beside it, and another seed gives another") {
+TEST_CASE("a text does not depend on the other texts of its batch, but depends on the seed") {
   GenerationCase of{.mtp = {.depths = 2},
                     .options = {.max_tokens = 30, .vocabulary = 11, .drafts = {3, 2}},
                     .prompts = prompts};
@@ -228,7 +228,7 @@ TEST_CASE("a text ends with the end token, at the limit, or where the model has 
 
 TEST_CASE("a text that its receiver ends inside a round has no token and no accepted draft past its end") {
   const GenerationRun free = generate({.options = greedy(), .prompts = {prompts[0]}});
-  Prophet prophet(free.texts, false);
+  KnownContinuationDrafter known(free.texts, false);
   std::size_t received = 0;
   GenerationCase of{.mtp = {.kind = MtpConfig::Kind::linear, .depths = 1},
                     .options = greedy(chain(4)),
@@ -240,7 +240,7 @@ TEST_CASE("a text that its receiver ends inside a round has no token and no acce
     }
     return 9 - received;
   };
-  const GenerationRun run = generate(of, prophet);  // rounds of 1, 5 and 3 tokens, the last one cut from 5
+  const GenerationRun run = generate(of, known);  // rounds of 1, 5 and 3 tokens, the last one cut from 5
   CHECK(run.texts[0] == std::vector<std::int32_t>(
                             free.texts[0].begin(),
                             free.texts[0].begin() + static_cast<std::ptrdiff_t>(prompts[0].size()) + 9));
@@ -252,11 +252,11 @@ TEST_CASE("each sequence counts its own drafts, and the counts add up to those o
   Texts expected = generate({.options = greedy(), .prompts = prompts}).texts;
   for (std::size_t i = prompts[1].size(); i < expected[1].size(); ++i)
     expected[1][i] = (expected[1][i] + 1) % 11;
-  Prophet prophet(expected, false);
+  KnownContinuationDrafter known(expected, false);
   const GenerationRun run = generate({.mtp = {.kind = MtpConfig::Kind::linear, .depths = 1},
                                       .options = greedy(chain(3)),
                                       .prompts = {prompts[0], prompts[1]}},
-                                     prophet);
+                                     known);
   const SpeculationStatistics &right = run.by_sequence[0], &wrong = run.by_sequence[1];
   CHECK(right.accepted == right.drafted);
   CHECK(right.rounds == 10);
@@ -307,7 +307,7 @@ TEST_CASE("the best candidate is the one that the whole model finds likeliest, a
   CHECK(kept <= best + 1e-5);
 }
 
-TEST_CASE("a prompt that the model cannot take, and drafts that are too many, are refused") {
+TEST_CASE("a prompt that the model cannot continue and too many drafts are refused") {
   const auto refuse = [](const std::string& message, const GenerationCase& of) {
     expect_error<UsageError>(message, [&] { generate(of); });
   };
