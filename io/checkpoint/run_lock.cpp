@@ -149,7 +149,9 @@ class Attempt {
  public:
   Attempt(const fs::path& file, const std::string& text, const RunLockOptions& options)
       : own_(file), text_(text), options_(options) {
-    AppendedFile(own_.path()).append(std::string_view(text).substr(0, text.size() - 1));  // its newline
+    AppendedFile out(own_.path());
+    out.append(std::string_view(text).substr(0, text.size() - 1));  // its newline
+    out.sync();  // after a power loss the lock must still name its holder, whose process has ended
   }
 
   /// Returns the lock that keeps this job from `file`; empty if this job now holds it.
