@@ -62,6 +62,7 @@ TEST_CASE("a replayed sequence of operators computes from the current values of 
     CAPTURE(run, n);
     fill_normal(x.cpu, "x" + std::to_string(run));
     bench.upload(x);
+    bench.copy_to_cpu(x);  // rounded to the dtype, as the GPU's
     if (run == 3) stream.cuda().workspace(std::size_t{1} << (20 + run));  // moves the workspace
     replays.run({n}, [&] { operators(&Twin::gpu); });
     operators(&Twin::cpu);

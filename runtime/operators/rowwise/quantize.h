@@ -69,7 +69,8 @@ struct Quantize {
 };
 void quantize(Stream& stream, const Quantize& op);
 
-/// out[M, N] = a · bᵀ (+ addend), accumulated in fp32. A linear layer's three products:
+/// out[M, N] = a · bᵀ (+ addend), accumulated in fp32. With a bf16 out a GPU rounds the product, adds the
+/// addend, and rounds the sum. A linear layer's three products:
 ///   forward         a = x [N, I],      b = W [O, I]
 ///   backward_input  a = dout [N, O],   b = Wᵀ [I, O]
 ///   backward_weight a = doutᵀ [O, N],  b = xᵀ [I, N], addend = out = dW
