@@ -15,6 +15,14 @@ class Arena {
   /// `page_locked`: a GPU copies to and from this host memory without help from the CPU.
   explicit Arena(DeviceKind device, bool page_locked = false) : device_(device), page_locked_(page_locked) {}
 
+  /// An arena whose tensors have no memory: only their sizes count. To learn what a plan needs.
+  static Arena measuring(DeviceKind device) {
+    Arena arena(device);
+    arena.measures_ = true;
+    return arena;
+  }
+  bool measures() const { return measures_; }
+
   /// Returns a zeroed tensor, aligned to 256 bytes, that is valid while the arena exists. Throws DefectError
   /// after seal(), and UsageError if the device or the machine (runtime/host/memory_limit.h) has too little
   /// memory.
@@ -35,6 +43,7 @@ class Arena {
 
   DeviceKind device_;
   bool page_locked_;
+  bool measures_ = false;
   bool sealed_ = false;
   std::size_t bytes_ = 0;
   std::size_t block_left_ = 0;  // free bytes at the end of the newest block

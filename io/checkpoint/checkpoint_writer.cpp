@@ -29,6 +29,7 @@ struct CheckpointWriter::Save {
   std::string id;       // equal on every rank, different for every save
   Clock::time_point start_time;
   bool staged = false;  // started by stage()
+  double pause = 0;     // seconds for which save() kept the caller
 };
 
 namespace {
@@ -132,9 +133,8 @@ void CheckpointWriter::save(const CheckpointInfo& info, std::span<const Checkpoi
   }
   if (barrier) barrier();
   save.id = await_id(save.unfinished);
-  const std::int64_t bytes = copy();
-  log(fmt::format("checkpoint {}: staged {} in {:.3f} s", checkpoint_name(info.step), bytes_text(bytes),
-                  seconds_since(start_time)));
+  copy();
+  save.pause = seconds_since(start_time);
   reached(SavePhase::staged);
   start(std::move(save));
 }
@@ -237,11 +237,8 @@ void CheckpointWriter::take(std::span<const CheckpointPiece> pieces) {
   }
 }
 
-std::int64_t CheckpointWriter::copy() {
+void CheckpointWriter::copy() {
   staging_.take(data_);
-  std::int64_t bytes = 0;
-  for (const Tensor& tensor : data_) bytes += static_cast<std::int64_t>(tensor.bytes());
-  return bytes;
 }
 
 void CheckpointWriter::reserve(std::span<const CheckpointPiece> pieces) {
@@ -392,9 +389,8 @@ void CheckpointWriter::publish(const Save& save, const std::vector<ShardVote>& v
   publish_checkpoint(directory_, save.info.step);
   parent_ = {.id = save.id, .step = save.info.step};
   reached(SavePhase::published);
-  const double seconds = seconds_since(save.start_time);
-  log(fmt::format("checkpoint {}: committed {} in {:.3f} s ({:.2f} GB/s)", name, bytes_text(bytes), seconds,
-                  static_cast<double>(bytes) / 1e9 / seconds));
+  log(fmt::format("checkpoint {}: {} in {:.2f} s, training waited {:.2f} s", name, bytes_text(bytes),
+                  seconds_since(save.start_time), save.pause));
   retire_checkpoints(directory_, save.info.step, options_.keep);
   reached(SavePhase::retired);
 }

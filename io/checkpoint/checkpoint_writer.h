@@ -57,7 +57,8 @@ struct CheckpointWriterOptions {
   /// Called on rank 0, from the writer's thread, after everything is written and before it is published. An
   /// exception abandons the save.
   std::function<void()> before_publication;
-  /// Receives one console line. "staged" comes from the calling thread, "committed" from the writer's thread.
+  /// Receives one console line, from the writer's thread once a save is committed, or from a thread that
+  /// waits for one.
   std::function<void(const std::string&)> log;
   /// Called at every phase, from either thread. Fault injection uses it.
   std::function<void(SavePhase)> on_phase;
@@ -120,7 +121,7 @@ class CheckpointWriter {
  private:
   struct Save;
   void take(std::span<const CheckpointPiece> pieces);
-  std::int64_t copy();
+  void copy();
   void start(Save save);
   void join();
   void await_end_on_rank_0(const Save& save);

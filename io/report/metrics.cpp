@@ -26,10 +26,6 @@ namespace {
 
 using Json = nlohmann::ordered_json;
 
-std::string depth_name(std::size_t depth) {
-  return depth == 0 ? "main" : fmt::format("mtp{}", depth);
-}
-
 void put(Json& object, const std::string& name, double value) {
   if (std::isfinite(value)) {
     object[name] = value;
@@ -70,36 +66,6 @@ void put_free_running(Json& object, const std::optional<FreeRunningMetrics>& fre
 
 void put_time(Json& object) {
   object["time"] = fmt::format("{:%Y-%m-%dT%H:%M:%SZ}", fmt::gmtime(std::time(nullptr)));
-}
-
-/// Example: " (+0.12z)"; empty without a score.
-std::string score_in_words(const std::optional<double>& z) {
-  return z ? fmt::format(" ({:+.2f}z)", *z) : "";
-}
-
-std::string losses_in_words(double loss, const std::vector<double>& depth_losses,
-                            const std::optional<double>& z = std::nullopt) {
-  std::string text = fmt::format("loss {:.4f}{} |", loss, score_in_words(z));
-  for (std::size_t depth = 0; depth < depth_losses.size(); ++depth) {
-    const double each = depth_losses[depth];
-    // No microbatch drew the depth: it has no loss, but the whole objective has one.
-    const bool untrained = std::isnan(each) && std::isfinite(loss);
-    text += untrained ? fmt::format(" {} –", depth_name(depth))
-                      : fmt::format(" {} {:.4f}", depth_name(depth), each);
-  }
-  return text;
-}
-
-/// Starts with " | ", or is empty.
-std::string heads_in_words(const std::optional<HeadsMetrics>& heads) {
-  if (!heads) return "";
-  std::string text = fmt::format(" | accepted {:.2f} tokens ({:.3f})", heads->accepted_length,
-                                 fmt::join(heads->acceptance, " "));
-  if (!heads->trunk_norms.empty()) text += " | at the trunk";
-  for (std::size_t k = 1; k < heads->trunk_norms.size(); ++k)
-    text += fmt::format(" {} {:.2f} cos {:.2f}", depth_name(k), heads->trunk_norms[k] / heads->trunk_norms[0],
-                        heads->trunk_cosines[k - 1]);
-  return text;
 }
 
 std::string milliseconds_in_words(double milliseconds) {
@@ -166,6 +132,10 @@ void for_each_line(const std::string& path, const Lineage& lineage, std::int64_t
 
 }  // namespace
 
+std::string depth_name(std::size_t depth) {
+  return depth == 0 ? "main" : fmt::format("mtp{}", depth);
+}
+
 std::string duration_in_words(double seconds) {
   if (!std::isfinite(seconds) || seconds < 0 || seconds > 1e12) return "?";
   const auto total = static_cast<std::int64_t>(std::llround(seconds));
@@ -175,29 +145,10 @@ std::string duration_in_words(double seconds) {
   return fmt::format("{}d {:02}h", total / 86400, total / 3600 % 24);
 }
 
-std::string console_line(const StepMetrics& metrics) {
-  const std::string heads =
-      metrics.heads_grad_norm ? fmt::format(" heads {:.2f}", *metrics.heads_grad_norm) : "";
-  return fmt::format(
-      "step {}/{} | {}{} | grad {:.2f}{}{} | lr {:.1e}{} | {} | {:.0f} tok/s | {} left", metrics.step,
-      metrics.steps, losses_in_words(metrics.loss, metrics.depth_losses, metrics.loss_z),
-      heads_in_words(metrics.heads), metrics.grad_norm, score_in_words(metrics.grad_norm_z), heads,
-      metrics.lr, metrics.skipped ? " | skipped" : "", milliseconds_in_words(metrics.milliseconds),
-      metrics.tokens_per_second, duration_in_words(metrics.seconds_left));
-}
-
 std::optional<double> EvaluationMetrics::bits_per_byte() const {
   if (bytes == 0 || depth_losses.empty()) return std::nullopt;
   return depth_losses.front() * static_cast<double>(tokens) /
          (std::numbers::ln2 * static_cast<double>(bytes));
-}
-
-std::string console_line(const EvaluationMetrics& metrics) {
-  const std::optional<double> bits = metrics.bits_per_byte();
-  return fmt::format("evaluation at step {} | {}{}{} | {} rows | {}", metrics.step,
-                     losses_in_words(metrics.loss, metrics.depth_losses),
-                     bits ? fmt::format(" | {:.3f} bits/byte", *bits) : "", heads_in_words(metrics.heads),
-                     metrics.rows, milliseconds_in_words(metrics.milliseconds));
 }
 
 std::string table(const EvaluationMetrics& metrics) {

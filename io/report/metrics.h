@@ -1,5 +1,5 @@
 #pragma once
-// Metrics of a run: one JSON object per line (metrics.jsonl), and the console's line of a step.
+// Metrics of a run: one JSON object per line (metrics.jsonl), and an evaluation as a table.
 //
 //   step        {"kind": "step", "step": 120, "steps": 400, "loss": 2.3456, "main_loss": 2.10,
 //                "mtp1_loss": 2.40, "mtp1_weight": 0.3, "grad_norm": 0.84, "lr": 3e-4, "milliseconds": 182,
@@ -103,14 +103,8 @@ struct EndMetrics {
   std::int64_t peak_memory_bytes = 0;
 };
 
-/// Format: "step 120/400 | loss 2.3456 (+0.12z) | main 2.1000 mtp1 2.4000 | grad 0.84 (-0.40z) | lr 3.0e-04 |
-/// 182 ms | 11250 tok/s | 51s left". Scores appear if they exist. A step without an update has "| skipped"
-/// after lr. A step that measured heads has, after the losses, "| accepted 1.41 tokens (0.410) | at the trunk
-/// mtp1 0.30 cos 0.12"; the norm is relative to the main loss's.
-std::string console_line(const StepMetrics& metrics);
-/// Format: "evaluation at step 120 | loss 2.3456 | main 2.1000 mtp1 2.4000 | 3.041 bits/byte | accepted 1.41
-/// tokens (0.410) | 64 rows | 182 ms".
-std::string console_line(const EvaluationMetrics& metrics);
+/// "main" for depth 0, "mtp1" for the first depth after it.
+std::string depth_name(std::size_t depth);
 
 /// A whole evaluation as lines for the console:
 ///

@@ -48,14 +48,15 @@ int train(const Config& parsed, const TrainArguments& arguments) {
     if (watchdog) label_ranks(*watchdog, grid, world.size());
     world.world().limits().wait = Seconds(config.parallel.startup_seconds);
     StopNotice notice(console, world.rank());
-    Training training(world, config, arguments, folder, console, notice);
+    auto parts = open_training(world, config, arguments, folder, console, notice);
+    const std::string run = parts->files->directory.path();
     if (watchdog) {
       world.barrier();  // records of one time-out must be in one folder
-      watchdog->set_folder(flight_folder(training.directory().path()));
+      watchdog->set_folder(flight_folder(run));
     }
-    if (world.rank() == 0) remove_old_flights(training.directory().path());
+    if (world.rank() == 0) remove_old_flights(run);
     world.world().limits().wait = Seconds(config.parallel.timeout_seconds);
-    return training.run();
+    return Training(std::move(parts), checkpoint_rules(config, arguments)).run();
   }));
 }
 

@@ -88,6 +88,7 @@ struct RunConfig {
 
   std::string directory = "runs";
   std::string name = "run";
+  std::int64_t log_every = 10;  // steps between lines on the console
   Device device = Device::automatic;
 };
 

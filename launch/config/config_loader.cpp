@@ -2,7 +2,10 @@
 
 #include <algorithm>
 #include <cmath>
+#include <cstdlib>
+#include <filesystem>
 #include <set>
+#include <system_error>
 
 #include <fmt/format.h>
 #include <fmt/ranges.h>
@@ -14,6 +17,9 @@
 #include "runtime/error.h"
 
 namespace foretoken {
+
+namespace fs = std::filesystem;
+
 namespace {
 
 /// `where` starts every message: "train.toml:12: [model] hidden_size".
@@ -79,10 +85,30 @@ OptionValue value_of(const Option& option, const toml::node& node, const std::st
   throw wrong_type(node);
 }
 
-void apply(Config& config, const Option& option, const toml::node& node, const std::string& where,
-           const std::string& origin) {
-  option.set(config, value_of(option, node, where));
-  config.origins[option.name()] = origin;
+/// Gives options that were not set the values that follow from others that were.
+void derive_unset(Config& config) {
+  const auto is_set = [&](const std::string& name) { return config.origins.contains(name); };
+  for (const Option& option : options())
+    if (const auto& derivation = option.derivation; derivation && !is_set(option.name()))
+      if (std::any_of(derivation->inputs.begin(), derivation->inputs.end(), is_set))
+        option.set(config, derivation->value(config));
+}
+
+/// Where a value comes from.
+struct Source {
+  std::string where;            // starts every message: "train.toml:12: [model] hidden_size"
+  std::string origin;           // "train.toml:12"
+  bool resolves_paths = false;  // relative to `folder`
+  std::string folder;
+};
+
+void apply(Config& config, const Option& option, const toml::node& node, const Source& source) {
+  OptionValue value = value_of(option, node, source.where);
+  if (option.path && source.resolves_paths)
+    value = absolute_path(std::get<std::string>(value), source.folder);
+  option.set(config, value);
+  config.origins[option.name()] = source.origin;
+  derive_unset(config);
 }
 
 /// The value of a --set flag as a TOML table with the single key "value".
@@ -166,17 +192,21 @@ std::string line_of(const std::string& name, const toml::node& node) {
   return fmt::format("{}:{}", name, node.source().begin.line);
 }
 
-void apply_key(Config& config, const std::string& section, const std::string& key, const toml::node& node,
-               const std::string& name) {
+static void apply_key(Config& config, const std::string& section, const std::string& key,
+                      const toml::node& node, const std::string& name, bool resolves_paths) {
   const std::string origin = line_of(name, node);
   const std::string where = fmt::format("{}: [{}] {}", origin, section, key);
   const Option* option = find_option(section, key);
   if (option == nullptr) throw UsageError("{}: unknown key{}", where, suggestion(section, key));
-  apply(config, *option, node, where, origin);
+  apply(config, *option, node,
+        {.where = where,
+         .origin = origin,
+         .resolves_paths = resolves_paths,
+         .folder = std::filesystem::path(name).parent_path()});
 }
 
-void apply_table(Config& config, const toml::table& file, const std::string& name,
-                 const std::set<std::string_view>& others) {
+static void apply_table(Config& config, const toml::table& file, const std::string& name, bool resolves_paths,
+                        const std::set<std::string_view>& others) {
   for (const auto& [section_key, section_node] : file) {
     const std::string section(section_key.str());
     if (others.contains(section)) continue;
@@ -188,12 +218,23 @@ void apply_table(Config& config, const toml::table& file, const std::string& nam
     if (std::none_of(options().begin(), options().end(),
                      [&](const Option& option) { return option.section == section; }))
       throw UsageError("{}: [{}]: unknown section{}", section_origin, section, suggestion(section, ""));
-    for (const auto& [key, node] : *table) apply_key(config, section, std::string(key.str()), node, name);
+    for (const auto& [key, node] : *table)
+      apply_key(config, section, std::string(key.str()), node, name, resolves_paths);
   }
 }
 
+void apply_key(Config& config, const std::string& section, const std::string& key, const toml::node& node,
+               const std::string& name) {
+  apply_key(config, section, key, node, name, true);
+}
+
+void apply_table(Config& config, const toml::table& file, const std::string& name,
+                 const std::set<std::string_view>& others) {
+  apply_table(config, file, name, true, others);
+}
+
 void apply_toml(Config& config, std::string_view text, const std::string& name) {
-  apply_table(config, parse_toml(text, name), name);
+  apply_table(config, parse_toml(text, name), name, false, {});
 }
 
 std::string read_toml_file(const std::string& path) {
@@ -206,11 +247,10 @@ std::string read_toml_file(const std::string& path) {
 }
 
 void apply_toml_file(Config& config, const std::string& path) {
-  apply_toml(config, read_toml_file(path), path);
+  apply_table(config, parse_toml(read_toml_file(path), path), path, true, {});
 }
 
 void apply_sets(Config& config, const std::vector<std::string>& sets) {
-  std::set<std::string> seen;
   for (const std::string& set : sets) {
     const std::string flag = "--set " + set;
     const std::size_t equals = set.find('=');
@@ -221,9 +261,9 @@ void apply_sets(Config& config, const std::vector<std::string>& sets) {
     const Option* option = find_option(section, key);
     if (option == nullptr)
       throw UsageError("{}: unknown key {}.{}{}", flag, section, key, suggestion(section, key));
-    if (!seen.insert(option->name()).second) throw UsageError("{}: {} is set twice", flag, option->name());
     const toml::table table = parse_flag_value(*option, set.substr(equals + 1), flag);
-    apply(config, *option, *table.get("value"), flag, flag);
+    apply(config, *option, *table.get("value"),
+          {.where = flag, .origin = flag, .resolves_paths = true, .folder = {}});
   }
 }
 
@@ -240,6 +280,20 @@ std::string to_toml(const Config& config) {
   return text;
 }
 
+std::string absolute_path(const std::string& path, const std::string& folder) {
+  if (path.empty()) return path;
+  fs::path resolved = path;
+  const char* home = std::getenv("HOME");
+  if (home != nullptr && (path == "~" || path.starts_with("~/"))) resolved = home + path.substr(1);
+  resolved = fs::absolute(folder / resolved);
+  // A link before ".." must be followed; other links keep the name that the user gave.
+  const bool goes_up = std::find(resolved.begin(), resolved.end(), "..") != resolved.end();
+  std::error_code error;
+  if (goes_up)
+    if (const fs::path followed = fs::weakly_canonical(resolved, error); !error) return followed;
+  return resolved.lexically_normal();
+}
+
 std::string origin_of(const Config& config, std::initializer_list<std::string_view> names) {
   std::vector<std::string> places;
   for (const std::string_view name : names) {
@@ -248,7 +302,7 @@ std::string origin_of(const Config& config, std::initializer_list<std::string_vi
         std::find(places.begin(), places.end(), found->second) == places.end())
       places.push_back(found->second);
   }
-  return places.empty() ? "" : fmt::format("{}: ", fmt::join(places, ", "));
+  return places.empty() ? "" : fmt::format(" ({})", fmt::join(places, ", "));
 }
 
 }  // namespace foretoken

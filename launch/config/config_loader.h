@@ -1,30 +1,52 @@
 #pragma once
 // Fills a Config from TOML files and from --set; later ones win. Every mistake is a UsageError that starts
-// with its place: "train.toml:12: [model] hidden_sizes: unknown key; did you mean hidden_size?".
+// with its place: "train.toml:12: [model] hidden_sizes: unknown key; did you mean hidden_size?". Options that
+// were not set follow those that were (Derivation in launch/config/options.h).
+//
+// Paths become absolute: those of a file are relative to the file's folder, those of --set to the working
+// directory. "~/" at the start is the home directory.
 
+#include <initializer_list>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
+#include <fmt/format.h>
+
 #include "launch/config/config.h"
+#include "runtime/error.h"
 
 namespace foretoken {
 
-/// Applies the settings of a TOML text to the config; messages call the text `name`.
+/// Applies the settings of a TOML text that a run wrote to the config; paths stay as they are. Messages call
+/// the text `name`.
 void apply_toml(Config& config, std::string_view text, const std::string& name);
 
 /// Applies the settings of a TOML file.
 void apply_toml_file(Config& config, const std::string& path);
 
 /// Applies flags "section.key=value". Values are TOML, except that strings need no quotes and lists no
-/// brackets. Setting a key twice is an error.
+/// brackets. If two flags set one key, the last one wins.
 void apply_sets(Config& config, const std::vector<std::string>& sets);
 
 /// All settings as TOML that loads back to the same config.
 std::string to_toml(const Config& config);
 
-/// Prefix of a message about these options: where they were set, such as "train.toml:12, --set parallel.pp=2:
-/// "; empty if all have their defaults.
+/// The path, absolute as described above; relative to `folder`, or to the working directory if that is empty.
+/// An empty path stays empty.
+std::string absolute_path(const std::string& path, const std::string& folder = {});
+
+/// End of a message about these options: where they were set, such as " (train.toml:12, --set
+/// parallel.pp=2)"; empty if all have their defaults.
 std::string origin_of(const Config& config, std::initializer_list<std::string_view> names);
+
+/// A message about these options, with the places that set them at its end.
+template <class... Arguments>
+UsageError usage_error(const Config& config, std::initializer_list<std::string_view> names,
+                       fmt::format_string<Arguments...> format, Arguments&&... arguments) {
+  return UsageError("{}{}", fmt::format(format, std::forward<Arguments>(arguments)...),
+                    origin_of(config, names));
+}
 
 }  // namespace foretoken

@@ -43,8 +43,8 @@ toml::table parse_toml(std::string_view text, const std::string& name);
 /// Returns the text of a file. Throws a UsageError if it cannot be read.
 std::string read_toml_file(const std::string& path);
 
-/// Applies [section] key = value to the config, except tables named in `others`; messages call the file
-/// `name`.
+/// Applies [section] key = value of a file to the config, except tables named in `others`. `name` is the
+/// file's path, which messages start with.
 void apply_table(Config& config, const toml::table& table, const std::string& name,
                  const std::set<std::string_view>& others = {});
 /// Applies one key.

@@ -10,17 +10,18 @@
 #include "parallel/pipeline/schedules.h"
 #include "runtime/backend.h"
 #include "runtime/error.h"
+#include "runtime/plural.h"
 
 namespace foretoken {
 namespace {
 
-/// Runs a check of another room and prefixes its UsageErrors with where these options were set.
+/// Runs a check of another room and adds to its UsageErrors where these options were set.
 template <class Check>
 void with_origin(const Config& config, std::initializer_list<std::string_view> names, const Check& check) {
   try {
     check();
   } catch (const UsageError& error) {
-    throw UsageError("{}{}", origin_of(config, names), error.what());
+    throw usage_error(config, names, "{}", error.what());
   }
 }
 
@@ -35,12 +36,19 @@ void validate_texts(const Config& config) {
 void validate_model(const Config& config) {
   const ModelConfig& model = config.model;
   if (model.num_attention_heads % model.num_key_value_heads != 0)
-    throw UsageError("{}model: num_attention_heads {} is not a multiple of num_key_value_heads {}",
-                     origin_of(config, {"model.num_attention_heads", "model.num_key_value_heads"}),
-                     model.num_attention_heads, model.num_key_value_heads);
+    throw usage_error(config, {"model.num_attention_heads", "model.num_key_value_heads"},
+                      "model: num_attention_heads {} is not a multiple of num_key_value_heads {}",
+                      model.num_attention_heads, model.num_key_value_heads);
+  const bool follows =
+      !config.origins.contains("model.head_dim") &&
+      (config.origins.contains("model.hidden_size") || config.origins.contains("model.num_attention_heads"));
+  if (follows && model.hidden_size % model.num_attention_heads != 0)
+    throw usage_error(config, {"model.hidden_size", "model.num_attention_heads"},
+                      "model: hidden_size {} is not a multiple of num_attention_heads {}: set model.head_dim",
+                      model.hidden_size, model.num_attention_heads);
   if (model.head_dim % 2 != 0)
-    throw UsageError("{}model: head_dim {} is odd, but rotary embedding turns pairs",
-                     origin_of(config, {"model.head_dim"}), model.head_dim);
+    throw usage_error(config, {"model.head_dim", "model.hidden_size", "model.num_attention_heads"},
+                      "model: head_dim {} is odd, but rotary embedding turns pairs", model.head_dim);
 }
 
 /// A setting that the chosen kind does not have would be ignored, so a non-default value is refused.
@@ -54,9 +62,9 @@ void validate_mtp(const Config& config) {
     for (const char* other : others) {
       const Option& option = *find_option("mtp", other);
       if (option.get(config) != option.get(standard))
-        throw UsageError("{}mtp: {} = {} belongs to {} \"{}\", but {} is {}",
-                         origin_of(config, {option.name(), chooser.name()}), other,
-                         to_toml(option.get(config)), key, choice, key, to_toml(chosen));
+        throw usage_error(config, {option.name(), chooser.name()},
+                          "mtp: {} = {} belongs to {} \"{}\", but {} is {}", other,
+                          to_toml(option.get(config)), key, choice, key, to_toml(chosen));
     }
   };
   belong_to("kind", "sequential", {"repeat", "concat", "trunk_hidden", "recycled_hidden"});
@@ -80,37 +88,38 @@ void validate_mtp(const Config& config) {
 void validate_heads_training(const Config& config) {
   const bool frozen = config.train.freeze == TrainConfig::Freeze::trunk;
   if (frozen && config.mtp.depths == 0)
-    throw UsageError("{}train: freeze \"trunk\" leaves nothing to train: mtp.depths is 0",
-                     origin_of(config, {"train.freeze", "mtp.depths"}));
+    throw usage_error(config, {"train.freeze", "mtp.depths"},
+                      "train: freeze \"trunk\" leaves nothing to train: mtp.depths is 0");
   if (frozen && config.train.init_from.empty())
-    throw UsageError(
-        "{}train: freeze \"trunk\" needs train.init_from, a run or checkpoint with a trained trunk",
-        origin_of(config, {"train.freeze", "train.init_from"}));
+    throw usage_error(
+        config, {"train.freeze", "train.init_from"},
+        "train: freeze \"trunk\" needs train.init_from, a run or checkpoint with a trained trunk");
   if (config.optimizer.heads_clip > 0 && config.mtp.depths == 0)
-    throw UsageError("{}optimizer: heads_clip {} has nothing to clip: mtp.depths is 0",
-                     origin_of(config, {"optimizer.heads_clip", "mtp.depths"}), config.optimizer.heads_clip);
+    throw usage_error(config, {"optimizer.heads_clip", "mtp.depths"},
+                      "optimizer: heads_clip {} has nothing to clip: mtp.depths is 0",
+                      config.optimizer.heads_clip);
 }
 
 void validate_data(const Config& config) {
   if (config.data.path.empty())
-    throw UsageError("{}data: path is not set: name a token dataset, --set data.path=data.h5",
-                     origin_of(config, {"data.path"}));
+    throw usage_error(config, {"data.path"},
+                      "data: path is not set: name a token dataset, --set data.path=data.h5");
   if (config.data.sequence_length > config.model.max_position_embeddings)
-    throw UsageError("{}data: sequence_length {} is longer than model.max_position_embeddings {}",
-                     origin_of(config, {"data.sequence_length", "model.max_position_embeddings"}),
-                     config.data.sequence_length, config.model.max_position_embeddings);
+    throw usage_error(config, {"data.sequence_length", "model.max_position_embeddings"},
+                      "data: sequence_length {} is longer than model.max_position_embeddings {}",
+                      config.data.sequence_length, config.model.max_position_embeddings);
   if (config.train.evaluate_every > 0 && config.data.validation_path.empty())
-    throw UsageError("{}train: evaluate_every {} needs data.validation_path, which is not set",
-                     origin_of(config, {"train.evaluate_every", "data.validation_path"}),
-                     config.train.evaluate_every);
+    throw usage_error(config, {"train.evaluate_every", "data.validation_path"},
+                      "train: evaluate_every {} needs data.validation_path, which is not set",
+                      config.train.evaluate_every);
 }
 
 void validate_batch(const Config& config) {
   const TrainConfig& train = config.train;
   if (train.global_batch % train.microbatch != 0)
-    throw UsageError("{}train: global_batch {} is not a multiple of microbatch {}",
-                     origin_of(config, {"train.global_batch", "train.microbatch"}), train.global_batch,
-                     train.microbatch);
+    throw usage_error(config, {"train.global_batch", "train.microbatch"},
+                      "train: global_batch {} is not a multiple of microbatch {}", train.global_batch,
+                      train.microbatch);
 }
 
 /// FP8 products require dims that are multiples of a group of elements
@@ -118,19 +127,19 @@ void validate_batch(const Config& config) {
 void validate_fp8(const Config& config) {
   if (config.train.precision != TrainConfig::Precision::fp8) return;
   if (config.train.recompute == Recompute::selective)
-    throw UsageError(
-        "{}train: precision \"fp8\" keeps 8-bit inputs of products, which recompute \"selective\" would not: "
-        "\"none\" or \"full\" expected",
-        origin_of(config, {"train.precision", "train.recompute"}));
+    throw usage_error(
+        config, {"train.precision", "train.recompute"},
+        "train: precision \"fp8\" keeps 8-bit inputs of products, which recompute \"selective\" would not: "
+        "\"none\" or \"full\" expected");
   const ModelConfig& model = config.model;
   const std::int64_t multiple = config.fp8.recipe == Fp8Recipe::tensor ? 16 : 128;
   const auto require = [&](const char* what, std::int64_t value,
                            std::initializer_list<std::string_view> keys) {
     if (value % multiple != 0)
-      throw UsageError(
-          "{}train: precision \"fp8\" with recipe \"{}\" needs {} that are multiples of {}, found {}",
-          origin_of(config, keys), config.fp8.recipe == Fp8Recipe::tensor ? "tensor" : "block", what,
-          multiple, value);
+      throw usage_error(
+          config, keys,
+          "train: precision \"fp8\" with recipe \"{}\" needs {} that are multiples of {}, found {}",
+          config.fp8.recipe == Fp8Recipe::tensor ? "tensor" : "block", what, multiple, value);
   };
   require("hidden sizes", model.hidden_size, {"train.precision", "model.hidden_size"});
   require("inner widths", model.intermediate_size, {"train.precision", "model.intermediate_size"});
@@ -149,12 +158,12 @@ void validate_learning_rate(const Config& config) {
   // Compared by subtraction, so that huge step counts do not overflow.
   if (optimizer.warmup_steps > config.train.steps ||
       optimizer.decay_steps > config.train.steps - optimizer.warmup_steps)
-    throw UsageError("{}optimizer: warmup_steps {} and decay_steps {} do not fit into train.steps {}",
-                     origin_of(config, {"optimizer.warmup_steps", "optimizer.decay_steps", "train.steps"}),
-                     optimizer.warmup_steps, optimizer.decay_steps, config.train.steps);
+    throw usage_error(config, {"optimizer.warmup_steps", "optimizer.decay_steps", "train.steps"},
+                      "optimizer: warmup_steps {} and decay_steps {} do not fit into train.steps {}",
+                      optimizer.warmup_steps, optimizer.decay_steps, config.train.steps);
   if (optimizer.schedule == OptimizerSettings::Schedule::wsd && optimizer.decay_steps == 0)
-    throw UsageError("{}optimizer: schedule \"wsd\" needs decay_steps, found 0",
-                     origin_of(config, {"optimizer.schedule", "optimizer.decay_steps"}));
+    throw usage_error(config, {"optimizer.schedule", "optimizer.decay_steps"},
+                      "optimizer: schedule \"wsd\" needs decay_steps, found 0");
 }
 
 void validate_pipeline(const Config& config) {
@@ -179,13 +188,12 @@ void validate_pipeline(const Config& config) {
 void validate_run(const Config& config) {
   const std::string& name = config.run.name;
   if (name.empty() || name.front() == '.' || name.find('/') != std::string::npos)
-    throw UsageError("{}run: name \"{}\" cannot name a folder: no '/', no '.' in front, not empty",
-                     origin_of(config, {"run.name"}), name);
-  if (config.run.directory.empty())
-    throw UsageError("{}run: directory is empty", origin_of(config, {"run.directory"}));
+    throw usage_error(config, {"run.name"},
+                      "run: name \"{}\" cannot name a folder: no '/', no '.' in front, not empty", name);
+  if (config.run.directory.empty()) throw usage_error(config, {"run.directory"}, "run: directory is empty");
   if (config.run.device == RunConfig::Device::cuda && !with_cuda)
-    throw UsageError("{}run: device \"cuda\": this program was built without a CUDA backend",
-                     origin_of(config, {"run.device"}));
+    throw usage_error(config, {"run.device"},
+                      "run: device \"cuda\": this program was built without a CUDA backend");
 }
 
 }  // namespace
@@ -204,22 +212,21 @@ void validate(const Config& config) {
 }
 
 Grid resolve_grid(const Config& config, int world_size) {
-  const std::string origin = origin_of(config, {"parallel.pp", "parallel.dp"});
   Grid grid{config.parallel.pp, config.parallel.dp, config.parallel.virtual_stages};
   if (grid.dp == 0) {
     if (world_size % grid.pp != 0)
-      throw UsageError("{}parallel: pp {} does not divide the world of {} rank{}", origin, grid.pp,
-                       world_size, world_size == 1 ? "" : "s");
+      throw usage_error(config, {"parallel.pp", "parallel.dp"},
+                        "parallel: pp {} does not divide the world of {}", grid.pp,
+                        counted(world_size, "rank"));
     grid.dp = world_size / grid.pp;
   }
   with_origin(config, {"parallel.pp", "parallel.dp"}, [&] { validate(grid, world_size); });
   const TrainConfig& train = config.train;
   const std::int64_t product = std::int64_t{grid.dp} * train.microbatch;
   if (train.global_batch % product != 0)
-    throw UsageError(
-        "{}train: global_batch {} is not a multiple of dp {} × microbatch {} = {}",
-        origin_of(config, {"train.global_batch", "train.microbatch", "parallel.dp", "parallel.pp"}),
-        train.global_batch, grid.dp, train.microbatch, product);
+    throw usage_error(config, {"train.global_batch", "train.microbatch", "parallel.dp", "parallel.pp"},
+                      "train: global_batch {} is not a multiple of dp {} × microbatch {} = {}",
+                      train.global_batch, grid.dp, train.microbatch, product);
   with_origin(
       config,
       {"train.global_batch", "train.microbatch", "parallel.pp", "parallel.dp", "parallel.virtual_stages"},
@@ -229,9 +236,9 @@ Grid resolve_grid(const Config& config, int world_size) {
 
 void validate_vocabulary(const Config& config, std::int64_t dataset_vocab_size, const std::string& dataset) {
   if (dataset_vocab_size > config.model.vocab_size)
-    throw UsageError("{}model: vocab_size {} is smaller than the vocabulary of {}, which has {} tokens",
-                     origin_of(config, {"model.vocab_size"}), config.model.vocab_size, dataset,
-                     dataset_vocab_size);
+    throw usage_error(config, {"model.vocab_size"},
+                      "model: vocab_size {} is smaller than the vocabulary of {}, which has {} tokens",
+                      config.model.vocab_size, dataset, dataset_vocab_size);
 }
 
 void validate_resumed(const Config& before, const Config& config) {
@@ -240,8 +247,8 @@ void validate_resumed(const Config& before, const Config& config) {
     const OptionValue was = option.get(before);
     const OptionValue is = option.get(config);
     if (was != is)
-      throw UsageError("{}{}: the run that is resumed has {}, found {}", origin_of(config, {option.name()}),
-                       option.name(), to_toml(was), to_toml(is));
+      throw usage_error(config, {option.name()}, "{}: the run that is resumed has {}, found {}",
+                        option.name(), to_toml(was), to_toml(is));
   }
 }
 

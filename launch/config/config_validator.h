@@ -1,6 +1,6 @@
 #pragma once
-// All cross-checks between options. Each failure is a UsageError that starts with the file and line (or the
-// --set flag) of the conflicting options and states their values.
+// All cross-checks between options. Each failure is a UsageError that states the values of the conflicting
+// options, and then the file and line (or the --set flag) that set them.
 
 #include <cstdint>
 #include <string>

@@ -48,12 +48,25 @@ void add_model(std::vector<Option>& table) {
   model.add("num_hidden_layers", &M::num_hidden_layers, within(1, 8192),
             "decoder layers, prediction heads not counted");
   model.add("num_attention_heads", &M::num_attention_heads, within(1, 65536), "query heads");
-  model.add("num_key_value_heads", &M::num_key_value_heads, within(1, 65536),
-            "key and value heads; divides the query heads");
-  model.add("head_dim", &M::head_dim, within(2, 65536), "size of a head, even");
-  model.add("intermediate_size", &M::intermediate_size, within(1, 16777216), "inner width of the SwiGLU MLP");
+  model
+      .add("num_key_value_heads", &M::num_key_value_heads, within(1, 65536),
+           "key and value heads; divides the query heads; unless set num_attention_heads")
+      .derivation = {.inputs = {"model.num_attention_heads"},
+                     .value = [](const Config& config) { return config.model.num_attention_heads; }};
+  model
+      .add("head_dim", &M::head_dim, within(2, 65536),
+           "size of a head, even; unless set hidden_size / num_attention_heads")
+      .derivation = {.inputs = {"model.hidden_size", "model.num_attention_heads"},
+                     .value = [](const Config& config) {
+                       return config.model.hidden_size / config.model.num_attention_heads;
+                     }};
+  model
+      .add("intermediate_size", &M::intermediate_size, within(1, 16777216),
+           "inner width of the SwiGLU MLP; unless set 2.75 × hidden_size")
+      .derivation = {.inputs = {"model.hidden_size"},
+                     .value = [](const Config& config) { return (11 * config.model.hidden_size + 3) / 4; }};
   model.add("vocab_size", &M::vocab_size, within(2, 16777216),
-            "tokens the model knows; at least the dataset's vocabulary");
+            "size of the vocabulary; at least the dataset's");
   model.add("max_position_embeddings", &M::max_position_embeddings, within(1, 16777216),
             "longest sequence the model is meant for");
   model.add("rms_norm_eps", &M::rms_norm_eps, positive(), "added to the mean square inside RMSNorm");
@@ -68,10 +81,12 @@ void add_mtp(std::vector<Option>& table) {
   Section mtp(table, "mtp", &Config::mtp);
   using M = MtpConfig;
   mtp.add("kind", &M::kind, {"sequential", "parallel", "residual", "linear"},
-          "prediction heads: a chain of MTP modules, blocks beside the last one, small residual networks, or "
-          "output matrices alone")
+          "prediction heads: a chain of MTP modules, blocks parallel to the last one, small residual "
+          "networks, "
+          "or output matrices alone")
       .fixed = true;
-  mtp.add("depths", &M::depths, within(0, 64), "prediction heads beside the main one, each one token further")
+  mtp.add("depths", &M::depths, within(0, 64),
+          "prediction heads in addition to the main one; each predicts one token further ahead")
       .fixed = true;
   mtp.add("repeat", &M::repeat, "sequential: one module, applied at every depth").fixed = true;
   mtp.add("concat", &M::concat, {"embedding_first", "hidden_first"},
@@ -79,16 +94,16 @@ void add_mtp(std::vector<Option>& table) {
           "weights, or as in eq. 21 of its paper")
       .fixed = true;
   mtp.add("trunk_hidden", &M::trunk_hidden, {"normed", "raw"},
-          "sequential: the first module takes the trunk's output after or before the final norm")
+          "sequential: the first module reads the trunk's output after or before the final norm")
       .fixed = true;
   mtp.add("recycled_hidden", &M::recycled_hidden, {"normed", "raw"},
-          "sequential: the next module takes a module's output after or before that module's norm")
+          "sequential: the next module reads a module's output after or before that module's norm")
       .fixed = true;
   mtp.add("residual_form", &M::residual_form, {"mlp", "medusa"},
           "residual: a step embedding and an MLP with GELU, or Medusa's one layer with SiLU")
       .fixed = true;
   mtp.add("own_output", &M::own_output,
-          "residual: every depth has an output matrix of its own, a copy of the model's at the start")
+          "residual: every depth has its own output matrix, initialized as a copy of the model's")
       .fixed = true;
   mtp.add("detach_heads", &M::detach_heads,
           "the heads' losses give no gradient to the main model: trunk, embedding, output matrix");
@@ -98,23 +113,23 @@ void add_mtp(std::vector<Option>& table) {
   mtp.add("main_weight", &M::main_weight, positive(), "weight of the main loss");
   mtp.add("loss_weight", &M::loss_weight, at_least(0),
           "λ: the heads' mean loss is added to the main loss with this weight");
-  mtp.add("weighting", &M::weighting, {"mean", "per_depth", "inverse_distance"},
-          "weight of a depth's loss: loss_weight / depths, its own, or auxiliary_factor / tokens ahead");
+  mtp.add(
+      "weighting", &M::weighting, {"mean", "per_depth", "inverse_distance"},
+      "weight of a depth's loss: loss_weight / depths, depth_weights, or auxiliary_factor / tokens ahead");
   mtp.add("depth_weights", &M::depth_weights, at_least(0), "per_depth: one weight for each depth");
   mtp.add("auxiliary_factor", &M::auxiliary_factor, at_least(0),
           "inverse_distance: depth k has this weight / (k + 1)");
   mtp.add("schedule", &M::schedule, at_least(0),
-          "[tokens seen, factor]: from there on weights are multiplied by the factor; empty: never");
+          "[tokens seen, factor]: from that point weights are multiplied by the factor; empty: never");
   mtp.add("schedule_form", &M::schedule_form, {"constant", "linear"},
           "between two points of the schedule: the first one's factor, or on the line between them");
   mtp.add(
       "balance", &M::balance, {"none", "dynamic", "sampling"},
-      "weights stay, or follow gradient norms at the trunk; or depths are drawn anew for each microbatch");
+      "constant weights; weights that follow gradient norms at the trunk; or depths sampled per microbatch");
   mtp.add("balance_ratio", &M::balance_ratio, positive(),
           "dynamic: a depth's gradient norm at the trunk over the main loss's");
-  mtp.add(
-      "sample_probabilities", &M::sample_probabilities, above(0, 1),
-      "sampling: one probability for each depth; where modules are in a chain, none above the one before");
+  mtp.add("sample_probabilities", &M::sample_probabilities, above(0, 1),
+          "sampling: one probability for each depth; for sequential heads, not above the previous depth's");
   mtp.add("diagnose_every", &M::diagnose_every, at_least(0),
           "steps between measurements of gradients at the trunk and of acceptance, 0: never");
 }
@@ -122,12 +137,13 @@ void add_mtp(std::vector<Option>& table) {
 void add_data(std::vector<Option>& table) {
   Section data(table, "data", &Config::data);
   using D = DataConfig;
-  data.add("path", &D::path, "token dataset to train on, as `foretoken tokenize` writes it");
-  data.add("validation_path", &D::validation_path, "token dataset for evaluations while training");
+  data.add("path", &D::path, "token dataset to train on, as `foretoken tokenize` writes it").path = true;
+  data.add("validation_path", &D::validation_path, "token dataset for evaluations while training").path =
+      true;
   data.add("sequence_length", &D::sequence_length, within(1, 16777216), "tokens of a row").fixed =
       true;  // a sample is a row of this length: the stored position in the data counts samples
   data.add("attention", &D::attention, {"document", "row"},
-           "attention stays inside a document, or sees the whole row");
+           "attention stays inside a document, or covers the whole row");
 }
 
 void add_train(std::vector<Option>& table) {
@@ -137,34 +153,34 @@ void add_train(std::vector<Option>& table) {
   train.add("global_batch", &T::global_batch, within(1, 16777216), "rows of a step, over all ranks");
   train.add("microbatch", &T::microbatch, within(1, 65536), "rows that pass the pipeline together");
   train.add("seed", &T::seed, at_least(0), "of initial weights and data order");
-  train.add(
-      "init_from", &T::init_from,
-      "run or checkpoint whose weights a new run starts from, as --from sets it; heads that it lacks or "
-      "has of another kind are drawn");
+  train
+      .add("init_from", &T::init_from,
+           "run or checkpoint whose weights a new run starts from, as --from sets it; heads that it lacks or "
+           "has of another kind are newly initialized")
+      .path = true;
   train
       .add("freeze", &T::freeze, {"none", "trunk"},
-           "what keeps its weights: nothing, or all but the prediction heads, which are then detached")
+           "what is not trained: nothing, or everything except the prediction heads, which are then detached")
       .fixed = true;
   train.add(
       "precision", &T::precision, {"auto", "f32", "bf16", "fp8"},
       "dtype that layers compute in, over f32 values; auto: bf16 on GPUs, f32 on CPUs; fp8: as auto, and "
       "the matrix products of layers and modules in FP8");
-  train.add(
-      "recompute", &T::recompute, {"none", "selective", "full"},
-      "what backward computes again to save memory: nothing, what norms and gates give, or whole layers");
-  train.add("deterministic", &T::deterministic, "the same bits every time on GPUs too, at some cost");
+  train.add("recompute", &T::recompute, {"none", "selective", "full"},
+            "what backward recomputes to save memory: nothing, outputs of norms and gates, or whole layers");
+  train.add("deterministic", &T::deterministic, "bitwise reproducible on GPUs too, but slower");
   train.add("skip_limit", &T::skip_limit, at_least(0),
-            "steps in a row that may be skipped since their loss or gradient norm is not finite; one more "
+            "consecutive steps that may be skipped because loss or gradient norm is not finite; one more "
             "ends the run with code 4");
   train.add("replay_suspicious", &T::replay_suspicious,
-            "a step whose numbers are unusual or not finite is computed twice before its update");
+            "compute a step twice before its update if its numbers are unusual or not finite");
   train.add("replay_z", &T::replay_z, positive(),
-            "a loss or gradient norm is unusual from this many standard deviations on");
+            "standard deviations from which a loss or gradient norm is unusual");
   train.add("evaluate_every", &T::evaluate_every, at_least(0),
             "steps between evaluations on data.validation_path, 0: never");
   train.add("evaluate_rows", &T::evaluate_rows, at_least(1), "rows of such an evaluation");
   train.add("trace_step", &T::trace_step, at_least(0),
-            "step whose timeline is written into the run's folder, for Perfetto; 0: none");
+            "step whose timeline is written to the run's folder, for Perfetto; 0: none");
 }
 
 void add_fp8(std::vector<Option>& table) {
@@ -211,19 +227,19 @@ void add_parallel(std::vector<Option>& table) {
   parallel.add("schedule", &P::schedule, schedule_names(), "pipeline program");
   parallel.add(
       "elastic", &P::elastic,
-      "where these do not fit the number of ranks, a layout that does is chosen by the length of its step");
+      "if these do not fit the number of ranks, use the layout with the shortest simulated step that does");
   parallel.add("sharded_optimizer", &P::sharded_optimizer,
                "each data-parallel rank keeps and updates its part of the optimizer state");
   parallel.add("bucket_mib", &P::bucket_mib, within(1, 65536), "size of a gradient reduction, MiB");
-  parallel.add(
-      "blocks_per_stage", &P::blocks_per_stage, halves(0, 65536),
-      "decoder layers of every stage in order, a half being attention or MLP; empty: assigned by cost");
+  parallel.add("blocks_per_stage", &P::blocks_per_stage, halves(0, 65536),
+               "decoder layers of every stage in order, half a layer is its attention or its MLP; empty: "
+               "assigned by cost");
   parallel.add("threads", &P::threads, within(0, 4096),
-               "threads of a rank, 0: its share of the machine's cores that it may use");
+               "threads per rank, 0: its share of the cores that it may use");
   parallel.add("timeout_seconds", &P::timeout_seconds, at_least(1),
-               "a communication of a step that takes longer stops the run");
+               "a communication in a step that takes longer ends the run");
   parallel.add("startup_seconds", &P::startup_seconds, at_least(1),
-               "the same before the first step, while ranks open and load files");
+               "the same limit before the first step, while ranks open and load files");
   parallel.add("check_replicas_every", &P::check_replicas_every, at_least(0),
                "steps between comparisons of replicated weights, 0: at start, resume and saves only");
   parallel.add("check_state_every", &P::check_state_every, at_least(0),
@@ -237,22 +253,24 @@ void add_checkpoint(std::vector<Option>& table) {
   checkpoint.add("every", &C::every, at_least(0), "steps between checkpoints, 0: none by steps");
   checkpoint.add(
       "every_minutes", &C::every_minutes, at_least(0),
-      "minutes after the last checkpoint until the next one, 0: none by time; a run's end and a stop "
-      "request write one anyway");
+      "minutes between checkpoints, 0: none by time; the end of a run and a stop request always write one");
   checkpoint.add(
       "timeout_seconds", &C::timeout_seconds, at_least(1),
-      "a save in which no rank writes a byte for so long stops the run; one that moves may take any "
-      "time");
-  checkpoint.add("keep", &C::keep, at_least(1), "newest checkpoints that are kept");
+      "a save in which no rank writes a byte for this long ends the run; a save that makes progress may take "
+      "any time");
+  checkpoint.add("keep", &C::keep, at_least(1), "number of newest checkpoints that are kept");
 }
 
 void add_run(std::vector<Option>& table) {
   Section run(table, "run", &Config::run);
   using R = RunConfig;
-  run.add("directory", &R::directory, "folder in which run folders are made");
+  run.add("directory", &R::directory, "folder in which run folders are created").path = true;
   run.add("name", &R::name, "first part of the run folder's name; the time (UTC) follows");
+  run.add("log_every", &R::log_every, at_least(1),
+          "steps between lines on the console; the first, the last and unusual steps have a line anyway, and "
+          "metrics.jsonl has every step");
   run.add("device", &R::device, {"auto", "cpu", "cuda"},
-          "where ranks compute; auto: on GPUs where every rank sees one");
+          "where ranks compute; auto: on GPUs if every rank sees one");
 }
 
 std::vector<Option> make_table() {

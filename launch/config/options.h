@@ -4,6 +4,7 @@
 
 #include <cstdint>
 #include <functional>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -24,6 +25,12 @@ struct OptionDomain {
   std::function<bool(double)> holds = [](double) { return true; };
 };
 
+/// How an option's default follows from other options, which the same section of the file may set.
+struct Derivation {
+  std::vector<std::string> inputs;  // names of options: "model.hidden_size"
+  std::function<std::int64_t(const Config&)> value;
+};
+
 struct Option {
   enum class Type { boolean, integer, number, text, choice, numbers, pairs };
 
@@ -34,6 +41,8 @@ struct Option {
   OptionDomain domain;               // for every number in the value
   std::vector<std::string> choices;  // of Type::choice
   bool fixed = false;                // a resumed run must not change it
+  bool path = false;                 // a path: relative to the folder of the file that sets it
+  std::optional<Derivation> derivation;
   /// A choice is represented by its name.
   std::function<OptionValue(const Config&)> get;
   /// Requires a value of the option's type that is in its domain or its choices.
@@ -51,6 +60,10 @@ const Option* find_option(std::string_view section, std::string_view key);
 /// Returns "; did you mean hidden_size?" for the best match of a misspelt key: a key of the section, a key of
 /// another section or, if the section is unknown, a section. Empty if nothing is close.
 std::string suggestion(std::string_view section, std::string_view key);
+
+/// For a flag that does not exist but names an option, "--lr" or "--optimizer.lr": "; did you mean --set
+/// optimizer.lr=...?". Empty if it names none.
+std::string flag_suggestion(std::string_view flag);
 
 /// The value as TOML; reading it back gives the same value.
 std::string to_toml(const OptionValue& value);

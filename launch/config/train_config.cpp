@@ -71,8 +71,9 @@ Config resolve_config(const TrainArguments& arguments, const std::string& resume
   const bool decided = arguments.auto_resume && !resume.empty();
   if (!arguments.config_path.empty() && !decided) apply_toml_file(config, arguments.config_path);
   apply_sets(config, arguments.sets);
+  config.run.directory = absolute_path(config.run.directory);
   if (arguments.auto_layout) config.parallel.elastic = true;
-  if (!arguments.from.empty() && resume.empty()) config.train.init_from = arguments.from;
+  if (!arguments.from.empty() && resume.empty()) config.train.init_from = absolute_path(arguments.from);
   if (!resume.empty()) validate_resumed(before, config);
   return config;
 }

@@ -15,6 +15,7 @@
 
 #include "io/files/printable.h"
 #include "launch/console/line_queue.h"
+#include "launch/console/terminal.h"
 #include "runtime/error.h"
 #include "runtime/host/terminal_output.h"
 
@@ -51,6 +52,7 @@ class Console::Sinks {
     });
   }
   ~Sinks() {
+    set_status({});
     flush();
     {
       const std::lock_guard lock(mutex_);
@@ -75,17 +77,33 @@ class Console::Sinks {
     if (const std::string early = std::exchange(early_, {}); !early.empty()) mirror(early);
   }
 
-  void add(int target, const std::string& text, bool mirrored) {
+  /// `logged` is empty if the log gets nothing.
+  void add(int target, const std::string& text, const std::string& logged) {
     const std::lock_guard lock(mutex_);
-    if (terminal_)
-      terminal_->add({target, text});
-    else if (const int error = write_stream(target == STDOUT_FILENO ? stdout : stderr, text); error != 0)
-      note_failure(target, error);
-    if (!mirrored) return;
+    if (status_.empty()) {
+      show(target, text);
+    } else if (target == STDOUT_FILENO) {
+      show(target, fmt::format("{}{}{}", clear_line, text, status_));
+    } else {  // under mpirun stderr is another pipe to the same terminal
+      show(STDOUT_FILENO, std::string(clear_line));
+      show(target, text);
+      status_.clear();
+    }
+    if (logged.empty()) return;
     if (log_ >= 0)
-      mirror(text);
-    else if (early_.size() + text.size() <= most_early_bytes)
-      early_ += text;
+      mirror(logged);
+    else if (early_.size() + logged.size() <= most_early_bytes)
+      early_ += logged;
+  }
+
+  void set_status(const std::string& text) {
+    const std::lock_guard lock(mutex_);
+    if (text.empty() && status_.empty()) return;
+    // The cursor returns to the first column, so that a line of another process covers this one.
+    status_ = text.empty() ? "" : text + '\r';
+    const std::string drawn = std::string(clear_line) + status_;
+    if (text.empty() || !terminal_) return show(STDOUT_FILENO, drawn);
+    terminal_->add_if_idle({STDOUT_FILENO, drawn});
   }
 
   void flush() {
@@ -99,6 +117,12 @@ class Console::Sinks {
   }
 
  private:
+  void show(int target, const std::string& text) {
+    if (terminal_) return terminal_->add({target, text});
+    if (const int error = write_stream(target == STDOUT_FILENO ? stdout : stderr, text); error != 0)
+      note_failure(target, error);
+  }
+
   int& error_of(int descriptor) { return errors_[descriptor == STDOUT_FILENO ? 0 : 1]; }
 
   void note_failure(int descriptor, int error) {
@@ -151,7 +175,8 @@ class Console::Sinks {
   std::array<int, 2> errors_{};                           // the first errno of each
   int log_ = -1;
   std::string log_path_;
-  std::string early_;  // lines from before the log was opened
+  std::string status_;  // on the terminal below all lines, and the cursor's way back; empty: none
+  std::string early_;   // lines from before the log was opened
   bool log_failed_ = false;
   bool closing_ = false;
   std::optional<LineQueue> log_queue_;
@@ -168,15 +193,32 @@ void Console::open_log(const std::string& path) {
 }
 
 void Console::line(const std::string& text) {
-  if (speaks_) sinks_->add(STDOUT_FILENO, printable_lines(text) + '\n', true);
+  line(text, text);
+}
+
+void Console::line(const std::string& text, const std::string& on_terminal) {
+  if (!speaks_) return;
+  const std::string logged = printable_lines(text) + '\n';
+  sinks_->add(STDOUT_FILENO, columns() ? printable_lines(on_terminal) + '\n' : logged, logged);
 }
 
 void Console::warn(const std::string& text) {
-  if (speaks_) sinks_->add(STDERR_FILENO, "warning: " + printable_lines(text) + '\n', true);
+  if (!speaks_) return;
+  const std::string line = "warning: " + printable_lines(text) + '\n';
+  sinks_->add(STDERR_FILENO, line, line);
 }
 
 void Console::line_of_any_rank(const std::string& text) {
-  sinks_->add(STDOUT_FILENO, printable_lines(text) + '\n', speaks_);
+  const std::string line = printable_lines(text) + '\n';
+  sinks_->add(STDOUT_FILENO, line, speaks_ ? line : "");
+}
+
+std::optional<int> Console::columns() const {
+  return terminal_columns(STDOUT_FILENO);
+}
+
+void Console::status(const std::string& text) {
+  if (speaks_ && (text.empty() || columns())) sinks_->set_status(text);
 }
 
 void Console::flush() {

@@ -3,7 +3,9 @@
 // consoles of other ranks are silent. Callable from any thread.
 
 #include <memory>
+#include <optional>
 #include <string>
+#include <string_view>
 
 namespace foretoken {
 
@@ -26,10 +28,20 @@ class Console {
 
   /// Control characters except line ends and tabs are escaped (io/files/printable.h).
   void line(const std::string& text);
+  /// The same with another form of the line for the terminal that shows stdout. The log, a file or a pipe
+  /// gets `text`.
+  void line(const std::string& text, const std::string& on_terminal);
   /// Prints "warning: ...".
   void warn(const std::string& text);
   /// Prints a line even if this console is silent; a silent console's line goes to stdout only.
   void line_of_any_rank(const std::string& text);
+
+  /// Width of the terminal that shows stdout; empty if stdout is not a terminal.
+  std::optional<int> columns() const;
+  /// Shows one line below all others, for progress: it is cleared before other lines and drawn again after
+  /// them. The text must be narrower than columns(). An empty text removes it. Only for a terminal: no effect
+  /// elsewhere, and nothing reaches the log. A slow terminal misses some updates.
+  void status(const std::string& text);
 
   /// Waits for queued lines, as the destructor does.
   void flush();

@@ -34,6 +34,11 @@ void LineQueue::add(Line line) {
   dropped_target_ = line.target;
 }
 
+void LineQueue::add_if_idle(Line line) {
+  const std::lock_guard lock(mutex_);
+  if (lines_.empty()) append(std::move(line));
+}
+
 void LineQueue::append(Line line) {
   bytes_ += line.text.size();
   lines_.push_back(std::move(line));

@@ -41,6 +41,8 @@ class LineQueue {
 
   /// Callable from any thread; never waits for a write.
   void add(Line line);
+  /// Adds the line only if no other line waits, so that text that is soon outdated does not fill the queue.
+  void add_if_idle(Line line);
   /// Waits until all lines are written, within Limits::patience.
   void flush();
 

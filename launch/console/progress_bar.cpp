@@ -2,13 +2,12 @@
 
 #include <algorithm>
 #include <array>
-#include <sys/ioctl.h>
-#include <unistd.h>
 #include <utility>
 
 #include <fmt/format.h>
 
 #include "io/files/printable.h"
+#include "launch/console/terminal.h"
 
 namespace foretoken {
 
@@ -16,11 +15,6 @@ namespace {
 
 constexpr int widest_bar = 30;
 constexpr std::chrono::milliseconds redraw_interval(100);
-
-int columns_of(std::FILE* terminal) {
-  winsize size{};
-  return ioctl(fileno(terminal), TIOCGWINSZ, &size) == 0 && size.ws_col > 0 ? size.ws_col : 80;
-}
 
 std::string format_duration(double seconds) {
   const auto s = static_cast<std::int64_t>(seconds + 0.5);
@@ -57,15 +51,18 @@ std::string progress_line(const std::string& label, std::int64_t done, std::int6
   const int room = columns - static_cast<int>(label.size() + figures.size()) - 6;  // brackets and gaps
   const int width = std::min(widest_bar, room);
   if (width < 4) return fmt::format("{}  {}", label, figures);
-  const int full = static_cast<int>(fraction * width);
-  return fmt::format("{}  [{:#<{}}{:-<{}}]  {}", label, "", full, "", width - full, figures);
+  return fmt::format("{}  {}  {}", label, bar_text(fraction, width), figures);
 }
 
 ProgressBar::ProgressBar(std::string label, std::int64_t total_bytes, std::FILE* out)
-    : label_(std::move(label)), total_(total_bytes), out_(out), terminal_(isatty(fileno(out)) == 1) {}
+    : label_(std::move(label)), total_(total_bytes), out_(out) {}
 
 ProgressBar::~ProgressBar() {
   clear();
+}
+
+std::optional<int> ProgressBar::columns() const {
+  return terminal_columns(fileno(out_));
 }
 
 double ProgressBar::seconds() const {
@@ -74,7 +71,7 @@ double ProgressBar::seconds() const {
 
 void ProgressBar::update(std::int64_t done_bytes) {
   done_ = done_bytes;
-  if (terminal_) {
+  if (columns()) {
     const auto now = std::chrono::steady_clock::now();
     if (now - last_draw_ < redraw_interval) return;
     last_draw_ = now;
@@ -86,10 +83,11 @@ void ProgressBar::update(std::int64_t done_bytes) {
 }
 
 void ProgressBar::draw() {
-  const std::string line =
-      progress_line(label_, done_, total_, seconds(), terminal_ ? columns_of(out_) - 1 : 100);
-  if (terminal_) {
-    std::fprintf(out_, "\r\033[K%s", line.c_str());
+  const std::optional<int> terminal = columns();
+  const std::string line = progress_line(label_, done_, total_, seconds(), terminal ? *terminal - 1 : 100);
+  if (terminal) {
+    clear();
+    std::fputs(line.c_str(), out_);
     drawn_ = true;
   } else {
     std::fprintf(out_, "%s\n", line.c_str());
@@ -98,7 +96,7 @@ void ProgressBar::draw() {
 }
 
 void ProgressBar::clear() {
-  if (drawn_) std::fputs("\r\033[K", out_);
+  if (drawn_) std::fwrite(clear_line.data(), 1, clear_line.size(), out_);
   drawn_ = false;
 }
 
@@ -110,7 +108,7 @@ void ProgressBar::print(const std::string& line) {
 
 void ProgressBar::finish() {
   draw();
-  if (terminal_) std::fputs("\n", out_);
+  if (drawn_) std::fputs("\n", out_);
   drawn_ = false;
 }
 

@@ -4,6 +4,7 @@
 #include <chrono>
 #include <cstdint>
 #include <cstdio>
+#include <optional>
 #include <string>
 
 namespace foretoken {
@@ -33,12 +34,13 @@ class ProgressBar {
  private:
   void draw();
   void clear();
+  /// Of the terminal; empty if `out` is none.
+  std::optional<int> columns() const;
   double seconds() const;
 
   std::string label_;
   std::int64_t total_;
   std::FILE* out_;
-  bool terminal_;
   std::int64_t done_ = 0;
   std::int64_t tenths_printed_ = 0;
   bool drawn_ = false;

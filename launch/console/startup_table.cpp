@@ -1,12 +1,16 @@
 #include "launch/console/startup_table.h"
 
 #include <algorithm>
+#include <array>
 
 #include <fmt/format.h>
 #include <fmt/ranges.h>
 
+#include "launch/console/progress_bar.h"
+#include "launch/console/terminal.h"
 #include "model/cost.h"
 #include "parallel/pipeline/simulate.h"
+#include "runtime/plural.h"
 
 namespace foretoken {
 
@@ -24,10 +28,10 @@ std::string half_of(const HeldBlock& block) {
 
 /// Example: "embedding, layers 0-3, attention of layer 4; MLP of layer 7, layers 8-9, final norm, mtp 1-2,
 /// head". Semicolons separate stages.
-std::string holds(const Session& session, int pp_rank) {
-  const ModelConfig& model = session.config().model;
-  const MtpConfig& mtp = session.config().mtp;
-  const ModelLayout& layout = session.layout();
+std::string holds(const SessionPlan& plan, int pp_rank) {
+  const ModelConfig& model = plan.config.model;
+  const MtpConfig& mtp = plan.config.mtp;
+  const ModelLayout& layout = plan.layout;
   std::string text;
   for (int stage : layout.stages_of(pp_rank)) {
     std::string part;
@@ -83,7 +87,7 @@ std::string heads_text(const MtpConfig& mtp) {
                          : mtp.depths == 1 ? " with its own output matrix"
                                            : " with their own output matrices";
   if (mtp.repeat) return fmt::format("1 {} applied {} times{}", what, mtp.depths, detached);
-  return fmt::format("{} {}{}{}{}", mtp.depths, what, mtp.depths == 1 ? "" : "s", matrices, detached);
+  return fmt::format("{}{}{}", counted(mtp.depths, what), matrices, detached);
 }
 
 /// Example: "objective  main + 0.3 mtp1 + 0.1 mtp2, times 1 at 0 tokens to 0.1 at 1e+13"; empty without
@@ -108,74 +112,97 @@ std::string objective_line(const MtpConfig& mtp) {
   return text + "\n";
 }
 
-std::int64_t parameters_of(const Session& session, int pp_rank) {
+std::int64_t parameters_of(const SessionPlan& plan, int pp_rank) {
   std::int64_t count = 0;
-  for (const ParameterUnit& unit :
-       units_of(session.config().model, session.config().mtp, session.layout(), pp_rank))
+  for (const ParameterUnit& unit : units_of(plan.config.model, plan.config.mtp, plan.layout, pp_rank))
     for (const ParameterSpec& spec : unit.specs) count += spec.shape.elements();
   return count;
 }
 
+std::string model_line(const Config& config) {
+  const ModelConfig& model = config.model;
+  std::string heads = fmt::format("{} of {}", counted(model.num_attention_heads, "head"), model.head_dim);
+  if (model.num_key_value_heads != model.num_attention_heads)
+    heads += fmt::format(" ({} key/value)", model.num_key_value_heads);
+  return fmt::format("model      {} parameters: {}, hidden size {}, {}, MLP {}, vocabulary {}\n",
+                     millions(parameter_count(config.model, config.mtp)),
+                     counted(model.num_hidden_layers, "layer"), model.hidden_size, heads,
+                     model.intermediate_size, model.vocab_size);
+}
+
+std::string precision_line(const SessionPlan& plan) {
+  const Config& config = plan.config;
+  std::string text = fmt::format("precision  {}", name_of(compute_dtype(config, plan.device.kind)));
+  if (config.train.precision == TrainConfig::Precision::fp8)
+    text += fmt::format(", products of layers and modules in fp8 with {}",
+                        config.fp8.recipe == Fp8Recipe::tensor
+                            ? "one scale per tensor"
+                            : "a scale per 1 × 128 values or 128 × 128 weights");
+  return fmt::format("{}; f32 parameters, {} moments\n", text,
+                     config.optimizer.moments == OptimizerSettings::Moments::f32 ? "f32" : "bf16");
+}
+
+/// Example: "0, 4, 8, … 60".
+std::string ranks_text(const Grid& grid, int pp_rank) {
+  std::string ranks;
+  for (int dp_rank = 0; dp_rank < grid.dp; ++dp_rank) {
+    if (dp_rank == 3 && grid.dp > 4)
+      return fmt::format("{}, … {}", ranks, grid.rank_of(pp_rank, grid.dp - 1));
+    ranks += fmt::format("{}{}", dp_rank == 0 ? "" : ", ", grid.rank_of(pp_rank, dp_rank));
+  }
+  return ranks;
+}
+
+/// One row per pipeline rank, in columns; the last one is broken into lines.
+std::string rank_table(const SessionPlan& plan, const std::vector<StageDurations>& stages, int columns) {
+  double total = 0;
+  for (const StageDurations& stage : stages) total += stage.total();
+  using Row = std::array<std::string, 6>;
+  std::vector<Row> rows{{"ranks", "pp", "parameters", "time", "memory", "holds"}};
+  for (int pp_rank = 0; pp_rank < plan.grid().pp; ++pp_rank) {
+    double share = 0;
+    for (const int stage : plan.layout.stages_of(pp_rank))
+      share += stages[static_cast<std::size_t>(stage)].total();
+    rows.push_back({ranks_text(plan.grid(), pp_rank), std::to_string(pp_rank),
+                    millions(parameters_of(plan, pp_rank)), fmt::format("{:.0f} %", 100 * share / total),
+                    format_bytes(static_cast<double>(expected_bytes(plan, pp_rank))), holds(plan, pp_rank)});
+  }
+  std::array<int, 5> widths{};
+  for (const Row& row : rows)
+    for (std::size_t i = 0; i < widths.size(); ++i) widths[i] = std::max(widths[i], width_of(row[i]));
+  std::string text;
+  for (const Row& row : rows) {
+    std::string line = fmt::format("  {:<{}}", row[0], widths[0]);
+    for (std::size_t i = 1; i < widths.size(); ++i) line += fmt::format("  {:>{}}", row[i], widths[i]);
+    const int indent = width_of(line) + 2;
+    text += wrapped(line + "  " + row[5], columns, indent) + '\n';
+  }
+  return text;
+}
+
 }  // namespace
 
-std::string startup_table(const Session& session) {
-  const Config& config = session.config();
-  const Grid& grid = session.grid();
+std::string startup_table(const SessionPlan& plan, int columns) {
+  const Config& config = plan.config;
+  const Grid& grid = plan.grid();
   // Messages take no time here, as in the partition.
   const Durations expected{
-      .stages = stage_costs(layer_costs(config, Purpose::train), session.layout().halves_per_stage)};
-  const SimulatedTimeline step = simulate(session.training().program, session.training().footprint, expected);
-  double total = 0;
-  for (const StageDurations& stage : expected.stages) total += stage.total();
-
-  std::string text = fmt::format(
-      "model      {} parameters, {} layers, hidden {}, {}\n"
-      "batch      {} rows of {} tokens: {} microbatch{} of {} rows on each of dp {}\n"
-      "{}"
-      "layout     {}, {}, expected bubble {:.1f} %\n",
-      millions(parameter_count(config.model, config.mtp)), config.model.num_hidden_layers,
-      config.model.hidden_size, heads_text(config.mtp), config.train.global_batch,
-      config.data.sequence_length, microbatches_of(config, grid),
-      microbatches_of(config, grid) == 1 ? "" : "es", config.train.microbatch, grid.dp,
-      objective_line(config.mtp), to_string(grid), config.parallel.schedule, 100 * step.bubble());
-
-  std::vector<std::pair<std::string, std::string>> rows{{"ranks", "holds"}};
-  for (int pp_rank = 0; pp_rank < grid.pp; ++pp_rank) {
-    std::string ranks;
-    for (int dp_rank = 0; dp_rank < grid.dp; ++dp_rank) {
-      if (dp_rank == 3 && grid.dp > 4) {
-        ranks += fmt::format(", … {}", grid.rank_of(pp_rank, grid.dp - 1));
-        break;
-      }
-      ranks += fmt::format("{}{}", dp_rank == 0 ? "" : ", ", grid.rank_of(pp_rank, dp_rank));
-    }
-    rows.emplace_back(ranks, holds(session, pp_rank));
-  }
-  std::size_t width[2] = {0, 0};
-  for (const auto& [ranks, what] : rows) {
-    width[0] = std::max(width[0], ranks.size());
-    width[1] = std::max(width[1], what.size());
-  }
-  for (std::size_t i = 0; i < rows.size(); ++i) {
-    const int pp_rank = static_cast<int>(i) - 1;
-    text += fmt::format("  {:<{}}  {:>3}  {:<{}}  ", rows[i].first, width[0],
-                        i == 0 ? "pp" : std::to_string(pp_rank), rows[i].second, width[1]);
-    if (i == 0) {
-      text += "parameters  share of time\n";
-      continue;
-    }
-    double share = 0;
-    for (int stage : session.layout().stages_of(pp_rank))
-      share += expected.stages[static_cast<std::size_t>(stage)].total();
-    text +=
-        fmt::format("{:>10}  {:>11.0f} %\n", millions(parameters_of(session, pp_rank)), 100 * share / total);
-  }
-  if (config.train.precision == TrainConfig::Precision::fp8)
-    text += fmt::format("products of layers and modules in fp8, {}\n",
-                        config.fp8.recipe == Fp8Recipe::tensor
-                            ? "one scale for each tensor"
-                            : "a scale for 1 × 128 values or 128 × 128 weights");
-  return text;
+      .stages = stage_costs(layer_costs(config, Purpose::train), plan.layout.halves_per_stage)};
+  const SimulatedTimeline step = simulate(plan.training.program, plan.training.footprint, expected);
+  std::string lines = model_line(config);
+  if (config.mtp.depths > 0)
+    lines += fmt::format("heads      {}\n{}", heads_text(config.mtp), objective_line(config.mtp));
+  lines +=
+      fmt::format("batch      {} of {} = {}: {} of {} on each of dp {}\n",
+                  counted(config.train.global_batch, "row"), counted(config.data.sequence_length, "token"),
+                  counted(config.train.global_batch * config.data.sequence_length, "token"),
+                  counted(microbatches_of(config, grid), "microbatch", "microbatches"),
+                  counted(config.train.microbatch, "row"), grid.dp);
+  lines += precision_line(plan);
+  lines +=
+      fmt::format("layout     {}, {}, expected bubble {:.1f} %; time and memory below are expected, too\n",
+                  to_string(grid), config.parallel.schedule, 100 * step.bubble());
+  return wrapped(lines, columns, 11) + rank_table(plan, expected.stages, columns);
 }
 
 std::string device_text(Session& session) {

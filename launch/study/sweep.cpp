@@ -186,6 +186,7 @@ class SweepReader {
     for (const SweepPoint& other : sweep_.points)
       if (other.name == point.name) refuse(node, fmt::format("two points are named \"{}\"", point.name));
     apply_sets(point.config, sets_);
+    point.config.run.directory = absolute_path(point.config.run.directory);  // as the point's run stores it
     try {
       validate(point.config);
       resolve_grid(point.config, point.ranks);

@@ -172,7 +172,7 @@ std::string NumericalGuard::gathered(const std::string& own) {
                                            more > 0 ? fmt::format("; {} more ranks", more) : ""));
 }
 
-void NumericalGuard::judge(std::int64_t step, StepMetrics& metrics) {
+void NumericalGuard::count_skipped(std::int64_t step, StepMetrics& metrics) {
   if (is_finite(metrics)) {
     in_a_row_ = 0;
     losses_.add(metrics.loss);

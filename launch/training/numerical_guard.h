@@ -56,7 +56,7 @@ class NumericalGuard {
   StepMetrics replay(std::int64_t step, const StepMetrics& first, const std::function<StepMetrics()>& again);
   /// Counts the step. If it changed nothing, reports what was not finite and where. Throws a NumericalError
   /// on all ranks after more than train.skip_limit consecutive skipped steps. Collective.
-  void judge(std::int64_t step, StepMetrics& metrics);
+  void count_skipped(std::int64_t step, StepMetrics& metrics);
 
   /// Throws a NumericalError on all ranks if the state must not be saved: a number in it is not finite,
   /// memory has changed since the update, or replicas differ. Collective.

@@ -130,7 +130,7 @@ void RunFolder::start(const Config& config) {
   directory_ = RunDirectory::open(broadcast_text(world_, path));
 }
 
-void RunFolder::go_on(const Checkpoint& from, const Config& config) {
+void RunFolder::continue_from(const Checkpoint& from, const Config& config) {
   on_root(world_, [&] { record(from, config); });
   directory_ = RunDirectory::open(broadcast_text(world_, directory_ ? directory_->path() : ""));
 }
@@ -139,7 +139,7 @@ void RunFolder::record(const Checkpoint& from, const Config& config) {
   const CheckpointInfo& info = from.info();
   const std::string text = to_toml(config), checkpoints = directory_->checkpoints_path();
   const RunBranches before = branches_of(checkpoints);
-  lineage_ = continue_from(checkpoints, from.directory(), info, text);
+  lineage_ = foretoken::continue_from(checkpoints, from.directory(), info, text);
   parent_ = {.id = info.id, .step = info.step};
   truncate(info.step);
   directory_->write_config(text);

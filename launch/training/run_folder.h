@@ -30,9 +30,9 @@ class RunFolder {
   /// Continues the run from a loaded checkpoint with these settings: starts a branch if it is not the newest
   /// checkpoint, sets aside what the branch abandons, and makes metrics.jsonl and config.toml agree with it.
   /// Collective.
-  void go_on(const Checkpoint& from, const Config& config);
+  void continue_from(const Checkpoint& from, const Config& config);
 
-  /// Requires start() or go_on().
+  /// Requires start() or continue_from().
   const RunDirectory& directory() const { return *directory_; }
   /// On rank 0; other ranks have a first branch without a parent.
   const Lineage& lineage() const { return lineage_; }

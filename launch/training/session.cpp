@@ -8,12 +8,13 @@
 #include "runtime/error.h"
 #include "runtime/host/memory_limit.h"
 #include "runtime/operators/rowwise/elementwise.h"
+#include "runtime/plural.h"
 
 namespace foretoken {
 
 namespace {
 
-constexpr std::int64_t most_weight_bytes = std::int64_t{1} << 50;  // no machine has more
+constexpr double most_bytes = 1e15;  // no machine has more
 
 ReadyProgram ready(const Program& compute) {
   ReadyProgram result{.program = lower_program(compute), .footprint = {}};
@@ -31,12 +32,12 @@ Device::Options resolve_device(const Config& config, MpiCommunicator& world) {
   std::int32_t fewest = own;
   world.all_reduce(tensor_over(std::span(&fewest, 1), {1}), ReduceOp::min);
   if (config.run.device == RunConfig::Device::cuda && fewest == 0)
-    throw UsageError("{}run: device \"cuda\": {} sees no GPU", origin_of(config, {"run.device"}),
-                     own == 0 ? fmt::format("rank {}", world.rank()) : "another rank");
+    throw usage_error(config, {"run.device"}, "run: device \"cuda\": {} sees no GPU",
+                      own == 0 ? fmt::format("rank {}", world.rank()) : "another rank");
   if (config.run.device == RunConfig::Device::cpu || fewest == 0) {
     if (config.train.precision == TrainConfig::Precision::bf16)
-      throw UsageError("{}train: precision \"bf16\" needs GPUs, but the ranks compute on the CPU",
-                       origin_of(config, {"train.precision", "run.device"}));
+      throw usage_error(config, {"train.precision", "run.device"},
+                        "train: precision \"bf16\" needs GPUs, but the ranks compute on the CPU");
     return options;
   }
   options.kind = DeviceKind::cuda;
@@ -49,62 +50,75 @@ DType compute_dtype(const Config& config, DeviceKind device) {
   return rounded ? DType::bf16 : DType::f32;
 }
 
+SessionPlan plan_session(MpiCommunicator& world, const Config& config, const Grid& grid, Purpose purpose) {
+  const PipelineShape shape = shape_of(config, grid);
+  return {.config = config,
+          .purpose = purpose,
+          .device = resolve_device(config, world),
+          .layout = resolve_layout(config, grid, purpose),
+          .training = purpose == Purpose::train ? ready(make_program(config.parallel.schedule, shape))
+                                                : ReadyProgram{},
+          .evaluation = ready(forward_only(shape))};
+}
+
 namespace {
 
-/// Bytes of a rank's weights and, in training, of their gradients and moments; activations are not included.
-std::int64_t weight_bytes(const Config& config, const ModelLayout& layout, const Groups& groups,
-                          Purpose purpose) {
-  double bytes = 0;
-  const double moments = 2.0 * (config.optimizer.moments == OptimizerSettings::Moments::f32 ? 4 : 2) /
-                         (config.parallel.sharded_optimizer ? groups.grid.dp : 1);
-  for (const ParameterUnit& unit : units_of(config.model, config.mtp, layout, groups.pp_rank))
-    for (const ParameterSpec& spec : unit.specs)
-      bytes +=
-          static_cast<double>(spec.shape.elements()) *
-          (purpose == Purpose::train && config.train.freeze == TrainConfig::Freeze::none ? 8 + moments : 4);
-  return static_cast<std::int64_t>(std::min(bytes, 9e18));
+RankModelOptions model_options(const SessionPlan& plan, int pp_rank) {
+  const Config& config = plan.config;
+  std::vector<int> slots = plan.evaluation.footprint.slots;
+  for (std::size_t stage = 0; stage < plan.training.footprint.slots.size(); ++stage)
+    slots[stage] = std::max(slots[stage], plan.training.footprint.slots[stage]);
+  const bool fp8 = plan.purpose == Purpose::train && config.train.precision == TrainConfig::Precision::fp8;
+  return {.model = config.model,
+          .mtp = config.mtp,
+          .layout = plan.layout,
+          .pp_rank = pp_rank,
+          .shape = {.rows = config.train.microbatch, .length = config.data.sequence_length},
+          .activations = compute_dtype(config, plan.device.kind),
+          .fp8 = fp8 ? std::optional(config.fp8) : std::nullopt,
+          .recompute = config.train.recompute,
+          .microbatches = shape_of(config, plan.grid()).microbatches,
+          .slots = std::move(slots),
+          .split_backward = has_split_backward(plan.training.program),
+          .attention_across_documents = config.data.attention == DataConfig::Attention::row,
+          .frozen_trunk = config.train.freeze == TrainConfig::Freeze::trunk};
+}
+
+/// Bytes of the moments that a rank keeps, up to the padding of shards.
+double moment_bytes(const SessionPlan& plan, int pp_rank) {
+  const Config& config = plan.config;
+  const bool frozen = config.train.freeze == TrainConfig::Freeze::trunk;
+  double elements = 0;
+  for (const ParameterUnit& unit : units_of(config.model, config.mtp, plan.layout, pp_rank))
+    if (!frozen || unit.head)
+      for (const ParameterSpec& spec : unit.specs) elements += static_cast<double>(spec.shape.elements());
+  return elements * 2 * (config.optimizer.moments == OptimizerSettings::Moments::f32 ? 4 : 2) /
+         (config.parallel.sharded_optimizer ? plan.grid().dp : 1);
 }
 
 }  // namespace
 
-Session::Session(MpiCommunicator& world, const Config& config, const Grid& grid, Purpose purpose)
-    : config_(config),
-      device_(resolve_device(config, world)),
-      layout_(resolve_layout(config, grid, purpose)),
-      groups_(make_groups(world, grid, stream(), sharing_ranks(config.model, config.mtp, layout_))),
-      objective_(config.mtp) {
-  const PipelineShape shape = shape_of(config, grid);
-  evaluation_ = ready(forward_only(shape));
-  std::vector<int> slots = evaluation_.footprint.slots;
-  if (purpose == Purpose::train) {
-    training_ = ready(make_program(config.parallel.schedule, shape));
-    for (std::size_t stage = 0; stage < slots.size(); ++stage)
-      slots[stage] = std::max(slots[stage], training_.footprint.slots[stage]);
-  }
+std::int64_t expected_bytes(const SessionPlan& plan, int pp_rank) {
+  Device device({.threads = 1});
+  RankModelOptions options = model_options(plan, pp_rank);
+  options.measure_only = true;
+  auto bytes = static_cast<std::int64_t>(RankModel(device.stream(), options).planned_bytes());
+  if (plan.purpose == Purpose::train)
+    bytes += static_cast<std::int64_t>(std::min(moment_bytes(plan, pp_rank), most_bytes));
+  return bytes;
+}
 
+Session::Session(MpiCommunicator& world, SessionPlan plan)
+    : plan_(std::move(plan)),
+      device_(plan_.device),
+      groups_(make_groups(world, plan_.grid(), stream(),
+                          sharing_ranks(plan_.config.model, plan_.config.mtp, plan_.layout))),
+      objective_(plan_.config.mtp) {
   const int neighbours = world.world().local_ranks();
   if (stream().device() == DeviceKind::cpu)  // checked before allocation: ranks of a machine share its memory
-    require_memory(neighbours * std::min(weight_bytes(config, layout_, groups_, purpose), most_weight_bytes),
-                   fmt::format("model: its weights{} on {} rank{} of this machine",
-                               purpose == Purpose::train ? ", gradients and moments" : "", neighbours,
-                               neighbours == 1 ? "" : "s"));
-
-  RankModelOptions options;
-  options.model = config.model;
-  options.mtp = config.mtp;
-  options.layout = layout_;
-  options.pp_rank = groups_.pp_rank;
-  options.shape = {.rows = config.train.microbatch, .length = config.data.sequence_length};
-  options.activations = compute_dtype(config, stream().device());
-  if (purpose == Purpose::train && config.train.precision == TrainConfig::Precision::fp8)
-    options.fp8 = config.fp8;
-  options.recompute = config.train.recompute;
-  options.microbatches = shape.microbatches;
-  options.slots = slots;
-  options.split_backward = has_split_backward(training_.program);
-  options.attention_across_documents = config.data.attention == DataConfig::Attention::row;
-  options.frozen_trunk = config.train.freeze == TrainConfig::Freeze::trunk;
-  model_ = std::make_unique<RankModel>(stream(), options);
+    require_memory(neighbours * expected_bytes(plan_, groups_.pp_rank),
+                   fmt::format("memory for tensors of {} of this machine", counted(neighbours, "rank")));
+  model_ = std::make_unique<RankModel>(stream(), model_options(plan_, groups_.pp_rank));
 }
 
 std::vector<double> Session::read_sums() {

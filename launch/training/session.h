@@ -21,29 +21,51 @@ struct ReadyProgram {
   ProgramFootprint footprint;
 };
 
+/// Everything that is decided about a session before it takes memory.
+struct SessionPlan {
+  Config config;
+  Purpose purpose = Purpose::train;
+  Device::Options device;
+  ModelLayout layout;
+  ReadyProgram training;  // empty if the purpose is to evaluate
+  ReadyProgram evaluation;
+
+  const Grid& grid() const { return layout.grid; }
+};
+
 /// Chooses the rank's device: parallel.threads, or one thread per MpiWorld::cores(); run.device, with GPUs
 /// assigned to the ranks of a machine in turn. Collective: all ranks choose the same kind. Throws a
 /// UsageError if a GPU is requested and some rank sees none.
 Device::Options resolve_device(const Config& config, MpiCommunicator& world);
 
+/// Collective. Requires a cross-checked config and a resolved grid (launch/config/config_validator.h).
+SessionPlan plan_session(MpiCommunicator& world, const Config& config, const Grid& grid, Purpose purpose);
+
 /// The dtype that layers compute in: train.precision, on that kind of device.
 DType compute_dtype(const Config& config, DeviceKind device);
 
+/// Bytes that a rank of this pipeline rank will allocate for tensors: parameters, gradients, activations and
+/// the optimizer's moments. A step's inputs on a GPU are not counted. Takes none of that memory.
+std::int64_t expected_bytes(const SessionPlan& plan, int pp_rank);
+
 class Session {
  public:
-  /// Collective. Requires a cross-checked config and a resolved grid (launch/config/config_validator.h).
-  Session(MpiCommunicator& world, const Config& config, const Grid& grid, Purpose purpose);
+  /// Collective.
+  Session(MpiCommunicator& world, SessionPlan plan);
+  Session(MpiCommunicator& world, const Config& config, const Grid& grid, Purpose purpose)
+      : Session(world, plan_session(world, config, grid, purpose)) {}
 
-  const Config& config() const { return config_; }
+  const SessionPlan& plan() const { return plan_; }
+  const Config& config() const { return plan_.config; }
   const Grid& grid() const { return groups_.grid; }
   Groups& groups() { return groups_; }
   Device& device() { return device_; }
   Stream& stream() { return device_.stream(); }
   RankModel& model() { return *model_; }
-  const ModelLayout& layout() const { return layout_; }
+  const ModelLayout& layout() const { return plan_.layout; }
   Objective& objective() { return objective_; }
-  const ReadyProgram& training() const { return training_; }
-  const ReadyProgram& evaluation() const { return evaluation_; }
+  const ReadyProgram& training() const { return plan_.training; }
+  const ReadyProgram& evaluation() const { return plan_.evaluation; }
   bool is_root() { return groups_.world.rank() == 0; }
 
   /// Returns when all enqueued work has run. Throws a PeerError if a rank that it waits for is gone.
@@ -56,13 +78,10 @@ class Session {
   void sum_target_counts(std::span<std::int64_t> counts);
 
  private:
-  Config config_;
+  SessionPlan plan_;
   Device device_;
-  ModelLayout layout_;
   Groups groups_;
   Objective objective_;
-  ReadyProgram training_;  // empty if the purpose is to evaluate
-  ReadyProgram evaluation_;
   std::unique_ptr<RankModel> model_;
 };
 

@@ -1,28 +1,15 @@
 #pragma once
-// One rank's training run: the loop over steps, with checkpoints, evaluations and reports.
+// The loop over a run's steps on one rank, with checkpoints, evaluations and reports.
 
 #include <functional>
-#include <optional>
+#include <memory>
 #include <string>
-#include <vector>
 
-#include "io/checkpoint/checkpoint_writer.h"
-#include "io/checkpoint/run_directory.h"
-#include "io/datasets/batch.h"
 #include "io/report/metrics.h"
-#include "launch/commands/train.h"
-#include "launch/console/console.h"
-#include "launch/console/stop_notice.h"
 #include "launch/training/checkpoint_policy.h"
-#include "launch/training/evaluation.h"
-#include "launch/training/gradient_pass.h"
-#include "launch/training/numerical_guard.h"
-#include "launch/training/run_folder.h"
-#include "launch/training/session.h"
-#include "parallel/optimizer/gradient_reducer.h"
+#include "launch/training/run_report.h"
+#include "launch/training/training_parts.h"
 #include "parallel/optimizer/learning_rate.h"
-#include "parallel/optimizer/optimizer.h"
-#include "parallel/optimizer/shared_weights.h"
 
 namespace foretoken {
 
@@ -35,34 +22,29 @@ struct TrainingHooks {
 
 class Training {
  public:
-  /// Opens the data, builds or loads the model and creates the run's directory. Collective.
-  Training(MpiCommunicator& world, const Config& config, const TrainArguments& arguments, RunFolder& folder,
-           Console& console, StopNotice& notice, TrainingHooks hooks = {});
-  ~Training();
+  /// `parts` come from open_training().
+  Training(std::unique_ptr<TrainingParts> parts, const CheckpointRules& rules, TrainingHooks hooks = {});
 
-  /// Runs steps until the end, a stop signal or arguments.stop_after. Returns the same code on every rank.
+  /// Runs steps until the end, a stop signal or rules.stop_after. Returns the same code on every rank.
   ExitCode run();
-
-  const RunDirectory& directory() const { return *run_; }
 
  private:
   ExitCode run_steps();
-  ExitCode end_stopped();
+  /// Saves, and waits for the save.
+  ExitCode stop();
   bool any_rank_signalled();
   /// If the signal came in the middle of a long step: publishes the copy that ranks had staged before,
   /// provided that all agree on its step.
-  void settle_staged();
-  void report_end(double seconds);
-  void start_fresh();
-  void resume();
-  void open_run();
-  void make_ready_to_publish();
+  void publish_staged();
+  /// Writes and shows what the run reached. Collective.
+  void end(ExitCode code, double seconds);
   StepMetrics step();
   /// Runs forward, backward and reduction, and measures the norm.
   void run_pass(bool diagnose);
   /// Measures heads at every depth, before a pass that draws some of them.
   HeadsMetrics measure_heads();
-  StepMetrics report(bool diagnose, double lr);
+  /// Exchanges the step's sums and the ranks' votes. Collective.
+  StepMetrics exchange_metrics(bool diagnose, double lr);
   CheckpointInfo checkpoint_info();
   /// Waits for all ranks, with the time limit of a save.
   void meet_after_save();
@@ -77,37 +59,27 @@ class Training {
   void mark_suspects(const char* fault);
   void evaluate();
 
-  Config config_;
-  TrainArguments arguments_;
-  RunFolder& folder_;
+  std::unique_ptr<TrainingParts> parts_;
+  // Of *parts_.
+  const Config& config_;
   MpiCommunicator& world_;
   Console& console_;
-  StopNotice& notice_;
+  Session& session_;
+  Optimizer& optimizer_;
+  NumericalGuard& guard_;
+  GradientPass& pass_;
+  TrainingProgress& progress_;
+  RunFiles& files_;
+  std::optional<MetricsSink>& metrics_;
+  CheckpointWriter& writer_;
+
   TrainingHooks hooks_;
-  TokenDataset dataset_;
-  Session session_;
-  Arena arena_;
-  ShardPlan plan_;
-  GradientReducer reducer_;
-  SharedWeights shared_;
-  Optimizer optimizer_;
-  NumericalGuard guard_;
   LearningRate schedule_;
-  std::optional<GradientPass> pass_;
-  std::optional<TokenDataset> validation_dataset_;
-  std::optional<Evaluation> validation_;
-  std::optional<BatchLoader> loader_;
-  std::optional<RunDirectory> run_;
-  std::optional<MetricsSink> metrics_;
-  std::optional<CheckpointWriter> writer_;
+  RunReport report_;
   CheckpointRules rules_;
   CheckpointClock clock_;
   CheckpointClock::Clock::time_point step_start_;
-
-  std::int64_t step_ = 0;     // finished steps
-  std::int64_t samples_ = 0;  // consumed
-  std::int64_t tokens_ = 0;   // tokens seen
-  std::int64_t saved_step_ = -1;
+  std::int64_t first_step_;      // finished before this start
   RankVotes votes_;              // of the last step, equal on every rank
   double seconds_per_step_ = 0;  // running mean, for the remaining time
 };

@@ -29,9 +29,10 @@ void require_same_structure(const Checkpoint& checkpoint, const Config& found, c
   for (const char* key : structure) {
     const Option& option = *find_option("model", key);
     if (option.get(found) != option.get(config))
-      throw UsageError("{}{}: the checkpoint {} has {}, but the run that starts from it {}",
-                       origin_of(config, {option.name()}), option.name(), checkpoint.directory().string(),
-                       to_toml(option.get(found)), to_toml(option.get(config)));
+      throw usage_error(config, {option.name()},
+                        "{}: the checkpoint {} has {}, but the run that starts from it {}", option.name(),
+                        checkpoint.directory().string(), to_toml(option.get(found)),
+                        to_toml(option.get(config)));
   }
 }
 

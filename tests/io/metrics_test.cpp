@@ -1,4 +1,4 @@
-// Metrics: the console's line, the JSON lines, and what a resume does to them.
+// Metrics: an evaluation's table, the JSON lines, and what a resume does to them.
 #include "io/report/metrics.h"
 
 #include <cmath>
@@ -64,36 +64,6 @@ StepMetrics diagnosed() {
 }
 
 }  // namespace
-
-TEST_CASE("a step is printed as one console line") {
-  CHECK(
-      console_line(example()) ==
-      "step 120/400 | loss 2.3456 | main 2.1000 mtp1 2.4000 mtp2 2.6200 | grad 0.84 | lr 3.0e-04 | 182 ms | "
-      "11250 tok/s | 51s left");
-  StepMetrics apart = example();
-  apart.heads_grad_norm = 0.126;
-  CHECK_THAT(console_line(apart), foretoken::testing::contains("| grad 0.84 heads 0.13 | lr"));
-  EvaluationMetrics evaluation{
-      .step = 120, .loss = 2.5, .depth_losses = {2.1, 2.4}, .rows = 64, .milliseconds = 9.126};
-  CHECK(console_line(evaluation) ==
-        "evaluation at step 120 | loss 2.5000 | main 2.1000 mtp1 2.4000 | 64 rows | 9.13 ms");
-  evaluation.tokens = evaluation.bytes = 1000;
-  evaluation.heads = HeadsMetrics{.acceptance = {0.41}, .accepted_length = 1.41};
-  CHECK(console_line(evaluation) ==
-        "evaluation at step 120 | loss 2.5000 | main 2.1000 mtp1 2.4000 | 3.030 bits/byte | accepted 1.41 "
-        "tokens (0.410) | 64 rows | 9.13 ms");
-  CHECK_THAT(console_line(diagnosed()),
-             foretoken::testing::contains(
-                 " mtp2 2.6200 | accepted 1.61 tokens (0.410 0.200) | at the trunk mtp1 0.25 "
-                 "cos 0.12 mtp2 0.50 cos -0.30 | grad "));
-  StepMetrics sampled = example();
-  sampled.depth_losses[2] = std::numeric_limits<double>::quiet_NaN();
-  CHECK_THAT(console_line(sampled),
-             foretoken::testing::contains("loss 2.3456 | main 2.1000 mtp1 2.4000 mtp2 – | grad"));
-  sampled.loss = sampled.depth_losses[2];
-  CHECK_THAT(console_line(sampled),
-             foretoken::testing::contains("loss nan | main 2.1000 mtp1 2.4000 mtp2 nan | grad"));
-}
 
 TEST_CASE("an evaluation is printed as a table") {
   EvaluationMetrics metrics{.step = 120,

@@ -135,7 +135,7 @@ TEST_CASE("brackets and commas of an argument are part of it") {
   CHECK(std::get<InspectArguments>(parse_command_line({"inspect", "[x]"})).path == "[x]");
   const auto train = std::get<TrainCommand>(
       parse_command_line({"train", "--set", "run.directory=[a,b]", "--run-directory", "[r]"}));
-  CHECK(train.config.run.directory == "[a,b]");
+  CHECK(train.config.run.directory == absolute_path("[a,b]"));
   CHECK(train.arguments.run_directory == "[r]");
 }
 

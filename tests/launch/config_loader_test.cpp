@@ -71,20 +71,21 @@ TEST_CASE("a printed configuration loads back to the same") {
     CHECK(option.get(again) == option.get(config));
   }
   CHECK(to_toml(again) == to_toml(config));
-  CHECK(config.data.path == "a \"b\"\\c\td");
+  CHECK(config.data.path == (std::filesystem::current_path() / "a \"b\"\\c\td").string());
   CHECK(config.mtp.depth_weights == std::vector<double>{0.3, 1e-3});
   CHECK(config.mtp.schedule == std::vector<NumberPair>{{0, 0.3}, {1e13, 0.1}});
 }
 
 TEST_CASE("every option's default lies within its own bounds and survives a round trip") {
-  Config config;
+  Config config, defaults;
+  defaults.run.directory = absolute_path(defaults.run.directory);
   for (const Option& option : options()) {
     INFO(option.name());
     CHECK_NOTHROW(apply_sets(config, {option.name() + "=" + to_toml(option.get(Config{}))}));
     CHECK_FALSE(option.help.empty());
     CHECK(find_option(option.section, option.key) == &option);
   }
-  CHECK(to_toml(config) == to_toml(Config{}));
+  CHECK(to_toml(config) == to_toml(defaults));
 }
 
 TEST_CASE("a mistake in a file is refused with file and line") {
@@ -216,8 +217,8 @@ TEST_CASE("flags set values of every type") {
                       "parallel.blocks_per_stage=3,1.5", "model.tie_word_embeddings=true", "optimizer.lr=1",
                       "train.steps=1_000", "data.validation_path=a=b"});
   CHECK(config.run.name == "two words");
-  CHECK(config.data.path == "quoted.h5");
-  CHECK(config.data.validation_path == "a=b");
+  CHECK(config.data.path == absolute_path("quoted.h5"));
+  CHECK(config.data.validation_path == absolute_path("a=b"));
   CHECK(config.parallel.schedule == "gpipe");
   CHECK(config.parallel.blocks_per_stage == std::vector<double>{3, 1.5});
   CHECK(config.model.tie_word_embeddings);
@@ -231,8 +232,70 @@ TEST_CASE("a flag overrides the file and takes over as the origin") {
   apply_toml(config, "[train]\nsteps = 5\n", "train.toml");
   apply_sets(config, {"train.steps=6"});
   CHECK(config.train.steps == 6);
-  CHECK(origin_of(config, {"train.steps", "train.seed"}) == "--set train.steps=6: ");
+  CHECK(origin_of(config, {"train.steps", "train.seed"}) == " (--set train.steps=6)");
   CHECK(origin_of(config, {"train.seed"}) == "");
+}
+
+TEST_CASE("of two flags that set one key the last one wins") {
+  Config config;
+  apply_sets(config, {"train.steps=1", "train.seed=3", "train.steps=2"});
+  CHECK(config.train.steps == 2);
+  CHECK(config.train.seed == 3);
+  CHECK(origin_of(config, {"train.steps"}) == " (--set train.steps=2)");
+}
+
+TEST_CASE("a path in a file is relative to the file's folder, one in a flag to the working directory") {
+  const TemporaryFolder folder;
+  const auto file = folder.write("configs/train.toml",
+                                 "[data]\npath = \"../data/d.h5\"\nvalidation_path = \"v.h5\"\n"
+                                 "[run]\ndirectory = \"/runs\"\nname = \"a\"\n");
+  Config config;
+  apply_toml_file(config, file.string());
+  const std::filesystem::path root = std::filesystem::canonical(folder.path());
+  CHECK(config.data.path == (root / "data/d.h5").string());
+  CHECK(config.data.validation_path == (folder / "configs/v.h5").string());
+  CHECK(config.run.directory == "/runs");
+  CHECK(config.run.name == "a");
+  CHECK(config.train.init_from.empty());
+  setenv("HOME", "/home/someone", 1);
+  apply_sets(config, {"data.path=~/d.h5", "data.validation_path=./v.h5", "train.init_from=~", "run.name=~"});
+  CHECK(config.data.path == "/home/someone/d.h5");
+  CHECK(config.data.validation_path == (std::filesystem::current_path() / "v.h5").string());
+  CHECK(config.train.init_from == "/home/someone");
+  CHECK(config.run.name == "~");
+  // What a run wrote holds absolute paths; an older run's relative ones stay as they were.
+  Config again;
+  apply_toml(again, to_toml(config), "runs/a/config.toml");
+  CHECK(again.data.path == config.data.path);
+  apply_toml(again, "[data]\npath = \"d.h5\"\n", "runs/a/config.toml");
+  CHECK(again.data.path == "d.h5");
+}
+
+TEST_CASE("sizes of the model that are not set follow those that are") {
+  Config config;
+  apply_toml(config, "[model]\nnum_attention_heads = 8\nhidden_size = 512\n", "train.toml");
+  CHECK(config.model.head_dim == 64);
+  CHECK(config.model.num_key_value_heads == 8);
+  CHECK(config.model.intermediate_size == 1408);
+  CHECK_THAT(to_toml(config), testing::contains("head_dim = 64\n"));
+  apply_sets(config, {"model.num_key_value_heads=2", "model.hidden_size=256", "model.intermediate_size=700"});
+  CHECK(config.model.head_dim == 32);
+  CHECK(config.model.num_key_value_heads == 2);
+  CHECK(config.model.intermediate_size == 700);
+  // The defaults themselves follow the rule.
+  Config defaults;
+  apply_sets(defaults, {"model.hidden_size=128", "model.num_attention_heads=4"});
+  CHECK(to_toml(defaults) == to_toml(Config{}));
+  Config printed;
+  apply_toml(printed, "[model]\nhead_dim = 16\nhidden_size = 512\n", "printed");
+  CHECK(printed.model.head_dim == 16);
+}
+
+TEST_CASE("a flag that names an option suggests --set") {
+  CHECK(flag_suggestion("--lr") == "; did you mean --set optimizer.lr=...?");
+  CHECK(flag_suggestion("--train.steps=5") == "; did you mean --set train.steps=...?");
+  CHECK(flag_suggestion("--global-batch") == "; did you mean --set train.global_batch=...?");
+  CHECK(flag_suggestion("--verbose") == "");
 }
 
 TEST_CASE("a mistake in a flag is refused with the flag's text") {
@@ -247,6 +310,5 @@ TEST_CASE("a mistake in a flag is refused with the flag's text") {
   CHECK(set_refusal({"parallel.blocks_per_stage=1,x"}) ==
         "--set parallel.blocks_per_stage=1,x: expected list of numbers, multiples of 0.5, 0 to 65536, "
         "found \"1,x\"");
-  CHECK(set_refusal({"train.steps=1", "train.steps=2"}) == "--set train.steps=2: train.steps is set twice");
   CHECK_THAT(set_refusal({"data.path=\xff"}), Catch::Matchers::StartsWith("--set data.path="));
 }

@@ -44,34 +44,37 @@ TEST_CASE("a configuration that fits is taken") {
 TEST_CASE("options that contradict each other are refused with their lines and figures") {
   const std::vector<std::pair<std::string, std::string>> mistakes = {
       {"[model]\nnum_attention_heads = 6\nnum_key_value_heads = 4",
-       "t.toml:2, t.toml:3: model: num_attention_heads 6 is not a multiple of num_key_value_heads 4"},
-      {"[model]\nhead_dim = 33", "t.toml:2: model: head_dim 33 is odd, but rotary embedding turns pairs"},
+       "model: num_attention_heads 6 is not a multiple of num_key_value_heads 4 (t.toml:2, t.toml:3)"},
+      {"[model]\nnum_attention_heads = 6",
+       "model: hidden_size 128 is not a multiple of num_attention_heads 6: set model.head_dim (t.toml:2)"},
+      {"[model]\nhead_dim = 33", "model: head_dim 33 is odd, but rotary embedding turns pairs (t.toml:2)"},
       {"[data]\nsequence_length = 4096",
-       "t.toml:2: data: sequence_length 4096 is longer than model.max_position_embeddings 2048"},
-      {"[train]\nglobal_batch = 10", "t.toml:2: train: global_batch 10 is not a multiple of microbatch 4"},
+       "data: sequence_length 4096 is longer than model.max_position_embeddings 2048 (t.toml:2)"},
+      {"[train]\nglobal_batch = 10", "train: global_batch 10 is not a multiple of microbatch 4 (t.toml:2)"},
       {"[train]\nevaluate_every = 5",
-       "t.toml:2: train: evaluate_every 5 needs data.validation_path, which is not set"},
+       "train: evaluate_every 5 needs data.validation_path, which is not set (t.toml:2)"},
       {"[optimizer]\nwarmup_steps = 500",
-       "t.toml:2: optimizer: warmup_steps 500 and decay_steps 0 do not fit into train.steps 400"},
+       "optimizer: warmup_steps 500 and decay_steps 0 do not fit into train.steps 400 (t.toml:2)"},
       {"[optimizer]\ndecay_steps = 9223372036854775807",
-       "t.toml:2: optimizer: warmup_steps 20 and decay_steps 9223372036854775807 do not fit into train.steps "
-       "400"},
-      {"[optimizer]\nschedule = \"wsd\"", "t.toml:2: optimizer: schedule \"wsd\" needs decay_steps, found 0"},
+       "optimizer: warmup_steps 20 and decay_steps 9223372036854775807 do not fit into train.steps 400 "
+       "(t.toml:2)"},
+      {"[optimizer]\nschedule = \"wsd\"",
+       "optimizer: schedule \"wsd\" needs decay_steps, found 0 (t.toml:2)"},
       {"[parallel]\nschedule = \"interleaved_1f1b\"",
-       "t.toml:2: schedule interleaved_1f1b: needs at least 2 stages per rank, but v is 1; use 1f1b for one"},
+       "schedule interleaved_1f1b: needs at least 2 stages per rank, but v is 1; use 1f1b for one "
+       "(t.toml:2)"},
       {"[parallel]\nvirtual_stages = 2",
-       "t.toml:2: schedule 1f1b: needs one stage per rank (v 1), but v is 2; gpipe and interleaved_1f1b "
-       "accept more"},
+       "schedule 1f1b: needs one stage per rank (v 1), but v is 2; gpipe and interleaved_1f1b accept more "
+       "(t.toml:2)"},
       {"[parallel]\npp = 2\nblocks_per_stage = [4]",
-       "t.toml:3, t.toml:2: partition: [4]: 1 entries, expected pp 2 × v 1 = 2 stages"},
+       "partition: [4]: 1 entries, expected pp 2 × v 1 = 2 stages (t.toml:3, t.toml:2)"},
       {"[parallel]\npp = 2\nblocks_per_stage = [2, 3]",
-       "t.toml:3, t.toml:2: partition: [2, 3]: 5 layers, but the model has 4"},
+       "partition: [2, 3]: 5 layers, but the model has 4 (t.toml:3, t.toml:2)"},
       {"[run]\nname = \"../other\"",
-       "t.toml:2: run: name \"../other\" cannot name a folder: no '/', no '.' in front, not empty"},
+       "run: name \"../other\" cannot name a folder: no '/', no '.' in front, not empty (t.toml:2)"},
       {"[train]\nrecompute = \"full\"\n[parallel]\nschedule = \"zero_bubble_h1\"",
-       "t.toml:4: parallel: schedule \"zero_bubble_h1\" takes weight gradients late, which recompute "
-       "\"full\" "
-       "forbids"},
+       "parallel: schedule \"zero_bubble_h1\" takes weight gradients late, which recompute \"full\" forbids "
+       "(t.toml:4)"},
   };
   for (const auto& [toml, message] : mistakes) {
     const Config config = config_of(toml);
@@ -83,21 +86,21 @@ TEST_CASE("options that contradict each other are refused with their lines and f
 
 TEST_CASE("a grid that is not the world is refused with its product") {
   CHECK(refusal([] { resolve_grid(config_of("[parallel]\npp = 2\ndp = 3\n"), 4); }) ==
-        "t.toml:2, t.toml:3: parallel: pp 2 × dp 3 = 6, but the world has 4 ranks");
+        "parallel: pp 2 × dp 3 = 6, but the world has 4 ranks (t.toml:2, t.toml:3)");
   CHECK(refusal([] { resolve_grid(config_of("", {"parallel.pp=3"}), 4); }) ==
-        "--set parallel.pp=3: parallel: pp 3 does not divide the world of 4 ranks");
+        "parallel: pp 3 does not divide the world of 4 ranks (--set parallel.pp=3)");
   CHECK(refusal([] { resolve_grid(config_of("[parallel]\npp = 2\n"), 1); }) ==
-        "t.toml:2: parallel: pp 2 does not divide the world of 1 rank");
+        "parallel: pp 2 does not divide the world of 1 rank (t.toml:2)");
 }
 
 TEST_CASE("a batch that the layout cannot split is refused with its product") {
   CHECK(refusal([] { resolve_grid(config_of("[train]\nglobal_batch = 12\n"), 2); }) ==
-        "t.toml:2: train: global_batch 12 is not a multiple of dp 2 × microbatch 4 = 8");
+        "train: global_batch 12 is not a multiple of dp 2 × microbatch 4 = 8 (t.toml:2)");
 }
 
 TEST_CASE("more stages than layers are refused with figures") {
   CHECK(refusal([] { validate(config_of("[parallel]\npp = 10\n")); }) ==
-        "t.toml:2: partition: pp 10 × v 1 = 10 stages need at least 4.5 layers, the model has 4");
+        "partition: pp 10 × v 1 = 10 stages need at least 4.5 layers, the model has 4 (t.toml:2)");
   CHECK_NOTHROW(validate(config_of("[parallel]\npp = 9\n")));
 }
 
@@ -125,11 +128,11 @@ TEST_CASE("a placement of heads needs stages for them") {
   const std::string heads = "[mtp]\ndepths = 2\nplacement = ";
   CHECK_NOTHROW(validate(config_of(heads + "\"stage_per_depth\"\n[parallel]\npp = 3\n")));
   CHECK(refusal([&] { validate(config_of(heads + "\"stage_per_depth\"\n[parallel]\npp = 2\n")); }) ==
-        "t.toml:3, t.toml:2, t.toml:5: mtp: placement \"stage_per_depth\" puts 2 depths on stages of their "
-        "own: at least 3 stages are needed, but pp 2 × v 1 = 2");
+        "mtp: placement \"stage_per_depth\" puts 2 depths on stages of their own: at least 3 stages are "
+        "needed, but pp 2 × v 1 = 2 (t.toml:3, t.toml:2, t.toml:5)");
   CHECK(refusal([&] { validate(config_of(heads + "\"own_stage\"\n")); }) ==
-        "t.toml:3, t.toml:2: mtp: placement \"own_stage\" puts no layer beside the heads: at least 2 stages "
-        "are needed, but pp 1 × v 1 = 1");
+        "mtp: placement \"own_stage\" puts no layer beside the heads: at least 2 stages are needed, but pp 1 "
+        "× v 1 = 1 (t.toml:3, t.toml:2)");
 }
 
 TEST_CASE("layers are assigned to stages by time, and a layer is cut if that is better") {
@@ -158,37 +161,36 @@ TEST_CASE("layers are assigned to stages by time, and a layer is cut if that is 
 TEST_CASE("a vocabulary smaller than the dataset's is refused") {
   const Config config = config_of("[model]\nvocab_size = 200\n");
   CHECK(refusal([&] { validate_vocabulary(config, 257, "data.h5"); }) ==
-        "t.toml:2: model: vocab_size 200 is smaller than the vocabulary of data.h5, which has 257 tokens");
+        "model: vocab_size 200 is smaller than the vocabulary of data.h5, which has 257 tokens (t.toml:2)");
   CHECK_NOTHROW(validate_vocabulary(config, 200, "data.h5"));
 }
 
 TEST_CASE("a switch of another kind of heads is refused, not ignored") {
   CHECK(refusal([] { validate(config_of("[mtp]\nkind = \"parallel\"\nrepeat = true\n")); }) ==
-        "t.toml:3, t.toml:2: mtp: repeat = true belongs to kind \"sequential\", but kind is \"parallel\"");
-  CHECK(refusal([] { validate(config_of("[mtp]\nresidual_form = \"medusa\"\n")); }) ==
-        "t.toml:2: mtp: residual_form = \"medusa\" belongs to kind \"residual\", but kind is \"sequential\"");
+        "mtp: repeat = true belongs to kind \"sequential\", but kind is \"parallel\" (t.toml:3, t.toml:2)");
+  CHECK(
+      refusal([] { validate(config_of("[mtp]\nresidual_form = \"medusa\"\n")); }) ==
+      "mtp: residual_form = \"medusa\" belongs to kind \"residual\", but kind is \"sequential\" (t.toml:2)");
   CHECK_NOTHROW(validate(config_of("[mtp]\nkind = \"residual\"\nresidual_form = \"medusa\"\n")));
 }
 
 TEST_CASE("settings of the objective that do not fit together are refused with their lines") {
   const std::string heads = "[mtp]\ndepths = 2\n";
   CHECK(refusal([&] { validate(config_of(heads + "depth_weights = [0.3, 0.1]\n")); }) ==
-        "t.toml:3: mtp: depth_weights = [0.3, 0.1] belongs to weighting \"per_depth\", but weighting is "
-        "\"mean\"");
+        "mtp: depth_weights = [0.3, 0.1] belongs to weighting \"per_depth\", but weighting is \"mean\" "
+        "(t.toml:3)");
   CHECK(refusal(
             [&] { validate(config_of(heads + "loss_weight = 0.1\nweighting = \"inverse_distance\"\n")); }) ==
-        "t.toml:3, t.toml:4: mtp: loss_weight = 0.1 belongs to weighting \"mean\", but weighting is "
-        "\"inverse_distance\"");
+        "mtp: loss_weight = 0.1 belongs to weighting \"mean\", but weighting is \"inverse_distance\" "
+        "(t.toml:3, t.toml:4)");
   CHECK(refusal([&] { validate(config_of(heads + "balance_ratio = 0.5\n")); }) ==
-        "t.toml:3: mtp: balance_ratio = 0.5 belongs to balance \"dynamic\", but balance is \"none\"");
+        "mtp: balance_ratio = 0.5 belongs to balance \"dynamic\", but balance is \"none\" (t.toml:3)");
   CHECK(refusal([&] { validate(config_of(heads + "weighting = \"per_depth\"\ndepth_weights = [1]\n")); }) ==
-        "t.toml:3, t.toml:4, t.toml:2: mtp: depth_weights has 1 entry, but weighting \"per_depth\" needs one "
-        "for "
-        "each of depths 2");
+        "mtp: depth_weights has 1 entry, but weighting \"per_depth\" needs one for each of depths 2 "
+        "(t.toml:3, t.toml:4, t.toml:2)");
   CHECK(refusal([&] { validate(config_of(heads + "balance = \"dynamic\"\n")); }) ==
-        "t.toml:3, t.toml:2: mtp: balance \"dynamic\" needs diagnose_every: it moves weights by the norms "
-        "measured "
-        "then");
+        "mtp: balance \"dynamic\" needs diagnose_every: it moves weights by the norms measured then "
+        "(t.toml:3, t.toml:2)");
   const std::string dynamic = heads + "balance = \"dynamic\"\ndiagnose_every = 5\n";
   CHECK_NOTHROW(validate(config_of(dynamic)));
   CHECK_THAT(refusal([&] {
@@ -201,21 +203,21 @@ TEST_CASE("settings of the objective that do not fit together are refused with t
 
 TEST_CASE("a frozen trunk and a limit of the heads' norm need heads, and the trunk a source") {
   CHECK(refusal([] { validate(config_of("[train]\nfreeze = \"trunk\"\ninit_from = \"runs/a\"\n")); }) ==
-        "t.toml:2: train: freeze \"trunk\" leaves nothing to train: mtp.depths is 0");
+        "train: freeze \"trunk\" leaves nothing to train: mtp.depths is 0 (t.toml:2)");
   CHECK(refusal([] { validate(config_of("[train]\nfreeze = \"trunk\"\n[mtp]\ndepths = 1\n")); }) ==
-        "t.toml:2: train: freeze \"trunk\" needs train.init_from, a run or checkpoint with a trained trunk");
+        "train: freeze \"trunk\" needs train.init_from, a run or checkpoint with a trained trunk (t.toml:2)");
   CHECK(refusal([] { validate(config_of("[optimizer]\nheads_clip = 0.5\n")); }) ==
-        "t.toml:2: optimizer: heads_clip 0.5 has nothing to clip: mtp.depths is 0");
+        "optimizer: heads_clip 0.5 has nothing to clip: mtp.depths is 0 (t.toml:2)");
 }
 
 TEST_CASE("parallel heads need a layer on the last stage") {
   const std::string heads = "[mtp]\nkind = \"parallel\"\ndepths = 2\n";
   CHECK_NOTHROW(validate(config_of("[parallel]\npp = 8\n")));
   CHECK(refusal([&] { validate(config_of(heads + "[parallel]\npp = 8\n")); }) ==
-        "t.toml:3, t.toml:5: partition: pp 8 × v 1 = 8 stages need at least 4.5 layers, the model has 4");
+        "partition: pp 8 × v 1 = 8 stages need at least 4.5 layers, the model has 4 (t.toml:3, t.toml:5)");
   CHECK(
       refusal([&] { validate(config_of(heads + "[parallel]\npp = 2\nblocks_per_stage = [3.5, 0.5]\n")); }) ==
-      "t.toml:6, t.toml:3, t.toml:5: partition: [3.5, 0.5]: stage 1 has 0.5 layers, expected at least 1");
+      "partition: [3.5, 0.5]: stage 1 has 0.5 layers, expected at least 1 (t.toml:6, t.toml:3, t.toml:5)");
 }
 
 TEST_CASE("a resumed run keeps its model and its conventions but may change its layout") {
@@ -226,12 +228,12 @@ TEST_CASE("a resumed run keeps its model and its conventions but may change its 
   CHECK_NOTHROW(validate_resumed(before, config));
   apply_sets(config, {"mtp.concat=hidden_first"});
   CHECK(refusal([&] { validate_resumed(before, config); }) ==
-        "--set mtp.concat=hidden_first: mtp.concat: the run that is resumed has \"embedding_first\", found "
-        "\"hidden_first\"");
+        "mtp.concat: the run that is resumed has \"embedding_first\", found \"hidden_first\" (--set "
+        "mtp.concat=hidden_first)");
   config = before;
   apply_sets(config, {"model.hidden_size=64"});
   CHECK(refusal([&] { validate_resumed(before, config); }) ==
-        "--set model.hidden_size=64: model.hidden_size: the run that is resumed has 128, found 64");
+        "model.hidden_size: the run that is resumed has 128, found 64 (--set model.hidden_size=64)");
 }
 
 TEST_CASE("a GPU that this build cannot use is refused before anything starts") {
@@ -240,5 +242,5 @@ TEST_CASE("a GPU that this build cannot use is refused before anything starts") 
     CHECK_NOTHROW(validate(config));
   else
     CHECK(refusal([&] { validate(config); }) ==
-          "t.toml:2: run: device \"cuda\": this program was built without a CUDA backend");
+          "run: device \"cuda\": this program was built without a CUDA backend (t.toml:2)");
 }

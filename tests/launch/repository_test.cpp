@@ -175,6 +175,15 @@ TEST_CASE("every room has a page that tells what lives there") {
   }
 }
 
+TEST_CASE("no test has a name that its program reads as a flag") {
+  const std::regex name(R"re(TEST_CASE\(\s*"-)re");
+  for (const auto& entry : fs::recursive_directory_iterator(root / "tests"))
+    if (is_source(entry.path()) && entry.path().filename() != "repository_test.cpp") {
+      INFO(entry.path().string());
+      CHECK_FALSE(std::regex_search(read(entry.path()), name));
+    }
+}
+
 TEST_CASE("every link of a page leads to a file") {
   std::vector<fs::path> pages{root / "README.md"};
   for (const auto& [room, unused] : allowed)

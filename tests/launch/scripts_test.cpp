@@ -26,7 +26,7 @@ std::pair<int, std::string> run(const std::string& command) {
 
 }  // namespace
 
-TEST_CASE("--help of every script prints what it does and how it is called, and does nothing") {
+TEST_CASE("every script prints what it does and how it is called, and does nothing") {
   int scripts = 0;
   for (const auto& entry : fs::recursive_directory_iterator(foretoken::testing::in_source_tree("launch"))) {
     const bool is_executable = (entry.status().permissions() & fs::perms::owner_exec) != fs::perms::none;

@@ -119,9 +119,9 @@ TEST_CASE("a run with any objective resumes bitwise, and in another layout with 
     const Sets &layout = layouts[i % layouts.size()], &other = layouts[(i + 1) % layouts.size()];
     INFO(name_of(sets) << "on " << name_of(layout));
     check_resume(lab, world, sets, layout, other, 12, 5, 1e-4,
-                  [](const std::string& run, const std::string& expected, double relative) {
-                    return report_mismatch(run, expected, relative);
-                  });
+                 [](const std::string& run, const std::string& expected, double relative) {
+                   return report_mismatch(run, expected, relative);
+                 });
   }
 }
 

@@ -90,7 +90,10 @@ ExitCode TrainingLab::train(MpiCommunicator& ranks, const Sets& sets, const Trai
   Console console(ranks.rank() == 0);
   StopNotice notice(console, ranks.rank());
   RunFolder folder(ranks, arguments, console);
-  return Training(ranks, config(sets), arguments, folder, console, notice, hooks).run();
+  const Config settings = config(sets);
+  return Training(open_training(ranks, settings, arguments, folder, console, notice),
+                  checkpoint_rules(settings, arguments), hooks)
+      .run();
 }
 
 ExitCode TrainingLab::train_serial(const Sets& sets, const TrainArguments& arguments) const {

@@ -116,5 +116,5 @@ TEST_CASE("a run that ends on numbers that are not finite says where it can resu
   const Outcome resumed = run(program() + " train --resume " + path + broken);
   INFO(resumed.output);
   CHECK(resumed.code == 4);
-  CHECK_THAT(resumed.output, contains("stopped    after step ") && contains("goes on from step_00000002"));
+  CHECK_THAT(resumed.output, contains("stopped    after step ") && contains("resume from is step_00000002"));
 }

@@ -101,7 +101,7 @@ TEST_CASE("a draft model with another tokenizer is refused") {
 }
 
 TEST_CASE(
-    "--parallel-decode needs fewer rounds, and generate says that the text is not that of plain decoding") {
+    "generate --parallel-decode needs fewer rounds and says that the text is not that of plain decoding") {
   const Trained model;
   const Outcome outcome = run(model.command("--prompt 'line 1 of a' --max-tokens 61 --parallel-decode 3"));
   INFO(outcome.output);

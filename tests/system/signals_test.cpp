@@ -122,8 +122,9 @@ TEST_CASE("a console whose reader has stopped delays neither steps nor a stop") 
   const TemporaryFolder folder;
   const std::string path = (folder / "run").string();
   // The pipe holds 64 KiB, some 400 lines, and no process reads it.
-  Process training(fmt::format("{} {} --set train.steps=100000 --run-directory {} > >(exec sleep 100)",
-                               program(), small_training(folder), path));
+  Process training(fmt::format(
+      "{} {} --set train.steps=100000 --set run.log_every=1 --run-directory {} > >(exec sleep 100)",
+      program(), small_training(folder), path));
   REQUIRE(wait_until([&] { return has_step(path, 1500) || !training.running(); }));
   training.signal(SIGTERM);
   CHECK(training.wait().code == 75);

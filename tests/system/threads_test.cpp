@@ -21,6 +21,6 @@ TEST_CASE("a rank starts no more threads than the cores that it may use") {
   const Outcome bound = run(fmt::format("taskset -c {} {}{}1", core, program(), arguments)),
                 free = run(program() + arguments + "2");
   INFO(bound.output << free.output);
-  CHECK_THAT(bound.output, contains(", 1 thread a rank"));
-  CHECK_THAT(free.output, contains(fmt::format(", {} thread", CPU_COUNT(&cores))));
+  CHECK_THAT(bound.output, contains("1 rank with 1 thread\n"));
+  CHECK_THAT(free.output, contains(fmt::format("1 rank with {} thread", CPU_COUNT(&cores))));
 }

@@ -1,0 +1,49 @@
+#pragma once
+// What the console shows of a training run's steps and evaluations. metrics.jsonl holds more
+// (io/report/metrics.h).
+
+#include <string>
+
+#include "io/report/metrics.h"
+
+namespace foretoken {
+
+/// One line whose columns are the same for every step of a run:
+///
+///   step 120/400  loss 2.3456  main 2.1000  mtp 2.4000 2.6200  grad    0.84  lr 3.0e-04   182 ms   11250
+///   tok/s
+///
+/// If the line would be wider than `columns`, columns are left out: first the time, then the learning rate,
+/// the gradient norm, the losses of the depths. "-" stands for a depth that the step did not train. A step
+/// without an update ends with "skipped"; a loss or gradient norm that is unusual (more than 5 standard
+/// deviations off) adds its z-score: "loss z +6.2".
+std::string step_line(const StepMetrics& metrics, int columns);
+
+/// Whether the console shows this step even if it is not due: it was skipped, it is unusual, or it measured
+/// the heads.
+bool is_notable(const StepMetrics& metrics);
+
+/// What a step measured about the heads; requires metrics.heads. The acceptance is left out if hardly a draft
+/// was accepted, the gradients if they were not measured.
+///
+///   heads at step 120   acceptance  trunk gradient  cosine
+///     mtp1                   0.410           0.250    0.12
+///     mtp2                   0.200           0.500   -0.30
+///   1.61 tokens a round
+std::string heads_table(const StepMetrics& metrics);
+
+/// An evaluation in the middle of a run:
+///
+///   evaluation at step 120     loss  perplexity  acceptance
+///     main                   2.1000       8.166
+///     mtp1                   2.4000      11.023       0.410
+///   3.030 bits/byte, 1.41 tokens a round, 64 rows in 182 ms
+std::string evaluation_table(const EvaluationMetrics& metrics);
+
+/// Progress through the run for the last line of a terminal: "step 120/400  [####----]   30 %  51s left".
+std::string training_progress(std::int64_t step, std::int64_t steps, double seconds_left, int columns);
+
+/// A loss in six characters: "2.3456", "10.346".
+std::string loss_text(double loss);
+
+}  // namespace foretoken

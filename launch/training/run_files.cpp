@@ -1,0 +1,50 @@
+#include "launch/training/run_files.h"
+
+#include <chrono>
+#include <random>
+
+#include <fmt/format.h>
+
+#include "launch/training/agreement.h"
+
+namespace foretoken {
+
+namespace {
+
+std::string random_word() {
+  std::random_device random;
+  return fmt::format("{:08x}{:08x}", random(), random());
+}
+
+}  // namespace
+
+RunFiles::RunFiles(MpiCommunicator& world, const CheckpointConfig& config, RunFolder& run_folder,
+                   Console& console, StopNotice& stop_notice)
+    : folder(run_folder),
+      notice(stop_notice),
+      directory(run_folder.directory()),
+      writer(directory.checkpoints_path(), world.rank(), world.size(),
+             {.keep = static_cast<int>(config.keep),
+              .stall_timeout = std::chrono::seconds(config.timeout_seconds),
+              .parent = folder.parent(),
+              .lineage = folder.lineage(),
+              .before_publication =  // in the writer's thread: this job must still hold the run, and metrics
+                                     // up to the checkpoint must be on disk
+              [this] {
+                folder.require_held();
+                if (metrics) metrics->sync();
+              },
+              .log = [&console](const std::string& text) { console.line(text); },
+              .session = broadcast_text(world, random_word())}) {
+  if (world.rank() == 0) {
+    console.open_log(directory.log_path());
+    const auto warn = [&console](const std::string& text) {
+      console.warn(text + "; training continues, and this is reported once");
+    };
+    metrics.emplace(directory.metrics_path(), warn, folder.lineage().branch);
+  }
+  notice.while_in_step([this] { writer.commit_staged(); });
+  notice.open_run(world, directory.path());
+}
+
+}  // namespace foretoken

@@ -1,0 +1,74 @@
+#pragma once
+// What one rank's training run consists of.
+
+#include <cstdint>
+#include <memory>
+#include <optional>
+
+#include "io/datasets/batch.h"
+#include "launch/commands/train.h"
+#include "launch/training/checkpoint_policy.h"
+#include "launch/training/evaluation.h"
+#include "launch/training/gradient_pass.h"
+#include "launch/training/numerical_guard.h"
+#include "launch/training/run_files.h"
+#include "launch/training/session.h"
+#include "parallel/optimizer/gradient_reducer.h"
+#include "parallel/optimizer/optimizer.h"
+#include "parallel/optimizer/shared_weights.h"
+
+namespace foretoken {
+
+/// The data that a run reads.
+struct TrainingData {
+  /// Throws an error unless all ranks read the same data and the model's vocabulary covers it. Collective.
+  TrainingData(const Config& config, MpiCommunicator& world, Console& console);
+
+  TokenDataset training;
+  std::optional<TokenDataset> validation;
+};
+
+/// How far a run has come.
+struct TrainingProgress {
+  std::int64_t step = 0;         // finished steps
+  std::int64_t samples = 0;      // consumed
+  std::int64_t tokens = 0;       // seen
+  std::int64_t saved_step = -1;  // of the newest checkpoint; -1: none
+};
+
+/// Members refer to earlier ones.
+struct TrainingParts {
+  /// Takes the memory of the run. Parameters and moments are not initialized. Collective.
+  TrainingParts(MpiCommunicator& ranks, SessionPlan session_plan, std::unique_ptr<TrainingData> opened,
+                Console& lines);
+
+  MpiCommunicator& world;
+  Console& console;
+  std::unique_ptr<TrainingData> data;
+  Session session;
+  Arena arena;
+  ShardPlan shards;
+  GradientReducer reducer;
+  SharedWeights shared;
+  Optimizer optimizer;
+  NumericalGuard guard;
+  GradientPass pass;
+  std::optional<Evaluation> validation;
+
+  TrainingProgress progress;
+  std::unique_ptr<RunFiles> files;
+  std::optional<BatchLoader> loader;  // from progress.samples on
+
+  const Config& config() const { return session.config(); }
+};
+
+/// Opens the data, prints the start-up table, builds the model, initializes or loads it, and opens the run's
+/// folder: the run is ready for its next step. Everything that is passed must outlive the result. Collective.
+std::unique_ptr<TrainingParts> open_training(MpiCommunicator& world, const Config& config,
+                                             const TrainArguments& arguments, RunFolder& folder,
+                                             Console& console, StopNotice& notice);
+
+/// When the run saves and stops.
+CheckpointRules checkpoint_rules(const Config& config, const TrainArguments& arguments);
+
+}  // namespace foretoken
