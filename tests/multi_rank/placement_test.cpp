@@ -204,7 +204,7 @@ TEST_CASE("the start-up table names the stage of each depth", "[ranks3]") {
             {.run_directory = lab.path("run")});
   if (world.rank() != 0) return;
   const std::string log = TrainingLab::log(lab.path("run"));
-  CHECK_THAT(log, contains("embedding, layers 0-6, final norm, head ") &&
-                      contains("mtp 1, embedding and head replica ") &&
-                      contains("mtp 2, embedding and head replica "));
+  CHECK_THAT(log, contains("embedding, layers 0-6, final norm, head\n") &&
+                      contains("mtp 1, embedding and head replica\n") &&
+                      contains("mtp 2, embedding and head replica\n"));
 }

@@ -130,7 +130,7 @@ TEST_CASE("a cut inside a layer gives bitwise the gradients of a cut between lay
     if (world.rank() != 0) continue;
     CHECK(tensor_mismatch(TrainingLab::checkpoint(inside, 1), TrainingLab::checkpoint(beside, 1), "exp_avg",
                           0, 0) == "");
-    CHECK_THAT(TrainingLab::log(inside), contains("embedding, layers 0-3, attention of layer 4 ") &&
+    CHECK_THAT(TrainingLab::log(inside), contains("embedding, layers 0-3, attention of layer 4\n") &&
                                              contains("MLP of layer 4, layers 5-6, final norm"));
   }
 }
