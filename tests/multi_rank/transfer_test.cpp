@@ -190,11 +190,10 @@ TEST_CASE("a run does not start from a different main model, and leaves no folde
     }
     return "accepted";
   };
-  CHECK_THAT(
-      refusal({"model.tie_word_embeddings=true"}, base),
-      contains("2: model.tie_word_embeddings: the checkpoint ") &&
-          contains("step_00000002 has false, but the run that starts from it true "
-                   "(--set model.tie_word_embeddings=true)"));
+  CHECK_THAT(refusal({"model.tie_word_embeddings=true"}, base),
+             contains("2: model.tie_word_embeddings: the checkpoint ") &&
+                 contains("step_00000002 has false, but the run that starts from it true "
+                          "(--set model.tie_word_embeddings=true)"));
   CHECK_THAT(refusal({"model.num_hidden_layers=6"}, base),
              contains("model.num_hidden_layers: the checkpoint ") && contains(" has 7, but the run") &&
                  contains(" 6"));
