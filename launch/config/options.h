@@ -61,10 +61,6 @@ const Option* find_option(std::string_view section, std::string_view key);
 /// another section or, if the section is unknown, a section. Empty if nothing is close.
 std::string suggestion(std::string_view section, std::string_view key);
 
-/// For a flag that does not exist but names an option, "--lr" or "--optimizer.lr": "; did you mean --set
-/// optimizer.lr=...?". Empty if it names none.
-std::string flag_suggestion(std::string_view flag);
-
 /// The value as TOML; reading it back gives the same value.
 std::string to_toml(const OptionValue& value);
 

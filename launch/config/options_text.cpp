@@ -72,16 +72,6 @@ std::string suggestion(std::string_view section, std::string_view key) {
   return meant.empty() ? "" : fmt::format("; did you mean {}?", meant);
 }
 
-std::string flag_suggestion(std::string_view flag) {
-  flag.remove_prefix(std::min(flag.find_first_not_of('-'), flag.size()));
-  std::string key(flag.substr(0, flag.find('=')));
-  std::replace(key.begin(), key.end(), '-', '_');
-  for (const Option& option : options())
-    if (key == option.key || key == option.name())
-      return fmt::format("; did you mean --set {}=...?", option.name());
-  return "";
-}
-
 std::string to_toml(const OptionValue& value) {
   return std::visit([](const auto& held) { return to_text(held); }, value);
 }

@@ -99,6 +99,8 @@ TEST_CASE("a setting that is given as a flag is answered with its --set") {
   CHECK(hint({"train", "--hidden-size=64"}) == "did you mean --set model.hidden_size=64?");
   CHECK(hint({"train", "--hiden_size", "64"}) == "did you mean --set model.hidden_size=64?");
   CHECK(hint({"run", "c.toml", "--parallel.pp", "2"}) == "did you mean --set parallel.pp=2?");
+  CHECK(hint({"train", "--train.steps=5"}) == "did you mean --set train.steps=5?");
+  CHECK(hint({"train", "--global-batch", "8"}) == "did you mean --set train.global_batch=8?");
   CHECK(hint({"evaluate", "x", "--pp"}) == "did you mean --set parallel.pp=VALUE?");
   CHECK(hint({"train", "c.toml", "optimizer.lr=1e-3"}) == "did you mean --set optimizer.lr=1e-3?");
   CHECK(

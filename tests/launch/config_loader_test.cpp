@@ -291,13 +291,6 @@ TEST_CASE("sizes of the model that are not set follow those that are") {
   CHECK(printed.model.head_dim == 16);
 }
 
-TEST_CASE("a flag that names an option suggests --set") {
-  CHECK(flag_suggestion("--lr") == "; did you mean --set optimizer.lr=...?");
-  CHECK(flag_suggestion("--train.steps=5") == "; did you mean --set train.steps=...?");
-  CHECK(flag_suggestion("--global-batch") == "; did you mean --set train.global_batch=...?");
-  CHECK(flag_suggestion("--verbose") == "");
-}
-
 TEST_CASE("a mistake in a flag is refused with the flag's text") {
   CHECK(set_refusal({"steps=3"}) == "--set steps=3: expected section.key=value");
   CHECK(set_refusal({"train.steps"}) == "--set train.steps: expected section.key=value");
