@@ -55,7 +55,7 @@ void print_output(const char* what, const std::filesystem::path& path, const Tok
                          format_bytes(static_cast<double>(std::filesystem::file_size(path)))));
 }
 
-/// Whole documents seldom add up to the requested fraction.
+/// Whole documents rarely add up to the requested fraction.
 void print_split(const TokenizeOptions& options, const TokenDatasetWriter& main,
                  const TokenDatasetWriter& validation) {
   const auto held_out = static_cast<double>(validation.tokens());

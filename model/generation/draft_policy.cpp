@@ -80,7 +80,7 @@ int DraftPolicy::probe_depth(int turn, int best) const {
   }
 }
 
-/// So many rounds that the probe loses a small share of their time even if no deeper draft is accepted.
+/// Number of rounds in which a probe costs a small share of the time even if no deeper draft is accepted.
 int DraftPolicy::rounds_before_probe(int best, int probe, int interval) const {
   const double seconds = costs_.seconds(best);
   const double loss = costs_.seconds(probe) / seconds -

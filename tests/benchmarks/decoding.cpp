@@ -203,7 +203,7 @@ class Bench {
   Decoder decoder_;
 };
 
-/// Each product of a block and of the output matrix, over so many copies of the weights that no cache holds
+/// Each product of a block and of the output matrix, over enough copies of the weights that no cache holds
 /// them.
 void products(Stream& stream, const Arguments& arguments) {
   const ModelConfig& m = arguments.model;

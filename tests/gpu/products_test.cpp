@@ -92,19 +92,18 @@ TEST_CASE("a weight gradient that overwrites has the bits of one that accumulate
       {{1, 1, 1}, {5, 3, 7}, {64, 64, 64}, {1000, 96, 257}, {4096, 128, 64}}));
   CAPTURE(name_of(bench.dtype()), n, i, o);
   const Twin x = bench.normal("x", {n, i}), dout = bench.normal("dout", {n, o});
-  const Twin begun = bench.poisoned({o, i}, DType::f32), zeros = bench.zeros({o, i}, DType::f32);
+  const Twin dw = bench.poisoned({o, i}, DType::f32), zeros = bench.zeros({o, i}, DType::f32);
   for (const bool accumulate : {false, true}) {
     run(bench, linear_backward_weight, [&](auto on) {
-      return LinearBackwardWeight{
-          .dout = dout.*on, .x = x.*on, .dweight = begun.*on, .accumulate = accumulate};
+      return LinearBackwardWeight{.dout = dout.*on, .x = x.*on, .dweight = dw.*on, .accumulate = accumulate};
     });
     linear_backward_weight(bench.gpu(), {.dout = dout.gpu, .x = x.gpu, .dweight = zeros.gpu});
     const Tensor absolute = bench.magnitudes({o, i});
     for (int times = 0; times < (accumulate ? 2 : 1); ++times)
       linear_backward_weight(
           bench.cpu(), {.dout = bench.absolutes(dout.cpu), .x = bench.absolutes(x.cpu), .dweight = absolute});
-    CHECK(bench.difference(begun, product_bound(DType::f32, 2 * n, absolute)) == "");
-    CHECK(mismatch(bench.download(begun), bench.download(zeros), 0, 0) == "");
+    CHECK(bench.difference(dw, product_bound(DType::f32, 2 * n, absolute)) == "");
+    CHECK(mismatch(bench.download(dw), bench.download(zeros), 0, 0) == "");
   }
 }
 

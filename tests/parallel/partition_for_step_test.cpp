@@ -159,8 +159,8 @@ TEST_CASE("a partition for 4096 microbatches and 32 stages balances the ranks to
   const std::vector<StageDurations> stages = stage_costs(costs, halves);
   std::vector<double> ranks(8);
   for (std::size_t stage = 0; stage < stages.size(); ++stage) ranks[stage % 8] += stages[stage].total();
-  // The total is 201.3. With so many microbatches the time to fill the pipeline is negligible, so the busiest
-  // rank determines the step time.
+  // The total is 201.3. With this number of microbatches the time to fill the pipeline is negligible, so the
+  // busiest rank determines the step time.
   CHECK(*std::max_element(ranks.begin(), ranks.end()) < 1.03 * 201.3 / 8);
 }
 
