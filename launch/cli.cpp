@@ -12,7 +12,7 @@
 #include "launch/config/config_validator.h"
 #include "launch/config/number_flag.h"
 #include "launch/config/options.h"
-#include "launch/config/train_config.h"
+#include "launch/session/train_config.h"
 #include "runtime/error.h"
 
 namespace foretoken {

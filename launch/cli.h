@@ -7,10 +7,10 @@
 #include <vector>
 
 #include "launch/commands/evaluate.h"
-#include "launch/commands/generate.h"
 #include "launch/commands/tokenize.h"
 #include "launch/commands/train.h"
 #include "launch/config/config.h"
+#include "launch/generate/generate.h"
 #include "launch/study/study.h"
 #include "launch/supervisor/supervisor.h"
 

@@ -5,8 +5,8 @@
 #include <variant>
 #include <vector>
 
+#include "io/datasets/dataset_examination.h"
 #include "io/files/printable.h"
-#include "io/hdf5/hdf5_examination.h"
 #include "launch/cli.h"
 #include "launch/commands/flight.h"
 #include "launch/commands/inspect.h"

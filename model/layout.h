@@ -5,12 +5,12 @@
 #include <string>
 #include <vector>
 
-#include "model/block.h"
 #include "model/config.h"
 #include "model/layer_context.h"
+#include "model/layers/block.h"
 #include "model/unit_id.h"
 #include "parallel/grid.h"
-#include "runtime/parameters.h"
+#include "runtime/operators/parameters/parameters.h"
 
 namespace foretoken {
 

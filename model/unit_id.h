@@ -1,13 +1,13 @@
 #pragma once
-// Identities of the model's parameter units (runtime/parameters.h). A unit's name is made from its identity
-// here only.
+// Identities of the model's parameter units (runtime/operators/parameters/parameters.h). A unit's name is
+// made from its identity here only.
 
 #include <cstdint>
 #include <optional>
 #include <string>
 #include <string_view>
 
-#include "runtime/parameters.h"
+#include "runtime/operators/parameters/parameters.h"
 
 namespace foretoken {
 

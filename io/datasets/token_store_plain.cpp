@@ -1,8 +1,8 @@
 #include <algorithm>
 #include <limits>
 
+#include "io/datasets/dataset_examination.h"
 #include "io/datasets/token_store.h"
-#include "io/hdf5/hdf5_examination.h"
 #include "runtime/error.h"
 
 namespace foretoken {

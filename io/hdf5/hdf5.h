@@ -12,7 +12,7 @@
 // 2.0 names H5T_FLOAT_BFLOAT16LE; any HDF5 converts it, and h5py shows it as float32.
 //
 // HDF5 1.10 may crash on a damaged file, so files from outside are opened in a child process only
-// (io/hdf5/hdf5_examination.h).
+// (io/datasets/dataset_examination.h).
 //
 // HDF5 must be built thread-safe, as the serial library of Debian and Ubuntu is; then calls from any thread
 // work.

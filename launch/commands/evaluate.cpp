@@ -10,9 +10,9 @@
 #include "launch/config/config_loader.h"
 #include "launch/config/config_validator.h"
 #include "launch/console/console.h"
-#include "launch/training/data_identity.h"
-#include "launch/training/evaluation.h"
-#include "launch/training/resume.h"
+#include "launch/session/data_identity.h"
+#include "launch/session/evaluation.h"
+#include "launch/session/resume.h"
 #include "parallel/optimizer/shared_weights.h"
 #include "runtime/error.h"
 

@@ -3,8 +3,8 @@
 #include <algorithm>
 #include <optional>
 
-#include "launch/training/resume.h"
-#include "launch/training/session.h"
+#include "launch/session/resume.h"
+#include "launch/session/session.h"
 #include "model/generation/generator.h"
 
 namespace foretoken {

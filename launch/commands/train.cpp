@@ -4,9 +4,9 @@
 #include "launch/commands/ranks.h"
 #include "launch/config/config_validator.h"
 #include "launch/config/elastic_layout.h"
-#include "launch/config/train_config.h"
 #include "launch/console/failure.h"
 #include "launch/console/stop_notice.h"
+#include "launch/session/train_config.h"
 #include "launch/training/run_folder.h"
 #include "launch/training/training.h"
 

@@ -21,7 +21,7 @@ struct TrainArguments {
   bool auto_layout = false;       // sets parallel.elastic
 };
 
-/// `config` is the result of resolve_config() (launch/config/train_config.h) before the job holds the run's
+/// `config` is the result of resolve_config() (launch/session/train_config.h) before the job holds the run's
 /// folder. Returns the exit code.
 int train(const Config& config, const TrainArguments& arguments);
 

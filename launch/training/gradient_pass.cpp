@@ -1,6 +1,6 @@
 #include "launch/training/gradient_pass.h"
 
-#include "launch/training/evaluation.h"
+#include "launch/session/evaluation.h"
 #include "runtime/timing/timeline.h"
 
 namespace foretoken {

@@ -8,7 +8,7 @@
 #include <vector>
 
 #include "io/datasets/batch.h"
-#include "launch/training/session.h"
+#include "launch/session/session.h"
 #include "model/depth_sampler.h"
 #include "parallel/optimizer/gradient_reducer.h"
 #include "parallel/optimizer/shared_weights.h"

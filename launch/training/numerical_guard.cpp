@@ -6,7 +6,7 @@
 
 #include <fmt/ranges.h>
 
-#include "launch/training/agreement.h"
+#include "launch/session/agreement.h"
 #include "parallel/optimizer/shared_weights.h"
 #include "runtime/error.h"
 #include "runtime/operators/parameters/reductions.h"

@@ -11,7 +11,7 @@
 
 #include "io/report/metrics.h"
 #include "launch/console/console.h"
-#include "launch/training/session.h"
+#include "launch/session/session.h"
 #include "launch/training/z_score.h"
 #include "parallel/optimizer/optimizer.h"
 #include "parallel/optimizer/state_digest.h"

@@ -5,7 +5,7 @@
 
 #include <fmt/format.h>
 
-#include "launch/training/agreement.h"
+#include "launch/session/agreement.h"
 
 namespace foretoken {
 

@@ -8,8 +8,8 @@
 #include "io/files/durable_file.h"
 #include "io/report/metrics.h"
 #include "launch/config/config_loader.h"
-#include "launch/config/train_config.h"
-#include "launch/training/agreement.h"
+#include "launch/session/agreement.h"
+#include "launch/session/train_config.h"
 #include "runtime/error.h"
 
 namespace foretoken {

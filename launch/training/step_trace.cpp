@@ -6,7 +6,7 @@
 #include <fmt/format.h>
 
 #include "io/report/trace.h"
-#include "launch/training/agreement.h"
+#include "launch/session/agreement.h"
 
 namespace foretoken {
 

@@ -4,7 +4,7 @@
 #include <filesystem>
 #include <string>
 
-#include "launch/training/session.h"
+#include "launch/session/session.h"
 #include "runtime/timing/timeline.h"
 
 namespace foretoken {

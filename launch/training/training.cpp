@@ -9,9 +9,9 @@
 #include "launch/config/config_loader.h"
 #include "launch/config/learning_schedule.h"
 #include "launch/console/stop_signal.h"
-#include "launch/training/diagnosis.h"
+#include "launch/session/diagnosis.h"
+#include "launch/session/resume.h"
 #include "launch/training/launch_command.h"
-#include "launch/training/resume.h"
 #include "launch/training/step_trace.h"
 #include "runtime/error.h"
 

@@ -1,13 +1,13 @@
 #pragma once
 // A new run that starts from the weights of another run. Its prediction heads may differ (added, dropped or
 // of another kind); the main model must be the same. Only values are transferred; optimizer, step and data
-// start anew. To continue exactly where a run stopped, see launch/training/resume.h.
+// start anew. To continue exactly where a run stopped, see launch/session/resume.h.
 
 #include <string>
 #include <vector>
 
 #include "launch/console/console.h"
-#include "launch/training/resume.h"
+#include "launch/session/resume.h"
 
 namespace foretoken {
 

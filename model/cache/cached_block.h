@@ -1,11 +1,11 @@
 #pragma once
-// A decoder block (model/block.h) that runs over new tokens alone; a cache holds the keys and values of
-// earlier tokens.
+// A decoder block (model/layers/block.h) that runs over new tokens alone; a cache holds the keys and values
+// of earlier tokens.
 
 #include <optional>
 
-#include "model/block.h"
 #include "model/cache/slot_cache.h"
+#include "model/layers/block.h"
 #include "runtime/operators/products/normed_products.h"
 
 namespace foretoken {

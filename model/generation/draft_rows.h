@@ -3,7 +3,7 @@
 // draft i at depth d has position known − 1 + d and slot known + i. A chain therefore has the slots that it
 // would have as text, and so has the part of a tree before its first fork.
 
-#include "model/generation/decoder.h"
+#include "model/decoder/decoder.h"
 #include "model/generation/token_chooser.h"
 
 namespace foretoken {

@@ -5,7 +5,7 @@
 #include <algorithm>
 #include <span>
 
-#include "model/generation/decoder.h"
+#include "model/decoder/decoder.h"
 
 namespace foretoken {
 

@@ -7,17 +7,17 @@
 //
 //   logitsᵏ = hidden(k) · output(k).weightᵀ
 //
-// HostedHeads (model/hosted_heads.h) hosts the heads of a stage; the predictor (model/predictor.h) joins them
-// with the main head and the losses.
+// HostedHeads (model/stage/hosted_heads.h) hosts the heads of a stage; the predictor
+// (model/stage/predictor.h) joins them with the main head and the losses.
 
 #include <functional>
 #include <optional>
 #include <string>
 #include <vector>
 
-#include "model/block.h"
 #include "model/heads/heads_link.h"
 #include "model/heads/trunk_probe.h"
+#include "model/layers/block.h"
 
 namespace foretoken {
 

@@ -5,7 +5,7 @@
 #include <vector>
 
 #include "model/heads/head_drafting.h"
-#include "model/heads/mtp_join.h"
+#include "model/layers/mtp_join.h"
 
 namespace foretoken {
 

@@ -1,13 +1,13 @@
 #pragma once
 // MTP modules in a causal chain: each depth's module reads the hidden state of the previous depth
-// (model/heads/mtp_module.h has the formula) and ends in its own norm:
+// (model/layers/mtp_module.h has the formula) and ends in its own norm:
 //
 //   hidden(k) = RMSNorm( hᵏ; shared_head.norm ),  hᵏ = moduleₖ(hᵏ⁻¹ or hidden(k − 1), Emb(t_{i+k}))
 //
 // A repeated module uses the same weights at every depth; their gradient is the sum over depths.
 
-#include "model/heads/mtp_module.h"
 #include "model/heads/prediction_heads.h"
+#include "model/layers/mtp_module.h"
 
 namespace foretoken {
 

@@ -10,9 +10,9 @@
 #include <string>
 #include <vector>
 
-#include "parallel/comm/polling.h"
 #include "parallel/flight/flight_recorder.h"
 #include "parallel/flight/watchdog.h"
+#include "parallel/polling.h"
 #include "runtime/error.h"
 
 namespace foretoken {

@@ -23,9 +23,9 @@
 #include <thread>
 #include <vector>
 
-#include "parallel/comm/polling.h"
 #include "parallel/flight/flight_record.h"
 #include "parallel/job.h"
+#include "parallel/polling.h"
 #include "runtime/error.h"
 
 namespace foretoken {

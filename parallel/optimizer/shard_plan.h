@@ -6,7 +6,7 @@
 #include <vector>
 
 #include "parallel/optimizer/shard.h"
-#include "runtime/parameters.h"
+#include "runtime/operators/parameters/parameters.h"
 
 namespace foretoken {
 

@@ -6,7 +6,7 @@
 #include <immintrin.h>
 #endif
 
-#include "runtime/operators/products/tile_product_cpu.h"
+#include "runtime/operators/tile_product_cpu.h"
 
 namespace foretoken::cpu {
 

@@ -11,7 +11,7 @@
 #include <CLI/CLI.hpp>
 #include <fmt/format.h>
 
-#include "model/generation/decoder.h"
+#include "model/decoder/decoder.h"
 #include "runtime/device.h"
 #include "runtime/operators/products/linear.h"
 #include "runtime/operators/products/linear_swiglu.h"

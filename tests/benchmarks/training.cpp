@@ -14,7 +14,7 @@
 
 #include "model/cost.h"
 #include "model/objective.h"
-#include "model/rank_model.h"
+#include "model/stage/rank_model.h"
 #include "runtime/device.h"
 #include "runtime/error.h"
 #include "runtime/operators/parameters/adamw.h"

@@ -15,7 +15,7 @@
 #include "runtime/timing/profile.h"
 #include "tests/gpu/twin.h"
 #include "tests/support/catch.h"
-#include "tests/support/tiny_model.h"
+#include "tests/support/models/tiny_model.h"
 
 using namespace foretoken;
 using namespace foretoken::testing;

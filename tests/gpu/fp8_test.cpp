@@ -4,7 +4,7 @@
 
 #include "runtime/device.h"
 #include "tests/support/catch.h"
-#include "tests/support/fp8_step.h"
+#include "tests/support/models/fp8_step.h"
 
 using namespace foretoken;
 using namespace foretoken::testing;

@@ -8,7 +8,7 @@
 #include "tests/gpu/attention_noise.h"
 #include "tests/gpu/twin.h"
 #include "tests/support/catch.h"
-#include "tests/support/tiny_model.h"
+#include "tests/support/models/tiny_model.h"
 #include "tests/system/program.h"
 
 using namespace foretoken;

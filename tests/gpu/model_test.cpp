@@ -8,9 +8,9 @@
 #include "runtime/operators/parameters/reductions.h"
 #include "runtime/operators/rowwise/elementwise.h"
 #include "tests/support/catch.h"
-#include "tests/support/golden_model.h"
+#include "tests/support/models/golden_model.h"
+#include "tests/support/models/tiny_model.h"
 #include "tests/support/numeric.h"
-#include "tests/support/tiny_model.h"
 
 using namespace foretoken;
 using namespace foretoken::testing;

@@ -2,7 +2,7 @@
 #include "launch/config/config_validator.h"
 
 #include "launch/config/config_loader.h"
-#include "launch/training/session.h"
+#include "launch/session/session.h"
 #include "runtime/backend.h"
 #include "runtime/error.h"
 #include "tests/support/catch.h"

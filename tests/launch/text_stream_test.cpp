@@ -1,11 +1,11 @@
 // Text that is shown while it arrives: whole characters, and nothing after a stop text.
-#include "launch/commands/text_stream.h"
+#include "launch/generate/text_stream.h"
 
 #include <algorithm>
 #include <random>
 
 #include "tests/support/catch.h"
-#include "tests/support/generation_lab.h"
+#include "tests/support/models/generation_lab.h"
 
 using foretoken::TextStream;
 using foretoken::testing::GenerationCase;

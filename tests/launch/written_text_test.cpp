@@ -1,5 +1,5 @@
 // What generate says about a text that it has written.
-#include "launch/commands/written_text.h"
+#include "launch/generate/written_text.h"
 
 #include <nlohmann/json.hpp>
 

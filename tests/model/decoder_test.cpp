@@ -1,6 +1,6 @@
 // Compares the decoder and its caches with the model over whole sequences.
 
-#include "model/generation/decoder.h"
+#include "model/decoder/decoder.h"
 
 #include <algorithm>
 #include <cmath>
@@ -10,8 +10,8 @@
 #include "runtime/operators/rowwise/elementwise.h"
 #include "tests/support/catch.h"
 #include "tests/support/expect_error.h"
+#include "tests/support/models/tiny_model.h"
 #include "tests/support/numeric.h"
-#include "tests/support/tiny_model.h"
 
 using namespace foretoken;
 using namespace foretoken::testing;

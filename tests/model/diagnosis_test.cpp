@@ -9,7 +9,7 @@
 #include "runtime/timing/profile.h"
 #include "tests/support/catch.h"
 #include "tests/support/expect_error.h"
-#include "tests/support/tiny_model.h"
+#include "tests/support/models/tiny_model.h"
 
 using namespace foretoken;
 using namespace foretoken::testing;

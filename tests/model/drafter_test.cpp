@@ -4,8 +4,8 @@
 
 #include "tests/support/catch.h"
 #include "tests/support/expect_error.h"
-#include "tests/support/generation_lab.h"
-#include "tests/support/whole_model.h"
+#include "tests/support/models/generation_lab.h"
+#include "tests/support/models/whole_model.h"
 
 using namespace foretoken;
 using namespace foretoken::testing;

@@ -5,7 +5,7 @@
 #include "runtime/error.h"
 #include "tests/support/catch.h"
 #include "tests/support/expect_error.h"
-#include "tests/support/fp8_step.h"
+#include "tests/support/models/fp8_step.h"
 
 using namespace foretoken;
 using namespace foretoken::testing;

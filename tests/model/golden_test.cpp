@@ -1,7 +1,7 @@
 // Parity with the Llama layers of PyTorch and transformers, in fp32.
 
 #include "tests/support/catch.h"
-#include "tests/support/golden_model.h"
+#include "tests/support/models/golden_model.h"
 #include "tests/support/numeric.h"
 
 using namespace foretoken;

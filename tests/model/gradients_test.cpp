@@ -2,7 +2,7 @@
 
 #include "model/objective.h"
 #include "tests/support/catch.h"
-#include "tests/support/tiny_model.h"
+#include "tests/support/models/tiny_model.h"
 
 using namespace foretoken;
 using namespace foretoken::testing;

@@ -8,7 +8,7 @@
 #include "model/parameter_names.h"
 #include "runtime/random.h"
 #include "tests/support/catch.h"
-#include "tests/support/tiny_model.h"
+#include "tests/support/models/tiny_model.h"
 
 using namespace foretoken;
 using namespace foretoken::testing;

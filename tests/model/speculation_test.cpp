@@ -5,7 +5,7 @@
 #include <fmt/format.h>
 
 #include "tests/support/catch.h"
-#include "tests/support/generation_lab.h"
+#include "tests/support/models/generation_lab.h"
 
 using namespace foretoken;
 using namespace foretoken::testing;

@@ -1,10 +1,10 @@
 // Assignment of a trunk to the ranks that generate with it together.
 
-#include "model/generation/trunk_pipeline.h"
+#include "model/decoder/trunk_pipeline.h"
 
 #include "tests/support/catch.h"
 #include "tests/support/expect_error.h"
-#include "tests/support/tiny_model.h"
+#include "tests/support/models/tiny_model.h"
 
 using namespace foretoken;
 using namespace foretoken::testing;

@@ -2,7 +2,7 @@
 // Compares a run that stops and resumes with an uninterrupted run.
 
 #include "tests/support/catch.h"
-#include "tests/support/training_lab.h"
+#include "tests/support/models/training_lab.h"
 
 namespace foretoken::testing {
 

@@ -1,8 +1,8 @@
-#include "launch/training/data_identity.h"
+#include "launch/session/data_identity.h"
 
 #include <fmt/format.h>
 
-#include "launch/training/agreement.h"
+#include "launch/session/agreement.h"
 #include "runtime/error.h"
 #include "tests/support/multi_rank.h"
 #include "tests/support/temporary_folder.h"

@@ -1,17 +1,17 @@
 // Compares the reports of evaluations with a direct computation: the whole model over a whole text, without
 // caches, for every token.
 
-#include "launch/training/evaluation.h"
+#include "launch/session/evaluation.h"
 
 #include <algorithm>
 #include <cmath>
 
 #include "launch/commands/free_running.h"
 #include "launch/config/config_validator.h"
-#include "launch/training/resume.h"
+#include "launch/session/resume.h"
+#include "tests/support/models/training_lab.h"
 #include "tests/support/multi_rank.h"
 #include "tests/support/numeric.h"
-#include "tests/support/training_lab.h"
 
 using namespace foretoken;
 using namespace foretoken::testing;

@@ -4,8 +4,8 @@
 #include <cmath>
 
 #include "tests/multi_rank/check_resume.h"
+#include "tests/support/models/training_lab.h"
 #include "tests/support/multi_rank.h"
-#include "tests/support/training_lab.h"
 
 using namespace foretoken;
 using namespace foretoken::testing;

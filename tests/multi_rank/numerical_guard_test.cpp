@@ -13,8 +13,8 @@
 #include <nlohmann/json.hpp>
 
 #include "runtime/error.h"
+#include "tests/support/models/training_lab.h"
 #include "tests/support/multi_rank.h"
-#include "tests/support/training_lab.h"
 
 using namespace foretoken;
 using namespace foretoken::testing;

@@ -6,9 +6,9 @@
 #include <nlohmann/json.hpp>
 
 #include "launch/config/config_validator.h"
-#include "launch/training/session.h"
+#include "launch/session/session.h"
+#include "tests/support/models/training_lab.h"
 #include "tests/support/multi_rank.h"
-#include "tests/support/training_lab.h"
 
 using namespace foretoken;
 using namespace foretoken::testing;

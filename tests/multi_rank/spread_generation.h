@@ -6,7 +6,7 @@
 
 #include "model/generation/generator.h"
 #include "tests/support/catch.h"
-#include "tests/support/tiny_model.h"
+#include "tests/support/models/tiny_model.h"
 
 namespace foretoken::testing {
 

@@ -6,14 +6,14 @@
 #include <limits>
 
 #include "launch/config/config_validator.h"
-#include "launch/training/session.h"
+#include "launch/session/session.h"
 #include "model/parameter_names.h"
 #include "parallel/optimizer/shared_weights.h"
 #include "parallel/pipeline/executor.h"
 #include "runtime/operators/rowwise/elementwise.h"
+#include "tests/support/models/tiny_model.h"
+#include "tests/support/models/training_lab.h"
 #include "tests/support/multi_rank.h"
-#include "tests/support/tiny_model.h"
-#include "tests/support/training_lab.h"
 
 using namespace foretoken;
 using namespace foretoken::testing;

@@ -7,8 +7,8 @@
 #include <nlohmann/json.hpp>
 
 #include "io/checkpoint/checkpoint_writer.h"
+#include "tests/support/models/training_lab.h"
 #include "tests/support/multi_rank.h"
-#include "tests/support/training_lab.h"
 
 using namespace foretoken;
 using namespace foretoken::testing;

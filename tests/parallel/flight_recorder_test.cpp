@@ -2,7 +2,7 @@
 
 #include <thread>
 
-#include "parallel/comm/polling.h"
+#include "parallel/polling.h"
 #include "runtime/error.h"
 #include "tests/support/catch.h"
 

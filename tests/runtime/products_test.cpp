@@ -7,7 +7,7 @@
 
 #include "runtime/operators/products/linear.h"
 #include "runtime/operators/products/linear_swiglu.h"
-#include "runtime/operators/products/tile_product_cpu.h"
+#include "runtime/operators/tile_product_cpu.h"
 #include "tests/runtime/bench.h"
 #include "tests/support/catch.h"
 

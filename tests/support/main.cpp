@@ -5,7 +5,7 @@
 #include <catch2/catch.hpp>
 #endif
 
-#include "io/hdf5/hdf5_examination.h"
+#include "io/datasets/dataset_examination.h"
 
 int main(int argc, char** argv) {
   if (const std::optional<int> code = foretoken::run_examination(argc, argv)) return *code;

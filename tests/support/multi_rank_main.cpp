@@ -18,7 +18,7 @@
 
 #include <fmt/format.h>
 
-#include "io/hdf5/hdf5_examination.h"
+#include "io/datasets/dataset_examination.h"
 #include "runtime/error.h"
 #include "tests/support/multi_rank.h"
 #include "tests/support/multi_rank_output.h"

@@ -7,7 +7,7 @@
 
 #include "io/checkpoint/lineage.h"
 #include "tests/support/catch.h"
-#include "tests/support/training_lab.h"
+#include "tests/support/models/training_lab.h"
 #include "tests/system/program.h"
 
 using namespace foretoken;

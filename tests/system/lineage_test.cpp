@@ -9,7 +9,7 @@
 #include <nlohmann/json.hpp>
 
 #include "tests/support/catch.h"
-#include "tests/support/training_lab.h"
+#include "tests/support/models/training_lab.h"
 #include "tests/system/program.h"
 
 using namespace foretoken;

@@ -9,7 +9,7 @@
 #include <fmt/format.h>
 
 #include "tests/support/catch.h"
-#include "tests/support/training_lab.h"
+#include "tests/support/models/training_lab.h"
 #include "tests/support/xml.h"
 #include "tests/system/program.h"
 

@@ -6,7 +6,7 @@
 
 #include "runtime/operators/attention/attention.h"
 #include "runtime/operators/dispatch.h"
-#include "runtime/operators/products/tile_product_cpu.h"
+#include "runtime/operators/tile_product_cpu.h"
 #include "runtime/operators/vector_math.h"
 
 namespace foretoken::cpu {

@@ -1,0 +1,47 @@
+#pragma once
+// The texts of generate while they are written: shows them, and records when and why each has ended.
+
+#include <chrono>
+#include <optional>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "io/datasets/tokenizer.h"
+#include "launch/generate/generate.h"
+#include "launch/generate/text_stream.h"
+#include "launch/generate/transcript.h"
+
+namespace foretoken {
+
+class TextCollector {
+ public:
+  /// Time counts from here on. The arguments and the tokenizer must outlive the collector.
+  TextCollector(const GenerateArguments& arguments, const std::vector<std::string>& prompts,
+                const Tokenizer& tokenizer);
+
+  /// A Generator::OnTokens.
+  std::optional<std::size_t> add(std::size_t sequence, std::span<const std::int32_t> tokens);
+  /// Ends the texts that the round has finished.
+  void end_round(const Generator& generator);
+  /// Prints to stderr what all texts took and, except with JSON, why each has ended.
+  void report(const Generator& generator) const;
+
+ private:
+  struct Text {
+    TextStream stream;
+    WrittenText written;
+    std::int64_t first_tokens = 0;  // of the first round, which computes the prompts
+    bool ended = false;
+  };
+  void show(std::size_t sequence, const std::string& shown);
+  double seconds() const;
+
+  const GenerateArguments& arguments_;
+  const Tokenizer& tokenizer_;
+  Transcript transcript_;
+  std::vector<Text> texts_;
+  std::chrono::steady_clock::time_point start_ = std::chrono::steady_clock::now();
+};
+
+}  // namespace foretoken

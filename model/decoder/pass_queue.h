@@ -1,0 +1,55 @@
+#pragma once
+// The passes that a decoder has recorded and not yet sent to the device. They go there together: one copy of
+// all their indices, then their operators, on a GPU as a replayed graph (runtime/replays.h).
+
+#include <vector>
+
+#include "model/decoder/cached_model.h"
+
+namespace foretoken {
+
+class PassQueue {
+ public:
+  /// The model must outlive the queue. Buffers are planned in the arenas of the device and of the host, which
+  /// must be page-locked where the device is a GPU.
+  PassQueue(Stream& stream, Arena& arena, Arena& host_arena, CachedModel& model,
+            const DecoderOptions& options);
+
+  /// At most options.rows rows.
+  void record_rows(int level, std::span<const DecoderRow> rows, DepthRows::Input input);
+  /// A pass that computes logits after each slot, and may choose tokens by them. Sets pass.count.
+  void record_outputs(Pass pass, std::span<const CacheSlot> slots);
+  /// At most moves_per_pass() moves.
+  void record_moves(std::span<const SlotMove> moves);
+  std::size_t moves_per_pass() const { return static_cast<std::size_t>(indices_.elements() / 2); }
+
+  /// Sends the recorded passes to the device.
+  void start();
+  /// Waits until the device has run all passes that were started.
+  void synchronize();
+
+ private:
+  struct Recorded {
+    Pass pass;
+    std::int64_t first = 0;  // index in indices_
+  };
+  /// Reserves the pass's indices and returns them on the host.
+  std::span<std::int32_t> record(const Pass& pass);
+  std::int64_t padded(std::int64_t count) const;
+
+  Stream& stream_;
+  CachedModel& model_;
+  TrunkPipeline* pipeline_;
+  CacheShape cache_;
+  std::int64_t most_rows_;
+  Tensor indices_;             // i32
+  std::int64_t recorded_ = 0;  // indices of passes_
+  // Indices that are being copied to the device must not change, so the next ones are written after them.
+  Tensor host_indices_;  // i32
+  std::int64_t host_begin_ = 0;
+  std::vector<Recorded> passes_, running_;
+  Replays replays_;
+  Replays::Key key_;
+};
+
+}  // namespace foretoken

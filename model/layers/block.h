@@ -1,0 +1,146 @@
+#pragma once
+// One decoder block, in Llama's form and with its Hugging Face names:
+//
+//   x₁  = x + o_proj · Attention( RoPE( qkv_proj · RMSNorm(x) ) )
+//   out = x₁ + down_proj · SwiGLU( gate_up_proj · RMSNorm(x₁) )
+//
+// A stage may hold only the attention half or only the MLP half. x₁ is then the output of the first or the
+// input of the second.
+//
+// Backward is two functions: backward_input computes dx and stores what backward_weight needs in Gradients,
+// so that a schedule can run the weight half later.
+
+#include <string>
+#include <vector>
+
+#include "model/config.h"
+#include "model/layers/normed_linear.h"
+#include "runtime/operators/attention/attention.h"
+#include "runtime/operators/parameters/parameters.h"
+
+namespace foretoken {
+
+class Block {
+ public:
+  enum class Part { whole, attention, mlp };
+
+  /// The block's parameters, named `prefix`.self_attn.q_proj.weight and so on.
+  static std::vector<ParameterSpec> parameters(const ModelConfig& config, const std::string& prefix,
+                                               Part part = Part::whole);
+
+  Block(const ModelConfig& config, const Parameters& parameters, const std::string& prefix,
+        const ActivationPlan& plan, Part part = Part::whole);
+
+  Part part() const { return part_; }
+
+  /// Tensors that the part does not have are undefined, as in all structs here.
+  struct Weights {
+    Tensor norm1;    // [C]
+    Tensor qkv;      // [(NH + 2·NKV)·HS, C]
+    Tensor o;        // [C, NH·HS]
+    Tensor norm2;    // [C]
+    Tensor gate_up;  // [2F, C]
+    Tensor down;     // [C, F]
+  };
+  /// The tensors of the block with this prefix in `flat`, one of the parameters' buffers.
+  static Weights weights(const Parameters& parameters, const Tensor& flat, const std::string& prefix,
+                         Part part = Part::whole);
+
+  /// The inputs of the matrix products after a norm or the gate.
+  struct Inputs {
+    Tensor normed1;  // [N, C]
+    Tensor normed2;  // [N, C]
+    Tensor gated;    // [N, F]
+  };
+  /// FP8 only: the transposed operands of the weights' gradients (Linear::Transposes).
+  struct Transposed {
+    QuantizedTensor qkv, o, gate_up, down;
+  };
+  /// One microbatch's tensors from forward to its last backward function.
+  struct Saved {
+    Inputs inputs;  // if kept; otherwise those of the current forward
+    Transposed transposed;
+    Tensor rstd1;           // [N]
+    Tensor qkv;             // [B, T, (NH + 2·NKV)·HS], rotated
+    Tensor attention, lse;  // [B, T, NH·HS], [B, NH, T]
+    Tensor x1;              // [N, C], of a whole block
+    Tensor rstd2;           // [N]
+    Tensor gate_up;         // [N, 2F]
+    // [N, 2F], written by backward_input unless products run in FP8. plan_saved() places it in the memory of
+    // gate_up, which is not read afterwards.
+    Tensor dgate_up;
+  };
+  /// One microbatch's tensors between backward_input and backward_weight.
+  struct Gradients {
+    Inputs inputs;  // if they are recomputed
+    Transposed transposed;
+    Tensor dx1;   // [N, C], of a whole block
+    Tensor dqkv;  // [B, T, (NH + 2·NKV)·HS]
+  };
+  /// Scratch of one call, shared by all blocks of a stage.
+  struct Scratch {
+    Saved recomputed;   // if a block is recomputed in full
+    Inputs inputs;      // forward's, if backward recomputes them or has their transposes
+    Tensor dgated;      // [N, F]; shares the memory of inputs.gated if that is read no more
+    Tensor dnormed;     // [N, C]
+    Tensor dattention;  // [B, T, NH·HS]
+  };
+  static Saved plan_saved(Arena& arena, const ModelConfig& config, const ActivationPlan& plan,
+                          const Scratch& scratch, Part part = Part::whole);
+  static Gradients plan_gradients(Arena& arena, const ModelConfig& config, const ActivationPlan& plan,
+                                  const Scratch& scratch, Part part = Part::whole);
+  static Scratch plan_scratch(Arena& arena, const ModelConfig& config, const ActivationPlan& plan);
+
+  /// x [N, C] → out [N, C]
+  void forward(const LayerContext& context, const Tensor& x, const Tensor& out, const Saved& saved) const;
+  struct BackwardInput {
+    Tensor dout;  // [N, C]
+    Tensor x;     // [N, C], forward's
+    Tensor dx;    // [N, C] =
+    const Saved& saved;
+    const Gradients& gradients;
+    const Scratch& scratch;
+  };
+  /// += into the norms' gradients, unless the pass only measures
+  void backward_input(const LayerContext& context, const BackwardInput& op) const;
+  /// += into the matrices' gradients, or = if context.halves_run marks the first addition
+  void backward_weight(const LayerContext& context, const Tensor& dout, const Saved& saved,
+                       const Gradients& gradients) const;
+
+ private:
+  bool has_attention() const { return part_ != Part::mlp; }
+  bool has_mlp() const { return part_ != Part::attention; }
+  // Each half without its last product, which adds to the residual. Backward recomputes only this part.
+  void attend(const LayerContext& context, const Tensor& x, const Saved& saved) const;
+  void gate(const LayerContext& context, const Tensor& x1, const Saved& saved) const;
+  /// The input of `down_` after gate().
+  QuantizeSource gated(const LayerContext& context, const Saved& saved) const;
+  void add_attention(const LayerContext& context, const Tensor& x, const Tensor& x1,
+                     const Saved& saved) const;
+  /// Backward of one half: `dout`, `x` and `dx` are those of the half.
+  void backward_mlp(const LayerContext& context, const BackwardInput& op) const;
+  void backward_attention(const LayerContext& context, const BackwardInput& op) const;
+
+  static Inputs plan_inputs(Arena& arena, const ModelConfig& config, const ActivationPlan& plan,
+                            Part part = Part::whole);
+  /// Transposes of inputs or, if `gradients`, of gradients. Undefined unless the plan's products run in FP8.
+  static Transposed plan_transposed(const ModelConfig& config, const ActivationPlan& plan, bool gradients,
+                                    Part part);
+  static Saved plan_own_saved(Arena& arena, const ModelConfig& config, const ActivationPlan& plan,
+                              const Inputs& inputs, Part part = Part::whole);
+  const Inputs& inputs(const Saved& saved, const Gradients& gradients) const {
+    return recompute_ == Recompute::selective ? gradients.inputs : saved.inputs;
+  }
+  /// Where backward_input writes the inputs that it computes again; undefined if forward kept them.
+  Inputs recomputed(const Gradients& gradients) const {
+    return recompute_ == Recompute::selective ? gradients.inputs : Inputs{};
+  }
+
+  Recompute recompute_;
+  Part part_;
+  AttentionHeads heads_;
+  NormedLinear qkv_, gate_up_;
+  Linear o_, down_;
+};
+
+}  // namespace foretoken

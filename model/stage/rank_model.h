@@ -1,0 +1,117 @@
+#pragma once
+// The part of the model that one rank computes: its virtual stages, their parameters and all memory of a
+// step. It implements the interface that the pipeline executor drives.
+
+#include <algorithm>
+#include <functional>
+#include <memory>
+#include <optional>
+#include <span>
+#include <vector>
+
+#include "model/layers/rope_tables.h"
+#include "model/stage/pipeline_stage.h"
+#include "parallel/pipeline/stage_work.h"
+
+namespace foretoken {
+
+struct RankModelOptions {
+  ModelConfig model;
+  MtpConfig mtp;
+  ModelLayout layout;
+  int pp_rank = 0;
+  MicrobatchShape shape;
+  DType values = DType::f32;       // of parameters and gradients
+  DType activations = DType::f32;  // of activations and of the weights that layers compute with
+  std::optional<Fp8Config> fp8;    // set if a training step's products of blocks and modules run in FP8
+  Recompute recompute = Recompute::none;
+  int microbatches = 1;         // upper bound, per step on this rank
+  std::vector<int> slots;       // by stage of the model: microbatches in flight, from the program
+  bool split_backward = false;  // the program has I and W actions
+  bool attention_across_documents = false;
+  bool frozen_trunk = false;  // only the heads are trained; they must be detached
+  bool measure_only = false;  // no memory, and no step: for planned_bytes()
+};
+
+class RankModel : public StageWork {
+ public:
+  RankModel(Stream& stream, const RankModelOptions& options);
+
+  Parameters& parameters() { return *parameters_; }
+  /// Bytes of all planned buffers: parameters, gradients, activations.
+  std::size_t planned_bytes() const { return arena_.bytes(); }
+  /// Whether the main head is on this rank.
+  bool has_main_head() const { return holds(options_.layout.head_stage()); }
+  /// Whether any loss is taken on this rank.
+  bool computes_losses() const;
+
+  struct Step {
+    StepRequest request;
+    std::span<const MicrobatchInput> microbatches;  // host tensors of the planned shape
+    /// [D + 1] weightₖ / valid targets of depth k in the global batch; read if gradients are requested.
+    std::vector<double> gradient_scales;
+    /// Called with a unit's index in parameters().units() when its gradient on this rank is final.
+    std::function<void(int unit)> unit_final = [](int) {};
+  };
+  /// A training step that measures everything about the heads that this model can measure.
+  StepRequest diagnosis() const;
+  /// Must be called before the program of a step runs. Gradients of the previous step do not enter a step
+  /// that requests gradients: they are zeroed here or overwritten by the step's first contribution. Throws a
+  /// DefectError if the request asks for gradients at the trunk without gradients, or of a model that was not
+  /// planned to measure them.
+  void begin_step(Step step);
+  /// Sums over this rank's microbatches, on the stream's device. Entries that other ranks compute, and those
+  /// that the step does not request, are zero.
+  const StepSums& sums() const { return sums_; }
+  /// On the rank of the depth's stage: logits [N, V] of the step's microbatch, which must be the last one
+  /// forwarded into the slot.
+  void logits(int microbatch, int slot, int depth, const Tensor& out);
+
+  Tensor activation_in(int stage, int slot) override { return at(stage).activation_in(slot, step_.request); }
+  Tensor activation_out(int stage, int slot) override {
+    return at(stage).activation_out(slot, step_.request);
+  }
+  Tensor gradient_in(int stage, int slot) override { return at(stage).gradient_in(slot, step_.request); }
+  Tensor gradient_out(int stage, int slot) override { return at(stage).gradient_out(slot, step_.request); }
+  void forward(int stage, int microbatch, int slot) override;
+  void backward(int stage, int microbatch, int slot) override;
+  void backward_input(int stage, int microbatch, int slot) override;
+  void backward_weight(int stage, int microbatch, int slot) override;
+
+ private:
+  std::size_t index_of(int stage) const;
+  bool holds(int stage) const { return std::find(stages_.begin(), stages_.end(), stage) != stages_.end(); }
+  PipelineStage& at(int stage) { return compute_[index_of(stage)]; }
+  LayerContext context(const MicrobatchInput& input) const;
+  const MicrobatchInput& input(int microbatch) const {
+    return step_.microbatches[static_cast<std::size_t>(microbatch)];
+  }
+  StagePass pass(int microbatch, int slot) const;
+  /// Whether drafts are counted in forward although backward follows.
+  bool counts_in_forward() const;
+  void run_backward(int stage, int microbatch, int slot, Halves halves);
+  void plan_inputs();
+  void zero_gradients();
+  void upload(std::span<const MicrobatchInput> microbatches);
+
+  Stream& stream_;
+  RankModelOptions options_;
+  Arena arena_;
+  std::unique_ptr<Parameters> parameters_;
+  std::optional<Fp8Products> fp8_;
+  RopeTables rope_;
+  std::vector<int> stages_;  // ascending
+  std::vector<PipelineStage> compute_;
+  std::vector<Halves> halves_run_;  // by stage: halves that have run in this step
+  Step step_;
+  bool sampled_ = false;  // a microbatch of the step trains only some depths
+  StepSums sums_;
+  // GPU only: the step's microbatches on the device, and the page-locked memory they are copied from.
+  Arena input_arena_{DeviceKind::cpu, true};
+  std::vector<MicrobatchInput> inputs_;
+  std::vector<MicrobatchInput> host_inputs_;
+  std::vector<int> contributions_;  // by unit: stages of this rank that contribute to it
+  std::vector<int> remaining_;      // by unit: contributions still to come in this step
+};
+
+}  // namespace foretoken
