@@ -78,7 +78,8 @@ fs::path unfinished_path(const fs::path& directory, std::int64_t step) {
   return directory / (checkpoint_name(step) + std::string(unfinished_suffix));
 }
 
-/// An interrupted removal must not leave half a checkpoint under a complete name.
+/// Renames the directory before it removes it: an interrupted removal must not leave half a checkpoint under
+/// the name of a complete one.
 void remove_complete(const fs::path& directory, const Entry& entry) {
   const fs::path doomed = unfinished_path(directory, entry.step);
   remove_directory(doomed);
@@ -129,7 +130,7 @@ void set_aside_checkpoint(const fs::path& directory, std::int64_t step) {
   const fs::path replaced = directory / (checkpoint_name(step) + std::string(replaced_suffix));
   std::error_code error;
   if (!fs::exists(complete, error)) return;
-  remove_directory(replaced);  // left over: the complete one replaced it
+  remove_directory(replaced);  // left by a crash after the complete directory had replaced it
   rename_directory(complete, replaced);
 }
 

@@ -5,10 +5,10 @@
 //   step_00001000.tmp/       being written, or left by a killed run
 //   step_00001000.replaced/  the older of two saves of one step, while the newer one takes its place
 //
-// A name without .tmp is complete. If the step already exists, publishing moves the older directory aside,
-// renames the newer one to the final name and then removes the older one, so at every moment one of the two
-// is complete and listed. A complete checkpoint is never deleted under its own name; it is renamed to .tmp
-// first.
+// A directory without .tmp is complete. If the step already exists, publishing moves the older directory
+// aside, renames the newer one to the final name and then removes the older one, so at every moment one of
+// the two is complete and listed. A complete checkpoint is never deleted under its own name; it is renamed to
+// .tmp first.
 
 #include <cstdint>
 #include <filesystem>
@@ -30,12 +30,12 @@ struct CompleteCheckpoint {
 /// does not exist.
 std::vector<CompleteCheckpoint> complete_checkpoints(const std::filesystem::path& directory);
 
-/// Whether the path names a checkpoint, such as step_00001000. Throws a DataError for one that was never
-/// completed.
+/// Whether the path names a checkpoint, such as step_00001000. Throws a DataError for the name of an
+/// unfinished checkpoint (.tmp).
 bool is_checkpoint_path(const std::filesystem::path& path);
 
-/// Removes what interrupted saves left and creates an empty directory for a new one. No other save may be
-/// running in `directory`.
+/// Removes the directories that interrupted saves left, and creates an empty directory for a new save. No
+/// other save may be running in `directory`.
 std::filesystem::path prepare_checkpoint(const std::filesystem::path& directory, std::int64_t step);
 
 /// First half of publishing: moves an existing checkpoint of that step aside.
@@ -43,12 +43,13 @@ void set_aside_checkpoint(const std::filesystem::path& directory, std::int64_t s
 /// Second half: renames the new checkpoint and syncs the directory, then removes the one set aside.
 void publish_checkpoint(const std::filesystem::path& directory, std::int64_t step);
 
-/// Keeps the `keep` newest checkpoints up to `step`, always including `step`. Later steps, which a run that
-/// went back has left, are not touched.
+/// Removes old checkpoints: of those up to `step`, the `keep` newest stay, always including `step`. Later
+/// steps, which belong to a branch that the run has left, stay too.
 void retire_checkpoints(const std::filesystem::path& directory, std::int64_t step, int keep);
 
-/// Removes an incomplete directory, as far as possible. Other ranks may still be writing into it: it is
-/// renamed first, so that they fail, and none of their files keeps it from being removed.
+/// Removes an incomplete directory and ignores errors. The directory is renamed first, because other ranks
+/// may still be writing into it: their next file cannot be created, so no new file appears during the
+/// removal.
 void discard_checkpoint(const std::filesystem::path& unfinished) noexcept;
 
 }  // namespace foretoken

@@ -40,29 +40,30 @@ namespace foretoken {
 constexpr const char* manifest_name = "manifest.json";
 constexpr const char* view_name = "model.h5";
 
-/// What a run needs besides tensors to continue exactly where it stopped, and a description of the run.
+/// The state besides tensors that a run needs to continue exactly where it stopped, and a description of the
+/// run.
 struct CheckpointInfo {
   /// The checkpoint that this one continues from: the one that the run saved or resumed before.
   struct Parent {
-    std::string id;          // empty: its manifest has no id, from an earlier version
-    std::int64_t step = -1;  // -1: none
+    std::string id;          // empty: the parent's manifest, of an earlier version, has none
+    std::int64_t step = -1;  // -1: this checkpoint has no parent
   };
 
   std::int64_t step = 0;
-  std::int64_t tokens = 0;   // seen so far
-  std::int64_t samples = 0;  // consumed so far: the position in the order of data
-  Grid grid;                 // the layout that wrote it
+  std::int64_t tokens = 0;   // seen by the model so far
+  std::int64_t samples = 0;  // read so far: the run's position in the order of the data
+  Grid grid;                 // the layout of the run that wrote the checkpoint
   std::uint64_t seed = 0;
   std::int64_t skipped = 0;                        // steps that made no update
   std::int64_t skipped_in_a_row = 0;               // consecutive skipped steps up to this one
   std::vector<double> balance;                     // factor per depth of dynamic balance; else empty
   std::map<std::string, std::string> conventions;  // the MTP switches
   std::string config;                              // resolved, as text
-  TokenizerIdentity tokenizer;                     // that made the tokens
+  TokenizerIdentity tokenizer;                     // of the training data
   std::optional<DatasetRecord> training_data;      // empty in checkpoints of earlier versions
-  std::optional<DatasetRecord> validation_data;    // also empty if the run had none
-  std::string suspect;                             // why it is not to be trusted; empty: no reason is known
-  std::string created;                             // UTC, "2025-01-31T12:00:00Z"; set when published
+  std::optional<DatasetRecord> validation_data;    // also empty if the run has no validation data
+  std::string suspect;  // why the checkpoint must not be trusted; empty: no reason is known
+  std::string created;  // UTC, "2025-01-31T12:00:00Z"; set when published
   // Set when published, empty or default in older manifests:
   std::string id;  // random
   Parent parent;
@@ -77,7 +78,7 @@ struct PieceRecord {
   Range range;               // flat elements of the whole tensor
   std::string file;          // inside the checkpoint's directory
   std::string dataset;       // path inside the file
-  std::int64_t address = 0;  // of its first byte in the file
+  std::int64_t address = 0;  // file offset of the first byte
   std::string digest;        // of its bytes
 
   std::int64_t bytes() const { return range.size() * static_cast<std::int64_t>(size_of(dtype)); }
@@ -111,8 +112,8 @@ std::string branch_text(const BranchRecord& record);
 /// Throws a DataError naming the file unless it is a whole record.
 BranchRecord read_branch(const std::filesystem::path& file);
 
-/// Records in a published checkpoint's manifest why it is not to be trusted. Throws a DataError if the
-/// manifest cannot be read or replaced.
+/// Records in a published checkpoint's manifest why the checkpoint must not be trusted. Throws a DataError if
+/// the manifest cannot be read or replaced.
 void mark_suspect(const std::filesystem::path& checkpoint, const std::string& reason);
 
 std::string vote_text(const ShardVote& vote);

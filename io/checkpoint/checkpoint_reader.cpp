@@ -16,7 +16,7 @@ namespace fs = std::filesystem;
 
 namespace {
 
-/// Empty, or how the file on disk differs from the one that was written.
+/// Says how the file's size on disk differs from its size in the manifest; empty if it does not.
 std::string size_fault(const fs::path& path, const ShardFile& file) {
   std::error_code error;
   if (!fs::is_regular_file(path, error)) return "is missing";

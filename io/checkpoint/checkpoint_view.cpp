@@ -19,7 +19,8 @@ using detail::property_list;
 
 namespace {
 
-/// Splits `range` of the box that `slab` spans in dims `dim` and later (row-major, so the range is flat).
+/// Appends the boxes that make up `range`, a range of flat row-major indices over dims `dim` and later. The
+/// earlier dims of `slab` are already fixed.
 void cut(const Shape& shape, int dim, Range range, Hyperslab slab, std::vector<Hyperslab>& out) {
   if (range.empty()) return;
   const std::size_t d = static_cast<std::size_t>(dim);

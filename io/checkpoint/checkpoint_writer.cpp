@@ -29,7 +29,7 @@ struct CheckpointWriter::Save {
   std::string id;       // equal on every rank, different for every save
   Clock::time_point start_time;
   bool staged = false;  // started by stage()
-  double pause = 0;     // seconds for which save() kept the caller
+  double pause = 0;     // seconds that save() blocked its caller
 };
 
 namespace {
@@ -62,7 +62,7 @@ std::string await_id(const fs::path& unfinished) {
 }
 
 /// Bytes that all ranks have written to disk for a save so far, as seen by this rank. Allocated blocks are
-/// counted, because HDF5 sets a file's size at once.
+/// counted, because HDF5 sets a file's size before it writes the data.
 std::int64_t bytes_on_disk(const fs::path& unfinished) {
   std::int64_t bytes = 0;
   std::error_code error;
@@ -301,7 +301,7 @@ void CheckpointWriter::abandon(const Save& save, std::exception_ptr error) noexc
     } catch (const std::exception& reason) {
       try {
         write_durably(save.unfinished / vote_name(rank_), vote_text({save.id, reason.what(), {}, {}}));
-      } catch (const std::exception&) {  // rank 0 then misses the vote
+      } catch (const std::exception&) {  // rank 0 reports that the vote is missing
       }
     }
   } else {
@@ -330,7 +330,7 @@ std::vector<ShardVote> CheckpointWriter::collect_votes(const Save& save) {
       std::error_code ignored;
       if (!fs::exists(file, ignored)) return false;
       ShardVote vote = read_vote(file);
-      if (vote.save_id != save.id) return false;  // of an earlier save of this step
+      if (vote.save_id != save.id) return false;  // the vote belongs to an earlier save of this step
       if (!vote.error.empty()) throw DataError("rank {}: {}", rank, vote.error);
       votes.push_back(std::move(vote));
       return true;

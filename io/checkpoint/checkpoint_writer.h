@@ -62,7 +62,7 @@ struct CheckpointWriterOptions {
   std::function<void(const std::string&)> log;
   /// Called at every phase, from either thread. Fault injection uses it.
   std::function<void(SavePhase)> on_phase;
-  /// Part of the ids of stage()'s copies: equal on all ranks, different for every start of the program.
+  /// Part of the ids of stage()'s copies: equal on all ranks, different for every launch of the program.
   std::string session;
 };
 
@@ -89,16 +89,17 @@ class CheckpointWriter {
             const std::function<void()>& barrier);
 
   /// Copies the pieces as save() does and keeps the copy for commit_staged(); it replaces an older copy.
-  /// Every rank must stage the same steps. Has no effect while busy(). Needs no other rank.
+  /// Every rank must stage the same steps. Has no effect while busy(). Does not communicate.
   void stage(const CheckpointInfo& info, std::span<const CheckpointPiece> pieces);
   /// Starts to write the staged copy, if there is one and no save() followed it, and returns; callable from
-  /// any thread. The copy is published once every rank has written it; the next save() abandons it if that
-  /// comes first.
+  /// any thread. The copy is published once every rank has written it. A save() before that abandons the
+  /// copy.
   void commit_staged();
   /// Waits for a running save and abandons the staged copy, even while it is being written. If ranks do not
   /// agree on the copy's step, all of them must call it.
   void drop_staged();
-  /// The step of the staged copy; -1 if there is none. Ranks publish it only if it is equal on all of them.
+  /// The step of the staged copy; -1 if there is none. Ranks may publish the copy only if its step is equal
+  /// on all of them.
   std::int64_t staged_step() const;
   /// Whether commit_staged() has started to write the copy.
   bool committing_staged() const;
@@ -141,12 +142,12 @@ class CheckpointWriter {
   CheckpointWriterOptions options_;
   CheckpointInfo::Parent parent_;  // parent of the next save; only rank 0 uses it
 
-  // Written while no thread runs, read by the thread.
+  // Set while the writer's thread does not run, read by that thread.
   Staging staging_;
   std::vector<PieceRecord> records_;
-  std::vector<Tensor> data_;  // one per record; in staging_ once staged
+  std::vector<Tensor> data_;  // one tensor per record; views of staging_ after the copy
 
-  mutable std::mutex control_;  // guards the start and join of the thread, and staged_
+  mutable std::mutex control_;  // guards the start and join of thread_, and staged_
   std::thread thread_;
   std::atomic<bool> running_ = false;
   std::atomic<bool> closing_ = false;

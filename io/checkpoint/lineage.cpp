@@ -66,14 +66,14 @@ void rename_durably(const fs::path& from, fs::path to) {
   sync_to_disk(from.parent_path());
 }
 
-/// Removes the folders of branches that have no checkpoint left, and the folder of all once it is empty.
+/// Removes the folders of branches that have no checkpoint left, and abandoned/ itself once it is empty.
 void remove_empty_folders(const fs::path& abandoned) {
   std::error_code error;
   std::vector<fs::path> folders;
   for (fs::directory_iterator it(abandoned, error), end; !error && it != end; it.increment(error))
     if (branch_of_folder(it->path())) folders.push_back(it->path());
   folders.push_back(abandoned);
-  for (const fs::path& folder : folders) ::rmdir(folder.c_str());  // fails for one that is not empty
+  for (const fs::path& folder : folders) ::rmdir(folder.c_str());  // fails if the folder is not empty
 }
 
 }  // namespace
@@ -107,15 +107,15 @@ RunBranches branches_of(const fs::path& directory) {
       if (lineage.branch <= branches.current.branch) continue;
       branches.current = lineage;
       branches.unfinished_config.reset();  // belonged to an older branch
-    } catch (const DataError&) {           // stays in the lineage; loading it reports the reason
+    } catch (const DataError&) {  // the checkpoint stays in the lineage; loading it reports the reason
     }
   for (fs::directory_iterator it(abandoned, error), end; !error && it != end; it.increment(error))
     if (const auto branch = branch_of_folder(it->path()); branch && it->is_directory(error))
       for (const CompleteCheckpoint& complete : complete_checkpoints(it->path()))
         branches.entries.push_back(
             {.path = complete.path, .step = complete.step, .branch = branch, .set_aside = true});
-  // Without branch.json nothing that was set aside comes back: manifests name a branch only after its first
-  // checkpoint.
+  // Without branch.json no checkpoint in abandoned/ belongs to the current lineage: the newest branch may
+  // have no checkpoint yet, and then no manifest names it.
   for (RunBranches::Entry& entry : branches.entries)
     entry.in_line = (record || !entry.set_aside) &&
                     (!entry.branch || branches.current.contains(*entry.branch, entry.step));

@@ -11,8 +11,8 @@
 //     step_00000010/  step_00000015/   the checkpoints of the current lineage
 //     abandoned/branch_1/step_.../     set aside: neither listed nor retired, loaded by explicit path only
 //
-// branch.json is written first and alone decides. If a run is killed before the folders are moved, it is
-// read the same way, and the next job moves them.
+// branch.json is written before the folders are moved, and it alone decides which lineage is current. If a
+// run is killed in between, the next job moves the folders.
 
 #include <cstdint>
 #include <filesystem>
@@ -24,17 +24,17 @@ namespace foretoken {
 
 struct CheckpointInfo;
 
-/// A branch and the earlier steps that it continues.
+/// A branch, and the earlier branches whose steps it continues.
 struct Lineage {
   struct Ancestor {
     std::int64_t branch = 1;
-    std::int64_t until = 0;  // its last step in the lineage
+    std::int64_t until = 0;  // the ancestor's last step in the lineage
     bool operator==(const Ancestor&) const = default;
   };
   std::int64_t branch = 1;
   std::vector<Ancestor> ancestors;  // oldest first
 
-  /// Whether that step of that branch is part of this lineage.
+  /// Whether step `step` of branch `of_branch` is part of this lineage.
   bool contains(std::int64_t of_branch, std::int64_t step) const;
   bool operator==(const Lineage&) const = default;
 };
@@ -42,7 +42,7 @@ struct Lineage {
 /// Contents of branch.json.
 struct BranchRecord {
   Lineage lineage;
-  /// Set while going back is unfinished: the configuration that the run continues with.
+  /// The configuration of the new branch; set until finish_branch().
   std::optional<std::string> config;
 };
 
@@ -75,25 +75,26 @@ std::vector<std::filesystem::path> list_checkpoints(const std::filesystem::path&
 /// Never empty: throws a DataError if the path does not exist, is still being written, or has no checkpoint.
 std::vector<std::filesystem::path> checkpoints_at(const std::filesystem::path& path);
 
-/// How often a reader lists the checkpoints of a run in which another job saves and retires checkpoints.
+/// How often a reader lists a run's checkpoints before it gives up, because a training job retires the ones
+/// that it listed.
 constexpr int listings_tried = 20;
 /// Whether a listed checkpoint no longer exists.
 bool has_vanished(const std::filesystem::path& checkpoint);
 
-/// The lineage of a run that continues from checkpoint `from` of `directory`, read as `path`. From the newest
-/// checkpoint it is the current one; from another, or if branch.json is damaged, it is a new branch. A new
-/// branch is recorded durably in branch.json together with `config`, and the checkpoints that it abandons are
-/// set aside. The caller must hold the run's lock, and calls finish_branch() once the run's other files
-/// agree.
+/// The lineage of a run that continues from checkpoint `from` of `directory`, read as `path`. If `from` is
+/// the newest checkpoint, the result is the current lineage; otherwise, or if branch.json is damaged, it is a
+/// new branch. A new branch is recorded durably in branch.json together with `config`, and the checkpoints
+/// that it abandons are set aside. The caller must hold the run's lock, and calls finish_branch() once the
+/// run's other files agree.
 Lineage continue_from(const std::filesystem::path& directory, const std::filesystem::path& path,
                       const CheckpointInfo& from, const std::string& config);
 
-/// Sets aside the checkpoints that the current lineage abandoned and brings back those that it continues
-/// from, and removes the folders of branches that are empty then. Completes what a killed job left undone.
-/// The caller must hold the run's lock.
+/// Moves the folders of checkpoints to where the current lineage needs them: those that it abandoned into
+/// abandoned/, those that it contains back to `directory`. Removes folders of branches that are then empty.
+/// Completes moves that a killed job left undone. The caller must hold the run's lock.
 void restore_branches(const std::filesystem::path& directory);
 
-/// What is wrong with branch.json; empty if it is valid or missing.
+/// Says what is wrong with branch.json; empty if the file is valid or missing.
 std::string branch_fault(const std::filesystem::path& directory);
 
 /// Removes the configuration from branch.json, if there is one.

@@ -110,7 +110,7 @@ void RunDirectory::require_usable(const std::string& path) {
     throw UsageError("run directory: {}: is a file, expected a folder", path);
   for (const fs::directory_entry& entry : fs::directory_iterator(folder)) {
     const std::string name = entry.path().filename().string();
-    // Files that a start leaves if it is killed at once.
+    // A run that is killed during start-up leaves these files.
     if (name != "checkpoints" && !name.starts_with("run.lock") && !name.starts_with('.'))
       throw UsageError("run directory: {}: contains {} and is not a run (config.toml and checkpoints/)", path,
                        name);

@@ -51,7 +51,7 @@ struct ProcessState {
   std::string start;
 };
 
-/// From /proc; empty if there is no such process.
+/// Read from /proc; empty if there is no such process.
 std::optional<ProcessState> state_of(std::int64_t pid) {
   std::ifstream file(fmt::format("/proc/{}/stat", pid));
   const std::string text{std::istreambuf_iterator<char>(file), {}};
@@ -85,7 +85,7 @@ std::string own_text() {
          "\n";
 }
 
-/// Empty for text that no RunLock wrote, such as an empty file.
+/// The holder that the text names; empty if no RunLock wrote the text, for example if the file is empty.
 std::optional<Holder> holder_of(const std::string& text) try {
   const Json json = Json::parse(text);
   Holder holder{.id = json.at("id"),
@@ -150,7 +150,7 @@ class Attempt {
   Attempt(const fs::path& file, const std::string& text, const RunLockOptions& options)
       : own_(file), text_(text), options_(options) {
     AppendedFile out(own_.path());
-    out.append(std::string_view(text).substr(0, text.size() - 1));  // its newline
+    out.append(std::string_view(text).substr(0, text.size() - 1));  // without its newline
     out.sync();  // after a power loss the lock must still name its holder, whose process has ended
   }
 
@@ -164,8 +164,8 @@ class Attempt {
       const std::optional<Holder> holder = holder_of(found->text);
       const fs::path claim = file.string() + "." + (holder ? holder->id : "unnamed");
       if (const auto other = take(claim)) return other;
-      // Only the holder of the claim may replace this lock; it must not replace one that has already been
-      // replaced.
+      // Only the holder of the claim may replace this lock, and only if no earlier holder of the claim has
+      // already replaced it.
       const std::optional<LockFile> now = read_lock(file);
       if (now && now->text == found->text) {
         if (::rename(claim.c_str(), file.c_str()) != 0)

@@ -2,7 +2,7 @@
 // Allows one job at a time in a run's folder, on any file system that creates files exclusively; flock is
 // not needed.
 //
-// The lock is the file run.lock. It names its holder: host, process id, start of the process, time of
+// The lock is the file run.lock. It names its holder: host, process id, start time of the process, time of
 // locking. A thread of the holder renews the file's time stamp every `heartbeat`. A lock is stale, and is
 // taken over, if its holder was a process of this host that has ended, or if its holder is on another host
 // and the last heartbeat is older than `expiry`. Ages are differences of the file system's own time stamps,
@@ -30,9 +30,10 @@ struct RunLockOptions {
 
 class RunLock {
  public:
-  /// Takes the lock of an existing folder. Throws a UsageError that names host, process and start of a live
-  /// holder, without waiting. If the holder is on another host and has missed three heartbeats, waits for its
-  /// next heartbeat or its expiry. Throws a DataError if the folder cannot be written.
+  /// Takes the lock of an existing folder. If there is a live holder, throws a UsageError that names its
+  /// host, process and time of locking, without waiting. If the holder is on another host and has missed
+  /// three heartbeats, waits for its next heartbeat or its expiry. Throws a DataError if the folder cannot be
+  /// written.
   explicit RunLock(const std::filesystem::path& folder, RunLockOptions options = {});
   /// Releases the lock.
   ~RunLock();
@@ -56,10 +57,11 @@ class RunLock {
   bool stopping_ = false;  // guarded by mutex_
 };
 
-/// To be called after RunLock refused a folder: whether its holder, a process of another host, may be dead.
-/// Watches the lock. Returns true once the holder has missed three heartbeats or has released the lock;
-/// RunLock then waits for the expiry, or takes the lock. Returns false once the holder sends a heartbeat, and
-/// at once if the holder is a process of this host, if there is no lock, or if `cancelled` returns true.
+/// Watches a lock because of which RunLock refused the folder, to learn whether the holder, a process of
+/// another host, may be dead. Returns true once the holder has missed three heartbeats or has released the
+/// lock: another RunLock can then succeed. Returns false once the holder sends a heartbeat. Returns false
+/// immediately if the holder is a process of this host, if there is no lock, or once `cancelled` returns
+/// true.
 bool holder_falls_silent(const std::filesystem::path& folder, const std::function<bool()>& cancelled = {},
                          const RunLockOptions& options = {});
 

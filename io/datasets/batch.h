@@ -25,8 +25,8 @@ struct Batch {
   std::int64_t valid_rows = 0;  // rows [0, valid_rows) are text, the others hold token 0
 };
 
-/// Assignment of a step's rows to ranks. The step has G = B · M · dp rows; microbatch m of data-parallel rank
-/// d takes rows [(m · dp + d) · B, +B). A step therefore has the same rows in the same microbatch order for
+/// Assigns a step's rows to ranks. The step has G = B · M · dp rows; microbatch m of data-parallel rank d
+/// takes rows [(m · dp + d) · B, +B). A step therefore has the same rows in the same microbatch order for
 /// every dp.
 struct BatchLayout {
   std::int64_t rows = 1;          // B, per microbatch
@@ -85,8 +85,8 @@ class BatchLoader {
   bool endless_;
   std::int64_t consumed_;
 
-  Step current_;  // the caller's
-  Step ahead_;    // the thread's until ready_
+  Step current_;  // used by the caller of next()
+  Step ahead_;    // used by the thread until ready_ is set
   std::mutex mutex_;
   std::condition_variable changed_;
   bool ready_ = false;

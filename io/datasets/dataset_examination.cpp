@@ -225,8 +225,8 @@ std::int64_t natural(const Json& json) {
   return json.get<std::int64_t>();
 }
 
-/// Reads an array of at least `fewest` elements with a dtype of `dtypes`, all extents of which are inside a
-/// file of `file_bytes` bytes.
+/// Reads the description of an array. Throws a DataError unless the array has at least `fewest` elements, one
+/// of the `dtypes`, and extents inside a file of `file_bytes` bytes.
 ExaminedArray array_from(const Json& json, const char* name, std::span<const DType> dtypes,
                          std::int64_t fewest, std::int64_t file_bytes) {
   ExaminedArray array;

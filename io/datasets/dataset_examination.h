@@ -1,8 +1,8 @@
 #pragma once
-// HDF5 1.10 reads beyond its buffers on some damaged object headers, so a file from outside may crash the
-// process that opens it. A token dataset without an index (version 1) is therefore examined by a child
-// process: it reports where the arrays are stored, and this process reads them by position. The child runs
-// this program again, so main() must call run_examination() first.
+// HDF5 1.10 reads beyond its buffers on some damaged object headers, so a damaged file may crash the process
+// that opens it. A token dataset without an index (version 1) is therefore examined by a child process: it
+// reports the file offsets of the arrays, and this process reads the arrays without HDF5. The child runs this
+// program again, so main() must call run_examination() first.
 
 #include <filesystem>
 #include <optional>
@@ -39,7 +39,7 @@ struct ExaminedDataset {
 /// DataError that states what is wrong with the file, or that HDF5 crashed on it or took more than a minute.
 ExaminedDataset examine_dataset(const std::filesystem::path& path);
 
-/// If the arguments are those of such a child, does its work and returns its exit code.
+/// If the arguments are those of such a child process, examines the file and returns the exit code.
 std::optional<int> run_examination(int argc, char** argv);
 
 }  // namespace foretoken

@@ -94,7 +94,7 @@ bool TextSource::open(const File& file) {
     unreadable(file.path, std::strerror(errno));
     return false;
   }
-  if (read == 0) {  // it was not empty when it was listed
+  if (read == 0) {  // the file was not empty when it was listed
     ++skipped_.empty;
     return false;
   }

@@ -43,7 +43,7 @@ class TextSource {
   std::string_view next_piece();
 
   std::int64_t files() const { return static_cast<std::int64_t>(files_.size()); }
-  /// Bytes of all listed files, and of those that have been read or skipped.
+  /// Bytes of all listed files, and of the files that have been read or skipped.
   std::int64_t total_bytes() const { return total_bytes_; }
   std::int64_t done_bytes() const { return done_bytes_; }
   const Skipped& skipped() const { return skipped_; }

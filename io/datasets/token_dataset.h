@@ -69,7 +69,7 @@ class TokenDataset {
   /// the vocabulary, or if the disk fails.
   void read(std::int64_t begin, std::span<std::int32_t> out) const;
 
-  /// Reads the whole file and returns the damage, one line each; empty if there is none.
+  /// Reads the whole file and returns one line for each damaged part; empty if the file is intact.
   std::vector<std::string> verify() const;
 
  private:

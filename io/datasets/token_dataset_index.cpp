@@ -16,7 +16,7 @@ using Json = nlohmann::ordered_json;
 constexpr std::string_view magic = "FTKINDEX";
 constexpr std::int64_t length_bytes = 8;
 constexpr std::int64_t footer_bytes = length_bytes + sizeof(BinaryDigest) + 8;
-constexpr std::int64_t longest_text = 1 << 20;  // our texts have less than 1 KiB
+constexpr std::int64_t longest_text = 1 << 20;  // texts that Foretoken writes have less than 1 KiB
 
 std::int64_t natural(const Json& json, const char* name) {
   const Json& value = json.at(name);

@@ -1,7 +1,7 @@
 #pragma once
 // The index at the end of a token dataset of version 2 (io/datasets/token_dataset.h has the whole format):
-// the addresses of the arrays, and digests that cover every byte of the file. With it the dataset is read
-// without HDF5. HDF5 ignores bytes after its own data.
+// the addresses of the arrays, and digests that cover every byte of the file. A reader of the index needs no
+// HDF5. HDF5 ignores bytes after its own data.
 //
 // The file ends with
 //
@@ -77,7 +77,7 @@ struct TokenDatasetIndex {
 std::string identity_of(const TokenDatasetIndex& index, std::span<const BinaryDigest> token_digests,
                         std::span<const BinaryDigest> offset_digests);
 
-/// The bytes at the end of the file.
+/// The index as the bytes that end the file.
 std::string index_bytes(const TokenDatasetIndex& index);
 
 struct LocatedIndex {

@@ -30,7 +30,7 @@ class TokenDatasetWriter {
   /// Appends the end-of-document token and ends the document.
   void end_document();
   /// Completes the temporary file and syncs it to disk. Throws a DataError if there is no document, a
-  /// DefectError if one has not ended.
+  /// DefectError if the current document has not ended.
   void finish();
   /// Renames the finished file to its name and syncs the folder.
   void publish();

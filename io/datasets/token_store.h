@@ -28,7 +28,7 @@ class TokenStore {
   /// Reads the stored tokens [begin, begin + out.size()), which must be inside. Throws a DataError for tokens
   /// that are damaged, changed or outside the vocabulary.
   virtual void read(std::int64_t begin, std::span<std::int32_t> out) const = 0;
-  /// Reads everything and returns the damage, one line each.
+  /// Reads everything and returns one line for each damaged part.
   virtual std::vector<std::string> verify() const = 0;
 
  protected:

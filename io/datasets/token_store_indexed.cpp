@@ -76,8 +76,8 @@ class IndexedTokens : public TokenStore {
   }
 
  private:
-  /// Loads the chunk into chunk_. Its content was checked when it was read, so later damage to the file does
-  /// no harm.
+  /// Reads the chunk into chunk_ and checks it, unless chunk_ already holds it: bytes that were checked once
+  /// stay valid if the file is damaged later.
   void load(std::int64_t chunk) const {
     if (chunk == loaded_) return;
     loaded_ = -1;

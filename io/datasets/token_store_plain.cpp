@@ -9,7 +9,7 @@ namespace foretoken {
 
 namespace {
 
-/// Identity from everything that is known without reading the tokens.
+/// Digest of the header and the document offsets: the tokens are not read.
 std::string identity_of(const TokenDatasetHeader& header) {
   const std::string head = fmt::format(
       "{} 1\n{}\n{}\n{}\n{}\n{}\n{}\n", token_dataset_format, header.tokenizer.name, header.tokenizer.digest,
@@ -57,7 +57,7 @@ class PlainTokens : public TokenStore {
     if (out.empty()) return;
     const std::span<std::byte> stored = std::as_writable_bytes(out).last(out.size() * size_of(header_.dtype));
     read_array(file_, tokens_, begin, stored);
-    // Without digests only the file's state shows that it was written to.
+    // Without digests, only the file's size and modification time show that another program wrote to it.
     if (file_.state() != opened_)
       throw DataError(
           "{}: /tokens: tokens {} to {}: the file has changed since it was opened ({} bytes then, "

@@ -1,6 +1,7 @@
 #pragma once
-// JSON from outside. nlohmann's dump() and some of its algorithms recurse once per level, so a text with
-// 100,000 nested levels overflows the stack. The depth is therefore checked before the text is parsed.
+// Parses JSON that another program may have written or damaged. nlohmann's dump() and some of its algorithms
+// recurse once per level, so a text with 100,000 nested levels overflows the stack. The depth is therefore
+// checked before the text is parsed.
 
 #include <string>
 #include <string_view>
@@ -9,7 +10,7 @@
 
 namespace foretoken {
 
-/// Maximum number of nested objects and arrays. Our files have at most 6 levels.
+/// Maximum number of nested objects and arrays. Files that Foretoken writes have at most 6 levels.
 inline constexpr int deepest_json = 64;
 
 /// Throws a DataError if the text has more than `deepest_json` levels.

@@ -1,5 +1,5 @@
 #pragma once
-// Reads a file by position, without HDF5 and without its locks.
+// Reads bytes of a file at an offset. HDF5 is not used, so no file lock is taken.
 
 #include <cstddef>
 #include <cstdint>

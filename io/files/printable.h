@@ -1,6 +1,6 @@
 #pragma once
-// Makes text from outside (paths, names, TOML keys, manifests) safe to show: a terminal executes control
-// characters, so none may reach it.
+// Makes text that the program did not write itself (paths, names, TOML keys, manifests) safe to print. A
+// terminal executes control characters, so none may reach it.
 
 #include <string>
 #include <string_view>

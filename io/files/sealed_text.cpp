@@ -20,8 +20,8 @@ std::string check_of(std::string_view text) {
   return digest_of(text).substr(0, check_digits);
 }
 
-/// Whether the end of a line is a check field, possibly with one bit flipped: then either its name or its
-/// value is intact.
+/// Whether the end of a line is a "check" field. One flipped bit does not hide the field, because either its
+/// name or its value is intact.
 bool is_check(std::string_view field) {
   const std::string_view value = field.substr(check_begin.size(), check_digits);
   return field.substr(0, check_begin.size()) == check_begin ||

@@ -17,15 +17,15 @@ namespace foretoken {
 /// A line with the digest of `text`, followed by `text`.
 std::string sealed(std::string_view text);
 
-/// What is wrong if the first line is a digest that differs from that of the following bytes. Empty if they
-/// agree or there is no digest line, as in files written by a person or an earlier version.
+/// An error message if the first line holds a digest that differs from the digest of the following bytes.
+/// Empty if both agree, or if there is no digest line, as in files written by a person or an earlier version.
 std::string seal_fault(std::string_view text);
 
 /// A JSON object with at least one field, extended by the field "check".
 std::string sealed_line(std::string_view object);
 
-/// What is wrong if "check" differs from the digest of the line before it. Empty if they agree or the line
-/// has no such field.
+/// An error message if the "check" field differs from the digest of the bytes before it. Empty if both agree,
+/// or if the line has no such field.
 std::string line_fault(std::string_view line);
 
 }  // namespace foretoken

@@ -1,7 +1,7 @@
 #pragma once
 // A thin layer over the HDF5 C API: owned identifiers, checked calls, typed errors. HDF5's own printing is
-// off; its message becomes part of ours, which names file, object and operation. A full disk gets a clear
-// message.
+// off; its message becomes the end of a message that names file, object and operation. A full disk gets a
+// clear message.
 //
 // Files are written in HDF5 1.10's format. Its metadata has checksums, so damage there is an error; in the
 // older format it can crash HDF5. Data is contiguous, objects of 1 MiB and more are aligned to 1 MiB, there
@@ -9,10 +9,10 @@
 // without file locks, which publication by rename makes unnecessary. Data in another file (a virtual
 // dataset, external storage, a link) is refused. Values are stored little-endian and never converted: the
 // dtypes of a tensor and its dataset must be equal. bf16 is stored as a two-byte float, the type that HDF5
-// 2.0 names H5T_FLOAT_BFLOAT16LE; any HDF5 converts it, and h5py shows it as float32.
+// 2.0 names H5T_FLOAT_BFLOAT16LE; every version of HDF5 converts it, and h5py shows it as float32.
 //
-// HDF5 1.10 may crash on a damaged file, so files from outside are opened in a child process only
-// (io/datasets/dataset_examination.h).
+// HDF5 1.10 may crash on a damaged file, so files that another program may have written are opened in a child
+// process only (io/datasets/dataset_examination.h).
 //
 // HDF5 must be built thread-safe, as the serial library of Debian and Ubuntu is; then calls from any thread
 // work.
@@ -121,7 +121,7 @@ class Hdf5File : public Hdf5Object {
   bool has(const std::string& object) const;
   /// Creates a contiguous dataset; missing groups on its path ("/model/…") are created.
   Hdf5Dataset create_dataset(const std::string& name, DType dtype, const Shape& shape);
-  /// The same with space in the file allocated at once, for data that the caller writes at address().
+  /// The same, but its space in the file is allocated immediately: the caller writes the data at address().
   Hdf5Dataset reserve_dataset(const std::string& name, DType dtype, const Shape& shape);
   /// Opens a dataset. Throws a DataError if it is missing, has an unsupported dtype or rank, is larger than
   /// the file (so a caller may allocate by shape()), is compressed, or has its data in another file.

@@ -14,8 +14,8 @@ namespace {
 constexpr int most_points = 240;                               // per line: about two per three pixels
 constexpr std::size_t most_tooltips = 40, spaced_markers = 6;  // per line
 
-// All charts have the same width, so that their text has the same size; names that are too long make a chart
-// wider. It is narrow enough for a telephone and for three charts in a row.
+// Charts have this width unless long names need more: a page scales a chart to its column, so charts of equal
+// width have text of equal size. The width suits a telephone, and three charts in a row.
 constexpr double chart_width = 480, fewest_plot = 180;
 constexpr double plot_height = 230, bar_height = 22, legend_row = 20;
 constexpr double left = 56, right_margin = 16, top = 42, bottom = 52;
@@ -59,7 +59,8 @@ struct Scale {
 std::string drawn(const ChartLine& line, const Scale& x, const Scale& y) {
   const std::size_t points = std::min(line.x.size(), line.y.size());
   const std::size_t stride = std::max<std::size_t>(1, (points + most_points - 1) / most_points);
-  // Lines of many points have few markers, at other places than those of other lines.
+  // A line of many points has few markers. Each line has them at other points, so that markers of close lines
+  // do not cover each other.
   const bool marks_all = line.marked && points <= most_tooltips;
   const std::size_t between = marks_all ? 1 : std::max<std::size_t>(1, points / stride / spaced_markers);
   std::size_t until_mark = marks_all ? 0 : between * (static_cast<std::size_t>(line.colour) % 7) / 7;

@@ -16,7 +16,8 @@ struct ChartAxis {
 
 struct ChartLine {
   std::string name;
-  int colour = 0;  // of the palette; larger numbers repeat it with dashed lines and hollow markers
+  int colour =
+      0;  // index in the palette; larger numbers repeat the palette with dashed lines and hollow markers
   std::vector<double> x, y;
   bool marked = false;  // a marker at every point, unless there are many; otherwise a few along the line
 };

@@ -6,9 +6,9 @@
 //                "tokens_per_second": 11250, "tokens_seen": 245760, "samples_seen": 1920, "time": ...}
 //               If a step measured them: "mtp1_acceptance": 0.41, "accepted_length": 1.41,
 //               "main_trunk_norm": 0.02, "mtp1_trunk_norm": 0.006, "mtp1_trunk_cosine": 0.3.
-//               From the 17th step of a start on: "loss_z", "grad_norm_z". If the update was skipped:
-//               "skipped": true. From the first skipped step on: "skipped_steps": 2, their number.
-//               The loss of a depth that a step did not train, or that had no target, is NaN.
+//               From the 17th step of a launch on: "loss_z", "grad_norm_z". If the update was skipped:
+//               "skipped": true. From the first skipped step on: "skipped_steps": 2, their number. The loss
+//               of a depth that a step did not train, or that had no target, is NaN.
 //   evaluation  {"kind": "evaluation", "step": 120, "loss": ..., "main_loss": ..., "main_perplexity": ...,
 //                "mtp1_acceptance": ..., "accepted_length": ..., "rows": 64, "tokens": 8130,
 //                "bytes": 8101, "bits_per_byte": 2.1, ...}
@@ -43,12 +43,13 @@ struct HeadsMetrics {
 };
 
 struct StepMetrics {
-  std::int64_t step = 0;             // finished steps, starting at 1
-  std::int64_t steps = 0;            // of the whole run
-  double loss = 0;                   // the objective: main loss and weighted MTP losses
-  std::vector<double> depth_losses;  // [0] main, [k] MTP depth k; nats per token; NaN if not drawn
-  std::vector<double> weights;       // in the objective, same indices
-  double grad_norm = 0;              // global, before clipping
+  std::int64_t step = 0;   // finished steps, starting at 1
+  std::int64_t steps = 0;  // of the whole run
+  double loss = 0;         // the objective: main loss and weighted MTP losses
+  std::vector<double>
+      depth_losses;             // [0] main, [k] MTP depth k; nats per token; NaN if the step did not train it
+  std::vector<double> weights;  // of the losses in the objective, same indices
+  double grad_norm = 0;         // global, before clipping
   std::optional<double>
       heads_grad_norm;  // set if heads have a norm of their own; grad_norm then excludes them
   /// z-scores relative to earlier steps: (x − mean) / deviation; empty while there are too few.
@@ -85,17 +86,18 @@ struct EvaluationMetrics {
   /// Bytes of the targets' text (bytes_of_tokens()); 0: unknown.
   std::int64_t bytes = 0;
   double milliseconds = 0;
-  std::optional<HeadsMetrics> heads;  // set if there are heads; drafts on the given text
+  std::optional<HeadsMetrics>
+      heads;  // teacher-forced, on the dataset's text; set if there are heads and the loss is finite
   std::optional<FreeRunningMetrics> free_running;
 
   /// The main loss over all its targets in bits per byte of their text: nats · tokens / (ln 2 · bytes). It
-  /// compares models with different tokenizers (Gao et al., "The Pile", arXiv 2101.00027, section 3.1). The
-  /// end-of-document token is a target and costs nats, but is no byte of text. A document's first token has
-  /// no predecessor, is not a target and counts in neither. Empty if bytes are unknown.
+  /// allows a comparison of models with different tokenizers (Gao et al., "The Pile", arXiv 2101.00027,
+  /// section 3.1). The end-of-document token is a target and costs nats, but is no byte of text. A document's
+  /// first token has no predecessor, is not a target and counts in neither. Empty if bytes are unknown.
   std::optional<double> bits_per_byte() const;
 };
 
-/// Metrics of one start of the program; a resumed run has several.
+/// Metrics of one launch of the program; a resumed run has several launches.
 struct EndMetrics {
   std::int64_t step = 0;
   double seconds = 0;  // in the loop over steps

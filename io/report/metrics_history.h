@@ -23,7 +23,7 @@ struct MetricsHistory {
   };
   std::vector<Step> steps;
   std::vector<Losses> evaluations;
-  std::optional<std::int64_t> peak_memory_bytes;  // maximum over all runs of the program
+  std::optional<std::int64_t> peak_memory_bytes;  // maximum over all launches of the program
   std::int64_t unreadable_lines = 0;              // left out because they are damaged or not metrics
   std::string first_unreadable;                   // "PATH:LINE: what is wrong"; empty if there is none
   bool torn = false;                              // the file ends inside a line, which is left out

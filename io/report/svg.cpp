@@ -35,7 +35,7 @@ std::size_t colour_of(int series) {
   return static_cast<std::size_t>(series) % series_colours.size();
 }
 
-/// How often the palette was used up before this series.
+/// Number of whole palettes before this series: 0 for the first series.
 std::size_t repetition_of(int series) {
   return static_cast<std::size_t>(series) / series_colours.size();
 }

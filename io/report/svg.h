@@ -17,7 +17,7 @@ struct SvgText {
   Role role = Role::soft;
   bool bold = false;
   bool halo = false;      // an edge in the background's colour
-  bool vertical = false;  // turned to be read from below
+  bool vertical = false;  // rotated by 90°, to be read from bottom to top
 };
 
 /// Estimated width of a text: the font is the reader's choice.
@@ -28,7 +28,7 @@ std::string svg_line(double x1, double y1, double x2, double y2, Role role, bool
 /// A path in a series' colour; series beyond those of the palette are dashed.
 std::string svg_path(const std::string& path, int series);
 std::string svg_bar(double x, double y, double width, double height, int series);
-/// The series' marker: a shape of its own, hollow where the colour is a repeated one. `tooltip` may be empty.
+/// The series' marker: a shape of its own, hollow if the palette is repeated. `tooltip` may be empty.
 std::string svg_marker(double x, double y, int series, const std::string& tooltip);
 /// A complete drawing with its title, on a background.
 std::string framed(double width, double height, const std::string& title, const std::string& content);
