@@ -1,6 +1,6 @@
 #pragma once
-// Configuration of what is trained: the model's dimensions, under Hugging Face's config names, and its
-// multi-token prediction (MTP).
+// Configuration of the model: its dimensions, under Hugging Face's config names, and its multi-token
+// prediction (MTP).
 
 #include <cstdint>
 #include <string>
@@ -29,12 +29,12 @@ struct ModelConfig {
 /// everything in a block except its input; recomputing it costs one more forward of the block.
 enum class Recompute { none, selective, full };
 
-/// How the products of FP8 training are scaled (model/layers/fp8_products.h).
+/// Granularity of the scales of FP8 operands (model/layers/fp8_products.h).
 enum class Fp8Recipe { tensor, block };
 
 struct Fp8Config {
   Fp8Recipe recipe = Fp8Recipe::tensor;
-  // Layers at the start and at the end of the trunk whose products stay in the activations' dtype.
+  // Number of layers at the start and at the end of the trunk whose products stay in the activations' dtype.
   std::int64_t first_layers_bf16 = 0;
   std::int64_t last_layers_bf16 = 0;
 };
@@ -47,14 +47,14 @@ struct Fp8Config {
 ///               logits = hᵏ Wᵀ: DeepSeek-V3 (arXiv 2412.19437, section 2.2), in the order of its released
 ///               weights; Concat::hidden_first is the order in eq. 21 of the paper
 ///   parallel    logits = RMSNorm(Blockₖ(x); model.norm) Wᵀ, x the input of the trunk's last block. The
-///               main model's last block is one of D + 1 heads of one form (Gloeckle et al., arXiv
-///               2404.19737)
+///               trunk's last block is the main model's head and has the same form as the D other heads
+///               (Gloeckle et al., arXiv 2404.19737)
 ///   residual    logits = headₖ(n) Wᵀ; mlp: u = n + eₖ, head = u + W₂ GELU(W₁ u);
 ///               medusa: head = n + SiLU(W₁ n), W₁ initialized to zero (Cai et al., arXiv 2401.10774);
 ///               own_output: logits = headₖ(n) Wₖᵀ, Wₖ initialized as a copy of W, as in Medusa's paper
 ///   linear      logits = n Wₖᵀ, one matrix per depth
 ///
-/// The switches settle what the sources leave open; they are stored with every checkpoint.
+/// The switches below choose between variants where the sources differ. Every checkpoint stores them.
 struct MtpConfig {
   enum class Kind { sequential, parallel, residual, linear };
   enum class Concat { embedding_first, hidden_first };

@@ -1,12 +1,12 @@
 #pragma once
-// Cost of the model: matrix FLOPs, their relative time, and parameters; used by the partition, the start-up
-// table and MFU.
+// Cost of the model: matrix FLOPs, their relative time, and number of parameters. The partition, the start-up
+// table and MFU use it.
 //
 // A token that passes through a matrix costs 2 FLOPs per weight in forward and 4 in backward. Causal
 // attention costs, per token and layer, 2 products over T/2 keys on average: 2·T·NH·HS in forward, twice
-// that in backward. A training step's model FLOPs per token are therefore 6 · (weights passed, the head once
-// per predicted depth) + 6 · blocks passed · NH·HS · T. Work that a step skips because heads are detached is
-// not subtracted.
+// that in backward. A training step's model FLOPs per token are therefore 6 · P + 6 · n · NH·HS · T, where P
+// is the number of weights that the token passes through (the output head counts once per depth) and n the
+// number of blocks. Work that a step skips because heads are detached is not subtracted.
 
 #include <cstdint>
 
@@ -36,7 +36,7 @@ inline constexpr double head_time = 0.88;
 ModelCost time_of(const ModelConfig& model, std::int64_t sequence_length);
 
 /// Cost of depth k > 0 with its output head, in the unit of `cost`, which holds the costs of blocks and
-/// output heads. Where depths are sampled, the expected cost.
+/// output heads. If depths are sampled, this is the expected cost.
 double depth_cost(const ModelConfig& model, const MtpConfig& mtp, const ModelCost& cost, std::int64_t depth);
 /// Cost of the output heads of all depths, 0 included, and of the prediction heads.
 double predictor_cost(const ModelConfig& model, const MtpConfig& mtp, const ModelCost& cost);

@@ -1,6 +1,6 @@
 #pragma once
-// A decoder block (model/layers/block.h) that runs over new tokens alone; a cache holds the keys and values
-// of earlier tokens.
+// A decoder block (model/layers/block.h) that computes new tokens only. A cache holds the keys and values of
+// earlier tokens.
 
 #include <optional>
 
@@ -10,8 +10,8 @@
 
 namespace foretoken {
 
-/// The rows of one pass, any number per sequence. Slots and paths are those of
-/// runtime/operators/attention/cached_attention.h.
+/// The rows of one pass, any number per sequence. runtime/operators/attention/cached_attention.h defines
+/// slots and paths.
 struct CachedRows {
   Stream& stream;
   Tensor positions;  // [N] i32
@@ -35,11 +35,11 @@ class CachedBlock {
   };
   static Scratch plan_scratch(Arena& arena, const ModelConfig& config, DType dtype, std::int64_t rows);
 
-  /// Plans the cache of keys and values, whose rows have 2·NKV·HS numbers.
+  /// Plans the cache of keys and values, with 2·NKV·HS elements per slot.
   CachedBlock(const ModelConfig& config, const Parameters& parameters, const std::string& prefix,
               const CachePlan& plan, Block::Part part = Block::Part::whole);
 
-  /// x [N, C] = the block of x, in place; the rows' keys and values are stored in the cache.
+  /// Replaces x [N, C] by the block's output and stores the rows' keys and values in the cache.
   void forward(const CachedRows& rows, const Tensor& x, const Scratch& scratch) const;
   /// Keys and values; empty for an MLP half.
   const std::optional<SlotCache>& cache() const { return cache_; }
@@ -51,7 +51,7 @@ class CachedBlock {
 
   double eps_;
   AttentionHeads heads_;
-  Block::Weights weight_;  // members that the part does not have are undefined
+  Block::Weights weight_;  // tensors that the part does not use are undefined
   std::optional<SlotCache> cache_;
 };
 

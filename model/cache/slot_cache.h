@@ -1,6 +1,6 @@
 #pragma once
-// Caches of a model that generates text: one row of numbers per slot. Each sequence has one slot for every
-// position and, after them, slots for the rows of draft trees, in which several rows share a position.
+// A cache of a model that generates text: one row per slot, such as a token's keys and values. Each sequence
+// has one slot per position. Further slots hold the rows of draft trees, where several rows share a position.
 
 #include <cstdint>
 
@@ -16,13 +16,13 @@ struct CacheShape {
 
   /// Slots per sequence, P.
   std::int64_t slots() const { return positions + branches; }
-  /// The number of a sequence's slot among the slots of all sequences.
+  /// Index of a sequence's slot among the slots of all sequences.
   std::int32_t index(std::int32_t sequence, std::int32_t slot) const {
     return static_cast<std::int32_t>(sequence * slots() + slot);
   }
 };
 
-/// What all caches of a model are planned from.
+/// Parameters that all caches of a model are planned with.
 struct CachePlan {
   Arena& arena;
   DType dtype = DType::f32;
@@ -33,11 +33,11 @@ class SlotCache {
  public:
   SlotCache(const CachePlan& plan, std::int64_t width);
 
-  /// cache[slots[n]] = x[n]. x is [N, W] and slots [N] i32, numbered by CacheShape::index(), as below.
+  /// cache[slots[n]] = x[n], x [N, W]. Slots, here and below, are i32 and come from CacheShape::index().
   void store(Stream& stream, const Tensor& x, const Tensor& slots) const;
   /// out[n] = cache[slots[n]], out [N, W]
   void load(Stream& stream, const Tensor& slots, const Tensor& out) const;
-  /// cache[to[m]] = cache[from[m]] for m = 0, 1, … in order. No row may move twice.
+  /// cache[to[m]] = cache[from[m]] for m = 0, 1, … in this order. No slot may be in `from` twice.
   void move(Stream& stream, const Tensor& from, const Tensor& to) const;
 
   /// [S, P, W]

@@ -1,6 +1,6 @@
 #pragma once
-// The hidden states of one level, the trunk or the prediction head of one depth, for every slot. The level's
-// logits are computed from them, and the next depth of a chain reads them.
+// The hidden states of one level, one per slot. A level is the trunk or the prediction head of one depth. The
+// level's logits are computed from its states, and the next depth of a chain reads them.
 
 #include "model/cache/cached_block.h"
 
@@ -10,12 +10,12 @@ namespace foretoken {
 struct PassScratch {
   CachedBlock::Scratch block;
   Tensor x;         // [R, C] hidden states of the pass's rows; blocks update them in place
-  Tensor gathered;  // [M, C] states whose logits are computed together; undefined without an output matrix
+  Tensor gathered;  // [M, C] states whose logits are computed together; undefined if the rank has no head
 };
 
 class StateCache {
  public:
-  /// Whether states are cached after or before the level's norm.
+  /// Whether the cache holds states after the level's norm (normed) or before it (raw).
   enum class Kept { normed, raw };
   /// `norm` [C] is the weight of the level's norm.
   StateCache(SlotCache states, const Tensor& norm, double eps, Kept kept)
@@ -25,7 +25,7 @@ class StateCache {
   void store(const CachedRows& rows, const Tensor& x, const PassScratch& scratch) const;
   /// Returns the normed states [N, C] in slots [N], in a buffer of the scratch.
   Tensor load_normed(Stream& stream, const Tensor& slots, const PassScratch& scratch) const;
-  /// The states as they are kept.
+  /// The cached states, normed or raw (see Kept).
   const SlotCache& states() const { return states_; }
 
  private:

@@ -1,6 +1,6 @@
 #pragma once
-// The embedding table of a model that generates text. A token may be one that the device has chosen and the
-// host does not know yet.
+// The embedding table of a model that generates text. A token may also be a placeholder for one that the
+// device has chosen and that the host has not read yet.
 
 #include "runtime/stream.h"
 
@@ -8,7 +8,7 @@ namespace foretoken {
 
 struct TokenTable {
   Tensor table;   // [V, C]
-  Tensor chosen;  // [M] i32: token −1 − m stands for chosen[m]; undefined where no tokens are chosen
+  Tensor chosen;  // [M] i32: token −1 − m stands for chosen[m]; undefined if this rank chooses no tokens
 
   /// out[n] = table[tokens[n]], tokens [N] i32, out [N, C]
   void embed(Stream& stream, const Tensor& tokens, const Tensor& out) const;

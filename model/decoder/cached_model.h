@@ -1,6 +1,6 @@
 #pragma once
-// The model that a decoder runs: one pass at a time, over caches. It has this rank's part of the trunk and,
-// on the last stage, the output matrix and the prediction heads, which bring their own way of drafting
+// The model that a decoder runs, one pass at a time, with caches. It holds this rank's part of the trunk and,
+// on the last stage, the output matrix and the prediction heads. Each kind of heads implements how it drafts
 // (model/heads/head_drafting.h).
 
 #include <memory>
@@ -23,21 +23,21 @@ class CachedModel {
   /// Whether rows of the level must be computed before its logits.
   bool keeps_states(int level) const { return level == 0 || drafting_->keeps_states(); }
 
-  /// Enqueues the operators of a pass over its indices.
+  /// Enqueues the operators of a pass; `indices` are the pass's indices on the device.
   void run(const Pass& pass, const Tensor& indices);
 
   /// [count, C] the hidden states of a pass's rows, received from the previous stage and sent to the next.
   Tensor hidden_states(std::int64_t count) const { return scratch_.x.rows(0, count); }
-  /// [M, V] of the last pass that computed logits.
+  /// [M, V] the logits of the last pass that computed any.
   const Tensor& logits() const { return logits_; }
-  /// [2 · options.logits] i32, by number (Pass::first_choice).
+  /// [2 · options.logits] i32: the chosen tokens, indexed by their number (Pass::first_choice).
   const Tensor& chosen() const { return tokens_.chosen; }
 
  private:
   /// Plans the output matrix, logits and heads; returns the cache of the trunk's states.
   StateCache plan_last_stage(Arena& arena, const CachePlan& cache, const DecoderOptions& options);
   void run_rows(const Pass& pass, const RowIndices& indices);
-  /// [N, V] logits after the rows in `slots`.
+  /// Returns the logits [N, V] of the tokens that follow the rows in `slots`.
   Tensor run_output(int level, const Tensor& slots);
 
   Stream& stream_;

@@ -1,6 +1,6 @@
 #pragma once
-// This rank's part of the trunk, over new rows, with the caches of its blocks and, on the last stage, of the
-// trunk's states.
+// This rank's part of the trunk, which computes new rows, with the caches of its blocks and, on the last
+// stage, the cache of the trunk's states.
 
 #include <optional>
 #include <vector>
@@ -18,13 +18,13 @@ class CachedTrunk {
   CachedTrunk(const DecoderOptions& options, const Parameters& parameters, const CachePlan& cache,
               std::optional<StateCache> states, const SlotCache* last_input);
 
-  /// Computes new rows in scratch.x. On the first stage their tokens [N] are embedded; on later stages
-  /// scratch.x holds the states from the previous stage.
+  /// Computes new rows in scratch.x. The first stage embeds their tokens [N]; on later stages scratch.x holds
+  /// the states from the previous stage.
   void forward(const CachedRows& rows, const Tensor& tokens, const TokenTable& table,
                const PassScratch& scratch) const;
-  /// Moves what is kept of rows from slot to slot (SlotCache::move()).
+  /// Moves the rows of all caches from slot to slot (SlotCache::move()).
   void move(Stream& stream, const Tensor& from, const Tensor& to) const;
-  /// On the last stage: the trunk's states.
+  /// The trunk's states; last stage only.
   const StateCache& states() const { return *states_; }
 
  private:

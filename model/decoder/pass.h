@@ -1,7 +1,8 @@
 #pragma once
-// One pass of a decoder over the device, and the numbers that it reads there. A pass is described by a few
-// values, which select the operators to run, and by indices in device memory, which differ from pass to pass.
-// Two passes of equal description are therefore the same sequence of operators over the same tensors.
+// One pass of a decoder: operators that the device runs for a batch of rows, slots or moves. A few values
+// (the struct Pass) select the operators; tokens, positions and slots are indices in device memory. Two
+// passes with equal values therefore run the same operators on the same tensors, so a CUDA graph can be
+// reused.
 
 #include <cstdint>
 #include <span>
@@ -11,7 +12,7 @@
 
 namespace foretoken {
 
-/// A key/value slot of a sequence. The text's row at a position is kept in the slot of the same number.
+/// A cache slot of a sequence. The text's row at a position is kept in the slot of the same number.
 struct CacheSlot {
   std::int32_t sequence = 0;
   std::int32_t slot = 0;
@@ -22,12 +23,12 @@ struct DecoderRow {
   std::int32_t sequence = 0;
   std::int32_t position = 0;
   std::int32_t token = 0;  // or Decoder::chosen(i), the i-th token of Decoder::choose()
-  /// In a tree: the slots of the row and of its ancestors, nearest first, without rows of the text.
+  /// In a tree: the slots of the row and of its ancestors among the drafts, nearest first.
   std::span<const std::int32_t> branch{};
-  std::int32_t input_slot = -1;  // in a tree: the slot of the input state; −1: the text's
+  std::int32_t input_slot = -1;  // in a tree: the slot of the input state; −1: the slot of its position
 };
 
-/// Moves what the trunk keeps of a row.
+/// A move of a row's data in the trunk's caches.
 struct SlotMove {
   std::int32_t sequence = 0;
   std::int32_t from = 0, to = 0;  // slots
@@ -40,19 +41,20 @@ struct Pass {
   std::int64_t count = 0;  // of rows, of slots whose logits are computed, or of moves
   // rows:
   DepthRows::Input input = DepthRows::Input::previous_depth;
-  std::int64_t path_length = 0;  // of the longest branch
+  std::int64_t path_length = 0;  // length of the longest branch
   // choose:
   std::int64_t first_choice = 0;  // number of the first chosen token
   std::int64_t vocabulary = 0;    // ids to choose from
-  std::int64_t candidates = 0;    // tokens chosen after each slot
+  std::int64_t candidates = 0;    // tokens chosen per slot
 
-  /// Number of indices, i32.
+  /// Number of the pass's i32 indices.
   std::int64_t indices() const;
-  /// Appends everything that selects the pass's operators and tensors.
+  /// Appends all values that select the pass's operators and tensors.
   void append_to(Replays::Key& key) const;
 };
 
-// If there are fewer rows or moves than the pass counts, the last one is repeated, which changes no result.
+// These write the indices of a pass. If there are fewer rows or moves than pass.count, the last one is
+// repeated, which changes no result.
 void write_rows(const Pass& pass, const CacheShape& cache, std::span<const DecoderRow> rows,
                 std::span<std::int32_t> indices);
 void write_slots(const CacheShape& cache, std::span<const CacheSlot> slots, std::span<std::int32_t> indices);

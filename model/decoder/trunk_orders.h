@@ -1,6 +1,6 @@
 #pragma once
-// What the last stage of a trunk pipeline orders the other stages to compute, as lists of numbers
-// (TrunkPipeline::send_order()).
+// Encodes the orders that the last stage of a trunk pipeline sends to the other stages: the rows to compute
+// or the moves to make, as lists of numbers (TrunkPipeline::send_order()).
 
 #include <span>
 #include <vector>

@@ -4,8 +4,8 @@
 // also has the final norm, the output matrix and the prediction heads. It generates and sends the other
 // stages the passes to compute (Decoder::follow()).
 //
-// The last stage is rank 0 of its pipeline's ranks and the first stage is the last rank, because rank 0 does
-// the input and output of the program.
+// Stages are assigned to ranks in reverse: the last stage is the pipeline's first rank, because rank 0 of the
+// world does the input and output of the program.
 
 #include <memory>
 #include <span>
@@ -17,14 +17,16 @@
 
 namespace foretoken {
 
-/// Assigns layers to `stages` ranks by parameter count, which determines memory and time of generation.
+/// Assigns layers to `stages` ranks by parameter count, which determines the memory and the time of
+/// generation.
 /// Throws a UsageError if there are too few layers (partition_layers()).
 ModelLayout decoding_layout(const ModelConfig& model, const MtpConfig& mtp, int stages);
 
 class TrunkPipeline {
  public:
-  /// Neighbouring ranks of the world form pipelines of layout.stages() stages; the world's size must be a
-  /// multiple of that. Collective over the world. The world and the stream must outlive the pipeline.
+  /// Neighbouring ranks of the world form pipelines of layout.stages() stages. The world's size must be a
+  /// multiple of layout.stages(). Collective over the world, which must outlive the pipeline, as must the
+  /// stream.
   TrunkPipeline(MpiCommunicator& world, Stream& stream, ModelLayout layout);
 
   const ModelLayout& layout() const { return layout_; }
@@ -34,13 +36,13 @@ class TrunkPipeline {
 
   /// Receives the hidden states [N, C] of a pass from the previous stage; no effect on the first.
   void receive(const Tensor& x);
-  /// Sends them to the next stage; no effect on the last.
+  /// Sends the hidden states to the next stage; no effect on the last.
   void send(const Tensor& x);
-  /// As Transport::synchronize().
+  /// Same as Transport::synchronize().
   void synchronize() { transport_->synchronize(); }
 
   enum class Order : std::int32_t { rows, moves, end };
-  /// From the last stage to all others, which receive orders in sequence.
+  /// Sends an order from the last stage to all others, which must call receive_order().
   void send_order(Order order, std::span<const std::int32_t> numbers);
   Order receive_order(std::vector<std::int32_t>& numbers);
 

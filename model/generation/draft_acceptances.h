@@ -1,5 +1,5 @@
 #pragma once
-// How many drafts the model accepts, by depth, over the recent rounds.
+// The share of drafts that the model accepts, by depth, measured over recent rounds.
 
 #include <cstddef>
 #include <vector>
@@ -13,17 +13,17 @@ class DraftAcceptances {
 
   /// Records that one sequence drafted `depth` tokens in a round and `accepted` of them were kept.
   void record(std::size_t depth, std::size_t accepted);
-  /// Reduces the weight of what is known of depths first..last, because the text may have changed: a few new
-  /// drafts then outweigh it.
+  /// Reduces the weight of old counts of depths first..last, because the text may have changed: a few new
+  /// drafts then outweigh them.
   void reduce_weight(int first, int last);
 
-  /// Expected tokens of a round that drafts this deep: 1 + Σⱼ₌₁ᵏ a₁ · … · aⱼ, with aⱼ the share of drafts of
-  /// depth j that are accepted if all shallower ones were. The share of a depth with few observations is
-  /// close to that of the previous depth.
+  /// Expected tokens of a round with draft depth k = `depth`: 1 + Σⱼ₌₁ᵏ a₁ · … · aⱼ. aⱼ is the share of
+  /// drafts of depth j that are accepted, counted only where all shallower drafts were. A depth with few
+  /// counts gets a share close to the previous depth's.
   double tokens(int depth) const;
 
  private:
-  /// Counts that decay with every new draft.
+  /// Weighted counts: each new draft reduces the weight of the earlier ones.
   struct Count {
     double accepted = 0, drafted = 0;
   };

@@ -1,5 +1,5 @@
 #pragma once
-// Seconds of a generation round by draft depth, as measured.
+// Measured seconds of a generation round, by draft depth.
 
 #include <cstddef>
 #include <vector>
@@ -11,28 +11,29 @@ class DraftCosts {
   /// For depths 0 to `deepest`.
   explicit DraftCosts(int deepest) : costs_(static_cast<std::size_t>(deepest) + 1) {}
 
-  /// A round of `texts` sequences starts. If their number has changed, so has the time of every depth: the
-  /// next measured round rescales all times.
+  /// Starts a round of `texts` sequences. If their number has changed, the times of all depths have changed
+  /// too: the next measured round rescales them all.
   void begin_round(std::size_t texts);
-  /// A round of this depth took `seconds`. Its time is a measurement only if `representative`: if the texts
-  /// drafted at this depth, and the round before did too. Otherwise the drafter may have caught up with
-  /// tokens it had not seen. The first round of a depth is never a measurement, because kernels are prepared.
+  /// Records that a round of this depth took `seconds`. `representative` is whether the texts drafted at this
+  /// depth in this round and in the previous one. Other rounds do not count, because the drafter may also
+  /// have computed tokens that it had skipped. The first round of a depth does not count, because it prepares
+  /// kernels.
   void record_round(int depth, double seconds, bool representative);
 
   int deepest() const { return static_cast<int>(costs_.size()) - 1; }
   bool has_run(int depth) const { return at(depth).first_round >= 0; }
   bool is_measured(int depth) const;
   int deepest_measured() const;
-  /// The measured time. If there is none, it is interpolated between the nearest measured depths, or
+  /// The measured time. An unmeasured depth's time is interpolated between the nearest measured depths, or
   /// extrapolated from the two nearest shallower ones. Depth 0 must have been measured.
   double seconds(int depth) const;
-  /// Additional seconds of the first round of a depth.
+  /// Estimate of the additional seconds that the first round of a depth takes.
   double preparation() const { return preparation_; }
 
  private:
   struct Cost {
     double seconds = 0;
-    int measurements = 0;     // up to a few
+    int measurements = 0;     // not counted any further after the first few
     double first_round = -1;  // seconds; negative: the depth has not run
   };
   const Cost& at(int depth) const { return costs_[static_cast<std::size_t>(depth)]; }

@@ -1,19 +1,19 @@
 #pragma once
-// Chooses how deep to draft, so that speculation is as fast as possible and never costs more than it gains.
-// Let aⱼ be the share of drafts of depth j that are accepted if all shallower ones were, and
-// s(k) the seconds of a round that drafts and verifies k deep; both are measured during generation. The
-// chosen depth is the k with the largest
+// Chooses the draft depth with the most tokens per second, so that speculation does not slow generation down.
+// Let aⱼ be the share of drafts of depth j that are accepted where all shallower drafts were, and s(k) the
+// seconds of a round with draft depth k. Both are measured during generation. The chosen depth is the k with
+// the largest
 //
 //   tokens(k) / s(k),   tokens(k) = 1 + Σⱼ₌₁ᵏ a₁ · … · aⱼ
 //
-// (with one a for all depths (1 − aᵏ⁺¹) / (1 − a), as in Leviathan et al., arXiv 2211.17192); k = 0 is plain
-// generation. Times are measured by DraftCosts, shares by DraftAcceptances, and DraftPolicy decides.
+// If all aⱼ equal a, tokens(k) = (1 − aᵏ⁺¹) / (1 − a), as in Leviathan et al., arXiv 2211.17192. k = 0 means
+// no drafts. DraftCosts measures times, DraftAcceptances shares, and DraftPolicy decides.
 //
-// The first rounds draft at the trained depth, then plainly, to measure both times. Other depths are probed
-// for a few rounds at intervals; the more time a failed probe would lose, the longer the interval. On a GPU
-// the first round of a depth is expensive, because kernels are loaded and graphs recorded. The choice depends
-// on earlier rounds and on time alone, so sampling stays lossless; with sampled tokens, however, the same
-// seed may give another text.
+// The first rounds draft at the trained depth, the next ones at depth 0, to measure both times. Other depths
+// are probed for a few rounds at intervals; the more time a failed probe would lose, the longer the interval.
+// On a GPU the first round of a depth is expensive, because it loads kernels and captures CUDA graphs. The
+// choice depends only on earlier rounds and on time, so sampling stays lossless. With sampled tokens,
+// however, the same seed may give another text.
 
 #include <functional>
 
@@ -44,7 +44,7 @@ class DraftLength {
   DraftPolicy policy_;  // over costs_ and acceptances_
   DraftHistory history_;
   double round_start_ = 0;
-  bool drafted_as_chosen_ = false;  // the newest text of the round drafted as deep as was chosen
+  bool drafted_as_chosen_ = false;  // the last recorded text of the round drafted at the chosen depth
 };
 
 }  // namespace foretoken

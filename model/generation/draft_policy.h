@@ -1,9 +1,9 @@
 #pragma once
-// Decides the draft depth of the next round from what was measured and from the rounds so far. It has no
-// state: DraftLength (model/generation/draft_length.h) keeps the history.
+// Decides the draft depth of the next round from the measured times and acceptances and from the history of
+// rounds. It has no state: DraftLength (model/generation/draft_length.h) keeps the history.
 //
-// The trained depth is measured first, then depth 0. After that the best depth is used, and other depths are
-// probed at intervals, because the text, and with it the acceptance, changes.
+// The trained depth is measured first, then depth 0. After that the best depth is used. Other depths are
+// probed at intervals, because acceptance changes with the text.
 
 #include "model/generation/draft_acceptances.h"
 #include "model/generation/draft_costs.h"
@@ -11,22 +11,22 @@
 namespace foretoken {
 
 enum class DraftPhase {
-  measure_trained,  // the time of the trained depth is not known yet
-  measure_plain,    // the time of depth 0 is not known yet
-  repeat_depth,     // one more round at the same depth, so that its time is measured
+  measure_trained,  // the trained depth is not measured yet
+  measure_plain,    // depth 0 is not measured yet
+  repeat_depth,     // one more round at the same depth, because a depth's first round is not measured
   use_best,         // the depth with the most tokens per second
   start_probe,      // the first round of a probe of another depth
   continue_probe,
 };
 
-/// Rounds between probes, at least, while probes change the best depth.
+/// Minimum number of rounds between probes while probes change the best depth.
 inline constexpr int shortest_probe_interval = 32;
 
 struct DraftHistory {
   DraftPhase phase = DraftPhase::measure_trained;  // of the newest round
-  int depth = -1;                                  // of the newest round; −1: there was none
-  int repeats = 0;                                 // consecutive rounds before it at the same depth
-  int rounds = 0;                                  // that have ended
+  int depth = -1;                                  // of the newest round; −1 before the first round
+  int repeats = 0;                                 // rounds at this depth directly before the newest round
+  int rounds = 0;                                  // number of finished rounds
   int probe_turn = 0;                              // which of several other depths is probed next
   int rounds_since_probe = 0;
   int depth_before_probe = -1;                   // the best depth when the newest probe started
@@ -39,13 +39,14 @@ struct DraftHistory {
 struct DraftDecision {
   DraftPhase phase = DraftPhase::use_best;
   int depth = 0;
-  int best = 0;        // in use_best and start_probe: the best depth without a probe
-  int probe_turn = 0;  // DraftHistory::probe_turn, past turns that would probe the best depth
+  int best = 0;        // in use_best and start_probe: the depth with the most tokens per second
+  int probe_turn = 0;  // DraftHistory::probe_turn, advanced past turns that would probe the best depth
 };
 
 class DraftPolicy {
  public:
-  /// Both must outlive the policy. The deepest depth is theirs; `trained` is measured first.
+  /// `costs` and `acceptances` must outlive the policy; costs.deepest() is the largest depth. `trained` is
+  /// the depth that is measured first.
   DraftPolicy(const DraftCosts& costs, const DraftAcceptances& acceptances, int trained)
       : costs_(costs), acceptances_(acceptances), trained_(trained) {}
 

@@ -1,7 +1,7 @@
 #pragma once
-// Rows of a pass over texts and their drafts. If a level has computed the first `known` positions of a text,
-// draft i at depth d has position known − 1 + d and slot known + i. A chain therefore has the slots that it
-// would have as text, and so has the part of a tree before its first fork.
+// The rows of a pass that computes texts and their drafts. If a level has computed the first `known`
+// positions of a text, draft i at depth d has position known − 1 + d and slot known + i. The drafts of a
+// chain, and of a tree before its first fork, therefore have the slots that they would have as text.
 
 #include "model/decoder/decoder.h"
 #include "model/generation/token_chooser.h"
@@ -10,6 +10,7 @@ namespace foretoken {
 
 class DraftRows {
  public:
+  /// Whether the draft's slot is the slot of its position.
   static bool is_in_text_slot(const DraftTree& drafts, std::int32_t draft) {
     return draft == drafts[draft].depth - 1;
   }
@@ -22,7 +23,7 @@ class DraftRows {
   bool empty() const { return rows_.empty(); }
   /// Adds a row for a token of the text.
   void add_token(const GeneratedText& text, std::int32_t position, std::int32_t token);
-  /// Adds a row for a draft. `input_slot`: DecoderRow::input_slot of a chained level.
+  /// Adds a row for a draft. `input_slot` is the row's DecoderRow::input_slot, for chained levels.
   void add_draft(const GeneratedText& text, std::int32_t known, std::int32_t draft,
                  std::int32_t input_slot = -1);
   /// Valid until the next change.

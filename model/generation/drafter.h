@@ -1,6 +1,6 @@
 #pragma once
-// Drafters: the model's own prediction heads, or another model. Both grow trees depth by depth: rows over
-// the drafts of one depth give the logits that the next depth's drafts are chosen from.
+// Drafters: the model's own prediction heads, or another model. Both grow draft trees depth by depth: they
+// compute the drafts of one depth and choose the next depth's drafts from the resulting logits.
 
 #include "model/generation/draft_rows.h"
 #include "model/generation/token_chooser.h"
@@ -10,13 +10,13 @@ namespace foretoken {
 class Drafter {
  public:
   virtual ~Drafter() = default;
-  /// Grows trees of the given shape for texts without drafts, each as deep as the text has room for. The
-  /// model has computed all tokens of a text but the last. If heads draft, tokens may be numbers that the
-  /// model's decoder resolves later (Decoder::choose()).
+  /// Grows trees of the given shape for texts without drafts; a text's tree is at most text.room() deep. The
+  /// model has computed all tokens of a text but the last. If heads draft, tokens may be placeholders that
+  /// the model's decoder resolves later (Decoder::choose()).
   void draft(std::span<GeneratedText* const> texts, const TreeShape& shape, TokenChoosers& choosers);
-  /// The largest depth that it can draft.
+  /// The maximum draft depth.
   virtual int longest() const = 0;
-  /// The depth that it was trained for, or a reasonable first choice.
+  /// The draft depth that the drafter was trained for, or a reasonable first choice.
   virtual int trained() const { return 2; }
 
  private:
@@ -29,12 +29,12 @@ class Drafter {
   std::vector<GeneratedText*> drafting_;
 };
 
-/// Drafts by the decoder's own heads. Chained heads of D modules draft depth k ≤ D with module k, as they
-/// were trained. Past D the last module runs on its own output, one position further each time: hᴰ at a
-/// position predicts the same token as hᴰ⁻¹ at the next position and can replace it. The modules' caches are
-/// filled over the prompt too. Rows that were computed over drafts are computed again over the accepted
-/// tokens. Heads that read the trunk alone give every draft of a depth the same logits, so the tree is the
-/// product of their candidates.
+/// Drafts with the decoder's own heads. Chained heads of D modules draft depth k ≤ D with module k, as they
+/// were trained. Beyond D the last module runs on its own output, one position further each time: hᴰ at a
+/// position predicts the same token as hᴰ⁻¹ at the next position and can replace it. The modules' caches also
+/// cover the prompt. Rows that were computed from drafts are computed again from the accepted tokens. Heads
+/// that read only the trunk give every draft of a depth the same logits, so the tree is the product of the
+/// depths' candidates.
 class HeadDrafter : public Drafter {
  public:
   explicit HeadDrafter(Decoder& decoder);
@@ -48,12 +48,12 @@ class HeadDrafter : public Drafter {
   void add_rows(const GeneratedText& text, int depth);
 
   Decoder& decoder_;
-  std::vector<std::vector<std::int32_t>> computed_;  // by level and sequence: rows of the text
+  std::vector<std::vector<std::int32_t>> computed_;  // by level and sequence: number of computed text rows
   DraftRows rows_;
   std::vector<CacheSlot> slots_;
 };
 
-/// Drafts by another model with the same vocabulary, which continues the text itself.
+/// Drafts with another model of the same vocabulary, which continues the text token by token.
 class ModelDrafter : public Drafter {
  public:
   /// Throws a UsageError if the model's vocabulary is smaller than `vocabulary`.
@@ -68,8 +68,8 @@ class ModelDrafter : public Drafter {
 
   Decoder& decoder_;
   struct Cache {
-    std::int32_t computed = 0;         // rows of the text
-    std::vector<std::int32_t> drafts;  // tokens of the rows after them, in their positions' cells
+    std::int32_t computed = 0;         // number of computed text rows
+    std::vector<std::int32_t> drafts;  // tokens of the draft rows after them, in the slots of their positions
   };
   std::vector<Cache> caches_;  // by sequence
   DraftRows rows_;

@@ -1,8 +1,8 @@
 #pragma once
-// Generates text after several prompts at once. A plain round computes every sequence's newest token and
-// chooses the next. With a drafter, generation is speculative: the drafter drafts how each text may continue
-// (model/generation/drafter.h), one pass of the model runs over all drafts, and the accepted ones become
-// text together with one more token (model/generation/verification.h).
+// Generates text after several prompts together. Without a drafter, a round computes every sequence's newest
+// token and chooses the next one. With a drafter, generation is speculative: a round drafts several tokens
+// per sequence (model/generation/drafter.h) and verifies all drafts in one pass of the model. The accepted
+// drafts become text, followed by one more token (model/generation/verification.h).
 
 #include <functional>
 #include <optional>
@@ -17,26 +17,26 @@ struct GenerationOptions {
   SamplingOptions sampling;
   std::uint64_t seed = 1;
   std::int64_t max_tokens = 128;  // new tokens per prompt; the decoder's positions may end a text earlier
-  std::int64_t vocabulary = 0;    // ids that may be chosen: those of the tokenizer
+  std::int64_t vocabulary = 0;    // only smaller ids may be chosen: the size of the tokenizer
   std::int32_t end = -1;          // the token that ends a text; −1: none
-  TreeShape drafts;               // per round, as deep as the drafter allows; empty: plain
-  /// Accepts the candidate that is likeliest as a whole (best_candidate()), so the text differs from plain
-  /// decoding. Requires greedy sampling.
+  TreeShape drafts;               // per round, cut to the drafter's longest(); empty: no speculation
+  /// Accepts the branch with the largest joint probability (best_candidate()), so the text differs from
+  /// greedy decoding. Requires temperature 0.
   bool keep_best = false;
 };
 
-/// Named as in vLLM's metrics. A round counts per sequence and drafts at least one token.
+/// Names follow vLLM's metrics. A round counts once per sequence that drafts at least one token in it.
 struct SpeculationStatistics {
   std::int64_t rounds = 0;
-  std::int64_t plain_rounds = 0;          // rounds without a draft, of texts that had room for one
-  std::int64_t drafted = 0;               // all nodes of trees
+  std::int64_t plain_rounds = 0;          // rounds without a draft although the text had room for one
+  std::int64_t drafted = 0;               // drafted tokens: all nodes of the trees
   std::int64_t accepted = 0;              // drafts that became text; drafts after its end are excluded
-  std::vector<std::int64_t> drafted_at;   // by depth: rounds that drafted at least this deep
-  std::vector<std::int64_t> accepted_at;  // by depth: rounds that accepted at least this deep
+  std::vector<std::int64_t> drafted_at;   // by depth: rounds that drafted to this depth or deeper
+  std::vector<std::int64_t> accepted_at;  // by depth: rounds that accepted to this depth or deeper
 
   /// accepted / drafted
   double acceptance_rate() const;
-  /// 1 + accepted / rounds: tokens per round
+  /// Tokens per round: 1 + accepted / rounds
   double mean_acceptance_length() const;
   /// accepted_at / drafted_at, for the depths that were drafted.
   std::vector<double> acceptance_by_depth() const;
@@ -46,18 +46,18 @@ struct SpeculationStatistics {
 
 class Generator {
  public:
-  /// Takes one prompt for each of the decoder's sequences. The decoder must be planned for 1 +
-  /// drafts_in(options.drafts) rows of logits and branches_of(options.drafts) branches per sequence. Without
-  /// a drafter generation is plain; without `length` every round drafts as deep as options.drafts. Throws a
-  /// UsageError for a prompt that is empty, leaves no position for a new token or has tokens outside the
-  /// vocabulary.
+  /// `prompts` has one prompt per sequence, at most as many as the decoder has sequences. The decoder must be
+  /// planned for 1 + drafts_in(options.drafts) rows of logits and branches_of(options.drafts) branches per
+  /// sequence. Without a drafter, generation is not speculative. Without `length`, every round drafts to the
+  /// full depth of options.drafts. Throws a UsageError for a prompt that is empty, leaves no position for a
+  /// new token or has tokens outside the vocabulary.
   Generator(Decoder& decoder, const GenerationOptions& options,
             std::vector<std::vector<std::int32_t>> prompts, Drafter* drafter = nullptr,
             DraftLength* length = nullptr);
 
-  /// Receives a sequence's new tokens, the end token included. Returns no value if the text continues.
-  /// Returns a value if the text ends: the number of these tokens that belong to it. The others are dropped,
-  /// so neither the text nor the statistics depend on how many tokens a round adds.
+  /// Receives a sequence's new tokens, the end token included. Returns no value if the text continues. If the
+  /// text ends, it returns the number of these tokens that belong to the text. The others are dropped, so
+  /// neither the text nor the statistics depend on the number of tokens that a round adds.
   using OnTokens =
       std::function<std::optional<std::size_t>(std::size_t sequence, std::span<const std::int32_t> tokens)>;
   /// Runs a round for every unfinished sequence; returns false if all are finished.
@@ -66,7 +66,7 @@ class Generator {
   bool finished(std::size_t sequence) const { return texts_[sequence].finished; }
   /// Prompt and new tokens.
   std::span<const std::int32_t> text(std::size_t sequence) const { return texts_[sequence].tokens; }
-  /// Of one sequence, and of all.
+  // Number of new tokens of one sequence, and of all.
   std::int64_t new_tokens(std::size_t sequence) const;
   std::int64_t new_tokens() const;
   bool speculates() const { return !options_.drafts.empty(); }
@@ -78,7 +78,7 @@ class Generator {
   bool is_first_round() const { return computed_[static_cast<std::size_t>(active_.front()->sequence)] == 0; }
   void draft();
   void resolve_drafts(std::span<const std::int32_t> tokens);
-  /// Runs the trunk over the new tokens and the drafts; returns its predictions after each.
+  /// Computes the new tokens and the drafts in the trunk; returns the predictions after each.
   Predictions run_trunk();
   void judge_all(const Predictions& model);
   Verdict judge(const GeneratedText& text, const DraftPredictions& model, TokenChooser& chooser) const;

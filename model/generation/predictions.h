@@ -1,6 +1,6 @@
 #pragma once
-// Predictions of a decoder level after given rows: logits or, if nothing else is needed, the likeliest
-// tokens alone, so that the logits stay on the device. These tokens may be unresolved (Decoder::choose()).
+// A decoder level's predictions of the tokens after given rows: logits or, if they suffice, the likeliest
+// tokens, so that the logits stay on the device. These tokens may be placeholders (Decoder::choose()).
 
 #include <algorithm>
 #include <span>
@@ -12,16 +12,16 @@ namespace foretoken {
 struct Prediction {
   std::span<const float> logits;  // [V], or empty
   std::int32_t likeliest = -1;    // set if there are no logits
-  int candidates = 1;             // of an unresolved token: consecutive numbers, likeliest first
+  int candidates = 1;             // likeliest − i is the placeholder of candidate i, likeliest first
 };
 
-/// Slots are in ascending order of sequence. The caller owns them.
+/// The slots must be in ascending order of sequence and must outlive the object.
 class Predictions {
  public:
-  /// Predicts by logits.
+  /// Predictions with logits.
   Predictions(Decoder& decoder, int level, std::span<const CacheSlot> slots)
       : slots_(slots), logits_(decoder.logits(level, slots)), width_(logits_.size() / slots.size()) {}
-  /// Predicts by the likeliest tokens below `vocabulary`.
+  /// Predictions of the likeliest tokens below `vocabulary`, without logits.
   Predictions(Decoder& decoder, int level, std::span<const CacheSlot> slots, std::int64_t vocabulary,
               int candidates)
       : slots_(slots),
@@ -58,12 +58,12 @@ class Predictions {
   std::span<const std::int32_t> tokens_;
 };
 
-/// A text's predictions: first the one after the text, then those after each draft in order.
+/// The predictions after one text and after each of its drafts.
 class DraftPredictions {
  public:
   DraftPredictions(const Predictions& all, std::int32_t sequence)
       : all_(all), first_(all.first_of(sequence)) {}
-  /// −1: after the text.
+  /// The prediction after this draft; −1: after the text.
   Prediction operator[](std::int32_t draft) const {
     return all_[first_ + static_cast<std::size_t>(draft + 1)];
   }

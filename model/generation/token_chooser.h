@@ -1,5 +1,5 @@
 #pragma once
-// Texts being generated, and the choice of their tokens from logits, for the model and for drafters.
+// The state of a text that is being generated, and the choice of its tokens, for the model and for drafters.
 
 #include <cstdint>
 #include <span>
@@ -14,14 +14,14 @@ namespace foretoken {
 struct GeneratedText {
   std::int32_t sequence = 0;
   std::vector<std::int32_t> tokens;  // prompt and new tokens
-  std::size_t prompt = 0;            // tokens in the prompt
+  std::size_t prompt = 0;            // number of prompt tokens
   std::size_t limit = 0;             // maximum number of tokens
   SequenceRng rng;
   DraftTree drafts;  // of the current round
   bool finished = false;
 
   std::int32_t size() const { return static_cast<std::int32_t>(tokens.size()); }
-  /// Maximum draft depth: it leaves room for the token that every round adds after the drafts.
+  /// Maximum draft depth. Every round adds one token after the drafts, so one position is left for it.
   int room() const { return static_cast<int>(limit - tokens.size()) - 1; }
 };
 
@@ -32,22 +32,22 @@ class TokenChooser {
       : sampling_(sampling), vocabulary_(static_cast<std::size_t>(vocabulary)) {}
 
   bool greedy() const { return sampling_.temperature == 0; }
-  /// Predictions after slots, for choosing up to `count` tokens: the likeliest tokens if they suffice,
-  /// otherwise logits.
+  /// Predictions after the slots, to choose up to `count` tokens from each: the likeliest tokens if they
+  /// suffice, otherwise logits.
   Predictions predictions(Decoder& decoder, int level, std::span<const CacheSlot> slots, int count) const {
     if (!greedy() || sampling_.repetition_penalty != 1) return {decoder, level, slots};
     return {decoder, level, slots, static_cast<std::int64_t>(vocabulary_), count};
   }
 
-  /// The likeliest token after the text, the draft and its ancestors; draft −1: after the text.
+  /// The likeliest token after a draft; −1: after the text.
   std::int32_t likeliest(const GeneratedText& text, std::int32_t draft, const Prediction& model);
-  /// [V], valid until the next call.
+  /// The distribution [V] of the token after a draft, valid until the next call.
   std::span<double> distribution(const GeneratedText& text, std::int32_t draft, const Prediction& model);
-  /// [V] ln p of every token, without temperature and restrictions.
+  /// ln p [V] of every token after a draft, without temperature, top_k, top_p and min_p.
   std::vector<double> log_likelihoods(const GeneratedText& text, std::int32_t draft, const Prediction& model);
 
-  /// Adds up to `count` tokens as children of a draft: the likeliest ones or, if tokens are sampled, tokens
-  /// drawn from their distribution without replacement.
+  /// Adds up to `count` children to a draft: the likeliest tokens or, if tokens are sampled, tokens drawn
+  /// from the distribution without replacement.
   void add_drafts(GeneratedText& text, std::int32_t draft, int count, const Prediction& model);
 
  private:
@@ -58,7 +58,7 @@ class TokenChooser {
 
   void distribution(const GeneratedText& text, std::int32_t draft, const Prediction& model,
                     std::vector<double>& p);
-  /// The text, then the draft's ancestors and the draft.
+  /// The tokens of the text, of the draft's ancestors and of the draft; without a penalty only the text.
   std::span<const std::int32_t> text_to(const GeneratedText& text, std::int32_t draft);
   std::span<const float> penalised(const GeneratedText& text, std::int32_t draft,
                                    std::span<const float> logits);
@@ -81,8 +81,8 @@ class TokenChoosers {
   Predictions predictions(Decoder& decoder, int level, std::span<const CacheSlot> slots, int count) const {
     return choosers_.front().predictions(decoder, level, slots, count);
   }
-  /// Calls choose(i, chooser) for each text, on several threads if that is worthwhile. `choose` reads its
-  /// tokens from `predictions` and must not touch other texts.
+  /// Calls choose(i, chooser) for each text, on several threads if that is faster. `choose` may change text i
+  /// only; `predictions` tells how much work a text is.
   template <class Choose>
   void for_each(std::span<GeneratedText* const> texts, const Predictions& predictions, ThreadPool& threads,
                 const Choose& choose) {

@@ -9,6 +9,8 @@
 //
 // Backward is two functions: backward_input computes dx and stores what backward_weight needs in Gradients,
 // so that a schedule can run the weight half later.
+//
+// In comments on tensors, "=" means that the function overwrites the tensor and "+=" that it adds to it.
 
 #include <string>
 #include <vector>
@@ -33,7 +35,7 @@ class Block {
 
   Part part() const { return part_; }
 
-  /// Tensors that the part does not have are undefined, as in all structs here.
+  /// Tensors that the part does not use are undefined, here and in the structs below.
   struct Weights {
     Tensor norm1;    // [C]
     Tensor qkv;      // [(NH + 2·NKV)·HS, C]
@@ -42,7 +44,7 @@ class Block {
     Tensor gate_up;  // [2F, C]
     Tensor down;     // [C, F]
   };
-  /// The tensors of the block with this prefix in `flat`, one of the parameters' buffers.
+  /// Views of the block's tensors in `flat`, which is parameters.weights() or parameters.gradients().
   static Weights weights(const Parameters& parameters, const Tensor& flat, const std::string& prefix,
                          Part part = Part::whole);
 
@@ -56,14 +58,14 @@ class Block {
   struct Transposed {
     QuantizedTensor qkv, o, gate_up, down;
   };
-  /// One microbatch's tensors from forward to its last backward function.
+  /// One microbatch's tensors, kept from forward until its backward is complete.
   struct Saved {
-    Inputs inputs;  // if kept; otherwise those of the current forward
+    Inputs inputs;  // tensors of its own if backward reads them; otherwise Scratch::inputs
     Transposed transposed;
     Tensor rstd1;           // [N]
     Tensor qkv;             // [B, T, (NH + 2·NKV)·HS], rotated
     Tensor attention, lse;  // [B, T, NH·HS], [B, NH, T]
-    Tensor x1;              // [N, C], of a whole block
+    Tensor x1;              // [N, C], whole blocks only
     Tensor rstd2;           // [N]
     Tensor gate_up;         // [N, 2F]
     // [N, 2F], written by backward_input unless products run in FP8. plan_saved() places it in the memory of
@@ -72,16 +74,16 @@ class Block {
   };
   /// One microbatch's tensors between backward_input and backward_weight.
   struct Gradients {
-    Inputs inputs;  // if they are recomputed
+    Inputs inputs;  // set if backward recomputes them
     Transposed transposed;
-    Tensor dx1;   // [N, C], of a whole block
+    Tensor dx1;   // [N, C], whole blocks only
     Tensor dqkv;  // [B, T, (NH + 2·NKV)·HS]
   };
   /// Scratch of one call, shared by all blocks of a stage.
   struct Scratch {
-    Saved recomputed;   // if a block is recomputed in full
-    Inputs inputs;      // forward's, if backward recomputes them or has their transposes
-    Tensor dgated;      // [N, F]; shares the memory of inputs.gated if that is read no more
+    Saved recomputed;   // with Recompute::full
+    Inputs inputs;      // of forward, if backward recomputes them or reads their FP8 transposes instead
+    Tensor dgated;      // [N, F]; shares the memory of inputs.gated if that tensor is not read again
     Tensor dnormed;     // [N, C]
     Tensor dattention;  // [B, T, NH·HS]
   };
@@ -101,29 +103,31 @@ class Block {
     const Gradients& gradients;
     const Scratch& scratch;
   };
-  /// += into the norms' gradients, unless the pass only measures
+  /// += into the norms' gradients, unless context.measure_only is set
   void backward_input(const LayerContext& context, const BackwardInput& op) const;
-  /// += into the matrices' gradients, or = if context.halves_run marks the first addition
+  /// += into the matrices' gradients, or = in the step's first microbatch (context.halves_run)
   void backward_weight(const LayerContext& context, const Tensor& dout, const Saved& saved,
                        const Gradients& gradients) const;
 
  private:
   bool has_attention() const { return part_ != Part::mlp; }
   bool has_mlp() const { return part_ != Part::attention; }
-  // Each half without its last product, which adds to the residual. Backward recomputes only this part.
+  // attend() and gate() run one half without its last product, which adds to the residual stream. With
+  // Recompute::full backward repeats them.
   void attend(const LayerContext& context, const Tensor& x, const Saved& saved) const;
   void gate(const LayerContext& context, const Tensor& x1, const Saved& saved) const;
   /// The input of `down_` after gate().
   QuantizeSource gated(const LayerContext& context, const Saved& saved) const;
   void add_attention(const LayerContext& context, const Tensor& x, const Tensor& x1,
                      const Saved& saved) const;
-  /// Backward of one half: `dout`, `x` and `dx` are those of the half.
+  // Backward of one half: `dout`, `x` and `dx` belong to the half, not to the block.
   void backward_mlp(const LayerContext& context, const BackwardInput& op) const;
   void backward_attention(const LayerContext& context, const BackwardInput& op) const;
 
   static Inputs plan_inputs(Arena& arena, const ModelConfig& config, const ActivationPlan& plan,
                             Part part = Part::whole);
-  /// Transposes of inputs or, if `gradients`, of gradients. Undefined unless the plan's products run in FP8.
+  /// Transposes of the products' inputs or, with `gradients`, of their outputs' gradients. Undefined unless
+  /// the products run in FP8.
   static Transposed plan_transposed(const ModelConfig& config, const ActivationPlan& plan, bool gradients,
                                     Part part);
   static Saved plan_own_saved(Arena& arena, const ModelConfig& config, const ActivationPlan& plan,
@@ -131,7 +135,7 @@ class Block {
   const Inputs& inputs(const Saved& saved, const Gradients& gradients) const {
     return recompute_ == Recompute::selective ? gradients.inputs : saved.inputs;
   }
-  /// Where backward_input writes the inputs that it computes again; undefined if forward kept them.
+  /// The tensors that backward_input recomputes; undefined if forward kept them.
   Inputs recomputed(const Gradients& gradients) const {
     return recompute_ == Recompute::selective ? gradients.inputs : Inputs{};
   }

@@ -1,6 +1,7 @@
 #pragma once
-// The losses of a stage's depths, and the count of accepted drafts. Logits exist for a chunk of rows of one
-// depth at a time; their gradients, and the output matrix' gradient, are computed while they exist.
+// The losses of a stage's depths, and the number of accepted drafts. Memory holds the logits of one chunk of
+// rows of one depth at a time. The gradients of the hidden states and of the output matrix are computed from
+// a chunk before the next one overwrites it.
 
 #include "model/heads/prediction_heads.h"
 
@@ -10,18 +11,18 @@ class DepthLosses {
  public:
   explicit DepthLosses(const HeadsPlan& plan);
 
-  /// What is computed from one depth's logits.
+  /// A depth, and what run() computes from its logits.
   struct Work {
     const DepthOutput& output;
     bool loss = true;           // adds to pass.sums.losses
-    double gradient_scale = 0;  // of the gradients in `output`, if there are any
+    double gradient_scale = 0;  // factor of the gradients, if `output` has any
     bool accumulate = true;     // += into the matrix' gradient, otherwise =
   };
-  /// Also counts the depth's drafts if the pass requests it, by means of `tokens`. Depths must be run in
-  /// ascending order, because acceptance is counted along a prefix.
+  /// Also counts the depth's accepted drafts if the pass requests it, by comparison with `tokens`. Depths
+  /// must be run in ascending order, because a draft counts as accepted only if all shallower drafts do.
   void run(const StagePass& pass, const AcceptanceTokens& tokens, const Work& work) const;
 
-  /// For the main head's stage: buffers that all its microbatches share.
+  /// Buffers for run() on the main head's stage, shared by all microbatches.
   const AcceptanceTokens& tokens() const { return tokens_; }
 
  private:
