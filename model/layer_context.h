@@ -23,7 +23,7 @@ class DepthSet {
 
   void insert(int depth) { bits_ |= std::uint64_t{1} << (depth - 1); }
   bool has(int depth) const { return depth == 0 || (bits_ >> (depth - 1) & 1) != 0; }
-  /// The largest depth in 1..depths that is in the set, 0 if none is.
+  /// The largest depth of the set in 1..depths; 0 if the set has no such depth.
   int deepest(int depths) const {
     while (depths > 0 && !has(depths)) --depths;
     return depths;
@@ -35,7 +35,7 @@ class DepthSet {
   std::uint64_t bits_ = 0;
 };
 
-/// Depths first..last; empty if last is first − 1.
+/// The depths first..last; empty if last < first.
 struct DepthRange {
   int first = 1;
   int last = 0;
@@ -53,7 +53,7 @@ struct MicrobatchInput {
 
 class Fp8Products;
 
-/// How the buffers of a stage's layers are planned.
+/// The properties that determine the buffers of a stage's layers.
 struct ActivationPlan {
   MicrobatchShape shape;
   DType dtype = DType::f32;  // of activations and their gradients
@@ -62,7 +62,7 @@ struct ActivationPlan {
   Fp8Products* fp8 = nullptr;   // set if the layers' products run in FP8
 };
 
-/// The halves of backward: those to run, or those that have run.
+/// A choice of the two halves of backward: the input gradients and the weight gradients.
 struct Halves {
   bool input = true;
   bool weight = true;
@@ -73,14 +73,13 @@ struct LayerContext {
   Tensor rope_cos;        // [T, HS/2]
   Tensor rope_sin;        // [T, HS/2]
   Tensor document_start;  // [B, S] i32; undefined if attention may cross document borders
-  /// In backward: the halves that other microbatches of this step have already run on this stage. The first
-  /// microbatch that runs a half overwrites the gradients of the matrices that this half computes; later ones
-  /// add to them.
+  /// In backward: the halves that earlier microbatches of this step have already run on this stage. The first
+  /// microbatch that runs a half overwrites the matrix gradients that this half computes; later ones add to
+  /// them.
   Halves halves_run{.input = false, .weight = false};
-  /// No backward follows; products run in the activations' dtype.
+  /// No backward follows. Products then run in the activations' dtype, not in FP8.
   bool forward_only = false;
-  /// Backward's input half leaves the gradients of parameters unchanged: this pass measures, it does not
-  /// train.
+  /// Backward only measures a gradient: its input half does not change the gradients of parameters.
   bool measure_only = false;
 };
 

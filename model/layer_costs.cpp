@@ -32,7 +32,7 @@ class StepCosts {
     without.head = 0;
     const double head = depth_cost(model_, mtp_, without, k);
     const double matrix = depth_cost(model_, mtp_, time_, k) - head;
-    // Detached heads give no gradient to the trunk and to an output matrix that they share with it.
+    // Detached heads give the trunk no gradient, nor an output matrix that they share with the main model.
     const bool leaves_out = (mtp_.detach_heads || work_.frozen_trunk) && !mtp_.own_output;
     const StageDurations logits = output(matrix, leaves_out ? 2 : 3);
     if (!work_.trains) return StageDurations{head} + logits;
@@ -53,7 +53,7 @@ class StepCosts {
   const StepWork& work_;
   const HeadKind& kind_;
   ModelCost time_;
-  double recomputed_;  // forwards
+  double recomputed_;  // number of forwards that backward repeats
 };
 
 }  // namespace
@@ -70,8 +70,7 @@ LayerCosts layer_costs(const ModelConfig& model, const MtpConfig& mtp, const Ste
     else
       costs.last += step.depth(depth);
   }
-  // Parallel heads read the input of the trunk's last layer. That layer must be on their stage, because it
-  // is the main model's own head.
+  // Parallel heads read the input of the trunk's last layer, so that layer must be on their stage.
   costs.fewest_on_last = mtp.depths > 0 && head_kind(mtp.kind).reads_last_input ? 2 : 0;
   costs.last_apart = mtp.placement == MtpConfig::Placement::own_stage;
   return costs;

@@ -82,11 +82,11 @@ std::vector<ParameterUnit> head_units(const ModelConfig& model, const MtpConfig&
 
 namespace {
 
-/// The readers of one parameter unit: stages of this pipeline rank, and ranks among all stages.
+/// The stages and ranks that read one parameter unit.
 struct Readers {
-  int first = -1;           // first stage that reads it
-  std::vector<int> ranks;   // ascending
-  std::vector<int> stages;  // stages of this pipeline rank
+  int first = -1;           // the first stage that reads the unit
+  std::vector<int> ranks;   // all pipeline ranks with such a stage, ascending
+  std::vector<int> stages;  // such stages on this pipeline rank
 
   bool here() const { return !stages.empty(); }
   ParameterUnit unit(const UnitId& id, int pp_rank, const ModelLayout& layout) const {

@@ -22,8 +22,8 @@ struct HeldBlock {
 
 /// Assignment of the trunk's blocks to stages, in order and in units of half a block
 /// (parallel/pipeline/partition.h). The first stage also holds the embedding. The trunk's last stage also
-/// holds the final norm, the main head and the prediction heads of all depths, unless further stages follow
-/// that hold one depth each.
+/// holds the final norm, the main head and the prediction heads; with depth_stages, each depth has a further
+/// stage instead.
 struct ModelLayout {
   Grid grid;
   std::vector<int> halves_per_stage;  // size grid.stages()
@@ -55,14 +55,15 @@ struct StageTensors {
 };
 StageTensors tensors_of(const ModelConfig& model, const MtpConfig& mtp, const ModelLayout& layout, int stage);
 
-/// Parameters of the depths k > 0: one unit per depth (UnitId::Kind::mtp), or a single unit if the module is
+/// The units of the prediction heads: one per depth (UnitId::Kind::mtp), or a single one if the module is
 /// repeated.
 std::vector<ParameterUnit> head_units(const ModelConfig& model, const MtpConfig& mtp);
 
 /// The units that a pipeline rank holds, in forward order. A unit that stages of several ranks read is
-/// shared: the embedding's canonical copy is on the first stage, that of any other unit on the first stage
-/// that reads it. The first contribution to the gradient of the output matrix or of a repeated module
-/// overwrites it, if no other stage of the rank contributes.
+/// shared; its canonical copy is on the first stage that reads it. A step's first contribution overwrites the
+/// gradient of a repeated module only if a single stage of the rank contributes to it, and the output matrix'
+/// gradient only if that stage is the main head's. Otherwise all contributions are added to a zeroed
+/// gradient.
 std::vector<ParameterUnit> units_of(const ModelConfig& model, const MtpConfig& mtp, const ModelLayout& layout,
                                     int pp_rank);
 

@@ -13,7 +13,7 @@ struct StagePass {
   LayerContext layers;
   const MicrobatchInput& input;
   int slot = 0;         // the microbatch's buffers on the stage
-  StepRequest request;  // of the step, as far as this pass computes it
+  StepRequest request;  // the step's request, without what another pass of the step computes
   const StepSums& sums;
 
   Stream& stream() const { return layers.stream; }
@@ -21,7 +21,7 @@ struct StagePass {
 
 struct BackwardPass {
   StagePass pass;
-  Halves halves;                            // to run
+  Halves halves;                            // the halves to run
   std::span<const double> gradient_scales;  // [D + 1] weightₖ / valid targets of depth k
 };
 

@@ -1,25 +1,25 @@
 #pragma once
-// Sums of a step or an evaluation over its microbatches. They are one tensor, so that one copy and one
-// reduction over ranks serve all; counts are whole numbers in f64 and therefore exact. Entries that the step
-// does not request (model/step_request.h) are zero.
+// Sums of a step or an evaluation over its microbatches. All are in one tensor, so that one copy and one
+// reduction over ranks suffice. Counts are integers in f64 and therefore exact. Entries that the step does
+// not request (model/step_request.h) are zero.
 
 #include "runtime/tensor.h"
 
 namespace foretoken {
 
 struct StepSums {
-  Tensor all;     // f64, the other members in order
+  Tensor all;     // f64; the other members are views of it, in their order
   Tensor losses;  // [D + 1] Σ loss over the valid targets of depth k
   // Acceptance (runtime/operators/vocabulary/acceptance.h):
-  Tensor drafts;    // [D] positions with a draft of depth k that the main model checks
-  Tensor accepted;  // [D] those whose draft and all shallower drafts equal the main model's choice
-  // Gradient that each depth's loss, weighted, gives the trunk tensor that heads read:
-  Tensor squares;   // [D + 1] Σ gₖ²
-  Tensor products;  // [D] Σ gₖ·g₀ of k = 1..D
+  Tensor drafts;    // [D] number of positions whose draft of depth k is compared with the main model
+  Tensor accepted;  // [D] number of them where it and all shallower drafts equal the main model's token
+  // gₖ is the gradient that depth k's weighted loss gives the trunk tensor that heads read:
+  Tensor squares;   // [D + 1] Σ gₖ² for each k = 0..D
+  Tensor products;  // [D] Σ gₖ·g₀ for each k = 1..D
 
   static std::int64_t elements(std::int64_t depths) { return 5 * depths + 2; }
   StepSums() = default;
-  /// Views of `all` [elements(D)].
+  /// Makes the members views of `all_sums` [elements(D)].
   StepSums(const Tensor& all_sums, std::int64_t depths)
       : all(all_sums),
         losses(all.flat(0, depths + 1)),

@@ -12,7 +12,7 @@ namespace {
 
 using Kind = UnitId::Kind;
 
-/// A name is the words before its number, the number if there is one, and the words after it.
+/// A name consists of the words before its number, the number (if it has one) and the words after it.
 struct Words {
   std::string_view before;
   std::string_view after;

@@ -1,6 +1,6 @@
 #pragma once
-// Identities of the model's parameter units (runtime/operators/parameters/parameters.h). A unit's name is
-// made from its identity here only.
+// Identities of the model's parameter units (runtime/operators/parameters/parameters.h), and the only
+// conversion between identities and names.
 
 #include <cstdint>
 #include <optional>
@@ -25,7 +25,7 @@ std::string to_string(const UnitId& id);
 
 /// The identity whose to_string() is `name`; empty for any other name.
 std::optional<UnitId> unit_named(std::string_view name);
-/// Throws DefectError for a unit that is none of the model's.
+/// Throws DefectError if unit_named() does not recognize the unit's name.
 UnitId id_of(const ParameterUnit& unit);
 
 /// Index of the unit among those of the rank. Throws DefectError if the rank does not hold it.

@@ -53,8 +53,8 @@ void PassQueue::record_moves(std::span<const SlotMove> moves) {
   write_moves(pass, cache_, moves, record(pass));
 }
 
-/// The number of a head's rows, or of moves, changes from round to round, and a GPU records a graph for each
-/// number. It is therefore rounded up; the last row or move is repeated.
+/// The number of a head's rows, or of moves, changes from round to round, and a GPU captures a CUDA graph for
+/// each number. The number is therefore rounded up; the last row or move is repeated.
 std::int64_t PassQueue::padded(std::int64_t count) const {
   constexpr std::int64_t step = 8;
   if (stream_.device() == DeviceKind::cpu || count <= step || count > most_few_rows) return count;

@@ -1,6 +1,6 @@
 #pragma once
-// The passes that a decoder has recorded and not yet sent to the device. They go there together: one copy of
-// all their indices, then their operators, on a GPU as a replayed graph (runtime/replays.h).
+// The passes that a decoder has queued and not yet sent to the device. start() sends them together: one copy
+// of all their indices, then their operators, on a GPU as a replayed CUDA graph (runtime/replays.h).
 
 #include <vector>
 
@@ -10,16 +10,17 @@ namespace foretoken {
 
 class PassQueue {
  public:
-  /// The model must outlive the queue. Buffers are planned in the arenas of the device and of the host, which
-  /// must be page-locked where the device is a GPU.
+  /// The model must outlive the queue. Plans buffers in both arenas; host_arena must be page-locked if the
+  /// device is a GPU.
   PassQueue(Stream& stream, Arena& arena, Arena& host_arena, CachedModel& model,
             const DecoderOptions& options);
 
-  /// At most options.rows rows.
+  /// A pass that computes at most options.rows rows.
   void record_rows(int level, std::span<const DecoderRow> rows, DepthRows::Input input);
-  /// A pass that computes logits after each slot, and may choose tokens by them. Sets pass.count.
+  /// A pass that computes the logits after each slot and, with Work::choose, chooses tokens from them. Sets
+  /// pass.count.
   void record_outputs(Pass pass, std::span<const CacheSlot> slots);
-  /// At most moves_per_pass() moves.
+  /// A pass of at most moves_per_pass() moves.
   void record_moves(std::span<const SlotMove> moves);
   std::size_t moves_per_pass() const { return static_cast<std::size_t>(indices_.elements() / 2); }
 
@@ -44,7 +45,7 @@ class PassQueue {
   std::int64_t most_rows_;
   Tensor indices_;             // i32
   std::int64_t recorded_ = 0;  // indices of passes_
-  // Indices that are being copied to the device must not change, so the next ones are written after them.
+  // The device may still copy earlier indices, so the indices of the next passes are written behind them.
   Tensor host_indices_;  // i32
   std::int64_t host_begin_ = 0;
   std::vector<Recorded> passes_, running_;

@@ -15,7 +15,7 @@ namespace foretoken {
 namespace {
 
 constexpr int states_tag = 0;
-/// Numbers sent with the order itself; an order over few rows fits entirely.
+/// Maximum count of numbers in an order's first message. An order of few rows needs no second message.
 constexpr std::size_t first_part = 254;
 
 double elements_of(const std::vector<ParameterSpec>& specs) {

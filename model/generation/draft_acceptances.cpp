@@ -6,8 +6,8 @@ namespace foretoken {
 
 namespace {
 
-constexpr double decay = 0.985;           // of a count per new draft
-constexpr double largest_old_weight = 3;  // drafts that reduced observations may still count for
+constexpr double decay = 0.985;           // factor of a count for each new draft
+constexpr double largest_old_weight = 3;  // maximum weight, in drafts, of reduced counts
 
 }  // namespace
 

@@ -6,13 +6,15 @@ namespace foretoken {
 
 namespace {
 
-constexpr double average_weight = 0.25;  // of a new time in the moving average
-constexpr double shorter_weight = 0.5;   // the same for a shorter time: slow rounds have other causes
-constexpr int first_measurements =
-    3;  // the shortest of them counts, because kernels are still being prepared
-constexpr int enough_measurements = 2;  // after which a depth counts as measured
-constexpr double longest_excess =
-    1.5;  // times the known time; what exceeds it has other causes than the depth
+// Weight of a new time in the moving average. A shorter time has more weight, because a round may be slow for
+// reasons that have nothing to do with its depth.
+constexpr double average_weight = 0.25;
+constexpr double shorter_weight = 0.5;
+// Of a depth's first measurements only the shortest counts, because kernels are still being prepared.
+constexpr int first_measurements = 3;
+constexpr int enough_measurements = 2;  // number after which a depth counts as measured
+// A new time is capped at this multiple of the known time: any excess has other causes than the depth.
+constexpr double longest_excess = 1.5;
 
 }  // namespace
 

@@ -6,11 +6,12 @@ namespace foretoken {
 
 namespace {
 
-constexpr int probe_rounds = 3;      // one to adapt, two to measure the time
-constexpr int promising_rounds = 8;  // rounds of a probe whose drafts are accepted: enough to decide
-constexpr int rounds_to_measure = 3;
-constexpr double probe_share = 0.02;  // share of all time that probes may lose
-// Rounds between probes. While probes change nothing, the interval doubles up to quiet_interval.
+constexpr int probe_rounds = 3;       // the first is not measured, two measure the time
+constexpr int promising_rounds = 8;   // rounds of a probe whose drafts are accepted: enough to decide
+constexpr int rounds_to_measure = 3;  // maximum number of repeated rounds at a depth not measured yet
+constexpr double probe_share = 0.02;  // maximum share of all time that probes may lose
+// Numbers of rounds between probes. While probes do not change the best depth, the interval doubles up to
+// quiet_interval; the time that a probe may lose extends it up to longest_interval.
 constexpr int quiet_interval = 192, longest_interval = 1024;
 
 }  // namespace
@@ -56,8 +57,9 @@ DraftHistory DraftPolicy::advance(const DraftHistory& history, const DraftDecisi
   return next;
 }
 
-/// At most one depth deeper than the deepest measured one: estimates beyond that are unreliable. A depth that
-/// has never run is chosen only after the rounds without it have lost more time than its first round costs.
+/// The depth with the most tokens per second. Only the depths up to one beyond the deepest measured one are
+/// considered, because estimates further out are unreliable. A depth that has never run is chosen only after
+/// the rounds without it have lost more time than its first round costs.
 int DraftPolicy::best_depth(int rounds) const {
   int best = 0, best_run = 0;
   for (int depth = 1; depth <= std::min(costs_.deepest_measured() + 1, costs_.deepest()); ++depth) {
@@ -68,7 +70,8 @@ int DraftPolicy::best_depth(int rounds) const {
   return lost > costs_.preparation() ? best : best_run;
 }
 
-/// In turn one deeper, depth 0, and twice the best depth plus two, because costs may fall again after a rise.
+/// The depths to probe, in turn: best + 1, 0, and 2 · best + 2. The last one finds costs that fall again at
+/// larger depths.
 int DraftPolicy::probe_depth(int turn, int best) const {
   switch (turn % 3) {
     case 0:
@@ -80,7 +83,8 @@ int DraftPolicy::probe_depth(int turn, int best) const {
   }
 }
 
-/// Number of rounds in which a probe costs a small share of the time even if no deeper draft is accepted.
+/// Number of rounds between probes, such that a probe costs at most the share probe_share of the time even if
+/// none of its deeper drafts is accepted.
 int DraftPolicy::rounds_before_probe(int best, int probe, int interval) const {
   const double seconds = costs_.seconds(best);
   const double loss = costs_.seconds(probe) / seconds -

@@ -13,7 +13,7 @@ namespace foretoken {
 enum class DraftPhase {
   measure_trained,  // the trained depth is not measured yet
   measure_plain,    // depth 0 is not measured yet
-  repeat_depth,     // one more round at the same depth, because a depth's first round is not measured
+  repeat_depth,     // one more round at the same depth: the first round after a change is not measured
   use_best,         // the depth with the most tokens per second
   start_probe,      // the first round of a probe of another depth
   continue_probe,

@@ -22,7 +22,8 @@ void DraftRows::add_draft(const GeneratedText& text, std::int32_t known, std::in
   if (!is_in_text_slot(text.drafts, draft)) {
     const std::size_t begin = branches_.size();
     text.drafts.append_branch(draft, known, branches_);
-    // In a short text a branch can reach back past the first position; those slots are dropped.
+    // In a short text a branch may have more ancestors than there are positions; the excess slots are
+    // dropped.
     branches_.resize(std::min(branches_.size(), begin + static_cast<std::size_t>(position) + 1));
   }
   branch_begins_.push_back(branches_.size());

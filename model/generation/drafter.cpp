@@ -8,8 +8,8 @@ namespace foretoken {
 
 namespace {
 
-/// Adds children to the drafts of depth `depth` − 1. There is one prediction per draft or, if `shared`, one
-/// per text.
+/// Adds `children` drafts of depth `depth` to every draft of depth `depth` − 1. There is one prediction per
+/// parent or, if `shared`, one per text.
 void add_drafts(std::span<GeneratedText* const> texts, int depth, int children, bool shared,
                 const Predictions& predictions, ThreadPool& threads, TokenChoosers& choosers) {
   choosers.for_each(texts, predictions, threads, [&](std::size_t i, TokenChooser& chooser) {
@@ -46,9 +46,10 @@ int HeadDrafter::longest() const {
   return decoder_.is_chained() ? static_cast<int>(most_drafts) : decoder_.levels() - 1;
 }
 
-/// The text is t₀ … t_{n−1}, of which the trunk has computed all but the last; draft k stands for t_{n−1+k}.
-/// Module k reads the token at i + k at position i, so it can compute n − k positions from the text; drafts
-/// of depth d < k are the tokens of the rows after them. Other heads predict from the trunk's last row.
+/// The text is t₀ … t_{n−1}. The trunk has computed all of it but the last token; a draft of depth k stands
+/// for t_{n−1+k}. At position i, module k reads the token at i + k, so it can compute n − k positions from
+/// the text. The tokens of its rows after those are drafts of depth d < k. Heads that are not chained predict
+/// from the trunk's last row.
 void HeadDrafter::add_rows(const GeneratedText& text, int depth) {
   const int level = std::min(depth, decoder_.levels() - 1);
   const bool own_output = depth > level, chained = decoder_.is_chained();
@@ -83,7 +84,7 @@ void HeadDrafter::draft_depth(std::span<GeneratedText* const> texts, int depth, 
              choosers.predictions(decoder_, level, slots_, children), decoder_.threads(), choosers);
 }
 
-/// Lets the device start while the host lists the rows of the verification.
+/// Lets the device start while the host prepares the rows of the verification.
 void HeadDrafter::finish(std::span<GeneratedText* const> /*texts*/) {
   decoder_.start();
 }
@@ -95,7 +96,7 @@ ModelDrafter::ModelDrafter(Decoder& decoder, std::int64_t vocabulary)
                      decoder.options().model.vocab_size, vocabulary);
 }
 
-/// Rows over accepted drafts become rows of the text.
+/// Keeps the cached rows of drafts that became text, and adds rows for the text's other new tokens.
 void ModelDrafter::add_text(const GeneratedText& text) {
   auto& [computed, drafts] = caches_[static_cast<std::size_t>(text.sequence)];
   for (const std::int32_t draft : drafts) {
@@ -126,7 +127,7 @@ void ModelDrafter::draft_depth(std::span<GeneratedText* const> texts, int depth,
              decoder_.threads(), choosers);
 }
 
-/// Tokens must be resolved here, because the model's decoder does not have this decoder's choices.
+/// Replaces placeholders by tokens here, because only this decoder, not the model's, has their values.
 void ModelDrafter::finish(std::span<GeneratedText* const> texts) {
   const std::span<const std::int32_t> tokens = decoder_.tokens();
   for (GeneratedText* text : texts) {

@@ -113,7 +113,7 @@ bool Generator::round(const OnTokens& on_tokens) {
     if (!text.finished) active_.push_back(&text);
   if (active_.empty()) return false;
   for (GeneratedText* text : active_) text->drafts.clear();
-  const bool drafts = !options_.drafts.empty() && !is_first_round();  // the first has nothing to draft from
+  const bool drafts = !options_.drafts.empty() && !is_first_round();  // drafting needs computed prompts
   if (drafts) draft();
   const Predictions model = run_trunk();
   judge_all(model);
@@ -132,7 +132,7 @@ void Generator::draft() {
   TreeShape shape = options_.drafts;
   if (length_) shape.resize(static_cast<std::size_t>(length_->begin_round(active_.size())));
   drafter_->draft(active_, shape, choosers_);
-  if (decoder_.options().pipeline) resolve_drafts(decoder_.tokens());  // other ranks need their values
+  if (decoder_.options().pipeline) resolve_drafts(decoder_.tokens());  // other ranks need the drafts' values
 }
 
 void Generator::resolve_drafts(std::span<const std::int32_t> tokens) {
@@ -196,8 +196,8 @@ void Generator::count_drafts(const GeneratedText& text, const Verdict& verdict, 
   if (length_) length_->record_acceptance(depth, verdict.accepted.size());
 }
 
-/// Accepted drafts and the token after them become text; the trunk's state of the drafts moves to the text's
-/// slots.
+/// Appends the accepted drafts and the token after them to the text. Lists the moves of the drafts' rows to
+/// the slots of the text.
 std::size_t Generator::take(GeneratedText& text, const Verdict& verdict, const OnTokens& on_tokens) {
   added_.clear();
   std::int32_t& computed = computed_[static_cast<std::size_t>(text.sequence)];

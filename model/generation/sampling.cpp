@@ -17,7 +17,7 @@ namespace {
 
 constexpr double lowest = -std::numeric_limits<double>::infinity();
 
-/// Elements [begin, begin + count), or fewer at the end.
+/// Elements [begin, begin + count), cut at the end of `all`.
 template <class T>
 std::span<T> block_at(std::span<T> all, std::size_t begin, std::size_t count) {
   return all.subspan(begin, std::min(count, all.size() - begin));
@@ -56,8 +56,8 @@ void penalise(std::span<T> logits, std::span<const std::int32_t> text, T penalty
   }
 }
 
-/// Logits become exp((l − largest) / temperature), those below `least` 0; whole blocks below `least` are
-/// skipped.
+/// Replaces every logit l by exp((l − largest) / temperature), or by 0 if l < least. Blocks whose logits are
+/// all below `least` need no exponentials.
 void weigh(std::span<double> logits, double largest, double temperature, double least) {
   constexpr std::size_t block = 128;
   for (std::size_t begin = 0; begin < logits.size(); begin += block) {
@@ -72,8 +72,8 @@ void weigh(std::span<double> logits, double largest, double temperature, double 
   }
 }
 
-/// The k-th largest logit. At least k logits reach the k-th largest block maximum, so most blocks need not be
-/// searched.
+/// The k-th largest logit. At least k logits are as large as the k-th largest of the blocks' maxima, so only
+/// blocks with a maximum of that size or more are searched.
 double top_k_border(std::span<const double> logits, std::size_t k) {
   const std::size_t block = std::clamp(logits.size() / (8 * k), std::size_t{8}, std::size_t{64});
   const auto kth_of = [&](std::vector<double>& values) {
@@ -110,15 +110,16 @@ Share share_from(std::span<const double> p, double least) {
   return {sum, tokens};
 }
 
-/// Finds the fewest largest weights, among those of at least `least`, whose sum reaches `mass` of the total;
-/// the first of equals first. Returns the smallest of them; the caller drops smaller weights. Bisection over
-/// the weights narrows the border, so few weights need sorting.
+/// Considers the weights that are at least `least` and finds the fewest largest ones whose sum is at least
+/// the fraction `mass` of their total; of equal weights the first ones are taken. Returns the smallest weight
+/// taken; the caller drops smaller weights. A bisection over the weight narrows the border, so few need
+/// sorting.
 double keep_top_p(std::span<double> p, double least, double mass) {
-  constexpr double few = 256;  // sorting these is faster than another pass over the row
+  constexpr double few = 256;  // so few weights are sorted faster than another pass over all takes
   constexpr int most_halvings = 24;
   const Share all = share_from(p, least);
   const double wanted = mass * all.sum;
-  // The weights below this sum to at most the mass that may be dropped.
+  // The weights below `low` sum to at most (1 − mass) of the total, so they may be dropped.
   double low = std::max(least, (1 - mass) * all.sum / all.tokens),
          high = std::numeric_limits<double>::infinity();
   Share from_low = share_from(p, low), from_high;
@@ -227,11 +228,11 @@ void distribution(std::span<const float> logits, std::span<const std::int32_t> t
   double least_logit = lowest;
   const auto k = static_cast<std::size_t>(options.top_k);
   if (k > 0 && k < p.size()) least_logit = top_k_border(p, k);
-  constexpr double rounding = 1e-3;  // a safe margin: the exact test is on the weights
+  constexpr double rounding = 1e-3;  // safety margin: keep_from() tests the weights exactly
   if (options.min_p > 0 && options.top_p == 1)
     least_logit = std::max(least_logit, largest + options.temperature * (std::log(options.min_p) - rounding));
   weigh(p, largest, options.temperature, least_logit);
-  // The largest weight is 1.
+  // The weights are not normalised: the largest is 1.
   double least = std::numeric_limits<double>::min();
   if (options.top_p < 1) least = keep_top_p(p, least, options.top_p);
   least = std::max(least, options.min_p);
@@ -260,7 +261,7 @@ std::int32_t draw(std::span<const double> weights, double u) {
     }
     before = after;
   }
-  // Rounding kept the sum below the target: take the last token with a weight.
+  // Rounding kept the sum below the target: return the last token with a positive weight.
   std::size_t last = weights.size();
   while (last > 1 && weights[last - 1] <= 0) --last;
   return static_cast<std::int32_t>(last - 1);

@@ -6,7 +6,7 @@ namespace foretoken {
 
 namespace {
 
-/// p ← norm(max(p − q, 0)); p stays unchanged if it exceeds q nowhere, which happens only through rounding.
+/// p ← norm(max(p − q, 0)). Rounding may make the maximum 0 everywhere; p stays unchanged then.
 void subtract_and_normalise(std::span<double> p, std::span<const double> q) {
   double sum = 0;
 #pragma omp simd reduction(+ : sum)
@@ -16,7 +16,7 @@ void subtract_and_normalise(std::span<double> p, std::span<const double> q) {
   for (std::size_t i = 0; i < p.size(); ++i) p[i] = p[i] > q[i] ? (p[i] - q[i]) / sum : 0;
 }
 
-/// The path from the text to `draft`, as drafts in order.
+/// The drafts on the path from the text to `draft`.
 std::vector<std::int32_t> path_to(const DraftTree& drafts, std::int32_t draft) {
   std::vector<std::int32_t> path;
   for (; draft >= 0; draft = drafts[draft].parent) path.push_back(draft);
@@ -51,7 +51,7 @@ Verdict verify(const DraftTree& drafts, const Distribution& model, const Sequenc
     std::int32_t child = children.begin;
     std::span<const double> q;
     if (children.count() > 0) q = drafts.source(at);
-    std::vector<double> left;  // copy of q, needed if several children were drawn from it
+    std::vector<double> left;  // copy of q without the rejected children
     for (; child < children.end; ++child) {
       const auto x = static_cast<std::size_t>(drafts[child].token);
       if (rng.accept(position, child - children.begin) * q[x] < p[x]) break;

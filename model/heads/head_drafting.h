@@ -1,8 +1,8 @@
 #pragma once
-// How a kind of prediction heads drafts while a text is generated: for each depth, the hidden state of new
-// rows, and the logits of the token that the depth predicts. Each kind implements it next to its training
-// code and is made by its row of head_kind() (model/heads/prediction_heads.h). It owns the caches that its
-// depths need in addition to the trunk's.
+// How a kind of prediction heads drafts while a text is generated: for each depth it computes the hidden
+// states of new rows and, from them, the logits of the token that the depth predicts. Each kind implements
+// HeadDrafting next to its training code; head_kind() (model/heads/head_kinds.h) constructs it. The object
+// owns the caches that its depths need in addition to the trunk's.
 
 #include <memory>
 
@@ -11,17 +11,17 @@
 
 namespace foretoken {
 
-/// Everything that drafting is built from.
+/// Constructor arguments of a HeadDrafting.
 struct DraftingPlan {
   Stream& stream;
   const ModelConfig& model;
   const MtpConfig& mtp;
   const Parameters& parameters;
   CachePlan cache;
-  std::int64_t rows = 0;     // R, most rows of a depth in one pass
-  std::int64_t outputs = 0;  // M, most rows of logits in one pass
+  std::int64_t rows = 0;     // R, maximum rows per pass
+  std::int64_t outputs = 0;  // M, maximum rows of logits per pass
   const TokenTable& tokens;
-  Tensor output_matrix;  // [V, C] the main model's
+  Tensor output_matrix;  // [V, C] the main model's output matrix
   const PassScratch& scratch;
 };
 
@@ -29,8 +29,8 @@ struct DraftingPlan {
 struct DepthRows {
   /// The hidden state that a chained depth reads in addition to the token.
   enum class Input {
-    previous_depth,  // the previous depth's state
-    own_output       // drafting past the last depth: its own output at the previous position instead
+    previous_depth,  // the previous depth's state at the same position
+    own_output       // beyond the last depth: the last depth's own output at the previous position
   };
 
   const CachedRows& rows;
@@ -43,30 +43,30 @@ class HeadDrafting {
  public:
   virtual ~HeadDrafting() = default;
 
-  /// Whether depth k reads, at every row, the token k positions later and the previous depth's state. Its
-  /// rows must then be computed after those of depth k − 1, and drafting continues past the last depth.
-  /// Otherwise all depths read the trunk alone.
+  /// Whether depth k reads, at every row, the token k positions later and the previous depth's state. Rows of
+  /// depth k must then be computed after the rows of depth k − 1, and drafting can continue beyond the last
+  /// depth. Otherwise all depths read only the trunk.
   virtual bool is_chained() const { return false; }
-  /// Which states of the trunk a depth reads.
+  /// Whether depths read the trunk's states after or before the final norm.
   virtual StateCache::Kept trunk_states() const { return StateCache::Kept::normed; }
-  /// Where the trunk stores the input of its last block for the heads; null if no depth reads it.
+  /// The cache in which the trunk stores the input of its last block; null if no depth reads that input.
   virtual const SlotCache* last_input() const { return nullptr; }
 
-  /// Whether depths have states of their own, so that forward() must compute rows before output() reads them.
+  /// Whether depths cache states of their own; forward() must then compute rows before output() reads them.
   virtual bool keeps_states() const { return false; }
-  /// Computes new rows of a depth; `trunk` holds the trunk's states of these rows. Called only if depths have
-  /// states.
+  /// Computes new rows of a depth; `trunk` holds the trunk's states of these rows. Called only if
+  /// keeps_states().
   virtual void forward(int, const DepthRows&, const StateCache&) const {}
 
   struct Output {
     Tensor hidden;  // [N, C], in a buffer of the scratch
     Tensor matrix;  // [V, C]
   };
-  /// logits = hidden · matrixᵀ for the rows in `slots` [N].
+  /// Returns the two factors of the logits of the rows in `slots` [N]: logits = hidden · matrixᵀ.
   virtual Output output(int depth, const Tensor& slots, const StateCache& trunk) const = 0;
 };
 
-/// A depth with a decoder block: the block, and the states after it.
+/// A depth with a decoder block: the block, and the cache of the states that the block computes.
 struct CachedDepth {
   CachedBlock block;
   StateCache states;
@@ -77,7 +77,7 @@ struct CachedDepth {
     states.store(rows, x, scratch);
   }
 };
-/// `norm` is the name of the weight of the depth's norm.
+/// `norm` is the parameter name of the depth's norm.
 CachedDepth make_cached_depth(const DraftingPlan& plan, int depth, const std::string& norm,
                               StateCache::Kept kept);
 

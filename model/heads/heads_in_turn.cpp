@@ -19,7 +19,7 @@ void HeadsInTurn::backward(const Backward& op) const {
   if (!op.halves.input) return;
   const StagePass& pass = op.pass;
   LayerContext context = pass.layers;
-  context.halves_run.weight = context.halves_run.input;  // both halves of a head run here
+  context.halves_run.weight = context.halves_run.input;  // a head's weight half runs in backward's input half
   Turn turn{.context = context, .slot = pass.slot};
   if (has_deeper(pass.input) && !detached_) {
     int depth = last();

@@ -1,8 +1,8 @@
 #pragma once
-// Heads that read the trunk alone and not each other. When the microbatch's backward comes, each head in
-// turn runs forward, loss and both halves of backward, so memory holds the activations of one head however
-// many there are (Gloeckle et al., arXiv 2404.19737, section 2). Weight gradients cannot be deferred: the
-// next head overwrites this head's activations.
+// Heads that read the trunk and not each other. They run in the microbatch's backward, one after another:
+// each runs forward, loss and both halves of its backward before the next one starts. So memory holds the
+// activations of one head only (Gloeckle et al., arXiv 2404.19737, section 2). Weight gradients cannot be
+// deferred, because the next head overwrites this head's activations.
 
 #include "model/heads/prediction_heads.h"
 
@@ -19,19 +19,18 @@ class HeadsInTurn : public PredictionHeads {
   Tensor next_depth_input(int slot) const override { return at(slot).trunk[reads()]; }
 
  protected:
-  /// A head whose turn it is.
+  /// The head that is running.
   struct Turn {
     const LayerContext& context;
     int slot = 0;
     int depth = 1;
-    bool first = true;  // no other gradient has been joined for this microbatch
+    bool first = true;  // join() was not called yet for this microbatch
   };
   /// Runs both halves of a head's backward, right after hidden(). The loss has filled dhidden(), which may be
-  /// overwritten. Returns the gradient of the trunk tensor that the head reads, nothing if heads are
-  /// detached. The first head may return the buffer that holds the sum over heads, to which join() adds the
-  /// others.
+  /// overwritten. Returns the gradient of the trunk tensor that the head reads; empty if heads are detached.
+  /// The first head may write its gradient directly to the buffer of the sum over heads and return that.
   virtual std::optional<Tensor> head_backward(const Turn& turn) const = 0;
-  /// Adds the gradient of one head, or the sum of deeper heads, to the trunk's.
+  /// Adds the gradient of one head, or the sum of the heads on later stages, to the trunk's gradient.
   virtual void join(const Turn& turn, const Tensor& gradient) const;
 
   const Tensor& dhidden() const { return *dhidden_; }

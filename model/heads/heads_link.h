@@ -1,13 +1,13 @@
 #pragma once
 // Messages between two neighbouring stages if each depth has a stage of its own
-// (MtpConfig::Placement::stage_per_depth). The later stage holds depth `first`, the stages after it the
-// depths up to D. One message goes downstream, in place of an activation, and one upstream, in place of its
-// gradient.
+// (MtpConfig::Placement::stage_per_depth). The later of the two stages holds depth `first`, the stages after
+// it hold the depths up to D. One message goes downstream in place of an activation, one goes upstream in
+// place of a gradient.
 //
 //   downstream  hidden, the input of depth `first`: for heads in a chain the hidden state of the previous
 //               depth, for others the trunk tensor that all of them read. If drafts are counted, also the
-//               main model's likeliest tokens, and which positions' drafts agree with them at all depths so
-//               far.
+//               main model's likeliest tokens and, per position, whether the drafts of all depths so far
+//               equal them.
 //   upstream    the gradient of `hidden`, summed over the losses of depths first..D. If gradients at the
 //               trunk are measured, also the gradient from each depth alone.
 
@@ -21,13 +21,13 @@ namespace foretoken {
 /// Gradients of a tensor that depths first..D read.
 struct DepthGradients {
   Tensor sum;                    // [B, T, C]
-  std::vector<Tensor> by_depth;  // [D − first + 1] of [B, T, C]; empty if never measured
+  std::vector<Tensor> by_depth;  // [D − first + 1], each [B, T, C]; empty if no step measures them
 };
 
-/// What drafts are compared with, both [B, T] i32.
+/// The tokens that drafts are compared with, and the result so far. Both are [B, T] i32.
 struct AcceptanceTokens {
   Tensor main_argmax;  // the main model's likeliest tokens
-  Tensor agrees;  // 1 if a position's drafts agree with them at all depths so far; depth 1 initializes it
+  Tensor agrees;  // 1 if a position's drafts of all depths so far equal main_argmax; depth 1 initializes it
 };
 
 /// Buffers of one microbatch in flight at one end of the link.
@@ -38,7 +38,8 @@ struct HeadsLink {
   // Flat message buffers at their largest size; the members above are views of them.
   Tensor downstream, upstream;
 
-  /// The part that is sent: all of it only if the step counts drafts, or measures gradients at the trunk.
+  // The part of a buffer that is sent. The whole buffer is sent only if the step counts drafts (downstream)
+  // or measures gradients at the trunk (upstream).
   Tensor downstream_message(bool counts) const {
     return counts ? downstream : downstream.flat(0, hidden.elements());
   }

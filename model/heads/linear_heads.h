@@ -1,5 +1,5 @@
 #pragma once
-// One output matrix per depth, applied to the trunk's normed output: logitsᵏ = n · Wₖᵀ.
+// Heads of one output matrix per depth, applied to the trunk's normed output n: logitsᵏ = n · Wₖᵀ.
 
 #include "model/heads/heads_in_turn.h"
 

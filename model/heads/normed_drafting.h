@@ -1,6 +1,6 @@
 #pragma once
-// Drafting by heads whose hidden state depends on the trunk's normed state at the same position alone. They
-// need no cache: the heads run when logits are computed.
+// Drafting by heads whose hidden state depends only on the trunk's normed state at the same position. They
+// need no cache of their own: the heads run when their logits are requested.
 
 #include <memory>
 
@@ -23,7 +23,7 @@ class NormedDrafting : public HeadDrafting {
   std::unique_ptr<PredictionHeads> heads_;
 };
 
-/// Drafting by heads of one class.
+/// Drafting by the class Heads.
 template <class Heads>
 class DraftingWith : public NormedDrafting {
  public:

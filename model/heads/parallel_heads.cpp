@@ -34,7 +34,7 @@ ParallelHeads::ParallelHeads(const HeadsPlan& plan)
   raw_ = tensor({n, c});
   rstd_ = plan.arena.tensor(statistics_dtype(plan.activations.dtype), {n});
   hidden_ = tensor({plan.activations.shape.rows, plan.activations.shape.length, c});
-  draw_ = hidden_.view({n, c});  // the loss alone reads hidden_, before backward writes draw_
+  draw_ = hidden_.view({n, c});  // only the loss reads hidden_, before backward writes draw_
 }
 
 Tensor ParallelHeads::hidden(const LayerContext& context, int slot, int depth) const {
@@ -50,8 +50,8 @@ std::optional<Tensor> ParallelHeads::head_backward(const Turn& turn) const {
   rms_norm_backward(
       turn.context.stream,
       {.dout = {dhidden()}, .x = raw_, .weight = norm_, .rstd = rstd_, .dx = draw_, .dweight = dnorm_});
-  // raw = block(last_input). Heads after the first, and detached ones, write the gradient of their input over
-  // dhidden, which is not read again.
+  // raw = block(last_input). The first head writes the gradient of its input to dinput_. Later heads, and
+  // detached ones, write it over dhidden, which is not read again.
   const Tensor dx = turn.first && dinput_ ? *dinput_ : dhidden().view(raw_.shape);
   block.backward_input(turn.context, {.dout = draw_,
                                       .x = at(turn.slot).trunk.last_input,

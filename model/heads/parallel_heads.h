@@ -1,11 +1,12 @@
 #pragma once
 // One decoder block per depth that reads the same input x as the trunk's last block (Gloeckle et al., arXiv
-// 2404.19737). With L layers, all depths share blocks 0..L−2, block L−1 is the main model's head, and depth
-// k's hidden state is
+// 2404.19737). In a trunk of L layers, all depths share blocks 0..L−2, block L−1 belongs to the main model,
+// and depth k's hidden state is
 //
 //   hidden(k) = RMSNorm( Blockₖ(x); model.norm )
 //
-// The final norm and the output matrix are shared. Parameter names are those of an ordinary layer L + k − 1.
+// The final norm and the output matrix are shared. Depth k's parameters are named like an ordinary layer
+// L + k − 1.
 
 #include "model/heads/heads_in_turn.h"
 

@@ -82,7 +82,7 @@ Tensor ResidualHeads::hidden(const LayerContext& context, int slot, int depth) c
   Stream& stream = context.stream;
   const Weights& weight = of(weight_, depth);
   const Tensor& normed = at(slot).trunk.normed;
-  // The depth's embedding is a linear layer whose single input is 1.
+  // u = n + e. The depth's embedding e is added by a linear layer whose single input is 1.
   if (mlp_)
     linear_forward(stream, {.x = ones_, .weight = weight.embedding, .residual = normed, .out = stepped_});
   linear_forward(stream, {.x = input(slot), .weight = weight.fc1, .out = inner_});
@@ -113,7 +113,7 @@ std::optional<Tensor> ResidualHeads::head_backward(const Turn& turn) const {
     activation_backward(stream,
                         {.function = Activation::silu, .dout = dhidden(), .x = inner_, .dx = dinner_});
   }
-  // inner = fc1 · u, or of n
+  // mlp: inner = fc1 · u, medusa: inner = fc1 · n
   backward_weight(dinner_, input(turn.slot), gradient.fc1);
   if (detached_ && !mlp_) return std::nullopt;
   linear_backward_input(stream, {.dout = dinner_, .weight = weight.fc1, .dx = dinput_});

@@ -24,7 +24,7 @@ class ResidualHeads : public HeadsInTurn {
 
   struct Weights {
     Tensor embedding;  // [C, 1], mlp
-    Tensor fc1;        // [F, C], [C, C]
+    Tensor fc1;        // [F, C] mlp, [C, C] medusa
     Tensor fc2;        // [C, F], mlp
   };
   Weights weights(const HeadsPlan& plan, const Tensor& flat, int depth) const;
@@ -37,13 +37,13 @@ class ResidualHeads : public HeadsInTurn {
   // Buffers of the head that is running:
   Tensor ones_;     // [N, 1]
   Tensor stepped_;  // [N, C] u
-  Tensor inner_;    // [N, F] output of fc1
-  Tensor active_;   // [N, F] GELU(inner_)
+  Tensor inner_;    // [N, F] output of fc1; medusa: [N, C]
+  Tensor active_;   // [N, F] GELU(inner_), mlp
   Tensor hidden_;   // [B, T, C]
-  // Gradients. Each shares the memory of a tensor that is not read after the gradient is written:
-  Tensor dinner_;   // [N, F] of inner_; shares inner_
-  Tensor dactive_;  // [N, F] of active_; shares active_
-  Tensor dinput_;   // [B, T, C] of fc1's input; shares hidden_
+  // Each gradient shares the memory of a tensor that is not read after the gradient is written:
+  Tensor dinner_;   // gradient of inner_, in its memory
+  Tensor dactive_;  // gradient of active_, in its memory
+  Tensor dinput_;   // [B, T, C] gradient of fc1's input, in the memory of hidden_
 };
 
 }  // namespace foretoken

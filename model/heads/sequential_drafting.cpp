@@ -24,7 +24,7 @@ SequentialDrafting::SequentialDrafting(const DraftingPlan& plan)
   joined_ = plan.cache.arena.tensor(plan.cache.dtype, {plan.rows, 2 * c});
 }
 
-/// States are kept as the next depth reads them.
+/// States are kept normed or raw, whichever the next depth reads.
 StateCache::Kept SequentialDrafting::kept_by(int depth) const {
   return reads_normed(mtp_, depth + 1) ? StateCache::Kept::normed : StateCache::Kept::raw;
 }

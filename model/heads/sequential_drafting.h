@@ -1,6 +1,6 @@
 #pragma once
-// Drafting by MTP modules in a chain (model/heads/sequential_heads.h). Past the last depth its module runs on
-// its own output, one position further each time.
+// Drafting by MTP modules in a chain (model/heads/sequential_heads.h). Beyond the last depth, the last module
+// runs on its own output, one position further each time.
 
 #include <vector>
 

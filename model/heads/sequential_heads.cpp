@@ -139,10 +139,10 @@ void SequentialHeads::backward(const Backward& op) const {
 void SequentialHeads::depth_backward_input(const StagePass& pass, int depth) const {
   const auto& [saved, gradients] = at(pass.slot);
   const std::size_t k = state(depth);
-  // If module k + 1 read hᵏ raw, draw already holds its gradient.
+  // If module k + 1 reads hᵏ before its norm, draw already holds the gradient of hᵏ from module k + 1.
   const bool deeper_read_raw = depth < pass.input.depths.deepest(depths()) && !reads_normed(depth + 1);
   norm_backward(pass.layers, at(pass.slot), depth, gradients.dnormed[k], deeper_read_raw);
-  // Detached heads give the trunk no gradient: module 1 writes its input's into scratch memory.
+  // Detached heads give the trunk no gradient: module 1 writes the gradient of its input to scratch memory.
   const bool stops = detached_ && depth == 1, normed = reads_normed(depth);
   const Tensor& dinput = normed ? gradients.dnormed[k - 1] : gradients.draw[k - 1];
   modules_[index(depth)].backward_input(pass.layers, {.dout = gradients.draw[k],

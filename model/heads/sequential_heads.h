@@ -1,6 +1,6 @@
 #pragma once
-// MTP modules in a causal chain: each depth's module reads the hidden state of the previous depth
-// (model/layers/mtp_module.h has the formula) and ends in its own norm:
+// MTP modules in a causal chain. Each depth's module reads the hidden state of the previous depth
+// (model/layers/mtp_module.h has the formula), and a norm of the module's own follows it:
 //
 //   hidden(k) = RMSNorm( hᵏ; shared_head.norm ),  hᵏ = moduleₖ(hᵏ⁻¹ or hidden(k − 1), Emb(t_{i+k}))
 //
@@ -29,23 +29,23 @@ class SequentialHeads : public PredictionHeads {
   }
 
  private:
-  /// Tensors of one microbatch in flight, by depth. Index 0 is depth first() − 1: the trunk, or the input
-  /// from the link.
+  /// Tensors of one microbatch in flight, by depth. Index 0 is depth first() − 1: the trunk's tensors, or
+  /// those that the stage receives over the link.
   struct Saved {
     std::vector<Tensor> raw;                // [N, C] each
-    std::vector<Tensor> rstd;               // of [N]
+    std::vector<Tensor> rstd;               // [N] each
     std::vector<Tensor> normed;             // [B, T, C] each
-    std::vector<MtpModule::Saved> modules;  // from first() on
+    std::vector<MtpModule::Saved> modules;  // index 0 is depth first()
   };
-  /// Tensors of one microbatch between the two halves of backward; the same indices.
+  /// Tensors of one microbatch between the two halves of backward, indexed like Saved.
   struct Gradients {
-    std::vector<Tensor> draw;     // of [N, C]
-    std::vector<Tensor> dnormed;  // of [B, T, C]
+    std::vector<Tensor> draw;     // [N, C] each
+    std::vector<Tensor> dnormed;  // [B, T, C] each
     std::vector<MtpModule::Gradients> modules;
   };
   struct Slot {
     Saved saved;
-    Gradients gradients;  // all slots share them, except the trunk's, unless the weight half may run later
+    Gradients gradients;  // slots share all but index 0, unless the weight half may run later
   };
   const Slot& at(int slot) const { return slots_[static_cast<std::size_t>(slot)]; }
   /// Index of a depth in vectors that start with depth first() − 1.
@@ -55,23 +55,23 @@ class SequentialHeads : public PredictionHeads {
   /// Whether module k reads the previous depth's state after its norm.
   bool reads_normed(int depth) const;
   const Tensor& input_of(int depth, const Saved& saved) const;
-  /// dnormed [N, C] → draw of the depth, = or, with `accumulate`, +=; += into the norm's gradient, unless the
-  /// pass only measures
+  /// Computes the depth's draw from dnormed [N, C]: overwrites it or, with `accumulate`, adds to it. Adds to
+  /// the norm's gradient, unless context.measure_only is set.
   void norm_backward(const LayerContext& context, const Slot& slot, int depth, const Tensor& dnormed,
                      bool accumulate) const;
-  /// Both halves of the backward of one depth's norm and module; `end` is the stage's last trained depth.
+  // The two halves of the backward of one depth's norm and module; `end` is the stage's last trained depth.
   void depth_backward_input(const StagePass& pass, int depth) const;
   void depth_backward_weight(const StagePass& pass, int depth, int end) const;
 
   /// The gradient of one module's output, before or after its norm, from one depth's loss alone.
   struct ChainGradient {
-    int depth = 0;   // whose loss
-    int module = 0;  // whose output; below first(): the stage's input
+    int depth = 0;   // the depth with the loss
+    int module = 0;  // the module with the output; first() − 1: the gradient is of the stage's input
     Tensor gradient;
     bool of_normed = true;
   };
-  /// Carries the gradient through the chain to the first module's input and adds it to the probe. Tensors
-  /// that backward reads later stay unchanged.
+  /// Propagates the gradient through the chain to the first module's input and adds it to the probe. Does not
+  /// change tensors that backward reads later.
   void probe_depth(const StagePass& pass, const ChainGradient& from, const TrunkProbe& probe) const;
   /// Adds the deeper depths' gradient of next_depth_input().
   void add_deeper_gradients(const StagePass& pass, const DepthGradients& deeper,
@@ -82,15 +82,15 @@ class SequentialHeads : public PredictionHeads {
   Arena& arena_;
   ActivationPlan plan_;
   Block::Scratch scratch_;
-  bool adds_ = false;               // other stages of this rank also contribute to the module's gradient
+  bool adds_ = false;               // adds to the modules' gradients, because other stages of the rank do too
   std::vector<MtpModule> modules_;  // by depth
-  std::vector<Tensor> norm_;        // of [C]
-  std::vector<Tensor> dnorm_;       // of [C]
+  std::vector<Tensor> norm_;        // by depth: [C]
+  std::vector<Tensor> dnorm_;       // by depth: [C]
   Tensor table_, dtable_;           // [V, C]; dtable_ undefined if heads are detached
-  /// Buffers of probe_depth(), if gradients at the trunk are ever measured.
+  /// Buffers of probe_depth(), for models that measure gradients at the trunk.
   struct Probing {
-    Tensor gradient;  // [B, T, C] one depth's gradient on its way to the trunk
-    Tensor dgate_up;  // [N, 2F] in place of Block::Saved::dgate_up, which would overwrite gate_up
+    Tensor gradient;  // [B, T, C] one depth's gradient, propagated toward the trunk
+    Tensor dgate_up;  // [N, 2F] used instead of Block::Saved::dgate_up, which shares the memory of gate_up
   };
   std::optional<Probing> probing_;
   std::vector<Slot> slots_;

@@ -1,6 +1,7 @@
 #pragma once
-// Measures, on a step that requests it, the gradient that each depth's loss alone gives the trunk tensor that
-// the heads read. Heads compute that gradient; a probe sums it up, or sends it to the stage that does.
+// Measures, in a step that requests it, each depth's gradient at the trunk: the gradient that the depth's
+// loss alone gives the trunk tensor that the heads read. Heads compute the gradient; a probe adds it to the
+// step's sums, or sends it to the stage that does so.
 
 #include "model/stage_pass.h"
 

@@ -168,8 +168,9 @@ Block::Scratch Block::plan_scratch(Arena& arena, const ModelConfig& config, cons
   const bool selective = plan.recompute == Recompute::selective, full = plan.recompute == Recompute::full;
   if (selective || (plan.fp8 && !full)) scratch.inputs = plan_inputs(arena, config, plan);
   if (full) scratch.recomputed = plan_own_saved(arena, config, plan, plan_inputs(arena, config, plan));
-  // The gradient of a gate's output is read once: it shares the memory of that output, which the operator
-  // that reads it computes again, or which is kept in 8 bits.
+  // dgated may share the memory of inputs.gated in two cases: if backward recomputes inputs.gated, because
+  // the same operator reads dgated and then writes inputs.gated, and in FP8, because nothing reads
+  // inputs.gated.
   scratch.dgated = (selective && !plan.split_backward) || (plan.fp8 && !full)
                        ? scratch.inputs.gated
                        : arena.tensor(plan.dtype, {plan.shape.tokens(), config.intermediate_size});
@@ -276,7 +277,7 @@ void Block::backward_mlp(const LayerContext& context, const BackwardInput& op) c
 void Block::backward_attention(const LayerContext& context, const BackwardInput& op) const {
   const auto& [dx1, x, dx, saved, gradients, scratch] = op;
   // x1 = x + o · attention
-  // The MLP half's norm has computed the amax of dx1.
+  // In a whole block, backward_mlp() has stored the amax of dx1.
   const QuantizeSource dout = part_ == Part::whole ? o_.measured(context, dx1) : QuantizeSource(dx1);
   o_.backward_input(context, {.dout = dout, .dx = scratch.dattention, .kept = gradients.transposed.o});
   attention_backward(context.stream, {.heads = heads_,

@@ -3,10 +3,11 @@
 // the 8-bit copy of one operand. Master weights, accumulated gradients and all other tensors keep their
 // dtypes.
 //
-//   Recipe   activations, gradients          weights                     source
-//   tensor   e4m3, e5m2; one scale a tensor  e4m3, one scale a matrix    arXiv 2209.05433; scales from the
-//                                                                       largest magnitude at hand
-//   block    e4m3, scales of 1 × 128         e4m3, scales of 128 × 128   DeepSeek-V3, arXiv 2412.19437, 3.3.2
+//   Recipe   activations, gradients            weights                      source
+//   tensor   e4m3, e5m2; one scale per tensor  e4m3, one scale per matrix   arXiv 2209.05433
+//   block    e4m3, a scale per 1 × 128         e4m3, a scale per 128 × 128  DeepSeek-V3, arXiv 2412.19437
+//
+// A scale is computed from the largest magnitude of the tensor or block that it scales.
 
 #include <vector>
 
@@ -30,9 +31,11 @@ class Fp8Products {
     QuantizedTensor rows;     // W  [O, I], for forward
     QuantizedTensor columns;  // Wᵀ [I, O], for the input's gradient
   };
-  /// Plans the copies of a weight [O, I] that multiplies `tokens` rows; a weight of several layers has one.
+  /// Plans the 8-bit copies of a weight [O, I] that multiplies `tokens` rows. Layers that share a weight
+  /// share its copies.
   WeightCopies plan_weight(const Tensor& weight, std::int64_t tokens);
-  /// Plans what a weight's gradient is made of, kept from forward or backward_input: xᵀ [I, N], doutᵀ [O, N].
+  // Plan the operands of a weight's gradient: xᵀ [I, N], kept from forward, and doutᵀ [O, N], kept from
+  // backward_input.
   QuantizedTensor plan_input(std::int64_t width, std::int64_t tokens);
   QuantizedTensor plan_gradient(std::int64_t width, std::int64_t tokens);
   /// Call after all weights are planned.
@@ -46,8 +49,8 @@ class Fp8Products {
   /// dout [N, O] for backward_input, and doutᵀ into `transposed`. Valid until the next call.
   QuantizedTensor quantize_gradient(Stream& stream, const QuantizeSource& dout,
                                     const QuantizedTensor& transposed) const;
-  /// [1] f32: the producer of the next matrix to quantize stores its largest magnitude here. Undefined if the
-  /// scaling does not need it.
+  /// [1] f32: the operator that computes the next matrix to quantize stores the largest magnitude here.
+  /// Undefined if the recipe does not need it.
   const Tensor& amax() const { return amax_; }
   /// Forward may accumulate in the tensor cores' own precision; gradients accumulate in fp32.
   bool fast_forward() const { return config_.recipe == Fp8Recipe::tensor; }

@@ -1,7 +1,6 @@
 #pragma once
-// A linear layer of a block or module: its weight [O, I], the weight's gradient, and the dtype that its three
-// products run in (runtime/operators/products/linear.h): the activations' dtype or, if the plan selects it,
-// FP8.
+// A linear layer of a block or module: its weight [O, I] and the weight's gradient. Its three products
+// (runtime/operators/products/linear.h) run in the activations' dtype or, if the plan selects it, in FP8.
 
 #include "model/layer_context.h"
 #include "model/layers/fp8_products.h"
@@ -10,20 +9,20 @@ namespace foretoken {
 
 class Linear {
  public:
-  Linear() = default;  // for a part that a block does not have
+  Linear() = default;  // for blocks without this layer
   Linear(const ActivationPlan& plan, const Tensor& weight, const Tensor& gradient);
 
   /// FP8 only: the transposed operands of the weight's gradient; undefined in other dtypes.
   struct Transposes {
-    QuantizedTensor x;     // [I, N], of one microbatch from forward on
-    QuantizedTensor dout;  // [O, N], between backward_input and backward_weight
+    QuantizedTensor x;     // [I, N], written by forward, read by backward_weight
+    QuantizedTensor dout;  // [O, N], written by backward_input, read by backward_weight
   };
 
   struct Forward {
     QuantizeSource x;      // [N, I]; a plain Tensor unless the products run in FP8
     Tensor residual;       // [N, O], optional
-    Tensor out;            // [N, O] =
-    QuantizedTensor kept;  // = Transposes::x
+    Tensor out;            // [N, O], overwritten
+    QuantizedTensor kept;  // Transposes::x, overwritten
   };
   void forward(const LayerContext& context, const Forward& op) const;
 
@@ -31,21 +30,21 @@ class Linear {
   void keep_input(const LayerContext& context, const QuantizeSource& x, const QuantizedTensor& kept) const;
 
   struct BackwardInput {
-    QuantizeSource dout;   // [N, O]; as Forward::x
-    Tensor dx;             // [N, I] =
-    QuantizedTensor kept;  // = Transposes::dout
+    QuantizeSource dout;   // [N, O]; a plain Tensor unless the products run in FP8
+    Tensor dx;             // [N, I], overwritten
+    QuantizedTensor kept;  // Transposes::dout, overwritten
   };
   void backward_input(const LayerContext& context, const BackwardInput& op) const;
 
   struct BackwardWeight {
-    Tensor dout, x;  // read where the products do not run in FP8
-    Transposes kept;
+    Tensor dout, x;   // read unless the products run in FP8
+    Transposes kept;  // read if they do
   };
-  /// += into the weight's gradient, or = if context.halves_run marks the first addition.
+  /// Adds to the weight's gradient, or overwrites it in the step's first microbatch (context.halves_run).
   void backward_weight(const LayerContext& context, const BackwardWeight& op) const;
 
-  /// The producer of forward's x or backward_input's dout stores its largest magnitude here. Undefined if the
-  /// products do not need it. Valid until the next product in FP8.
+  /// [1] The operator that computes forward's x or backward_input's dout stores the largest magnitude here.
+  /// Undefined if the products do not need it. Valid until the next product in FP8.
   Tensor amax(const LayerContext& context) const { return in_fp8(context) ? fp8_->amax() : Tensor{}; }
   /// `x` together with amax(), which its producer has written; `x` alone if the products do not need it.
   QuantizeSource measured(const LayerContext& context, const Tensor& x) const {

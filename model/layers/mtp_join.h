@@ -1,6 +1,6 @@
 #pragma once
-// The first half of an MTP module (model/layers/mtp_module.h), in training and in text generation: both
-// inputs are normed and joined into rows of 2C numbers, which eh_proj multiplies.
+// The first step of an MTP module (model/layers/mtp_module.h), in training and in text generation. It
+// normalizes both inputs and joins them into rows of 2C elements, the input of eh_proj:
 //
 //   joined = [ RMSNorm(embedded; enorm) ; RMSNorm(hidden; hnorm) ]    or in reverse order, MtpConfig::concat
 
@@ -20,8 +20,8 @@ class MtpJoin {
 
   struct Forward {
     Tensor x;       // [N, C] or [B, T, C]
-    Tensor joined;  // [N, 2C]; one half of the columns =
-    Tensor rstd;    // [N] =
+    Tensor joined;  // [N, 2C]; the function overwrites one half of its columns
+    Tensor rstd;    // [N], overwritten
   };
   void norm_embedded(Stream& stream, const Forward& op) const;
   void norm_hidden(Stream& stream, const Forward& op) const;
@@ -36,8 +36,8 @@ class MtpJoin {
   Tensor enorm_, hnorm_;                          // [C]
 };
 
-/// Whether the module of depth k reads the previous depth's hidden state after that depth's norm; otherwise
-/// it reads it before the norm.
+/// Whether the module of this depth reads the previous depth's hidden state after that depth's norm or, if
+/// false, before it.
 inline bool reads_normed(const MtpConfig& mtp, int depth) {
   return (depth == 1 ? mtp.trunk_hidden : mtp.recycled_hidden) == MtpConfig::Hidden::normed;
 }

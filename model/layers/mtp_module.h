@@ -1,7 +1,7 @@
 #pragma once
-// One sequential MTP module, depth k (DeepSeek-V3, arXiv 2412.19437, section 2.2; switches in
-// model/config.h). The order is that of the released weights; eq. 21 of the paper puts the hidden state
-// first:
+// One sequential MTP module, depth k (DeepSeek-V3, arXiv 2412.19437, section 2.2; model/config.h has the
+// switches). The embedding comes first, as in the released weights; in eq. 21 of the paper the hidden state
+// comes first:
 //
 //   joined = [ RMSNorm(Emb(t_{i+k}); enorm) ; RMSNorm(hᵏ⁻¹ᵢ; hnorm) ]    or in reverse order
 //   out    = Blockₖ( eh_proj · joined )
@@ -47,7 +47,7 @@ class MtpModule {
     Tensor tokens;  // [B, S] i32
     Tensor table;   // [V, C]
     Tensor hidden;  // [N, C] hᵏ⁻¹
-    Tensor out;     // [N, C] =
+    Tensor out;     // [N, C], overwritten
     const Saved& saved;
   };
   void forward(const LayerContext& context, const Forward& op) const;
@@ -55,23 +55,23 @@ class MtpModule {
   struct BackwardInput {
     Tensor dout;     // [N, C]
     Tensor hidden;   // [N, C], forward's
-    Tensor dhidden;  // [N, C] =, or += with `accumulate`
+    Tensor dhidden;  // [N, C], overwritten or, with `accumulate`, added to
     bool accumulate = false;
     const Saved& saved;
     const Gradients& gradients;
     const Block::Scratch& scratch;
   };
-  /// += into the norms' gradients, unless the pass only measures
+  /// Adds to the norms' gradients, unless context.measure_only is set.
   void backward_input(const LayerContext& context, const BackwardInput& op) const;
 
   struct BackwardWeight {
     Tensor dout;    // [N, C]
     Tensor tokens;  // [B, S] i32
-    Tensor dtable;  // [V, C] +=, optional
+    Tensor dtable;  // [V, C], added to; optional
     const Saved& saved;
     const Gradients& gradients;
   };
-  /// += into the matrices' gradients, or = if context.halves_run marks the first addition
+  /// Adds to the matrices' gradients, or overwrites them in the step's first microbatch (context.halves_run).
   void backward_weight(const LayerContext& context, const BackwardWeight& op) const;
 
  private:
@@ -80,8 +80,8 @@ class MtpModule {
     Tensor hnorm;    // [C]
     Tensor eh_proj;  // [C, 2C]
   };
-  /// The module's own tensors under `prefix`, without its block's, as views of `flat`, one of the parameters'
-  /// buffers.
+  /// Views of the module's tensors, without its block's, in `flat`, which is parameters.weights() or
+  /// parameters.gradients().
   static Weights weights(const Parameters& parameters, const Tensor& flat, const std::string& prefix);
 
   int depth_;

@@ -14,39 +14,39 @@ class NormedLinear {
     Tensor weight, gradient;
     double eps = 1e-5;
   };
-  NormedLinear() = default;  // for a part that a block does not have
+  NormedLinear() = default;  // for blocks without this layer
   NormedLinear(const Norm& norm, const Linear& linear) : norm_(norm), linear_(linear) {}
 
   const Linear& linear() const { return linear_; }
 
   struct NormForward {
     Tensor x;       // [N, C]
-    Tensor normed;  // [N, C] =
-    Tensor rstd;    // [N] =, saved for backward
+    Tensor normed;  // [N, C], overwritten
+    Tensor rstd;    // [N], overwritten; saved for backward
   };
-  /// The norm alone, for an operator that fuses the product with what follows it.
+  /// Only the norm, if another operator fuses the product with the operation after it.
   void norm(const LayerContext& context, const NormForward& op) const;
 
   struct Forward {
     NormForward norm;
-    Tensor out;            // [N, O] =
-    QuantizedTensor kept;  // = Linear::Transposes::x
+    Tensor out;            // [N, O], overwritten
+    QuantizedTensor kept;  // Linear::Transposes::x, overwritten
   };
   void forward(const LayerContext& context, const Forward& op) const;
 
   struct BackwardInput {
-    QuantizeSource dout;   // [N, O]; as Linear::BackwardInput::dout
-    QuantizedTensor kept;  // = Linear::Transposes::dout
+    QuantizeSource dout;   // [N, O]; a plain Tensor unless the products run in FP8
+    QuantizedTensor kept;  // Linear::Transposes::dout, overwritten
     Tensor dnormed;        // [N, C] scratch
-    Tensor x, rstd;        // of forward
-    Tensor residual;       // [N, C] the gradient of x's residual path
-    Tensor dx;             // [N, C] = (+ residual)
-    Tensor normed;         // [N, C] =, optional: forward's output, if it was not kept
-    Tensor amax;           // [1] f32 = max |dx|, optional
+    Tensor x, rstd;        // forward's
+    Tensor residual;       // [N, C] the gradient of x's residual path, added to dx
+    Tensor dx;             // [N, C], overwritten
+    Tensor normed;         // [N, C], optional: receives forward's normed again, if it was not kept
+    Tensor amax;           // [1] f32, optional: receives max |dx|
   };
-  /// += into the norm's gradient, unless the pass only measures.
+  /// Adds to the norm's gradient, unless context.measure_only is set.
   void backward_input(const LayerContext& context, const BackwardInput& op) const;
-  /// As Linear::backward_weight.
+  /// Same as Linear::backward_weight.
   void backward_weight(const LayerContext& context, const Linear::BackwardWeight& op) const {
     linear_.backward_weight(context, op);
   }

@@ -7,7 +7,7 @@ namespace foretoken {
 
 namespace {
 
-/// Sends each depth's gradient to the previous stage, beside their sum.
+/// Copies each depth's gradient to the message for the previous stage, which also holds their sum.
 class UpstreamProbe : public TrunkProbe {
  public:
   /// `first`: the stage's first depth.
@@ -52,7 +52,7 @@ void HostedHeads::backward(const BackwardPass& op, const DepthLoss& loss, const 
   const bool sends = op.halves.input && previous;
   std::optional<UpstreamProbe> upstream;
   if (previous && pass.request.trunk_gradients) upstream.emplace(*previous, heads_->first());
-  // Heads add to the gradient of the link's input.
+  // Heads add to this gradient, so it starts at zero.
   if (sends) set_zero(pass.stream(), previous->gradients.sum);
   heads_->backward({.pass = pass,
                     .halves = op.halves,

@@ -1,7 +1,7 @@
 #pragma once
 // The prediction heads of one stage and the links to its neighbours (model/heads/heads_link.h). If each depth
-// has a stage of its own, the main head's stage hosts heads of no depth, which only join the gradients that
-// arrive from the next stage with the trunk's.
+// has a stage of its own, the heads on the main head's stage have no depths; they only add the gradients from
+// the next stage to the trunk's.
 
 #include <memory>
 #include <optional>
@@ -16,22 +16,23 @@ class HostedHeads {
   /// Needs at least one depth in the model.
   explicit HostedHeads(const HeadsPlan& plan);
 
-  /// Links of a microbatch in flight to the neighbouring stages.
+  /// The links to the neighbouring stages, for one microbatch in flight.
   struct Links {
     std::optional<HeadsLink> previous;  // on stages after the main head's
-    std::optional<HeadsLink> next;      // if deeper depths follow
+    std::optional<HeadsLink> next;      // if later stages have depths
   };
-  /// Plans the buffers of one more microbatch in flight. The tensors that heads read come from the trunk or,
-  /// on stages after the main head's, from the link, and the arguments are unused.
+  /// Plans the buffers of one more microbatch in flight. On stages after the main head's, `trunk` and
+  /// `dtrunk` are undefined: the heads read the link's tensors.
   void add_slot(TrunkTensors trunk, TrunkTensors dtrunk, const Links& links);
 
   const PredictionHeads& heads() const { return *heads_; }
   const Links& links(int slot) const { return links_[static_cast<std::size_t>(slot)]; }
 
   void forward(const StagePass& pass) const;
-  /// `probe`: the main head's stage's, null elsewhere; there each depth's gradient is sent upstream.
+  /// `probe` measures gradients on the main head's stage. It is null on later stages, which send each depth's
+  /// gradient upstream instead.
   void backward(const BackwardPass& op, const DepthLoss& loss, const TrunkProbe* probe) const;
-  /// Sends what the next stage compares its drafts with; `tokens` are this stage's.
+  /// Copies this stage's `tokens` to the message for the next stage, which compares its drafts with them.
   void send_tokens(const StagePass& pass, const AcceptanceTokens& tokens) const;
 
  private:

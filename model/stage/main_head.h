@@ -13,17 +13,19 @@ class MainHead {
  public:
   explicit MainHead(const HeadsPlan& plan);
 
-  /// Plans one more microbatch in flight: `trunk` and `dtrunk` hold `raw` and receive `normed`.
+  /// Plans the buffers of one more microbatch in flight. Reads the member `raw` of `trunk` and `dtrunk` and
+  /// sets their member `normed`.
   void add_slot(TrunkTensors& trunk, TrunkTensors& dtrunk);
   void forward(const LayerContext& context, int slot) const;
 
   const OutputMatrix& matrix() const { return matrix_; }
-  /// What the loss needs; a frozen main model has no gradients.
+  /// The arguments of the loss of depth 0, without gradients if the main model is frozen.
   DepthOutput output(int slot) const;
-  /// out [N, C] = the gradient that dtrunk.normed alone gives `normed` or `raw`; no parameter's gradient
-  /// changes.
+  /// Writes to out [N, C] the gradient of trunk tensor `of` (normed or raw) that follows from dtrunk.normed.
+  /// Does not change the gradients of parameters.
   void trunk_gradient(const LayerContext& context, int slot, TrunkTensor of, const Tensor& out) const;
-  /// dtrunk.normed → dtrunk.raw, = or, with `accumulate`, +=; += into the norm's gradient.
+  /// Computes dtrunk.raw from dtrunk.normed: overwrites it or, with `accumulate`, adds to it. Adds to the
+  /// norm's gradient.
   void backward(const LayerContext& context, int slot, bool accumulate) const;
 
  private:

@@ -10,7 +10,7 @@ namespace foretoken {
 
 namespace {
 
-/// Whether the stage's predictor reads the embedding table, for look-ups or as a tied output matrix.
+/// Whether the stage's predictor reads the embedding table, for embedding lookups or as a tied output matrix.
 bool reads_table(const StagePlan& plan) {
   const bool reads_embedding =
       !plan.layout.depths_of(plan.stage, plan.mtp).empty() && head_kind(plan.mtp.kind).reads_embedding;
@@ -66,7 +66,7 @@ void PipelineStage::plan_predictor(const StagePlan& plan) {
     if (plan.mtp.repeat ? !tensors.depths.empty() : tensors.depths.has(depth))
       predictor_units_.push_back(unit_index(parameters, {UnitId::Kind::mtp, depth}));
   if (tensors.final_norm) predictor_units_.push_back(unit_index(parameters, {UnitId::Kind::final_norm}));
-  // The first stage's own look-up contributes last.
+  // The first stage reports the gradient of the trunk's embedding lookup separately, after the blocks.
   if (tensors.embedding && (!first_ || reads_table(plan)))
     predictor_units_.push_back(unit_index(parameters, {UnitId::Kind::embedding}));
 }
@@ -130,8 +130,8 @@ void PipelineStage::plan_slots(const StagePlan& plan) {
     return Block::plan_gradients(arena, plan.model, activations, scratch_, part);
   };
 
-  // Buffers used between the two halves of backward: one set for all blocks and microbatches, or one per
-  // slot if the weight half may run later.
+  // Buffers used between the two halves of backward. One set serves all blocks and microbatches, unless the
+  // weight half may run later: then every slot has its own.
   const std::size_t blocks = blocks_.size();
   const bool one_set = !split && blocks > 0;
   const Block::Gradients common = one_set ? block_gradients(Block::Part::whole) : Block::Gradients{};

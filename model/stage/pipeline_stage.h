@@ -13,7 +13,7 @@
 
 namespace foretoken {
 
-/// Everything a stage is built from.
+/// Constructor arguments of a stage.
 struct StagePlan {
   Stream& stream;
   const ModelConfig& model;
@@ -35,8 +35,8 @@ class PipelineStage {
   /// Indices into Parameters::units() of the units that this stage's backward contributes to.
   std::vector<int> units() const;
 
-  /// Boundary tensors of a slot. Messages between stages of heads carry more if the step counts drafts or
-  /// measures gradients at the trunk.
+  // Boundary tensors of a slot. Between stages of heads they are larger if the step counts drafts or measures
+  // gradients at the trunk.
   Tensor activation_in(int slot, const StepRequest& request) const;
   Tensor activation_out(int slot, const StepRequest& request) const;
   Tensor gradient_in(int slot, const StepRequest& request) const;
@@ -47,16 +47,16 @@ class PipelineStage {
   /// Called with a unit's index in Parameters::units() when this microbatch's contribution to the unit's
   /// gradient is complete.
   using UnitDone = std::function<void(int unit)>;
-  /// Runs layer by layer, so that a layer's gradients become final early.
+  /// Runs one layer after another, so that a layer's gradients become final early.
   void backward(const BackwardPass& op, const UnitDone& done) const;
 
-  /// On a stage that computes losses, after forward.
+  /// Requires computes_losses().
   const Predictor& predictor() const { return *predictor_; }
 
  private:
   struct Slot {
-    // [blocks + 1] of [N, C]: x[j] is the input of block j, x.back() the output of the last block. Empty on
-    // stages after the main head's, whose blocks belong to the heads.
+    // [blocks + 1], each [N, C]: x[j] is the input of block j, x.back() the output of the last block. Empty
+    // on stages after the main head's, whose blocks belong to the heads.
     std::vector<Tensor> x;
     std::vector<Tensor> dx;  // gradients of x
     std::vector<Block::Saved> blocks;
@@ -67,7 +67,7 @@ class PipelineStage {
   Tensor boundary(const Tensor& x) const { return x.view({shape_.rows, shape_.length, x.shape[1]}); }
   void plan_predictor(const StagePlan& plan);
   void plan_slots(const StagePlan& plan);
-  /// The plan of a block; it leaves FP8 out for layers that stay in the activations' dtype.
+  /// The activation plan of a block: without FP8 for layers that stay in the activations' dtype.
   static ActivationPlan plan_of(const StagePlan& plan, const HeldBlock& block);
   HostedHeads::Links plan_links(const StagePlan& plan) const;
   void block_backward_input(const BackwardPass& op, std::size_t block) const;

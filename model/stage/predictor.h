@@ -1,7 +1,7 @@
 #pragma once
 // Everything after the trunk: the main head, the prediction heads of the depths k > 0, the losses of all
-// depths, and what a step measures about them. If each depth has a stage of its own, the main head's stage
-// computes depth 0 alone and each following stage one depth.
+// depths, and the measurements of a step (acceptance, gradients at the trunk). If each depth has a stage of
+// its own, the main head's stage computes only depth 0 and each following stage one depth.
 //
 //   L = Σₖ weightₖ · mean over the valid targets of depth k in the whole global batch
 //
@@ -20,23 +20,23 @@ namespace foretoken {
 
 class Predictor {
  public:
-  /// `main`: this stage has the main head. Otherwise it follows the main head's stage and has prediction
-  /// heads alone.
+  /// `main` is whether this stage has the main head. A stage without it follows the main head's stage and has
+  /// only prediction heads.
   Predictor(const HeadsPlan& plan, bool main);
 
-  /// Plans the buffers of one more microbatch in flight. On the main head's stage `trunk` holds last_input
-  /// and raw, `dtrunk` raw; on later stages both are empty.
+  /// Plans the buffers of one more microbatch in flight. On the main head's stage `trunk` has last_input and
+  /// raw, and `dtrunk` has raw. On later stages all members are undefined.
   void add_slot(TrunkTensors trunk, TrunkTensors dtrunk, const HostedHeads::Links& links);
 
   void forward(const StagePass& pass) const;
-  /// The input half adds to the pass's sums and writes the gradient of the trunk's output, or of the link's
-  /// input.
+  /// The input half adds to the pass's sums and writes the gradient of the trunk's output or, on later
+  /// stages, of the tensor received over the link.
   void backward(const BackwardPass& op) const;
-  /// After backward's input half, on the main head's stage: dx [N, C] holds the gradient that the last block
-  /// computed for its input. Measures it if the pass requests that, then adds the heads' gradient of it.
+  /// Called after backward's input half, on the main head's stage. dx [N, C] holds the last block's gradient
+  /// of its input. Measures dx if the pass requests that, then adds the heads' gradient of the same input to
+  /// dx.
   void join_last_input(const StagePass& pass, const Tensor& dx) const;
-  /// For the microbatch last forwarded into the slot: out [N, V] = the depth's hidden state · its output
-  /// matrixᵀ.
+  /// Writes the depth's logits to out [N, V], for the microbatch that forward() ran last in the slot.
   void logits(const LayerContext& context, int slot, int depth, const Tensor& out) const;
   /// After forward: adds the losses of this stage's depths and, if the pass requests it, the acceptance.
   void evaluate(const StagePass& pass) const { run_outputs(pass, true); }
@@ -54,9 +54,9 @@ class Predictor {
   }
 
   std::optional<MainHead> main_;
-  std::optional<HostedHeads> heads_;  // in a model with depths
+  std::optional<HostedHeads> heads_;  // set if the model has depths
   DepthLosses losses_;
-  std::optional<TrunkGradients> trunk_gradients_;  // beside the main head, if they are ever measured
+  std::optional<TrunkGradients> trunk_gradients_;  // on the main head's stage, if steps measure them
 };
 
 }  // namespace foretoken

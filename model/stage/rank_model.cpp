@@ -61,7 +61,8 @@ void RankModel::plan_inputs() {
   }
 }
 
-/// The page-locked copies may be overwritten once the losses of the previous step have been read.
+/// Overwrites the page-locked copies of the previous step. That is safe because the host has read the
+/// previous step's losses, so the copies to the device have completed.
 void RankModel::upload(std::span<const MicrobatchInput> microbatches) {
   if (microbatches.size() > inputs_.size())
     throw DefectError("model: {} microbatches, planned for {}", microbatches.size(), inputs_.size());
@@ -99,8 +100,8 @@ void RankModel::begin_step(Step step) {
   for (int& count : remaining_) count *= static_cast<int>(step_.microbatches.size());
 }
 
-/// If depths are sampled, no microbatch may train some head, so no contribution would overwrite its old
-/// gradient.
+/// If depths are sampled, a step may train some head in no microbatch. No contribution overwrites that head's
+/// gradient then, so it is zeroed.
 void RankModel::zero_gradients() {
   parameters_->zero_summed_gradients(stream_);
   for (const ParameterUnit& unit : parameters_->units())
@@ -143,8 +144,8 @@ void RankModel::forward(int stage, int microbatch, int slot) {
     compute.predictor().count_drafts(forward);
 }
 
-/// If depths have stages of their own, drafts are counted in forward: the main model's choices, which they
-/// are compared with, travel downstream.
+/// If depths have stages of their own, drafts are counted in forward, because the main model's likeliest
+/// tokens, with which drafts are compared, are sent downstream.
 bool RankModel::counts_in_forward() const {
   return step_.request.acceptance && options_.layout.depth_stages > 0;
 }

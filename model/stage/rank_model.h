@@ -1,6 +1,6 @@
 #pragma once
 // The part of the model that one rank computes: its virtual stages, their parameters and all memory of a
-// step. It implements the interface that the pipeline executor drives.
+// step. It implements StageWork, which the pipeline executor calls.
 
 #include <algorithm>
 #include <functional>
@@ -25,8 +25,8 @@ struct RankModelOptions {
   DType activations = DType::f32;  // of activations and of the weights that layers compute with
   std::optional<Fp8Config> fp8;    // set if a training step's products of blocks and modules run in FP8
   Recompute recompute = Recompute::none;
-  int microbatches = 1;         // upper bound, per step on this rank
-  std::vector<int> slots;       // by stage of the model: microbatches in flight, from the program
+  int microbatches = 1;         // maximum per step on this rank
+  std::vector<int> slots;       // by stage of the model: microbatches in flight (ProgramFootprint::slots)
   bool split_backward = false;  // the program has I and W actions
   bool attention_across_documents = false;
   bool frozen_trunk = false;  // only the heads are trained; they must be detached
@@ -42,29 +42,29 @@ class RankModel : public StageWork {
   std::size_t planned_bytes() const { return arena_.bytes(); }
   /// Whether the main head is on this rank.
   bool has_main_head() const { return holds(options_.layout.head_stage()); }
-  /// Whether any loss is taken on this rank.
+  /// Whether this rank computes the loss of any depth.
   bool computes_losses() const;
 
   struct Step {
     StepRequest request;
-    std::span<const MicrobatchInput> microbatches;  // host tensors of the planned shape
+    std::span<const MicrobatchInput> microbatches;  // tensors on the host, of the planned shape
     /// [D + 1] weightₖ / valid targets of depth k in the global batch; read if gradients are requested.
     std::vector<double> gradient_scales;
     /// Called with a unit's index in parameters().units() when its gradient on this rank is final.
     std::function<void(int unit)> unit_final = [](int) {};
   };
-  /// A training step that measures everything about the heads that this model can measure.
+  /// The request of a training step that also measures all that this model can measure about its heads.
   StepRequest diagnosis() const;
-  /// Must be called before the program of a step runs. Gradients of the previous step do not enter a step
-  /// that requests gradients: they are zeroed here or overwritten by the step's first contribution. Throws a
-  /// DefectError if the request asks for gradients at the trunk without gradients, or of a model that was not
-  /// planned to measure them.
+  /// Must be called before the program of a step runs. If the step requests gradients, this function zeroes
+  /// the previous step's gradients, or the step's first contribution overwrites them. Throws a DefectError if
+  /// the request has trunk_gradients without gradients, or for a model that does not measure them
+  /// (measures_gradients()).
   void begin_step(Step step);
   /// Sums over this rank's microbatches, on the stream's device. Entries that other ranks compute, and those
   /// that the step does not request, are zero.
   const StepSums& sums() const { return sums_; }
-  /// On the rank of the depth's stage: logits [N, V] of the step's microbatch, which must be the last one
-  /// forwarded into the slot.
+  /// Writes a depth's logits of a microbatch to out [N, V], on the rank of the depth's stage. The microbatch
+  /// must be the one that forward() ran last in the slot.
   void logits(int microbatch, int slot, int depth, const Tensor& out);
 
   Tensor activation_in(int stage, int slot) override { return at(stage).activation_in(slot, step_.request); }
@@ -104,14 +104,14 @@ class RankModel : public StageWork {
   std::vector<PipelineStage> compute_;
   std::vector<Halves> halves_run_;  // by stage: halves that have run in this step
   Step step_;
-  bool sampled_ = false;  // a microbatch of the step trains only some depths
+  bool sampled_ = false;  // some microbatch of the step does not train all depths
   StepSums sums_;
   // GPU only: the step's microbatches on the device, and the page-locked memory they are copied from.
   Arena input_arena_{DeviceKind::cpu, true};
   std::vector<MicrobatchInput> inputs_;
   std::vector<MicrobatchInput> host_inputs_;
-  std::vector<int> contributions_;  // by unit: stages of this rank that contribute to it
-  std::vector<int> remaining_;      // by unit: contributions still to come in this step
+  std::vector<int> contributions_;  // by unit: number of contributions to its gradient per microbatch
+  std::vector<int> remaining_;      // by unit: contributions that this step has not made yet
 };
 
 }  // namespace foretoken

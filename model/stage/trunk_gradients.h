@@ -15,19 +15,20 @@ class TrunkGradients : public TrunkProbe {
   /// `reads`: the tensor that the heads read.
   TrunkGradients(const HeadsPlan& plan, TrunkTensor reads);
 
-  /// Whether g₀ is computed before the heads' backward. The gradient of the last block's input is computed
-  /// after it, by that block.
+  /// Whether g₀ is computed before the heads' backward. It is computed after the heads' backward if they read
+  /// the last block's input, because the last block computes that gradient.
   bool main_first() const { return main_gradient_.has_value(); }
-  /// [N, C] to fill with g₀ before add_main(), if g₀ comes first.
+  /// The tensor [N, C] that the caller fills with g₀ before add_main(); requires main_first().
   const Tensor& main_gradient() const { return *main_gradient_; }
   void add_main(const StagePass& pass) const;
   void add(const StagePass& pass, int depth, const Tensor& gradient) const override;
-  /// If g₀ comes last: g₀ [N, C] of the last block's input, without the heads' contribution.
+  /// Unless main_first(): adds g₀ [N, C], the gradient of the last block's input without the heads'
+  /// contribution.
   void add_main_last(const StagePass& pass, const Tensor& gradient) const;
 
  private:
-  std::optional<Tensor> main_gradient_;  // [N, C] g₀, kept for the products, if it comes first
-  std::vector<Tensor> depth_gradients_;  // [D] of [N, C]: gₖ, kept for the products, if g₀ comes last
+  std::optional<Tensor> main_gradient_;  // [N, C] g₀, kept for the products, if main_first()
+  std::vector<Tensor> depth_gradients_;  // [D], each [N, C]: gₖ, kept for the products, if not main_first()
 };
 
 }  // namespace foretoken
