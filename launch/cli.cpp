@@ -328,7 +328,7 @@ Command finish_generate(const GenerateFlags& flags) {
 }
 
 Command finish_evaluate(const EvaluateArguments& arguments) {
-  Config scratch;  // reports a misspelt flag before anything is read
+  Config scratch;  // reports a misspelt key before any file is read
   apply_sets(scratch, arguments.sets);
   return arguments;
 }
@@ -341,7 +341,7 @@ std::vector<std::string> marked_as_literal(std::vector<std::string> arguments) {
   return arguments;
 }
 
-/// What the value of a flag is, for --help.
+/// Names the values of flags for --help, such as FILE.
 void name_values(CLI::App& app) {
   const std::map<std::string, const char*> types{{"--output", "FILE"},
                                                  {"--validation-output", "FILE"},
@@ -379,8 +379,8 @@ std::string with_help(const std::string& message, const std::string& command) {
   return fmt::format("{}{} {} --help", message, message.ends_with('?') ? " See" : "; see", command);
 }
 
-/// Throws a UsageError for arguments that CLI11 does not accept. The hint, if there is one, comes first:
-/// CLI11 would rather report a missing argument than a misspelt one.
+/// Throws a UsageError for arguments that CLI11 does not accept. If there is a hint, it replaces CLI11's
+/// message, which reports a missing argument even if the cause is a misspelt flag.
 [[noreturn]] void refuse(const CLI::App& app, const CLI::App* command,
                          const std::vector<std::string>& arguments, const std::string& what) {
   if (command == nullptr && !arguments.empty() && !arguments.front().starts_with('-'))
@@ -409,7 +409,7 @@ Command parse_command_line(const std::vector<std::string>& arguments) {
   CLI::App app("Foretoken trains language models that predict several tokens ahead.", "foretoken");
   app.set_version_flag("--version", "foretoken " FORETOKEN_VERSION);
   app.require_subcommand(1);
-  app.formatter(std::make_shared<HelpFormatter>());  // of its commands too
+  app.formatter(std::make_shared<HelpFormatter>());  // commands inherit it
   app.footer(
       "foretoken COMMAND --help describes the arguments of a command.\n\nExample:\n  foretoken train --help");
   const CLI::App* tokenize = add_tokenize(app, tokenize_arguments);

@@ -22,12 +22,12 @@ struct PrintText {
 };
 
 struct TrainCommand {
-  Config config;  // file, run and flags are applied; cross-checks are still to come
+  Config config;  // file, run and flags are applied; not yet cross-checked
   TrainArguments arguments;
 };
 
 struct SuperviseCommand {
-  Config config;  // file and flags are applied; cross-checks are still to come
+  Config config;  // file and flags are applied; not yet cross-checked
   RunArguments arguments;
 };
 
@@ -40,7 +40,8 @@ struct InspectArguments {
 using Command = std::variant<PrintText, TokenizeOptions, TrainCommand, StudyArguments, EvaluateArguments,
                              GenerateArguments, InspectArguments, SuperviseCommand>;
 
-/// Parses the arguments after the program's name. Throws a UsageError for arguments that it does not accept.
+/// Parses the arguments after the program's name. Throws a UsageError for arguments that the program does not
+/// accept.
 Command parse_command_line(const std::vector<std::string>& arguments);
 
 }  // namespace foretoken

@@ -14,11 +14,11 @@ namespace foretoken {
 
 namespace {
 
-/// An argument such as --lr=1e-3, with the one after it.
+/// An argument, split into flag and value: "--lr=1e-3", or "--lr" and the next argument "1e-3".
 struct Argument {
   std::string flag;   // "--lr"
   std::string name;   // "lr"
-  std::string value;  // empty: none was given
+  std::string value;  // empty: no value was given
 
   Argument(std::string_view text, std::string_view next) {
     const std::size_t equals = std::min(text.find('='), text.size());
@@ -35,7 +35,7 @@ bool is_flag(std::string_view text) {
   return text.size() > 1 && text.front() == '-' && text != "--";
 }
 
-/// Whether the argument after it is its value, whatever that begins with.
+/// Whether the next argument is the value of this one, even if it begins with "-".
 bool takes_value(const CLI::App& command, std::string_view text) {
   if (!is_flag(text) || text.find('=') != std::string_view::npos) return false;
   const CLI::Option* option = command.get_option_no_throw(std::string(text));
@@ -87,7 +87,7 @@ std::optional<std::string> unknown_flag(const CLI::App& command, std::span<const
       if (command.get_option_no_throw(name) != nullptr) continue;
       return fmt::format("there is no flag {}{}", argument.flag, hint_for(command, argument));
     }
-    // A setting without its --set.
+    // The user may have left out --set before a setting.
     const bool is_assignment = text.find('=') != std::string::npos && text.find('.') < text.find('=');
     if (!is_assignment || command.get_option_no_throw("--set") == nullptr) continue;
     if (const auto names = settings_named(argument.name); !names.empty())

@@ -1,5 +1,5 @@
 #pragma once
-// What was probably meant by an argument that a command does not have.
+// Hints for arguments that a command does not have: what the user probably meant.
 
 #include <optional>
 #include <span>
@@ -10,7 +10,8 @@
 namespace foretoken {
 
 /// "there is no flag --promt; did you mean --prompt?" for the first argument that is no flag of the command.
-/// A setting is answered with its --set. Empty if all flags exist. `arguments` are those after the command.
+/// For the name of a setting the hint is its --set. Empty if all flags exist. `arguments` are those after the
+/// command.
 std::optional<std::string> unknown_flag(const CLI::App& command, std::span<const std::string> arguments);
 
 /// "there is no command trian; did you mean train?"

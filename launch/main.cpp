@@ -46,12 +46,13 @@ struct RunCommand {
 int main(int argc, char** argv) {
   using namespace foretoken;
   if (const std::optional<int> code = run_examination(argc, argv)) return *code;
-  // A file over its quota, or a closed reader, becomes a write error instead of ending the process.
+  // A write beyond a file's size limit, or to a closed pipe, then returns an error instead of ending the
+  // process.
   std::signal(SIGXFSZ, SIG_IGN);
   std::signal(SIGPIPE, SIG_IGN);
   const std::vector<std::string> words(argv + 1, argv + argc);
   if (!words.empty() && words.front() == "train")
-    catch_stop_signals();  // a job may be signalled while it starts
+    catch_stop_signals();  // a stop signal may arrive during start-up
   try {
     return std::visit(RunCommand{}, parse_command_line(words));
   } catch (...) {

@@ -28,7 +28,7 @@ std::vector<bool> held_out_documents(std::span<const std::int64_t> tokens_of_doc
   };
   for (const std::size_t document : order)
     if (tokens(document) <= missing) hold_out(document);
-  // All that is left is longer than what is missing: the shortest of it overshoots least.
+  // Every document that is left has more tokens than are missing; the shortest exceeds the target least.
   std::erase_if(order, [&](std::size_t document) { return held_out[document]; });
   const auto shortest = std::min_element(order.begin(), order.end(),
                                          [&](std::size_t a, std::size_t b) { return tokens(a) < tokens(b); });

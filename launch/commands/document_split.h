@@ -1,5 +1,5 @@
 #pragma once
-// Which documents tokenize holds out for validation.
+// Chooses the documents that tokenize holds out for validation.
 
 #include <cstdint>
 #include <span>
@@ -8,9 +8,9 @@
 namespace foretoken {
 
 /// Chooses whole documents with about `fraction` of all tokens. In an order that depends on a document's
-/// number alone, each document that still fits is taken; then the shortest of the others, if that brings the
-/// sum nearer. The same counts give the same choice on every machine, and documents that are appended to the
-/// text leave most of the earlier choice as it is. Returns one entry per document.
+/// number alone, each document that still fits is taken; then the shortest of the others, if the sum is then
+/// closer to the target. The same counts give the same choice on every machine, and most of the choice stays
+/// the same if documents are appended to the text. Returns one entry per document.
 std::vector<bool> held_out_documents(std::span<const std::int64_t> tokens_of_document, double fraction);
 
 }  // namespace foretoken

@@ -36,7 +36,7 @@ Config config_of(const EvaluateArguments& arguments, int ranks) {
   return config;
 }
 
-/// Metrics on the given text. The session and its memory end with the call.
+/// Teacher-forced metrics on the dataset's text. The session and its memory are freed at the end of the call.
 EvaluationMetrics teacher_forced(const EvaluateArguments& arguments, const Config& config,
                                  const TokenDataset& dataset, MpiCommunicator& world, Console& console) {
   Session session(world, config, resolve_grid(config, world.size()), Purpose::evaluate);

@@ -20,7 +20,7 @@ namespace fs = std::filesystem;
 
 constexpr std::size_t kept_starts = 4;
 
-/// A name that all ranks of this start share.
+/// The name of this launch of the program, equal on all its ranks.
 std::string start_name() {
   const std::string id = job_by_environment().id;
   return id.empty() ? "job" : id;

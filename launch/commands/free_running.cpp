@@ -24,8 +24,8 @@ void run_batch(Decoder& decoder, const GenerationOptions& options,
   HeadDrafter drafter(decoder);
   Generator generator(decoder, options, {prompts.begin(), prompts.end()}, &drafter);
   std::vector<std::int64_t> written(prompts.size());
-  // A text ends with the whole round in which it reaches its length: a shortened round would count fewer
-  // acceptances than its drafts had.
+  // A text ends with the whole round in which it reaches its length: a shortened round would lose accepted
+  // drafts, so its acceptance would be too low.
   const auto take = [&](std::size_t sequence,
                         std::span<const std::int32_t> tokens) -> std::optional<std::size_t> {
     if ((written[sequence] += std::ssize(tokens)) < new_tokens) return std::nullopt;
@@ -89,7 +89,8 @@ FreeRunningMetrics free_running(const std::string& path, const Config& config, c
   const auto all = free_running_prompts(dataset, length, rows, prompts, prompt_tokens);
 
   Config own = config;
-  own.train.deterministic = true;  // makes ties between tokens reproducible: nothing is chosen by timing
+  own.train.deterministic =
+      true;  // reproducible choice among tokens of equal probability: no kernel is chosen by timing
   Device device(resolve_device(own, world));
   const int stages = config.parallel.pp, pipelines = world.size() / stages;
   std::optional<TrunkPipeline> pipeline;

@@ -2,11 +2,11 @@
 // Free-running acceptance: the number of the prediction heads' drafts that the model accepts when it
 // continues its own text, as in foretoken generate --speculate D --temperature 0.
 //
-// Prompts come from rows spaced evenly over the evaluated rows: the first half of a row, reduced to the part
-// in the document of its last token. After each prompt the model writes greedily as many tokens as the other
-// half has, at most 128, or until the end of the text. All depths, including the last, draft in every round,
-// so acceptance at depth k counts against all rounds. A prompt's first new token comes without drafts and
-// belongs to no round.
+// Prompts come from rows spaced evenly over the evaluated rows: the first half of a row, or its part in one
+// document if a document begins inside that half: the document of the half's last token. After each prompt
+// the model writes greedily as many tokens as the other half has, at most 128, or until the end of the text.
+// All depths, including the last, draft in every round, so acceptance at depth k counts against all rounds.
+// The first new token after a prompt is computed without drafts, so it belongs to no round.
 
 #include <string>
 #include <vector>
@@ -25,10 +25,10 @@ std::vector<std::vector<std::int32_t>> free_running_prompts(const TokenDataset& 
                                                             std::int64_t rows, std::int64_t count,
                                                             std::int64_t tokens);
 
-/// Measures with the model of the checkpoint at `path`. Every `parallel.pp` neighbouring ranks share one
-/// model and take a part of the `prompts` prompts. The batches are always the same, so the counts do not
+/// Measures the model of the checkpoint at `path`. Each group of `parallel.pp` neighbouring ranks holds one
+/// model and takes a part of the `prompts` prompts. The batches are always the same, so the counts do not
 /// depend on the layout. Collective over the world; every rank receives the result. `config` is the
-/// checkpoint's and has at least one depth.
+/// checkpoint's configuration, with at least one depth.
 FreeRunningMetrics free_running(const std::string& path, const Config& config, const TokenDataset& dataset,
                                 std::int64_t rows, std::int64_t prompts, MpiCommunicator& world);
 

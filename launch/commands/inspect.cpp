@@ -21,7 +21,7 @@ namespace foretoken {
 
 namespace {
 
-/// Orders names so that layer 10 comes after layer 9.
+/// Compares numbers in names as numbers: layer 10 comes after layer 9.
 struct NaturalOrder {
   bool operator()(const std::string& a, const std::string& b) const {
     const auto is_digit = [](char c) { return std::isdigit(static_cast<unsigned char>(c)) != 0; };
@@ -49,7 +49,7 @@ struct NaturalOrder {
 struct TensorRow {
   Shape shape;
   DType dtype = DType::f32;
-  int pieces = 0;                // number of pieces of the weights
+  int pieces = 0;                // of the weights
   std::set<std::string> files;   // shards with pieces of the weights or the moments
   std::set<std::string> others;  // kinds other than weights: the moments
 };

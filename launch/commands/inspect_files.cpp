@@ -59,7 +59,7 @@ int inspect_dataset(const std::string& path, bool verify, std::ostream& out) {
 
 namespace {
 
-/// Empty, or what is wrong with a metrics file.
+/// Says what is wrong with a metrics file; empty if it is intact.
 std::string metrics_fault(const std::string& path) try {
   const MetricsHistory history = read_metrics(path);
   if (history.unreadable_lines > 0)

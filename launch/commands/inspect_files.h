@@ -11,8 +11,9 @@ namespace foretoken {
 /// exit code: 3 if something is damaged. Throws a DataError if the dataset cannot be opened.
 int inspect_dataset(const std::string& path, bool verify, std::ostream& out);
 
-/// Faults of config.toml, metrics.jsonl, its superseded lines, and branch.json of the run that
-/// `run_or_checkpoint` is or belongs to, one line each. Empty for a checkpoint outside a run.
+/// Checks config.toml, metrics.jsonl, its superseded lines and branch.json of the run that
+/// `run_or_checkpoint` is or belongs to. Returns one message for each damaged file; empty for a checkpoint
+/// outside a run.
 std::vector<std::string> run_file_faults(const std::string& run_or_checkpoint);
 
 }  // namespace foretoken

@@ -16,7 +16,7 @@ namespace foretoken {
 
 namespace {
 
-/// A rank's host and process, with the same size on all ranks.
+/// A rank's host and process id, as bytes of fixed size.
 struct Address {
   std::int32_t pid = 0;
   std::array<char, 252> host{};
@@ -53,7 +53,8 @@ ExitCode run_on_ranks(const std::filesystem::path& flight_folder, Seconds start_
       world.watchdog()->abandon(failure.message);
     else
       report(failure);
-    if (world.size() == 1) return failure.code;  // no peer waits for it, and an abort makes MPI print
+    if (world.size() == 1)
+      return failure.code;  // no peer waits for this rank, and MPI would print its own message about an abort
     world.abort(failure.code);
   }
 }

@@ -10,9 +10,10 @@
 namespace foretoken {
 
 /// Starts MPI, runs the body and returns its code. An exception of the body is reported as "[rank 3] …" and
-/// ends the job. Ranks that wait for another beyond their limit write flight records to `flight_folder`,
-/// which all ranks should share, and print which rank they wait for (parallel/flight/watchdog.h). `start_up`
-/// limits MPI's start, and every wait until the body sets another limit.
+/// ends the job. Ranks that wait for another rank longer than their limit write flight records to
+/// `flight_folder`, which all ranks should share, and print which rank they wait for
+/// (parallel/flight/watchdog.h). `start_up` is the limit for the start of MPI, and for every wait until the
+/// body sets another limit.
 ExitCode run_on_ranks(const std::filesystem::path& flight_folder, Seconds start_up,
                       const std::function<ExitCode(MpiCommunicator& world)>& body);
 

@@ -55,7 +55,7 @@ void print_output(const char* what, const std::filesystem::path& path, const Tok
                          format_bytes(static_cast<double>(std::filesystem::file_size(path)))));
 }
 
-/// Whole documents rarely add up to the requested fraction.
+/// Prints the fraction that was reached: whole documents rarely add up to the requested one.
 void print_split(const TokenizeOptions& options, const TokenDatasetWriter& main,
                  const TokenDatasetWriter& validation) {
   const auto held_out = static_cast<double>(validation.tokens());
@@ -79,7 +79,8 @@ class Pass {
 
   const TextSource& source() const { return source_; }
   bool next_document() { return source_.next_document(); }
-  /// Calls take(ids) for each piece of the document; returns its number of tokens, with the one that ends it.
+  /// Calls take(ids) for each piece of the document; returns its number of tokens, the end-of-document token
+  /// included.
   template <class Take>
   std::int64_t read_document(ProgressBar& progress, std::int64_t done_before, const Take& take) {
     std::int64_t tokens = 1;
@@ -99,8 +100,8 @@ class Pass {
   std::vector<std::int32_t> ids_;
 };
 
-/// The documents to hold out. Their tokens must be known before the first is written, so the text is read
-/// twice.
+/// Chooses the documents to hold out. The number of tokens of every document must be known before the first
+/// document is written, so the text is read twice.
 struct Split {
   std::vector<std::int64_t> tokens;  // by document
   std::vector<bool> held_out;

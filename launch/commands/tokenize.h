@@ -1,5 +1,5 @@
 #pragma once
-// `foretoken tokenize`: text files and folders into a token dataset (io/datasets/token_dataset.h).
+// `foretoken tokenize`: converts text files and folders into a token dataset (io/datasets/token_dataset.h).
 
 #include <filesystem>
 #include <string>
@@ -11,7 +11,7 @@ struct TokenizeOptions {
   std::vector<std::filesystem::path> paths = {};  // files and folders, read as in io/datasets/text_source.h
   std::filesystem::path output = {};
   std::string tokenizer = "bytes";
-  /// If set, some whole documents are written here instead, with about validation_fraction of all tokens
+  /// If set, whole documents with about validation_fraction of all tokens are written to this file instead
   /// (launch/commands/document_split.h). The text is then read twice.
   std::filesystem::path validation_output = {};
   double validation_fraction = 0.01;

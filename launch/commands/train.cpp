@@ -14,7 +14,7 @@ namespace foretoken {
 
 namespace {
 
-/// Labels of ranks in the layout, for messages about other ranks.
+/// Labels each rank with its place in the layout, for messages about other ranks.
 void label_ranks(Watchdog& watchdog, const Grid& grid, int size) {
   std::vector<std::string> labels;
   for (int rank = 0; rank < size; ++rank)

@@ -16,7 +16,7 @@ struct DataConfig {
   enum class Attention { document, row };
 
   std::string path;                           // token dataset (HDF5) for training
-  std::string validation_path;                // token dataset for evaluation; empty: none
+  std::string validation_path;                // token dataset for evaluation; empty: no evaluation
   std::int64_t sequence_length = 128;         // T
   Attention attention = Attention::document;  // whether attention crosses document borders
 };
@@ -29,7 +29,7 @@ struct TrainConfig {
   std::int64_t global_batch = 32;  // rows per step, over all ranks
   std::int64_t microbatch = 4;     // B: rows per microbatch
   std::uint64_t seed = 1;
-  std::string init_from;  // run or checkpoint that a new run takes its weights from; empty: none
+  std::string init_from;  // run or checkpoint that a new run takes its weights from; empty: new weights
   Freeze freeze = Freeze::none;
   Precision precision = Precision::automatic;  // of activations and of the weights that layers compute with
   Recompute recompute = Recompute::none;
@@ -65,7 +65,7 @@ struct ParallelConfig {
   int dp = 0;  // 0: world size / pp
   int virtual_stages = 1;
   std::string schedule = "1f1b";  // of schedule_names()
-  bool elastic = false;           // choose another layout if pp × dp does not fit the ranks
+  bool elastic = false;           // choose another layout if pp × dp differs from the number of ranks
   bool sharded_optimizer = false;
   std::int64_t bucket_mib = 25;
   std::vector<double> blocks_per_stage;  // multiples of ½; empty: assigned by cost

@@ -85,7 +85,7 @@ OptionValue value_of(const Option& option, const toml::node& node, const std::st
   throw wrong_type(node);
 }
 
-/// Gives options that were not set the values that follow from others that were.
+/// Sets each option that has no value of its own but follows from an option that was set.
 void derive_unset(Config& config) {
   const auto is_set = [&](const std::string& name) { return config.origins.contains(name); };
   for (const Option& option : options())
@@ -94,7 +94,7 @@ void derive_unset(Config& config) {
         option.set(config, derivation->value(config));
 }
 
-/// Where a value comes from.
+/// The place that sets a value.
 struct Source {
   std::string where;            // starts every message: "train.toml:12: [model] hidden_size"
   std::string origin;           // "train.toml:12"
@@ -116,7 +116,7 @@ toml::table parse_flag_value(const Option& option, const std::string& text, cons
   std::string toml_text = text;
   const bool quoted = !text.empty() && (text.front() == '"' || text.front() == '\'');
   const bool takes_text = option.type == Option::Type::text || option.type == Option::Type::choice;
-  // TOML would drop a comment after the value.
+  // TOML would take "#" in the value as the start of a comment and drop the rest.
   if (takes_text ? quoted && text.back() != text.front() : text.find('#') != std::string::npos)
     throw UsageError("{}: expected {}, found \"{}\"", flag, describe_type(option), text);
   if (takes_text && !quoted) toml_text = to_toml(OptionValue(text));
@@ -286,7 +286,8 @@ std::string absolute_path(const std::string& path, const std::string& folder) {
   const char* home = std::getenv("HOME");
   if (home != nullptr && (path == "~" || path.starts_with("~/"))) resolved = home + path.substr(1);
   resolved = fs::absolute(folder / resolved);
-  // A link before ".." must be followed; other links keep the name that the user gave.
+  // ".." after a symbolic link means the parent of the link's target, so the link is resolved. Without ".."
+  // links keep the name that the user gave.
   const bool goes_up = std::find(resolved.begin(), resolved.end(), "..") != resolved.end();
   std::error_code error;
   if (goes_up)

@@ -1,9 +1,9 @@
 #pragma once
 // Fills a Config from TOML files and from --set; later ones win. Every mistake is a UsageError that starts
-// with its place: "train.toml:12: [model] hidden_sizes: unknown key; did you mean hidden_size?". Options that
-// were not set follow those that were (Derivation in launch/config/options.h).
+// with its place: "train.toml:12: [model] hidden_sizes: unknown key; did you mean hidden_size?". An option
+// that is not set may follow from options that are (Derivation in launch/config/options.h).
 //
-// Paths become absolute: those of a file are relative to the file's folder, those of --set to the working
+// Paths become absolute: a path in a file is relative to the file's folder, a path in --set to the working
 // directory. "~/" at the start is the home directory.
 
 #include <initializer_list>
@@ -19,8 +19,8 @@
 
 namespace foretoken {
 
-/// Applies the settings of a TOML text that a run wrote to the config; paths stay as they are. Messages call
-/// the text `name`.
+/// Applies to the config the settings of a TOML text that a run wrote. Its paths are absolute and stay as
+/// they are. `name` names the text in messages.
 void apply_toml(Config& config, std::string_view text, const std::string& name);
 
 /// Applies the settings of a TOML file.
@@ -33,12 +33,12 @@ void apply_sets(Config& config, const std::vector<std::string>& sets);
 /// All settings as TOML that loads back to the same config.
 std::string to_toml(const Config& config);
 
-/// The path, absolute as described above; relative to `folder`, or to the working directory if that is empty.
-/// An empty path stays empty.
+/// Makes a path absolute as described above: relative to `folder`, or to the working directory if `folder` is
+/// empty. An empty path stays empty.
 std::string absolute_path(const std::string& path, const std::string& folder = {});
 
-/// End of a message about these options: where they were set, such as " (train.toml:12, --set
-/// parallel.pp=2)"; empty if all have their defaults.
+/// The end of a message about these options: where they were set, such as " (train.toml:12, --set
+/// parallel.pp=2)"; empty if no file and no flag sets them.
 std::string origin_of(const Config& config, std::initializer_list<std::string_view> names);
 
 /// A message about these options, with the places that set them at its end.

@@ -15,7 +15,8 @@
 namespace foretoken {
 namespace {
 
-/// Runs a check of another room and adds to its UsageErrors where these options were set.
+/// Runs a check that another room defines. A UsageError of the check gets the places that set these options
+/// at its end.
 template <class Check>
 void with_origin(const Config& config, std::initializer_list<std::string_view> names, const Check& check) {
   try {
@@ -51,7 +52,8 @@ void validate_model(const Config& config) {
                       "model: head_dim {} is odd, but rotary embedding turns pairs", model.head_dim);
 }
 
-/// A setting that the chosen kind does not have would be ignored, so a non-default value is refused.
+/// Refuses a non-default value of a setting that the chosen kind of heads does not have, because it would be
+/// ignored.
 void validate_mtp(const Config& config) {
   const Config standard;
   const auto belong_to = [&](const char* key, const std::string& choice,

@@ -53,8 +53,8 @@ double step_of(const Config& config, int ranks) {
   return step_length(costs, config.parallel.schedule, shape, halves);
 }
 
-/// A layout pp × dp with the configured stages per rank and schedule; if that is not legal, without virtual
-/// stages and with 1F1B.
+/// The layout pp × dp with the configured stages per rank and schedule or, if that is not legal, with one
+/// stage per rank and 1F1B. Empty if neither is legal.
 std::optional<Candidate> candidate(const Config& config, int pp, int dp) {
   Config tried = config;
   ParallelConfig& parallel = tried.parallel;

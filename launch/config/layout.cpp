@@ -19,10 +19,11 @@ LayerCosts layer_costs(const Config& config, Purpose purpose) {
 namespace {
 
 constexpr std::int64_t most_partition_cells = std::int64_t{1} << 22;
-/// Actions of a step over all ranks. A program of that size takes seconds to build and validate.
+/// Maximum number of a step's actions over all ranks. A program of that size takes seconds to build and
+/// validate.
 constexpr std::int64_t most_actions = std::int64_t{1} << 24;
 
-/// Checks that stages remain for the trunk.
+/// Throws a UsageError unless stages remain for the trunk.
 void require_stages(const MtpConfig& mtp, const Grid& grid) {
   using enum MtpConfig::Placement;
   const std::int64_t apart = mtp.placement == own_stage         ? 1

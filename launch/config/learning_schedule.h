@@ -12,8 +12,8 @@ namespace foretoken {
 
 LearningRate schedule_of(const Config& config);
 
-/// Warnings for a run that continues after `step` with another train.steps than before: no step is left, or
-/// the schedule stretches and the learning rate jumps. Other changed optimizer settings give no warning,
+/// Warnings for a run that continues after `step` with a changed train.steps: no step is left, or the
+/// schedule is stretched and the learning rate jumps. Other changed optimizer settings give no warning,
 /// because they are deliberate.
 std::vector<std::string> resume_warnings(const Config& before, const Config& now, std::int64_t step);
 

@@ -1,7 +1,7 @@
 #pragma once
-// Numbers on the command line: decimal digits only. No leading zero (which other programs read as octal), no
-// sign except the minus of a negative number, nothing after the last digit, no overflow. The configuration
-// file and --set follow TOML's rules for numbers, which are equally strict.
+// Numbers on the command line: decimal digits only. No leading zero (other programs read it as octal), no
+// sign except the minus of a negative number, no character after the last digit, no overflow. The
+// configuration file and --set follow TOML's rules for numbers, which are equally strict.
 
 #include <cstdint>
 #include <limits>

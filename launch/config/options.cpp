@@ -39,7 +39,7 @@ OptionDomain positive() {
   return {"positive", [](double x) { return x > 0; }};
 }
 
-// The upper bounds keep every product of sizes far inside 64 bits.
+// The upper bounds keep every product of sizes far below 2^63.
 
 void add_model(std::vector<Option>& table) {
   Section model(table, "model", &Config::model);

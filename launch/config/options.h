@@ -19,7 +19,8 @@ using NumberPair = std::pair<double, double>;
 using OptionValue =
     std::variant<bool, std::int64_t, double, std::string, std::vector<double>, std::vector<NumberPair>>;
 
-/// The values that an option accepts. Numbers are checked with `holds`; errors and the table quote `text`.
+/// The values that an option accepts. `holds` checks a number; `text` describes the values in errors and in
+/// the table.
 struct OptionDomain {
   std::string text;  // "at least 1"; empty if any value is valid
   std::function<bool(double)> holds = [](double) { return true; };
@@ -27,7 +28,7 @@ struct OptionDomain {
 
 /// How an option's default follows from other options, which the same section of the file may set.
 struct Derivation {
-  std::vector<std::string> inputs;  // names of options: "model.hidden_size"
+  std::vector<std::string> inputs;  // names of these options: "model.hidden_size"
   std::function<std::int64_t(const Config&)> value;
 };
 
@@ -67,7 +68,8 @@ std::string to_toml(const OptionValue& value);
 /// The option's type or choices as text: "integer, at least 1".
 std::string describe_type(const Option& option);
 
-/// All options with type, default and meaning: for a terminal, and as Markdown tables for the README.
+/// All options with type, default and meaning: for a terminal, and as Markdown tables for
+/// launch/docs/configuration.md.
 std::string option_help();
 std::string option_markdown();
 

@@ -8,7 +8,8 @@ namespace foretoken {
 
 namespace {
 
-/// Insertions, deletions, substitutions and swaps of neighbours between two words (optimal string alignment).
+/// Number of insertions, deletions, substitutions and swaps of neighbouring letters that turn one word into
+/// the other (optimal string alignment).
 std::size_t edit_distance(std::string_view a, std::string_view b) {
   std::vector<std::size_t> row(b.size() + 1), previous(row), before(row);
   std::iota(row.begin(), row.end(), std::size_t{0});

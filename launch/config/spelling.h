@@ -1,5 +1,5 @@
 #pragma once
-// "did you mean ...?" for keys, flags and commands.
+// Finds the word for "did you mean ...?" after a misspelt key, flag or command.
 
 #include <span>
 #include <string>
@@ -7,11 +7,12 @@
 
 namespace foretoken {
 
-/// Whether `typed` is close enough to `meant` to be a typing error, and closer than `best` edits. If so,
-/// `best` becomes its distance; begin with std::string_view::npos.
+/// Whether `typed` is close enough to `meant` to be a typing error, and closer than `best` edits. If so, sets
+/// `best` to the distance. For the first word pass std::string_view::npos in `best`.
 bool is_closer_spelling(std::string_view typed, std::string_view meant, std::size_t& best);
 
-/// The word that `typed` was probably meant to be, the first one among equals; empty if none is close.
+/// The word that is closest to `typed`, the first of several that are equally close; empty if no word is
+/// close.
 std::string closest_spelling(std::string_view typed, std::span<const std::string> words);
 
 }  // namespace foretoken

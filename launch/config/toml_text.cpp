@@ -28,8 +28,8 @@ void require_characters(std::string_view text) {
   }
 }
 
-/// Number of bytes of the string (basic, literal or multi-line) or comment at the start of the text; 0: there
-/// is none.
+/// Number of bytes of the string (basic, literal or multi-line) or comment at the start of the text; 0 if the
+/// text starts with neither.
 std::size_t skipped_bytes(std::string_view text) {
   const char quote = text.front();
   if (quote == '#') return std::min(text.find('\n'), text.size());

@@ -1,5 +1,6 @@
 #pragma once
-// The last lines of a training run: what it reached, where it is, and commands that use it.
+// The last lines of a training run: the step and losses that it reached, its folder, and commands that use
+// it.
 
 #include <optional>
 #include <string>
@@ -14,17 +15,17 @@ struct RunSummary {
   enum class End { done, stopped, nothing_left };
 
   End end = End::done;
-  std::int64_t step = 0;               // reached
-  std::int64_t steps = 0;              // of the whole run
-  std::int64_t trained = 0;            // steps since the program's start
-  std::int64_t tokens = 0;             // seen in the whole run
-  double seconds = 0;                  // since the first step, evaluations and saves included
-  double tokens_per_second = 0;        // mean over the steps since the program's start
-  std::int64_t peak_memory_bytes = 0;  // of the rank that needed most
+  std::int64_t step = 0;         // reached
+  std::int64_t steps = 0;        // of the whole run
+  std::int64_t trained = 0;      // steps of this launch
+  std::int64_t tokens = 0;       // seen in the whole run
+  double seconds = 0;            // from the first step of this launch on, evaluations and saves included
+  double tokens_per_second = 0;  // mean over the steps of this launch
+  std::int64_t peak_memory_bytes = 0;  // largest over the ranks
   std::optional<StepMetrics> last_step;
   std::optional<EvaluationMetrics> last_evaluation;           // on held-out data
   std::string run;                                            // its folder
-  std::vector<std::pair<std::string, std::string>> commands;  // what for, at most 9 characters; command
+  std::vector<std::pair<std::string, std::string>> commands;  // label of at most 9 characters, command
 };
 
 ///   done       400 steps in 1m 13s, 1.64 M tokens, 22400 tokens/s, peak memory 215 MB a rank
@@ -33,7 +34,7 @@ struct RunSummary {
 ///     held out  2.4010  2.1500  2.4500  2.7000  at step 400
 ///   run        runs/first
 ///   evaluate   mpirun -n 4 foretoken evaluate runs/first --data validation.h5
-/// The first line is broken where it is wider than `columns`; commands are not, so that they can be copied.
+/// The first line is wrapped at `columns`. Commands are not wrapped, so that they can be copied.
 std::string closing_block(const RunSummary& summary, int columns);
 
 }  // namespace foretoken

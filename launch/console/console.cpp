@@ -39,8 +39,8 @@ int write_stream(std::FILE* stream, std::string_view text) {
 
 }  // namespace
 
-/// Terminal and log, each written directly or by a queue of its own, so that a blocked terminal does not keep
-/// lines from the log.
+/// Writes to the terminal and the log, directly or through one queue for each, so that a blocked terminal
+/// does not delay the log.
 class Console::Sinks {
  public:
   explicit Sinks(Delivery delivery) {
@@ -77,7 +77,7 @@ class Console::Sinks {
     if (const std::string early = std::exchange(early_, {}); !early.empty()) mirror(early);
   }
 
-  /// `logged` is empty if the log gets nothing.
+  /// `logged` is the text for the log; empty if only the terminal shows the text.
   void add(int target, const std::string& text, const std::string& logged) {
     const std::lock_guard lock(mutex_);
     if (status_.empty()) {
@@ -175,8 +175,8 @@ class Console::Sinks {
   std::array<int, 2> errors_{};                           // the first errno of each
   int log_ = -1;
   std::string log_path_;
-  std::string status_;  // on the terminal below all lines, and the cursor's way back; empty: none
-  std::string early_;   // lines from before the log was opened
+  std::string status_;  // text of the terminal's last line and a carriage return; empty: no such line
+  std::string early_;   // lines that were printed before the log was opened
   bool log_failed_ = false;
   bool closing_ = false;
   std::optional<LineQueue> log_queue_;

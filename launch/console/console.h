@@ -11,9 +11,9 @@ namespace foretoken {
 
 class Console {
  public:
-  /// `wait`: a call returns once stdout has accepted the line, however slow its reader is. `queue`: separate
-  /// threads write terminal and log, so no call waits; lines are dropped, and counted, if a reader or a disk
-  /// is too slow.
+  /// `wait`: a call returns once stdout has accepted the line, even if its reader is slow. `queue`: separate
+  /// threads write to the terminal and to the log, so no call waits. If a reader or a disk is too slow, lines
+  /// are dropped and counted.
   enum class Delivery { wait, queue };
 
   explicit Console(bool speaks, Delivery delivery = Delivery::wait);
@@ -22,8 +22,8 @@ class Console {
   Console(const Console&) = delete;
   Console& operator=(const Console&) = delete;
 
-  /// From now on also appends every line to this file, first those printed before. Throws a DataError if it
-  /// cannot be opened; prints one warning if it cannot be written later (a full disk).
+  /// From now on also appends every line to this file, first those printed before. Throws a DataError if the
+  /// file cannot be opened. Prints one warning if the file cannot be written later (a full disk).
   void open_log(const std::string& path);
 
   /// Control characters except line ends and tabs are escaped (io/files/printable.h).
@@ -55,7 +55,7 @@ class Console {
   std::unique_ptr<Sinks> sinks_;
 };
 
-/// Writes to stdout at once. Throws a DataError "standard output: ..." if it does not accept the text.
+/// Writes to stdout and flushes it. Throws a DataError "standard output: ..." if it does not accept the text.
 void print_text(std::string_view text);
 
 }  // namespace foretoken

@@ -16,10 +16,11 @@
 namespace foretoken {
 namespace {
 
-/// Time in which a launcher ends ranks whose message would repeat rank 0's.
+/// How long ranks other than 0 wait before they print: the launcher usually ends them first, so that rank 0's
+/// message is not repeated.
 constexpr std::chrono::seconds patience{3};
 
-/// Limit for writing to stderr: a blocked terminal must not keep a failed rank, and with it its peers, from
+/// Limit for writing to stderr: a blocked terminal must not prevent a failed rank, and so its peers, from
 /// ending.
 constexpr std::chrono::seconds reader_patience{5};
 

@@ -1,5 +1,5 @@
 #pragma once
-// How a process that cannot continue ends: one line on stderr, "[rank 3 pp1 dp0] checkpoint: ...", and the
+// The end of a process that cannot continue: one line on stderr, "[rank 3 pp1 dp0] checkpoint: ...", and the
 // exit code of the error's type (runtime/error.h).
 //
 //   try {
@@ -28,14 +28,14 @@ Failure current_failure();
 /// Names this process in messages: "rank 3 pp1 dp0". Before this call the rank comes from the launcher's
 /// environment; without a launcher, messages start with the program's name.
 void name_rank(int rank, const std::string& label);
-/// The name; empty if there is none.
+/// The label given to name_rank(), or the rank from the launcher's environment; empty if there is neither.
 std::string rank_label();
 
 /// Prints "[rank 3 pp1 dp0] text" on stderr.
 void say_as_rank(const std::string& text);
 
-/// Prints the line. Ranks often fail for the same reason: rank 0 prints at once, the others after 3 seconds,
-/// when the launcher has usually ended them because rank 0 failed.
+/// Prints the line. Ranks often fail for the same reason: rank 0 prints immediately, other ranks only after 3
+/// seconds. By then the launcher has usually ended them because rank 0 failed.
 void report(const Failure& failure);
 
 }  // namespace foretoken

@@ -16,18 +16,18 @@ namespace foretoken {
 class LineQueue {
  public:
   struct Line {
-    int target = 0;    // interpreted by the writer: a descriptor
+    int target = 0;    // passed to the writer: a file descriptor
     std::string text;  // with its newline
   };
   /// Writes from `text[begin]` on for a fraction of a second and returns the number of bytes written, or -1
-  /// if the line must be dropped because of an error. It is called again with the rest.
+  /// if the line must be dropped because of an error. The function is called again for the remaining bytes.
   using Write = std::function<std::int64_t(const Line& line, std::size_t begin)>;
 
   struct Limits {
     std::size_t lines = 4096;
     std::size_t bytes = std::size_t{1} << 20;
-    /// flush() and the destructor give up after this time without progress, or after ten times as long with
-    /// progress.
+    /// flush() and the destructor give up after this time without progress, and after ten times this time in
+    /// any case.
     std::chrono::milliseconds patience{1000};
   };
   /// Lines that do not fit are dropped. Once half of the queue is free, a line "(12 lines dropped: NAME did
@@ -41,7 +41,7 @@ class LineQueue {
 
   /// Callable from any thread; never waits for a write.
   void add(Line line);
-  /// Adds the line only if no other line waits, so that text that is soon outdated does not fill the queue.
+  /// Adds the line only if the queue is empty: text that is soon outdated must not fill the queue.
   void add_if_idle(Line line);
   /// Waits until all lines are written, within Limits::patience.
   void flush();

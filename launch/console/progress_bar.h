@@ -1,5 +1,6 @@
 #pragma once
-// Progress in bytes: on a terminal a bar that is redrawn in place, otherwise a plain line at every tenth.
+// Progress in bytes: on a terminal a bar that is redrawn in place, otherwise one line after each tenth of the
+// work.
 
 #include <chrono>
 #include <cstdint>
@@ -34,7 +35,7 @@ class ProgressBar {
  private:
   void draw();
   void clear();
-  /// Of the terminal; empty if `out` is none.
+  /// Width of the terminal; empty if `out` is not a terminal.
   std::optional<int> columns() const;
   double seconds() const;
 

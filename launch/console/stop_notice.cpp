@@ -16,9 +16,9 @@ namespace foretoken {
 
 namespace {
 
-/// How long a step may continue before the state of an earlier one is written. Rank 0 acknowledges before
-/// this time and other ranks after it, so if the launcher signals all ranks, rank 0 prints, and its line is
-/// in log.txt.
+/// How long a step may continue before the staged state of an earlier step is written. Rank 0 acknowledges
+/// before this time and other ranks after it. If the launcher signals all ranks, rank 0 therefore prints, and
+/// the line is in log.txt, which only rank 0 writes.
 constexpr std::chrono::milliseconds step_limit{150};
 
 std::string claim_path(const std::string& run) {
@@ -38,7 +38,7 @@ StopNotice::StopNotice(Console& console, int rank)
     : console_(console), rank_(rank), listener_([this](int signal) { acknowledge(signal); }) {}
 
 void StopNotice::open_run(Communicator& world, const std::string& run) {
-  if (rank_ == 0) ::unlink(claim_path(run).c_str());  // left by a run that was killed
+  if (rank_ == 0) ::unlink(claim_path(run).c_str());  // left by a killed run
   world.barrier();
   int signal = 0;
   {

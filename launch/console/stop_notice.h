@@ -20,16 +20,17 @@ std::string stop_acknowledgement(int signal, std::int64_t step, const std::strin
 
 class StopNotice {
  public:
-  /// From now on a signal to this rank is acknowledged. A launcher often signals every rank; then only one
-  /// rank prints, rank 0 if it was signalled.
+  /// Acknowledges a stop signal to this rank from now on. A launcher often signals every rank; then only one
+  /// rank prints: rank 0, if it was signalled.
   StopNotice(Console& console, int rank);
 
   /// Sets the run folder, in which ranks agree on which of them prints. Collective; call it once.
   void open_run(Communicator& world, const std::string& run);
-  /// `act` saves what can be saved in the middle of a step. It is called on the listener's thread if the
-  /// signal announces a kill (all except SIGUSR1) and the step has not ended within about 150 ms.
+  /// `act` saves the staged state, the one that can be saved in the middle of a step. It is called on the
+  /// listener's thread if the signal announces a kill (all except SIGUSR1) and the step has not ended within
+  /// about 150 ms.
   void while_in_step(std::function<void()> act);
-  /// Call it at the end of the run, however the run ends: the function given to while_in_step() is not called
+  /// Call this at the end of the run, after an error too: the function given to while_in_step() is not called
   /// again.
   void close_run();
   /// This rank computes `step` from now on.
@@ -46,7 +47,7 @@ class StopNotice {
   std::atomic<std::int64_t> step_ = 0;
   std::mutex mutex_;
   std::string run_;            // empty during start-up; guarded by mutex_
-  int unsaid_ = 0;             // signal of a rank that still waits for run_; guarded by mutex_
+  int unsaid_ = 0;             // a signal that is acknowledged once run_ is set; guarded by mutex_
   std::function<void()> act_;  // guarded by mutex_
   StopListener listener_;      // last, because its thread uses the other members
 };

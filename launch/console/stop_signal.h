@@ -1,8 +1,8 @@
 #pragma once
 // Signals that ask a run to stop: SIGTERM, SIGINT, SIGHUP and SIGUSR1 all make the same request. The first
-// one is stored from catch_stop_signals() on, so a signal before MPI's start counts too. None of them ends
-// the process, so a launcher that repeats its signal does not interrupt a save. SIGQUIT and SIGKILL still
-// end it.
+// one that arrives after catch_stop_signals() is stored, so a signal before the start of MPI counts too. None
+// of these signals ends the process, so a launcher that repeats its signal does not interrupt a save. SIGQUIT
+// and SIGKILL still end the process.
 
 #include <functional>
 #include <string>

@@ -16,7 +16,7 @@ std::string wrapped_line(std::string_view line, int columns, int indent) {
   int column = 0;
   bool at_start = true;  // of a line
   while (!line.empty()) {
-    // A word keeps the spaces before it, so that columns of a label stay.
+    // A word keeps the spaces before it, so that the text after a label stays in its column.
     const std::size_t begin = std::min(line.find_first_not_of(' '), line.size());
     const std::size_t end = std::min(line.find(' ', begin), line.size());
     const int width = width_of(line.substr(0, end));

@@ -16,7 +16,7 @@ namespace {
 constexpr double unusual_z = 5;
 constexpr int widest_bar = 40;
 
-/// A column of a line. Columns with a higher number are left out first; 0: never.
+/// A column of a line. The column with the highest `expendable` is left out first; 0: never left out.
 struct Column {
   std::string text;
   int expendable = 0;
@@ -54,7 +54,7 @@ std::string z_text(const std::optional<double>& z) {
   return z ? fmt::format("{:>+5.1f}", *z) : fmt::format("{:>5}", "-");
 }
 
-/// Whether drafts change the number of tokens a round as it is shown.
+/// Whether so many drafts were accepted that "1.00 tokens a round" changes.
 bool accepts_any(const HeadsMetrics& heads) {
   return heads.accepted_length >= 1.005;
 }
@@ -98,7 +98,7 @@ std::string step_line(const StepMetrics& metrics, int columns) {
     std::string depths = "mtp";
     for (std::size_t k = 1; k < metrics.depth_losses.size(); ++k) {
       const double loss = metrics.depth_losses[k];
-      // No microbatch drew the depth: it has no loss, but the whole objective has one.
+      // If no microbatch trained the depth, its loss is NaN but the objective is finite.
       const bool untrained = std::isnan(loss) && std::isfinite(metrics.loss);
       depths += fmt::format(" {:>6}", untrained ? "-" : loss_text(loss));
     }

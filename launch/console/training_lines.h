@@ -1,5 +1,5 @@
 #pragma once
-// What the console shows of a training run's steps and evaluations. metrics.jsonl holds more
+// Formats a training run's steps and evaluations for the console. metrics.jsonl holds more
 // (io/report/metrics.h).
 
 #include <string>
@@ -10,20 +10,19 @@ namespace foretoken {
 
 /// One line whose columns are the same for every step of a run:
 ///
-///   step 120/400  loss 2.3456  main 2.1000  mtp 2.4000 2.6200  grad    0.84  lr 3.0e-04   182 ms   11250
-///   tok/s
+///   step 120/400  loss 2.3456  main 2.1000  mtp 2.4000 2.6200  grad    0.84  lr 3.0e-04  182 ms  11250 tok/s
 ///
 /// If the line would be wider than `columns`, columns are left out: first the time, then the learning rate,
 /// the gradient norm, the losses of the depths. "-" stands for a depth that the step did not train. A step
-/// without an update ends with "skipped"; a loss or gradient norm that is unusual (more than 5 standard
-/// deviations off) adds its z-score: "loss z +6.2".
+/// without an update ends with "skipped"; if the loss or the gradient norm is unusual (more than 5 standard
+/// deviations from the mean of earlier steps), the line ends with its z-score: "loss z +6.2".
 std::string step_line(const StepMetrics& metrics, int columns);
 
 /// Whether the console shows this step even if it is not due: it was skipped, it is unusual, or it measured
 /// the heads.
 bool is_notable(const StepMetrics& metrics);
 
-/// What a step measured about the heads; requires metrics.heads. The acceptance is left out if hardly a draft
+/// A step's measurements of the heads; requires metrics.heads. The acceptance is left out if almost no draft
 /// was accepted, the gradients if they were not measured.
 ///
 ///   heads at step 120   acceptance  trunk gradient  cosine

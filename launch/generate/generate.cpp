@@ -19,8 +19,8 @@ namespace foretoken {
 
 namespace {
 
-/// A checkpoint's settings, without those for training alone. The same seed gives the same text: nothing
-/// depends on timing except, if requested, the draft depth.
+/// A checkpoint's settings, adapted to generation. They are deterministic: the same seed gives the same text.
+/// Only the draft depth depends on timing, if it is chosen automatically.
 Config config_of(const Checkpoint& checkpoint, const GenerateArguments& arguments) {
   Config config = settings_of(checkpoint);
   config.run.device = arguments.device;
@@ -74,7 +74,7 @@ TreeShape drafts_of(const GenerateArguments& arguments, const Config& config, Co
   return drafts;
 }
 
-/// Warns if texts may become longer than the model can write, or than it was trained to.
+/// Warns if texts may become longer than the model's positions, or than the rows it was trained on.
 void warn_of_length(const GenerateArguments& arguments, const Config& config, std::int64_t longest_prompt,
                     Console& console) {
   const std::int64_t wanted = longest_prompt + arguments.max_tokens,
@@ -92,14 +92,14 @@ void warn_of_length(const GenerateArguments& arguments, const Config& config, st
                     std::min(wanted, positions), trained));
 }
 
-/// The models, the prompts' tokens and the shape of the drafts, the same on all ranks.
+/// The models, the prompts' tokens and the shape of the drafts, equal on all ranks.
 struct Request {
   Model model;
   std::optional<Model> draft_model;
   TreeShape drafts;
   std::unique_ptr<Tokenizer> tokenizer;
   std::vector<std::vector<std::int32_t>> tokens;  // of the prompts
-  std::int64_t longest = 0;                       // of the prompts, in tokens
+  std::int64_t longest = 0;                       // longest prompt, in tokens
 
   Request(const GenerateArguments& arguments, const std::vector<std::string>& prompts, Console& console)
       : model(arguments.path, arguments) {

@@ -11,12 +11,12 @@
 namespace foretoken {
 
 struct Prompts {
-  std::vector<std::string> texts;         // those of --prompt, then those of --prompt-file
-  std::optional<std::size_t> from_input;  // index of the one that standard input holds; not read yet
+  std::vector<std::string> texts;         // prompts of --prompt, then prompts of --prompt-file
+  std::optional<std::size_t> from_input;  // index of the prompt that is to be read from standard input
 };
 
-/// Reads the prompts, except standard input ("-"). Throws a UsageError if there is none, if one is empty or
-/// if several are "-"; a DataError for a file that cannot be read.
+/// Reads the prompts, except standard input ("-"). Throws a UsageError if there is no prompt, if a prompt is
+/// empty or if several are "-"; a DataError for a file that cannot be read.
 Prompts read_prompts(const GenerateArguments& arguments);
 
 /// Reads standard input on rank 0, the only rank that has one, and sends it to the others. Throws a

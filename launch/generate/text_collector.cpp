@@ -17,7 +17,7 @@ Transcript::Format format_of(const GenerateArguments& arguments) {
   return arguments.echo ? Transcript::Format::prompt_and_text : Transcript::Format::text;
 }
 
-/// Tokens per second after the first round, whose time is that of the prompts.
+/// Tokens per second after the first round; the first round mostly computes the prompts.
 std::optional<double> speed(std::int64_t tokens, double seconds) {
   return tokens > 0 ? std::optional(static_cast<double>(tokens) / seconds) : std::nullopt;
 }
@@ -46,7 +46,7 @@ TextCollector::TextCollector(const GenerateArguments& arguments, const std::vect
 
 std::optional<std::size_t> TextCollector::add(std::size_t sequence, std::span<const std::int32_t> tokens) {
   Text& text = texts_[sequence];
-  // Token by token, so that a stop text ends the text after the same token, however many a round adds.
+  // Token by token, so that a stop text ends the text after the same token however many tokens a round adds.
   for (std::size_t i = 0; i < tokens.size(); ++i) {
     if (tokens[i] == tokenizer_.identity().end_of_document) {
       text.written.stop_reason = StopReason::end_of_text;

@@ -1,5 +1,6 @@
 #pragma once
-// The texts of generate while they are written: shows them, and records when and why each has ended.
+// Collects the texts of generate: shows them while they are written, and records when and why each text
+// ended.
 
 #include <chrono>
 #include <optional>
@@ -20,11 +21,11 @@ class TextCollector {
   TextCollector(const GenerateArguments& arguments, const std::vector<std::string>& prompts,
                 const Tokenizer& tokenizer);
 
-  /// A Generator::OnTokens.
+  /// Has the signature of Generator::OnTokens.
   std::optional<std::size_t> add(std::size_t sequence, std::span<const std::int32_t> tokens);
-  /// Ends the texts that the round has finished.
+  /// Ends the texts that are complete after this round.
   void end_round(const Generator& generator);
-  /// Prints to stderr what all texts took and, except with JSON, why each has ended.
+  /// Prints speed and acceptance to stderr and, except with --json, why each text ended.
   void report(const Generator& generator) const;
 
  private:

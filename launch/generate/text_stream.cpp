@@ -26,8 +26,8 @@ std::string TextStream::finish() {
   return show(pending_.size(), true);
 }
 
-/// The stop text that is completed first. All of it is pending, because a possible start of a stop text is
-/// held back.
+/// Finds the stop text that is completed first. All its bytes are pending, because bytes that may begin a
+/// stop text are held back.
 TextStream::Found TextStream::find_stop() const {
   Found first;
   std::size_t first_end = std::string::npos;
@@ -42,7 +42,7 @@ TextStream::Found TextStream::find_stop() const {
   return first;
 }
 
-/// Bytes at the end that may be the start of a stop text.
+/// Number of bytes at the end that may be the beginning of a stop text.
 std::size_t TextStream::held_back() const {
   std::size_t longest = 0;
   for (const std::string& stop : stops_)
@@ -51,7 +51,7 @@ std::size_t TextStream::held_back() const {
   return longest;
 }
 
-/// The whole characters among the first `count` pending bytes.
+/// Removes the first `count` pending bytes and returns their whole characters.
 std::string TextStream::show(std::size_t count, bool final) {
   std::string_view rest = std::string_view(pending_).substr(0, count);
   std::string text;

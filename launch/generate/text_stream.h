@@ -1,6 +1,6 @@
 #pragma once
-// Text that is shown while it arrives in pieces: whole characters only, and nothing from a stop text on. The
-// complete output does not depend on how the text is divided into pieces.
+// Text that is shown while it arrives in pieces: whole characters only, and no byte of a stop text or after
+// it. The complete output does not depend on how the text is divided into pieces.
 
 #include <optional>
 #include <string>

@@ -1,6 +1,6 @@
 #pragma once
-// Prints several texts to stdout, one after another: the first unfinished text as it arrives, each later one
-// when its turn comes.
+// Prints several texts to stdout, one after another: the first unfinished text as it arrives, each later text
+// once all earlier ones have ended.
 
 #include <string>
 #include <vector>
@@ -18,7 +18,7 @@ class Transcript {
   };
   Transcript(std::vector<std::string> prompts, Format format);
 
-  /// Continues a text by whole characters.
+  /// Adds whole characters to a text.
   void add(std::size_t text, const std::string& shown);
   /// Ends a text, once.
   void end(std::size_t text, const WrittenText& written);
@@ -29,7 +29,7 @@ class Transcript {
 
   std::vector<std::string> prompts_;
   Format format_;
-  std::vector<std::string> waiting_;  // by text: what its turn will print
+  std::vector<std::string> waiting_;  // by text: characters to print once the earlier texts have ended
   std::vector<bool> ended_;
   std::size_t current_ = 0;
   bool terminal_;  // a terminal gets control characters escaped; files and pipes get them unchanged

@@ -1,5 +1,5 @@
 #pragma once
-// A text that generate has written: what it says, why it ended, and what it cost.
+// A text that generate has written: its characters, why it ended, and its tokens and seconds.
 
 #include <cstdint>
 #include <optional>
@@ -20,13 +20,13 @@ struct WrittenText {
   std::string prompt;
   std::string text;  // without the prompt and without the stop text
   std::int64_t prompt_tokens = 0;
-  std::int64_t tokens = 0;  // new ones, including those of the stop text and the end token
+  std::int64_t tokens = 0;  // new tokens, including the tokens of the stop text and the end-of-document token
   StopReason stop_reason = StopReason::length;
   std::string stop_text;  // of StopReason::stop_text
   double seconds_to_first_token = 0;
   double seconds = 0;                           // from the start of all texts to the end of this one
   std::optional<double> tokens_per_second;      // after the first token; empty for a text of one token
-  std::optional<SpeculationStatistics> drafts;  // empty for plain generation
+  std::optional<SpeculationStatistics> drafts;  // empty without speculation
 };
 
 /// Example: "128 new tokens (--max-tokens)".

@@ -1,5 +1,5 @@
 #pragma once
-// Short texts and faults that ranks exchange.
+// Ranks exchange short texts and error messages.
 
 #include <string>
 #include <vector>
@@ -14,8 +14,8 @@ std::string broadcast_text(Communicator& world, const std::string& text, int roo
 /// Returns every rank's text on rank 0, in rank order; empty on other ranks. Collective.
 std::vector<std::string> gather_texts(Communicator& world, const std::string& text);
 
-/// Returns the fault of the first rank that has one, on every rank; empty if none has. Each rank passes its
-/// own fault, or an empty text. Collective.
+/// Each rank passes its error message, or an empty text if it has no error. Returns the message of the lowest
+/// rank that has one, on every rank; empty if no rank has one. Collective.
 std::string first_fault(Communicator& world, const std::string& fault);
 
 }  // namespace foretoken

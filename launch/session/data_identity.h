@@ -1,5 +1,5 @@
 #pragma once
-// Checks of a run's data by its identity (io/datasets/token_dataset.h): it must be the same on every rank,
+// Checks the identity of a run's data (io/datasets/token_dataset.h): the data must be the same on every rank,
 // and the same when a run is resumed.
 
 #include <string>
@@ -11,8 +11,8 @@
 
 namespace foretoken {
 
-/// Throws a DataError unless every rank has opened a dataset with the same content: hosts may have copies of
-/// their own. Warns about a dataset without digests. Collective.
+/// Throws a DataError unless every rank has opened a dataset with the same content: hosts may have their own
+/// copies of the file. Warns about a dataset without digests. Collective.
 void require_same_on_all_ranks(const TokenDataset& dataset, Communicator& world, Console& console);
 
 /// Throws a DataError naming both paths and identities if the checkpoint was trained or validated on other

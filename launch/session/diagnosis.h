@@ -6,8 +6,8 @@
 
 namespace foretoken {
 
-/// Computes them from sums over the whole global batch, on the host; norms and cosines only if `gradients`,
-/// that is, if gradients were measured.
+/// Computes the metrics from the step's sums over the global batch. `gradients`: gradients were measured too;
+/// otherwise norms and cosines stay empty.
 HeadsMetrics heads_metrics(const StepSums& sums, bool gradients);
 
 }  // namespace foretoken

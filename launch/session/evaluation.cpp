@@ -18,7 +18,7 @@ void drop_rows_from(const Batch& batch, std::int64_t first_row, std::int64_t lim
       std::fill_n(batch.document_start.as<std::int32_t>() + row * width, width, -1);
 }
 
-/// Bytes of text of the main loss's targets.
+/// Bytes of the text of the main loss's targets.
 std::int64_t target_bytes(const Batch& batch, std::int64_t positions,
                           const std::vector<std::int32_t>& bytes_of_tokens) {
   if (bytes_of_tokens.empty()) return 0;
@@ -86,7 +86,7 @@ EvaluationMetrics Evaluation::run(std::int64_t step) {
     const std::vector<double> of_step = session_.read_sums();
     for (std::size_t i = 0; i < sums.size(); ++i) sums[i] += of_step[i];
   }
-  // Each rank contributes its stages' sums over its own rows; the other entries are zero.
+  // Each rank contributes the sums of its own stages over its own rows. Its other entries are zero.
   Communicator& world = session_.groups().world;
   const Tensor all = tensor_over<double>(sums, session_.model().sums().all.shape);
   world.all_reduce(all);

@@ -20,7 +20,7 @@ BatchLayout batch_layout(const Config& config, const Groups& groups);
 class Evaluation {
  public:
   /// Evaluates the first `rows` rows of the dataset, or all rows if `rows` is 0. Dataset and session must
-  /// outlive it.
+  /// outlive the Evaluation.
   Evaluation(Session& session, const TokenDataset& dataset, std::int64_t rows);
 
   /// Collective over the world; every rank receives the result.

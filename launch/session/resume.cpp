@@ -14,8 +14,8 @@ namespace foretoken {
 
 namespace {
 
-/// A convention that only one side states is a difference too. The kind determines which conventions exist,
-/// so it is compared first.
+/// Throws unless the conventions agree. A convention that only one side states is a difference too. The kind
+/// of heads determines which conventions exist, so it is compared first.
 void require_same_conventions(const CheckpointInfo& info, const Config& config) {
   struct Values {
     std::string found = "unstated", expected = "unstated";
@@ -33,7 +33,7 @@ void require_same_conventions(const CheckpointInfo& info, const Config& config) 
   for (const auto& [name, values] : conventions) require_same(name);
 }
 
-/// Reads directly into host memory, or through host memory into a GPU's.
+/// Reads a piece into host memory, or into GPU memory through a host buffer.
 void read_piece(const Checkpoint& checkpoint, const StatePiece& piece, Stream& stream) {
   if (piece.data.device == DeviceKind::cpu)
     return checkpoint.read(piece.kind, piece.spec->name, piece.range, piece.data);
@@ -133,7 +133,8 @@ void require_same_tokenizer(const Checkpoint& checkpoint, const TokenizerIdentit
 
 namespace {
 
-/// checkpoints_at() on rank 0: all ranks must try the same checkpoints while another job saves and retires.
+/// Calls checkpoints_at() on rank 0 only: all ranks must try the same checkpoints while another job saves and
+/// retires checkpoints.
 std::vector<std::string> agreed_listing(const std::string& path, Communicator& world) {
   std::string listing, fault;
   if (world.rank() == 0) try {
@@ -149,8 +150,8 @@ std::vector<std::string> agreed_listing(const std::string& path, Communicator& w
   return directories;
 }
 
-/// Reads the pieces that pieces_of() requests. Returns the fault of the first rank that failed; empty if none
-/// did.
+/// Reads the pieces that pieces_of() requests. Returns the error message of the first rank that failed; empty
+/// if no rank failed.
 std::string try_to_load(const std::string& directory, const PiecesOf& pieces_of, Stream& stream,
                         Communicator& world, Console& console, std::optional<Checkpoint>& checkpoint) {
   std::string fault;
@@ -171,7 +172,8 @@ std::string try_to_load(const std::string& directory, const PiecesOf& pieces_of,
   return fault;
 }
 
-/// Reports that the checkpoint is suspect, or which newer ones were skipped because they are.
+/// Reports that the loaded checkpoint is suspect, or which newer checkpoints were skipped because they are
+/// suspect.
 void tell_suspects(const Checkpoint& loaded, const std::vector<std::string>& listing, Console& console) {
   for (const std::string& directory : listing) try {
       const CheckpointInfo info = read_manifest(std::filesystem::path(directory) / manifest_name).info;
@@ -179,7 +181,7 @@ void tell_suspects(const Checkpoint& loaded, const std::vector<std::string>& lis
       const bool passed_over = info.step > loaded.info().step;
       console.warn(fmt::format("{} is marked suspect: {}{}", directory, info.suspect,
                                passed_over ? "; it is passed over, name it to use it nevertheless" : ""));
-    } catch (const DataError&) {  // not the checkpoint that was loaded
+    } catch (const DataError&) {  // unreadable, so not the checkpoint that was loaded
     }
 }
 
@@ -198,7 +200,7 @@ Checkpoint load_newest(const std::string& path, const PiecesOf& pieces_of, Strea
         if (world.rank() == 0) tell_suspects(*checkpoint, directories, console);
         return std::move(*checkpoint);
       }
-      // A training job in the run has retired it, so there is a newer one.
+      // If a training job in the run has retired the checkpoint, there is a newer one.
       vanished = !first_fault(world, has_vanished(directory) ? directory : "").empty();
       if (vanished && listing < listings_tried) break;
       console.warn(fmt::format("{}; trying the checkpoint before it", fault));

@@ -29,21 +29,22 @@ StatePiece weight_piece(const Parameters& parameters, const ParameterSpec& spec)
 std::vector<StatePiece> weight_pieces(const Parameters& parameters);
 
 /// Returns the newest checkpoint at `path` whose manifest can be read; it determines which model to build.
-/// Functions that load from the path later report the checkpoints that are skipped here. Lists again if one
-/// was retired in the meantime. Throws a DataError if there is none.
+/// Functions that load from the path later report the checkpoints that are skipped here. Lists the
+/// checkpoints again if one of them was retired in the meantime. Throws a DataError if no manifest can be
+/// read.
 Checkpoint newest_readable(const std::string& path);
 
 /// The settings that the checkpoint was trained with.
 Config settings_of(const Checkpoint& checkpoint);
 
-/// Throws a DataError unless the checkpoint was trained on tokens of `tokenizer`.
+/// Throws a DataError unless the checkpoint was trained with this tokenizer.
 void require_same_tokenizer(const Checkpoint& checkpoint, const TokenizerIdentity& tokenizer);
 
 /// Reads the pieces that `pieces_of` requests, from the newest valid checkpoint at `path` (a run or a
 /// checkpoint), and returns that checkpoint. A damaged checkpoint is reported and the previous one tried; if
 /// none is left, throws a DataError. If a checkpoint was retired while it was read, the newest ones are
-/// listed again. Errors of `pieces_of` are faults of the request and are thrown without trying older
-/// checkpoints. Collective.
+/// listed again. An error of `pieces_of` means that the request does not fit the checkpoint; it is thrown,
+/// and older checkpoints are not tried. Collective.
 using PiecesOf = std::function<std::vector<StatePiece>(const Checkpoint& checkpoint)>;
 Checkpoint load_newest(const std::string& path, const PiecesOf& pieces_of, Stream& stream,
                        Communicator& world, Console& console);

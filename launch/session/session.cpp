@@ -115,7 +115,8 @@ Session::Session(MpiCommunicator& world, SessionPlan plan)
                           sharing_ranks(plan_.config.model, plan_.config.mtp, plan_.layout))),
       objective_(plan_.config.mtp) {
   const int neighbours = world.world().local_ranks();
-  if (stream().device() == DeviceKind::cpu)  // checked before allocation: ranks of a machine share its memory
+  if (stream().device() ==
+      DeviceKind::cpu)  // checked before allocation, for all ranks of the machine together
     require_memory(neighbours * expected_bytes(plan_, groups_.pp_rank),
                    fmt::format("memory for tensors of {} of this machine", counted(neighbours, "rank")));
   model_ = std::make_unique<RankModel>(stream(), model_options(plan_, groups_.pp_rank));

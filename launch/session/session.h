@@ -1,6 +1,6 @@
 #pragma once
-// Everything that one rank computes with, for training and for evaluation: its groups, its part of the
-// model, and the pipeline programs that drive it.
+// One rank's objects for training and for evaluation: its process groups, its part of the model, and the
+// pipeline programs that it executes.
 
 #include <memory>
 #include <vector>
@@ -15,19 +15,19 @@
 
 namespace foretoken {
 
-/// A pipeline program that is ready to run: lowered and validated, with known memory footprint.
+/// A pipeline program that is ready to run: lowered and validated, its memory use is known.
 struct ReadyProgram {
   Program program;
   ProgramFootprint footprint;
 };
 
-/// Everything that is decided about a session before it takes memory.
+/// The decisions about a session that are made before memory is allocated.
 struct SessionPlan {
   Config config;
   Purpose purpose = Purpose::train;
   Device::Options device;
   ModelLayout layout;
-  ReadyProgram training;  // empty if the purpose is to evaluate
+  ReadyProgram training;  // empty for Purpose::evaluate
   ReadyProgram evaluation;
 
   const Grid& grid() const { return layout.grid; }
@@ -44,8 +44,9 @@ SessionPlan plan_session(MpiCommunicator& world, const Config& config, const Gri
 /// The dtype that layers compute in: train.precision, on that kind of device.
 DType compute_dtype(const Config& config, DeviceKind device);
 
-/// Bytes that a rank of this pipeline rank will allocate for tensors: parameters, gradients, activations and
-/// the optimizer's moments. A step's inputs on a GPU are not counted. Takes none of that memory.
+/// Predicts the bytes that a rank at pipeline position `pp_rank` will allocate for tensors: parameters,
+/// gradients, activations and the optimizer's moments. A step's inputs on a GPU are not counted. Allocates
+/// none of that memory.
 std::int64_t expected_bytes(const SessionPlan& plan, int pp_rank);
 
 class Session {
@@ -68,12 +69,12 @@ class Session {
   const ReadyProgram& evaluation() const { return plan_.evaluation; }
   bool is_root() { return groups_.world.rank() == 0; }
 
-  /// Returns when all enqueued work has run. Throws a PeerError if a rank that it waits for is gone.
+  /// Returns when all enqueued work has run. Throws a PeerError if a rank that this rank waits for is gone.
   void synchronize() { groups_.transport->synchronize(); }
   /// Waits for the last step and returns its RankModel::sums().
   std::vector<double> read_sums();
   /// Replaces counts[k] over this rank's microbatches by the count over the whole global batch. Collective
-  /// over the data-parallel ranks of stages that take losses; no effect on other stages, which do not need
+  /// over the data-parallel ranks of stages that compute losses; no effect on other stages, which do not need
   /// the counts.
   void sum_target_counts(std::span<std::int64_t> counts);
 

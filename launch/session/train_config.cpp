@@ -22,7 +22,7 @@ namespace {
 
 namespace fs = std::filesystem;
 
-/// Empty, or why the text of config.toml is not what a run wrote.
+/// Reads config.toml into `text`. Says why the file is not what a run wrote; empty if it is.
 std::string fault_of(const std::string& path, std::string& text) {
   std::error_code error;
   if (!fs::exists(path, error)) return fmt::format("{}: is missing", path);

@@ -1,6 +1,6 @@
 #pragma once
-// The settings of a training run, in the order in which they are applied: those of the run that is resumed
-// or started from, the file, the flags.
+// The settings of a training run. They are applied in this order: the settings of the run that is resumed or
+// started from, the file, the flags.
 
 #include <string>
 
@@ -13,8 +13,8 @@ namespace foretoken {
 /// checkpoint's manifest.
 struct RunSettings {
   Config config;
-  std::string fault;   // of config.toml; empty if it was read
-  std::string source;  // the manifest that was read instead
+  std::string fault;   // why config.toml was not read; empty if it was
+  std::string source;  // the manifest that was read instead of config.toml
 };
 /// `path` is the run or one of its checkpoints. Throws a UsageError if config.toml is TOML with unknown
 /// settings, a DataError if neither file can be read.
@@ -27,11 +27,12 @@ bool holds_checkpoint(const std::string& run);
 /// resumes, the settings are the run's and --set; CONFIG and --from apply only when the run is new.
 Config resolve_config(const TrainArguments& arguments, const std::string& resume);
 
-/// What `arguments` will most likely resume, determined before the job holds the run.
+/// The run or checkpoint that `arguments` will most likely resume. Only most likely, because the job does not
+/// hold the run yet.
 std::string likely_resume(const TrainArguments& arguments);
 
-/// If --auto-resume resumes a run whose settings differ from the given CONFIG: a warning that names the keys.
-/// Empty if they agree.
+/// A warning that names the keys if --auto-resume resumes a run whose settings differ from CONFIG; empty if
+/// they agree.
 std::string config_difference(const TrainArguments& arguments, const Config& resolved);
 
 }  // namespace foretoken

@@ -11,8 +11,8 @@ namespace foretoken {
 /// Replaces or creates the file. `object` has at least one field. Throws a DataError on failure.
 void write_point_file(const std::string& path, const nlohmann::json& object);
 
-/// The object of a file. Throws a DataError naming the file if it cannot be read, is no JSON, or differs from
-/// its digest. A file without a digest, of an earlier version, is read as it is.
+/// The object of a file. Throws a DataError naming the file if the file cannot be read, is not JSON, or
+/// differs from its digest. A file without a digest, of an earlier version, is read as it is.
 nlohmann::json read_point_file(const std::string& path);
 
 }  // namespace foretoken

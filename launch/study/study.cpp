@@ -34,7 +34,7 @@ namespace {
 
 namespace fs = std::filesystem;
 
-/// A point's settings must be those of its earlier start; otherwise its row would mix different settings.
+/// Throws a UsageError if the point has run before with other settings: its row would mix both.
 void require_same_settings(const SweepPoint& point, const std::string& config_path) {
   if (!fs::exists(config_path)) return;
   if (const std::string fault = seal_fault(read_text_file(config_path, most_config_bytes)); !fault.empty())
@@ -48,7 +48,8 @@ void require_same_settings(const SweepPoint& point, const std::string& config_pa
                        to_toml(option.get(point.config)), fs::path(config_path).parent_path().string());
 }
 
-/// The line of a failed run that gives the reason: our error line if there is one, otherwise the last line.
+/// The line of a failed run that gives the reason: the program's error message if there is one, otherwise the
+/// last line.
 std::string reason_in(const std::string& output_file) {
   std::ifstream file(output_file);
   std::string reason, last;
@@ -59,7 +60,7 @@ std::string reason_in(const std::string& output_file) {
   return reason.empty() ? last : reason;
 }
 
-/// Shows the latest line of the run's log, in place, if the output is a terminal.
+/// Shows the run's latest output line in the terminal's last line; no effect if the output is not a terminal.
 class LatestLine {
  public:
   explicit LatestLine(std::string log) : log_(std::move(log)) {}

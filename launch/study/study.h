@@ -2,14 +2,17 @@
 // foretoken study: runs the points of a sweep one after another and reports them side by side.
 //
 // The study's folder:
-//   study.csv, study.html, figures/*.svg     the report (launch/study/study_report.h), rewritten after every
-//   point log.txt                                  the console's output POINT/config.toml the point's
-//   settings POINT/data.json                          its datasets: path and identity POINT/run/ its run
-//   folder POINT/output.txt                         its launcher's output POINT/outcome.json {"exit_code": 0,
-//   "seconds": 71.3}, once it has ended
+//
+//   study.csv, study.html, figures/*.svg   the report (study_report.h), rewritten after every point
+//   log.txt                                the console's output
+//   POINT/config.toml                      the point's settings
+//   POINT/data.json                        its datasets: path and identity
+//   POINT/run/                             its run folder
+//   POINT/output.txt                       its launcher's output
+//   POINT/outcome.json                     {"exit_code": 0, "seconds": 71.3}, once the point has ended
 //
 // A point with exit code 0 is done and is not run again. A point that failed or was stopped continues from
-// its newest checkpoint, or starts again if it has none.
+// its newest checkpoint or, if it has no checkpoint, from step 0.
 
 #include <string>
 #include <vector>

@@ -1,6 +1,6 @@
 #pragma once
-// The data of a study's points. The identity of a point's data is stored beside it (POINT/data.json), so
-// that a report does not compare runs on different data.
+// The data of a study's points. The identity of a point's data is stored in the point's folder
+// (POINT/data.json), so that a report does not compare runs on different data.
 
 #include <map>
 #include <optional>
@@ -13,8 +13,8 @@ namespace foretoken {
 
 class StudyData {
  public:
-  /// Writes the records of a point's data to `file`, without those of a dataset that cannot be opened: the
-  /// run reports the reason. Writes no file if there is no record.
+  /// Writes the records of a point's datasets to `file`. A dataset that cannot be opened has no record; the
+  /// point's run reports the reason. Writes no file if there is no record.
   void keep(const std::string& file, const Config& config);
   /// Throws a UsageError naming both paths and identities if `file` records other data than `config` names.
   /// Compares nothing if the file or a dataset is missing. Throws a DataError if the file is damaged.

@@ -104,7 +104,8 @@ class Figures {
                   Along::tokens, true);
   }
 
-  /// The effect of heads on the main loss; the loss curves are too close together to show it.
+  /// The difference that heads make to the main loss: in a chart of the losses the curves are too close
+  /// together to show it.
   void loss_change(const char* section) {
     LineChart chart{
         .title = fmt::format("Main {} loss less that of D = 0", validation_ ? "validation" : "training"),
@@ -195,7 +196,7 @@ class Figures {
     if (!chart.bars.empty()) figures_.push_back({.name = name, .section = section, .svg = to_svg(chart)});
   }
 
-  /// A value of each point divided by its baseline's.
+  /// The point's value divided by the value of its baseline.
   std::optional<double> ratio(const PointResult& result, const Value& of) const {
     const PointResult* baseline = baseline_of(result, sweep_, results_);
     if (baseline == nullptr) return std::nullopt;

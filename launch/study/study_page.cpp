@@ -102,7 +102,7 @@ class Page {
     return last == nullptr ? std::nullopt : last->accepted_length;
   }
 
-  /// The cells of a row, in the order of the headings. Each repeats its heading for cards.
+  /// The cells of a row, in the order of the headings. Each cell repeats its heading, which a card shows.
   class Cells {
    public:
     explicit Cells(const std::vector<std::string>& headings) : headings_(headings) {}

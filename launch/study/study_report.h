@@ -11,10 +11,10 @@
 
 namespace foretoken {
 
-/// How a point's process ended; no exit code if it has not ended.
+/// The end of a point's process; no exit code if it has not ended.
 struct Outcome {
   std::optional<int> exit_code;
-  double seconds = 0;  // sum over all its starts
+  double seconds = 0;  // sum over all launches of the point
 };
 Outcome outcome_of(const std::string& point_folder);
 void write_outcome(const std::string& point_folder, const Outcome& outcome);
@@ -45,8 +45,8 @@ PointResult result_of(const Sweep& sweep, const SweepPoint& point);
 /// Example: "main 1.532, 11250 tok/s".
 std::string summary(const PointResult& result);
 
-/// The point without heads that `result` is compared with: the one that shares the most swept settings other
-/// than those of the heads. nullptr if none has run.
+/// The point without heads that `result` is compared with: of these points that have run, the one that shares
+/// the most swept settings with it, the heads' settings aside. nullptr if none has run.
 const PointResult* baseline_of(const PointResult& result, const Sweep& sweep,
                                const std::vector<PointResult>& results);
 

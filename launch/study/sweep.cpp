@@ -20,7 +20,7 @@ namespace fs = std::filesystem;
 constexpr std::int64_t most_ranks = 65536;
 constexpr std::size_t most_points = 1000;
 
-/// One list of [axes]: the values of a setting, or of the ranks.
+/// One list of [axes]: the values of a setting, or numbers of ranks.
 struct Axis {
   std::string section;  // empty: ranks
   std::string key;

@@ -20,7 +20,7 @@
 //   ranks = 1                            # optional
 //   mtp.depths = 0                       # overrides the sections above
 //
-// `ranks` may also be an axis. Mistakes are UsageErrors that start with file and line.
+// `ranks` may also be an axis. Mistakes are UsageErrors that name file and line.
 
 #include <map>
 #include <string>
@@ -41,8 +41,10 @@ struct Sweep {
   std::string title;  // the file's stem
   std::string directory;
   std::string launcher;
-  std::vector<std::string> swept;  // options that differ between points, including "ranks" if it does
-  std::vector<SweepPoint> points;  // combinations of axes first, the last axis fastest; then the others
+  std::vector<std::string>
+      swept;  // options that differ between points; also "ranks" if the number of ranks differs
+  std::vector<SweepPoint>
+      points;  // first the combinations of the axes, the last axis fastest; then [[points]]
 };
 
 /// `sets` are flags "section.key=value" applied to every point.

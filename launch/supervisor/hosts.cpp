@@ -178,7 +178,7 @@ std::vector<Host> allocated_hosts() {
 }
 
 bool is_up(std::string_view slurm_state) {
-  if (slurm_state.ends_with('*')) return false;  // slurmctld gets no answer from it
+  if (slurm_state.ends_with('*')) return false;  // "*": the node does not answer slurmctld
   const auto begins = [&](const char* word) { return slurm_state.starts_with(word); };
   return begins("alloc") || begins("mix") || begins("idle") || begins("comp") || begins("drain") ||
          begins("drng") || begins("res");

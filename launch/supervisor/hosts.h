@@ -24,7 +24,7 @@ std::string host_list(const std::vector<Host>& hosts);
 int slots_of(const std::vector<Host>& hosts);
 
 /// The hosts that a remote shell reaches: OMPI_MCA_plm_rsh_agent, or ssh if that is unset, runs "true" on all
-/// of them at once, with `limit` for each. This host is included without a check.
+/// hosts in parallel, with `limit` for each. This host is included without a check.
 std::vector<Host> reachable(const std::vector<Host>& hosts,
                             std::chrono::seconds limit = std::chrono::seconds(10));
 
@@ -36,7 +36,7 @@ std::vector<int> tasks_per_node(std::string_view text);
 std::vector<Host> allocated_hosts();
 
 /// The given hosts that are still in the allocation and that slurmctld reaches, according to squeue and
-/// sinfo. All of them if these commands fail.
+/// sinfo. All given hosts if these commands fail.
 std::vector<Host> allocated_and_up(const std::vector<Host>& hosts);
 
 /// Whether a node in this state, as printed by sinfo's %T ("allocated", "down*"), can run ranks.

@@ -8,7 +8,8 @@
 
 namespace foretoken {
 
-/// `launcher` with every "{ranks}" replaced by the number, or with " -n <ranks>" appended if it has none.
+/// `launcher` with every "{ranks}" replaced by the number, or with " -n <ranks>" appended if it contains no
+/// "{ranks}".
 std::string with_ranks(std::string launcher, int ranks);
 
 /// `launcher` restricted to these hosts: appends "--nodes=2 --nodelist=a,b" for srun, "--host a:4,b:4" for
@@ -19,8 +20,8 @@ std::string on_hosts(const std::string& launcher, const std::vector<Host>& hosts
 /// already set keep their values. Other launchers ignore them.
 /// - mpirun may run as root, as in a container.
 /// - `local`: more ranks than half this host's hardware threads are allowed, and they are not bound to cores.
-/// - Job steps may share the allocation (SLURM_OVERLAP). Slurm counts a step as running until each of its
-///   nodes reports, even a lost one, and without this the next attempt would wait for it.
+/// - Job steps may share the allocation (SLURM_OVERLAP). Slurm counts a job step as running until each of its
+/// nodes, even a lost one, reports its end. Without SLURM_OVERLAP the next attempt would wait for that.
 /// mpirun's time from SIGTERM to SIGKILL stays at one second: run_command() (launch/supervisor/subprocess.h)
 /// keeps stop signals from mpirun, so this is the time between the end of one rank and that of the others.
 void set_launcher_defaults(int ranks, bool local);

@@ -22,7 +22,7 @@ class OutputFollower {
 
   int file_ = -1;
   long offset_ = 0;      // of the next byte to read
-  std::string pending_;  // read, not yet printed
+  std::string pending_;  // bytes that were read but not yet printed
   bool closed_ = false;
 };
 

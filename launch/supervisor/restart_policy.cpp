@@ -18,7 +18,7 @@ bool is(int code, ExitCode expected) {
   return code == static_cast<int>(expected);
 }
 
-/// The next attempt would end in the same way.
+/// Whether another attempt would end in the same way.
 bool is_final(int code) {
   return is(code, ExitCode::usage) || is(code, ExitCode::data) || code == command_not_found;
 }

@@ -11,23 +11,24 @@ namespace foretoken {
 struct AttemptEnd {
   int code = 0;                 // 128 + signal if a signal ended it
   std::int64_t step = -1;       // step of the newest checkpoint, -1: none
-  bool stop_requested = false;  // by a signal to the supervisor
-  bool run_was_held = false;    // code 2 because of a lock of another host that has become silent
+  bool stop_requested = false;  // the supervisor received a stop signal
+  bool run_was_held =
+      false;  // code 2, because a job on another host held the run; its heartbeats have since stopped
 };
 
 struct Decision {
   bool again = false;
-  int code = 0;                   // if it is not started again: the supervisor's exit code
+  int code = 0;                   // the supervisor's exit code, if the run is not started again
   std::chrono::seconds pause{0};  // before the next attempt
   std::string reason;             // console text
 };
 
 /// - 0: done. After a stop request, 75 and every end that a restart could fix return 75.
 /// - 2 and 3 (configuration, data) end the run: the next attempt would fail in the same way. Exception: if a
-///   job of another host held the run and has become silent, the run is started again.
-/// - 1 (defect, out of memory, mpirun's own errors) and 4 (numerical) get one more attempt, and again one
-///   after each progress. A fault of memory or of a machine does not repeat; a fault of the program or of the
-///   settings repeats at the same step.
+/// job on another host held the run and its heartbeats have stopped, the run is started again.
+/// - 1 (defect, out of memory, mpirun's own errors) and 4 (numerical) get one more attempt, and another one
+/// after each newer checkpoint. A hardware fault does not repeat; a defect of the program or an unsuitable
+/// setting repeats at the same step.
 /// - 127 (no such command) ends the run.
 /// - All others start again: 5, a signal (137: killed, also for memory), 75 without a stop request here, the
 ///   launcher's own codes.
@@ -43,8 +44,8 @@ class RestartPolicy {
  private:
   int max_restarts_;
   std::int64_t step_;
-  int restarts_ = 0;         // consecutive, without progress
-  bool second_try_ = false;  // used for a code that gets one more attempt, since the last progress
+  int restarts_ = 0;         // consecutive restarts without a newer checkpoint
+  bool second_try_ = false;  // the one more attempt was used since the newest checkpoint
 };
 
 }  // namespace foretoken

@@ -29,9 +29,9 @@ using Clock = std::chrono::steady_clock;
 
 constexpr std::chrono::milliseconds pause{50};
 constexpr std::chrono::seconds between_looks{1};
-/// From the end of the ranks to the end of the command, if this process ends both.
+/// How long the command may continue after this process has killed its ranks.
 constexpr std::chrono::seconds ending_limit{3};
-/// How long a command without ranks on this host is watched before it receives the stop signal itself.
+/// A command that has no ranks on this host for this time receives the stop signal itself.
 constexpr std::chrono::seconds remote_ranks_limit{10};
 constexpr int not_started = 127;
 constexpr int killed = 128 + SIGKILL;
@@ -53,7 +53,8 @@ constexpr int killed = 128 + SIGKILL;
   _exit(not_started);
 }
 
-/// Returns once the child runs the shell; before that it looks like a rank of this program.
+/// Returns once the child has become the shell; before that, /proc shows the child as a process of this
+/// program, like a rank.
 pid_t start(const std::string& line, const std::string& output_file) {
   const int output = open(output_file.c_str(), O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0666);
   if (output < 0) throw DataError("{}: cannot be opened: {}", output_file, std::strerror(errno));
@@ -124,7 +125,7 @@ class RunningCommand {
     }
   }
 
-  /// Ends a command that continues without its ranks.
+  /// Ends the command if it continues without its ranks.
   void look() {
     looked_ = Clock::now();
     const std::size_t ranks = tree_.ranks().size();
@@ -155,7 +156,8 @@ class RunningCommand {
     log(fmt::format("ended      {}: what is left of it is killed", reason));
     cut_short_ = true;
     for (const pid_t rank : tree_.ranks()) kill(rank, SIGKILL);
-    kill(child_, SIGTERM);  // srun handles it although it is blocked, and ends its job step
+    kill(child_,
+         SIGTERM);  // srun waits for SIGTERM by itself although it is blocked, and then ends its job step
     const auto since = Clock::now();
     while (!ended() && Clock::now() - since < ending_limit) std::this_thread::sleep_for(pause);
     if (ended()) return;

@@ -12,7 +12,7 @@ struct CommandOptions {
   std::chrono::seconds grace{110};           // from a stop signal until ranks are killed
   std::chrono::seconds straggler_limit{15};  // from the end of a rank on this host until the command is ended
   std::chrono::seconds launcher_limit{5};    // the same from the end of the last rank on this host
-  std::chrono::seconds startup_limit{0};     // for the first rank or the first output, 0: none
+  std::chrono::seconds startup_limit{0};     // until the first rank or the first output; 0: no limit
   std::function<void()> meanwhile;           // called several times a second
   std::function<void(const std::string& text)> log;  // receives one console line
 };

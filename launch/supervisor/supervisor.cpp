@@ -53,7 +53,7 @@ std::string time_text() {
   return fmt::format("{:%Y-%m-%dT%H:%M:%SZ}", fmt::gmtime(std::time(nullptr)));
 }
 
-/// Number of ranks that the job system or the layout states.
+/// The number of ranks: Slurm's, or pp × dp.
 int default_ranks(const Config& config) {
   if (const char* text = std::getenv("SLURM_NTASKS")) {
     int tasks = 0;
@@ -65,7 +65,7 @@ int default_ranks(const Config& config) {
   throw UsageError("run: how many ranks? -n is not given, there is no SLURM_NTASKS, and parallel.dp is 0");
 }
 
-/// Creates the run's folder with the resolved configuration, unless it exists.
+/// Opens the run's folder; creates it with the resolved configuration if it does not exist.
 RunDirectory open_or_create(const std::string& path, const Config& config) {
   std::error_code ignored;
   if (fs::exists(path, ignored) && !fs::is_empty(path, ignored)) return RunDirectory::open(path);
@@ -159,7 +159,7 @@ class Supervisor {
         console_.line(fmt::format("hosts      {} of {} are available: {}", found.size(), hosts_.size(),
                                   host_list(found)));
       here_ = found;
-      // With all of them there, the launcher decides whether it starts more ranks than slots.
+      // If all hosts are available, the launcher decides whether to start more ranks than slots.
       if (found != hosts_) available = std::min(wanted_, slots_of(found));
       if (available < wanted_ && !(config_.parallel.elastic && available > 0)) {
         console_.line(fmt::format("hosts      {} for {}: too few{}", counted(slots_of(found), "slot"),
@@ -191,7 +191,8 @@ class Supervisor {
     return line;
   }
 
-  /// The settings of the command line; for an elastic run also the layout that this process chose.
+  /// The --set flags for the ranks: those of the command line and, for an elastic run, the layout that this
+  /// process chose.
   std::vector<std::string> sets() const {
     std::vector<std::string> all = arguments_.sets;
     if (!layout_.parallel.elastic) return all;
@@ -258,7 +259,7 @@ class Supervisor {
   const RunArguments& arguments_;
   const Config& config_;
   int wanted_;               // number of ranks
-  std::vector<Host> hosts_;  // that may be used; empty: unknown here
+  std::vector<Host> hosts_;  // that may be used; empty: unknown, the launcher decides
   std::vector<Host> here_;   // those of hosts_ that are available now
   Config layout_;
   int ranks_ = 0;  // number of ranks that are started

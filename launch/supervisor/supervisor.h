@@ -1,11 +1,11 @@
 #pragma once
-// foretoken run: starts the ranks of a training run, and starts them again from the newest good checkpoint
-// if the way they ended is worth another attempt (launch/supervisor/restart_policy.h). This process does not
-// use MPI.
+// foretoken run: starts the ranks of a training run, and starts them again from the newest good checkpoint if
+// a restart may help (launch/supervisor/restart_policy.h). This process does not use MPI.
 //
 // Before every attempt it checks which hosts of the hostfile or of the Slurm allocation are available
-// (launch/supervisor/hosts.h). If some are lost, the ranks start on the others: all ranks if these have
-// enough slots, otherwise, for an elastic run, as many as the fastest legal layout uses.
+// (launch/supervisor/hosts.h). If some hosts are lost, the ranks start on the other hosts: all ranks if these
+// hosts have enough slots; otherwise, only for an elastic run, as many ranks as the fastest legal layout
+// uses.
 //
 // In the run's folder:
 //   attempts/0001.log         command, host, start, the ranks' output, end and exit code

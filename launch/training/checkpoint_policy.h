@@ -1,7 +1,7 @@
 #pragma once
-// Decides when a run saves, stages a copy of its state, and stops. All ranks decide alike: at the end of a
-// step each votes by its clock, its disk and its signals, the votes are summed over the ranks, and decide()
-// is a pure function of the sums.
+// Decides when a run saves, stages a copy of its state, and stops. All ranks reach the same decision: at the
+// end of a step each rank votes according to its clock, its disk and its signals, the votes are summed over
+// the ranks, and decide() is a pure function of the sums.
 
 #include <chrono>
 #include <cstdint>
@@ -12,32 +12,34 @@ namespace foretoken {
 
 /// The rules, equal on every rank.
 struct CheckpointRules {
-  std::int64_t every_steps = 0;           // 0: not by steps
-  std::chrono::duration<double> every{};  // 0: not by time
+  std::int64_t every_steps = 0;           // 0: no saves by steps
+  std::chrono::duration<double> every{};  // 0: no saves by time
   std::int64_t last_step = 0;             // of the run; always saved
-  std::int64_t stop_after = 0;            // stop with a checkpoint after this step; 0: do not
+  std::int64_t stop_after = 0;            // stop with a checkpoint after this step; 0: no such step
 };
 
-/// Console text at the start of a run: how to stop it, and how much work a kill loses at most.
+/// Console text for the start-up of a run: how to stop the run, and how much work is lost at most if it is
+/// killed.
 std::string stop_help(const CheckpointRules& rules);
 
-/// Number of ranks with each vote at the end of a step.
+/// Number of ranks that cast each vote at the end of a step.
 struct RankVotes {
   std::int64_t ranks = 1;  // of the job
   std::int64_t signalled = 0;
   std::int64_t save_ready = 0;   // the interval has passed, and no earlier save is being written
-  std::int64_t stage_ready = 0;  // staging a copy is worth its time now
+  std::int64_t stage_ready = 0;  // stage_ready() of the rank's CheckpointClock
 };
 
 struct StepDecision {
   bool stop = false;  // after this step's save
   bool save = false;
-  bool stage = false;  // copy the state, to be written if a stop request cannot wait for the next step
+  bool stage =
+      false;  // copy the state: the copy is written if the process is killed before the next step ends
 
   bool operator==(const StepDecision&) const = default;
 };
 
-/// Whether `step` is at or after the step that the run is to stop at. A resumed run may already be past it.
+/// Whether `step` is at or after stop_after. A resumed run may start after it.
 bool is_last_asked_for(const CheckpointRules& rules, std::int64_t step);
 
 StepDecision decide(const CheckpointRules& rules, std::int64_t step, const RankVotes& votes);
@@ -51,8 +53,8 @@ class CheckpointClock {
 
   /// `busy`: an earlier save is being written.
   bool save_ready(Clock::time_point now, bool busy) const;
-  /// Staging takes at most a hundredth of the time. No copy is made if the next step, of `step_seconds`, will
-  /// end within mpirun's grace period.
+  /// Whether to stage a copy. Staging takes at most a hundredth of the run's time. A copy is useless if steps
+  /// take `step_seconds` so short that they end within mpirun's grace period.
   bool stage_ready(Clock::time_point now, bool busy, double step_seconds) const;
   void saved(Clock::time_point now) { saved_ = now; }
   void staged(Clock::time_point begin, Clock::time_point end);

@@ -1,6 +1,6 @@
 #pragma once
 // One step's forward and backward passes on this rank, and the reduction of its gradients. A step's inputs
-// are prepared once and may run several times; on a deterministic device the results have the same bits.
+// are prepared once and may be run several times; on a deterministic device every run gives the same bits.
 
 #include <memory>
 #include <optional>
@@ -18,24 +18,25 @@ namespace foretoken {
 
 class GradientPass {
  public:
-  /// All arguments must outlive it.
+  /// All arguments must outlive the GradientPass.
   GradientPass(Session& session, GradientReducer& reducer, SharedWeights& shared);
   ~GradientPass();
 
-  /// Valid targets by depth over this rank's rows. Zero except on the main head's stage, whose ranks count
-  /// for all.
+  /// Valid targets by depth over this rank's rows. Zero except on ranks with the main head's stage.
   struct Counts {
     std::vector<std::int64_t> all;
-    std::vector<std::int64_t> trained;  // of the drawn depths; equal to `all` unless depths are sampled
+    std::vector<std::int64_t>
+        trained;  // of the depths that this step trains; equal to `all` unless depths are sampled
   };
 
-  /// Takes the step's rows, which start with global sample `sample`, and draws its depths. The batches must
-  /// stay valid until the step's last pass. Collective over data-parallel ranks.
+  /// Prepares the step whose rows are in `batches`; its first row is global sample `sample`. If depths are
+  /// sampled, draws the depths that the step trains. The batches must stay valid until the step's last pass.
+  /// Collective over data-parallel ranks.
   void prepare(std::span<const Batch> batches, std::int64_t sample);
   const Counts& counts() const { return counts_; }
 
-  /// Runs forward and backward over the drawn depths, and the reduction. Gradients are final afterwards, on a
-  /// GPU for work that is enqueued later. `diagnose`: also measures the heads (RankModel::diagnosis()).
+  /// Runs forward and backward over the step's depths, and the reduction. Gradients are then final; on a GPU,
+  /// for work that is enqueued later. `diagnose`: also measures the heads (RankModel::diagnosis()).
   void run(bool diagnose);
   /// If depths are sampled: runs forward and backward over every depth for measurement only. Nothing is
   /// reduced and the gradients are left undefined, so run() must follow. Returns this rank's sums
@@ -43,8 +44,9 @@ class GradientPass {
   std::vector<double> measure();
 
   bool samples_depths() const { return sampler_.has_value(); }
-  /// The objective of a step from its global sums and counts. A sampled depth's loss is divided by its
-  /// probability, as its gradient is, so the mean over draws is the whole objective.
+  /// Computes the objective of a step from its global sums and counts. A sampled depth's loss is divided by
+  /// the depth's probability, as its gradient is. The expected value over draws is therefore the objective of
+  /// all depths.
   Objective::Losses losses(std::span<const double> sums, const Counts& global) const;
 
  private:

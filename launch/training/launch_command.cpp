@@ -42,7 +42,8 @@ std::string joined(const Words& words) {
   return text;
 }
 
-/// The words of mpirun before the program; empty if they are not found, or name several programs.
+/// The words of mpirun's command line before the program; empty if the program is not found in it, or if it
+/// starts several programs.
 Words before_program(const Words& launcher, const Words& own) {
   const auto program = std::search(launcher.begin(), launcher.end(), own.begin(), own.end());
   if (program == launcher.end() || has(launcher, ":")) return {};

@@ -1,5 +1,5 @@
 #pragma once
-// How this program was started, so that it can print commands that a user may paste.
+// Finds out how this program was launched, so that it can print commands that a user may paste.
 
 #include <string>
 #include <vector>
@@ -11,9 +11,9 @@ using Words = std::vector<std::string>;
 struct LaunchCommand {
   std::string ranks;       // starts the ranks: "mpirun -n 4 --oversubscribe"; empty: one process, no launcher
   std::string program;     // as it was typed: "build/bin/foretoken"
-  std::string supervisor;  // the whole `foretoken run` command; empty: not started by one
+  std::string supervisor;  // the whole `foretoken run` command that started the ranks; empty: none did
 
-  /// A command on one process, and one on all ranks.
+  /// A command line that runs foretoken with these arguments in one process, or on all ranks.
   std::string on_one(const std::string& arguments) const { return program + " " + arguments; }
   std::string on_ranks(const std::string& arguments) const {
     return (ranks.empty() ? "" : ranks + " ") + on_one(arguments);
@@ -30,13 +30,14 @@ struct LaunchSurroundings {
   bool slurm_step = false;      // srun started the ranks
 };
 
-/// Repeats mpirun's own words where an ancestor is mpirun on this host, with the flags that it had from its
-/// environment. Otherwise names the launcher with the number of ranks.
+/// If an ancestor is mpirun on this host, the command repeats the words of its command line, and as flags the
+/// settings that it took from its environment. Otherwise the command names the launcher with the number of
+/// ranks.
 LaunchCommand launch_command(const LaunchSurroundings& surroundings);
 /// The same for this process.
 LaunchCommand launch_command(int ranks);
 
-/// Quotes a word for the shell if it needs that.
+/// Quotes a word for the shell if necessary.
 std::string shell_word(const std::string& word);
 
 }  // namespace foretoken

@@ -1,7 +1,8 @@
 #pragma once
-// Protects the model from numerical faults. A step whose loss or gradient norm is not finite changes nothing
-// (the optimizer decides that on the device, parallel/optimizer/optimizer.h) and is counted here. Unusual
-// steps may be computed again. The state is checked between updates and before it is saved.
+// Protects the model from numerical failures and from faults of memory. A step whose loss or gradient norm is
+// not finite changes nothing (the optimizer decides that on the device, parallel/optimizer/optimizer.h) and
+// is counted here. Unusual steps may be computed again. Between updates, and before a save, the guard checks
+// that the state is unchanged and finite.
 
 #include <cstdint>
 #include <functional>
@@ -29,22 +30,23 @@ class NumericalGuard {
   std::int64_t skipped_in_a_row() const { return in_a_row_; }
   void restore(std::int64_t skipped, std::int64_t in_a_row);
 
-  /// Starts with the state at `step`, which was initialized or loaded from verified files. Compares replicas.
+  /// Call this before the first step. The state at `step`, initialized or loaded from verified files, counts
+  /// as verified. Compares replicas.
   void begin(std::int64_t step);
-  /// Call it before a step's update writes to the state, and after all work that takes time.
+  /// Call this shortly before a step's update writes to the state: the check covers the time up to the call.
   void before_update();
-  /// Call it when `step` steps are finished and the last one's update is enqueued.
+  /// Call this when the update of step `step` is enqueued.
   void after_update(std::int64_t step);
-  /// Faults that this rank's memory check has found, for the step's exchange; empty if there are none. Waits
-  /// for the check.
+  /// Message about changed memory that this rank's check found, for the step's exchange; empty if memory is
+  /// unchanged. Waits for the check.
   std::string memory_fault();
-  /// Throws a NumericalError on all ranks if any has a memory fault. Collective; call it if the step's
-  /// exchange reported one.
+  /// Throws a NumericalError on all ranks. Call this if the step's exchange reported a memory fault on any
+  /// rank; `own` is this rank's message. Collective.
   [[noreturn]] void throw_memory_fault(const std::string& own);
   /// Compares replicated weights (parallel/optimizer/shared_weights.h) after `step` steps. Collective.
   void compare_replicas(std::int64_t step);
-  /// Set once the state is found to be changed: the last step whose state was verified. Checkpoints after it
-  /// are not to be trusted.
+  /// Set once the state was found to be changed: the last step whose state was verified. Later checkpoints
+  /// must not be trusted.
   std::optional<std::int64_t> suspect_after() const { return suspect_after_; }
 
   /// Sets the z-scores of a step's loss and gradient norm relative to earlier steps.
@@ -52,10 +54,11 @@ class NumericalGuard {
   /// Whether the step is to be computed again before its update: train.replay_suspicious.
   bool wants_replay(const StepMetrics& metrics) const;
   /// Computes the step again and reports whether the bits are equal. `again` repeats the passes and the
-  /// measurement of the norm; the second result is used. Collective.
+  /// measurement of the norm. Returns the second result, which is used. Collective.
   StepMetrics replay(std::int64_t step, const StepMetrics& first, const std::function<StepMetrics()>& again);
-  /// Counts the step. If it changed nothing, reports what was not finite and where. Throws a NumericalError
-  /// on all ranks after more than train.skip_limit consecutive skipped steps. Collective.
+  /// Counts the step. If the step changed nothing, reports which numbers were not finite, and on which ranks.
+  /// Throws a NumericalError on all ranks after more than train.skip_limit consecutive skipped steps.
+  /// Collective.
   void count_skipped(std::int64_t step, StepMetrics& metrics);
 
   /// Throws a NumericalError on all ranks if the state must not be saved: a number in it is not finite,

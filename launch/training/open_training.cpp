@@ -32,7 +32,7 @@ OptimizerConfig adamw_of(const OptimizerSettings& settings) {
           .moments = settings.moments == OptimizerSettings::Moments::bf16 ? DType::bf16 : DType::f32};
 }
 
-/// Prints "label      text", broken into lines where the terminal is narrower.
+/// Prints "label      text", wrapped at the terminal's width.
 void show(Console& console, const std::string& text) {
   console.line(text, wrapped(text, console.columns().value_or(80) - 1, label_width));
 }
@@ -63,7 +63,7 @@ void start_fresh(TrainingParts& parts, RunFolder& folder, StopNotice& notice, co
   const Config& config = parts.config();
   Parameters& parameters = parts.session.model().parameters();
   parameters.initialize(parts.session.stream(), config.train.seed);
-  std::string transferred;  // before the folder exists, so that a refusal leaves none
+  std::string transferred;  // before the folder is created: if the transfer is refused, no folder is left
   if (!config.train.init_from.empty())
     transferred = transfer_weights(config.train.init_from, config, parts.data->training.tokenizer(),
                                    parameters, parts.session.stream(), parts.world, parts.console);
@@ -73,7 +73,7 @@ void start_fresh(TrainingParts& parts, RunFolder& folder, StopNotice& notice, co
   if (!transferred.empty()) parts.console.line(transferred);
 }
 
-/// Another order of data must be asked for on the command line.
+/// Only a --set on the command line may change the seed, and so the order of the data.
 void require_same_seed(const Config& config, const CheckpointInfo& info, Console& console) {
   if (info.seed == config.train.seed) return;
   const std::string change = fmt::format(

@@ -28,7 +28,7 @@ RunFiles::RunFiles(MpiCommunicator& world, const CheckpointConfig& config, RunFo
               .stall_timeout = std::chrono::seconds(config.timeout_seconds),
               .parent = folder.parent(),
               .lineage = folder.lineage(),
-              .before_publication =  // in the writer's thread: this job must still hold the run, and metrics
+              .before_publication =  // on the writer's thread: this job must still hold the run, and metrics
                                      // up to the checkpoint must be on disk
               [this] {
                 folder.require_held();

@@ -36,7 +36,7 @@ void on_root(Communicator& world, const Body& body) {
   throw DataError("{}", fault);
 }
 
-/// The checkpoints that the new lineage sets aside. Example: "steps 15 to 30 are".
+/// The checkpoints that the new lineage sets aside, as subject and verb: "steps 15 to 30 are".
 std::string abandoned_text(const RunBranches& before, const Lineage& lineage) {
   std::int64_t first = 0, last = -1;
   for (const RunBranches::Entry& entry : before.entries) {
@@ -49,8 +49,8 @@ std::string abandoned_text(const RunBranches& before, const Lineage& lineage) {
   return first == last ? fmt::format("step {} is", first) : fmt::format("steps {} to {} are", first, last);
 }
 
-/// Renames what is at the path, be it a file, a folder or a pipe, to "<path>.damaged", ".damaged.2" and so
-/// on. Returns the new path; empty if there was nothing, or an empty file.
+/// Renames the file, folder or pipe at the path to "<path>.damaged", "<path>.damaged.2" and so on. Returns
+/// the new path; empty if nothing existed or the file is empty.
 std::string keep_damaged(const fs::path& path) {
   std::error_code error;
   if (!fs::exists(path, error) || (fs::is_regular_file(path, error) && fs::is_empty(path, error))) return {};
@@ -116,7 +116,7 @@ void RunFolder::start(const Config& config) {
   std::string path;
   on_root(world_, [&] {
     const std::string text = to_toml(config);
-    if (arguments_.auto_resume) {  // already locked
+    if (arguments_.auto_resume) {  // the constructor has locked it
       directory_ = RunDirectory::create_in(arguments_.run_directory, text);
       truncate(-1);
     } else {

@@ -22,19 +22,19 @@ class RunFolder {
   /// resume. Throws a UsageError if another job holds the run. Collective.
   RunFolder(Communicator& world, const TrainArguments& arguments, Console& console);
 
-  /// The run or checkpoint to continue; empty: the run starts anew.
+  /// The run or checkpoint to continue; empty: a new run.
   const std::string& resume() const { return resume_; }
 
   /// Creates the folder of a new run and takes its lock. Collective.
   void start(const Config& config);
-  /// Continues the run from a loaded checkpoint with these settings: starts a branch if it is not the newest
-  /// checkpoint, sets aside what the branch abandons, and makes metrics.jsonl and config.toml agree with it.
-  /// Collective.
+  /// Continues the run from a loaded checkpoint with these settings: starts a branch if that is not the
+  /// newest checkpoint, sets aside the checkpoints that the branch abandons, and makes metrics.jsonl and
+  /// config.toml agree with the checkpoint. Collective.
   void continue_from(const Checkpoint& from, const Config& config);
 
   /// Requires start() or continue_from().
   const RunDirectory& directory() const { return *directory_; }
-  /// On rank 0; other ranks have a first branch without a parent.
+  /// Set on rank 0. Other ranks return the defaults: the first branch, no parent.
   const Lineage& lineage() const { return lineage_; }
   const CheckpointInfo::Parent& parent() const { return parent_; }
   /// On rank 0: throws a DataError if another job has taken over the run.
@@ -53,7 +53,7 @@ class RunFolder {
   Console& console_;
   std::string resume_;
   std::optional<RunDirectory> directory_;
-  std::optional<RunLock> lock_;  // rank 0's
+  std::optional<RunLock> lock_;  // set on rank 0
   Lineage lineage_;
   CheckpointInfo::Parent parent_;
 };

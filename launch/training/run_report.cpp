@@ -14,8 +14,8 @@ constexpr int all_columns = std::numeric_limits<int>::max();
 
 using Commands = std::vector<std::pair<std::string, std::string>>;
 
-/// A command that evaluates the run in a layout that fits its ranks: their memory may not hold the model
-/// without its pipeline.
+/// A command that evaluates the run on its ranks, in as many pipeline stages: the whole model may not fit
+/// into one rank's memory.
 std::string evaluate_command(const Config& config, const std::string& run, const LaunchCommand& launch) {
   const bool held_out = !config.data.validation_path.empty();
   std::string arguments = fmt::format("evaluate {} --data {}", shell_word(run),

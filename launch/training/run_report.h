@@ -1,5 +1,5 @@
 #pragma once
-// What rank 0 shows of a run while it trains and when it ends. On other ranks the console is silent.
+// The lines that rank 0 prints while a run trains and when it ends. On other ranks the console is silent.
 
 #include <cstdint>
 #include <optional>
@@ -14,17 +14,17 @@ namespace foretoken {
 
 class RunReport {
  public:
-  /// Both must outlive the report.
+  /// Both arguments must outlive the report.
   RunReport(Console& console, const Config& config) : console_(console), config_(config) {}
 
-  /// Shows the progress, and a line for the first step, the last one, each that is a multiple of
-  /// run.log_every, and each notable one (is_notable()). Time and tokens/s of a line are means over the steps
-  /// since the line before.
+  /// Shows the progress. Prints a line for the first step, the last step, every multiple of run.log_every,
+  /// and notable steps (is_notable()). Time and tokens/s of a line are means over the steps since the
+  /// previous line.
   void step(const StepMetrics& metrics, bool last);
   void evaluation(const EvaluationMetrics& metrics);
 
-  /// The program has no more steps to train; it prints the closing block. `seconds` and `peak_memory_bytes`
-  /// as in EndMetrics.
+  /// Prints the closing block, when no more steps are trained. `seconds` and `peak_memory_bytes` as in
+  /// EndMetrics.
   void end(RunSummary::End end, std::int64_t step, std::int64_t tokens, double seconds,
            std::int64_t peak_memory_bytes, const std::string& run, const LaunchCommand& launch);
 
@@ -34,8 +34,8 @@ class RunReport {
   std::optional<StepMetrics> last_step_;
   std::optional<EvaluationMetrics> last_evaluation_;
   std::int64_t trained_ = 0;                              // steps
-  double tokens_ = 0, milliseconds_ = 0;                  // since the start
-  double unshown_tokens_ = 0, unshown_milliseconds_ = 0;  // since the last line
+  double tokens_ = 0, milliseconds_ = 0;                  // of this launch
+  double unshown_tokens_ = 0, unshown_milliseconds_ = 0;  // since the previous line
   std::int64_t unshown_ = 0;                              // steps
 };
 

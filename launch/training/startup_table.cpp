@@ -90,8 +90,8 @@ std::string heads_text(const MtpConfig& mtp) {
   return fmt::format("{}{}{}", counted(mtp.depths, what), matrices, detached);
 }
 
-/// Example: "objective  main + 0.3 mtp1 + 0.1 mtp2, times 1 at 0 tokens to 0.1 at 1e+13"; empty without
-/// heads.
+/// Example: "objective  main + 0.3 mtp1 + 0.1 mtp2, times 1 at 0 tokens to 0.1 at 1e+13"; empty if there are
+/// no heads.
 std::string objective_line(const MtpConfig& mtp) {
   if (mtp.depths == 0) return "";
   MtpConfig base = mtp;
@@ -153,7 +153,7 @@ std::string ranks_text(const Grid& grid, int pp_rank) {
   return ranks;
 }
 
-/// One row per pipeline rank, in columns; the last one is broken into lines.
+/// One row per pipeline rank, in aligned columns; the text of the last column is wrapped.
 std::string rank_table(const SessionPlan& plan, const std::vector<StageDurations>& stages, int columns) {
   double total = 0;
   for (const StageDurations& stage : stages) total += stage.total();
@@ -185,7 +185,7 @@ std::string rank_table(const SessionPlan& plan, const std::vector<StageDurations
 std::string startup_table(const SessionPlan& plan, int columns) {
   const Config& config = plan.config;
   const Grid& grid = plan.grid();
-  // Messages take no time here, as in the partition.
+  // Messages take no time in this estimate, as in the choice of the partition.
   const Durations expected{
       .stages = stage_costs(layer_costs(config, Purpose::train), plan.layout.halves_per_stage)};
   const SimulatedTimeline step = simulate(plan.training.program, plan.training.footprint, expected);

@@ -1,6 +1,6 @@
 #pragma once
-// The table that rank 0 prints before the first step: which rank holds what, and its expected share of the
-// time.
+// The table that rank 0 prints before the first step: what each rank holds, and its expected share of the
+// step's time.
 
 #include <string>
 

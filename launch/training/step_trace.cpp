@@ -60,7 +60,7 @@ std::string StepTrace::write(const std::filesystem::path& file, std::int64_t ste
   const double hidden = overlap.communication > 0 ? overlap.hidden / overlap.communication : 0;
   std::string text = fmt::format("step {}: {:.1f} ms, compute {}", step, 1e3 * overlap.length,
                                  range(world, overlap.compute / overlap.length));
-  // Communication between CPU ranks is not recorded.
+  // Communication between CPU ranks is not recorded, so its time is 0 there.
   double longest = overlap.communication;
   world.all_reduce(tensor_over(std::span(&longest, 1), {1}), ReduceOp::max);
   if (longest > 0)

@@ -9,7 +9,7 @@
 
 namespace foretoken {
 
-/// Records as long as it lives. Collective: the ranks' clocks start together.
+/// Records during its lifetime. The constructor is collective: the ranks' clocks start together.
 class StepTrace {
  public:
   explicit StepTrace(Session& session);

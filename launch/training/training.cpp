@@ -132,7 +132,8 @@ ExitCode Training::run_steps() {
     const auto due = [&](std::int64_t every) { return every > 0 && progress_.step % every == 0; };
     if (due(config_.parallel.check_replicas_every)) guard_.compare_replicas(progress_.step);
     if (decision.stop) publish_staged();
-    // A state whose next step is not finite must not replace a good checkpoint.
+    // A skipped step means that this state gives a loss or a gradient norm that is not finite. Such a state
+    // must not replace a good checkpoint.
     const bool good = guard_.skipped_in_a_row() == 0;
     if (decision.save && (good || last || decision.stop)) save();
     if (decision.stage && good) stage();
@@ -153,7 +154,8 @@ StepMetrics Training::step() {
   std::optional<HeadsMetrics> heads;
   if (diagnose && pass_.samples_depths()) heads = measure_heads();
   run_pass(diagnose && !heads);
-  std::optional<StepMetrics> replayable;  // a step that may be replayed reports before its update
+  std::optional<StepMetrics>
+      replayable;  // if the step may be replayed, its metrics are needed before its update
   if (config_.train.replay_suspicious) replayable = exchange_metrics(diagnose && !heads, lr);
   if (replayable && guard_.wants_replay(*replayable))
     replayable = guard_.replay(progress_.step + 1, *replayable, [&] {
@@ -175,7 +177,8 @@ StepMetrics Training::step() {
     session_.objective().rebalance(metrics.heads->trunk_norms);
   session_.objective().set_tokens_seen(progress_.tokens);
   const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
-  // The first steps touch memory for the first time; the mean forgets them quickly.
+  // The first steps are slower because they touch memory for the first time. A running mean forgets them
+  // quickly.
   seconds_per_step_ = seconds_per_step_ == 0 ? seconds : 0.9 * seconds_per_step_ + 0.1 * seconds;
   metrics.step = progress_.step;
   metrics.steps = config_.train.steps;
@@ -202,11 +205,12 @@ HeadsMetrics Training::measure_heads() {
 }
 
 StepMetrics Training::exchange_metrics(bool diagnose, double lr) {
-  std::vector<double> all = session_.read_sums();  // waits for the step and for the peers that it needs
+  std::vector<double> all =
+      session_.read_sums();  // waits for the step, and so for the peers that it receives from
   const double norm = optimizer_.norm(session_.stream());
   const std::string memory_fault = guard_.memory_fault();
 
-  // Each rank contributes its stages' sums over its own rows; the other entries are zero.
+  // Each rank contributes the sums of its own stages over its own rows. Its other entries are zero.
   const std::size_t sums = all.size();
   for (const auto* counts : {&pass_.counts().all, &pass_.counts().trained})
     for (const std::int64_t count : *counts) all.push_back(static_cast<double>(count));
@@ -284,7 +288,7 @@ void Training::save() {
 
 void Training::stage() {
   const auto begin = CheckpointClock::Clock::now();
-  guard_.require_sound_state(progress_.step);  // a staged copy may be published without another check
+  guard_.require_sound_state(progress_.step);  // a staged copy may be published later without another check
   writer_.stage(checkpoint_info(), checkpoint_pieces(optimizer_.pieces_to_save()));
   clock_.staged(begin, CheckpointClock::Clock::now());
 }
@@ -292,7 +296,7 @@ void Training::stage() {
 void Training::keep_last_good(const char* fault) noexcept try {
   files_.notice.close_run();
   publish_staged();
-  writer_.finish();  // a running save is of a state that was verified, or is marked below
+  writer_.finish();  // the state of a running save was verified, or the checkpoint is marked below
   if (!session_.is_root()) return;
   if (guard_.suspect_after()) mark_suspects(fault);
   const std::string run = files_.directory.path();

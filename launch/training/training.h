@@ -30,18 +30,18 @@ class Training {
 
  private:
   ExitCode run_steps();
-  /// Saves, and waits for the save.
+  /// Saves, and waits until the save is complete.
   ExitCode stop();
   bool any_rank_signalled();
-  /// If the signal came in the middle of a long step: publishes the copy that ranks had staged before,
-  /// provided that all agree on its step.
+  /// Publishes the copy that the ranks had staged before, if the signal arrived in the middle of a long step
+  /// and all ranks staged the same step.
   void publish_staged();
-  /// Writes and shows what the run reached. Collective.
+  /// Writes the end metrics and prints the closing block. Collective.
   void end(ExitCode code, double seconds);
   StepMetrics step();
   /// Runs forward, backward and reduction, and measures the norm.
   void run_pass(bool diagnose);
-  /// Measures heads at every depth, before a pass that draws some of them.
+  /// Measures the heads of all depths, before a pass that trains only some of them.
   HeadsMetrics measure_heads();
   /// Exchanges the step's sums and the ranks' votes. Collective.
   StepMetrics exchange_metrics(bool diagnose, double lr);
@@ -53,14 +53,14 @@ class Training {
   void save();
   /// Stages a copy of the state for StopNotice::while_in_step().
   void stage();
-  /// Called after a numerical fault: lets a running save end, marks checkpoints that are not to be trusted,
-  /// and reports which one remains.
+  /// Called after a numerical fault: waits for a running save, marks checkpoints that must not be trusted,
+  /// and reports the newest one that remains.
   void keep_last_good(const char* fault) noexcept;
   void mark_suspects(const char* fault);
   void evaluate();
 
   std::unique_ptr<TrainingParts> parts_;
-  // Of *parts_.
+  // References into *parts_.
   const Config& config_;
   MpiCommunicator& world_;
   Console& console_;
@@ -79,7 +79,7 @@ class Training {
   CheckpointRules rules_;
   CheckpointClock clock_;
   CheckpointClock::Clock::time_point step_start_;
-  std::int64_t first_step_;      // finished before this start
+  std::int64_t first_step_;      // steps finished before this launch
   RankVotes votes_;              // of the last step, equal on every rank
   double seconds_per_step_ = 0;  // running mean, for the remaining time
 };

@@ -1,5 +1,5 @@
 #pragma once
-// What one rank's training run consists of.
+// The objects of one rank's training run.
 
 #include <cstdint>
 #include <memory>
@@ -38,7 +38,7 @@ struct TrainingProgress {
 
 /// Members refer to earlier ones.
 struct TrainingParts {
-  /// Takes the memory of the run. Parameters and moments are not initialized. Collective.
+  /// Allocates the run's memory. Parameters and moments are not initialized. Collective.
   TrainingParts(MpiCommunicator& ranks, SessionPlan session_plan, std::unique_ptr<TrainingData> opened,
                 Console& lines);
 
@@ -63,7 +63,7 @@ struct TrainingParts {
 };
 
 /// Opens the data, prints the start-up table, builds the model, initializes or loads it, and opens the run's
-/// folder: the run is ready for its next step. Everything that is passed must outlive the result. Collective.
+/// folder. The run is then ready for its next step. All arguments must outlive the result. Collective.
 std::unique_ptr<TrainingParts> open_training(MpiCommunicator& world, const Config& config,
                                              const TrainArguments& arguments, RunFolder& folder,
                                              Console& console, StopNotice& notice);

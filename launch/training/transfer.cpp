@@ -36,8 +36,8 @@ void require_same_structure(const Checkpoint& checkpoint, const Config& found, c
   }
 }
 
-/// Checks that the checkpoint has all kept tensors in the run's shapes, and none that is unknown to both
-/// sides.
+/// Checks that the checkpoint has all kept tensors in the run's shapes, and no tensor that neither the run
+/// nor the checkpoint's settings define.
 void check_tensors(const Checkpoint& checkpoint, const Transfer& transfer) {
   std::set<std::string> known;
   for (const ParameterUnit& unit : transfer.kept)
@@ -93,7 +93,7 @@ std::string tensors_of(const std::vector<ParameterUnit>& heads) {
   return fmt::format("\n             {}{}: {}", first, others, fmt::join(names, ", "));
 }
 
-/// A tensor of the main model.
+/// The main model's tensor of this name.
 const ParameterSpec& kept_tensor(const Transfer& transfer, const std::string& name) {
   for (const ParameterUnit& unit : transfer.kept)
     for (const ParameterSpec& spec : unit.specs)

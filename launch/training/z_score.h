@@ -1,5 +1,5 @@
 #pragma once
-// How unusual a number is among earlier ones: (x − mean) / deviation over a window of recent numbers.
+// Measures how unusual a number is: (x − mean) / standard deviation over a window of recent numbers.
 
 #include <cstddef>
 #include <deque>
