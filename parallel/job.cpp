@@ -46,7 +46,7 @@ Job job_of(Environment environment) {
   if (!environment["OMPI_COMM_WORLD_RANK"].empty()) {
     job.rank = number(environment["OMPI_COMM_WORLD_RANK"], 0);
     job.size = number(environment["OMPI_COMM_WORLD_SIZE"], 1);
-    // Open MPI 4 draws this random key for every job; the namespace may repeat on a host.
+    // Open MPI 4 draws this random key for every job. The namespace may be the same for two jobs of a host.
     job.id = environment["OMPI_MCA_orte_precondition_transports"];
     if (job.id.empty()) job.id = environment["PMIX_NAMESPACE"];
   } else if (!environment["SLURM_PROCID"].empty() && !environment["SLURM_STEP_ID"].empty()) {

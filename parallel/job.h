@@ -12,15 +12,15 @@ namespace foretoken {
 struct Job {
   int rank = 0;
   int size = 1;
-  /// Identifies one start of the program: the same on all its ranks and different from every other start.
-  /// Contains only letters, digits, '-', '.' and '_'. Empty if the launcher is unknown: a program started by
-  /// hand, or under PMI alone.
+  /// Identifies one launch of the program: all ranks of a launch have the same id, and different launches
+  /// have different ids. Contains only letters, digits, '-', '.' and '_'. Empty if the launcher is unknown,
+  /// as for a program started by hand or by a launcher that sets only PMI's variables.
   std::string id;
 
   bool known() const { return size > 1 && !id.empty(); }
 };
 
-/// Reads the variables of Open MPI's mpirun and of Slurm's srun.
+/// Reads the variables that Open MPI's mpirun or Slurm's srun sets.
 Job job_by_environment();
 
 /// Processes of this host and user whose environment names the same job, this process included, ascending by

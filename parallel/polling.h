@@ -9,8 +9,8 @@ namespace foretoken {
 
 using Seconds = std::chrono::duration<double>;
 
-/// Calls done() until it returns true; returns false after the limit. It yields at first, for a peer that
-/// arrives soon, then sleeps 5 µs, doubling to 100 µs.
+/// Calls done() until it returns true; returns false after the limit. Between calls it yields at first,
+/// because a peer may arrive soon. Later it sleeps for 5 µs, and the pause doubles up to 100 µs.
 template <class Done>
 bool poll_until(Seconds limit, Done&& done) {
   constexpr int yields = 32;

@@ -7,7 +7,8 @@
 //   tensor   e4m3, e5m2; one scale per tensor  e4m3, one scale per matrix   arXiv 2209.05433
 //   block    e4m3, a scale per 1 × 128         e4m3, a scale per 128 × 128  DeepSeek-V3, arXiv 2412.19437
 //
-// A scale is computed from the largest magnitude of the tensor or block that it scales.
+// A scale is computed from the largest magnitude of the tensor or block that it scales. Section 3.3.2 of the
+// DeepSeek-V3 report describes the recipe "block".
 
 #include <vector>
 

@@ -1,6 +1,7 @@
 #pragma once
-// Collectives over a group of ranks. Count and dtype come from the tensor, so a byte count cannot be
-// passed for an element count. MPI implements them for CPU ranks; NCCL, or MPI through host memory, for GPUs.
+// Collectives and messages in a group of ranks. Count and dtype come from the tensor, so a byte count cannot
+// be passed for an element count. MPI implements them for CPU ranks; NCCL, or MPI through host memory, for
+// GPUs.
 //
 // On a GPU a communication is ordered with the compute stream: it starts after all work enqueued before
 // start_*(), and work enqueued after wait() runs after it. The host does not wait for the GPU, except in
@@ -36,9 +37,9 @@ class Request {
     return !pending_;
   }
   /// Returns when the communication is complete; on a GPU, when it is ordered before work enqueued later.
-  /// Throws PeerError, naming operation and peer, if the communication fails, or if the host has to wait for
-  /// it (over MPI) longer than MpiLimits::wait. Over NCCL the host does not wait here:
-  /// Transport::synchronize() applies the limit.
+  /// Throws PeerError, naming operation and peer, if the communication fails or, over MPI, if it is not
+  /// complete within MpiLimits::wait. Over NCCL the host does not wait here; Transport::synchronize() applies
+  /// the limit.
   void wait() {
     if (pending_) pending_->wait();
     pending_.reset();
@@ -59,11 +60,11 @@ class Communicator {
   /// A communicator of the same ranks for tensors in host memory.
   virtual Communicator& host() = 0;
 
-  /// Starts the send only. Messages between one pair of ranks with one tag arrive in the order of the sends.
-  /// NCCL has no tags: Traffic (parallel/comm/transport.h) states the order of receives that it requires.
+  // Messages from one rank to another with the same tag arrive in the order of the sends. NCCL has no tags:
+  // Traffic (parallel/comm/transport.h) states the order of receives that NCCL requires.
   virtual Request start_send(const Tensor& tensor, int to, int tag) = 0;
   virtual Request start_receive(const Tensor& tensor, int from, int tag) = 0;
-  /// In place: every rank receives the reduction over all ranks, with the same bits.
+  /// Replaces the tensor by its reduction over all ranks, with the same bits on every rank.
   virtual Request start_all_reduce(const Tensor& tensor, ReduceOp op) = 0;
   /// `full` has size() equal parts; rank r receives the sum of part r in `part`, which may be part r of
   /// `full`.

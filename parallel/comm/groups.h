@@ -1,5 +1,5 @@
 #pragma once
-// The communicators of the groups of a rank grid.
+// The communicators of this rank's groups in the rank grid.
 
 #include <map>
 #include <memory>
@@ -21,14 +21,14 @@ struct Groups {
   std::unique_ptr<Communicator> device_world;  // all ranks; collectives only
   std::unique_ptr<Communicator> pipeline;  // the pp ranks of one replica, in pipeline order; messages only
   std::unique_ptr<Communicator> dp;        // the dp ranks of one pipeline rank; collectives only
-  /// One group for each set passed to make_groups() that contains this rank's pipeline rank: the ranks of the
-  /// set within this replica. The key is the set (ParameterUnit::holders). Collectives only, which some ranks
-  /// reach long before others (Traffic::may_start_early).
+  /// One group for each set passed to make_groups() that contains this rank's pipeline rank. The group has
+  /// the ranks of the set within this replica, and its key is the set (ParameterUnit::holders). Collectives
+  /// only; some ranks start one long before others (Traffic::may_start_early).
   std::map<std::vector<int>, std::unique_ptr<Communicator>> holders;
 };
 
 /// `holders`: the sets of pipeline ranks that share units, in the same order on all ranks. Collective over
-/// the world, whose size must be the grid's (validate()). World and stream must outlive the groups.
+/// the world, whose size must be grid.world() (see validate()). World and stream must outlive the groups.
 Groups make_groups(MpiCommunicator& world, const Grid& grid, Stream& stream,
                    const std::vector<std::vector<int>>& holders = {});
 

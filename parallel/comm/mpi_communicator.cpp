@@ -52,7 +52,7 @@ class MpiCommunicator::Operation final : public Request::Pending {
     requests_.push_back(MPI_REQUEST_NULL);
     check(call(&requests_.back()));
   }
-  /// Requires that as many bytes arrive as the tensor has.
+  /// Throws unless the message has as many bytes as the tensor.
   void expect_all_bytes() { expects_all_bytes_ = true; }
 
   bool test() override {
@@ -215,8 +215,8 @@ Request MpiCommunicator::start_receive(const Tensor& tensor, int from, int tag) 
   return Request(std::move(operation));
 }
 
-// One rank sums and sends the result (tree), or each rank sums its piece (ring): both give the same bits on
-// every rank.
+// All ranks get the same bits, because MPI computes each element's sum on one rank: the root of a tree, or
+// the owner of a piece in a ring.
 Request MpiCommunicator::start_all_reduce(const Tensor& tensor, ReduceOp op) {
   require_cpu("all-reduce", tensor);
   const MPI_Datatype type = reducible_type("all-reduce", tensor.dtype);
@@ -230,9 +230,9 @@ Request MpiCommunicator::start_all_reduce(const Tensor& tensor, ReduceOp op) {
   return Request(std::move(operation));
 }
 
-// One reduction to the owner of each part, all at the same time. Every rank sends each part of the others
-// once, as in the best algorithms. MPI_Ireduce_scatter_block does not allow a result inside `full`, and Open
-// MPI's implementation sends the sum of all parts through rank 0.
+// Starts one reduction per part, to the part's owner; all run at the same time. Every rank sends each part
+// that it does not own once, which is optimal. MPI_Ireduce_scatter_block is not used, because it does not
+// allow a result inside `full` and Open MPI's implementation sends the sum of all parts through rank 0.
 Request MpiCommunicator::start_reduce_scatter(const Tensor& full, const Tensor& part) {
   const bool in_place = require_own_part("mpi", "reduce-scatter", part, full, *this, DeviceKind::cpu);
   const MPI_Datatype type = reducible_type("reduce-scatter", full.dtype);

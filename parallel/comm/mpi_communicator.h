@@ -2,9 +2,9 @@
 // Communicator over MPI, for tensors of CPU ranks.
 //
 // A wait polls and sleeps instead of spinning, because ranks may share cores. It throws PeerError after
-// MpiLimits::wait, and so does every error that MPI reports. A tensor may have more elements than an int can
-// count. Reductions accept f32, f64 and integers (sums must fit: Open MPI saturates some); bf16 can only be
-// moved.
+// MpiLimits::wait. Every error that MPI reports is thrown as PeerError. A tensor may have more elements than
+// an int can count. Reductions accept f32, f64 and integers (sums must fit: Open MPI saturates some); the
+// other operations also accept bf16.
 //
 // Start every communication from the thread that created the world. Wait for a Request before its
 // communicator is destroyed.
@@ -71,7 +71,7 @@ class MpiCommunicator final : public Communicator {
   int rank_ = 0;
   int size_ = 1;
   std::vector<int> world_ranks_;
-  int channel_ = 0;  // its number in the flight recorder
+  int channel_ = 0;  // number of this group in the flight recorder
 };
 
 }  // namespace foretoken

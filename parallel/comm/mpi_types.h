@@ -9,11 +9,12 @@
 
 namespace foretoken {
 
-/// bf16 maps to an integer type with its bits: MPI can only move it, not reduce it.
+/// bf16 maps to an integer type of the same size: MPI can send it but not reduce it.
 MPI_Datatype mpi_type(DType dtype);
 
-/// The MPI count and type of `elements` elements: a count of a basic type, or one element of a derived type
-/// that contains all. MPI keeps a derived type until the communications started with it are complete.
+/// The MPI count and type of `elements` elements: up to `per_call` elements are a count of the basic type,
+/// more are one element of a derived type. MPI keeps a freed derived type until the communications started
+/// with it are complete.
 class MpiExtent {
  public:
   MpiExtent(DType dtype, std::int64_t elements, std::int64_t per_call);

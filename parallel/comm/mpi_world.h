@@ -1,6 +1,6 @@
 #pragma once
-// The MPI job that this process is a rank of: started by the constructor, ended by the destructor, one per
-// process. It holds what all communicators share: time limits, the flight recorder and the watchdog.
+// The MPI job that this process is a rank of. The constructor starts MPI, the destructor ends it; a process
+// has one world. It holds what all communicators share: time limits, the flight recorder and the watchdog.
 //
 // A rank that fails must not leave its peers waiting: catch errors while the world exists and call abort().
 // A world that is destroyed during stack unwinding aborts the job.
@@ -18,15 +18,15 @@
 namespace foretoken {
 
 struct MpiLimits {
-  /// Limit of one wait. Generous at start-up, when ranks read files of different sizes; shorter once steps
-  /// run.
+  /// Time limit of one wait. It is long at start-up, when ranks read files of different sizes, and is reduced
+  /// once steps run.
   Seconds wait{600};
   /// MPI counts are int: a longer tensor is sent as one derived type, or reduced in pieces. Must be the same
   /// on all ranks.
   std::int64_t elements_per_call = std::int64_t{1} << 30;
 };
 
-/// Communications that must progress while this rank waits for others.
+/// Communications that must progress while this rank waits for other ranks.
 class Background {
  public:
   virtual ~Background() = default;
@@ -36,9 +36,9 @@ class Background {
 
 class MpiWorld {
  public:
-  /// Throws PeerError if MPI does not start and DefectError if it was started before. With `watchdog`
-  /// options, several ranks and a known launcher, a rank that waits too long ends the job and reports the
-  /// rank that it waits for; MPI_Init must then complete within limits.wait.
+  /// Throws PeerError if MPI does not start and DefectError if the process has already started it. With
+  /// `watchdog` options, several ranks and a known launcher, a rank that waits too long ends the job and
+  /// reports the rank that it waits for; MPI_Init must then complete within limits.wait.
   explicit MpiWorld(const MpiLimits& limits = {}, std::optional<Watchdog::Options> watchdog = std::nullopt);
   /// Waits for all ranks; aborts the job if a rank does not arrive within the time limit.
   ~MpiWorld();

@@ -1,7 +1,7 @@
 #pragma once
-// A transport creates the communicators of a rank's groups for tensors of its device: over MPI for the CPU,
-// over NCCL for a GPU, and over MPI through host memory if ranks share a GPU. NCCL rejects a shared GPU;
-// sharing is meant for trials.
+// A transport creates the communicators of a rank's groups, for tensors of the rank's device: over MPI for
+// the CPU, over NCCL for a GPU, and over MPI through host memory if ranks share a GPU. NCCL does not work on
+// a shared GPU. Sharing is meant for trials.
 
 #include <memory>
 #include <string>
@@ -11,14 +11,15 @@
 
 namespace foretoken {
 
-/// The traffic of a group. NCCL runs the operations of one queue in order, so collectives have one queue and
-/// each direction between two neighbours has another: a send never waits for a receive. Messages from one
-/// rank to another must be received in the order of the sends. If two ranks are neighbours on both sides
-/// (`ring` in a group of two), this order holds separately for even and for odd tags.
+/// The kinds of communication in a group. NCCL runs the operations of one queue in order. So that a send
+/// never waits for a receive, collectives have one queue and each direction between two neighbours has
+/// another. Messages from one rank to another must be received in the order of the sends. If two ranks are
+/// neighbours on both sides (`ring` in a group of two), this order holds separately for even and for odd
+/// tags.
 struct Traffic {
   bool collectives = false;
   bool may_start_early = false;     // a rank may start a collective long before the others reach it
-  bool neighbour_messages = false;  // both ways between ranks r and r + 1
+  bool neighbour_messages = false;  // in both directions between ranks r and r + 1
   bool ring = false;                // neighbour messages also between the last rank and the first
 };
 
@@ -38,8 +39,7 @@ class Transport {
   /// MPI: returns immediately, because operators on a CPU have run when they return. NCCL: throws PeerError,
   /// naming operation and peer, if NCCL reports a failure or if an operation is pending and none completes
   /// within MpiLimits::wait; all links of this rank are unusable then. Through host memory: progresses
-  /// pending operations while it waits and has no limit of its own, because the stream waits for no peer
-  /// there.
+  /// pending operations while it waits, and has no time limit, because the stream waits for no peer.
   virtual void synchronize() = 0;
 
   /// "NCCL 2.28.9"; "messages through host memory: ranks 0 and 1 share a GPU"
@@ -47,7 +47,7 @@ class Transport {
 };
 
 /// Creates the transport for the stream's device. Collective over the world. World and stream must outlive
-/// it.
+/// the transport.
 std::unique_ptr<Transport> make_transport(MpiCommunicator& world, Stream& stream);
 
 #if FORETOKEN_WITH_CUDA

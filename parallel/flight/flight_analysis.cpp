@@ -51,8 +51,8 @@ class WaitGraph {
     return reached;
   }
 
-  /// Describes what the other ranks must do for the operation in which `rank` waits; for a message, its other
-  /// end.
+  /// Describes the part of the peers in the operation in which `rank` waits: the same collective, or the
+  /// other end of a message.
   std::string part_of_peer(int rank) const {
     FlightRecord::Operation part = *record(rank)->waiting;
     if (part.kind != Kind::collective) part.name = part.kind == Kind::send ? "receive" : "send";
@@ -62,7 +62,7 @@ class WaitGraph {
   std::string operation_of(int rank) const { return describe(*record(rank), *record(rank)->waiting); }
 
  private:
-  /// Index of the channel of that name in another rank's record, or -1.
+  /// Index of the channel with this name in another rank's record, or -1.
   static int same_channel(const FlightRecord& record, const std::string& name) {
     const auto& channels = record.channels;
     const auto found =
@@ -124,7 +124,7 @@ class WaitGraph {
     return false;
   }
 
-  /// Key of the operation's other end in that member's record.
+  /// Key, in the member's record, of the operation's other end.
   static FlightRecord::MessageKey counterpart(int rank, const Operation& operation, const Channel& channel,
                                               const FlightRecord& member) {
     FlightRecord::MessageKey key{.channel = same_channel(member, channel.name)};
@@ -176,7 +176,8 @@ std::vector<int> waiting_for(const WaitGraph& graph, const std::vector<int>& ran
 }
 
 /// The operation of a rank that waits directly for one of `ranks`. A collective is preferred to a message,
-/// because it identifies the part of the step that they did not reach; then the lowest rank is preferred.
+/// because it identifies the part of the step that `ranks` did not reach; otherwise the lowest rank is
+/// preferred.
 std::string awaited_operation(const WaitGraph& graph, const std::vector<int>& ranks) {
   std::string text;
   bool collective = false;
@@ -215,7 +216,7 @@ std::vector<int> cycle_in(const WaitGraph& graph) {
   return {};
 }
 
-/// The members of an operation that all have entered and that does not complete.
+/// The members of an operation that all of them have entered and that does not complete.
 std::vector<int> ends_of_connection(const WaitGraph& graph) {
   for (int rank = 0; rank < graph.size(); ++rank) {
     if (!graph.waits(rank) || !graph.waits_for(rank).empty()) continue;
@@ -269,8 +270,8 @@ Divergence first_divergence(const std::vector<FlightFile>& files, int size) {
     return divergence_of(graph, Divergence::Kind::no_record, awaited.empty() ? missing : awaited);
   }
 
-  // Among the ranks in no communication prefer one that others wait for, then the one that has been idle
-  // longest.
+  // Of the ranks that are in no communication, a rank that others wait for comes first, then the rank that
+  // has been idle longest.
   const auto before = [&](int a, int b) {
     const bool awaited_a = !awaited_operation(graph, {a}).empty(),
                awaited_b = !awaited_operation(graph, {b}).empty();
@@ -329,7 +330,7 @@ class Names {
   }
 
   std::string ranks(const std::vector<int>& ranks) const {
-    constexpr std::size_t most = 8;  // the first ranks of a large host are sufficient
+    constexpr std::size_t most = 8;  // if a large host is gone, its first ranks identify it
     std::string text;
     for (std::size_t i = 0; i < ranks.size() && i < most; ++i)
       text += fmt::format("{}{}", i == 0 ? "" : ", ", rank(ranks[i]));

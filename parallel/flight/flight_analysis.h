@@ -29,10 +29,10 @@ struct Divergence {
   std::vector<int> ranks;
   /// Other ranks that wait for `ranks`, directly or through others, ascending.
   std::vector<int> waiting;
-  /// Operation in which a rank waits for one of `ranks` directly, a collective preferred: "all-reduce #418 of
-  /// \"dp of pp1\"".
+  /// An operation in which some rank waits directly for one of `ranks`, if possible a collective: "all-reduce
+  /// #418 of \"dp of pp1\"".
   std::string operation;
-  /// Kind::mismatch: the operation of ranks[1] at the same place.
+  /// Kind::mismatch: the operation that ranks[1] entered under the same sequence number.
   std::string other;
   /// Kind::absent: seconds since the last communication of ranks[0]; Kind::no_record: 0.
   double seconds = 0;
@@ -41,8 +41,8 @@ struct Divergence {
 /// Describes an operation of that record: "send #3 from rank 1 to rank 2 with tag 5 of \"pipeline of dp0\"".
 std::string describe(const FlightRecord& record, const FlightRecord::Operation& operation);
 
-/// The analysis, a pure function. `files` holds at most one record per rank. If several faults are present,
-/// the result is the first kind in the order of the enum, from mismatch on.
+/// The analysis, a pure function. `files` holds at most one record per rank. If several kinds apply, the
+/// result is the first of them in the order of the enum after `none`.
 Divergence first_divergence(const std::vector<FlightFile>& files, int size);
 
 /// "rank 2 (pp1 dp0, host h, pid 7), whose process is stopped, did not complete all-reduce #418 of

@@ -38,8 +38,8 @@ std::string to_text(const FlightFile& file);
 /// Throws DataError, naming `origin` and line, if the text is not a flight record.
 FlightFile parse_flight_file(const std::string& text, const std::string& origin);
 
-/// Writes rank_00003.txt to `folder`, which it creates. It writes under a temporary name and renames. Throws
-/// DataError if the file cannot be written.
+/// Writes rank_00003.txt to `folder`, which it creates if necessary. The file is written under a temporary
+/// name and then renamed. Throws DataError if the file cannot be written.
 void write_flight_file(const std::filesystem::path& folder, const FlightFile& file);
 
 /// Returns all records of a folder, in rank order. Throws DataError if one cannot be read.

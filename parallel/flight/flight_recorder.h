@@ -1,6 +1,6 @@
 #pragma once
-// Records the last communications of this rank. When ranks wait for each other beyond their time limit, the
-// records of all ranks together show which rank is missing (parallel/flight/flight_analysis.h).
+// Records the most recent communications of this rank. If ranks wait for each other beyond the time limit,
+// the records of all ranks together show which rank blocks them (parallel/flight/flight_analysis.h).
 //
 // Thread-safe: the watchdog reads the recorder while the rank computes.
 
@@ -24,8 +24,8 @@ struct FlightRecord {
   /// A group of ranks with its own sequence of operations. All members use the same name for the group.
   struct Channel {
     std::string name;
-    std::vector<int> ranks;  // world ranks, by rank in the group
-    /// Collectives that this rank has started.
+    std::vector<int> ranks;  // world ranks, indexed by rank in the group
+    /// Number of collectives that this rank has started.
     std::uint64_t collectives = 0;
     bool operator==(const Channel&) const = default;
   };
@@ -56,13 +56,13 @@ struct FlightRecord {
   int rank = 0;
   int size = 1;
   std::string start_utc;  // UTC time of second 0
-  double now = 0;         // time of the record, seconds
+  double now = 0;         // time of the record, in seconds like all times here
   std::vector<Channel> channels;
   std::map<MessageKey, std::uint64_t> messages;  // number of messages that this rank has started
   std::vector<Operation> operations;             // the most recent operations, oldest first
   /// The operation that the host waits for; absent while the host computes, reads or writes files.
   std::optional<Operation> waiting;
-  double last_activity = 0;  // time of the last start or finish of an operation or end of a wait, seconds
+  double last_activity = 0;  // time at which an operation last started or finished, or a wait ended
 };
 
 /// Name in the file (runtime/enum_names.h).

@@ -22,13 +22,14 @@ using Clock = std::chrono::steady_clock;
 using namespace std::chrono_literals;
 
 constexpr auto watch_pause = 200ms, gather_pause = 50ms, end_pause = 50ms;
-/// Seconds by which a wait may exceed its limit before the watchdog acts: a polling wait ends itself at its
-/// limit, a wait inside MPI does not.
+/// Seconds by which a wait may exceed its limit before the watchdog acts. A polling wait ends at its limit by
+/// itself; a wait inside MPI does not.
 constexpr double grace_of_polling_waits = 2;
 /// Seconds without communication after which the rank checks whether another rank has abandoned the job.
 constexpr double quiet = 1;
-/// How long the last rank of a host waits for the other ranks of the host to leave, then for the launcher to
-/// end it; and how long every other rank waits for the reporting rank.
+/// siblings_limit: time that the last rank of a host waits for the host's other ranks to leave.
+/// launcher_limit: time that it then waits for the launcher to end it. report_limit: time that every other
+/// rank waits for the reporting rank.
 constexpr Seconds siblings_limit{2}, launcher_limit{4}, report_limit{1};
 
 constexpr const char* conclusion_file = "conclusion.txt";
@@ -163,8 +164,8 @@ void Watchdog::conclude(const std::string& reason) try {
   log_(fmt::format("{}; {}", reason, error.what()));
 }
 
-/// Whether no lower running rank of this host has left a record. If the records cannot be read: whether no
-/// lower rank of this host is running.
+/// Whether this rank leaves last: no running rank of this host with a lower number has written a record. If
+/// no record can be read, whether no rank of this host with a lower number is running.
 bool Watchdog::is_last_of_host() const {
   const std::vector<LocalProcess> processes = local_processes(job_);
   std::vector<int> recorded;

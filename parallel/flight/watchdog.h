@@ -5,9 +5,9 @@
 // without a limit of their own) and for flight records of ranks that have abandoned the job. In either case,
 // or if the rank itself calls abandon() after a PeerError, the rank
 //   1. writes its flight record to the folder that all ranks share,
-//   2. waits up to gather_limit for the records of the others. A stopped rank leaves none,
-//   3. finds the rank that all wait for. The lowest rank that has a record prints it and writes it to
-//      conclusion.txt. No record is added after that,
+//   2. waits up to gather_limit for the records of the others; a stopped rank writes none,
+//   3. finds the rank that all wait for. The lowest rank that has a record prints the result and writes it to
+//      conclusion.txt. No rank adds a record after that,
 //   4. ends the process. On a host with a remote launcher daemon (remote_daemon()) the lowest rank leaves
 //      last: it kills processes of the job that remain (a stopped rank) and, if the daemon does not end it,
 //      the daemon.
@@ -37,8 +37,8 @@ class Watchdog {
     std::function<void(const std::string& line)> log;  // prints a line for the user; called from any thread
   };
 
-  /// How long a rank waits for the records of the others, and the maximum time from abandoning the job to the
-  /// end of the process.
+  /// Maximum time that a rank waits for the records of the others, and maximum time from abandoning the job
+  /// to the end of the process.
   static constexpr Seconds gather_limit{3}, end_limit{12};
 
   /// Starts the thread. The recorder must outlive it.
@@ -49,8 +49,8 @@ class Watchdog {
   Watchdog(const Watchdog&) = delete;
   Watchdog& operator=(const Watchdog&) = delete;
 
-  /// Host and process of every rank, then each rank's label in the layout ("pp1 dp0"). Both appear in
-  /// messages.
+  // Host and process of every rank, and each rank's label in the layout ("pp1 dp0"), for messages. Call
+  // set_identities() first.
   void set_identities(std::vector<RankIdentity> identities);
   void set_labels(const std::vector<std::string>& labels);
   /// Changes the folder of the records. All ranks must call it between the same two communications, before

@@ -18,7 +18,7 @@ struct Checksums {
 
 /// Index of the first sum that differs between ranks; sums.size() if all are equal.
 std::size_t first_difference(Communicator& group, const std::vector<std::int64_t>& sums) {
-  std::vector<std::int64_t> extremes;  // the largest s and the largest ~s, which is ~ of the smallest s
+  std::vector<std::int64_t> extremes;  // max s and max ~s; the latter is ~(min s)
   extremes.reserve(2 * sums.size());
   for (const std::int64_t sum : sums) {
     extremes.push_back(sum);

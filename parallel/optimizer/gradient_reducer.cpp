@@ -88,7 +88,7 @@ void GradientReducer::finish() {
     if (!order_known_) agree_on_order();
     for (const int bucket : order_) {
       Request& request = requests_[static_cast<std::size_t>(bucket)];
-      if (!request.active()) continue;  // progress() saw it complete
+      if (!request.active()) continue;  // progress() has already counted it
       request.wait();
       ++reductions_[static_cast<std::size_t>(bucket)];
     }

@@ -5,8 +5,8 @@
 // undefined).
 //
 // All dp ranks of a stage must start the collectives in the same order. Units become final in the same order
-// on each rank, because all run the same program. The first step records that order without overlap, dp rank
-// 0 broadcasts its order, and later steps always start the buckets in it.
+// on each rank, because all run the same program. The first step runs without overlap and records the order;
+// dp rank 0 broadcasts its order, and later steps always start the buckets in that order.
 //
 // Calls in one step: unit_ready() once for every unit, progress() repeatedly, finish().
 
@@ -31,8 +31,8 @@ class GradientReducer {
   /// rises in progress() or finish(); with one dp rank, in the unit_ready() call for the bucket's last unit.
   /// On a GPU the reduced gradient is valid for work enqueued after this call.
   std::int64_t reductions(int bucket) const { return reductions_[static_cast<std::size_t>(bucket)]; }
-  /// Returns when every bucket is reduced; on a GPU, reduced for work enqueued afterwards. Throws
-  /// DefectError, naming a unit that did not become ready.
+  /// Returns when every bucket is reduced; on a GPU, when work enqueued afterwards reads reduced gradients.
+  /// Throws DefectError, naming the unit, if a unit did not become ready.
   void finish();
 
  private:
@@ -49,7 +49,7 @@ class GradientReducer {
   std::vector<std::int32_t> order_;  // order in which buckets start
   bool order_known_ = false;
   std::vector<bool> unit_ready_;
-  std::vector<int> missing_;  // units that are not ready, by bucket
+  std::vector<int> missing_;  // by bucket: number of units that are not ready
   std::size_t started_ = 0;   // number of buckets of order_ that have started
   std::vector<Request> requests_;
   std::vector<std::int64_t> reductions_;  // by bucket

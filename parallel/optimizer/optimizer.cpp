@@ -101,7 +101,8 @@ double read(Stream& stream, const Tensor& scalar) {
 
 double Optimizer::norm(Stream& stream) const {
   const double norm = std::sqrt(read(stream, sum_.flat(0, 1)));
-  return std::isnan(norm) ? std::numeric_limits<double>::quiet_NaN() : norm;  // without a sign, for messages
+  return std::isnan(norm) ? std::numeric_limits<double>::quiet_NaN()
+                          : norm;  // messages then print nan, not -nan
 }
 
 std::optional<double> Optimizer::heads_norm(Stream& stream) const {

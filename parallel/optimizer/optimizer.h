@@ -19,8 +19,8 @@ struct OptimizerConfig {
   double eps = 1e-8;
   double weight_decay = 0.1;  // only for specs with decay
   double clip_norm = 1;       // 0: no clipping
-  /// 0: one norm over all gradients. Otherwise prediction heads are clipped by their own norm and all other
-  /// parameters by theirs; the plan must then keep heads in buckets of their own (heads_apart).
+  /// 0: one norm over all gradients. Otherwise prediction heads are clipped by the norm of their gradients,
+  /// and all other parameters by the norm of theirs; the plan must then be made with heads_apart.
   double heads_clip_norm = 0;
   DType moments = DType::f32;  // dtype of both moments: f32, or bf16 (runtime/operators/parameters/adamw.h)
 };
@@ -65,24 +65,24 @@ class Optimizer {
   /// changes nothing, norm() or heads_norm() is NaN or infinite. On a GPU call Transport::synchronize()
   /// first: this function would wait forever for a peer that is gone.
   double norm(Stream& stream) const;
-  /// The norm of the heads; norm() is then that of all other parameters. Call it after norm(). Absent if
-  /// heads_clip_norm is 0.
+  /// The norm of the heads' gradients; norm() then covers all other parameters. Call it after norm(). Empty
+  /// if heads_clip_norm is 0.
   std::optional<double> heads_norm(Stream& stream) const;
 
-  /// This rank's share of a checkpoint: over all ranks of the job every element of the model appears once.
+  /// The state that this rank saves: over all ranks of the job every element of the model appears once.
   std::vector<StatePiece> pieces_to_save() const;
   /// The state that this rank reads to resume: all its values, and the moments that it owns.
   std::vector<StatePiece> pieces_to_load() const;
 
-  /// The first tensor of this rank with an element that is not finite: a value or an owned moment ("exp_avg
-  /// of model.norm.weight"), or a gradient; empty if there is none. Both functions wait for the device. Among
-  /// gradients the result is the tensor nearest the output, where backward starts. They overwrite norm()
-  /// until the next measure().
+  // The name of a tensor of this rank with an element that is not finite, or an empty string if all are
+  // finite. The first function checks the values and the owned moments ("exp_avg of model.norm.weight"). The
+  // second one checks the gradients and returns the tensor nearest the output, where backward starts. Both
+  // wait for the device and overwrite norm() until the next measure().
   std::string not_finite_state(Stream& stream);
   std::string not_finite_gradient(Stream& stream);
 
  private:
-  /// A contiguous range that this rank updates by one operator call.
+  /// A contiguous range that this rank updates in one operator call.
   struct Segment {
     Range range;
     bool decay = false;
@@ -107,7 +107,7 @@ class Optimizer {
   Tensor exp_avg_;                              // [owned elements] config.moments
   Tensor exp_avg_sq_;                           // [owned elements] config.moments
   Tensor sum_;                                  // [1] f64, Σ g²; with heads_clip_norm [2]: others, heads
-  Tensor clip_;                                 // likewise
+  Tensor clip_;                                 // the factors of the gradients, shaped like sum_
   std::vector<Request> gathers_;                // by bucket
 };
 

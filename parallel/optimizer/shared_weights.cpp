@@ -49,7 +49,7 @@ SharedWeights::SharedWeights(const Parameters& parameters, const ShardPlan& plan
 }
 
 void SharedWeights::progress() {
-  std::set<Communicator*> waiting;  // groups with a sum that must start before their later sums
+  std::set<Communicator*> waiting;  // groups with a sum that cannot start yet; their later sums wait for it
   for (Sum& sum : sums_) {
     if (sum.started == steps_) {
       if (waiting.contains(sum.holders) || reducer_.reductions(sum.bucket) == steps_) {

@@ -3,9 +3,9 @@
 // gradients are summed over the holders once per step, so all optimizers compute the same update from the
 // same bits.
 //
-// A holder starts the sum, an all-reduce in the gradient buffer, as soon as its own data-parallel reduction
-// of the unit is complete; on the last rank that is during the pipeline's cool-down. With a sharded optimizer
-// each rank sums only its own part.
+// A holder starts the sum, an all-reduce in the gradient buffer, as soon as its data-parallel reduction of
+// the unit is complete. On the last rank this is during the pipeline's cool-down. With a sharded optimizer
+// each rank sums only the part that it owns.
 //
 // Calls in one step: progress() repeatedly from the start of the step, finish() after
 // GradientReducer::finish().
@@ -37,7 +37,7 @@ class SharedWeights {
     Communicator* holders = nullptr;
     Tensor gradient;
     Request request;
-    std::int64_t started = 0;  // in steps
+    std::int64_t started = 0;  // number of steps in which the sum has started
   };
 
   const GradientReducer& reducer_;

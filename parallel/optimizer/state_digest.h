@@ -1,8 +1,8 @@
 #pragma once
-// Finds memory faults in the state that a rank keeps between two updates. Fingerprints of its weights and
-// owned moments are taken after an update and compared before the next one; nothing may write to the state in
-// between. Every rank checks its own memory, so state without a copy on another rank (a sharded optimizer's
-// moments, a single rank's state) is checked too.
+// Finds memory faults in the state that a rank keeps between two updates. It computes fingerprints of the
+// weights and owned moments after an update and compares them before the next one; nothing may write to the
+// state in between. Every rank checks its own memory, so state that no other rank has (a sharded optimizer's
+// moments, or all state of a single rank) is checked too.
 
 #include <string>
 #include <vector>

@@ -112,9 +112,9 @@ void Executor::perform(const Action& action, int slot) {
   }
 }
 
-// Between two stages of one rank the later stage copies its input from the earlier stage, and its input
-// gradient to it. The earlier stage's slot is held from its forward to its backward, so it is held at both
-// copies.
+// Between two stages of one rank, the later stage copies its input from the previous stage's slot, and the
+// gradient of this input to that slot. The slot holds the microbatch at both times, because the previous
+// stage's forward has run and its backward has not.
 
 void Executor::forward(int stage, int microbatch, int slot) {
   const int previous = stage - 1;
@@ -142,8 +142,9 @@ int Executor::slot_of(int stage, int microbatch) const {
   return microbatch % slots_[static_cast<std::size_t>(stage)];
 }
 
-/// One tag per direction, sending stage and microbatch while tags suffice. Otherwise microbatches share tags:
-/// the validated order of each channel keeps their messages apart. Activations have even tags (Traffic).
+/// Each direction, sending stage and microbatch has its own tag while there are enough tags. Otherwise
+/// microbatches share tags; validate_program() has checked that messages of a channel are received in the
+/// order of the sends. Activations have even tags (Traffic).
 int Executor::tag_of(ActionKind kind, int sending_stage, int microbatch) const {
   const bool activation = kind == ActionKind::send_activation || kind == ActionKind::receive_activation;
   return 2 * (sending_stage * microbatch_tags_ + microbatch % microbatch_tags_) + (activation ? 0 : 1);

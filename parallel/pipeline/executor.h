@@ -12,9 +12,9 @@
 
 namespace foretoken {
 
-/// Called for every action as it runs, or on a GPU as it is enqueued. It serves tracing, and work that
-/// follows an action, such as the gradient reduction after a stage's last backward. Times are taken after the
-/// action's waits, so the time between one action's end and the next one's start is waiting.
+/// Is called for every action when it runs, or on a GPU when it is enqueued. It serves tracing, and work that
+/// follows an action, such as the gradient reduction after a stage's last backward. `start` is taken after
+/// the action's waits, so the time from one action's end to the next one's start is waiting.
 class ActionObserver {
  public:
   using Time = std::chrono::steady_clock::time_point;
@@ -25,9 +25,9 @@ class ActionObserver {
 };
 
 /// Microbatch m of stage s occupies slot m mod slots[s]. The program determines when messages are posted. The
-/// executor waits for an input before the compute action that reads it, and for a send before its buffer is
-/// overwritten. Between actions it progresses all pending messages. It copies boundary tensors between two
-/// stages of this rank.
+/// executor waits for an input before the compute action that reads it, and for a send before the compute
+/// action that overwrites its buffer. After each action it progresses all pending messages. Between two
+/// stages of this rank it copies the boundary tensors.
 class Executor {
  public:
   /// `pipeline` is the group of the program's ranks, in pipeline order, and carries no other traffic during

@@ -34,7 +34,7 @@ Postings wanted_postings(const std::vector<Action>& actions, const PipelineShape
   return postings;
 }
 
-/// The needed sends that carry the result of `done`.
+/// The sends among `needed` that carry the result of `done`.
 std::vector<Action> sends_after(const Action& done, const std::set<Action>& needed,
                                 const PipelineShape& shape) {
   std::vector<Action> sends;
@@ -45,8 +45,8 @@ std::vector<Action> sends_after(const Action& done, const std::set<Action>& need
   return sends;
 }
 
-/// Orders the receives of a channel like their sends. A receive is posted no later than the receives of later
-/// sends.
+/// Puts the receives of a channel in the order of their sends. A receive is then posted no later than the
+/// receives after it.
 void follow_send_order(std::vector<Posting>& postings, const std::map<Action, std::size_t>& send_order) {
   for (const Posting& posting : postings)
     if (!send_order.contains(posting.send))
@@ -75,7 +75,7 @@ Program lower_program(const Program& compute) {
       for (const Posting& posting : wanted) needed_sends.insert(posting.send);
   }
 
-  std::map<Action, std::size_t> send_order;  // each send's position in the order of its rank
+  std::map<Action, std::size_t> send_order;  // sends of one rank have ascending numbers
   for (const std::vector<Action>& actions : compute.ranks)
     for (const Action& done : actions)
       for (const Action& send : sends_after(done, needed_sends, shape))

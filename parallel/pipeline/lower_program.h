@@ -11,8 +11,8 @@ namespace foretoken {
 /// message.
 ///
 /// For each ordered pair of ranks and each direction (activations, gradients), receives are posted in the
-/// order of the sends, because channels such as NCCL's are ordered: if the two orders of use differ, a
-/// receive is posted earlier.
+/// order of the sends, because channels such as NCCL's are ordered. If the receiver uses the messages in
+/// another order than they are sent, some receives are posted earlier than necessary.
 ///
 /// Throws UsageError if the program already has messages, or if no action fulfils a prerequisite.
 Program lower_program(const Program& compute);

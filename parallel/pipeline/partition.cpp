@@ -39,16 +39,18 @@ class RunCosts {
   std::vector<double> sums_;
 };
 
-/// Dynamic programming from the last stage to the first. best(stage, begin) is the least value of the stages
-/// from `stage` on that share halves [begin, end of all), where `join` combines a stage's own value with the
-/// value of the later stages. value_of() must not fall as `end` grows, and join() must be at least either
-/// argument: a stage stops growing once its own value alone is no better than the best. Returns the counts of
-/// the best partition and its value; on a tie the earlier stage has fewer halves.
+/// The number of halves per stage, and the value of this partition.
 struct Assignment {
   std::vector<int> halves;
   double value;
 };
 
+/// Returns the partition with the least value, by dynamic programming from the last stage to the first.
+/// value_of(stage, begin, end) is the value of a stage with halves [begin, end); join(own, later) combines it
+/// with the value of the later stages. best(stage, begin) is the least value of `stage` and all later stages
+/// if they hold the halves from `begin` on. value_of() must not fall as `end` grows, and join() must be at
+/// least each of its arguments, because the search stops increasing `end` when the stage's own value reaches
+/// the best. On a tie the earlier stage has fewer halves.
 template <class Value, class Join>
 Assignment assign_halves(const LayerCosts& costs, int stages, Value value_of, Join join) {
   const int halves = static_cast<int>(costs.halves.size());
@@ -138,9 +140,9 @@ std::vector<int> partition_layers(const LayerCosts& costs, const Grid& grid) {
   double bottleneck =
       assign_halves(costs, stages, cost, [](double a, double b) { return std::max(a, b); }).value;
   for (const StageDurations& fixed : costs.after) bottleneck = std::max(bottleneck, fixed.total());
-  // Prefix sums round: equal costs may differ in their last bits.
+  // Prefix sums are rounded, so equal costs may differ in their last bits.
   const double allowed = bottleneck * (1 + 1e-9);
-  // A cut inside a layer outweighs the sum of all squares.
+  // Weight of a cut inside a layer: more than any possible sum of squares.
   const auto cut_inside = 1 + static_cast<double>(costs.halves.size() * costs.halves.size());
   const auto unevenness = [&](int stage, int begin, int end) {
     const double count = end - begin;

@@ -1,8 +1,8 @@
 #pragma once
 // The partition of layers into stages: contiguous runs of half layers, assigned by cost, not by count.
 //
-// A decoder layer is two residual steps, attention and MLP. Between them, as between layers, only the
-// residual stream is passed, so a stage may start and end with either half. Runs are counted in halves.
+// A decoder layer is two residual steps, attention and MLP. Only the residual stream passes between the two
+// halves, as between two layers, so a stage may start and end with either half. Counts are in halves.
 
 #include <string>
 #include <vector>
@@ -12,8 +12,8 @@
 
 namespace foretoken {
 
-/// Times of one microbatch, in one unit of the caller's choice. A cost that is not a time uses `forward`
-/// only.
+/// Times of one microbatch, all in the same unit, which the caller chooses. Costs that are not times, such as
+/// parameter counts, use only the member `forward`.
 struct LayerCosts {
   std::vector<StageDurations> halves;  // [2L] in forward order: attention and MLP of layer 0, of layer 1, ...
   StageDurations first;                // additional work of the first stage: the embedding
@@ -24,9 +24,9 @@ struct LayerCosts {
 };
 
 /// Returns the number of halves of each stage of the grid, in stage order. The cost of the bottleneck stage
-/// is minimal (exact, not heuristic). For the time of a training step see
-/// parallel/pipeline/partition_for_step.h. Every trunk stage has at least one half, except the last, which
-/// has its fixed work and at least fewest_on_last halves.
+/// is minimal (exact, not heuristic); parallel/pipeline/partition_for_step.h minimizes the time of a training
+/// step instead. Every trunk stage has at least one half, except the trunk's last stage, which has at least
+/// fewest_on_last halves in addition to its fixed work.
 ///
 /// Among partitions of equal cost it returns one with the fewest cuts inside layers, then the most even
 /// counts (least sum of squares), then the fewest halves on earlier stages, which hold activations of more

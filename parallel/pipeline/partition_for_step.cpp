@@ -17,8 +17,8 @@ namespace {
 
 /// Steps longer than the shortest by at most this fraction count as equal.
 constexpr double tolerance = 1e-3;
-/// The fraction by which a step may be longer than the current one for the walk to move to it. This is the
-/// value at the start of the walk; it falls linearly to 0.
+/// The random walk accepts a partition whose step is longer than the current partition's by at most this
+/// fraction. The fraction falls linearly to 0 during the walk.
 constexpr double detour = 0.02;
 /// Maximum number of compute actions simulated for one step, and for all tried steps together.
 constexpr std::int64_t simulated_actions = 8192, all_simulated_actions = 100'000'000;
@@ -28,9 +28,9 @@ constexpr std::int64_t most_simulated_actions = 1 << 21;
 /// Maximum number of shifts that the walk tries.
 constexpr std::int64_t all_shifts = 20'000;
 
-/// Number of microbatches to simulate. A multiple of pp is left out, so the groups of interleaved_1f1b keep
-/// their form: once the pipeline has filled, each further microbatch adds its compute time on the busiest
-/// rank.
+/// Number of microbatches to simulate. Once the pipeline has filled, each further microbatch adds its compute
+/// time on the busiest rank and need not be simulated. The number left out is a multiple of pp, so the groups
+/// of interleaved_1f1b keep their sizes.
 int simulated_microbatches(const PipelineShape& shape) {
   const auto most =
       std::max<std::int64_t>(4 * shape.pp, simulated_actions / (2 * std::int64_t{shape.stages()}));
@@ -50,7 +50,7 @@ class StepLength {
 
   std::int64_t actions() const { return 2 * std::int64_t{shape_.stages()} * simulated_; }
 
-  /// Infinity if the busiest rank's compute alone takes longer than `bound`.
+  /// The step time, or infinity if the compute of the busiest rank alone takes longer than `bound`.
   double operator()(const std::vector<int>& halves, double bound) const {
     const Durations durations{.stages = stage_costs(costs_, halves)};
     const double busiest = busiest_rank(durations);
@@ -74,11 +74,12 @@ class StepLength {
 
   const LayerCosts& costs_;
   PipelineShape shape_;
-  int simulated_;  // microbatches
+  int simulated_;  // number of simulated microbatches
   Simulation simulation_;
 };
 
-/// Enumerates partitions within the limits: all of them if they are few, otherwise a random walk of shifts.
+/// Visits partitions within the limits: all of them if they are few, otherwise those of a random walk, whose
+/// steps shift halves from one stage to another.
 class Search {
  public:
   Search(const LayerCosts& costs, int stages, std::int64_t actions)
@@ -87,8 +88,8 @@ class Search {
     exhaustive_ = partitions() <= static_cast<double>(tries_);
   }
 
-  /// Calls takes(partition, remaining fraction of the walk), which returns whether the walk continues from
-  /// that partition.
+  /// Calls takes(partition, remaining fraction of the walk) for each partition. It returns whether the walk
+  /// continues from that partition.
   template <class Takes>
   void run(const std::vector<int>& start, const Takes& takes) const {
     std::vector<int> counts;
@@ -99,8 +100,8 @@ class Search {
   }
 
  private:
-  /// Number of partitions: the halves beyond all minimums, distributed over the stages that may have more
-  /// than their minimum.
+  /// Number of partitions: the ways to distribute the halves beyond all minimums over the stages that may
+  /// have more than their minimum.
   double partitions() const {
     int spare = halves_, stages = 0;
     for (const auto& [least, most] : ranges_) {
@@ -126,8 +127,8 @@ class Search {
     }
   }
 
-  /// Shifts one or two halves from any stage to any other; the stages in between keep their counts, so their
-  /// layers move.
+  /// Each step shifts one or two halves from one stage to another. The stages between these two keep their
+  /// counts, so their ranges of layers move.
   template <class Takes>
   void walk(std::vector<int> here, const Takes& takes) const {
     const CounterRng rng(1, "partition");

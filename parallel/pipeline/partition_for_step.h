@@ -15,8 +15,9 @@ namespace foretoken {
 /// simulated step time of the schedule. The simulation takes messages as free. If there are too many
 /// partitions to try, the result is the best that a random walk finds (threshold accepting: Dueck and
 /// Scheuer, J. Comput. Phys. 90, 1990), usually the optimum. The result is the same on every rank and in
-/// every run. If the simulated part of a step (a limited number of microbatches) has more than two million
-/// compute actions, a simulation would take seconds, and the result is that of partition_layers().
+/// every run. A simulation of more than two million compute actions would take seconds; if the simulated part
+/// of a step (a limited number of microbatches) has more, the function returns the result of
+/// partition_layers().
 ///
 /// Step times within 0.1 % of the best count as equal: among such partitions it returns one by the rules of
 /// partition_layers() (fewest cuts inside layers, most even counts, fewer halves on earlier stages). Throws

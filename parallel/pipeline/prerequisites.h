@@ -1,6 +1,6 @@
 #pragma once
-// The single definition of what a pipeline action waits for. Lowering inserts the missing messages, the
-// validator replays the rule, and the simulator uses it for times.
+// The single definition of what a pipeline action waits for. Lowering adds the messages that it requires; the
+// validator checks it, and the simulator computes times from it.
 
 #include <vector>
 

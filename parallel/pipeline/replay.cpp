@@ -57,7 +57,7 @@ class Replay {
   }
 
  private:
-  // For each slot the microbatch whose activation (gradient) was sent last; -1 before the first.
+  // By slot: the microbatch whose activation (gradient) was sent last; -1 before the first send.
   struct SlotSends {
     explicit SlotSends(std::size_t slots) : activation(slots, -1), gradient(slots, -1) {}
     std::vector<int> activation;

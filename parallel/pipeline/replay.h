@@ -38,9 +38,9 @@ class ProgramIndex {
 /// "rank 1, action 7 (1B0)"
 std::string describe(const Program& program, const Position& position);
 
-/// Called for each action, in an order in which the ranks can run. `awaited` are the messages that must have
-/// arrived before the action starts: its inputs and, if the action writes a send buffer, the last message
-/// sent from that buffer.
+/// Is called for each action, in an order in which the ranks can run them. `awaited` are the messages that
+/// must have arrived before the action starts: its inputs and, if the action writes a send buffer, the last
+/// message sent from that buffer.
 using ReplayVisitor = std::function<void(const Position&, const std::vector<Message>& awaited)>;
 
 /// Throws UsageError on a deadlock, naming for each blocked rank its action and the one it waits for. The

@@ -46,8 +46,8 @@ struct Visit {
   int microbatch;
 };
 
-/// The order in which every rank visits its chunks: group by group of microbatches, and within a group chunk
-/// by chunk. The first group is the largest.
+/// The order of a rank's visits: one group of microbatches after another and, in a group, one chunk after
+/// another. If the groups do not divide the microbatches, the first groups have one more than the others.
 std::vector<Visit> interleaved_order(const PipelineShape& shape, bool backward_order) {
   const int v = shape.virtual_stages;
   const int groups = std::max(1, shape.microbatches / shape.pp);
@@ -80,7 +80,7 @@ Program one_f_one_b(const PipelineShape& shape) {
   require_one_stage_per_rank("1f1b", shape);
   return build(shape, [&](int rank) {
     std::vector<Action> actions;
-    const int downstream = shape.pp - 1 - rank;  // ranks
+    const int downstream = shape.pp - 1 - rank;  // number of later ranks
     const int warm_up = std::min(shape.microbatches, downstream > 0 ? downstream + 1 : 0);
     for (int m = 0; m < warm_up; ++m) actions.push_back({forward, rank, m});
     for (int m = 0; m < shape.microbatches; ++m) {
@@ -104,8 +104,8 @@ Program interleaved_1f1b(const PipelineShape& shape) {
 
   return build(shape, [&](int rank) {
     // Before its first backward a rank runs one group through all its chunks but the last, and two more
-    // forwards per rank between it and the last rank: one for the activation downstream, one for the gradient
-    // upstream.
+    // forwards for each later rank: one while the activation travels downstream to that rank, one while the
+    // gradient travels back upstream.
     const std::size_t warm_up = std::min(
         forwards.size(),
         static_cast<std::size_t>((shape.virtual_stages - 1) * largest_group + 2 * (shape.pp - 1 - rank)));

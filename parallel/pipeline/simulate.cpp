@@ -23,7 +23,7 @@ double duration_of(ActionKind kind, const StageDurations& stage) {
     case ActionKind::backward_weight:
       return stage.backward_weight;
     default:
-      return 0;  // a rank starts a message and does not wait for it
+      return 0;  // starting a message takes no time
   }
 }
 
@@ -57,7 +57,8 @@ double SimulatedTimeline::bubble() const {
 
 Simulation::Simulation(const Program& lowered, const ProgramFootprint& footprint)
     : stages_(lowered.shape.stages()), ranks_(lowered.ranks.size()) {
-  std::vector<std::vector<Place>> reached(ranks_);  // by action: the rank's last compute action so far
+  std::vector<std::vector<Place>> reached(
+      ranks_);  // by rank and action: end of the last compute action so far
   const auto place_of = [&](const Position& position) {
     return reached[static_cast<std::size_t>(position.rank)][static_cast<std::size_t>(position.index)];
   };
@@ -75,7 +76,7 @@ Simulation::Simulation(const Program& lowered, const ProgramFootprint& footprint
   });
 }
 
-/// Calls visit(step, start, end) for each step.
+/// Calls visit(step, start, end) for each step, in the order of steps_.
 template <class Visit>
 void Simulation::run(const Durations& durations, const Visit& visit) const {
   if (durations.stages.size() != static_cast<std::size_t>(stages_))

@@ -12,7 +12,7 @@ namespace foretoken {
 
 struct Durations {
   std::vector<StageDurations> stages;  // [stages of the program]
-  double message = 0;                  // time from the moment both ranks have reached it to its arrival
+  double message = 0;  // time of a message, from when both ranks have reached it to its arrival
 };
 
 /// The same durations for every stage.
@@ -49,7 +49,7 @@ class Simulation {
   double makespan(const Durations& durations) const;
 
  private:
-  /// Position in steps_, counted from 1; 0 is the start of the timeline.
+  /// A point in time: place i > 0 is the end of steps_[i − 1], place 0 the start of the timeline.
   using Place = std::size_t;
   struct Step {
     Action action;
@@ -75,9 +75,9 @@ class Simulation {
 SimulatedTimeline simulate(const Program& lowered, const ProgramFootprint& footprint,
                            const Durations& durations);
 
-/// Draws one line per rank with `columns` characters: each action as its kind's letter and microbatch, idle
-/// time as dots. The stage precedes the letter if ranks have several stages. Only the letter is drawn if
-/// space is short.
+/// Draws a timeline as text, one line per rank. The time axis is `columns` characters wide. An action is the
+/// letter of its kind and its microbatch, after its stage if ranks have several stages; a short action is
+/// only the letter. Dots are idle time.
 ///   rank 0 |F0 F1 ....B0   F2 B1   ...B2   | idle 25 %
 std::string render(const SimulatedTimeline& timeline, int columns = 120);
 

@@ -3,8 +3,8 @@
 
 namespace foretoken {
 
-/// All members have the same unit, chosen by the caller. In a schedule with whole backwards one action takes
-/// the time of both halves.
+/// All members have the same unit, which the caller chooses. In a schedule with whole backwards one action
+/// takes backward(), the time of both halves.
 struct StageDurations {
   double forward = 0;
   double backward_input = 0;

@@ -15,8 +15,8 @@ struct ProgramFootprint {
   /// microbatches that are live at the same time never share a slot. A send from a slot completes before the
   /// slot's next microbatch writes the same buffer.
   std::vector<int> slots;
-  /// Maximum number of microbatches per stage that hold activations at the same time (forward done, backward
-  /// not). 0 in an evaluation.
+  /// By stage: maximum number of microbatches whose forward has run and whose backward has not, so that their
+  /// activations are in memory. 0 in an evaluation.
   std::vector<int> in_flight;
 };
 

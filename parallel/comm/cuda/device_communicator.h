@@ -25,7 +25,7 @@ class DeviceCommunicator : public Communicator {
   Stream& stream() { return stream_; }
   MpiCommunicator& ranks() { return *ranks_; }
 
-  /// A gather or scatter in a group of one rank: a copy.
+  /// A gather or scatter in a group of one rank is a copy.
   Request copy_alone(const Tensor& from, const Tensor& to) {
     if (from.data != to.data) foretoken::copy(stream_, from, to);
     return {};

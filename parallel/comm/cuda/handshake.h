@@ -1,8 +1,8 @@
 #pragma once
 // Makes both ends of a link start a message at the same time. While NCCL's kernel for a message waits for the
 // other end, it occupies multiprocessors, and a large product that lacks some of them for its last blocks
-// takes up to twice as long. So each end's stream first writes, to host memory that both processes map, that
-// it has reached the message, and waits for the other end's write. This wait occupies no multiprocessor.
+// takes up to twice as long. So each end's stream first writes a counter in host memory that both processes
+// map, and then waits until the other end has written its counter. This wait occupies no multiprocessor.
 
 #include <cstdint>
 #include <memory>
@@ -16,14 +16,15 @@ namespace foretoken::cuda {
 
 class Handshake {
  public:
-  /// Both ends call it, exactly one with `offers`. Returns nullptr on both if they are not on one machine or
-  /// cannot share memory.
+  /// Both ends call it, exactly one with `offers`, which creates the shared memory. Returns nullptr on both
+  /// ends if they are not on one machine or cannot share memory.
   static std::unique_ptr<Handshake> connect(Communicator& host, int peer, int tag, bool offers);
   ~Handshake();
   Handshake(const Handshake&) = delete;
   Handshake& operator=(const Handshake&) = delete;
 
-  /// Work enqueued next starts when both ends have reached it. Both ends call it for each message.
+  /// Both ends call it before each message. Work that is enqueued afterwards starts when both streams have
+  /// reached this point.
   void enqueue(cudaStream_t stream);
 
  private:

@@ -11,9 +11,10 @@ namespace foretoken::cuda {
 
 namespace {
 
-/// Thread blocks of a link for messages, or for collectives with Traffic::may_start_early. If all ends start
-/// together (handshake), enough to saturate the connection. Otherwise few: a waiting kernel occupies its
-/// blocks, and the kernels of all links must fit on the GPU beside compute.
+/// Number of thread blocks of a link for messages, or for collectives with Traffic::may_start_early. With a
+/// handshake all ends start together, and the number saturates the connection. Without a handshake it is
+/// small, because a kernel that waits for the other end occupies its blocks, and the kernels of all links
+/// must fit on the GPU next to compute.
 constexpr int blocks_with_handshake = 16, blocks_without_handshake = 4;
 
 Tensor bytes_of(ncclUniqueId& id) {
@@ -97,8 +98,8 @@ void NcclCommunicator::connect_all(NcclTransport& transport, bool may_start_earl
 // deadlocked. Links between ranks r and r + 1 are created for even r first, then for odd r, which creates
 // most of them concurrently.
 //
-// Each new link sends one byte: NCCL connects two ranks at their first exchange, and in a step a host could
-// then wait for a peer that waits for it.
+// Each new link sends one byte, because NCCL connects two ranks in their first exchange. Connecting blocks
+// the host, so two ranks that connect during a step could wait for each other.
 void NcclCommunicator::connect_neighbours(NcclTransport& transport, bool ring) {
   const int pairs = ring ? size() : size() - 1;
   for (const int first : {0, 1})

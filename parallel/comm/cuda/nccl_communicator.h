@@ -1,7 +1,7 @@
 #pragma once
 // Communicator over NCCL, for tensors on the rank's GPU.
 //
-// Reductions take f32, f64, bf16, i32, i64, u32 and u8; every dtype can be moved.
+// Reductions accept f32, f64, bf16, i32, i64, u32 and u8; the other operations accept every dtype.
 
 #include <memory>
 #include <vector>
@@ -39,8 +39,8 @@ class NcclCommunicator final : public DeviceCommunicator {
   NcclLink& message_link(const char* operation, int from, int to, int tag);
   NcclLink& collectives(const char* operation);
 
-  int channel_ = 0;                    // its number in the flight recorder
-  std::vector<Direction> directions_;  // those with this rank at one end
+  int channel_ = 0;                    // number of this group in the flight recorder
+  std::vector<Direction> directions_;  // the directions with this rank at one end
   std::unique_ptr<NcclLink> collectives_;
 };
 

@@ -9,11 +9,12 @@ namespace foretoken::cuda {
 
 namespace {
 
-/// Limit for finalizing. A peer that does not arrive has failed; at the end of the run that is not an error.
+/// Time limit for finalizing a communicator. A peer that does not arrive has failed, which is not an error at
+/// the end of the run.
 constexpr Seconds finalize_limit{30};
 
-/// Calls of a nonblocking communicator continue in NCCL's own thread. Returns their result, or ncclInProgress
-/// after the limit.
+/// Waits for a call of a nonblocking communicator, which continues in NCCL's own thread. Returns its result,
+/// or ncclInProgress after the limit.
 ncclResult_t outcome(ncclComm_t communicator, ncclResult_t result, Seconds limit) {
   if (result != ncclInProgress) return result;
   poll_until(limit, [&] {

@@ -26,16 +26,17 @@ class NcclLink {
     int ranks = 1;
     int rank = 0;
     /// For a link that carries messages between two ranks: whether this rank sends, the peer's rank in the
-    /// group, and the tag by which the flight recorder distinguishes links. For collectives peer is -1.
+    /// group, and a tag that distinguishes links in the flight recorder. For collectives peer is -1.
     bool sends = false;
     int peer = -1;
     int tag = -1;
     /// Maximum number of thread blocks of the link's kernels; 0: NCCL's choice.
     int blocks = 0;
   };
-  /// Collective over the members. `channel` is the group's number in the flight recorder. `group` names the
-  /// operations in messages; group and transport must outlive the link. Each operation starts with the
-  /// handshakes: none, or one per other member, null where Handshake::connect() returned null.
+  /// Collective over the members. `channel` is the group's number in the flight recorder. `group` describes
+  /// the operations in error messages; group and transport must outlive the link. `handshakes` is empty, or
+  /// has one entry per other member, null if Handshake::connect() returned null. Each operation starts with
+  /// them.
   NcclLink(NcclTransport& transport, const MpiCommunicator& group, int channel, const Members& members,
            std::vector<std::unique_ptr<Handshake>> handshakes = {});
   /// Finalizes the communicator together with the other members. Abandons the GPU instead if they do not
@@ -44,9 +45,9 @@ class NcclLink {
   NcclLink(const NcclLink&) = delete;
   NcclLink& operator=(const NcclLink&) = delete;
 
-  /// Starts an operation that runs after all work enqueued on the compute stream so far: call(communicator,
-  /// stream) returns NCCL's result. `peer` is the other end of a message or the root of a broadcast, a rank
-  /// of the group, or -1.
+  /// Starts an operation that runs after all work enqueued on the compute stream so far. call(communicator,
+  /// stream) enqueues it and returns NCCL's result. `peer` is the rank in the group of the other end of a
+  /// message or of a broadcast's root; otherwise -1.
   template <class Call>
   Request start(const char* name, std::size_t bytes, int peer, const Call& call) {
     begin(name, bytes, peer);
@@ -54,8 +55,8 @@ class NcclLink {
     return finish_start();
   }
 
-  /// Marks completed operations. Throws PeerError if NCCL has reported a failure; all links of the rank are
-  /// abandoned then. Throws PeerError after any such failure too.
+  /// Marks completed operations. If NCCL has reported a failure, abandons all links of the rank and throws
+  /// PeerError, as does every later call.
   void check();
   static constexpr std::uint64_t none = ~std::uint64_t{0};
   /// Number, in the flight recorder, of the oldest pending operation, or `none`.
@@ -72,7 +73,7 @@ class NcclLink {
     std::uint64_t sequence = 0;
     EventHandle done;
     bool complete = false;
-    std::size_t span = 0;  // span in the timeline, if there is one
+    std::size_t span = 0;  // number of its span in the timeline; unused without a timeline
   };
   class Pending;
 
@@ -93,7 +94,7 @@ class NcclLink {
   const FlightRecorder::Kind kind_;
   const int tag_;
   StreamHandle stream_;
-  EventHandle ready_;  // position of the compute stream at the start of the latest operation
+  EventHandle ready_;  // recorded on the compute stream at the start of the latest operation
   std::vector<std::unique_ptr<Handshake>> handshakes_;
   ncclComm_t communicator_ = nullptr;
   std::shared_ptr<Operation> starting_;

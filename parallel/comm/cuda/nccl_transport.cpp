@@ -49,7 +49,7 @@ void NcclTransport::synchronize() {
     if (moves) continue;
     const NcclLink& link = **std::min_element(
         links_.begin(), links_.end(), [](NcclLink* a, NcclLink* b) { return a->oldest() < b->oldest(); });
-    if (link.oldest() == NcclLink::none) {  // only compute is pending, which ends by itself
+    if (link.oldest() == NcclLink::none) {  // only compute is pending, which waits for no peer
       waiting.reset();
       return stream_.synchronize();
     }
@@ -57,8 +57,8 @@ void NcclTransport::synchronize() {
   }
 }
 
-// Does not call ncclCommAbort: it continues in a thread of NCCL, which (2.28.3) waited in cuMemFreeHost for
-// the kernel that it was to end, while it held a driver lock that blocks every thread's next CUDA call.
+// Does not call ncclCommAbort, which can deadlock: its thread (NCCL 2.28.3) waited in cuMemFreeHost for the
+// kernel that it had to end, and held a driver lock that blocks the next CUDA call of every thread.
 void NcclTransport::abandon() noexcept {
   gpu_abandoned = true;
   for (NcclLink* link : links_) link->abandon();

@@ -1,7 +1,7 @@
 #pragma once
 // Communicator through host memory (staged_transport.h). Tensors in host memory are sent by MPI directly.
 //
-// Reductions accept the dtypes of MPI reductions, so not bf16.
+// Reductions accept the dtypes of MPI reductions, which do not include bf16.
 
 #include <memory>
 
@@ -27,8 +27,9 @@ class StagedCommunicator final : public DeviceCommunicator {
   void require_reducible(const char* operation, const Tensor& tensor);
 
   StagedTransport& transport_;
-  /// A second communicator of the same ranks: MPI matches collectives by start order, and a staged collective
-  /// starts later than a collective of host() that was called after it.
+  /// A second communicator of the same ranks. MPI matches the collectives of a communicator by start order,
+  /// but the MPI call of a staged collective may start later than a collective of host() that was called
+  /// after it.
   std::unique_ptr<MpiCommunicator> staged_;
 };
 

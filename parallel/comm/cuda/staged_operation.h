@@ -17,9 +17,9 @@ class StagedOperation final : public Request::Pending {
     int tag = -1;
     Tensor whole;                 // dtype and elements of the host copy
     Tensor from;                  // on the GPU, copied to the host first; may be undefined
-    std::int64_t from_begin = 0;  // its first element in `whole`
+    std::int64_t from_begin = 0;  // index in `whole` of the first element of `from`
     Tensor to;                    // on the GPU, copied from the host at the end; may be undefined
-    std::int64_t to_begin = 0;    // its first element in `whole`
+    std::int64_t to_begin = 0;    // index in `whole` of the first element of `to`
     std::function<Request(const Tensor& whole)> communicate;  // starts the MPI call on the host copy
   };
   /// Enqueues the copy to the host.
@@ -34,8 +34,8 @@ class StagedOperation final : public Request::Pending {
 
   /// Starts the MPI call if the copy to the host has run; returns whether the call has started.
   bool start_when_copied();
-  /// Enqueues the copy to the GPU if the MPI call is complete; returns whether it has. Work enqueued later
-  /// reads the received data.
+  /// Enqueues the copy to the GPU if the MPI call is complete; returns whether the copy is enqueued. Work
+  /// enqueued later reads the received data.
   bool finish_when_communicated();
 
  private:

@@ -22,8 +22,8 @@ std::unique_ptr<Communicator> StagedTransport::connect(std::unique_ptr<MpiCommun
   return std::make_unique<StagedCommunicator>(*this, std::move(ranks));
 }
 
-// All data that the stream needs has arrived: its copies to the GPU were enqueued on arrival. This loop
-// progresses pending sends, because peers may wait for them.
+// The stream waits for no peer: received data has arrived before its copy to the GPU is enqueued. The loop
+// also progresses pending sends, because peers may wait for them.
 void StagedTransport::synchronize() {
   const auto done = [&] {
     progress();
@@ -51,7 +51,7 @@ StagingBuffer& StagedTransport::take_buffer(std::size_t bytes) {
 }
 
 void StagedTransport::progress() {
-  bool may_start = true;  // only after all operations started earlier
+  bool may_start = true;  // false after the first operation that has not started its MPI call
   for (auto next = pending_.begin(); next != pending_.end();) {
     StagedOperation& operation = **next;
     if (may_start) may_start = operation.start_when_copied();

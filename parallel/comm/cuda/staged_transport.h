@@ -2,9 +2,9 @@
 // Transport through host memory, for ranks that share a GPU. The compute stream copies a sent tensor to
 // page-locked memory, then MPI sends it; the compute stream copies a received tensor back.
 //
-// MPI starts an operation when its copy has run, and starts operations in the order of the callers' starts.
-// Every test or wait, and every MPI wait, progresses all operations of the rank, so a send whose copy had not
-// run when its owner started to wait for something else is still sent.
+// The MPI call of an operation starts when the operation's copy has run. The MPI calls start in the order in
+// which the callers started the operations. Every test or wait, and every wait for MPI, progresses all
+// operations of the rank, so a send also starts while its caller waits for another operation.
 
 #include <list>
 #include <memory>
