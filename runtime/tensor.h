@@ -4,7 +4,9 @@
 // Glossary of dims, used by every shape comment of the project:
 //   B rows of a microbatch, T tokens of a row, N = B·T, C hidden_size, V vocab_size, L layers,
 //   NH query heads, NKV key/value heads, HS head_dim, F intermediate_size, D MTP depths.
-// A gradient takes a `d`: dout is the gradient of the loss with respect to out.
+// A gradient takes a `d`: dout is the gradient of the loss with respect to out. In the arguments of an
+// operator, `=` after a shape marks a tensor that the operator overwrites, `+=` one that it adds to; it reads
+// the others.
 
 #include <array>
 #include <cstddef>

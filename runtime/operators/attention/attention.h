@@ -10,7 +10,7 @@
 // key/value head h / (NH/NKV).
 //
 // Backward computes the gradient of qkv. If rope's tables are defined, it is the gradient of qkv before rope
-// rotated it.
+// rotated it. Marks: "=" overwritten, other tensors are read.
 
 #include "runtime/operators/rowwise/rope.h"
 
@@ -35,7 +35,7 @@ struct AttentionBackward {
   AttentionHeads heads;
   Tensor dout;            // [B, T, NH·HS]
   Tensor qkv;             // [B, T, (NH + 2·NKV)·HS]
-  Tensor document_start;  // as in forward
+  Tensor document_start;  // as in AttentionForward
   Tensor out;             // [B, T, NH·HS]
   Tensor lse;             // [B, NH, T]
   Tensor rope_cos;        // [T, HS/2], optional
@@ -44,7 +44,7 @@ struct AttentionBackward {
 };
 void attention_backward(Stream& stream, const AttentionBackward& op);
 
-/// The backward rope that follows kernels which do not rotate the gradient themselves.
+/// The arguments of the backward rope, for kernels that do not rotate the gradient themselves.
 inline Rope rope_of(const AttentionBackward& op) {
   return {.qkv = op.dqkv,
           .cos = op.rope_cos,

@@ -13,11 +13,11 @@ namespace foretoken::cpu {
 
 namespace {
 
-/// Queries whose scores are held at once: so few that their scores stay in cache and little above the
-/// diagonal is computed, yet enough whole tiles for the products.
+/// Queries of a block. A small number keeps their scores in cache and computes few scores above the diagonal;
+/// a multiple of tile_rows gives the products full tiles.
 constexpr std::int64_t query_block = 24;
 
-/// Where the heads of batch row b lie in a [B, T, width] matrix, and which keys a query may see.
+/// Offsets of the heads of a batch row in a [B, T, width] matrix, and the first key that a query attends to.
 struct Layout {
   AttentionHeads heads;
   std::int64_t b, t, width;
@@ -61,8 +61,8 @@ struct Block {
   std::int64_t keys() const { return q1 - k0; }
 };
 
-/// The keys that query t sees, [lo, hi] of its row of scores; 32 bits, for comparisons as wide as the
-/// elements.
+/// The keys that query t attends to, [lo, hi] in its row of scores. 32-bit indices, because a SIMD comparison
+/// needs lanes as wide as a float.
 struct SeenKeys {
   std::int32_t lo, hi;
 
@@ -72,7 +72,7 @@ struct SeenKeys {
         hi(static_cast<std::int32_t>(t - block.k0)) {}
 };
 
-/// Scratch of one thread, kept between calls.
+/// Scratch memory of the calling thread, reused by later calls. `which` selects one of four buffers.
 template <class T>
 T* scratch(int which, std::int64_t elements) {
   thread_local std::vector<T> buffers[4];
@@ -81,7 +81,7 @@ T* scratch(int which, std::int64_t elements) {
   return buffer.data();
 }
 
-/// One head of [T, HS] as [HS, padded T], the padding zero.
+/// Transposes one head [T, HS] to [HS, padded T]. The padding is zero.
 template <class T>
 const T* transposed(const Layout& at, const T* head, T* out) {
   const std::int64_t width = padded<T>(at.t);
@@ -91,7 +91,8 @@ const T* transposed(const Layout& at, const T* head, T* out) {
   return out;
 }
 
-/// scores = scale · A · Bᵀ for a block's rows of A [T, HS] and all of Bᵀ [HS, padded T].
+/// scores = scale · A · Bᵀ for the block's queries, rows of A [T, HS], and its keys, columns of Bᵀ [HS,
+/// padded T].
 template <class T>
 void score_block(const Layout& at, const Block<T>& block, const T* a, std::int64_t a_row, const T* b_t,
                  T scale, T* scores) {
@@ -107,7 +108,7 @@ void score_block(const Layout& at, const Block<T>& block, const T* a, std::int64
                               .scale = scale});
 }
 
-/// out = scores · B for a block's rows of out and its keys' rows of B [T, HS].
+/// out = scores · B: the block's queries are rows of out, its keys are rows of B [T, HS].
 template <class T>
 void gather_values(const Layout& at, const Block<T>& block, const T* scores, const T* b, T* out,
                    std::int64_t out_row) {
@@ -122,7 +123,7 @@ void gather_values(const Layout& at, const Block<T>& block, const T* scores, con
                               .ldc = out_row});
 }
 
-/// out += scoresᵀ · B for a block's keys' rows of out and its queries' rows of B [T, HS].
+/// out += scoresᵀ · B: the block's keys are rows of out, its queries are rows of B [T, HS].
 template <class T>
 void scatter_gradients(const Layout& at, const Block<T>& block, const T* scores, const T* b,
                        std::int64_t b_row, T* out) {
@@ -144,7 +145,8 @@ struct SoftmaxRow {
   T largest, sum;
 };
 
-/// A row of scores becomes exp(scores − largest), zero outside [lo, hi].
+/// Replaces each score in [lo, hi] by exp(score − largest) and the others by zero. Returns the largest score
+/// and the sum of the results.
 template <class T>
 SoftmaxRow<T> exponentiate(T* scores, std::int64_t width, SeenKeys seen) {
   const std::int32_t lo = seen.lo, hi = seen.hi;
@@ -191,7 +193,7 @@ void forward_head(const Layout& at, const AttentionForward& op, std::int64_t row
   }
 }
 
-/// All query heads of one key/value head, so that dK and dV have one writer.
+/// Processes all query heads of one key/value head, so that one thread writes dK and dV.
 template <class T>
 void backward_group(const Layout& at, const AttentionBackward& op, std::int64_t row, std::int64_t kv_head) {
   const T* qkv = op.qkv.as<T>();

@@ -12,7 +12,7 @@ namespace {
 
 constexpr int store_threads = 128;
 
-/// A block owns a row.
+/// cache[cells[n]] = x[n]. A block owns a row n; a thread copies packs of N elements.
 template <class T, int N>
 __global__ void store_rows(const T* x, std::int64_t stride, const std::int32_t* cells, T* cache,
                            std::int64_t width) {
@@ -24,8 +24,9 @@ __global__ void store_rows(const T* x, std::int64_t stride, const std::int32_t* 
     store<N>(to + i, load<N>(from + i));
 }
 
-/// Threads own columns, so that each column's moves run in order. No element moves twice, so several moves
-/// are read before the first of them is written.
+/// cache[to[m]] = cache[from[m]] in order of m. A thread owns N columns, so the moves of a column run in
+/// order. No move reads a row that an earlier move wrote, so a thread reads `together` rows before it writes
+/// them, which hides latency.
 template <class T, int N>
 __global__ void move_rows(std::int64_t moves, const std::int32_t* __restrict__ from,
                           const std::int32_t* __restrict__ to, T* cache, std::int64_t width) {
@@ -44,7 +45,7 @@ __global__ void move_rows(std::int64_t moves, const std::int32_t* __restrict__ f
 }
 
 constexpr int warps = 8, attend_threads = 32 * warps;
-constexpr int ahead = 4;        // keys that a warp loads concurrently
+constexpr int ahead = 4;        // keys that a warp processes at once
 constexpr int part_keys = 128;  // keys per block; fixed, because it determines a sum's order
 constexpr int join_threads = 128;
 constexpr std::size_t most_partial_bytes = std::size_t{64} << 20;
@@ -52,14 +53,15 @@ constexpr std::size_t most_partial_bytes = std::size_t{64} << 20;
 struct Problem {
   std::int64_t places, width, qkv_width;
   int heads, group, dim, value_offset;  // value_offset: from a head's key to its value
-  int parts;  // number of parts of all positions; a row uses those up to its own position
-  int reach;  // length of a row's path: its own position and those before it
+  int parts;  // parts of part_keys keys that cover all P positions; a row uses the first of them
+  int reach;  // A, the length of a row's path; 0 without paths
   float scale;
 
   __device__ std::int64_t out(int row, int head) const {
     return (static_cast<std::int64_t>(row) * heads + head) * dim;
   }
-  /// Address of a part's result in `partial`: dim sums, then their largest score and their sum of weights.
+  /// Address of a part's result in `partial`: dim weighted sums of values, the largest score, the sum of
+  /// weights.
   __device__ float* part(float* partial, int row, int head, int i) const {
     return partial + ((static_cast<std::int64_t>(row) * heads + head) * parts + i) * (dim + 2);
   }
@@ -73,17 +75,18 @@ struct Rows {
   __device__ std::int64_t position(const Problem& p, int row) const {
     return p.reach > 0 ? positions[row] : cells[row] % p.places;
   }
-  /// The slot of the key of position u, for a row at position `own`.
+  /// The slot that holds the key of position u for a row at position `own`.
   __device__ std::int64_t place(const Problem& p, int row, std::int64_t own, std::int64_t u) const {
     return own - u < p.reach ? paths[row * p.reach + (own - u)] : u;
   }
 };
 
-/// One block computes one head of one row for one part of its keys. Its warps process the keys in turn, each
-/// with its own softmax, and these are merged at the end (Dao et al., "Flash-Decoding for long-context
-/// inference", 2023). A lane owns the pairs of elements lane + 32·e, e < E. If the row has one part, the
-/// result is final; otherwise it is stored in `partial` and join_parts() merges the parts. The order of a
-/// row's sums depends only on its position.
+/// Attention of one row, for dtypes and head sizes that the tensor-core kernel does not support. A block
+/// computes one query head of one row over one part of its keys (Dao et al., "Flash-Decoding for long-context
+/// inference", 2023). Each warp runs an online softmax over every eighth group of `ahead` keys; a lane owns
+/// the pairs of head elements lane + 32·e, e < E. The warps' sums, largest scores and sums of weights meet in
+/// shared memory. If the row has one part, the block writes the result; otherwise it writes to `partial`, and
+/// join_parts() merges the parts. The order of a row's sums depends only on its position.
 template <class T, int E>
 __global__ void __launch_bounds__(attend_threads)
     attend(Problem p, const T* __restrict__ qkv, Rows rows, const T* __restrict__ cache, T* __restrict__ out,
@@ -191,7 +194,8 @@ __global__ void __launch_bounds__(attend_threads)
   }
 }
 
-/// A block owns one head of one row: out = the parts' sums over the sum of their weights.
+/// Merges the parts of one head of one row, which a block owns: out = Σ sums / Σ weights, each part rescaled
+/// to the largest score of all. A thread owns elements of the head.
 template <class T>
 __global__ void join_parts(Problem p, Rows rows, float* __restrict__ partial, T* __restrict__ out) {
   const int row = static_cast<int>(blockIdx.x), head = static_cast<int>(blockIdx.y);
@@ -270,7 +274,7 @@ void cached_attention(Stream& stream, const CachedAttention& op) {
                   .parts = static_cast<int>(parts),
                   .reach = op.paths.defined() ? static_cast<int>(op.paths.shape[1]) : 0,
                   .scale = 1 / std::sqrt(static_cast<float>(h.dim))};
-  // The many rows of a prompt are processed in groups that share the workspace.
+  // `partial` grows with the number of rows, so the rows of a long prompt run in groups that reuse it.
   const auto row_bytes = static_cast<std::size_t>(h.query * parts * (h.dim + 2)) * sizeof(float);
   const std::int64_t together =
       std::clamp<std::int64_t>(static_cast<std::int64_t>(most_partial_bytes / row_bytes), 1, n);

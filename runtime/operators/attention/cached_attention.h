@@ -16,27 +16,28 @@
 //   out[n] = Σᵤ softmaxᵤ( (q_n · k_w) / √HS ) · v_w,  u = 0..p,  w = paths[n, p − u] where p − u < A, else u
 //
 // with p = positions[n] and cells[n] = s · P + paths[n, 0]. The sum runs in position order, so a branch has
-// the same bits as the same tokens without a tree.
+// the same bits as the same tokens without a tree. Marks: "=" overwritten, other tensors are read, unless
+// their comment says more.
 
 #include "runtime/operators/attention/attention.h"
 #include "runtime/operators/rowwise/rms_norm.h"
 
 namespace foretoken {
 
-/// cache[cells[n]] = x[n], a column block of a matrix. Rows with the same cell must have the same values.
+/// Copies new rows into the cache: cache[cells[n]] = x[n]. Rows with the same cell must have the same values.
 struct CacheStore {
-  Columns x;     // [N, W]
+  Columns x;     // [N, W], the keys and values, which are a column block of qkv
   Tensor cells;  // [N] i32
-  Tensor cache;  // [S, P, W]
+  Tensor cache;  // [S, P, W], updated
 };
 void cache_store(Stream& stream, const CacheStore& op);
 
-/// cache[to[m]] = cache[from[m]] for m = 0, 1, … in order. Moves the accepted branch of a tree to the slots
-/// of its positions. from[m] must not be in to[0..m − 1].
+/// Moves the accepted branch of a tree to the slots of its positions: cache[to[m]] = cache[from[m]] for m =
+/// 0, 1, … in order. from[m] must not be in to[0..m − 1].
 struct CacheMove {
   Tensor from;   // [M] i32
   Tensor to;     // [M] i32
-  Tensor cache;  // [S, P, W]
+  Tensor cache;  // [S, P, W], updated
 };
 void cache_move(Stream& stream, const CacheMove& op);
 
@@ -44,7 +45,7 @@ struct CachedAttention {
   AttentionHeads heads;
   Tensor qkv;    // [N, (NH + 2·NKV)·HS]: only the query heads, which are first, are read
   Tensor cells;  // [N] i32; a GPU reads it while the previous kernels still run, so they must not write it
-  Tensor positions;  // [N] i32; read only if paths is defined; previous kernels must not write it
+  Tensor positions;  // [N] i32; read only if paths is defined; on a GPU, the rule for cells applies
   Tensor paths;      // [N, A] i32, optional; without it the key of position u is in slot u
   Tensor cache;      // [S, P, 2·NKV·HS]: key heads, value heads
   Tensor out;        // [N, NH·HS] =

@@ -13,7 +13,7 @@ namespace foretoken::cuda::cached_attention_bf16 {
 
 namespace {
 
-/// Where the output of a run's query goes.
+/// Address of the output of a query of the run.
 template <bool Branches>
 __device__ __forceinline__ __nv_bfloat16* output_of(const Problem& p, const Window& window,
                                                     const Run<Branches>& run, int query) {
@@ -22,7 +22,7 @@ __device__ __forceinline__ __nv_bfloat16* output_of(const Problem& p, const Wind
                      p.dim;
 }
 
-/// Writes the outputs of a block that has all keys.
+/// Writes out = sum / total. Called if one block has processed all keys of a window.
 template <int Spans, bool Branches>
 __device__ __forceinline__ void store_outputs(const OnlineSoftmax<Spans>& whole, const Problem& p,
                                               const Window& window, const Run<Branches>& run,
@@ -38,9 +38,10 @@ __device__ __forceinline__ void store_outputs(const OnlineSoftmax<Spans>& whole,
   }
 }
 
-/// Merges the parts of a cluster's blocks, in their order, and writes the outputs: each block a share of
-/// them. A block's part lies in its shared memory: the sums [16, HS + 8] where the tiles were, and of each
-/// query the largest score and the sum of weights.
+/// Merges the parts that the blocks of a cluster have computed, in the order of the parts, and writes the
+/// outputs. Each block merges a share of the outputs and reads the parts from the other blocks' shared
+/// memory. A block stores its sums [16, HS + 8] in f32 in the memory of the tiles, and each query's largest
+/// score and sum of weights in shared.joined.
 template <int Spans, bool Branches>
 __device__ __forceinline__ void reduce_cluster(OnlineSoftmax<Spans>& part, const Problem& p,
                                                const Layout& shared, const Window& window,
@@ -92,20 +93,20 @@ __device__ __forceinline__ void reduce_cluster(OnlineSoftmax<Spans>& part, const
 }
 
 /// Prefetches the first keys and values of the window's first row into L2 while earlier kernels may still
-/// run.
+/// run. A thread prefetches one key or one value of a tile.
 template <bool Alone>
 __device__ __forceinline__ void prefetch_keys(const Problem& p, const Window& window, int rank, int thread) {
   const __nv_bfloat16* from =
       p.keys(__shfl_sync(full_warp, window.sequence, 0), window.head) + thread / tile_keys * p.value_offset;
   const int end = __shfl_sync(full_warp, window.position, 0) + 1;
-  const int next = Alone && end <= parts * tile_keys ? 1 : parts;  // from a tile of the block to its next
+  const int next = Alone && end <= parts * tile_keys ? 1 : parts;  // distance between tiles of the block
   for (int i = 0; i < prefetched; ++i) {
     const int key = (rank + i * next) * tile_keys + thread % tile_keys;
     if (key < end) prefetch(from + static_cast<std::int64_t>(key) * p.width, 2 * p.dim);
   }
 }
 
-/// Attends from one run to its keys.
+/// Computes the outputs of one run.
 template <int Spans, bool Alone, bool Branches>
 __device__ __forceinline__ void attend_rows(const Problem& p, const Layout& shared, const Window& window,
                                             const Run<Branches>& run, const Lane& at, int rank, int stages) {
@@ -120,7 +121,7 @@ __device__ __forceinline__ void attend_rows(const Problem& p, const Layout& shar
   }
 
   QueryFragment<Spans> query;
-  OnlineSoftmax<Spans> softmax, whole;  // of the current part, and of the parts before it
+  OnlineSoftmax<Spans> softmax, whole;  // over the current part, and over all previous parts of this block
   bool has_queries = false;
   int stage = 0;
   for (Step step = steps.at(rank, rank); step.part < run.parts_used;
@@ -140,7 +141,8 @@ __device__ __forceinline__ void attend_rows(const Problem& p, const Layout& shar
     ScoreFragment score;
     score.multiply_keys(query, keys, pitch, p.dim, at);
     score.mask(p, shared, run, step, at);
-    __syncthreads();  // and all warps have loaded the queries: weights may take their place
+    __syncthreads();  // shared.tops is complete; all warps have loaded the queries, so weights may replace
+                      // them
     float rescale[2];
     softmax.weigh(score, shared, at, rescale);
     __syncthreads();
@@ -165,21 +167,26 @@ __device__ __forceinline__ void attend_rows(const Problem& p, const Layout& shar
     reduce_cluster(softmax, p, shared, window, run, at, rank, pitch);
 }
 
-template <int Spans>  // of 64 elements, which cover a head
+/// Blocks that must fit on a multiprocessor, for heads of up to Spans · 64 elements. Limits the registers.
+template <int Spans>
 constexpr int resident = Spans == 1   ? 4
                          : Spans == 2 ? 3
-                                      : 1;  // blocks of a multiprocessor, at most
+                                      : 1;
 
-/// The rows are divided into windows. A block takes the query heads of one key/value head that fit together,
-/// of all rows of a window, one run after the other. The keys of a run are divided into eight parts; the
-/// softmax runs over the tiles of a part, and the parts are merged in their order. In a tile a warp scores 16
-/// keys, then multiplies the weights of all 64 with 16 of every 64 elements of their values. Keys past a
-/// row's position and those of other rows' branches get the weight 0, which changes no bit of a sum: the bits
-/// depend on the row's own keys alone. `Branches`: rows have paths.
+/// out = softmax(q Kᵀ / √HS) V for each row over its sequence's cached keys (cached_attention.h).
 ///
-/// Where there are enough windows, one block takes a window alone. Otherwise a cluster takes it, one part in
-/// each block, which shortens the sequence of dependent tiles (Dao et al., "Flash-Decoding for long-context
-/// inference", 2023).
+/// A block processes one window of rows and the query heads of one key/value head (at most `together` of
+/// them), one run after another. The keys of a run are divided into eight parts. The softmax runs over the
+/// tiles of a part, and the parts are merged in order. For each tile of 64 keys, a warp computes the scores
+/// of 16 keys, exchanges weights with the other warps through shared memory, and multiplies the weights of
+/// all 64 keys by 16 of every 64 head elements of the values. Shared memory: a ring of `stages` tiles of keys
+/// and values, the queries or weights, and the warps' largest scores and sums of weights. Keys past a row's
+/// position and keys of other branches get weight 0, which changes no bit of a sum, so a row's bits depend
+/// only on its own keys. `Branches`: rows have paths.
+///
+/// `Alone`: one block processes all parts of a window. It is used if there are at least as many windows as
+/// multiprocessors. Otherwise a cluster processes a window, with one part in each block, which shortens the
+/// chain of dependent tiles (Dao et al., "Flash-Decoding for long-context inference", 2023).
 template <int Spans, bool Alone, bool Branches>
 __global__ void __launch_bounds__(block_threads, resident<Spans>) attend(const Problem p) {
   extern __shared__ __align__(128) unsigned char memory[];
@@ -216,9 +223,10 @@ void launch(const Context& gpu, Problem p) {
   const dim3 grid(blocks_for(p.rows, p.window) * cluster, static_cast<unsigned>(p.heads / p.together));
 
   // A third stage hides more of the latency of copies, but fewer blocks then fit on a multiprocessor. Blocks
-  // run in waves. The blocks of a wave share the memory bandwidth, so the time of a wave is proportional to
-  // the number of blocks that fit, also in the last wave: the third stage is used if it does not increase the
-  // sum over all waves. A block of a cluster often has one or two tiles only and keeps two stages.
+  // run in waves. The blocks of a wave share the memory bandwidth, so a wave takes time proportional to the
+  // number of blocks that fit on a multiprocessor; the last wave counts as full. The third stage is used if
+  // it does not increase the total over all waves. A block of a cluster often has only one or two tiles, so
+  // it keeps two stages.
   const auto room = [&](int stages) {
     int together = 0;
     check(cudaOccupancyMaxActiveBlocksPerMultiprocessor(&together, kernel, block_threads,
@@ -255,11 +263,13 @@ void attend(Stream& stream, const CachedAttention& op) {
   int together = std::min(group, most_queries);
   while (group % together != 0) --together;
   const int reach = op.paths.defined() ? static_cast<int>(op.paths.shape[1]) : 0;
-  // If all sequences have the same number of rows, a window holds one sequence.
+  // A window holds as many rows as a sequence has on average, if they fit: with equal numbers of rows per
+  // sequence, every window is one sequence.
   auto window = std::min<std::int64_t>((n + sequences - 1) / sequences, most_queries / together);
   const Context& gpu = stream.cuda();
   const auto windows = [&] { return (n + window - 1) / window * (h.query / together); };
-  // The rows of a tree need separate steps for their last keys, which run one after the other.
+  // The rows of a tree need a step each for their last keys, one after another. Smaller windows run them in
+  // parallel if multiprocessors would be idle otherwise.
   if (reach > 0 && windows() < gpu.multiprocessors()) window = std::min<std::int64_t>(window, few_branches);
   const Problem p{.qkv = static_cast<const __nv_bfloat16*>(op.qkv.data),
                   .cells = op.cells.as<std::int32_t>(),

@@ -1,6 +1,7 @@
 #pragma once
-// Cached attention in bf16 on the tensor cores. It is designed for two cases: few rows, where the latency
-// from the first key to the result limits, and many sequences, where the kernel reads each key once.
+// Cached attention in bf16 on the tensor cores. It is designed for two cases: few rows, which are bound by
+// the latency of dependent key tiles, and many sequences, which are bound by the bandwidth for keys and
+// values.
 
 #include "runtime/operators/attention/cached_attention.h"
 

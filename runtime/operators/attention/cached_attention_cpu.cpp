@@ -13,7 +13,8 @@ namespace foretoken::cpu {
 
 namespace {
 
-/// Where a row's keys are: those of its last `reach` positions, its own first, in places of their own.
+/// The slots of a row's keys. `path` lists the slots of the last `reach` positions, the row's own first; the
+/// key of an earlier position is in the slot of that number.
 struct Keys {
   std::int64_t count, reach;
   const std::int32_t* path;
@@ -21,7 +22,7 @@ struct Keys {
     const std::int64_t back = count - 1 - position;
     return back < reach ? path[back] : position;
   }
-  /// of[j] = the start of the row of position u + j; after the last position, the last position's row.
+  /// of[j] = address of the cache row of position u + j. Positions after the last one get the last one's row.
   template <int n, class T>
   void find(const T* rows, std::int64_t stride, std::int64_t u, const T* (&of)[n]) const {
     if (u + n <= count - reach)
@@ -31,7 +32,8 @@ struct Keys {
   }
 };
 
-/// scores[u] = (q · k_u) · scale, a vector of keys at a time; those past the last are as the last.
+/// scores[u] = (q · k_u) · scale, for one vector of keys at a time. The padding to a whole vector repeats the
+/// last key's score.
 template <class T>
 void score_keys(const T* q, const T* k, const Keys& keys, std::int64_t stride, std::int64_t dim, T scale,
                 T* scores) {
@@ -57,8 +59,8 @@ void score_keys(const T* q, const T* k, const Keys& keys, std::int64_t stride, s
   }
 }
 
-/// Scores become weights, exp(score − largest) / Σ of them, lane by lane up to whole vectors; those past the
-/// last are 0.
+/// Softmax of scores[0, count), in place. The padding to a whole vector becomes 0. Maximum and sum are
+/// computed per lane first and then over the lanes, so that their order is fixed.
 template <class T>
 void soften(T* scores, std::int64_t count) {
   constexpr int n = lanes<T>;
@@ -85,8 +87,9 @@ void soften(T* scores, std::int64_t count) {
     for (int l = 0; l < n; ++l) scores[u + l] *= scale;
 }
 
-/// Columns [i, i + vectors·lanes) of out = Σᵤ weights[u] · v_u, four keys side by side; weights past the last
-/// key are 0. `width`: of the last vector.
+/// Columns [i, i + vectors·lanes) of out = Σᵤ weights[u] · v_u. Four sums per column run in parallel, one for
+/// every fourth key, and are added at the end. Weights past the last key are 0. If the last vector is
+/// partial, `vectors` is 1 and `width` is its number of elements.
 template <int vectors, class T>
 void add_values(const T* weights, const T* v, const Keys& keys, std::int64_t stride, std::int64_t i,
                 std::int64_t width, T* out) {
@@ -117,7 +120,8 @@ void add_values(const T* weights, const T* v, const Keys& keys, std::int64_t str
   });
 }
 
-/// One head of one row; keys and values begin at k and v, `stride` apart.
+/// One query head of one row. Slot 0 of the sequence is at k and v; consecutive slots are `stride` elements
+/// apart.
 template <class T>
 void attend(const T* q, const T* k, const T* v, const Keys& keys, std::int64_t stride, std::int64_t dim,
             T* out) {
@@ -169,11 +173,11 @@ void cached_attention(Stream& stream, const CachedAttention& op) {
     return Keys{op.positions.as<std::int32_t>()[row] + 1, reach, op.paths.as<std::int32_t>() + row * reach};
   };
   with_floating("cached_attention", op.qkv.dtype, [&]<class T>() {
-    constexpr std::int64_t worth_a_thread = 1 << 13;  // products, as in few_rows_cpu.h
+    constexpr std::int64_t worth_a_thread = 1 << 13;  // multiply-adds, as in few_rows_cpu.h
     std::int64_t all = 0;
     for (std::int64_t row = 0; row < n; ++row) all += keys_of(row).count;
     const std::int64_t grain = worth_a_thread * n / (2 * h.dim * std::max<std::int64_t>(all, 1)) + 1;
-    // Head by head, because the rows of a sequence read the same keys.
+    // Rows are the inner loop, because the rows of a sequence read the same keys of a head.
     stream.threads().parallel_for(n * h.query, grain, [&](std::int64_t begin, std::int64_t end) {
       for (std::int64_t i = begin; i < end; ++i) {
         const std::int64_t row = i % n, head = i / n, kv_head = head / (h.query / h.key_value);

@@ -30,7 +30,7 @@ void check(fe::error_t status, const char* what) {
   if (status.is_bad()) throw DefectError("cudnn: {}: {}", what, status.get_message());
 }
 
-/// Whether a failure says that cuDNN has no kernel for the graph, and not that something is broken.
+/// Whether an error means that cuDNN has no kernel for the graph. Other errors are defects.
 bool is_refusal(fe::error_t& status) {
   return status == fe::error_code_t::GRAPH_NOT_SUPPORTED ||
          status == fe::error_code_t::HEURISTIC_QUERY_FAILED ||
@@ -45,7 +45,7 @@ struct Problem {
   std::int64_t width() const { return (nh + 2 * nkv) * hs; }
 };
 
-/// What both operators ask for: a problem and where its tensors lie. Forward has neither dout nor dqkv.
+/// The arguments of either operator: problem and addresses. dout and dqkv are null in forward.
 struct Call {
   Problem problem;
   void *qkv, *out, *lse, *dout, *dqkv;
@@ -84,7 +84,7 @@ enum : std::int64_t { q = 1, k, v, out, lse, dout, dq, dk, dv };
 
 using Pointers = std::unordered_map<std::int64_t, void*>;
 
-/// Assigns in place: after the first call of a plan nothing is allocated.
+/// Sets the tensors' addresses. The map keeps its nodes, so only a plan's first call allocates.
 void point(Pointers& pointers, const Call& call) {
   const auto heads = [&](void* fused, std::int64_t first) -> void* {
     return static_cast<std::uint16_t*>(fused) + first * call.problem.hs;
@@ -102,13 +102,13 @@ void point(Pointers& pointers, const Call& call) {
   pointers[uid::dv] = heads(call.dqkv, nh + nkv);
 }
 
-/// Heads [B, H, T, HS] of a tensor [B, T, width].
+/// Describes heads [B, H, T, HS] that lie in a tensor [B, T, width].
 Tensor_attributes& lay_out(Tensor_attributes& tensor, std::int64_t id, const Problem& p, std::int64_t heads,
                            std::int64_t width) {
   return tensor.set_uid(id).set_dim({p.b, heads, p.t, p.hs}).set_stride({p.t * width, p.hs, width, 1});
 }
 
-/// cuDNN's statistics, max + log(Σ exp), are lse; [B, NH, T, 1].
+/// Describes lse [B, NH, T, 1]. It equals cuDNN's statistics, max + log(Σ exp).
 Tensor_attributes& lay_out_lse(Tensor_attributes& tensor, const Problem& p) {
   return tensor.set_uid(uid::lse)
       .set_dim({p.b, p.nh, p.t, 1})
@@ -155,8 +155,8 @@ void describe(Graph& graph, const Problem& p, bool deterministic) {
   lay_out(*dv, uid::dv, p, p.nkv, p.width()).set_output(true);
 }
 
-/// Makes the fastest of the candidate plans the graph's choice. They are timed on zeros: attention's work
-/// does not depend on the values.
+/// Times the candidate plans and selects the fastest one. The tensors are zeros, because the time does not
+/// depend on the values.
 void choose_fastest(Graph& graph, cudnnHandle_t handle, const Problem& p) {
   const auto aligned = [](std::int64_t bytes) { return static_cast<std::size_t>(bytes + 255) / 256 * 256; };
   const std::size_t fused = aligned(2 * p.b * p.t * p.width());
@@ -223,7 +223,7 @@ class CudnnAttention::Plans {
   Plan build(const Problem& problem) {
     auto graph = std::make_unique<Graph>();
     describe(*graph, problem, deterministic_);
-    // Timing may select different plans in two runs, which round differently.
+    // Timing may select another plan in the next run, and plans round differently.
     const auto policy =
         deterministic_ ? fe::BuildPlanPolicy_t::HEURISTICS_CHOICE : fe::BuildPlanPolicy_t::ALL;
     fe::error_t status = graph->build(handle_.get(), {fe::HeurMode_t::A}, policy);

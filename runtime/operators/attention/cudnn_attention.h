@@ -26,15 +26,18 @@ class CudnnAttention {
   CudnnAttention(const CudnnAttention&) = delete;
   CudnnAttention& operator=(const CudnnAttention&) = delete;
 
-  /// bf16 without documents, HS a multiple of 8 and at most 128, and a shape that cuDNN supports.
+  /// Whether forward() or backward() can run the call: bf16 without documents, HS a multiple of 8 and at most
+  /// 128, and a shape that cuDNN supports.
   bool supports(const AttentionForward& op);
   bool supports(const AttentionBackward& op);
 
-  /// Bytes; data but document_start's may be null. A DefectError with the reason where supports() is false.
+  /// Bytes of workspace that the call needs. Reads only shapes and dtypes, so the tensors' data may be null;
+  /// a document_start with data counts as a call with documents. Throws a DefectError with the reason if
+  /// supports() is false.
   std::size_t workspace(const AttentionForward& op);
   std::size_t workspace(const AttentionBackward& op);
 
-  /// All pointers are multiples of 16, the workspace of 256.
+  /// Tensors are aligned to 16 bytes, the workspace to 256 bytes.
   void forward(const AttentionForward& op, void* workspace);
   void backward(const AttentionBackward& op, void* workspace);
 

@@ -9,7 +9,8 @@
 namespace foretoken::cuda {
 
 void flash_attention_forward(Stream& stream, const AttentionForward& op);
-/// Its workspace is B · NH · T floats, plus up to B · NH · T · HS floats if determinism is not requested.
+/// Its workspace is B · NH · T floats. bf16 heads of 64 or 128 need B · NH · ⌈T/128⌉·128 · HS floats more if
+/// determinism is not requested.
 void flash_attention_backward(Stream& stream, const AttentionBackward& op);
 
 }  // namespace foretoken::cuda

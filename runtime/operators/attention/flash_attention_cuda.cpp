@@ -37,12 +37,12 @@ bool suits_tensor_cores(const flash::Problem& p) {
   return p.dim % 32 == 0 && p.dim <= 128;
 }
 
-/// Bytes of delta in backward's workspace; the sums of dQ follow it.
+/// Bytes of delta in backward's workspace, rounded up to 256. The sums of dQ follow it.
 std::size_t delta_bytes(const Tensor& lse) {
   return (static_cast<std::size_t>(lse.elements()) * sizeof(float) + 255) / 256 * 256;
 }
 
-/// Bytes of the sums of dQ, 0 where the deterministic kernels run.
+/// Bytes of the f32 sums of dQ; 0 if the kernels that sum in a fixed order run.
 std::size_t sums_bytes(const AttentionBackward& op, bool deterministic) {
   const bool sums =
       !deterministic && op.qkv.dtype == DType::bf16 && (op.heads.dim == 64 || op.heads.dim == 128);

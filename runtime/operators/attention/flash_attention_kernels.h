@@ -21,7 +21,7 @@ struct Problem {
   float scale = 0;                               // 1 / √HS
   const std::int32_t* document_start = nullptr;  // [B, S ≥ T], non-decreasing along a row; null: no mask
   std::int64_t document_stride = 0;              // S
-  // Read by the tensor-core backward only: [T, HS/2], null if dQ and dK are not rotated back.
+  // [T, HS/2], read by the tensor-core backward only; null if dQ and dK are not rotated back.
   const float *rope_cos = nullptr, *rope_sin = nullptr;
 
   __host__ __device__ int padded_time() const { return (time + 127) / 128 * 128; }
@@ -38,7 +38,7 @@ struct Problem {
   __host__ __device__ std::int64_t out(int row, int head) const {
     return row * time * out_width() + std::int64_t(head) * dim;
   }
-  __host__ __device__ std::int64_t statistic(int row, int head) const {  // of lse and delta, [B, NH, T]
+  __host__ __device__ std::int64_t statistic(int row, int head) const {  // in lse and delta, [B, NH, T]
     return (std::int64_t(row) * heads + head) * time;
   }
   /// The first key that query t attends to. Queries past the end return the value of the last query.
@@ -49,13 +49,15 @@ struct Problem {
   }
 };
 
-/// A block's share: the rank of its tile, where rank 0 has most to do, its head and its row of the batch.
+/// The share of one block: a tile of one head of one batch row. Tiles are ranked by their work; rank 0 has
+/// the most.
 struct Work {
   int rank, head, row;
 };
 
-/// Blocks are numbered so that long tiles start first, but only within a set of `together` heads whose keys
-/// and values stay in L2. The shortest tiles, `late` of each head, come last of all and even out the end.
+/// The order in which blocks start. Within a set of `together` heads, whose keys and values fit in L2, tiles
+/// with more work start first. The shortest tiles, `late` of each head, start after all sets and balance the
+/// load at the end.
 struct Schedule {
   int tiles, heads, rows, together, late;
 
@@ -81,7 +83,7 @@ struct Schedule {
   }
 };
 
-/// delta[b, h, t] = Σᵢ dout[b, t, h, i] · out[b, t, h, i], which backward needs for every row.
+/// delta[b, h, t] = Σᵢ dout[b, t, h, i] · out[b, t, h, i]. Both backward kernels read it.
 template <class T>
 void output_dot(cudaStream_t stream, const Problem& p, const T* dout, const T* out, float* delta);
 
@@ -92,8 +94,9 @@ template <class T>
 void backward_generic(cudaStream_t stream, const Problem& p, const T* dout, const T* qkv, const float* lse,
                       const float* delta, T* dqkv);
 
-/// Tensor-core kernels: HS 32, 64, 96 or 128; pointers aligned to 16 bytes, the results of forward to 4. If
-/// sums is not null, it has B · NH · padded_time · HS floats and dQ is summed there in no fixed order.
+/// Tensor-core kernels: HS 32, 64, 96 or 128; pointers aligned to 16 bytes, the results of forward to 4.
+/// `sums` may be null. If it is not, it has B · NH · padded_time · HS floats, and dQ is summed there in no
+/// fixed order.
 void forward_bf16(cudaStream_t stream, const Problem& p, const __nv_bfloat16* qkv, __nv_bfloat16* out,
                   float* lse);
 void backward_bf16(cudaStream_t stream, const Problem& p, const __nv_bfloat16* dout, const __nv_bfloat16* qkv,
