@@ -1,9 +1,11 @@
 #pragma once
-// The parts of cached attention in bf16: which rows and tiles a block works on, how they come to shared
-// memory, and the online softmax over them.
+// Building blocks of the cached attention kernel in bf16: the division into windows, runs and tiles, the
+// copies to shared memory, and the online softmax.
 //
-// A block works on at most 16 queries of one sequence at a time, the rows of a tensor-core product, and on
-// tiles of 64 keys, of which each of its four warps scores 16.
+// A query is one query head of one row. A window is a set of rows that a block processes; a run is a set of
+// consecutive rows of a window that belong to one sequence. A block processes up to 16 queries of a run at a
+// time, which are the rows of a tensor-core product, with tiles of 64 keys. Each of its four warps scores 16
+// keys of a tile.
 
 #include <cmath>
 #include <cstdint>
@@ -16,43 +18,48 @@
 
 namespace foretoken::cuda::cached_attention_bf16 {
 
-constexpr int parts = 8;       // of a sequence's keys: tile i belongs to part i % parts
-constexpr int tile_keys = 64;  // both fixed: they determine the order of a sum
+// A sequence's keys are divided into parts: tile i belongs to part i % parts. Both constants are fixed,
+// because they determine the order of a sum.
+constexpr int parts = 8;
+constexpr int tile_keys = 64;
 constexpr int warps = 4, block_threads = 32 * warps;
-constexpr int most_queries = 16;                  // rows of a product: query heads of a group, of some rows
-constexpr int least_stages = 2, most_stages = 3;  // tiles of a block that are being copied or read
-constexpr int weight_pitch = tile_keys + 8;
-constexpr int prefetched = 3;    // tiles of a block that it prefetches into L2
-constexpr int few_branches = 4;  // rows of trees in a window where there are few windows
+constexpr int most_queries = 16;                  // rows of a tensor-core product
+constexpr int least_stages = 2, most_stages = 3;  // tiles in shared memory that are being copied or read
+constexpr int weight_pitch = tile_keys + 8;       // bf16 elements per row of weights; avoids bank conflicts
+constexpr int prefetched = 3;                     // tiles that a block prefetches into L2
+constexpr int few_branches = 4;  // largest window for rows with paths if there are fewer windows than SMs
 
 struct Problem {
   const __nv_bfloat16* qkv;
-  const std::int32_t *cells, *positions, *paths;  // positions and paths: null unless rows have paths
+  const std::int32_t *cells, *positions, *paths;  // positions and paths are null if rows have no paths
   const __nv_bfloat16* cache;
   __nv_bfloat16* out;
-  int rows, window;  // all rows, and the rows of a window
-  int reach;         // length of a row's path: the slots of its last `reach` positions
-  int places, width, qkv_width;
-  int heads, group, together;  // together: heads of a group in a window
-  int dim, value_offset;       // value_offset: from a head's key to its value
-  float scale;                 // log₂e / √HS, since weights are computed as powers of two
-  int stages = least_stages;   // of a block that takes a window alone
+  int rows, window;              // N, and the largest number of rows in a window
+  int reach;                     // A, the length of a row's path; 0 without paths
+  int places, width, qkv_width;  // P, 2·NKV·HS and (NH + 2·NKV)·HS
+  int heads, group, together;    // NH, NH/NKV, and the query heads of a group that a window holds
+  int dim, value_offset;         // HS, and the elements from a head's key to its value
+  float scale;                   // log₂e / √HS, because weights are computed as powers of two
+  int stages = least_stages;     // tiles in shared memory, if one block processes a window
 
-  /// The keys of a query head's key/value head, from the sequence's first slot.
+  /// Address of slot 0 of a sequence: the keys of the key/value head that query head `head` reads.
   __device__ __forceinline__ const __nv_bfloat16* keys(int sequence, int head) const {
     return cache + static_cast<std::int64_t>(sequence) * places * width + head / group * dim;
   }
 };
 
-/// Shared memory of a block. Rows of matrices are padded by 16 bytes, so that the eight rows of a load lie in
+/// Shared memory of a block. Rows of matrices are padded by 16 bytes, so that the eight rows of a load are in
 /// different banks.
 struct Layout {
-  __nv_bfloat16 *tiles, *queries;
-  float *tops, *totals, *joined;  // [warps, 16] each, then [2, 16]
+  __nv_bfloat16* tiles;    // [stages, 2, 64, HS + 8]: keys and values of a tile
+  __nv_bfloat16* queries;  // [16, HS + 8]; later the weights [16, 64 + 8]
+  float* tops;             // [warps, 16], each warp's largest score of a query in the current tile
+  float* totals;           // [warps, 16], each warp's sum of weights of a query
+  float* joined;           // [2, 16], the block's largest score and sum of weights of a query
 
   __host__ __device__ static int pitch(int dim) { return dim + 8; }
   __host__ __device__ static int tile_elements(int dim) { return 2 * tile_keys * pitch(dim); }
-  /// The weights replace the queries once these are in registers.
+  /// Queries and weights share this memory: the weights are stored after the queries are in registers.
   __host__ __device__ static int query_elements(int dim) {
     return most_queries * (dim > tile_keys ? pitch(dim) : weight_pitch);
   }
@@ -81,12 +88,13 @@ __device__ __forceinline__ void prefetch(const void* from, int bytes) {
   asm volatile("cp.async.bulk.prefetch.L2.global [%0], %1;" ::"l"(from), "r"(bytes) : "memory");
 }
 
-/// 2^(x − top). If top is −∞, no key has been processed and every weight is 0.
+/// 2^(x − top), or 0 if top is −∞ (no key has been processed).
 __device__ __forceinline__ float weight_of(float x, float top) {
   return exp2_fast(x - (top == -INFINITY ? 0.0F : top));
 }
 
-/// Merges the sums over two sets of keys, relative to the larger of their two largest scores.
+/// Merges the softmax sums over two sets of keys. Each sum is relative to the largest score of its set, so
+/// both are rescaled to the larger of the two.
 struct Join {
   float top, before, after;
   __device__ __forceinline__ Join(float top_before, float top_after)
@@ -98,31 +106,30 @@ struct Join {
   }
 };
 
-/// A thread's position in the products of its warp (warp_product.cuh): rows `group` and group + 8 of the 16,
-/// and columns 2 · pair + {0, 1} of each 8.
+/// A thread's position in the products of its warp (warp_product.cuh): it holds rows `group` and group + 8 of
+/// the 16 queries, and columns 2 · pair + {0, 1} of every 8.
 struct Lane {
   int thread = static_cast<int>(threadIdx.x), warp = thread / 32, lane = thread % 32;
   int group = lane / 4, pair = lane % 4;
 };
 
-/// The rows that a block processes, and the first of its query heads. Lane i holds the sequence and
-/// the position of row first + i.
+/// Rows [first, first + count), and the query heads from `head` on, that a block processes.
 struct Window {
   int first, count, head;
-  int sequence, position;
+  int sequence, position;  // in lane i: of row first + i
 };
 
-/// Rows [begin, begin + length) of a window, which belong to one sequence. A query is one query head of one
-/// row.
+/// Rows [begin, begin + length) of a window, which belong to one sequence.
 template <bool Branches>
 struct Run {
   int begin, length, sequence;
-  int last;            // position of the row that sees the most keys
-  int tiles, queries;  // tiles of keys up to `last`; at most most_queries queries
-  int common;          // tiles before this one have their keys in the same slots for all rows
+  int last;            // the largest position of a row
+  int tiles, queries;  // tiles of keys up to `last`; queries of the run, at most most_queries
+  int common;          // in tiles before this one, every key is in the same slot for all rows
   int parts_used;      // parts that have a tile
-  int row[2],
-      limit[2];  // of queries group and group + 8: the row in the run and the position of the last key
+  // For queries `group` and group + 8: the row in the run, and the position of the last key that it attends
+  // to (−1 for queries past the run's end).
+  int row[2], limit[2];
 
   __device__ __forceinline__ Run(const Problem& p, const Window& window, const Lane& at, int begin_)
       : begin(begin_) {
@@ -147,14 +154,14 @@ struct Run {
   }
 };
 
-/// One step of a block: a tile of keys for all rows of a run or, where the slots of its keys differ by row,
-/// for one row.
+/// One step of a block: a tile of keys for all rows of a run. If the rows have the tile's keys in different
+/// slots, each row is a step of its own.
 struct Step {
   int part, tile, row;  // row −1: all rows
 };
 
-/// The order of a block's steps: the tiles of a part, then the next part of the block. A step whose part is
-/// not used is past the last.
+/// The order of a block's steps: the tiles of a part one after another, then the tiles of the block's next
+/// part. A step with part ≥ run.parts_used is past the end.
 template <int blocks, bool Branches>
 struct Steps {
   const Run<Branches>& run;
@@ -170,8 +177,8 @@ struct Steps {
   }
 };
 
-/// Copies queries, and tiles of keys and values, to shared memory. Eight threads copy a row, 64 elements at a
-/// time.
+/// Copies queries, and tiles of keys and values, to shared memory asynchronously. Eight threads copy a row,
+/// 64 elements (a span) at a time.
 template <int Spans, bool Branches>
 struct Loader {
   const Problem& p;
@@ -196,7 +203,8 @@ struct Loader {
                  (window.head + query % p.together) * p.dim,
              query, query < run.queries);
   }
-  /// Keys that no row sees become zeros.
+  /// Copies the step's tile, or nothing if the step is past the end. Keys that no row attends to become
+  /// zeros.
   __device__ __forceinline__ void copy_tile(const Step& step, int stage) const {
     if (step.part >= run.parts_used) return;
     const int row = run.begin + max(step.row, 0);
@@ -216,7 +224,8 @@ struct Loader {
   }
 };
 
-/// The queries of a warp as operand A of the products with 16 elements of a key each.
+/// The queries as operand A of tensor-core products. a[k] holds elements [16k, 16k + 16) of the heads. All
+/// warps hold the same queries.
 template <int Spans>
 struct QueryFragment {
   std::uint32_t a[4 * Spans][4];
@@ -228,8 +237,8 @@ struct QueryFragment {
   }
 };
 
-/// Scores of 16 queries and the warp's 16 keys of a tile: [octet of keys][2 · half + {0, 1}], half 1 being
-/// query group + 8.
+/// Scores of 16 queries for the warp's 16 keys of a tile. This thread's value [octet][2 · half + i] belongs
+/// to query group + 8 · half and key 8 · octet + 2 · pair + i (see Lane).
 struct ScoreFragment {
   float at[2][4] = {};
 
@@ -249,8 +258,8 @@ struct ScoreFragment {
     }
   }
 
-  /// Scales the scores, masks those of keys that a query does not see, and leaves the largest of each query's
-  /// in shared.tops, by warp.
+  /// Scales the scores, sets the scores of keys that a query does not attend to to −∞, and stores the warp's
+  /// largest score of each query in shared.tops.
   template <bool Branches>
   __device__ __forceinline__ void mask(const Problem& p, const Layout& shared, const Run<Branches>& run,
                                        const Step& step, const Lane& lane) {
@@ -272,15 +281,18 @@ struct ScoreFragment {
   }
 };
 
-/// The online softmax of 16 queries over the keys so far: their largest scores, the sums of weights relative
-/// to these, and the weighted sums of values. A warp has the weights of its own keys of every tile in
-/// `total`, and the sums over all keys of the elements [64 · span + 16 · warp, + 16).
+/// The online softmax of 16 queries over the keys processed so far. All weights and sums are relative to
+/// `top`.
 template <int Spans>
 struct OnlineSoftmax {
-  float top[2] = {-INFINITY, -INFINITY}, total[2] = {}, sum[Spans][2][4] = {};
+  float top[2] = {-INFINITY, -INFINITY};  // largest score of queries `group` and group + 8
+  float total[2] = {};                    // their sums of weights, over the keys that this thread scored
+  // Σ weight · value over all keys, for head elements 64 · span + 16 · warp + [0, 16), laid out as
+  // ScoreFragment.
+  float sum[Spans][2][4] = {};
 
-  /// Turns the scores of a tile into weights, which go to shared memory in the place of the queries, and
-  /// rescales `total`. The sums must be multiplied by `rescale`.
+  /// Converts the scores of a tile to weights, stores them in shared.queries, and rescales `total` to the new
+  /// largest score. The caller must multiply the sums by `rescale`.
   __device__ __forceinline__ void weigh(const ScoreFragment& score, const Layout& shared, const Lane& at,
                                         float (&rescale)[2]) {
 #pragma unroll
@@ -327,7 +339,7 @@ struct OnlineSoftmax {
     }
   }
 
-  /// Leaves each warp's sums of weights in shared.totals; a barrier must follow before total_of().
+  /// Stores each warp's sums of weights in shared.totals. A barrier must follow before total_of().
   __device__ __forceinline__ void share_totals(const Layout& shared, const Lane& at) {
 #pragma unroll
     for (int half = 0; half < 2; ++half) {
@@ -336,7 +348,8 @@ struct OnlineSoftmax {
     }
   }
 
-  /// Merges the sums over a finished part, whose totals are shared, into those of the parts before it.
+  /// Merges the sums over a finished part into `whole`, the sums over the parts before it, and resets this
+  /// part. share_totals() and a barrier must come first.
   __device__ __forceinline__ void merge_into(OnlineSoftmax& whole, const Layout& shared, const Lane& at) {
 #pragma unroll
     for (int half = 0; half < 2; ++half) {
@@ -357,7 +370,8 @@ struct OnlineSoftmax {
     }
   }
 
-  /// Calls f(query, element, fragment's first of two values) for the pairs of sums that this thread holds.
+  /// Calls f(element, sum, next element's sum) for each pair of sums of query group + 8 · half that this
+  /// thread holds.
   template <class F>
   __device__ __forceinline__ void for_each_pair(int half, int dim, const Lane& at, F f) const {
 #pragma unroll
