@@ -5,7 +5,7 @@
 // A tile of R rows of HS columns is stored as HS/W panels of [R × W], with W = 64 if it divides HS and 32
 // otherwise. This is the layout that wgmma calls 128-byte or 64-byte swizzle: the 16-byte pieces of a row are
 // permuted by the row's number, so that the pieces of one column in eight rows, and the pieces of one row,
-// are in different banks. A tile serves as an operand with HS columns and, transposed, as one with R columns.
+// are in different banks. wgmma can read a tile as an operand with depth HS or, transposed, with depth R.
 
 #include <cmath>
 
@@ -15,7 +15,7 @@
 namespace foretoken::cuda::flash {
 
 constexpr int warpgroup = 128;      // threads that issue a wgmma together
-constexpr int warpgroup_rows = 64;  // rows of the product that they own
+constexpr int warpgroup_rows = 64;  // rows of the product that a warpgroup owns
 constexpr int block_threads = 2 * warpgroup;
 constexpr int block_rows = 2 * warpgroup_rows;
 
@@ -27,22 +27,22 @@ struct Tile {
   static constexpr int row_bytes = 2 * width;
   static constexpr int panel_bytes = R * row_bytes;
   static constexpr int bytes = R * HS * 2;
-  static constexpr int band_bytes = 8 * row_bytes;  // the permutation repeats every eight rows
+  static constexpr int band_bytes = 8 * row_bytes;  // a band: eight rows, after which the permutation repeats
   static_assert(HS % width == 0 && R % 8 == 0);
 
-  /// Offset of a column (a multiple of eight) in the first row of a band.
+  /// Byte offset of column c, a multiple of eight, in the first row of a band, which is not permuted.
   __device__ static constexpr int column(int c) { return c / width * panel_bytes + c % width * 2; }
-  /// Operand with the rows from `row` on (a multiple of eight) and the columns [16·step, 16·step + 16).
+  /// Descriptor of an operand: rows from `row` on (a multiple of eight), columns [16·step, 16·step + 16).
   __device__ static std::uint64_t columns(std::uint32_t tile, int row, int step) {
     return descriptor(tile, row * row_bytes + column(16 * step), 16);
   }
-  /// Operand with the rows [16·step, 16·step + 16) and all HS columns, stored panel by panel.
+  /// Descriptor of a transposed operand: rows [16·step, 16·step + 16), all HS columns.
   __device__ static std::uint64_t rows(std::uint32_t tile, int step) {
     return descriptor(tile, 16 * step * row_bytes, panel_bytes);
   }
 
-  /// Copies rows [first, first + R) of a matrix; rows from `end` on become zero. A thread copies the same
-  /// piece of every panel, in every `pass`-th row.
+  /// Starts asynchronous copies of rows [first, first + R) of a matrix with rows `stride` elements apart.
+  /// Rows from `end` on become zero. A thread copies the same piece of every panel, in every `pass`-th row.
   __device__ static void load(std::uint32_t tile, const __nv_bfloat16* matrix, std::int64_t stride, int first,
                               int end) {
     constexpr int pieces = width / 8, pass = block_threads / pieces;  // 16-byte pieces of a panel's row
@@ -66,13 +66,15 @@ struct Tile {
   }
 };
 
-/// Address of the first tile: swizzled tiles start at multiples of 1024 bytes.
+/// Swizzled tiles start at multiples of 1024 bytes. first_tile() returns the first such address in shared
+/// memory.
 constexpr int tile_alignment = 1024;
 __device__ __forceinline__ std::uint32_t first_tile(const unsigned char* shared) {
   return (shared_address(shared) + tile_alignment - 1) / tile_alignment * tile_alignment;
 }
 
-/// d [64 × N] = A Bᵀ over HS: A is rows [row, row + 64) of tile a, B the N rows of tile b.
+/// Starts d [64 × N] = A Bᵀ with depth HS. A is rows [row, row + 64) of tile a, which has RA rows; B is tile
+/// b, which has N rows.
 template <int HS, int RA, int N>
 __device__ __forceinline__ void row_products(float (&d)[N / 2], std::uint32_t a, int row, std::uint32_t b) {
 #pragma unroll
@@ -81,8 +83,8 @@ __device__ __forceinline__ void row_products(float (&d)[N / 2], std::uint32_t a,
                                                           Tile<HS, N>::columns(b, 0, step), step > 0);
 }
 
-/// d [64 × HS] += A B, with A [64 × R] in registers as packed() returns it and the R rows of tile b as B.
-/// Only the steps [from, to), of 16 rows each, are added.
+/// Starts d [64 × HS] += A B. A [64 × R] is in registers, as pack() returns it; B is tile b with R rows. Only
+/// the steps [from, to) of depth 16 are added, so that a caller can split the product.
 template <int HS, int R, int from = 0, int to = R / 16>
 __device__ __forceinline__ void weighted_rows(float (&d)[HS / 2], const std::uint32_t (&a)[R / 4],
                                               std::uint32_t b) {
@@ -91,20 +93,21 @@ __device__ __forceinline__ void weighted_rows(float (&d)[HS / 2], const std::uin
     WgmmaM64K16<HS>::template multiply<Major::mn>(d, a + 4 * step, Tile<HS, R>::rows(b, step), true);
 }
 
+/// Rounds two floats to bf16 and packs them into 32 bits.
 __device__ __forceinline__ std::uint32_t packed(float low, float high) {
   const __nv_bfloat162 pair = __floats2bfloat162_rn(low, high);
   return *reinterpret_cast<const std::uint32_t*>(&pair);
 }
 
-/// Converts a product [64 × N] to the bf16 operand A of the next product; a thread holds the same elements of
-/// both.
+/// Converts a product [64 × N] to bf16, as operand A of another product. A thread holds the same elements of
+/// both, so no data moves between threads.
 template <int count>
 __device__ __forceinline__ void pack(const float (&d)[count], std::uint32_t (&a)[count / 2]) {
 #pragma unroll
   for (int i = 0; i < count / 2; ++i) a[i] = packed(d[2 * i], d[2 * i + 1]);
 }
 
-/// Stores the operands A of both warpgroups, [64 × HS] each, as the 128 rows of a tile.
+/// Stores the operands A of both warpgroups, [64 × columns of the tile] each, as the 128 rows of a tile.
 template <class Tile, int count>
 __device__ __forceinline__ void store_operand(std::uint32_t tile, const std::uint32_t (&a)[count]) {
   static_assert(Tile::width == 64 && Tile::bytes == 2 * warpgroup * 4 * count);
@@ -116,15 +119,15 @@ __device__ __forceinline__ void store_operand(std::uint32_t tile, const std::uin
     store_matrices(to + i / 16 * Tile::panel_bytes + (piece ^ i / 2 % 8) * 16, a + i);
 }
 
-/// This thread's position in the products of its warpgroup: rows `row` and row + 8, columns 8g + column + {0,
-/// 1}.
+/// This thread's position in the products of its warpgroup: it holds rows `row` and row + 8, and of each
+/// eight columns 8g + [0, 8) the two from 8g + `column` on.
 struct Place {
   int row = threadIdx.x / 32 * 16 + threadIdx.x % 32 / 4;  // within the block's 128
   int column = threadIdx.x % 4 * 2;
 };
 
-/// Writes this thread's part of d [64 × HS], with its two rows scaled, to a matrix. Rows from `end` on are
-/// not written. `row` is the matrix row of Place::row.
+/// Writes this thread's part of d [64 × HS] to a matrix in bf16, its two rows multiplied by `scale`. `row` is
+/// the matrix row that Place::row stands for. Rows from `end` on are not written.
 template <int HS>
 __device__ __forceinline__ void store_rows(const float (&d)[HS / 2], const float (&scale)[2],
                                            __nv_bfloat16* matrix, std::int64_t stride, int row, int end) {

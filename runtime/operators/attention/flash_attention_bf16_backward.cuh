@@ -1,25 +1,27 @@
 #pragma once
 // Declarations shared by the two kernels of the tensor-core backward.
 //
-// Both recompute P = exp(Q Kᵀ/√HS − lse) and dS = P ∘ (dO Vᵀ − delta). The factor 1/√HS of dS is applied to
-// the final sums.
+// Both recompute P = exp(Q Kᵀ/√HS − lse) and dS = P ∘ (dO Vᵀ − delta). dS lacks its factor 1/√HS, which is
+// applied to the final sums dQ and dK.
 
 #include "runtime/operators/attention/flash_attention_bf16.cuh"
 
 namespace foretoken::cuda::flash {
 
 constexpr int owned_rows = block_rows;  // queries, or keys, that a block owns
-/// Tiles of the other operand in shared memory: one in use, one awaited, one being copied.
+/// Stages of the ring of tiles that a block loops over. One tile is in use. The other stages hold the
+/// previous step's tile, which slower warps may still read, or receive copies for later steps.
 constexpr int stages = 3;
 
-/// lse_log2 = lse · log₂e.
+/// An element of P, 2^(score · scale · log₂e − lse · log₂e). scale_log2 is scale · log₂e, lse_log2 lse ·
+/// log₂e.
 __device__ __forceinline__ float weight(float score, float scale_log2, float lse_log2) {
   return exp2_fast(fmaf(score, scale_log2, -lse_log2));
 }
 
-/// The sums dQ · √HS over all blocks of keys, in f32: per head and tile of 64 queries, in two parts of half
-/// the columns each. The elements of a part are in the order of a warpgroup's registers, so that neighbouring
-/// threads add neighbouring 16 bytes.
+/// Layout of the f32 buffer in which the blocks of keys add up dQ · √HS. Each head and tile of 64 queries has
+/// two parts of half the columns. The elements of a part are in the order of a warpgroup's registers, so that
+/// neighbouring threads add to neighbouring 16 bytes.
 template <int HS>
 struct QuerySums {
   static constexpr bool supported = HS % 64 == 0;
@@ -35,8 +37,8 @@ __device__ __forceinline__ void turn_back(float& x1, float& x2, float cos, float
   x2 = x2 * cos - a * sin;
 }
 
-/// Rotates all pairs of this thread's part of d [64 × HS] in this way, if the problem has rope tables; the
-/// thread holds both elements of each pair. `row` is the position of Place::row.
+/// Rotates all pairs of this thread's part of d [64 × HS] back if the problem has rope tables. The thread
+/// holds both elements of each pair. `row` is the position in the sequence that Place::row stands for.
 template <int HS>
 __device__ __forceinline__ void turn_back(const Problem& p, float (&d)[HS / 2], int row) {
   if (p.rope_cos == nullptr) return;
@@ -55,7 +57,7 @@ __device__ __forceinline__ void turn_back(const Problem& p, float (&d)[HS / 2], 
   }
 }
 
-/// Computes dK and dV. If `sums` is not null, also adds each block's contribution to dQ.
+/// Computes dK and dV. If `sums` is not null, it also adds each block's contribution to dQ there (QuerySums).
 void keys_backward(cudaStream_t stream, const Problem& p, const __nv_bfloat16* dout, const __nv_bfloat16* qkv,
                    const float* lse, const float* delta, __nv_bfloat16* dqkv, float* sums);
 

@@ -5,8 +5,8 @@ namespace foretoken::cuda::flash {
 namespace {
 
 constexpr int rows = 64;                // queries of a tile
-constexpr int count = rows / 2;         // scores per thread, of 64 × rows
-using Scores = Tile<rows, owned_rows>;  // dSᵀ
+constexpr int count = rows / 2;         // scores that a thread holds of a product [64 keys × rows queries]
+using Scores = Tile<rows, owned_rows>;  // dSᵀ [keys × queries] of both warpgroups
 
 /// The statistics of a tile of queries that the kernel reads in addition to Q and dO.
 struct Statistics {
@@ -20,18 +20,19 @@ constexpr int keys_shared =
     tile_alignment + 2 * Tile<HS, owned_rows>::bytes + 2 * stages* Tile<HS, rows>::bytes +
     (adds_queries ? 2 * Scores::bytes : 0) + stages* static_cast<int>(sizeof(Statistics));
 
-/// dV = Pᵀ dO and dK = dSᵀ Q / √HS, per key/value head, over the queries of all its query heads; with
-/// adds_queries also the sums dQ += dS K. dK is rotated back by rope if the problem has rope tables.
+/// dV = Pᵀ dO and dK = dSᵀ Q / √HS of each key/value head, summed over its query heads. With adds_queries,
+/// the kernel also adds dS K to `sums`, the sums of dQ. dK is rotated back by rope if the problem has rope
+/// tables.
 ///
 /// A block owns 128 keys of one key/value head, and a warpgroup 64 of them. The block processes the tiles of
-/// 64 queries that attend to any of these keys, query head by query head, so dK and dV have one writer. All
-/// scores are transposed, [keys × queries], so that Pᵀ and dSᵀ are in the registers that the products for dV
-/// and dK read. dQ sums over the keys of both warpgroups: dSᵀ passes through shared memory, and each
+/// 64 queries that attend to any of these keys, one query head after another, so dK and dV have one writer.
+/// All scores are transposed, [keys × queries], so that Pᵀ and dSᵀ are in the registers that the products for
+/// dV and dK read. dQ is a sum over the keys of both warpgroups: dSᵀ passes through shared memory, and each
 /// warpgroup computes half the columns of the product and adds them to global memory. Shared memory: K, V,
-/// three stages of Q, dO and their rows' statistics, two of dSᵀ; one barrier per step publishes copies and
-/// dSᵀ. Registers per thread at HS 128: 64 each for dK and dV, 32 each for P, dP and dQ. A tensor-core
-/// product runs while registers are processed: dP during P, dV during dS, half of dK at the barrier and the
-/// other half while dQ is added.
+/// three stages of Q, dO and their rows' statistics, and two buffers of dSᵀ; one barrier per step publishes
+/// the copies and dSᵀ. Registers per thread at HS 128: 64 each for dK and dV, 32 each for P, dP and dQ. The
+/// tensor cores work while registers are processed: they compute dP during the exponentials of P, dV during
+/// dS, half of dK at the barrier and the other half while dQ is added.
 template <int HS, bool adds_queries>
 __global__ void __launch_bounds__(block_threads, 1)
     keys_kernel(Problem p, Schedule schedule, const __nv_bfloat16* __restrict__ dout,
@@ -51,8 +52,9 @@ __global__ void __launch_bounds__(block_threads, 1)
   const Work work = schedule.work(blockIdx.x);
   const int k0 = work.rank * owned_rows, k1 = k0 + owned_rows;
 
-  int end = p.time;  // end of the queries that attend to a key; they are contiguous, because document starts
-                     // never decrease
+  // End of the queries that attend to a key of the block. These queries are contiguous, because document
+  // starts never decrease.
+  int end = p.time;
   if (p.document_start != nullptr) {
     end = k0;
     for (int seeing = block_threads; seeing == block_threads; end += seeing) {
@@ -78,7 +80,8 @@ __global__ void __launch_bounds__(block_threads, 1)
       const int t = load_q0 + threadIdx.x, held = min(t, p.time - 1);
       const std::int64_t i = p.statistic(work.row, load_head) + held;
       const std::uint32_t to = statistics_address + load_stage * sizeof(Statistics) + threadIdx.x * 4;
-      copy_4_async(to + offsetof(Statistics, lse), lse + i, t < p.time);  // else 0, as Q, dO: P = 1, dS = 0
+      // Rows past the end are zeros in Q, dO, lse and delta. P is 1 there and dS is 0, so they add nothing.
+      copy_4_async(to + offsetof(Statistics, lse), lse + i, t < p.time);
       copy_4_async(to + offsetof(Statistics, delta), delta + i, t < p.time);
       if (p.document_start != nullptr)
         copy_4_async(to + offsetof(Statistics, first), p.document_start + work.row * p.document_stride + held,
@@ -131,7 +134,9 @@ __global__ void __launch_bounds__(block_threads, 1)
   __syncthreads();
   if constexpr (!adds_queries) load_next();
 
-  do {  // at least one step: for a loop that might run zero times the compiler would complete dK in each step
+  // Every block has at least one step. In a loop that might run zero times, the compiler would wait for the
+  // product of dK in each step.
+  do {
     const std::uint32_t q_tile = queries + stage * Queries::bytes;
     const std::uint32_t dout_tile = douts + stage * Queries::bytes;
     const Statistics& of = statistics[stage];
@@ -190,7 +195,8 @@ __global__ void __launch_bounds__(block_threads, 1)
     wgmma_commit();
     if constexpr (adds_queries) store_operand<Scores>(scores + half * Scores::bytes, doperand);
     finish_copies();
-    __syncthreads();  // dSᵀ and the next queries have arrived; no thread still reads the previous ones
+    // Publishes dSᵀ and the next queries. No thread reads the previous step's queries any more.
+    __syncthreads();
     if constexpr (adds_queries) {
       const std::uint32_t a = scores + half * Scores::bytes;
       const std::uint32_t b = keys + Keys::column(group * Sums::columns);
@@ -215,7 +221,7 @@ __global__ void __launch_bounds__(block_threads, 1)
       add_queries();
       to += Sums::tile;
     } else {
-      load_next();  // the steps are too short to wait for copies that start with them
+      load_next();  // a step is short, so its copies start one step earlier
     }
     stage = stage + 1 < stages ? stage + 1 : 0;
     q0 += rows;

@@ -5,18 +5,20 @@ namespace foretoken::cuda::flash {
 
 namespace {
 
-constexpr int score_rows = 64;         // keys of a tile
-constexpr int count = score_rows / 2;  // scores per thread, of 64 × score_rows
+constexpr int score_rows = 64;  // keys of a tile
+constexpr int count =
+    score_rows / 2;  // scores that a thread holds of a product [64 queries × score_rows keys]
 
 template <int HS>
 constexpr int queries_shared =
     tile_alignment + 2 * Tile<HS, owned_rows>::bytes + 2 * stages* Tile<HS, score_rows>::bytes;
 
-/// dQ = dS K / √HS, per query head, rotated back by rope if the problem has rope tables.
+/// dQ = dS K / √HS of each query head, rotated back by rope if the problem has rope tables.
 ///
 /// A block owns 128 queries of one head, and a warpgroup 64 of them. It processes the tiles of 64 keys that
-/// these queries attend to. Shared memory: Q, dO and three stages of K and V. Registers per thread: 64 for
-/// dQ, 32 each for P and dP. This kernel computes P and dP a second time, so that every sum has one writer.
+/// these queries attend to. Shared memory: Q, dO and three stages of K and V. Registers per thread at HS 128:
+/// 64 for dQ, 32 each for P and dP. This kernel computes P and dP again, after keys_kernel, so that dQ has
+/// one writer and a fixed order of its sum.
 template <int HS>
 __global__ void __launch_bounds__(block_threads, 1)
     queries_kernel(Problem p, Schedule schedule, const __nv_bfloat16* __restrict__ dout,
@@ -67,7 +69,8 @@ __global__ void __launch_bounds__(block_threads, 1)
   int stage = 0, key0 = first_key0;
   do {
     finish_copies();
-    __syncthreads();  // this step's keys have arrived; no thread still reads those of two steps ago
+    // This step's keys have arrived. No thread reads the keys of two steps ago any more.
+    __syncthreads();
     const int next_stage = stage + 1 < stages ? stage + 1 : 0;
     if (key0 + score_rows < end) load(next_stage, key0 + score_rows);
     const std::uint32_t key_tile = keys + stage * Keys::bytes;
@@ -79,7 +82,7 @@ __global__ void __launch_bounds__(block_threads, 1)
     wgmma_commit();
     row_products<HS, owned_rows, score_rows>(dscores, douts, warp_rows, values + stage * Keys::bytes);
     wgmma_commit();
-    wgmma_wait<1>();  // all but dP, including the previous step's dQ
+    wgmma_wait<1>();  // only dP may be unfinished: P and the previous step's dQ are complete
     pin(weights);
     pin(dq);
     pin(operand);
@@ -114,9 +117,11 @@ __global__ void __launch_bounds__(block_threads, 1)
   store_rows<HS>(dq, scale, dqkv + p.query(work.row, work.head), p.qkv_width(), t[0], p.time);
 }
 
-/// dQ = sums / √HS, rotated back by rope if the problem has rope tables, and rounded. A block owns a tile. A
-/// thread owns eight columns of two rows in both parts, the halves of a head, so it has both elements of the
-/// pairs that rope rotates. Its elements of one part are 64 contiguous bytes.
+/// dQ = sums / √HS, rotated back by rope if the problem has rope tables, and rounded to bf16.
+///
+/// A block owns a tile of 64 queries of one head (QuerySums). A thread owns eight columns of two rows in each
+/// half of the head, so it has both elements of the pairs that rope rotates. Its elements of one half are 64
+/// contiguous bytes of `sums`.
 template <int HS>
 __global__ void queries_sums_kernel(Problem p, const float* __restrict__ sums,
                                     __nv_bfloat16* __restrict__ dqkv) {

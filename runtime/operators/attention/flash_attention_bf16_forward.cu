@@ -6,10 +6,10 @@ namespace {
 
 constexpr int query_rows = block_rows;
 constexpr int key_rows = 128;
-constexpr int score_count = key_rows / 2;  // scores per thread, of 64 × key_rows
+constexpr int score_count = key_rows / 2;  // scores that a thread holds of a product [64 × key_rows]
 
-/// Sets the scores of keys that a query does not attend to to −∞. t and first are those of the thread's two
-/// rows.
+/// Sets scores to −∞ where the query does not attend to the key. t is the position of each of the thread's
+/// two queries, `first` the first key that the query attends to, first_column the key of s[0].
 __device__ __forceinline__ void mask_scores(float (&s)[score_count], int first_column, const int (&t)[2],
                                             const int (&first)[2]) {
 #pragma unroll
@@ -19,8 +19,9 @@ __device__ __forceinline__ void mask_scores(float (&s)[score_count], int first_c
   }
 }
 
-/// Online softmax over a row's keys, one tile of scores at a time. add() replaces each score s of the tile by
-/// 2^(scale_log2 · (s − largest)); the caller multiplies its sums over earlier tiles by `rescale`.
+/// Online softmax of the thread's two queries, one tile of scores at a time. add() replaces each score s of
+/// the tile by 2^(scale_log2 · (s − largest)). The caller multiplies its sums over earlier tiles by
+/// `rescale`.
 struct OnlineSoftmax {
   float largest[2] = {-INFINITY, -INFINITY};
   float sum[2] = {0, 0};  // over the columns that this thread holds
@@ -53,13 +54,14 @@ template <int HS>
 constexpr int forward_shared =
     tile_alignment + Tile<HS, query_rows>::bytes + 4 * Tile<HS, key_rows>::bytes + 4 * block_threads;
 
-/// out = softmax(Q Kᵀ / √HS) V and lse, per head.
+/// out = softmax(Q Kᵀ / √HS) V and lse of each query head.
 ///
 /// A block owns 128 queries of one head, and a warpgroup 64 of them. It processes tiles of 128 keys from the
 /// diagonal back to the first key that the queries attend to, so every row's largest score is finite from the
-/// first tile on. Shared memory: the queries, two tiles of keys, two of values. Registers per thread: 64 for
-/// out, 64 for the scores, 32 for their exponentials, the operand of the next product. The tensor cores
-/// multiply the values of one tile during the softmax of the next tile's scores.
+/// first tile on. Shared memory: the queries, two tiles of keys, two tiles of values, and four bytes of
+/// scratch per thread (wgmma_wait_after). Registers per thread at HS 128: 64 for out, 64 for the scores, 32
+/// for the weights in bf16, which are an operand of the product with V. The tensor cores multiply the weights
+/// and values of one tile during the softmax of the next tile.
 template <int HS>
 __global__ void __launch_bounds__(block_threads, 1)
     forward_kernel(Problem p, Schedule schedule, const __nv_bfloat16* __restrict__ qkv,
@@ -122,8 +124,9 @@ __global__ void __launch_bounds__(block_threads, 1)
 
   for (int step = 1; step < count; ++step) {
     finish_copies();
-    __syncthreads();  // this step's keys and the last step's values have arrived; no thread reads the buffers
-                      // loaded next
+    // This step's keys and the previous step's values have arrived. No thread reads the buffers that the next
+    // copies overwrite.
+    __syncthreads();
     pin(scores);
     pin(result);
     pin(weights);

@@ -1,6 +1,6 @@
 #pragma once
-// The tiles of the generic kernels, which compute in f32 without tensor cores: for f32, and for bf16 heads
-// that the tensor-core kernels do not support.
+// Tiles of the generic kernels. These compute in f32 without tensor cores. They serve f32 tensors, and bf16
+// tensors that the tensor-core kernels do not support.
 
 #include <cmath>
 
@@ -24,8 +24,9 @@ __device__ __forceinline__ void assign(__nv_bfloat16& to, float x) {
   to = __float2bfloat16_rn(x);
 }
 
-/// Tiles of `rows` rows and W columns in f32; smaller heads are padded with zeros. A row has an odd length in
-/// memory, so that threads of neighbouring rows read from different banks.
+/// Tiles of `rows` rows and W columns in f32, in shared memory; smaller heads are padded with zeros. A row
+/// takes W + 1 floats, an odd number, so that threads of neighbouring rows read from different banks. A
+/// thread owns own_rows rows of a product, and own_rows or own_columns of its columns.
 template <int W>
 struct GenericTile {
   static constexpr int rows = W <= 128 ? 64 : 32;  // rows of queries and of keys; limited by shared memory
@@ -36,7 +37,7 @@ struct GenericTile {
 
   int x = threadIdx.x % side, y = threadIdx.x / side;
 
-  /// The thread's rows of a tile are row(0), row(1), …; its columns of a tile or of scores column(0), ….
+  /// The thread's i-th row, and its j-th column, of a tile or of a matrix of scores.
   __device__ int row(int i) const { return y * own_rows + i; }
   __device__ int column(int j) const { return x + side * j; }
 
@@ -49,7 +50,7 @@ struct GenericTile {
     }
   }
 
-  /// s[i][j] = a's row(i) · b's row column(j)
+  /// s[i][j] = row row(i) of tile a · row column(j) of tile b
   __device__ void row_products(float (&s)[own_rows][own_rows], const float* a, const float* b) const {
 #pragma unroll
     for (auto& s_row : s)
@@ -70,6 +71,7 @@ struct GenericTile {
     }
   }
 
+  /// Stores the thread's scores in a matrix of scores in shared memory.
   __device__ void keep_scores(float* to, const float (&s)[own_rows][own_rows]) const {
 #pragma unroll
     for (int i = 0; i < own_rows; ++i)
@@ -77,7 +79,8 @@ struct GenericTile {
       for (int j = 0; j < own_rows; ++j) to[row(i) * (rows + 1) + column(j)] = s[i][j];
   }
 
-  /// d[i][j] += Σₖ weights(row(i), k) · b[k][column(j)], where weights are scores or their transpose.
+  /// d[i][j] += Σₖ w[row(i), k] · b[k, column(j)], where w is the matrix of scores `weights` or its
+  /// transpose.
   template <bool transposed>
   __device__ void weighted_rows(float (&d)[own_rows][own_columns], const float* weights,
                                 const float* b) const {
@@ -96,6 +99,8 @@ struct GenericTile {
     }
   }
 
+  /// Writes d[i][j] · scale[i] to rows [first, first + rows) of a matrix of `dim` columns. Rows from `end` on
+  /// are not written.
   template <class T>
   __device__ void store(T* matrix, std::int64_t stride, int dim, int first, int end,
                         const float (&d)[own_rows][own_columns], const float (&scale)[own_rows]) const {

@@ -7,7 +7,8 @@ namespace foretoken::cuda::flash {
 
 namespace {
 
-/// delta = rowsum(dO ∘ O). `lanes` threads own one row of one head and read N elements at once.
+/// delta = rowsum(dO ∘ O). `lanes` neighbouring threads own one row of one head; each reads N elements at
+/// once.
 template <class T, int N>
 __global__ void output_dot_kernel(Problem p, int lanes, const T* __restrict__ dout, const T* __restrict__ out,
                                   float* __restrict__ delta) {
@@ -26,7 +27,8 @@ __global__ void output_dot_kernel(Problem p, int lanes, const T* __restrict__ do
   if (held && thread % lanes == 0) delta[p.statistic(row, head) + t] = sum;
 }
 
-/// The thread's P and dS / √HS for the tiles of queries at q0 and keys at k0.
+/// Recomputes the thread's elements of P and dS / √HS for the tile of queries at q0 and the tile of keys at
+/// k0.
 template <int W>
 __device__ __forceinline__ void rebuild(
     const Problem& p, const GenericTile<W>& at, const Work& work, int head, int q0, int k0, const float* lse,
@@ -50,8 +52,9 @@ __device__ __forceinline__ void rebuild(
   }
 }
 
-/// Computes dK and dV. A block owns a tile of keys of one key/value head and processes the tiles of queries
-/// that attend to any of them, query head by query head. Shared memory: K, V, Q, dO, P and dS.
+/// dV = Pᵀ dO and dK = dSᵀ Q / √HS. A block owns a tile of keys of one key/value head and processes the tiles
+/// of queries that attend to any of them, one query head after another, so dK and dV have one writer. Shared
+/// memory: one tile each of K, V, Q and dO, and P and dS of a tile.
 template <class T, int W>
 __global__ void __launch_bounds__(generic_threads, 1)
     generic_keys_kernel(Problem p, Schedule schedule, const T* __restrict__ dout, const T* __restrict__ qkv,
@@ -72,7 +75,7 @@ __global__ void __launch_bounds__(generic_threads, 1)
     // Document starts never decrease: after the first tile whose queries attend to no key of the block, no
     // later tile does.
     for (int q0 = k0; q0 < p.time && p.first_key(work.row, q0) < k0 + P::rows; q0 += P::rows) {
-      __syncthreads();  // the last tile's queries have been read
+      __syncthreads();  // all threads have read the previous tile's queries
       P::load(q, qkv + p.query(work.row, head), p.qkv_width(), p.dim, q0, p.time);
       P::load(d, dout + p.out(work.row, head), p.out_width(), p.dim, q0, p.time);
       __syncthreads();
@@ -92,8 +95,8 @@ __global__ void __launch_bounds__(generic_threads, 1)
   at.store(dqkv + p.value(work.row, work.head), p.qkv_width(), p.dim, k0, p.time, dv, one);
 }
 
-/// Computes dQ. A block owns a tile of queries of one head and processes the key tiles that they attend to.
-/// Shared memory: Q, dO, K, V and dS.
+/// dQ = dS K / √HS. A block owns a tile of queries of one head and processes the key tiles that they attend
+/// to. Shared memory: one tile each of Q, dO, K and V, and dS of a tile.
 template <class T, int W>
 __global__ void __launch_bounds__(generic_threads, 1)
     generic_queries_kernel(Problem p, Schedule schedule, const T* __restrict__ dout,
@@ -111,7 +114,7 @@ __global__ void __launch_bounds__(generic_threads, 1)
   P::load(d, dout + p.out(work.row, work.head), p.out_width(), p.dim, q0, p.time);
   float dq[P::own_rows][P::own_columns] = {};
   for (int k0 = p.first_key(work.row, q0) / P::rows * P::rows; k0 <= q0; k0 += P::rows) {
-    __syncthreads();  // the last tile's keys have been read
+    __syncthreads();  // all threads have read the previous tile's keys
     P::load(k, qkv + p.key(work.row, kv_head), p.qkv_width(), p.dim, k0, p.time);
     P::load(v, qkv + p.value(work.row, kv_head), p.qkv_width(), p.dim, k0, p.time);
     __syncthreads();

@@ -4,9 +4,10 @@ namespace foretoken::cuda::flash {
 
 namespace {
 
-/// Forward for problems that the tensor-core kernels do not support. A block owns a tile of queries of one
-/// head and processes the key tiles that they attend to, from the diagonal back, with an online softmax.
-/// Shared memory: Q, K, V and the tile's weights. No sum depends on the order of blocks.
+/// out = softmax(Q Kᵀ / √HS) V and lse of each query head, for problems that the tensor-core kernels do not
+/// support. A block owns a tile of queries of one head and processes the key tiles that they attend to, from
+/// the diagonal back, with an online softmax. Shared memory: one tile each of Q, K and V, and the weights of
+/// a tile. A thread owns own_rows × own_columns elements of out.
 template <class T, int W>
 __global__ void __launch_bounds__(generic_threads, 1)
     generic_forward_kernel(Problem p, Schedule schedule, const T* __restrict__ qkv, T* __restrict__ out,
@@ -31,7 +32,7 @@ __global__ void __launch_bounds__(generic_threads, 1)
   const int first_tile_of_keys = p.first_key(work.row, q0) / P::rows;
   for (int tile = q0 / P::rows; tile >= first_tile_of_keys; --tile) {
     const int k0 = tile * P::rows;
-    __syncthreads();  // the last tile's values have been read
+    __syncthreads();  // all threads have read the previous tile's values
     P::load(k, qkv + p.key(work.row, kv_head), p.qkv_width(), p.dim, k0, p.time);
     P::load(v, qkv + p.value(work.row, kv_head), p.qkv_width(), p.dim, k0, p.time);
     __syncthreads();
