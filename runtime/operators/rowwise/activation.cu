@@ -25,7 +25,7 @@ struct Silu {
   }
 };
 
-/// A thread owns a pack of N elements. residual may be null.
+/// out = f(x) (+ residual). A thread owns a pack of N elements. residual may be null.
 template <class T, int N, class Function>
 __global__ void forward(const T* x, const T* residual, T* out, std::int64_t count) {
   const std::int64_t i = (static_cast<std::int64_t>(blockIdx.x) * threads + threadIdx.x) * N;
@@ -40,7 +40,8 @@ __global__ void forward(const T* x, const T* residual, T* out, std::int64_t coun
   store<N>(out + i, result);
 }
 
-/// As forward. dx may be dout or x: a thread reads its elements before it writes them.
+/// dx = dout · f′(x). A thread owns a pack of N elements. dx may alias dout or x: a thread reads its elements
+/// before it writes them.
 template <class T, int N, class Function>
 __global__ void backward(const T* dout, const T* x, T* dx, std::int64_t count) {
   const std::int64_t i = (static_cast<std::int64_t>(blockIdx.x) * threads + threadIdx.x) * N;
@@ -53,7 +54,8 @@ __global__ void backward(const T* dout, const T* x, T* dx, std::int64_t count) {
   store<N>(dx + i, result);
 }
 
-/// Calls launch.operator()<N, Function>() with the widest pack that fits all pointers.
+/// Calls launch.operator()<N, Function>() with the widest packs that the pointers' alignment and `count`
+/// allow.
 template <class Launch, class... T>
 void with_pack_and_function(Activation function, std::int64_t count, const Launch& launch, const T*... data) {
   constexpr int wide = 8;

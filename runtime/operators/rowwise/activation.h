@@ -4,6 +4,8 @@
 //   out = f(x) (+ residual)      dx = dout · f′(x)
 //   gelu(x) = x · Φ(x), Φ the normal distribution function (Hendrycks & Gimpel, "Gaussian error linear
 //   units", 2016; exact, without their approximation)      silu(x) = x · σ(x)
+//
+// Marks: "=" overwritten, other tensors are read.
 
 #include "runtime/stream.h"
 

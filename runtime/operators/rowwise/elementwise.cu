@@ -8,7 +8,7 @@ namespace {
 
 constexpr int threads = 256;
 
-/// body(i) for every i in [0, count), N elements a thread where the pointers allow it.
+/// out[i] = body(x[i], out[i]) for every i in [0, count). A thread owns N neighbouring elements.
 template <class From, class To, int N, class Body>
 __global__ void map(const From* x, To* out, std::int64_t count, Body body) {
   const std::int64_t i = (static_cast<std::int64_t>(blockIdx.x) * threads + threadIdx.x) * N;

@@ -26,7 +26,8 @@ Shape scales_shape(std::int64_t rows, std::int64_t columns, Scaling scaling) {
   throw DefectError("quantize: scaling {} is unknown", static_cast<int>(scaling));
 }
 
-/// A matrix [rows, columns] in 8 bits, complete with the scales of its kind.
+/// Throws a DefectError unless data is an 8-bit matrix [rows, columns] and scales has the shape that its
+/// scaling requires.
 void check(const char* who, const QuantizedTensor& tensor, std::int64_t rows, std::int64_t columns) {
   const DType format = tensor.data.dtype;
   if (tensor.data.shape != Shape{rows, columns} || (format != DType::f8e4m3 && format != DType::f8e5m2) ||

@@ -14,7 +14,7 @@ namespace {
 
 constexpr int threads = 256;
 constexpr int tile = 128;  // rows and columns of a block's tile
-constexpr int piece = 8;   // rows and columns of a thread's part of it
+constexpr int piece = 8;   // rows and columns of a thread's part of the tile
 constexpr int pieces = tile / piece;
 
 struct E4M3 {
@@ -26,6 +26,7 @@ struct E5M2 {
   static constexpr float largest = Float8E5M2::largest;
 };
 
+/// Converts four values to 8-bit numbers of format F, saturated, in memory order.
 template <class F>
 __device__ std::uint32_t four(float a, float b, float c, float d) {
   const std::uint32_t low = __nv_cvt_float2_to_fp8x2(make_float2(a, b), __NV_SATFINITE, F::kind);
@@ -33,12 +34,13 @@ __device__ std::uint32_t four(float a, float b, float c, float d) {
   return low | high << 16;
 }
 
-/// Eight numbers at(0) … at(7), in memory order.
+/// Converts the values at(0) … at(7) to 8-bit numbers of format F, in memory order.
 template <class F, class At>
 __device__ uint2 eight(const At& at) {
   return {four<F>(at(0), at(1), at(2), at(3)), four<F>(at(4), at(5), at(6), at(7))};
 }
 
+/// The largest x of `width` neighbouring lanes.
 template <int width>
 __device__ float lanes_max(float x) {
 #pragma unroll
@@ -46,17 +48,18 @@ __device__ float lanes_max(float x) {
   return x;
 }
 
-/// The value after rounding to the storage dtype.
+/// Rounds x to T, the dtype that the value would be stored in.
 template <class T>
 __device__ float rounded(float x) {
   return to_float(from_float<T>(x));
 }
 
-// Sources of a matrix to quantize. row(r, c, to) reads the eight elements of row r from column c on.
-// magnitude(r, c) is the largest magnitude of the elements that columns c to c + 7 of the stored inputs
-// produce: these eight, or sixteen for the gradient of gate and up. A row of the inputs has `width` columns.
+// Sources of a matrix to quantize. row(r, c, to) reads or computes the eight elements of row r from column c
+// on. magnitude(r, c) returns the largest magnitude of the elements that depend on columns c to c + 7 of the
+// inputs: these eight elements, or sixteen for the gradient of gate and up. A row of the inputs has `width`
+// columns.
 
-/// magnitude() of a source whose row() reads all elements that these columns produce.
+/// magnitude() for a source whose row() returns all elements that depend on these columns.
 template <class Source>
 __device__ float row_magnitude(const Source& source, std::int64_t row, std::int64_t column) {
   float values[piece], largest = 0;
@@ -134,7 +137,7 @@ struct StoredSwigluGradient {
   }
 };
 
-/// A matrix [R, K] and the destinations of its copies; null if a copy is not requested.
+/// A matrix [R, K] and the addresses of its quantized copies; null if a copy is not requested.
 template <class Source>
 struct Matrix {
   Source x;
@@ -145,8 +148,8 @@ struct Matrix {
   const float* amax;                           // largest magnitude, for tensor scales
 };
 
-/// *amax = max |x|; it must be 0 before. `packs` counts the runs of eight columns in all rows; fewer than
-/// 2³¹.
+/// *amax = max |x|. *amax must be 0 before the launch. `packs` is the number of runs of eight columns in all
+/// rows, fewer than 2³¹; a thread owns every gridDim.x · threads-th of them.
 template <class Source>
 __global__ void largest_magnitude(const Source x, std::uint32_t packs, float* amax) {
   const auto packs_of_row = static_cast<std::uint32_t>(x.width / piece);
@@ -156,10 +159,13 @@ __global__ void largest_magnitude(const Source x, std::uint32_t packs, float* am
   raise_amax(amax, largest);
 }
 
-/// A block quantizes a tile of 128 × 128 elements, which it reads once. A thread holds 8 × 8 of them in
-/// registers, and sixteen neighbouring threads hold eight whole rows of the tile, so that memory is read and
-/// written in runs of 128 elements. The transposed tile is assembled in shared memory, in pieces of 8 bytes
-/// that are rotated by the column, so that neither the pieces of a row nor those of a column share banks.
+/// out = x / scale and transposed = xᵀ / scale, rounded to format F, with the scales that `scaling` defines.
+///
+/// A block owns a tile of 128 × 128 elements, which it reads once. A thread holds 8 × 8 of them in registers,
+/// and sixteen neighbouring threads hold eight whole rows of the tile, so that memory is read and written in
+/// runs of 128 elements. The transposed tile is assembled in shared memory in pieces of 8 bytes. A piece's
+/// position in its row is XORed with the column's number / 8, so that neither the pieces of a row nor the
+/// pieces of a column conflict in a bank. Shared memory also holds each warp's largest magnitudes by column.
 template <class Source, class F, Scaling scaling>
 __global__ void __launch_bounds__(threads) quantize_tile(const Matrix<Source> m) {
   __shared__ float column_parts[threads / 32][tile];
@@ -180,7 +186,7 @@ __global__ void __launch_bounds__(threads) quantize_tile(const Matrix<Source> m)
     if (inside) m.x.row(row + r, column, x[r]);
   }
 
-  float tile_inverse = 0;  // for the two scalings with one scale per tile
+  float tile_inverse = 0;  // of scalings `tensor` and `block128`, which have one scale per tile
   if constexpr (scaling == Scaling::tensor) {
     const GroupScale scale(*m.amax, F::largest);
     tile_inverse = scale.inverse;
@@ -235,7 +241,8 @@ __global__ void __launch_bounds__(threads) quantize_tile(const Matrix<Source> m)
       float largest = 0;
 #pragma unroll
       for (int r = 0; r < piece; ++r) largest = fmaxf(largest, fabsf(x[r][c]));
-      largest = fmaxf(largest, __shfl_xor_sync(full_warp, largest, pieces));  // the warp's other rows
+      largest =
+          fmaxf(largest, __shfl_xor_sync(full_warp, largest, pieces));  // the other half warp's eight rows
       if (threadIdx.x % 32 < pieces) column_parts[warp][lane * piece + c] = largest;
     }
     __syncthreads();

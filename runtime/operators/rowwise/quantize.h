@@ -6,16 +6,16 @@
 //
 // | scaling   | elements of one scale  | scales                                         |
 // |-----------|------------------------|------------------------------------------------|
-// | tensor    | the whole matrix       | [2]: the scale, the largest magnitude          |
+// | tensor    | the whole matrix       | [2]: the scale; the second element is scratch  |
 // | vector128 | 128 elements of a row  | [K/128, R]                                     |
 // | block128  | 128 rows × 128 columns | [⌈R/128⌉, K/128 rounded up to a multiple of 4] |
 //
 // Sources: tensor, arXiv 2209.05433; vector128 and block128, DeepSeek-V3, arXiv 2412.19437, 3.3.2.
 //
-// Scales are computed from the current values, not from earlier steps. A product reads both operands along
-// rows, so a matrix that is also used transposed is stored twice, as itself and transposed; one pass over its
-// elements writes both. R and K are multiples of 16. For vector128, K is a multiple of 128; for block128, R
-// and K are.
+// Scales are computed from the current values, not from earlier steps. The tensor cores read both operands
+// along rows, so a matrix that is also an operand in transposed form is stored twice; one pass over its
+// elements writes both copies. R and K are multiples of 16. vector128 requires K to be a multiple of 128,
+// block128 both R and K. Marks: "=" overwritten, other tensors are read.
 
 #include <variant>
 
@@ -42,7 +42,7 @@ QuantizedTensor plan_quantized(Arena& arena, DType format, std::int64_t rows, st
 QuantizedTensor quantized_over(const Tensor& bytes, const Tensor& scales, DType format, std::int64_t rows,
                                std::int64_t columns, Scaling scaling);
 
-/// A matrix whose producer has already computed its largest magnitude.
+/// A matrix whose largest magnitude the operator that wrote it has already computed.
 struct MeasuredTensor {
   Tensor x;     // [R, K]
   Tensor amax;  // [1] f32
@@ -65,12 +65,12 @@ Shape shape_of(const QuantizeSource& source);
 struct Quantize {
   QuantizeSource x;
   QuantizedTensor out;         // [R, K] =, optional
-  QuantizedTensor transposed;  // [K, R] =, optional; same format and scaling as out
+  QuantizedTensor transposed;  // xᵀ [K, R] =, optional; same format and scaling as out
 };
 void quantize(Stream& stream, const Quantize& op);
 
-/// out[M, N] = a · bᵀ (+ addend), accumulated in fp32. With a bf16 out a GPU rounds the product, adds the
-/// addend, and rounds the sum. A linear layer's three products:
+/// out[M, N] = a · bᵀ (+ addend), accumulated in fp32. If out is bf16, a GPU rounds the product, adds the
+/// addend, and rounds the sum. The three products of a linear layer:
 ///   forward         a = x [N, I],      b = W [O, I]
 ///   backward_input  a = dout [N, O],   b = Wᵀ [I, O]
 ///   backward_weight a = doutᵀ [O, N],  b = xᵀ [I, N], addend = out = dW
@@ -79,7 +79,8 @@ struct QuantizedProduct {
   QuantizedTensor b;  // [N, K]; a and b must not both be e5m2 or both block128
   Tensor addend;      // [M, N], optional; may be out
   Tensor out;         // [M, N] bf16 or f32 =
-  /// With tensor scaling only: all of K is accumulated in the tensor cores' own precision (about 14 bits).
+  /// With tensor scaling only: accumulates all of K in the tensor cores' own precision, about 14 bits, which
+  /// is faster.
   bool fast_accumulation = false;
 };
 void quantized_product(Stream& stream, const QuantizedProduct& op);

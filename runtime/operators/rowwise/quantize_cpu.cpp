@@ -28,7 +28,7 @@ struct View {
   std::int64_t rows, columns, row_step, column_step;
 
   float operator()(std::int64_t r, std::int64_t c) const { return x[r * row_step + c * column_step]; }
-  /// Over rows [r0, r1) and columns [c0, c1). NaNs are ignored; a NaN element stays a NaN.
+  /// Largest magnitude in rows [r0, r1) and columns [c0, c1), without NaNs. (The conversion keeps NaNs.)
   float amax(std::int64_t r0, std::int64_t r1, std::int64_t c0, std::int64_t c1) const {
     float largest = 0;
     for (std::int64_t r = r0; r < r1; ++r)
@@ -37,10 +37,10 @@ struct View {
   }
 };
 
-/// The size of a group of elements with one scale, and where its scale lies.
+/// The groups of elements that share a scale.
 struct Groups {
-  std::int64_t rows, columns;          // the size of a group
-  std::int64_t row_step, column_step;  // between the scales of neighbouring groups
+  std::int64_t rows, columns;          // size of a group
+  std::int64_t row_step, column_step;  // distance between the scales of groups that are neighbours
 };
 
 Groups groups_of(const QuantizedTensor& tensor) {
@@ -79,7 +79,7 @@ void quantize(Stream& stream, const View& x, const QuantizedTensor& out) {
   });
 }
 
-/// data · scale of every element.
+/// Returns data · scale for every element.
 std::vector<float> dequantized(Stream& stream, const QuantizedTensor& tensor) {
   const std::int64_t rows = tensor.data.shape[0], columns = tensor.data.shape[1];
   const Groups group = groups_of(tensor);
@@ -98,7 +98,7 @@ std::vector<float> dequantized(Stream& stream, const QuantizedTensor& tensor) {
   return values;
 }
 
-/// The matrix itself, or what SwiGLU computes, in `computed`.
+/// Returns the source's matrix. SwiGLU's results are computed into `computed`, which must outlive the result.
 Tensor stored(Stream& stream, const QuantizeSource& source, std::vector<float>& computed) {
   if (const auto* x = std::get_if<Tensor>(&source)) return *x;
   if (const auto* measured = std::get_if<MeasuredTensor>(&source)) return measured->x;

@@ -10,11 +10,12 @@
 namespace foretoken {
 
 struct GroupScale {
-  float scale;    // the factor that a product applies to the group's numbers
-  float inverse;  // the factor applied to the elements before rounding
+  float scale;    // dequantization: element ≈ scale · 8-bit number
+  float inverse;  // quantization: 8-bit number = element · inverse, rounded
 
-  /// `amax` is the group's largest magnitude, `largest` the format's. Below 2⁻¹⁰⁰ the inverse would overflow;
-  /// such groups become zeros.
+  /// `amax` is the largest magnitude in the group, `largest` the largest number of the format. An amax below
+  /// 2⁻¹⁰⁰ counts as 2⁻¹⁰⁰, because the inverse could overflow; the group then does not use the format's full
+  /// range.
   FORETOKEN_HOST_DEVICE GroupScale(float amax, float largest) {
     const float bounded = amax < 0x1p-100F ? 0x1p-100F : amax;
     scale = bounded / largest;

@@ -9,7 +9,7 @@ namespace foretoken::cuda {
 
 namespace {
 
-/// Sums R values over the block at once; every thread receives the sums.
+/// Sums each of R values over the block with two barriers in all. Every thread receives the sums.
 template <int R>
 __device__ void block_sums(float (&x)[R], float (*shared)[32]) {
   const int warp = static_cast<int>(threadIdx.x) / 32, lane = static_cast<int>(threadIdx.x) % 32;
@@ -26,11 +26,12 @@ __device__ void block_sums(float (&x)[R], float (*shared)[32]) {
 }
 
 struct Rows {
-  std::int64_t n, c, stride;  // stride of `out` in forward, of `dout` in backward
+  std::int64_t n, c, stride;  // N, C, and the elements between rows of out (forward) or dout (backward)
 };
 
-/// A block owns R rows, a thread the same P packs of N columns of each, held in registers between the two
-/// passes over them, so that memory is read once.
+/// out = x · rstd · w, rstd = 1 / √(mean(x²) + eps). A block owns R rows. A thread owns the same P packs of N
+/// columns in each row and keeps them in registers between the sum of squares and the scaling, so that memory
+/// is read once. Shared memory: each warp's sum of squares by row.
 template <class T, int N, int P, int R, int Threads>
 __global__ void __launch_bounds__(Threads)
     forward(const T* x, const T* weight, T* out, float* rstd, float* amax, Rows rows, float eps) {
@@ -73,7 +74,7 @@ __global__ void __launch_bounds__(Threads)
   if (amax) raise_amax(amax, largest);
 }
 
-/// A thread's columns of a row in backward; zeros past the last column.
+/// The inputs of backward in a thread's columns of one row. Columns past C are zeros.
 template <class T, int N, int P>
 struct RowInputs {
   Pack<T, N> x[P], dout[P], residual[P];
@@ -104,10 +105,14 @@ __device__ RowInputs<T, N, P> read_row(const Backward& op, std::int64_t row) {
   return in;
 }
 
-/// A block processes every gridDim-th row. A thread has the same columns in each row, so it keeps their sums
-/// for dweight in registers: partial[block, c] = Σ dout · x · rstd over the block's rows. The next row is
-/// read during the work on the current one if the registers suffice. residual, dx and dout may alias: a row
-/// is read before it is written, and only by one block.
+/// dx = rstd · (w·dout − x · rstd² · mean(w·dout·x)) (+ residual), and the block's part of dw = Σ dout · x ·
+/// rstd.
+///
+/// A block processes every gridDim-th row. A thread owns the same columns in each row, so it keeps their sums
+/// for dw in registers and writes them to partial[block, c] at the end; add_rows() adds the parts in a fixed
+/// order. If the registers suffice (P is 1), the next row is read while the current one is processed. Shared
+/// memory: each warp's part of the mean. residual, dx and dout may alias: only one block reads a row, and it
+/// reads it before it writes it.
 template <class T, int N, int P, int Threads>
 __global__ void __launch_bounds__(Threads, 1024 / Threads) backward(const Backward op) {
   __shared__ float shared[2][32];
@@ -118,7 +123,7 @@ __global__ void __launch_bounds__(Threads, 1024 / Threads) backward(const Backwa
   RowInputs<T, N, P> next;
   if (read_ahead) next = read_row<T, N, P>(op, blockIdx.x);
   float largest = 0;
-  int phase = 0;  // index of the shared sums in use; with two of them one barrier per row suffices
+  int phase = 0;  // which of the two shared buffers is in use; with two buffers, one barrier per row suffices
   for (std::int64_t row = blockIdx.x; row < op.rows.n; row += gridDim.x, phase ^= 1) {
     const RowInputs<T, N, P> in = read_ahead ? next : read_row<T, N, P>(op, row);
     if (read_ahead && row + gridDim.x < op.rows.n) next = read_row<T, N, P>(op, row + gridDim.x);
@@ -149,7 +154,7 @@ __global__ void __launch_bounds__(Threads, 1024 / Threads) backward(const Backwa
 #pragma unroll
       for (int j = 0; j < N; ++j) {
         const float scaled = in.rstd * to_float(w.at[j]), value = to_float(in.x[p].at[j]);
-        // out = x · rstd · w, where rstd depends on x as well
+        // out = x · rstd · w, where rstd is also a function of x
         dx.at[j] = from_float<T>(scaled * to_float(in.dout[p].at[j]) - shift * value +
                                  to_float(in.residual[p].at[j]));
         again.at[j] = from_float<T>(value * scaled);
@@ -171,8 +176,8 @@ __global__ void __launch_bounds__(Threads, 1024 / Threads) backward(const Backwa
 }
 
 /// Calls launch.operator()<N, P, R, Threads>(threads) with the fewest packs per thread that cover C columns.
-/// Blocks process two rows at a time, and four blocks share a multiprocessor, which keeps enough reads in
-/// flight.
+/// Short rows are processed in pairs (forward) by blocks of at most 256 threads, of which several share a
+/// multiprocessor, so that enough reads are in flight.
 template <class T, class Launch>
 void with_packs(std::int64_t c, bool aligned, const Launch& launch) {
   constexpr int n = lane_elements<T>;
@@ -186,7 +191,7 @@ void with_packs(std::int64_t c, bool aligned, const Launch& launch) {
   check(cudaErrorInvalidValue, "rms_norm: rows of more than 16384 that do not come in 16-byte packs");
 }
 
-/// Sets amax to zero before kernels raise it; null if it is not requested.
+/// Sets amax to zero, because kernels only raise it, and returns its address; null if it is not requested.
 float* cleared(Context& gpu, const Tensor& amax) {
   if (!amax.defined()) return nullptr;
   check(cudaMemsetAsync(amax.data, 0, sizeof(float), gpu.stream()), "rms_norm");

@@ -7,7 +7,8 @@
 //   dw   += Σₙ dout · x · rstd
 //
 // out and dout may be a column block of a wider matrix, with rows `stride` elements apart. The two norms of
-// an MTP module use this to write both halves of its projection's input in place.
+// an MTP module use this to write both halves of its projection's input in place. Marks: "=" overwritten,
+// "+=" added to, other tensors are read.
 
 #include "runtime/stream.h"
 
@@ -16,7 +17,7 @@ namespace foretoken {
 /// Columns [first, first + C) of every row of a [N, stride] matrix.
 struct Columns {
   Tensor matrix;           // [N, stride]
-  std::int64_t first = 0;  // where the block begins
+  std::int64_t first = 0;  // the block's first column
 };
 
 struct RmsNormForward {
@@ -29,8 +30,8 @@ struct RmsNormForward {
 };
 void rms_norm_forward(Stream& stream, const RmsNormForward& op);
 
-/// Computes both the input's and the weight's gradient. The weight's part is too small for a schedule to gain
-/// from running it separately, and it reads the same tensors as the input's.
+/// Computes the gradients of input and weight in one pass, because both read the same tensors. The weight's
+/// gradient is too little work for a schedule to gain from running it separately.
 struct RmsNormBackward {
   Columns dout;     // [N, C]
   Tensor x;         // [N, C]

@@ -14,7 +14,7 @@ struct Dims {
       : n(rstd.elements()), c(weight.elements()), stride(n == 0 ? c : columns.matrix.elements() / n) {}
 };
 
-/// = max |matrix|, of the columns that `columns` names.
+/// amax = the largest magnitude in the column block.
 template <class T>
 void store_amax(const Columns& columns, const Dims& dims, const Tensor& amax) {
   if (!amax.defined()) return;
@@ -76,7 +76,7 @@ void rms_norm_backward(Stream& stream, const RmsNormBackward& op) {
 #pragma omp simd reduction(+ : dot)
         for (std::int64_t i = 0; i < c; ++i) dot += w[i] * dout[i] * x[i];
         const T shift = dot / T(c) * rstd * rstd * rstd;
-        // out = x · rstd · w, where rstd depends on x as well
+        // out = x · rstd · w, where rstd is also a function of x
         if (op.residual.defined()) {
           const T* residual = op.residual.as<T>() + row * c;
 #pragma omp simd

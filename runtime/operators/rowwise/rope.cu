@@ -8,7 +8,8 @@ namespace {
 
 constexpr int threads = 256;
 
-/// A block owns a token's row, a thread N pairs (i, i + HS/2) of a head at a time.
+/// Rotates the pairs (i, i + HS/2) of the first `heads` heads of qkv in place (rope.h). A block owns a
+/// token's row; a thread rotates N pairs of one head at a time. `sign` is −1 for the backward rotation.
 template <class T, int N>
 __global__ void rotate(T* qkv, const float* cos, const float* sin, const std::int32_t* positions,
                        std::int64_t length, std::int64_t width, int heads, int half, float sign) {

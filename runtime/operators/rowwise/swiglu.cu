@@ -9,7 +9,7 @@ namespace {
 
 constexpr int threads = 256;
 
-/// A block owns a row, a thread packs of N of its elements.
+/// out = silu(gate) · up. A block owns a row; a thread owns packs of N of its elements.
 template <class T, int N>
 __global__ void forward(const T* __restrict__ gate_up, T* __restrict__ out, std::int64_t f) {
   const T* gate = gate_up + static_cast<std::int64_t>(blockIdx.x) * 2 * f;
@@ -24,8 +24,9 @@ __global__ void forward(const T* __restrict__ gate_up, T* __restrict__ out, std:
   }
 }
 
-/// The same work split as forward. dgate_up may alias gate_up and out may alias dout: a thread reads its
-/// elements before it writes them.
+/// The gradients of gate and up, and `out` again if it is not null (swiglu.h). The work is divided as in
+/// forward. dgate_up may alias gate_up and out may alias dout: a thread reads its elements before it writes
+/// them.
 template <class T, int N>
 __global__ void backward(const T* dout, const T* gate_up, T* dgate_up, T* out, std::int64_t f) {
   const std::int64_t row = blockIdx.x;

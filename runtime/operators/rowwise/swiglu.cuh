@@ -1,6 +1,6 @@
 #pragma once
-// The gate of one element, in fp32, for every kernel that computes it: backward's recomputed output then has
-// forward's bits.
+// silu of one element and its derivative in f32. All kernels use this code, so that an output that backward
+// recomputes has the bits of forward's output.
 
 namespace foretoken::cuda {
 
@@ -8,7 +8,7 @@ struct Silu {
   float sigmoid, value;
 
   __device__ explicit Silu(float x) {
-    // 1 / (1 + e⁻ˣ) to a unit in the last place or two; 0 where e⁻ˣ overflows
+    // 1 / (1 + e⁻ˣ), accurate to about two units in the last place; 0 if e⁻ˣ overflows
     asm("rcp.approx.ftz.f32 %0, %1;" : "=f"(sigmoid) : "f"(1.0F + __expf(-x)));
     value = x * sigmoid;
   }

@@ -13,8 +13,9 @@ struct Rows {
   std::int64_t n, t, s, depth;
 };
 
-/// Each thread computes one position of a row. The partial counts are integers, so the order in which blocks
-/// add them does not change the result.
+/// Updates agrees and adds to the counts drafts and accepted (acceptance.h). A thread owns one position of
+/// one row; a block adds the counts of its threads. The counts are integers, so the order in which blocks add
+/// them does not change the result.
 __global__ void __launch_bounds__(threads) count(Rows rows, std::int32_t* __restrict__ agrees,
                                                  double* __restrict__ drafts, double* __restrict__ accepted) {
   __shared__ int shared[threads / 32];

@@ -8,7 +8,7 @@ namespace {
 
 constexpr int threads = 1024, warps = threads / 32;
 
-/// The largest value so far and its lowest index.
+/// The largest of the values seen and its lowest index.
 struct Best {
   float value = -INFINITY;
   int at = 0x7fffffff;
@@ -26,7 +26,9 @@ struct Best {
   }
 };
 
-/// One block per row; each thread reads packs of N elements. The row is read once for each candidate.
+/// out[row, k] = index of the k-th largest of x[row, 0 .. count), or −1 (argmax.h). A block owns a row; a
+/// thread reads packs of N elements. The row is read once per candidate k: each pass looks for the largest
+/// value that comes after the previous candidate in order. Shared memory: each warp's best value.
 template <int N>
 __global__ void __launch_bounds__(threads)
     find(const float* x, std::int64_t stride, int count, std::int32_t* out, int candidates) {
@@ -35,7 +37,7 @@ __global__ void __launch_bounds__(threads)
   wait_for_earlier_work();
   const float* row = x + static_cast<std::int64_t>(blockIdx.x) * stride;
   const int warp = static_cast<int>(threadIdx.x) / 32, lane = static_cast<int>(threadIdx.x) % 32;
-  Best last{INFINITY, -1};  // of the candidates so far
+  Best last{INFINITY, -1};  // the previous candidate
   bool sound = true;
   for (int k = 0; k < candidates; ++k) {
     Best best;
@@ -58,7 +60,7 @@ __global__ void __launch_bounds__(threads)
     if (k == 0) sound = best.sound && isfinite(best.value);
     if (threadIdx.x == 0) out[static_cast<std::int64_t>(blockIdx.x) * candidates + k] = sound ? best.at : -1;
     last = best;
-    __syncthreads();  // the next candidate's values overwrite these
+    __syncthreads();  // all threads have read `shared`, which the next pass overwrites
   }
 }
 

@@ -1,8 +1,10 @@
 #pragma once
 // The K most likely tokens of each row of logits.
 //
-//   out[n, k] = the index i < count of the k-th largest x[n, i]; ties go to the lowest index. All K are −1 if
-//   one of the row's first `count` values is a NaN or the largest is not finite
+//   out[n, k] = the index i < count of the k-th largest x[n, i]; ties go to the lowest index
+//
+// If one of a row's first `count` values is a NaN, or the largest is not finite, all its K results are −1.
+// Marks: "=" overwritten, other tensors are read.
 
 #include "runtime/stream.h"
 

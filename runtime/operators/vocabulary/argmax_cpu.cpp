@@ -8,7 +8,8 @@ namespace foretoken::cpu {
 
 namespace {
 
-/// The lowest of the largest among those that come after `last` in order.
+/// Index of the next candidate after index `last`: candidates are ordered by falling value, ties by rising
+/// index.
 std::int32_t next_after(const float* row, std::int64_t count, std::int32_t last) {
   std::int32_t best = -1;
   for (std::int32_t i = 0; i < count; ++i)
@@ -21,7 +22,7 @@ std::int32_t next_after(const float* row, std::int64_t count, std::int32_t last)
 
 void argmax(Stream& stream, const Argmax& op) {
   const std::int64_t v = op.x.shape[1], candidates = op.out.shape[1];
-  constexpr std::int64_t worth_a_thread = 1 << 17;  // logits
+  constexpr std::int64_t worth_a_thread = 1 << 17;  // logits; a smaller part is not worth waking a thread
   stream.threads().parallel_for(
       op.x.shape[0], worth_a_thread / op.count + 1, [&](std::int64_t begin, std::int64_t end) {
         for (std::int64_t n = begin; n < end; ++n) {

@@ -12,7 +12,7 @@ struct TargetRows {
   const std::int32_t *tokens, *document_start;  // [B, S]
   std::int64_t t, s, ahead;
 
-  /// −1 where row n has no valid target.
+  /// The target of row n; −1 if it has no valid target.
   __device__ std::int32_t target(std::int64_t n) const {
     const std::int64_t at = n / t * s + n % t;
     const std::int32_t start = document_start[at];
@@ -20,7 +20,7 @@ struct TargetRows {
   }
 };
 
-/// Running maximum, its index, and Σ exp(x − maximum). Two of these can be merged.
+/// Online softmax over some of a row's logits: their maximum, its lowest index, and Σ exp(x − maximum).
 struct Softmax {
   float largest = -INFINITY;
   float sum = 0;
@@ -52,9 +52,12 @@ __device__ Softmax block_merge(Softmax x) {
   return x;
 }
 
-/// A block owns a row of logits. It reads the row once for maximum, sum and argmax, and a second time, from
-/// the L2 cache, to overwrite it with its gradient. L2 holds the row, because only one row per multiprocessor
-/// is in flight.
+/// losses[row] = log Σ exp(logits) − logits[target], argmax, and logits = scale · (softmax(logits) −
+/// onehot(target)) if `gradient`.
+///
+/// A block owns a row; a thread owns packs of N logits. The row is read once for maximum, sum and argmax, and
+/// a second time to replace it by its gradient. L2 usually still holds the row then, because at most two rows
+/// per multiprocessor are in flight. Shared memory: each warp's Softmax.
 template <class T, int N>
 __global__ void __launch_bounds__(threads)
     softmax_rows(T* __restrict__ logits, std::int64_t v, TargetRows targets, std::int64_t first, float scale,
@@ -86,7 +89,7 @@ __global__ void __launch_bounds__(threads)
     losses[blockIdx.x] = target >= 0 ? x.largest + logf(x.sum) - to_float(row[target]) : 0.0F;
   }
   if (!gradient) return;
-  __syncthreads();  // the target's logit is read
+  __syncthreads();  // thread 0 has read the target's logit
   const float factor = target >= 0 ? scale / x.sum : 0.0F;
   for (std::int64_t i = static_cast<std::int64_t>(threadIdx.x) * N; i < v; i += threads * N) {
     Pack<T, N> pack = load<N>(row + i);

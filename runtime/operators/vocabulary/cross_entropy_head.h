@@ -8,7 +8,7 @@
 //   dx = dlogits · W   (overwritten)     dW += dlogitsᵀ · x   (accumulated, or overwritten)
 //
 // A target is valid if its token is in the same document as the row's token: document_start[b, t + ahead] =
-// document_start[b, t] ≥ 0.
+// document_start[b, t] ≥ 0. Marks: "=" overwritten, "+=" added to, other tensors are read.
 
 #include "runtime/stream.h"
 
@@ -32,7 +32,7 @@ struct CrossEntropyHead {
   Tensor loss_sum;            // [1] f64 +=, optional
   Tensor argmax;              // [B, T] i32 =, optional: the most likely token of each row, ties to the lowest
   Tensor dx;                  // [B, T, C] =, optional
-  Tensor dweight;             // [V, C] +=, or =; optional
+  Tensor dweight;             // [V, C] += if accumulate, else =; optional
   bool accumulate = true;
 
   /// False if only the loss is computed.
@@ -40,12 +40,13 @@ struct CrossEntropyHead {
 };
 void cross_entropy_head(Stream& stream, const CrossEntropyHead& op);
 
-/// Processes rows [first, first + rows) of a chunk. Adds to the loss, writes argmax, and overwrites the
-/// logits with their gradient if one is computed. The surrounding matrix products are shared by all devices.
+/// One chunk: rows [first, first + rows) of the B·T rows, whose logits are computed. Adds to the loss, writes
+/// argmax, and replaces the logits by their gradient if a gradient is requested. The matrix products before
+/// and after it are the same on all devices.
 struct CrossEntropyRows {
   const CrossEntropyHead& head;
   std::int64_t first = 0;
-  Tensor logits;  // [rows, V], updated
+  Tensor logits;  // [rows, V], replaced by the gradient; unspecified afterwards without a gradient
 };
 
 namespace cpu {

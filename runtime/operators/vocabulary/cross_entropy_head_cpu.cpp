@@ -20,7 +20,7 @@ std::int32_t target_of(const Targets& targets, std::int64_t b, std::int64_t t) {
   return targets.tokens.as<std::int32_t>()[row + t + targets.ahead];
 }
 
-/// One row of logits becomes its gradient (where wanted); returns its loss.
+/// Returns the loss of one row of logits, and replaces the logits by their gradient if `gradient`.
 template <class T>
 double row_loss(T* logits, std::int64_t v, std::int32_t target, T scale, bool gradient) {
   if (target == no_target) {

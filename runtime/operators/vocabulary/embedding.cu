@@ -20,7 +20,8 @@ struct Window {
   }
 };
 
-/// A block owns a position and copies its row of the table.
+/// out[n] = table[token(n)]. A block owns a position n and copies its token's row; a thread copies packs of
+/// N.
 template <class T, int N>
 __global__ void look_up(Window window, const T* table, T* out, std::int64_t c) {
   let_next_begin();
@@ -31,6 +32,7 @@ __global__ void look_up(Window window, const T* table, T* out, std::int64_t c) {
     store<N>(out + n * c + i, load<N>(from + i));
 }
 
+/// Lists the token of every position, as input of the sort. A thread owns a position.
 __global__ void list_tokens(Window window, std::int32_t* tokens, std::int32_t* positions,
                             std::int64_t count) {
   const std::int64_t n = static_cast<std::int64_t>(blockIdx.x) * threads + threadIdx.x;
@@ -40,9 +42,9 @@ __global__ void list_tokens(Window window, std::int32_t* tokens, std::int32_t* p
 }
 
 /// dtable[token] += Σ dout over the token's positions, in position order. The positions are sorted by token.
-/// A block owns `threads` columns of one entry in the sorted list and works only if the entry is the first of
-/// its token, so every row of the table has one writer. Reads are issued ahead, because frequent tokens have
-/// long lists.
+/// A block owns `threads` columns of one entry of the sorted list. It works only if the entry is the first of
+/// its token, so every row of the table has one writer; a thread owns a column. `ahead` rows are read before
+/// they are added, which hides latency for frequent tokens.
 template <class T>
 __global__ void add_sorted(const std::int32_t* __restrict__ tokens,
                            const std::int32_t* __restrict__ positions, std::int64_t count,

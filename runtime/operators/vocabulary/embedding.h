@@ -3,6 +3,8 @@
 //
 //   out[b, t] = table[ tokens[b, first + t] ]
 //   dtable[ tokens[b, first + t] ] += dout[b, t]
+//
+// Marks: "=" overwritten, "+=" added to, other tensors are read.
 
 #include "runtime/stream.h"
 
@@ -12,8 +14,8 @@ struct EmbeddingForward {
   Tensor tokens;           // [B, S] i32, S ≥ first + T, every token in [0, V)
   std::int64_t first = 0;  // k for MTP depth k
   Tensor table;            // [V, C]
-  /// [M] i32, optional, as argmax() gives them: a token of −1 − m then stands for chosen[m], or for 0 where
-  /// there is none. So tokens can be looked up that the host does not know yet.
+  /// [M] i32, optional: results of argmax() that the host has not read yet. A token −1 − m stands for
+  /// chosen[m], or for token 0 if chosen[m] is −1.
   Tensor chosen{};
   Tensor out;  // [B, T, C] =
 };

@@ -34,7 +34,7 @@ void embedding_forward(Stream& stream, const EmbeddingForward& op) {
 void embedding_backward_weight(Stream& stream, const EmbeddingBackwardWeight& op) {
   const auto [b, t, c, s] = Dims(op.tokens, op.dout);
   with_floating("embedding_backward_weight", op.dout.dtype, [&, b = b, t = t, c = c, s = s]<class T>() {
-    // Threads own columns, so two positions with the same token do not race, and the sum runs in position
+    // A thread owns columns, so two positions with the same token do not race, and each sum runs in position
     // order.
     stream.threads().parallel_for(c, 32, [&](std::int64_t begin, std::int64_t end) {
       for (std::int64_t n = 0; n < b * t; ++n) {
