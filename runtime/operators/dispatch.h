@@ -7,8 +7,8 @@
 
 namespace foretoken {
 
-/// The dtype of what an operator saves beside activations of `dtype` (1/rms, log-sum-exp) and of rotary
-/// tables.
+/// The dtype of statistics (1/rms, log-sum-exp) that an operator computes from activations of `dtype`, and of
+/// rope's tables.
 inline DType statistics_dtype(DType dtype) {
   return dtype == DType::bf16 ? DType::f32 : dtype;
 }

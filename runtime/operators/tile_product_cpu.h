@@ -19,7 +19,8 @@ inline constexpr std::size_t vector_bytes = 32;
 inline constexpr std::size_t vector_bytes = 16;
 #endif
 
-/// A tile of six rows by two vectors, two vectors of B and one vector of A fit into 16 vector registers.
+/// Rows of a tile of C. Six rows by two vectors of C, two vectors of B and one of A fit into 16 vector
+/// registers.
 inline constexpr int tile_rows = 6;
 
 template <class T>
@@ -30,8 +31,8 @@ struct VectorOf {
 template <class T>
 inline constexpr std::int64_t lanes = static_cast<std::int64_t>(vector_bytes / sizeof(T));
 
-/// C[m,n] = scale · A[m,k] · B[k,n], added to C if `accumulate`. A's element (i, p) lies at i·a_row +
-/// p·a_column, so a transposed A swaps the two; B and C are row-major. Fastest where n is a multiple of
+/// C[m,n] = scale · A[m,k] · B[k,n], or C += … if `accumulate`. Element (i, p) of A is at a + i·a_row +
+/// p·a_column, so a transposed A swaps the two strides. B and C are row-major. Fastest if n is a multiple of
 /// lanes<T>.
 template <class T>
 struct TileProduct {
@@ -47,14 +48,14 @@ struct TileProduct {
   bool accumulate = false;
 };
 
-/// `elements` rounded up to whole vectors.
+/// Rounds a number of elements up to whole vectors.
 template <class T>
 std::int64_t padded(std::int64_t elements) {
   return (elements + lanes<T> - 1) / lanes<T> * lanes<T>;
 }
 
-/// Calls body(std::integral_constant 0) … body(N − 1). GCC keeps an array in registers only if every index
-/// into it is a constant, which a loop variable is not.
+/// Calls body(i) for i = 0 … N − 1, passed as std::integral_constant. GCC keeps an array in registers only if
+/// every index into it is a constant, which a loop variable is not.
 template <int N>
 void unrolled(const auto& body) {
   [&]<int... i>(std::integer_sequence<int, i...>) {
@@ -63,7 +64,8 @@ void unrolled(const auto& body) {
   (std::make_integer_sequence<int, N>{});
 }
 
-/// Computes the tile of C at (i, j), Rows by Vectors of V. V is T for the columns that do not fill a vector.
+/// Computes the tile of C at (i, j), of Rows rows and Vectors vectors V. V is T in the columns that do not
+/// fill a vector.
 template <class V, int Rows, int Vectors, class T>
 void product_tile(const TileProduct<T>& op, std::int64_t i, std::int64_t j) {
   constexpr std::int64_t width = sizeof(V) / sizeof(T);
@@ -88,7 +90,7 @@ void product_tile(const TileProduct<T>& op, std::int64_t i, std::int64_t j) {
       });
 }
 
-/// Rows [i, i + Rows) of C, two vectors at a time.
+/// Computes rows [i, i + Rows) of C, two vectors at a time.
 template <int Rows, class T>
 void product_rows(const TileProduct<T>& op, std::int64_t i) {
   using V = typename VectorOf<T>::type;
@@ -107,7 +109,8 @@ void tile_product(const TileProduct<T>& op) {
   for (; i < op.m; ++i) product_rows<1>(op, i);
 }
 
-/// out[j, i] = in[i, j] for a square of lanes<T>: rows i and i + lanes / 2 interleaved, log₂ lanes times.
+/// out[j, i] = in[i, j] for a square of lanes<T> rows and columns. Each of the log₂ lanes passes interleaves
+/// rows i and i + lanes / 2.
 template <class T>
 void transpose_square(const T* in, std::int64_t ld_in, T* out, std::int64_t ld_out) {
   using V = typename VectorOf<T>::type;
@@ -128,7 +131,7 @@ void transpose_square(const T* in, std::int64_t ld_in, T* out, std::int64_t ld_o
   unrolled<n>([&](auto i) { std::memcpy(out + i * ld_out, &x[i], sizeof(V)); });
 }
 
-/// out[n,m] = inᵀ for in[m,n], both row-major.
+/// out[n,m] = in[m,n]ᵀ, both row-major with rows ld_out and ld_in elements apart.
 template <class T>
 void transpose(std::int64_t m, std::int64_t n, const T* in, std::int64_t ld_in, T* out, std::int64_t ld_out) {
   const std::int64_t whole_m = m - m % lanes<T>, whole_n = n - n % lanes<T>;

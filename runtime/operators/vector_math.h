@@ -8,8 +8,8 @@
 
 namespace foretoken::cpu {
 
-/// e^x to 2 ulp on [−87, 88]; smaller x give e^−87 (about 1e−38), larger ones e^88.
-/// x = n·ln 2 + r, |r| ≤ ln 2 / 2, e^r by a polynomial of degree 6 (Cephes' expf coefficients).
+/// eˣ to 2 ulp on [−87, 88]; smaller x give e⁻⁸⁷ (about 1e−38), larger ones e⁸⁸. Splits x = n·ln 2 + r with
+/// |r| ≤ ln 2 / 2 and computes eʳ by a polynomial of degree 6 (coefficients of Cephes' expf).
 inline float exp(float x) {
   x = std::min(std::max(x, -87.0F), 88.0F);
   const float shifted = x * 1.44269504F + 12582912.0F;  // 1.5·2²³: rounds to the nearest integer
@@ -25,8 +25,8 @@ inline float exp(float x) {
   return p * std::bit_cast<float>((static_cast<std::int32_t>(n) + 127) << 23);
 }
 
-/// e^x to 2 ulp on [−708, 709]; smaller x give 0, larger ones e^709. Uses the float version's reduction, with
-/// the series of e^r up to r¹³/13!, whose remainder is 4e−18.
+/// eˣ to 2 ulp on [−708, 709]; smaller x give 0, larger ones e⁷⁰⁹. Splits x as the float version does and
+/// computes eʳ by its series up to r¹³/13!, whose remainder is 4e−18.
 inline double exp(double x) {
   const double within = std::min(std::max(x, -708.0), 709.0);
   const double shifted = within * 1.4426950408889634 + 6755399441055744.0;  // 1.5·2⁵²
@@ -50,8 +50,8 @@ inline double exp(double x) {
   return x < -708.0 ? 0.0 : p * power;
 }
 
-/// erf(x) to 2e−7, absolute: its series 2/√π · Σₙ (−1)ⁿ x²ⁿ⁺¹ / (n! (2n + 1)) to n = 9 for |x| < 1, else
-/// Abramowitz & Stegun, "Handbook of mathematical functions", 7.1.26.
+/// erf(x) with an absolute error of 2e−7. For |x| < 1 by its series 2/√π · Σₙ (−1)ⁿ x²ⁿ⁺¹ / (n! (2n + 1)) up
+/// to n = 9, else by Abramowitz & Stegun, "Handbook of mathematical functions", 7.1.26.
 inline float erf(float x) {
   const float y = x * x;
   float series = -1.0F / 6894720.0F;

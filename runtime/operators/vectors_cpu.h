@@ -1,6 +1,6 @@
 #pragma once
-// Vector sums in a fixed order, so that the result has the same last bits for every compiler's loop
-// optimisation.
+// Vector sums in an order that the code fixes. A compiler that vectorises a loop selects an order of its own,
+// which changes the last bits.
 
 #if defined(__AVX__)
 #include <immintrin.h>
@@ -10,8 +10,8 @@
 
 namespace foretoken::cpu {
 
-/// a · b + c, rounded once if the target has FMA. A compiler would contract the expression in some tiles and
-/// not in others.
+/// a · b + c, rounded once if the target has FMA. Intrinsics, because a compiler would contract the
+/// expression in some tiles and not in others.
 template <class T>
 typename VectorOf<T>::type multiply_add(typename VectorOf<T>::type a, typename VectorOf<T>::type b,
                                         typename VectorOf<T>::type c) {
@@ -26,8 +26,9 @@ typename VectorOf<T>::type multiply_add(typename VectorOf<T>::type a, typename V
 #endif
 }
 
-/// Sums the lanes of each vector. Each step interleaves vectors i and i + left and adds the halves, so 2·left
-/// vectors become `left`; at the end element i of x[0] is the sum of the lanes of the original x[i].
+/// Sums the lanes of each of n vectors of n lanes: element i of the final x[0] is the sum of the lanes of the
+/// original x[i]. A step adds the halves of vectors i and i + left, interleaved, so that 2·left vectors
+/// become `left`. Call with left = n / 2.
 template <int left, class V, int n>
 [[gnu::always_inline]] inline void add_up_lanes(V (&x)[n]) {
   [&]<int... l>(std::integer_sequence<int, l...>) {
@@ -47,7 +48,7 @@ typename VectorOf<T>::type load_vector(const T* from) {
   return value;
 }
 
-/// Returns `value` in all lanes. x − 0 preserves every value; x + 0 would change −0 to +0.
+/// Returns `value` in all lanes. Subtracts a zero vector, because adding one would change −0 to +0.
 template <class T>
 typename VectorOf<T>::type repeated(T value) {
   return value - typename VectorOf<T>::type{};

@@ -10,37 +10,42 @@ namespace foretoken::cuda::few_rows {
 namespace {
 
 constexpr int warpgroup = 128;
-constexpr int copied_rows = warpgroup / 4;  // rows that a warpgroup copies at once; 16 bytes per thread
-constexpr int row_bytes = 2 * depth;        // bytes of a row of W in one stage of the ring
+constexpr int copied_rows =
+    warpgroup / 4;                    // rows of a step that a warpgroup copies at once; 16 bytes per thread
+constexpr int row_bytes = 2 * depth;  // bytes of a row of W in one stage of the ring
 
-/// Division of the work. A block computes 64 outputs for `rows` rows over two slices of I, one per warpgroup.
-/// The other blocks of its cluster compute the other slices.
+/// Division of the work. A block computes 64 outputs for `rows` rows over two of the eight slices of I, one
+/// per warpgroup. The other `spread` − 1 blocks of its cluster compute the other slices.
 template <int rows_>
 struct Tiling {
   static constexpr int rows = rows_, outputs = 64, spread = 4;
   static constexpr int pitch = outputs + 4;        // floats per row of partial sums; avoids bank conflicts
-  static constexpr int ahead = 128 / rows;         // steps that x is read ahead
-  static constexpr int many = rows / copied_rows;  // rows that a thread copies
-  // A slice has a ring of stages of W and two stages of x: four words of each lane's 16 bytes, [rows, 4
-  // lanes] each.
+  static constexpr int ahead = 128 / rows;         // x is read this number of steps ahead
+  static constexpr int many = rows / copied_rows;  // rows of x that a thread loads
+  // Shared memory of a slice: a ring of stages of W, and two stages of x. A stage of x is four arrays [rows,
+  // 4 lanes] of 32-bit words: the i-th array has the i-th word of each lane's 16 bytes.
   static constexpr int stages = 8, weight_bytes = outputs * row_bytes;
   static constexpr int word_bytes = rows * 16, x_bytes = 4 * word_bytes;
   static constexpr int slice_bytes = stages * weight_bytes + 2 * x_bytes, bytes = 2 * slice_bytes;
   static_assert(slices == 2 * spread && bytes >= (rows * pitch + rows * outputs) * 4);
 };
 
-/// The 16-byte pieces of x that a thread is loading from memory, one per row, and the norm's weights for
-/// them.
+/// The 16-byte pieces of x that a thread is loading from memory, one per row, and the 16 bytes of the norm's
+/// weight for the same columns.
 template <class T>
 struct Pieces {
   uint4 x[T::many], norm;
 };
 
-/// Products of warpgroups have the same bits as those of warps if both sum the same 16 elements at a time. W
-/// is copied to shared memory `stages` steps ahead, in rows of 64 bytes of which a lane reads 16, as in
-/// multiply_rows(). A lane's 16 bytes of x are multiplied by the norm's weight and stored as four words at
-/// their places in operand B. Consecutive blocks process all rows of one tile of W, so that the tile is read
-/// from memory once.
+/// out = x · Wᵀ for more than 16 rows (few_rows_linear.h), by wgmma: W is operand A, x is operand B. The bits
+/// are those of multiply_rows(), because both kernels add the same 16 elements of I at a time.
+///
+/// A block owns a tile of 64 outputs × `rows` rows (Tiling). Its warpgroups compute a slice of I each; a
+/// thread holds rows / 2 sums. W is copied asynchronously to a ring in shared memory, in rows of 64 bytes of
+/// which a lane reads 16, as in multiply_rows(). x passes through registers, where it is multiplied by the
+/// norm's weight, and is stored in shared memory as operand B. At the end the two slices of the block, then
+/// those of the cluster are added. Neighbouring clusters process all rows of one tile of W, so that the tile
+/// is read from memory once.
 template <class T, Result result, bool normed>
 __global__ void __launch_bounds__(block_threads, 2) multiply_many_rows(const Arguments p) {
   extern __shared__ __align__(128) unsigned char memory[];
@@ -66,7 +71,7 @@ __global__ void __launch_bounds__(block_threads, 2) multiply_many_rows(const Arg
   for (int i = 0; i < T::many; ++i)
     rows[i] = p.x + column +
               static_cast<std::int64_t>(min(first_row + copied + copied_rows * i, p.rows - 1)) * p.inputs;
-  // This thread's steps: the last one may reach past the end of the rows.
+  // Steps for which this thread has elements: rows may end before the last step's 32 elements do.
   const int filled = min(begin + count, (p.inputs - 8 * t + depth - 1) / depth) - begin;
 
   const std::uint32_t stages = shared_address(memory) + own_slice * T::slice_bytes;
@@ -148,8 +153,8 @@ __global__ void __launch_bounds__(block_threads, 2) multiply_many_rows(const Arg
     for (float& sum : d) sum = 0;
   __syncthreads();
 
-  // Reuses the memory of the stages: the block's sums [rows, pitch], then the values that its two warpgroups
-  // exchange. Each warpgroup adds half of the rows.
+  // The memory of the stages now holds the block's sums [rows, pitch] and the values that its two warpgroups
+  // exchange. Each warpgroup adds the two slices for half of the rows.
   auto* partial = reinterpret_cast<float*>(memory);
   float *given = partial + T::rows * T::pitch, *squares_of = partial + copied * T::pitch + T::outputs;
   constexpr int half_sums = T::rows / 4;
@@ -197,7 +202,7 @@ void linear_by_warpgroups(Stream& stream, const Problem& p, bool wide) {
   dispatch(p, wide, [&](auto result, auto normed) {
     const cudaStream_t on = stream.cuda().stream();
     if (p.rows <= 32) return launch<32, result(), normed()>(on, p);
-    // the tiling with the fewest unused rows
+    // Of the tilings by 64 and by 128 rows, takes the larger one unless its last tile would be half empty.
     if (p.rows > 64 && (p.rows - 1) % 128 >= 64) return launch<128, result(), normed()>(on, p);
     return launch<64, result(), normed()>(on, p);
   });

@@ -1,5 +1,5 @@
 #pragma once
-// few_rows_linear.h for more than 16 rows.
+// The kernel of few_rows_linear.h for more than 16 rows.
 
 #include "runtime/operators/products/few_rows_linear.h"
 

@@ -1,12 +1,12 @@
 #pragma once
 // out[n,o] = x[n,k] · W[o,k]ᵀ for the few rows of a decoding step. A BLAS selects its kernel by the sizes, so
-// a row's last bits depend on the number of rows. Here a row's result depends only on that row and on W.
-// Tokens that are verified together therefore get the same logits as tokens verified alone, and ties break
-// alike.
+// a row's last bits depend on the number of rows. Here the bits of a row's result depend only on that row's
+// operands and on W. Tokens that are verified together therefore get the same logits as tokens that are
+// verified alone, and ties between logits break in the same way.
 //
-// Every tile sums in the same order: each lane accumulates its elements of k in order, then a tree adds the
-// lanes. A tile has as many sums as a vector has lanes, so one transposition reduces all of them: 1 row by 16
-// outputs, 2 by 8 or 4 by 4.
+// Every tile sums in the same order: lane l of a vector accumulates the elements l, l + lanes, … of the depth
+// k in order, then a tree adds the lanes. A tile has as many sums as a vector has lanes, for example 1 row by
+// 16 outputs, 2 by 8 or 4 by 4, so that add_up_lanes() reduces all of them together.
 
 #include <algorithm>
 
@@ -24,8 +24,8 @@ struct FewRows {
   const T* addend;  // [n, o], added to out; may alias out; may be null
 };
 
-/// Rows [i, i + Rows) by lanes / Rows outputs from j on; rows that are not there and outputs from `end` on
-/// are not stored.
+/// Computes a tile: rows [i, i + Rows) by lanes / Rows outputs from j on. Rows from op.n on and outputs from
+/// `end` on are not stored.
 template <int Rows, class T>
 void few_rows_tile(const FewRows<T>& op, std::int64_t i, std::int64_t j, std::int64_t end) {
   using V = typename VectorOf<T>::type;
@@ -42,8 +42,8 @@ void few_rows_tile(const FewRows<T>& op, std::int64_t i, std::int64_t j, std::in
     unrolled<Rows>([&](auto r) { row[r] = load(x[r] + p); });
     unrolled<outputs>([&](auto c) {
       const V column = load(w[c] + p);
-      // With several rows per vector of W, the arithmetic hides the prefetch of the next tile. With one row
-      // it does not: the prefetch then costs more than it saves if W is in the cache.
+      // Prefetches the next tile's rows of W. With one row of x there is too little arithmetic to hide the
+      // prefetch: it costs more than it saves if W is in the cache.
       if constexpr (Rows > 1) __builtin_prefetch(w[c] + outputs * op.k + p);
       unrolled<Rows>(
           [&](auto r) { sum[r * outputs + c] = multiply_add<T>(row[r], column, sum[r * outputs + c]); });
@@ -69,7 +69,7 @@ void few_rows_tile(const FewRows<T>& op, std::int64_t i, std::int64_t j, std::in
     store(end - j);
 }
 
-/// Outputs [j, end) of Rows rows.
+/// Computes outputs [j, end) of rows [i, i + Rows).
 template <int Rows, class T>
 void few_rows_block(const FewRows<T>& op, std::int64_t i, std::int64_t j, std::int64_t end) {
   for (; j < end; j += lanes<T> / Rows) few_rows_tile<Rows>(op, i, j, end);
@@ -77,8 +77,9 @@ void few_rows_block(const FewRows<T>& op, std::int64_t i, std::int64_t j, std::i
 
 template <class T>
 void few_rows_product(Stream& stream, const FewRows<T>& op) {
-  constexpr std::int64_t worth_a_thread = 1 << 13;  // products: one that spins takes work in a microsecond
-  constexpr std::int64_t block = 64;                // outputs whose rows of W stay in cache for all rows of x
+  constexpr std::int64_t worth_a_thread = 1
+                                          << 13;  // multiply-adds that take longer than waking a thread, 1 µs
+  constexpr std::int64_t block = 64;              // outputs: their rows of W stay in cache for all rows of x
   const std::int64_t grain =
       std::max<std::int64_t>(1, worth_a_thread / (block * std::max<std::int64_t>(op.n * op.k, 1)));
   const auto blocks = [&](std::int64_t begin, std::int64_t last) {

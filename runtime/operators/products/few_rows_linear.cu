@@ -10,23 +10,26 @@ namespace foretoken::cuda::few_rows {
 
 namespace {
 
-/// Division of the work: a block computes 16 outputs, and each of its warps a slice of I.
+/// Division of the work: a block computes 16 outputs for all rows, each of its eight warps over a slice of I.
 template <int rows_>
 struct Tiling {
   static constexpr int rows = rows_, outputs = 16, spread = 1;
   static constexpr int pitch = outputs + 4;  // floats per row of partial sums; avoids bank conflicts
 };
 
-/// Tiles of [16 outputs × 8 rows]; W is operand A of the tensor cores and x is B. The order of a step's 32
-/// elements of I within a product is free, as long as both operands use the same order. Lane 4g + t loads
-/// elements 8t .. 8t+7 of rows g and g + 8 of W and of row g of x, 16 bytes each, directly from memory into
-/// the registers of mma. The first four elements of all lanes are the first product of depth 16, the other
-/// four the second. x is multiplied by a norm's weight; the sum of its squares, which the norm's scale needs,
-/// is stored in an extra column of the sums.
+/// out = x · Wᵀ for up to 16 rows (few_rows_linear.h), by mma: W is operand A [16 outputs × 16], x is operand
+/// B [16 × 8 rows].
+///
+/// A block owns 16 outputs and all rows, a warp a slice of I. A sum over I may run in any order that both
+/// operands share, so lane 4g + t loads elements 8t .. 8t+7 of a step's 32, of rows g and g + 8 of W and of
+/// row g of x, 16 bytes each, from memory directly to the registers of mma. The first four elements of all
+/// lanes form the first product of depth 16, the other four the second. Shared memory: the warps' partial
+/// sums, added in finish(). With a norm, x is multiplied by its weight, and the sum of x² is stored in an
+/// extra column of the partial sums.
 template <class T, Result result, bool normed>
 __global__ void __launch_bounds__(block_threads, 2) multiply_rows(const Arguments p) {
-  // Number of 16-byte pieces of each weight row that a thread loads ahead, and of steps whose x is loaded
-  // together.
+  // octets: groups of eight rows. ahead: 16-byte pieces of each row of W that a thread loads in advance.
+  // together: steps whose x is loaded at the same time.
   constexpr int octets = T::rows / 8, ahead = 8, together = octets == 1 ? 4 : 2;
   __shared__ float partial[slices * T::rows * T::pitch];
   const int lane = static_cast<int>(threadIdx.x) % 32, warp = static_cast<int>(threadIdx.x) / 32;
@@ -41,7 +44,7 @@ __global__ void __launch_bounds__(block_threads, 2) multiply_rows(const Argument
   const __nv_bfloat16* weights[2] = {at_begin(p.weight, weight_row<result>(p, tile16, g)),
                                      at_begin(p.weight, weight_row<result>(p, tile16, g + 8))};
   const __nv_bfloat16* rows = at_begin(p.x, g);
-  // This lane's steps: the last one may reach past the end of the rows.
+  // Steps for which this lane has elements: rows may end before the last step's 32 elements do.
   const int count = min(end, (p.inputs - 8 * t + depth - 1) / depth) - begin;
 
   let_next_begin();

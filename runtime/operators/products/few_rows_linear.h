@@ -1,9 +1,9 @@
 #pragma once
-// out[N, O] = x[N, I] · Wᵀ for the few rows of a decoding step, in bf16 on the tensor cores. The product is
-// bound by the memory bandwidth for the weights, so each weight is read once.
+// out[N, O] = x[N, I] · Wᵀ for the few rows of a decoding step, in bf16 on the tensor cores. The time is
+// bound by the memory bandwidth for the weights, so each weight is read from memory once.
 //
-// The bits of a row's result depend only on that row and on W, not on the number of rows. Tokens that are
-// verified together therefore get the same logits as tokens verified alone.
+// The bits of a row's result depend only on that row's operands and on W, not on the number of rows. Tokens
+// that are verified together therefore get the same logits as tokens that are verified alone.
 
 #include <cstdint>
 
@@ -13,8 +13,8 @@
 
 namespace foretoken::cuda::few_rows {
 
-/// For a product whose results are query, key and value heads: queries and keys are rotated (rope.h), keys
-/// and values are stored in the cells of a cache (cached_attention.h) instead of `out`.
+/// Extra arguments of a product whose results are query, key and value heads. Queries and keys are rotated
+/// (rope.h); keys and values are stored in the cells of a cache (cached_attention.h) instead of in `out`.
 struct Heads {
   int query, key_value, dim;              // NH, NKV, HS: a multiple of 16
   const float *cos, *sin;                 // [P, HS/2]
@@ -25,20 +25,21 @@ struct Heads {
 struct Problem {
   int rows, inputs, outputs;    // N, I, O
   const __nv_bfloat16* x;       // [N, I]
-  const __nv_bfloat16* weight;  // [O, I]; if results are gated, O = 2F: gate, then up
-  const __nv_bfloat16* norm;    // [I], or null: x is multiplied by it, results by 1 / √(mean(x²) + eps)
+  const __nv_bfloat16* weight;  // [O, I]; with `gated`, O = 2F: the gate's rows, then the up rows
+  const __nv_bfloat16* norm;  // [I]: x is multiplied by it, the results by 1 / √(mean(x²) + eps); or null
   float eps;
-  const __nv_bfloat16* residual;  // [N, O], may be null or `out`; only with bf16 results
-  void* out;                      // [N, O] in bf16 or f32; may be null where results are gated
-  __nv_bfloat16* gated;           // [N, F] = silu(gate) · up of the rounded results; null: none
-  const Heads* heads;             // null: none
+  const __nv_bfloat16*
+      residual;          // [N, O], added to the results; null or `out` allowed; only with bf16 results
+  void* out;             // [N, O] in bf16 or f32, overwritten; may be null with `gated`
+  __nv_bfloat16* gated;  // [N, F] silu(gate) · up of the rounded results, overwritten; or null
+  const Heads* heads;    // or null
 };
 
 /// Whether the kernels support the operands: at most most_few_rows (linear.h) rows, bf16, 16-byte aligned,
 /// rows of a multiple of 8 elements.
 bool fits(const Tensor& x, const Tensor& weight, std::int64_t rows);
 
-/// `wide`: out is f32. A norm is supported only with gated results and with heads.
+/// If `wide`, out is f32. `norm` requires `gated` or `heads`, and `heads` requires `norm`.
 void linear(Stream& stream, const Problem& p, bool wide);
 
 }  // namespace foretoken::cuda::few_rows

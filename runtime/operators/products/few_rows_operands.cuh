@@ -1,12 +1,11 @@
 #pragma once
-// The operands of products of few rows: loading them, the rows of W in a tile, and a norm's weight applied to
-// x.
+// The operands of products of few rows: loads, the rows of W in a tile, and the norm's weight applied to x.
 
 #include "runtime/operators/products/few_rows_results.cuh"
 
 namespace foretoken::cuda::few_rows {
 
-constexpr int depth = 32;  // elements of I per step: four lanes with 16 bytes each
+constexpr int depth = 32;  // elements of I per step: four lanes load 16 bytes each
 
 #define FORETOKEN_LOAD_16(from_memory)                                                            \
   uint4 x;                                                                                        \
@@ -22,13 +21,15 @@ __device__ __forceinline__ uint4 load_weight(const __nv_bfloat16* from, bool fil
   FORETOKEN_LOAD_16("ld.global.nc.L1::no_allocate.L2::128B.v4.u32");
 }
 
+/// Loads 16 bytes of x or of the norm's weight, or returns zeros. An ordinary load, because an earlier kernel
+/// that has just finished may have written x (overlap.cuh).
 __device__ __forceinline__ uint4 load_row(const __nv_bfloat16* from, bool filled) {
   FORETOKEN_LOAD_16("ld.global.v4.u32");
 }
 
 #undef FORETOKEN_LOAD_16
 
-/// Elementwise product of eight bf16 pairs, rounded as a norm rounds.
+/// Multiplies eight bf16 elements of x by eight of the norm's weight and rounds the products to bf16.
 __device__ __forceinline__ uint4 scaled(const uint4& x, const uint4& by) {
   const auto two = [](std::uint32_t a, std::uint32_t b) {
     const __nv_bfloat162 product =
@@ -38,6 +39,7 @@ __device__ __forceinline__ uint4 scaled(const uint4& x, const uint4& by) {
   return {two(x.x, by.x), two(x.y, by.y), two(x.z, by.z), two(x.w, by.w)};
 }
 
+/// Adds the squares of eight bf16 elements to sum.
 __device__ __forceinline__ void add_squares(float& sum, const uint4& x) {
   for (const std::uint32_t pair : {x.x, x.y, x.z, x.w}) {
     const float low = __uint_as_float(pair << 16), high = __uint_as_float(pair & 0xffff0000U);
@@ -46,15 +48,15 @@ __device__ __forceinline__ void add_squares(float& sum, const uint4& x) {
   }
 }
 
-/// Sums the squares of a row, of which four lanes hold parts.
+/// Adds the parts of a row's sum of squares that four neighbouring lanes hold.
 __device__ __forceinline__ float squares_of_lanes(float squares) {
   squares += __shfl_xor_sync(full_warp, squares, 1);
   return squares + __shfl_xor_sync(full_warp, squares, 2);
 }
 
-/// The row of W of output i in a tile of 16. For gated results the first eight are gates and the last eight
-/// the ups that they gate; for heads they are the two elements of the pairs that rope rotates. The last tile
-/// may extend past the end: its rows there repeat other rows, and their results are not stored.
+/// Row of W that gives output i of a tile of 16. For gated results, outputs 0 to 7 are gates and outputs 8 to
+/// 15 the ups that they gate. For heads, outputs i and i + 8 are a pair of elements that rope rotates. In the
+/// last tile, outputs past the end use rows of other outputs; their results are not stored.
 template <Result result>
 __device__ __forceinline__ int weight_row(const Arguments& p, int tile16, int i) {
   int row = 16 * tile16 + i;

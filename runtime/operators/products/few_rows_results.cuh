@@ -1,6 +1,6 @@
 #pragma once
-// After a product of few rows: adds the partial sums of its slices and converts them to the results that the
-// caller requests.
+// The end of a product of few rows: adds the partial sums of the slices of I and converts them to the results
+// that the caller requests.
 
 #include <cooperative_groups.h>
 #include <type_traits>
@@ -14,7 +14,8 @@ namespace foretoken::cuda::few_rows {
 
 enum class Result { bf16, f32, gated, heads };
 
-constexpr int slices = 8;  // of I; fixed, because they determine a sum's order: pairs, then pairs of pairs
+constexpr int slices =
+    8;  // parts of I. Fixed, because they determine a sum's order: pairs of slices, then in order
 constexpr int block_threads = 32 * slices;
 
 /// The arguments of a kernel, with a copy of the problem's heads.
@@ -22,21 +23,22 @@ struct Arguments : Problem {
   Heads of_heads;
 };
 
-/// Output pair i of the eight pairs in a tile of 16: elements j and j + HS/2 of a head.
+/// Pair i of the eight pairs of outputs in a tile of 16: elements j and j + HS/2 of a head.
 struct Pair {
   int head, j;
   __device__ Pair(const Heads& heads, int tile16, int i)
       : head(tile16 / (heads.dim / 16)), j(tile16 % (heads.dim / 16) * 8 + i) {}
 };
 
-/// Rotates the pair if it is a query's or a key's, and stores it in `out` or in the cache.
+/// Rotates the pair if it belongs to a query or key head. Stores queries in `out`, keys and values in the
+/// cache.
 __device__ __forceinline__ void place_pair(const Arguments& p, int row, const Pair& pair, __nv_bfloat16 first,
                                            __nv_bfloat16 second) {
   const Heads& h = p.of_heads;
   if (pair.head < h.query + h.key_value) {
     const std::int64_t angle = static_cast<std::int64_t>(h.positions[row]) * (h.dim / 2) + pair.j;
     const float a = to_float(first), b = to_float(second), cos = h.cos[angle], sin = h.sin[angle];
-    // explicit operations, so that every kernel rounds in the same way
+    // Explicit fma, because compilers contract an expression differently in different kernels.
     first = __float2bfloat16_rn(fmaf(a, cos, -__fmul_rn(b, sin)));
     second = __float2bfloat16_rn(fmaf(b, cos, __fmul_rn(a, sin)));
   }
@@ -49,7 +51,7 @@ __device__ __forceinline__ void place_pair(const Arguments& p, int row, const Pa
   to[pair.j + h.dim / 2] = second;
 }
 
-/// A gate and its up, or the pair of a head.
+/// Stores a pair of results: a gate and its up, with `gated`, or two elements of a head.
 template <Result result>
 __device__ __forceinline__ void store_pair(const Arguments& p, int row, int output, __nv_bfloat16 first,
                                            __nv_bfloat16 second) {
@@ -67,7 +69,8 @@ __device__ __forceinline__ void store_pair(const Arguments& p, int row, int outp
   }
 }
 
-/// Adds the partial sums of all slices, for neighbouring elements.
+/// Adds the partial sums of all slices for `many` neighbouring outputs of a row. If the slices are spread
+/// over a cluster, each block's shared memory has the sum of two.
 template <class T, int many>
 __device__ __forceinline__ void sum_slices(float (&sum)[many], float* partial, int row, int output) {
   float* from = partial + row * T::pitch + output;
@@ -98,7 +101,7 @@ __device__ __forceinline__ void sum_slices(float (&sum)[many], float* partial, i
   }
 }
 
-/// 1 / √(mean(x²) + eps) of a row.
+/// Returns 1 / √(mean(x²) + eps) of a row.
 template <class T>
 __device__ __forceinline__ float scale_of(const Arguments& p, float* partial, int row) {
   float squares[1];
@@ -106,8 +109,8 @@ __device__ __forceinline__ float scale_of(const Arguments& p, float* partial, in
   return rsqrtf(squares[0] / static_cast<float>(p.inputs) + p.eps);
 }
 
-/// Called when this block's part of `partial` is written: adds the parts and stores the results. The blocks
-/// of a cluster divide the results among them.
+/// Call after all threads of the block have written their partial sums: adds the parts and stores the
+/// results. The blocks of a cluster share this work.
 template <class T, Result result, bool normed>
 __device__ __forceinline__ void finish(const Arguments& p, float* partial, int rank, int tile,
                                        int first_row) {
@@ -115,7 +118,8 @@ __device__ __forceinline__ void finish(const Arguments& p, float* partial, int r
     cooperative_groups::this_cluster().sync();
   else
     __syncthreads();
-  // Reads from other multiprocessors are slow: a row's scale is read once, sums four at a time.
+  // Reads from other multiprocessors are slow: a row's scale is computed once, and sums are read four at a
+  // time.
   __shared__ float scales[T::spread > 1 ? T::rows : 1];
   if constexpr (normed && T::spread > 1) {
     for (int row = static_cast<int>(threadIdx.x); row < T::rows; row += block_threads)
@@ -158,7 +162,7 @@ __device__ __forceinline__ void finish(const Arguments& p, float* partial, int r
       }
     }
   }
-  if constexpr (T::spread > 1) leave_together();  // other blocks read this block's sums
+  if constexpr (T::spread > 1) leave_together();  // other blocks may still read this block's sums
 }
 
 /// Calls f with the kind of results and whether rows are normed as compile-time constants.

@@ -5,8 +5,8 @@
 
 #include <cblas.h>
 
-// OpenBLAS's choice of kernels for the processor, made when it is loaded. Weak: builds for one processor lack
-// them.
+// These functions of OpenBLAS select its kernels for the processor; it calls them when it is loaded. Weak,
+// because an OpenBLAS built for one processor lacks them.
 extern "C" {
 [[gnu::weak]] void gotoblas_dynamic_init();
 [[gnu::weak]] void gotoblas_dynamic_quit();
@@ -24,9 +24,9 @@ blasint blas(std::int64_t dim) {
   return static_cast<blasint>(dim);
 }
 
-/// The kernels that fit this processor, where OpenBLAS fell back to those of the oldest one it knows: it goes
-/// by model number, and a model newer than the library gets SSE3 code, five to seven times slower. Null to
-/// leave it.
+/// Returns the name of the OpenBLAS kernels that fit this processor, or null to keep OpenBLAS's selection.
+/// OpenBLAS selects by model number. On a processor newer than the library it falls back to SSE3 kernels
+/// ("Prescott"), which are five to seven times slower.
 const char* better_kernels() {
 #if defined(__x86_64__)
   if (!gotoblas_dynamic_init || !gotoblas_dynamic_quit || std::getenv("OPENBLAS_CORETYPE")) return nullptr;

@@ -26,11 +26,11 @@ struct Gemm {
   T beta = 0;
 };
 
-/// Runs on the calling thread only.
+/// Computes the whole product on the calling thread.
 void gemm(const Gemm<float>& op);
 void gemm(const Gemm<double>& op);
 
-/// Split over the stream's threads along the longer of m and n.
+/// Computes the product on the stream's threads, which divide the longer of m and n.
 template <class T>
 void gemm(Stream& stream, const Gemm<T>& op) {
   constexpr std::int64_t grain = 32;

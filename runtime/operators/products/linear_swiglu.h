@@ -1,13 +1,13 @@
 #pragma once
-// The two products of a gated MLP that are adjacent to SwiGLU (swiglu.h), fused with it. The gate's
-// activations are the largest matrices of a model. A GPU that applies SwiGLU before it stores a product's
-// results saves one pass over these matrices.
+// The two products of a gated MLP before and after SwiGLU (swiglu.h), fused with it. gate_up is a model's
+// largest activation. A GPU applies SwiGLU to a product's results before it stores them, which saves one pass
+// over these matrices.
 //
 //   forward         gate_up = x · Wᵀ,  gated = silu(gate) · up
 //   backward_input  dgated = dout · W_down,  dgate_up as in swiglu.h
 //
-// W_down is the weight of the linear layer whose input is gated. linear_backward_weight computes the
-// gradients of the weights.
+// W_down is the weight of the linear layer whose input is `gated`. linear_backward_weight() computes the
+// gradients of the weights. Marks: "=" overwritten, other tensors are read.
 
 #include "runtime/stream.h"
 
@@ -26,7 +26,7 @@ struct LinearSwigluBackwardInput {
   Tensor weight;    // [C, F]: W_down
   Tensor gate_up;   // [N, 2F]
   Tensor dgate_up;  // [N, 2F] =; may alias gate_up
-  Tensor dgated;    // [N, F], scratch
+  Tensor dgated;    // [N, F], scratch: overwritten with the gradient of `gated` unless a fused kernel runs
   Tensor gated;     // [N, F] =, optional: recomputes forward's output if it was not kept; may be dgated
 };
 void linear_swiglu_backward_input(Stream& stream, const LinearSwigluBackwardInput& op);

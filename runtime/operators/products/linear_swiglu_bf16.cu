@@ -1,4 +1,4 @@
-// A matrix product whose results are gated before they leave the multiprocessor.
+// A matrix product fused with SwiGLU: each block applies the gate to its results before it stores them.
 
 #include <algorithm>
 
@@ -17,34 +17,39 @@ enum class Pass { forward, backward };
 
 constexpr int warpgroup = 128;
 constexpr int gate_threads = warpgroup - 32;
-constexpr int block_threads = 3 * warpgroup;  // copies and gates; products of the first and of the last rows
+// Three warpgroups: one for copies and gates, one each for the product of the first and of the last 64 rows.
+constexpr int block_threads = 3 * warpgroup;
 constexpr int tile_rows = 128, half_rows = 64, tile_depth = 64;
-// A row of an operand's panel has 64 elements. Its 16-byte pieces are permuted by the row's number; the
-// permutation repeats every eight rows, a band.
+// An operand is stored in panels of 64 columns (128-byte swizzle): the 16-byte pieces of a row are permuted
+// by the row's number against bank conflicts. The permutation repeats every eight rows, a band.
 constexpr int row_bytes = 128, band_bytes = 8 * row_bytes;
 
-/// Division of a pass: the columns of a tile, the stages of the ring, the blocks of a cluster; and the layout
-/// of shared memory, as offsets from an address that is a multiple of 1024. On an H100, 256 columns with
-/// three stages are as fast in backward and 1 % slower in forward; clusters of one block are 3 to 6 % slower.
+/// Sizes of a pass: the columns of a tile, the stages of the ring of operands, the blocks of a cluster. a()
+/// to number() give the layout of shared memory, as byte offsets from an address that is a multiple of 1024.
+/// On an H100, 256 columns with three stages are as fast in backward and 1 % slower in forward; clusters of
+/// one block are 3 to 6 % slower.
 template <Pass pass_>
 struct Tiling {
   static constexpr Pass pass = pass_;
   static constexpr int columns = 192, stages = 4, cluster = 2;
-  static constexpr int tiles = 4;  // tile numbers held at the same time
-  static constexpr int tile_readers =
-      cluster * (1 + 3 + 2 * warpgroup / 32);  // the copying thread, and the warps
+  static constexpr int tiles = 4;  // slots of the ring of tile numbers
+  // Arrivals that free a slot of the first block: the copying thread, three gating warps and eight
+  // multiplying warps of each block.
+  static constexpr int tile_readers = cluster * (1 + 3 + 2 * warpgroup / 32);
   static constexpr int gates = pass == Pass::forward ? columns / 2 : columns;
 
   static constexpr int a_bytes = tile_rows * row_bytes;
   static constexpr int b_bytes = columns * row_bytes;
   static constexpr int stage_bytes = a_bytes + b_bytes;
-  static constexpr int half_bytes = half_rows * columns * 2;  // results
+  static constexpr int half_bytes = half_rows * columns * 2;  // results of half a tile, bf16
   static constexpr int results = stages * stage_bytes;
   static constexpr int barriers = results + 2 * half_bytes;
   static constexpr int numbers = barriers + (2 * stages + 4 + 2 * tiles) * 8;
   static constexpr int bytes = 1024 + numbers + tiles * 4;
   static_assert(bytes <= 227 << 10);
 
+  // Barriers: full and empty of each stage; ready (results stored) and taken (results read) of each half
+  // tile; published and read of each tile number.
   __device__ static int a(int stage) { return stage * stage_bytes; }
   __device__ static int b(int stage) { return stage * stage_bytes + a_bytes; }
   __device__ static int full(int stage) { return barriers + stage * 8; }
@@ -56,7 +61,7 @@ struct Tiling {
   __device__ static int number(int tile) { return numbers + tile * 4; }
 };
 
-/// A position in a ring of barriers and the parity of its phase.
+/// A position in a ring of `size` barriers and the parity of the phase to wait for.
 template <int size>
 struct Ring {
   int at = 0;
@@ -66,8 +71,8 @@ struct Ring {
   }
 };
 
-/// The order of the tiles, in units of a cluster: all rows of a group, then the next column. Tiles that are
-/// processed at the same time share operands, and the group's rows stay in L2.
+/// The order of the tiles, counted per cluster: within a group of rows of tiles, column by column. Tiles that
+/// are processed at the same time then share operands, and the group's rows of A stay in L2.
 struct Order {
   static constexpr int group = 8;
   int rows, columns;
@@ -83,8 +88,8 @@ struct Order {
   }
 };
 
-/// Calls f(row, column) with the first row and gate column of each of this block's tiles in turn. `lanes` of
-/// a warp call it.
+/// Calls f(row, column) for each of this block's tiles, with the tile's first row and first gate column. All
+/// threads of the mask `lanes` of a warp must call it.
 template <class T, unsigned lanes = full_warp, class F>
 __device__ __forceinline__ void for_each_tile(std::uint32_t shared, const Order& order, F f) {
   const int rank = blockIdx.x % T::cluster;
@@ -99,9 +104,10 @@ __device__ __forceinline__ void for_each_tile(std::uint32_t shared, const Order&
   }
 }
 
-/// Assigns tiles to clusters on request, because some clusters may start late while other kernels occupy
-/// their multiprocessors. A cluster's first block draws the number of the next tile one tile ahead, so that
-/// no thread waits for a draw. `drawn` counts the draws and is 0 again after the last one.
+/// Assigns tiles to clusters dynamically, because some clusters may start late while other kernels occupy
+/// their multiprocessors. A cluster's first block draws the number of the next tile from a global counter one
+/// tile in advance, so that no thread waits for the atomic operation, and sends it to all blocks of the
+/// cluster. The counter `drawn` is 0 at the start of the kernel and is reset after the last draw.
 template <class T>
 class TileScheduler {
  public:
@@ -114,7 +120,8 @@ class TileScheduler {
     if (leads_) reset_after(coming_);
   }
 
-  /// All blocks of the cluster call this once for each tile and once at the start.
+  /// Sends the next tile number to the cluster. All blocks of the cluster call this once at the start and
+  /// once for each tile.
   __device__ void publish() {
     barrier_expect(shared_ + T::published(ring_.at), 4);
     if (leads_) {
@@ -128,7 +135,7 @@ class TileScheduler {
   }
 
  private:
-  /// Each cluster draws two numbers past the last tile.
+  /// Resets the counter if this draw is the last one: each cluster draws two numbers past the last tile.
   __device__ void reset_after(int draw) {
     if (draw == last_) *drawn_ = 0;
   }
@@ -150,7 +157,7 @@ __device__ __forceinline__ Piece load_shared(std::uint32_t from) {
   return reinterpret_cast<const Piece&>(bits);
 }
 
-// Data that is not read again soon is marked so that L2 evicts it first.
+// Accesses to data that is not read again soon: L2 evicts it first.
 __device__ __forceinline__ Piece load_streaming(const __nv_bfloat16* from) {
   const uint4 bits = __ldcs(reinterpret_cast<const uint4*>(from));
   return reinterpret_cast<const Piece&>(bits);
@@ -162,9 +169,10 @@ __device__ __forceinline__ void store(__nv_bfloat16* to, const Piece& piece) {
   *reinterpret_cast<uint4*>(to) = reinterpret_cast<const uint4&>(piece);
 }
 
-/// Copies operand tiles into the ring while it has a free stage. Each block of a cluster loads its own A and
-/// its share of B, which it sends to all blocks. In forward the share is rows of the weight, gate or up; in
-/// backward it is some of the 64 rows of every panel of 64 columns.
+/// Copies operand tiles to the ring when a stage is free. One thread runs it. Each block of a cluster loads
+/// its own A and its share of B, which it multicasts to all blocks. In forward, one block's share is the
+/// tile's gate rows of the weight and the other's its up rows. In backward, it is half of the 64 rows of
+/// every panel of 64 columns.
 template <class T>
 __device__ __forceinline__ void load_tiles(std::uint32_t shared, const CUtensorMap& a, const CUtensorMap& b,
                                            const Order& order, int depth, int* drawn) {
@@ -194,8 +202,8 @@ __device__ __forceinline__ void load_tiles(std::uint32_t shared, const CUtensorM
   });
 }
 
-/// Multiplies half a tile, [64 × columns], and stores it in shared memory as rows of bf16 with permuted
-/// 16-byte pieces.
+/// Computes half a tile of the product, [64 × columns], and stores it in shared memory as rows of bf16. One
+/// warpgroup runs it. The 16-byte pieces of a row are permuted by the row's number against bank conflicts.
 template <class T>
 __device__ __forceinline__ void multiply(std::uint32_t shared, int half, const Order& order, int depth) {
   constexpr bool b_rows = T::pass == Pass::backward;
@@ -245,7 +253,7 @@ __device__ __forceinline__ void multiply(std::uint32_t shared, int half, const O
   });
 }
 
-/// The 16 bytes of the gates of half a tile that a thread processes in its i-th turn.
+/// Eight neighbouring gates of half a tile, which a gating thread processes in its i-th turn.
 template <class T>
 struct Turn {
   static constexpr int pieces = T::gates / 8;  // 16-byte pieces per row
@@ -259,18 +267,19 @@ struct Turn {
     column = first_column + int(at % pieces) * 8;
   }
   __device__ bool inside(const Problem& p) const { return half_row < half_rows && row < p.n && column < p.f; }
-  /// Address in the results, `after` elements to the right.
+  /// Loads the results of these columns, or of the columns `after` elements to the right, from shared memory.
   __device__ Piece load(std::uint32_t results, int first_column, int after = 0) const {
     const int piece = int(unsigned(column - first_column + after) / 8);
     return load_shared(results + half_row * T::columns * 2 + (piece ^ (half_row & 7)) * 16);
   }
-  /// Offset in a matrix of width · F columns.
+  /// Offset of these elements in a matrix of width · F columns.
   __device__ std::int64_t place(const Problem& p, int width) const {
     return std::int64_t(row) * width * p.f + column;
   }
 };
 
-/// gated = silu(gate) · up, of the values as they are stored.
+/// gated = silu(gate) · up, computed from gate and up as rounded to bf16. Three warps run it; it also stores
+/// gate and up.
 template <class T>
 __device__ __forceinline__ void gate_forward(std::uint32_t shared, const Order& order, const Problem& p) {
   std::uint32_t parity = 0;
@@ -300,7 +309,7 @@ __device__ __forceinline__ void gate_forward(std::uint32_t shared, const Order& 
   });
 }
 
-/// Gates and ups of some turns, loaded ahead.
+/// The gates and ups of `turns` turns of a thread, loaded before the product's results are ready.
 template <class T>
 struct Ahead {
   static constexpr int turns = 4;
@@ -316,7 +325,8 @@ struct Ahead {
     }
   }
 
-  /// Computes the gradient of gate_up from the results, which are dgated. It may be written over gate_up.
+  /// Computes the gradient of gate_up from the product's results, which are dgated, and stores it. It may
+  /// overwrite gate_up, which this object has already loaded.
   __device__ __forceinline__ void use(int first, int row, int column, const Problem& p,
                                       std::uint32_t results) const {
 #pragma unroll
@@ -342,6 +352,8 @@ struct Ahead {
   }
 };
 
+/// dgate_up from dgated, gate and up; with p.gated also forward's output again. Three warps run it. Two sets
+/// of turns alternate, so that the next gates and ups are loaded while the current ones are used.
 template <class T>
 __device__ __forceinline__ void gate_backward(std::uint32_t shared, const Order& order, const Problem& p) {
   constexpr int turns = Ahead<T>::turns;
@@ -366,15 +378,16 @@ __device__ __forceinline__ void gate_backward(std::uint32_t shared, const Order&
   });
 }
 
-/// Forward: [gate up] = x Wᵀ, gated = silu(gate) · up. Backward: dgated = dout W, never stored, becomes
-/// dgate_up.
+/// Forward: [gate up] = x Wᵀ, gated = silu(gate) · up. Backward: dgated = dout W, which is not stored in
+/// global memory, and dgate_up from it (swiglu.h).
 ///
-/// Blocks are persistent and process the tiles that are assigned to them, [128 × columns] of the product; in
-/// forward half of the columns are gates and half the corresponding ups. One warp copies operands of depth 64
-/// into a ring of stages, two warpgroups multiply 64 rows each, and three warps gate the finished tile, which
-/// is in shared memory as bf16, while the next tile is multiplied. Reading and writing the large matrices
-/// therefore overlaps with the tensor cores. The blocks of a cluster process tiles in adjacent rows and share
-/// B. A multiplying thread holds columns / 2 sums.
+/// Blocks are persistent: TileScheduler assigns tiles [128 × columns] of the product to them. In forward,
+/// half of a tile's columns are gates and the other half the corresponding ups. One warp copies operands of
+/// depth 64 into a ring of stages in shared memory, two warpgroups multiply 64 rows each, and three warps
+/// apply the gate to the finished tile, which is in shared memory as bf16, while the next tile is multiplied.
+/// Reads and writes of the large matrices therefore overlap with the tensor cores. The blocks of a cluster
+/// process tiles of adjacent rows and share B. A multiplying thread holds columns / 2 sums. Shared memory:
+/// the ring, the results of a tile, the barriers.
 template <class T>
 __global__ void __launch_bounds__(block_threads, 1) __cluster_dims__(T::cluster, 1, 1)
     kernel(const __grid_constant__ CUtensorMap a, const __grid_constant__ CUtensorMap b, Order order,
@@ -413,8 +426,7 @@ __global__ void __launch_bounds__(block_threads, 1) __cluster_dims__(T::cluster,
   cluster_barrier();  // no block exits while others copy to its shared memory or arrive at its barriers
 }
 
-/// The tensor map of a matrix with rows of `inner` elements, in `slabs` of `rows`; a copied box has 64
-/// columns.
+/// Returns the tensor map of a matrix [slabs, rows, inner]. A copied box has 64 columns and box_rows rows.
 CUtensorMap boxes(const __nv_bfloat16* matrix, std::int64_t inner, std::int64_t rows, std::int64_t slabs,
                   int box_rows) {
   static const auto encode = driver_function<PFN_cuTensorMapEncodeTiled_v12000>("cuTensorMapEncodeTiled");

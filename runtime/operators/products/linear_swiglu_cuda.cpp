@@ -12,7 +12,7 @@ namespace foretoken::cuda {
 
 namespace {
 
-/// Whether the kernels that gate a product's results can work on these tensors; others take two operators.
+/// Whether the fused kernels support these tensors. If they do not, two operators run one after the other.
 bool fits(std::int64_t c, std::int64_t f, std::initializer_list<Tensor> tensors) {
   return c % 8 == 0 && f % 8 == 0 && std::all_of(tensors.begin(), tensors.end(), [](const Tensor& tensor) {
            return !tensor.defined() || (tensor.dtype == DType::bf16 && tensor.is_aligned());

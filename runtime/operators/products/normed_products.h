@@ -8,7 +8,8 @@
 //
 // On a GPU in bf16 with few rows (few_rows_linear.h), each operator is one kernel: x is multiplied by the
 // norm's weight as it is read, and the results are multiplied by 1/rms before they are stored. In all other
-// cases the separate operators run one after another.
+// cases the separate operators run one after another. Marks: "=" overwritten, other tensors are read. Scratch
+// tensors may be overwritten.
 
 #include "runtime/operators/attention/cached_attention.h"
 
@@ -31,8 +32,8 @@ struct NormedQkv {
   Tensor sin;        // [P, HS/2]
   Tensor positions;  // [N] i32
   Tensor cells;      // [N] i32
-  Tensor qkv;        // [N, (NH + 2·NKV)·HS]: query heads =, the rest is scratch
-  Tensor cache;      // [S, P, 2·NKV·HS]: key heads, value heads
+  Tensor qkv;        // [N, (NH + 2·NKV)·HS] =: the query heads; key and value heads are scratch
+  Tensor cache;      // [S, P, 2·NKV·HS], updated: key heads, value heads
 };
 void normed_qkv(Stream& stream, const NormedQkv& op);
 
@@ -45,7 +46,7 @@ struct NormedSwiglu {
 void normed_swiglu(Stream& stream, const NormedSwiglu& op);
 
 namespace cuda {
-/// Returns false and does nothing if no fused kernel supports the call.
+/// Both return false and do nothing if no fused kernel supports the call.
 bool normed_qkv(Stream& stream, const NormedQkv& op);
 bool normed_swiglu(Stream& stream, const NormedSwiglu& op);
 }  // namespace cuda
