@@ -12,10 +12,11 @@ namespace foretoken {
 
 class Arena {
  public:
-  /// `page_locked`: a GPU copies to and from this host memory without help from the CPU.
+  /// `page_locked` is for host memory: a GPU copies to and from page-locked memory without help from the CPU.
   explicit Arena(DeviceKind device, bool page_locked = false) : device_(device), page_locked_(page_locked) {}
 
-  /// An arena whose tensors have no memory: only their sizes count. To learn what a plan needs.
+  /// An arena that only counts the bytes of its tensors, which must not be read or written. For computing the
+  /// memory that a plan needs.
   static Arena measuring(DeviceKind device) {
     Arena arena(device);
     arena.measures_ = true;

@@ -34,7 +34,7 @@ constexpr std::array<Enum, enumerator_count<Enum>()> enumerators() {
   return all;
 }
 
-/// The enumerator of this name; empty if there is none.
+/// Returns the enumerator with this name, or nullopt.
 template <class Enum>
 constexpr std::optional<Enum> enum_named(std::string_view name) {
   for (const Enum value : enumerators<Enum>())

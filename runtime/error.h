@@ -12,12 +12,12 @@ namespace foretoken {
 
 enum class ExitCode : int {
   done = 0,
-  defect = 1,      // a fault in Foretoken itself
+  defect = 1,      // a bug in Foretoken
   usage = 2,       // bad command line or configuration
   data = 3,        // bad dataset, tokenizer or checkpoint
   numerical = 4,   // loss or gradient is not finite, replicas differ
   peer = 5,        // another rank or the network failed
-  resumable = 75,  // stopped on request with a checkpoint written: run me again
+  resumable = 75,  // stopped on request after a checkpoint was written: the same command resumes the run
 };
 
 class Error : public std::runtime_error {

@@ -1,7 +1,7 @@
 #pragma once
-// 8-bit floating point on the host, with the rounding of a GPU's saturating conversion (Micikevicius et al.,
-// "FP8 formats for deep learning", arXiv 2209.05433): to nearest, ties to even. Magnitudes above the
-// largest finite number, infinity included, become that number; a NaN stays a NaN.
+// 8-bit floating point on the host (Micikevicius et al., "FP8 formats for deep learning", arXiv 2209.05433),
+// rounded as a GPU's saturating conversion rounds: to nearest, ties to even. Magnitudes above the largest
+// finite number, infinity included, become that number; a NaN stays a NaN.
 //
 //   e4m3  1 sign, 4 exponent, 3 mantissa bits, bias 7, largest 448, no infinity
 //   e5m2  1 sign, 5 exponent, 2 mantissa bits, bias 15, largest 57344

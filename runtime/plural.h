@@ -9,7 +9,7 @@
 
 namespace foretoken {
 
-/// The count and its noun; `plural` is for nouns that do not just add an s.
+/// Returns the count and its noun. `plural` is for nouns whose plural does not just add an s.
 template <std::integral Count>
 std::string counted(Count count, std::string_view noun, std::string_view plural = {}) {
   if (count == Count{1}) return fmt::format("{} {}", count, noun);

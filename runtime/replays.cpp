@@ -12,10 +12,10 @@ namespace foretoken {
 
 #if FORETOKEN_WITH_CUDA
 
-constexpr std::size_t most_keys = 512;  // bounds memory: at this number all recordings are dropped
+constexpr std::size_t most_keys = 512;  // bounds memory: at this number all graphs are dropped
 
 struct Replays::Graphs {
-  std::map<Key, std::optional<cuda::Graph>> by_key;  // nullopt: has run once, not recorded
+  std::map<Key, std::optional<cuda::Graph>> by_key;  // nullopt: has run once, not captured yet
 };
 
 void Replays::run(const Key& key, const std::function<void()>& enqueue) {

@@ -1,7 +1,7 @@
 #pragma once
 // Short sequences of operators that run repeatedly over the same tensors, as in decoding. Launching their
 // kernels one by one takes the host longer than running them takes the GPU. The second run of a sequence on a
-// GPU therefore records a CUDA graph, and one call replays it from then on.
+// GPU therefore captures a CUDA graph, which one call launches from then on.
 
 #include <cstdint>
 #include <functional>
@@ -21,9 +21,9 @@ class Replays {
 
   /// Identifies a sequence.
   using Key = std::vector<std::int64_t>;
-  /// Runs the operators that `enqueue` enqueues: for one key, always the same operators over the same
-  /// tensors. `enqueue` must not wait. Every run calls it on the CPU, and while the stream has a profile or
-  /// timeline. At most 512 sequences are kept; all are dropped when one more comes.
+  /// Runs the sequence of operators that `enqueue` enqueues. For one key, it must always enqueue the same
+  /// operators over the same tensors, and it must not wait. On a CPU, and while the stream has a profile or
+  /// timeline, every run calls `enqueue`. At most 512 graphs are kept; one more sequence drops them all.
   void run(const Key& key, const std::function<void()>& enqueue);
 
  private:

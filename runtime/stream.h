@@ -18,7 +18,7 @@ class Timeline;
 class Stream {
  public:
   explicit Stream(ThreadPool& threads) : threads_(&threads) {}
-  /// Runs operators on the context's GPU; the threads do the work of the host.
+  /// Operators run on the context's GPU, host work on the threads.
   Stream(ThreadPool& threads, cuda::Context& context) : threads_(&threads), cuda_(&context) {}
 
   DeviceKind device() const { return cuda_ ? DeviceKind::cuda : DeviceKind::cpu; }

@@ -20,7 +20,7 @@ class Context {
   struct Options {
     int device = 0;
     /// Every run of the same program on the same GPU model produces the same bits: algorithms are selected
-    /// without timing them, and each sums in a fixed order.
+    /// without timing, and kernels sum in a fixed order.
     bool deterministic = false;
   };
   /// Makes `device` this thread's current GPU.
@@ -39,8 +39,8 @@ class Context {
   /// if `bytes` exceeds every earlier request.
   void* workspace(std::size_t bytes) { return workspace_.reserve(bytes); }
 
-  /// A device counter for kernels that count across their blocks. It is 0 between operators: a kernel resets
-  /// it.
+  /// A counter in device memory for kernels that count across their blocks. It is 0 between operators: a
+  /// kernel that uses it resets it.
   int* counter() const { return static_cast<int*>(counter_.get()); }
 
   Matmul& matmul() { return *matmul_; }

@@ -48,7 +48,7 @@ __device__ inline __nv_bfloat16 from_float<__nv_bfloat16>(float x) {
   return __float2bfloat16_rn(x);
 }
 
-/// N consecutive elements, read and written in one access where they fill at most 16 bytes.
+/// N consecutive elements. A pack of at most 16 bytes is read or written in one access.
 template <class T, int N>
 struct alignas(sizeof(T) * N <= 16 ? sizeof(T) * N : 16) Pack {
   T at[N];
@@ -64,12 +64,12 @@ __device__ void store(T* to, const Pack<T, N>& pack) {
   *reinterpret_cast<Pack<T, N>*>(to) = pack;
 }
 
-/// Elements of T in 16 bytes.
+/// Elements of T that a lane reads in one access of 16 bytes.
 template <class T>
 inline constexpr int lane_elements = 16 / static_cast<int>(sizeof(T));
 
-/// Whether rows of `width` elements that start at each of the pointers can be read in packs of N. A null
-/// pointer always can.
+/// Whether consecutive rows of `width` elements, the first of which starts at each of the pointers, can be
+/// read in packs of N. Null pointers are allowed.
 template <int N, class... T>
 bool packs(std::int64_t width, const T*... pointers) {
   return width % N == 0 && ((reinterpret_cast<std::uintptr_t>(pointers) % (N * sizeof(T)) == 0) && ...);
@@ -84,8 +84,8 @@ __device__ T warp_sum(T x) {
   return x;
 }
 
-/// Sums over all threads of the block, whose number is a multiple of 32; `shared` has one slot per warp.
-/// Every thread receives the sum. Its order depends only on the number of threads.
+/// Returns the sum of x over the block to every thread. The block's size is a multiple of 32; `shared` has
+/// one element per warp. The order of the sum depends only on the number of threads.
 template <class T>
 __device__ T block_sum(T x, T* shared) {
   x = warp_sum(x);
@@ -98,7 +98,7 @@ __device__ T block_sum(T x, T* shared) {
   return x;
 }
 
-/// Number of blocks for `count` items, `per_block` each.
+/// Grid size: count / per_block, rounded up.
 inline unsigned blocks_for(std::int64_t count, std::int64_t per_block) {
   return static_cast<unsigned>((count + per_block - 1) / per_block);
 }

@@ -1,5 +1,5 @@
 #pragma once
-// A recorded sequence of work on a context's stream, which one call launches again.
+// A CUDA graph: work on a context's stream that is captured once and launched again by one call.
 
 #include <functional>
 
@@ -11,11 +11,12 @@ class Context;
 
 class Graph {
  public:
-  /// Records the work that `enqueue` puts on the stream without running it. `enqueue` must neither allocate
+  /// Captures the work that `enqueue` puts on the stream, without running it. `enqueue` must neither allocate
   /// nor wait, and the memory that the work uses must outlive the graph.
   Graph(Context& gpu, const std::function<void()>& enqueue);
 
-  /// False once the context's workspace, which the graph may use, was reallocated: record a new graph then.
+  /// False if the context's workspace, which the graph may use, has been reallocated since the capture. Then
+  /// a new graph must be captured.
   bool valid() const;
   void launch();
 

@@ -1,7 +1,8 @@
 #pragma once
-// Hopper instructions without a C++ intrinsic, one function each: asynchronous copies, the barriers that
-// signal their completion, and the tensor-core products of a warpgroup (PTX ISA, "Asynchronous Warpgroup
-// Level Matrix Instructions", "mbarrier", "cp.async.bulk.tensor").
+// Instructions without a C++ intrinsic, most of them new in Hopper, one function each: asynchronous copies,
+// the barriers that signal their completion, and the tensor-core products of a warpgroup (PTX ISA,
+// "Asynchronous Warpgroup Level Matrix Instructions", "mbarrier", "cp.async.bulk.tensor"). Addresses of type
+// std::uint32_t are in the shared state space.
 
 #include <cstdint>
 
@@ -21,19 +22,19 @@ __device__ __forceinline__ float exp2_fast(float x) {
   return y;
 }
 
-/// Copies 16 bytes from global to shared memory, or writes zeros.
+/// Starts a copy of 16 bytes from global to shared memory, or of zeros if not `filled`.
 __device__ __forceinline__ void copy_16_async(std::uint32_t to, const void* from, bool filled) {
   asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(to), "l"(from), "r"(filled ? 16 : 0)
                : "memory");
 }
 
-/// Copies 4 bytes from global to shared memory, or writes zeros.
+/// Starts a copy of 4 bytes from global to shared memory, or of zeros if not `filled`.
 __device__ __forceinline__ void copy_4_async(std::uint32_t to, const void* from, bool filled) {
   asm volatile("cp.async.ca.shared.global [%0], [%1], 4, %2;" ::"r"(to), "l"(from), "r"(filled ? 4 : 0)
                : "memory");
 }
 
-/// Ends a group of this thread's copies.
+/// Makes a group of the copies that this thread has started since its last call.
 __device__ __forceinline__ void commit_copies() {
   asm volatile("cp.async.commit_group;" ::: "memory");
 }
@@ -71,8 +72,8 @@ __device__ __forceinline__ void store_shared_4(std::uint32_t to, std::uint32_t x
   asm volatile("st.shared.u32 [%0], %1;" ::"r"(to), "r"(x) : "memory");
 }
 
-/// Writes four matrices [8 × 8] of bf16, each distributed over a warp as the result of a product is; lane
-/// 8i + r passes the address of row r of matrix i.
+/// Stores four matrices [8 × 8] of bf16 from registers a[0] to a[3] to shared memory: lane 4g + t holds
+/// columns 2t and 2t + 1 of row g, as after a product. Lane 8i + r passes the address of row r of matrix i.
 __device__ __forceinline__ void store_matrices(std::uint32_t to, const std::uint32_t* a) {
   asm volatile("stmatrix.sync.aligned.m8n8.x4.shared.b16 [%0], {%1, %2, %3, %4};" ::"r"(to), "r"(a[0]),
                "r"(a[1]), "r"(a[2]), "r"(a[3])
@@ -85,8 +86,9 @@ __device__ __forceinline__ void add_4(float* to, float a, float b, float c, floa
                : "memory");
 }
 
-// A barrier is eight bytes of shared memory. Its phase completes when the number of arrivals given to
-// barrier_init() and all expected bytes have arrived. The parity of its phases is 0, 1, 0 and so on.
+// A barrier (mbarrier) is eight bytes of shared memory. Its phase completes when as many threads have arrived
+// as barrier_init() set and all expected bytes have been copied; then the next phase starts. The parity of
+// successive phases is 0, 1, 0 and so on.
 
 __device__ __forceinline__ void barrier_init(std::uint32_t barrier, int arrivals) {
   asm volatile("mbarrier.init.shared::cta.b64 [%0], %1;" ::"r"(barrier), "r"(arrivals) : "memory");
@@ -116,7 +118,8 @@ __device__ __forceinline__ void barrier_expect(std::uint32_t barrier, int bytes)
                : "memory");
 }
 
-/// Waits until the phase with this parity completes; the phase before a barrier's first counts as complete.
+/// Waits until the phase with this parity completes. A wait for parity 1 on a new barrier returns
+/// immediately.
 __device__ __forceinline__ void barrier_wait(std::uint32_t barrier, std::uint32_t parity) {
   asm volatile(
       "{\n.reg .pred done;\nagain:\nmbarrier.try_wait.parity.shared::cta.b64 done, [%0], %1;\n"
@@ -135,13 +138,14 @@ __device__ __forceinline__ void cluster_barrier() {
   asm volatile("barrier.cluster.arrive.aligned;\nbarrier.cluster.wait.aligned;" ::: "memory");
 }
 
-/// Synchronizes all threads of the cluster without ordering memory: stores need not be visible afterwards.
+/// Synchronizes all threads of the cluster without ordering memory: stores before it need not be visible
+/// after it. For the end of a kernel, when other blocks may still read this block's shared memory.
 __device__ __forceinline__ void leave_together() {
   asm volatile("barrier.cluster.arrive.relaxed.aligned;\nbarrier.cluster.wait.aligned;" ::: "memory");
 }
 
-/// Stores asynchronously to the same shared address of block `rank` of the cluster, which may be this block,
-/// and counts four bytes at that block's barrier.
+/// Stores `value` asynchronously at address `to` in block `rank` of the cluster, which may be this block, and
+/// counts four bytes at the same barrier of that block.
 __device__ __forceinline__ void store_async(std::uint32_t to, int value, std::uint32_t barrier, int rank) {
   asm volatile(
       "{\n.reg .b32 place, there;\nmapa.shared::cluster.u32 place, %0, %3;\n"
@@ -157,9 +161,10 @@ __device__ __forceinline__ int load_shared_int(std::uint32_t from) {
   return value;
 }
 
-/// Copies the map's box at (x, y, z) to shared memory, with zeros where it extends past the tensor, and
-/// counts its bytes at the barrier. One thread issues it. With several bits in `blocks`, the copy goes to the
-/// same address in each of these blocks of the cluster.
+/// Starts a copy (TMA) of the tensor map's box at (x, y, z) to shared memory, with zeros where the box
+/// extends past the tensor, and counts its bytes at the barrier. One thread calls it. `blocks` is a mask:
+/// with several bits, the copy goes to the same address, and counts at the same barrier, in each of these
+/// blocks of the cluster.
 template <unsigned blocks = 1>
 __device__ __forceinline__ void copy_box(std::uint32_t to, const CUtensorMap& map, std::uint32_t barrier,
                                          int x, int y, int z) {
@@ -177,8 +182,8 @@ __device__ __forceinline__ void copy_box(std::uint32_t to, const CUtensorMap& ma
         : "memory");
 }
 
-/// Keeps the compiler from moving uses of registers that wgmma reads or writes across this line. The compiler
-/// treats the instruction as synchronous.
+/// Keeps the compiler from moving uses of these registers across this line. Needed around wgmma, which reads
+/// and writes registers asynchronously although the compiler treats it as a synchronous instruction.
 template <int count>
 __device__ __forceinline__ void pin(float (&registers)[count]) {
 #pragma unroll
@@ -196,20 +201,22 @@ __device__ __forceinline__ void wgmma_begin() {
 }
 
 /// Layout of an operand's 16-byte pieces in shared memory. none: contiguous matrices of 8 rows by 16 bytes.
-/// rows_128 and rows_64: rows of 128 or 64 bytes, with piece i of row r at the position of piece i ^ r % 8 or
-/// i ^ r / 2 % 4.
+/// rows_128: rows of 128 bytes, with piece i of row r at position i ^ (r % 8). rows_64: rows of 64 bytes,
+/// with piece i of row r at position i ^ (r / 2 % 4).
 enum class Swizzle : std::uint32_t { none, rows_128, rows_64 };
 
-/// Describes an operand that begins at byte 16 · `place` of the block's shared memory (PTX ISA, "Matrix
-/// Descriptor Format"). `stride` is the distance in bytes between groups of 8 rows. `leading` is the distance
-/// between matrices adjacent in depth or, for a swizzled operand of several panels, between panels.
+/// Returns the descriptor of an operand that begins at byte 16 · `place` of the block's shared memory (PTX
+/// ISA, "Matrix Descriptor Format"). `stride` is the distance in bytes between groups of 8 rows. `leading` is
+/// the distance in bytes between matrices adjacent in depth or, for a swizzled operand of several panels,
+/// between panels.
 template <Swizzle swizzle, int stride>
 __device__ __forceinline__ std::uint64_t matrix_descriptor(std::uint32_t place, int leading) {
   constexpr std::uint32_t high = stride / 16 | static_cast<std::uint32_t>(swizzle) << 30;
   return std::uint64_t(high) << 32 | (place + (leading / 16 << 16));
 }
 
-/// The position of an address in a block of a cluster: the bits above its lower 18 are the block's rank.
+/// Converts a shared address to `place` of matrix_descriptor(). The lower 18 bits are the position in the
+/// block's memory; in a cluster, the bits above are the block's rank.
 __device__ __forceinline__ std::uint32_t matrix_place(std::uint32_t address) {
   return address % (1U << 18) / 16;
 }
@@ -225,22 +232,22 @@ __device__ __forceinline__ void wgmma_wait() {
   asm volatile("wgmma.wait_group.sync.aligned %0;" ::"n"(pending) : "memory");
 }
 
-/// The same, but only after x has been computed: ptxas moves a wait before earlier arithmetic, but not before
-/// a store. `scratch` is four bytes of shared memory that no thread reads.
+/// The same, but only after x has been computed. ptxas may move a wait ahead of arithmetic that precedes it,
+/// but not ahead of a store, so this stores x. `scratch` is four bytes of shared memory that no thread reads.
 template <int pending>
 __device__ __forceinline__ void wgmma_wait_after(float x, std::uint32_t scratch) {
   asm volatile("st.volatile.shared.f32 [%0], %1;" ::"r"(scratch), "f"(x) : "memory");
   wgmma_wait<pending>();
 }
 
-/// Which of an operand's dimensions is contiguous in shared memory: the depth, 16 elements of it, or the rows
-/// of A and the columns of B (CUTLASS calls these K-major and MN-major).
+/// The dimension of an operand that is contiguous in shared memory. k: the depth. mn: the rows of A or the
+/// columns of B. (CUTLASS: K-major and MN-major.)
 enum class Major { k, mn };
 
-/// The instruction wgmma.m64n{N}k16: d [64 × N] (+)= A [64 × 16] · B [16 × N] in bf16 with f32 sums,
-/// asynchronously, by one warpgroup. B is in shared memory, A in shared memory or in registers. Thread `lane`
-/// of warp w holds d[i] = D[16w + lane/4 + 8·(i/2 mod 2)][8·(i/4) + 2·(lane mod 4) + i mod 2]. Specialized
-/// for each N in use:
+/// The instruction wgmma.m64n{N}k16, which one warpgroup issues together and which runs asynchronously: D [64
+/// × N] = A [64 × 16] · B [16 × N], or D += … if `accumulate`, in bf16 with f32 sums. B is in shared memory,
+/// A in shared memory or in registers. Thread `lane` of warp w holds d[i] = D[16w + lane/4 + 8·(i/2 mod
+/// 2)][8·(i/4) + 2·(lane mod 4) + i mod 2]. Specialized for each N in use:
 ///
 ///   template <Major a_major, Major b_major>
 ///   static void multiply(float (&d)[N / 2], std::uint64_t a, std::uint64_t b, bool accumulate);
@@ -270,8 +277,8 @@ struct WgmmaM64K16;
 #define FORETOKEN_D_96 \
   FORETOKEN_D_64, FORETOKEN_D_8(64), FORETOKEN_D_8(72), FORETOKEN_D_8(80), FORETOKEN_D_8(88)
 
-// An asm statement numbers its operands in order: the count = N / 2 registers of d come first, and the at_…
-// of a macro are the numbers of what follows them.
+// An asm statement numbers its operands in order: first the count = N / 2 registers of d, then the others. A
+// macro's parameters at_… are the numbers of these other operands.
 #define FORETOKEN_WGMMA_SHARED(n, count, at_a, at_b, at_accumulate, at_b_major, at_a_major)               \
   template <Major a_major, Major b_major>                                                                 \
   static __device__ __forceinline__ void multiply(float(&d)[count], std::uint64_t a, std::uint64_t b,     \

@@ -15,14 +15,14 @@ namespace {
 
 constexpr std::size_t workspace_bytes = std::size_t{64} << 20;
 constexpr int candidates = 24;
-// Every candidate is timed for a few runs. The best are then timed again, one at a time and long enough for
-// the GPU's clocks to settle: under a power limit, the fastest candidate in a burst may not be the fastest in
-// a training step.
+// Every candidate is timed for a few runs. The fastest ones are then timed again, each long enough for the
+// GPU's clocks to settle: under a power limit, the fastest candidate in a short burst may not be the fastest
+// one in a training step.
 constexpr int first_runs = 4;
 constexpr std::size_t finalists = 6;
-constexpr double lasting_flops = 1e10;  // a product of this size can reach a GPU's power limit
+constexpr double lasting_flops = 1e10;  // repeated products of this size can reach a GPU's power limit
 constexpr float settle_milliseconds = 25, measured_milliseconds = 50;
-constexpr float brief_milliseconds = 8;  // for smaller products
+constexpr float brief_milliseconds = 8;  // time to measure smaller products, without settling
 
 void check_blas(cublasStatus_t status, const char* what) {
   if (status != CUBLAS_STATUS_SUCCESS)
@@ -74,7 +74,8 @@ struct Matmul::Library {
 
 struct Matmul::Plan {
   MatmulDesc operation;
-  Layout a, b, d;  // of the column-major product Dᵀ = Bᵀ · Aᵀ: `a` is our B
+  Layout a, b,
+      d;  // for cuBLASLt's column-major product Dᵀ = Bᵀ · Aᵀ: `a` describes Product::b, `b` Product::a
   cublasLtMatmulAlgo_t algorithm{};
 };
 
@@ -140,7 +141,7 @@ Matmul::Plan Matmul::make_plan(Product op) {
     describe(CUBLASLT_MATMUL_DESC_A_SCALE_MODE, static_cast<std::int32_t>(blas_scaling(op.b_scales.scaling)));
     describe(CUBLASLT_MATMUL_DESC_B_SCALE_MODE, static_cast<std::int32_t>(blas_scaling(op.a_scales.scaling)));
     describe(CUBLASLT_MATMUL_DESC_FAST_ACCUM, static_cast<std::int8_t>(op.fast_accumulation));
-    set_scales(op, plan);  // block scaling: cuBLASLt returns no algorithm before the scales are set
+    set_scales(op, plan);  // with block scaling, cuBLASLt finds no algorithm before the addresses are set
   }
   const auto layout = [](Layout& to, DType dtype, bool transposed, std::int64_t rows, std::int64_t columns) {
     if (transposed) std::swap(rows, columns);
@@ -179,7 +180,8 @@ Matmul::Plan Matmul::make_plan(Product op) {
   plan.algorithm = results.front().algo;
   if (count == 1) return plan;
 
-  // Scratch is the output, because D may hold a sum. Timed with beta = 1, as most runs of such a plan use it.
+  // The timed runs write to scratch, because D may hold a sum that must not change. They use beta = 1, as
+  // most runs of a plan with C do.
   op.beta = 1;
   Buffer scratch;
   void* d = scratch.reserve(op.d.bytes());
@@ -217,7 +219,7 @@ Matmul::Plan Matmul::make_plan(Product op) {
 
 std::optional<float> Matmul::time(const Product& op, const Plan& plan, void* scratch, int runs) {
   const EventHandle begin = make_event(cudaEventDefault), end = make_event(cudaEventDefault);
-  if (launch(op, plan, scratch) != CUBLAS_STATUS_SUCCESS) return std::nullopt;  // rejected at launch
+  if (launch(op, plan, scratch) != CUBLAS_STATUS_SUCCESS) return std::nullopt;
   check(cudaEventRecord(begin.get(), gpu_.stream()), "matmul");
   for (int i = 0; i < runs; ++i) launch(op, plan, scratch);
   check(cudaEventRecord(end.get(), gpu_.stream()), "matmul");

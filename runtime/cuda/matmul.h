@@ -1,6 +1,7 @@
 #pragma once
-// Matrix products with cuBLASLt. For each new shape, the candidates of cuBLASLt are timed once on the current
-// operands, and the fastest is used from then on.
+// Matrix products with cuBLASLt. For each new shape, cuBLASLt's candidate algorithms are timed once on the
+// current operands, and the fastest one is used from then on. A deterministic context uses the first
+// candidate instead.
 
 #include <array>
 #include <cstdint>
@@ -16,8 +17,9 @@ namespace foretoken::cuda {
 
 class Context;
 
-/// D[m,n] = op(A)[m,k] · op(B)[k,n] (+ beta · C), all row-major and dense. A and B have one dtype, or are
-/// both quantized (quantize.h), with A as [m, k] and B as [n, k]; C and D have one; sums are taken in fp32.
+/// D[m,n] = op(A)[m,k] · op(B)[k,n] (+ beta · C), all row-major and dense. A and B have the same dtype, or
+/// both are quantized (quantize.h), with A stored as [m, k] and B as [n, k]. C and D have the same dtype.
+/// Products are summed in fp32, unless fast_accumulation is set.
 struct Product {
   bool transpose_a = false;  // A is stored as [k, m]
   bool transpose_b = false;  // B is stored as [n, k]
@@ -28,9 +30,10 @@ struct Product {
     Scaling scaling = Scaling::tensor;
   };
   Scales a_scales, b_scales;
-  bool fast_accumulation = false;
-  Tensor c;        // optional; may be d
-  float beta = 1;  // 0: C is not read. Not part of the plan: a sum and its first term use one algorithm
+  bool fast_accumulation = false;  // for quantized operands, as in QuantizedProduct
+  Tensor c;                        // optional; may be d
+  float beta =
+      1;  // if 0, C is not read. Plans do not depend on beta: a sum's first term uses the same algorithm
   Tensor d;
 };
 
@@ -48,9 +51,11 @@ class Matmul {
   using Key = std::array<std::int64_t, 16>;
 
   Plan make_plan(Product op);
-  /// Milliseconds of one run of the algorithm, with scratch as the output; nullopt if cuBLASLt rejects it.
+  /// Milliseconds of one run of the plan's algorithm, which writes to scratch instead of D; nullopt if
+  /// cuBLASLt rejects the algorithm.
   std::optional<float> time(const Product& op, const Plan& plan, void* scratch, int runs);
-  /// cuBLASLt takes the addresses of the operands' scales from the descriptor, not as launch arguments.
+  /// Sets the addresses of the operands' scales. cuBLASLt reads them from the plan's descriptor, not from
+  /// launch arguments, so this precedes every launch.
   static void set_scales(const Product& op, const Plan& plan);
   int launch(const Product& op, const Plan& plan, void* d);
 

@@ -7,7 +7,8 @@ namespace foretoken::cuda {
 
 inline constexpr int reduce_threads = 512;
 
-/// *total += Σ partial[0, count), by one block.
+/// *total += Σ partial[0, count). Launch with one block of reduce_threads threads; a thread owns every
+/// reduce_threads-th element.
 template <class Partial, class Sum>
 __global__ void add_partials(const Partial* partial, std::int64_t count, Sum* total) {
   __shared__ Sum shared[reduce_threads / 32];
@@ -17,8 +18,9 @@ __global__ void add_partials(const Partial* partial, std::int64_t count, Sum* to
   if (threadIdx.x == 0) *total += sum;
 }
 
-/// *amax = max(*amax, the warp's largest magnitude). *amax must not be negative: the bits of non-negative
-/// floats have the order of the floats. Most warps do not exceed *amax and skip the atomic operation.
+/// *amax = max(*amax, largest of all lanes of the warp). Neither may be negative: the bits of non-negative
+/// floats, compared as integers, have the order of the floats. Most warps do not exceed *amax and skip the
+/// atomic operation.
 static __device__ void raise_amax(float* amax, float largest) {
 #pragma unroll
   for (int offset = 16; offset > 0; offset /= 2)
@@ -27,7 +29,8 @@ static __device__ void raise_amax(float* amax, float largest) {
     atomicMax(reinterpret_cast<int*>(amax), __float_as_int(largest));
 }
 
-/// total[c] += Σᵣ partial[r, c]. A block sums 32 columns; each of its 32 warps sums every 32nd row.
+/// total[c] += Σᵣ partial[r, c]. A block of 32 × 32 threads owns 32 columns. Warp w sums rows w, w + 32, …, a
+/// lane one column; the warps' sums are transposed in shared memory and added.
 static __global__ void add_rows(const float* partial, std::int64_t rows, std::int64_t columns, float* total) {
   __shared__ float shared[32][33];
   const std::int64_t column = static_cast<std::int64_t>(blockIdx.x) * 32 + threadIdx.x;

@@ -4,8 +4,8 @@
 
 namespace foretoken::cuda {
 
-/// Raises a kernel's limit of dynamic shared memory; calls CUDA only once. Throws a DefectError if the GPU
-/// has less.
+/// Allows a kernel `bytes` of dynamic shared memory. Calls CUDA only the first time, so `bytes` must be the
+/// same in all calls for a kernel. Throws a DefectError if the GPU has less.
 template <auto kernel>
 void allow_shared_memory(int bytes, const char* who) {
   static const bool allowed = [bytes, who] {

@@ -1,5 +1,5 @@
-# The CUDA backend's compiler and libraries. Sets FORETOKEN_WITH_CUDA, and FORETOKEN_WITH_CUDNN where cuDNN and its
-# header-only frontend are found; without them attention runs through kernels of our own.
+# Finds the compiler and libraries of the CUDA backend. Sets FORETOKEN_WITH_CUDA, and FORETOKEN_WITH_CUDNN if cuDNN and
+# its header-only frontend are found. Without them, attention always uses this project's kernels.
 include(CheckLanguage)
 check_language(CUDA)
 if(NOT CMAKE_CUDA_COMPILER)
@@ -14,7 +14,7 @@ if(NOT CMAKE_CUDA_ARCHITECTURES)
 endif()
 set(CMAKE_CUDA_RUNTIME_LIBRARY Shared)
 enable_language(CUDA)
-if(NOT CMAKE_CUDA20_STANDARD_COMPILE_OPTION)  # CMake 3.25 does not know it of nvcc
+if(NOT CMAKE_CUDA20_STANDARD_COMPILE_OPTION)  # CMake 3.25 does not set it for nvcc
   set(CMAKE_CUDA20_STANDARD_COMPILE_OPTION -std=c++20)
 endif()
 find_package(CUDAToolkit REQUIRED)

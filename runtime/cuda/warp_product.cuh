@@ -1,8 +1,8 @@
 #pragma once
-// Products on the tensor cores by one warp, in bf16 with sums in f32 (PTX ISA, "mma.m16n8k16", "ldmatrix").
-// Lane 4g + t holds rows g and g + 8 of A [16 × 16] and column g of B [16 × 8], both at the depths 2t, 2t +
-// 1, 2t + 8 and 2t + 9. Its elements of D [16 × 8] are columns 2t and 2t + 1 of rows g (0, 1) and g + 8 (2,
-// 3). A row of D depends only on the same row of A.
+// Tensor-core products of one warp, in bf16 with sums in f32 (PTX ISA, "mma.m16n8k16", "ldmatrix"). Lane 4g +
+// t holds, at depths 2t, 2t + 1, 2t + 8 and 2t + 9, rows g and g + 8 of A [16 × 16] and column g of B [16 ×
+// 8]. Of D [16 × 8] it holds columns 2t and 2t + 1: d[0] and d[1] in row g, d[2] and d[3] in row g + 8. A row
+// of D depends only on the same row of A.
 
 #include "runtime/cuda/hopper.cuh"
 
@@ -35,7 +35,7 @@ __device__ __forceinline__ void load_matrices_transposed(std::uint32_t (&to)[4],
                : "memory");
 }
 
-/// The largest and the sum over the four lanes that hold a row of a product.
+/// Maximum and sum of x over the four lanes that hold a row of D.
 __device__ __forceinline__ float quad_max(float x) {
   x = fmaxf(x, __shfl_xor_sync(0xffffffff, x, 1));
   return fmaxf(x, __shfl_xor_sync(0xffffffff, x, 2));

@@ -35,7 +35,7 @@ struct GroupFiles {
   const char* cache;  // key in memory.stat: memory that the kernel can reclaim
 };
 
-/// Visits a group and its ancestors up to the mount; the tightest limit applies.
+/// Lowers `least` to the tightest limit of a group and its ancestors up to the mount.
 void tighten(MemoryLimit& least, const fs::path& mount, fs::path group, const GroupFiles& files) {
   for (group = group.relative_path();; group = group.parent_path()) {
     const fs::path folder = mount / group;

@@ -1,5 +1,5 @@
 #pragma once
-// How much memory this process may still allocate. Linux overcommits memory and kills a process that uses too
+// The memory that this process may still allocate. Linux overcommits memory and kills a process that uses too
 // much, without a message, so planned memory is compared with available memory before it is allocated.
 
 #include <cstdint>

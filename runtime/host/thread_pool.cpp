@@ -110,7 +110,7 @@ void ThreadPool::parallel_for(std::int64_t count, std::int64_t grain,
   state_->count = count;
   state_->chunk = chunk;
   state_->failure = nullptr;
-  const auto others = static_cast<std::size_t>((count - 1) / chunk);  // ranges, without the caller's
+  const auto others = static_cast<std::size_t>((count - 1) / chunk);  // number of ranges that workers run
   state_->running.store(static_cast<int>(others), std::memory_order_relaxed);
   for (std::size_t i = 0; i < others; ++i) State::give_order(state_->workers[i]);
   state_->run_range(0);

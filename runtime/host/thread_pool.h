@@ -1,5 +1,5 @@
 #pragma once
-// The threads of one rank. Only operators split their work over them.
+// The threads of one rank. Operators divide their work among them.
 
 #include <cstdint>
 #include <functional>

@@ -22,13 +22,13 @@ class Profile {
   Profile(const Profile&) = delete;
   Profile& operator=(const Profile&) = delete;
 
-  /// Times by operator. On a GPU: the time between two events in the stream. Waits for events that are
-  /// pending.
+  /// Times by operator. On a GPU, a time is measured between two events in the stream; waits for pending
+  /// events.
   const std::map<std::string, Entry>& entries();
 
  private:
   friend class ProfileScope;
-  struct Marks;  // of a GPU's stream, not yet read
+  struct Marks;  // events in a GPU's stream that have not been read yet
 
   void begin(Stream& stream);
   void end(Stream& stream, const char* name);
@@ -41,7 +41,8 @@ class Profile {
   std::unique_ptr<Marks> marks_;
 };
 
-/// Every operator opens one: the time until the scope ends is added under the operator's name, a literal.
+/// Every operator creates one at its start. Adds the time until the scope ends under the operator's name,
+/// which must be a string literal.
 class ProfileScope {
  public:
   ProfileScope(Stream& stream, const char* name) : stream_(stream), name_(name) {

@@ -17,9 +17,9 @@ struct Constants {
   std::uint32_t step;
 };
 
-/// A thread owns N elements: each buffer is read once and written once, f32 in 16-byte accesses and bf16 in
-/// 8-byte ones. Explicit fma, so that moments agree with the CPU's: compilers contract
-/// differently.
+/// One AdamW step (adamw.h). A thread owns N elements and reads and writes each buffer once; with N = 4, f32
+/// in 16-byte accesses and bf16 in 8-byte ones. Explicit fma, because compilers contract expressions
+/// differently and the moments must have the CPU's bits.
 template <class Moment, int N>
 __global__ void update(float* __restrict__ values, const float* __restrict__ gradients,
                        Moment* __restrict__ exp_avg, Moment* __restrict__ exp_avg_sq,

@@ -31,7 +31,8 @@ void update(Stream& stream, const AdamW& op) {
   stream.threads().parallel_for(op.values.elements(), 1 << 14, [&](std::int64_t begin, std::int64_t end) {
 #pragma omp simd
     for (std::int64_t i = begin; i < end; ++i) {
-      // Explicit fma, so that moments agree on all devices: compilers contract differently.
+      // Explicit fma, because compilers contract expressions differently and the moments must have the same
+      // bits on all devices.
       const T gradient = scale * g[i];
       const T mean = std::fma(beta1, static_cast<T>(m[i]), (1 - beta1) * gradient);
       const T square = std::fma(beta2, static_cast<T>(v[i]), (1 - beta2) * gradient * gradient);

@@ -1,8 +1,8 @@
 #pragma once
-// The parameters of one rank in flat buffers, so that reduction, optimizer, norm and checkpoint work over
-// ranges, and a fused matrix (qkv, gate+up) is its unfused tensors stored consecutively. There are three
-// buffers: the values that training updates, their gradients, and the weights that layers compute with. The
-// weights are the values rounded to the compute dtype, or the values themselves if both dtypes are equal.
+// The parameters of one rank in flat buffers. Reduction, optimizer, norm and checkpoint therefore work on
+// ranges, and a fused matrix (qkv, gate+up) consists of its unfused tensors stored consecutively. There are
+// three buffers: the values that training updates, their gradients, and the weights that layers compute with.
+// The weights are the values rounded to the compute dtype, or the values themselves if both dtypes are equal.
 //
 // A unit is the parameters of one layer. It is contiguous. All its gradients become final together, so
 // gradient reduction works on whole units. Units start at multiples of the alignment that the caller passes
@@ -27,7 +27,7 @@ struct ParameterSpec {
   Shape shape;
   bool decay = true;  // weight decay applies (not on norms)
   Init init = Init::normal;
-  double std = 0.02;  // of Init::normal
+  double std = 0.02;  // standard deviation of Init::normal
   /// True: a step's first contribution overwrites the gradient. False: the gradient is zeroed before the step
   /// and every contribution adds.
   bool gradient_overwritten = false;
@@ -55,9 +55,9 @@ struct ParameterUnit {
 class Parameters {
  public:
   struct Buffers {
-    DType values = DType::f32;  // and gradients
+    DType values = DType::f32;  // dtype of values and gradients
     DType weights = DType::f32;
-    bool gradients = true;  // without them views of gradients are undefined
+    bool gradients = true;  // false: gradients() and views of gradients are undefined
   };
   /// Computes the layout of the units and allocates the buffers from the arena.
   Parameters(Arena& arena, const Buffers& buffers, std::vector<ParameterUnit> units, std::int64_t alignment);

@@ -8,7 +8,7 @@ namespace {
 
 constexpr int threads = 256;
 
-/// CounterRng::normal for every index; a thread owns one element.
+/// out[i] = std · rng.normal(i), rounded to f32. A thread owns one element.
 __global__ void draw(float* out, std::int64_t count, CounterRng rng, double std) {
   const std::int64_t i = static_cast<std::int64_t>(blockIdx.x) * threads + threadIdx.x;
   if (i >= count) return;

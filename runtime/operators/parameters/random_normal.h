@@ -8,7 +8,7 @@
 namespace foretoken {
 
 struct RandomNormal {
-  Tensor out;  // f32 or f64 =
+  Tensor out;  // f32 or f64, overwritten
   CounterRng rng;
   double std = 1;
 };

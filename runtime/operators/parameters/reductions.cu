@@ -8,7 +8,7 @@ namespace foretoken::cuda {
 namespace {
 
 constexpr int threads = 512;
-constexpr std::int64_t block_elements = 1 << 16;  // fixed, so that the order of a sum is
+constexpr std::int64_t block_elements = 1 << 16;  // fixed, because it determines the order of a sum
 
 struct Square {
   template <class T>
@@ -33,7 +33,8 @@ struct Mix {
   }
 };
 
-/// partial[b] = Σ term(x, i) over block b's elements, neighbours to neighbouring threads.
+/// partial[b] = Σᵢ term(x, i) over the block_elements elements i that block b owns. A thread owns every
+/// threads-th of them, so that neighbouring threads read neighbouring elements.
 template <class T, class Sum, class Term>
 __global__ void partial_sums(const T* x, std::int64_t count, Sum* partial, Term term) {
   __shared__ Sum shared[threads / 32];
@@ -55,18 +56,19 @@ void add_sum(Stream& stream, const T* x, std::int64_t count, Sum* partial, Sum* 
   check_launch("sum");
 }
 
+/// ClipScale's formula, by one thread.
 __global__ void clip(const double* sum, double limit, double* scale) {
   *scale = !isfinite(*sum) ? nan("") : limit > 0 ? fmin(1.0, limit / (sqrt(*sum) + 1e-6)) : 1.0;
 }
 
-/// One warp.
+/// Sets *sum to NaN if an element of x is not finite. Launch with one warp; a lane owns every 32nd element.
 __global__ void mark(const double* x, std::int64_t count, double* sum) {
   bool finite = true;
   for (std::int64_t i = threadIdx.x; i < count; i += 32) finite &= isfinite(x[i]);
   if (!__all_sync(0xffffffffU, finite) && threadIdx.x == 0) *sum = nan("");
 }
 
-/// Workspace for a result followed by one partial sum per block; 8 bytes each.
+/// Returns workspace for a result and, after it, one partial sum per block; 8 bytes each.
 void* result_and_partials(Stream& stream, std::int64_t count) {
   return stream.cuda().workspace(sizeof(double) * (2 + static_cast<std::size_t>(count / block_elements)));
 }
@@ -89,7 +91,7 @@ void sum_mixed(Stream& stream, const Tensor& x, unsigned long long* total) {
   }
 }
 
-/// Workspace for one partial sum per block.
+/// Returns workspace for one partial sum per block.
 double* doubles(Stream& stream, std::int64_t count) {
   return static_cast<double*>(
       stream.cuda().workspace(sizeof(double) * (1 + static_cast<std::size_t>(count / block_elements))));

@@ -1,5 +1,5 @@
 #pragma once
-// Reductions over a whole buffer.
+// Reductions over a whole buffer. Marks: "=" overwritten, "+=" added to, other tensors are read.
 
 #include <cstdint>
 
@@ -21,11 +21,11 @@ struct InnerProduct {
 };
 void inner_product(Stream& stream, const InnerProduct& op);
 
-/// The factor that clips gradients to a limit of their global norm:
+/// The factor that clips gradients by their global norm:
 ///
-///   scale = min(1, limit / (√sum + 1e-6))     (PyTorch's clip_grad_norm_); 1 if limit is 0
+///   scale = min(1, limit / (√sum + 1e-6))     (as PyTorch's clip_grad_norm_)
 ///
-/// and NaN if the sum is not finite, so that an optimizer skips the step.
+/// 1 if limit is 0, and NaN if the sum is not finite, so that an optimizer skips the step.
 struct ClipScale {
   Tensor sum;  // [1] f64, Σ g² over all gradients of the model
   double limit = 0;
@@ -33,24 +33,25 @@ struct ClipScale {
 };
 void clip_scale(Stream& stream, const ClipScale& op);
 
-/// Sets sum to NaN if an element of x is not finite; otherwise sum does not change.
+/// Sets sum to NaN if an element of x is not finite. Otherwise sum does not change.
 struct MarkNotFinite {
   Tensor x;    // f64
-  Tensor sum;  // [1] f64
+  Tensor sum;  // [1] f64, updated
 };
 void mark_not_finite(Stream& stream, const MarkNotFinite& op);
 
-/// A 64-bit fingerprint of x: different tensors have the same one with a probability of 2⁻⁶⁴. Comparable only
-/// between calls on one kind of device with the same number of elements. Asynchronous.
+/// A 64-bit hash of the bits of x. Two tensors that differ by accident have equal hashes with a probability
+/// of about 2⁻⁶⁴. A CPU and a GPU use different hashes: compare only results of one kind of device, for equal
+/// numbers of elements. On a GPU the result is valid after the host has waited for the stream.
 struct Fingerprint {
   Tensor x;
   Tensor bits;  // [1] i64 =
 };
 void fingerprint(Stream& stream, const Fingerprint& op);
 
-/// A checksum of the bits: Σᵢ mix64(bitsᵢ + mix64(i)) mod 2⁶⁴. The sum's order does not matter, so a GPU
-/// computes the same number. Equal tensors have equal checksums; a changed, moved or swapped element changes
-/// it. Waits for the result.
+/// Returns a hash of the bits of x, Σᵢ mix64(bitsᵢ + mix64(i)) mod 2⁶⁴. The order of this sum does not
+/// matter, so CPU and GPU compute the same number. A changed, moved or swapped element changes it, except
+/// with a probability of about 2⁻⁶⁴. Waits for the result.
 std::uint64_t checksum(Stream& stream, const Tensor& x);
 
 namespace cpu {

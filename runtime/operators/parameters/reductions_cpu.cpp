@@ -14,7 +14,7 @@ namespace foretoken::cpu {
 
 namespace {
 
-constexpr std::int64_t block = 1 << 14;  // fixed, so that a sum's order is fixed
+constexpr std::int64_t block = 1 << 14;  // elements; fixed, because it determines the order of a sum
 
 double wide(double x) {
   return x;
@@ -23,7 +23,7 @@ double wide(BFloat16 x) {
   return static_cast<float>(x);
 }
 
-/// partial(begin, end) of every block, summed in block order.
+/// Returns Σ partial(begin, end) over all blocks of elements, added in the order of the blocks.
 template <class Sum, class Partial>
 Sum sum_of_blocks(Stream& stream, std::int64_t count, const Partial& partial) {
   const std::int64_t blocks = (count + block - 1) / block;
