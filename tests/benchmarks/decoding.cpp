@@ -1,6 +1,6 @@
-// Times decoding steps with random weights: the trunk and the heads over new rows after a prompt, choosing a
-// token, and the matrix products alone. Also prints the bytes that each must read, as a rate and as a share
-// of the bandwidth of a large copy.
+// Times decoding steps with random weights: the trunk and the heads computing new rows after a prompt, the
+// choice of tokens, and the matrix products by themselves. Also prints the bytes that each of them must read,
+// as a rate and as a share of the bandwidth of a large copy.
 
 #include <algorithm>
 #include <chrono>
@@ -203,8 +203,8 @@ class Bench {
   Decoder decoder_;
 };
 
-/// Each product of a block and of the output matrix, over enough copies of the weights that no cache holds
-/// them.
+/// Times each product of a block and of the output matrix. It cycles through copies of the weights that
+/// together do not fit any cache.
 void products(Stream& stream, const Arguments& arguments) {
   const ModelConfig& m = arguments.model;
   const std::int64_t c = m.hidden_size, f = m.intermediate_size, a = m.num_attention_heads * m.head_dim,

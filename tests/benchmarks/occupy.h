@@ -1,11 +1,11 @@
 #pragma once
-// Occupies multiprocessors, as receives that wait for their messages do.
+// Occupies multiprocessors, like pipeline receives that wait for their messages.
 
 #include <cuda_runtime_api.h>
 
 namespace foretoken::benchmarks {
 
-/// During its lifetime `blocks` blocks wait on the GPU, each on its own multiprocessor.
+/// While the object exists, `blocks` thread blocks wait on the GPU, each on its own multiprocessor.
 class Occupied {
  public:
   explicit Occupied(int blocks);

@@ -1,7 +1,7 @@
-// Speed of a model's matrix products on this GPU: each shape of a step, for forward, the input's gradient
-// and the weight's gradient, run long enough for the clocks to settle. Also the gain from fusing the MLP's
-// gate with its product. --occupied 4 simulates pipeline receives, whose blocks occupy that many
-// multiprocessors while they wait.
+// Measures the speed of a model's matrix products on this GPU: each shape of a step, for forward, the input's
+// gradient and the weight's gradient, run long enough for the clock rate to become steady. Also measures the
+// gain from fusing the MLP's gate with its product. --occupied 4 simulates pipeline receives whose blocks
+// occupy 4 multiprocessors while they wait.
 
 #include <chrono>
 #include <string>
@@ -41,7 +41,7 @@ Tensor random(Stream& stream, Arena& arena, const Shape& shape) {
 
 int occupied = 0;
 
-/// Seconds of one call, over at least a fifth of a second.
+/// Mean seconds of a call, measured over at least a fifth of a second.
 template <class Call>
 double seconds(Stream& stream, const Call& call) {
   using Clock = std::chrono::steady_clock;
@@ -59,14 +59,14 @@ double seconds(Stream& stream, const Call& call) {
   return spent / calls;
 }
 
-/// Scaling of a linear layer's operands in 8 bits.
+/// Scaling of the 8-bit operands of a linear layer.
 struct Recipe {
   const char* name;
   Scaling values, weights;  // activations and gradients; weights
 };
 
-/// TFLOP/s of the three products with operands that are already quantized, and GB/s of quantizing the input
-/// with its transpose (2 bytes read and 2 written per element).
+/// Measures the TFLOP/s of the three products with operands that are already quantized, and the GB/s of
+/// quantizing the input with its transpose (2 bytes read and 2 written per element).
 void print_quantized(Stream& stream, const Shapes& shape, const Recipe& recipe) {
   Arena arena(DeviceKind::cuda);
   const auto [name, n, i, o] = shape;
@@ -105,7 +105,7 @@ void print_quantized(Stream& stream, const Shapes& shape, const Recipe& recipe) 
              4e-9 * static_cast<double>(n * i) / both);
 }
 
-/// The gate and its neighbouring products, as one operator and as two.
+/// Times the gate together with its neighbouring products, as one operator and as two.
 void compare_gated(Stream& stream, std::int64_t n, std::int64_t c, std::int64_t f) {
   Arena arena(DeviceKind::cuda);
   const Tensor x = random(stream, arena, {n, c}), w = random(stream, arena, {2 * f, c}),

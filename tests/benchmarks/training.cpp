@@ -1,6 +1,6 @@
-// Training throughput of one rank on random tokens, and each operator's share of the time. The defaults are
-// the quickstart's model; compare_gpu.sh sets the model of the GPU figures. torch_peer.py does the same work
-// in PyTorch; the scripts run both in turn.
+// Measures the training throughput of one rank on random tokens, and each operator's share of the time. The
+// defaults are the quickstart's model; compare_gpu.sh sets the model of the GPU figures. torch_peer.py does
+// the same work in PyTorch; the scripts run both in turn.
 
 #include <algorithm>
 #include <chrono>
@@ -100,7 +100,7 @@ RankModelOptions options_of(const Arguments& arguments) {
   return options;
 }
 
-/// The model, its optimizer and its data.
+/// A model with its optimizer and its data.
 class Trainer {
  public:
   Trainer(Stream& stream, const Arguments& arguments)
@@ -128,7 +128,7 @@ class Trainer {
     scale_ = arena_.tensor(DType::f64, {1});
   }
 
-  /// Returns the objective.
+  /// Runs one step and returns the value of the objective.
   double step() {
     const Parameters& parameters = model_.parameters();
     model_.begin_step({.request = StepRequest::training(),
@@ -167,7 +167,7 @@ class Trainer {
   std::int64_t step_ = 0;
 };
 
-/// FLOP/s of one large matrix product, as the device's practical limit.
+/// FLOP/s of one large matrix product: the practical limit of the device.
 double product_ceiling(Stream& stream, DType dtype, std::int64_t n) {
   Arena arena(stream.device());
   const Tensor wide = arena.tensor(DType::f32, {n, n}), x = arena.tensor(dtype, {n, n}),

@@ -1,4 +1,5 @@
-// Compares the decoder and its caches with the model over whole sequences.
+// Compares logits that a decoder computes with its caches with logits that the model computes for whole
+// sequences.
 
 #include "model/decoder/decoder.h"
 
@@ -20,7 +21,7 @@ namespace {
 
 constexpr std::int64_t rows = 3, length = 17;
 
-/// A model's logits over whole rows, and a decoder with the same weights.
+/// A model's logits for whole rows, and a decoder with the same weights.
 struct Pair {
   ModelConfig model = tiny_model();
   MtpConfig mtp;
@@ -63,7 +64,8 @@ struct Pair {
     std::int32_t row;
     std::int32_t begin, end;
   };
-  /// Computes pieces of rows in one call. Returns "" or the difference of their logits.
+  /// Computes the pieces in one call of the decoder. Returns the first difference of their logits from
+  /// `expected`, or "".
   std::string run(int level, const std::vector<Piece>& pieces) {
     std::vector<DecoderRow> new_rows;
     std::vector<CacheSlot> slots;
@@ -165,8 +167,8 @@ TEST_CASE("rows of a tree's branch have the logits that they would have as text,
   Pair pair(heads.mtp, false, together);
   const std::int32_t known = 6;
   for (int level = 0; level <= 3; ++level) CHECK(pair.run(level, {{0, 0, known}, {1, 0, 4}}) == "");
-  // Each of two nodes has two children, one of which is the row's token, and so on; the correct nodes are 1,
-  // 3 and 6.
+  // A tree of seven nodes. Nodes 1, 3 and 6 form a branch with the row's tokens; the others have other
+  // tokens.
   const std::vector<std::int32_t> parents{-1, -1, 1, 1, 3, 3, 3}, right{1, 3, 6};
   std::vector<std::vector<std::int32_t>> branches;
   std::vector<DecoderRow> tree;
@@ -196,7 +198,7 @@ TEST_CASE("rows of a tree's branch have the logits that they would have as text,
   pair.decoder.forward(0, tree);
   check(0);
   if (pair.decoder.is_chained()) {
-    // A module's rows over the same nodes, each with the previous level's state of its node.
+    // A module computes rows for the same nodes; each row reads the previous level's state of its node.
     for (int level = 1; level <= 3; ++level) {
       std::vector<DecoderRow> rows = tree;
       for (DecoderRow& row : rows) {
@@ -216,7 +218,7 @@ TEST_CASE("rows of a tree's branch have the logits that they would have as text,
 
 namespace {
 
-/// Sizes that are not multiples of a vector's width.
+/// A model whose sizes are not multiples of a SIMD vector's width.
 ModelConfig odd_model() {
   ModelConfig model = tiny_model();
   model.hidden_size = 40;
@@ -258,7 +260,8 @@ TEST_CASE("on the CPU logits have the same bits for rows alone, together, and on
     }
     CHECK(found == alone);
   }
-  // Positions 20 to 23 again, in slots 30 and later, beside drafts of other tokens in their own slots.
+  // Positions 20 to 23 again as a branch in slots 30 to 33, while the slots of these positions hold drafts of
+  // other tokens.
   std::vector<std::vector<std::int32_t>> branches;
   std::vector<DecoderRow> rows;
   for (std::int32_t t = 20; t < 24; ++t) {

@@ -1,5 +1,5 @@
-// Compares what a diagnosed step measures with counts and gradients computed in another way; tests steps
-// that train only some depths.
+// Compares the measurements of a diagnosed step with counts and gradients computed in another way; tests
+// steps that train only some depths.
 #include <algorithm>
 #include <cmath>
 #include <map>
@@ -122,13 +122,13 @@ TEST_CASE("acceptance in training and in evaluation equals a count over all logi
 
 namespace {
 
-/// The last stage with arbitrary input, so that losses are functions of the tensor that heads read. The ε of
-/// the norms is so large that they are almost linear: 1/rms is constant.
+/// A last stage whose input the test sets, so that losses are functions of the tensor that heads read. The ε
+/// of the norms is so large that 1/rms is almost constant and the norms are almost linear.
 struct LastStage {
   static constexpr double eps = 1e8, scale = 1e4;  // √ε
   static constexpr MicrobatchShape size{.rows = 2, .length = 5};
   Serial serial;
-  bool takes_input;  // the stage's input is what heads read; otherwise it is the tensor before the norm
+  bool takes_input;  // heads read the stage's input; otherwise they read its norm
   std::int64_t depths;
 
   LastStage(const MtpConfig& mtp, Recompute recompute, bool split_backward)
@@ -155,7 +155,7 @@ struct LastStage {
 
   void feed(int slot) { fill_normal(serial.model.activation_in(1, slot), "trunk " + std::to_string(slot)); }
 
-  /// The weighted losses of microbatch m by depth.
+  /// The weighted losses of microbatch m, by depth.
   std::vector<double> losses(int m) {
     serial.model.begin_step({.request = StepRequest::evaluation(), .microbatches = serial.inputs});
     serial.model.forward(1, m, m);
@@ -266,7 +266,7 @@ TEST_CASE("a step computes what it requests and refuses the rest") {
   refused(diagnosed(plain), {.trunk_gradients = true}, "without gradients");
   refused(plain, StepRequest::evaluation(), "requests no gradients");
 
-  // Losses alone: no drafts are counted.
+  // A step that requests only losses counts no drafts.
   Serial serial(plain, serial_options(tiny_model(), plain, shape, DType::f64, 2));
   serial.model.begin_step({.request = {}, .microbatches = serial.inputs});
   for (int m = 0; m < 2; ++m) serial.model.forward(0, m, m);
@@ -288,7 +288,7 @@ TEST_CASE("a step that samples depths trains the drawn depths and zeroes the oth
   // Trains each microbatch alone with every set of depths, once as a DepthSet and once by setting the other
   // weights to zero.
   const std::vector<double> full = serial.scales;
-  serial.step(false, split_backward);  // fills all buffers, so that no zero is accidental
+  serial.step(false, split_backward);  // fills all buffers, so that a zero found later was written
   for (int bits = 0; bits < 8; ++bits) {
     DepthSet depths;
     std::vector<double> scales = full;
@@ -323,7 +323,8 @@ TEST_CASE("microbatches of a step may train different depths") {
   const bool first_trains = GENERATE(false, true);
   CAPTURE(heads.name, first_trains);
   Serial serial(heads.mtp, serial_options(tiny_model(), heads.mtp, shape, DType::f64, 2));
-  // Both microbatches with their sets, compared with each one beside a microbatch without valid targets.
+  // The gradient of both microbatches equals the sum of two gradients, each with one microbatch and one
+  // without valid targets.
   const std::vector<MicrobatchInput> both = serial.inputs;
   const auto with = [&](bool first, bool second) {
     Arena arena(DeviceKind::cpu);
@@ -372,7 +373,8 @@ TEST_CASE("sampled depths have the expected gradient of all depths") {
       square[i] += gradients[i] * gradients[i] / draws;
     }
   }
-  // Along the full gradient and for each element, in standard deviations of the mean.
+  // Compares the mean with the full gradient: `worst` is the largest difference of an element, in standard
+  // deviations of the mean; `along` the component in the direction of the full gradient.
   double worst = 0, along = 0, length = 0;
   for (std::size_t i = 0; i < full.size(); ++i) {
     const double deviation = std::sqrt(std::max(0.0, square[i] - mean[i] * mean[i]) / draws);
@@ -404,7 +406,7 @@ TEST_CASE("depths that are not drawn run no operator") {
       if (name != "set_zero") calls[name] = entry.calls;
     return calls;
   };
-  // As many calls as a model with that number of depths makes.
+  // With depths 1 to k drawn, every operator is called as often as in a model of k depths.
   for (int deepest = 1; deepest <= 3; ++deepest) CHECK(calls_with(deepest) == calls_with(-deepest));
   auto none = calls_with(0), one = calls_with(1);
   CHECK(none["cross_entropy_rows"] == 2);

@@ -1,4 +1,4 @@
-// Tests the chosen draft depth over rounds with simulated times and acceptance.
+// Tests which draft depths are chosen over many rounds with simulated times and acceptance.
 
 #include "model/generation/draft_length.h"
 
@@ -15,14 +15,14 @@ using namespace foretoken;
 
 namespace {
 
-/// A model and its drafter, reduced to their times.
+/// The times and the acceptance of a simulated model and drafter.
 struct World {
   double acceptance = 0.8;
   double plain = 1;        // seconds of a round without drafts
   double fixed = 0.2;      // time that drafting adds to a round
   double each = 0.1;       // time per draft
   double noise = 0;        // maximum relative random delay
-  double load = 1;         // of the machine; multiplies all times
+  double load = 1;         // load of the machine, a factor of all times
   double preparation = 0;  // extra time of the first round of a depth
 
   double seconds(int depth) const { return load * (plain + (depth > 0 ? fixed : 0) + each * depth); }
@@ -47,7 +47,7 @@ class Simulation {
 
   World world;
   struct Result {
-    std::map<int, int> rounds;  // by depth
+    std::map<int, int> rounds;  // number of rounds by depth
     double tokens = 0, seconds = 0;
     int usual() const {
       return std::max_element(rounds.begin(), rounds.end(),
@@ -83,7 +83,7 @@ class Simulation {
   std::size_t texts_;
   int longest_;
   double now_ = 0;
-  std::set<int> run_;  // depths
+  std::set<int> run_;  // depths that have run
   CounterRng rng_{1, "simulation"};
   std::uint64_t next_ = 0;
   DraftLength length_;

@@ -1,4 +1,4 @@
-// Compares the heads' drafts with the whole model's heads over every path of the tree.
+// Compares the heads' drafts with those of the whole model's heads, for every path of the tree.
 
 #include "model/generation/drafter.h"
 
@@ -54,7 +54,7 @@ struct Bench {
 
 TEST_CASE("every kind of heads drafts after each draft what it would if that draft were text") {
   const NamedHeads heads = GENERATE(from_range(every_kind_of_heads(3)));
-  // One text longer and one shorter than the look-ahead of the chain of modules.
+  // One text is longer and one is shorter than the number of tokens that the chain of modules looks ahead.
   const std::vector<std::int32_t> tokens =
       GENERATE(std::vector<std::int32_t>{3, 1, 4, 1, 5, 9}, std::vector<std::int32_t>{2, 7});
   CAPTURE(heads.name, tokens);
@@ -69,7 +69,7 @@ TEST_CASE("every kind of heads drafts after each draft what it would if that dra
       std::vector<std::int32_t> way, text = bench.text.tokens;
       for (std::int32_t at = draft; at >= 0; at = drafts[at].parent) way.push_back(drafts[at].token);
       text.insert(text.end(), way.rbegin(), way.rend());
-      // Draft k is the prediction of level k at the last position that the trunk has computed.
+      // The draft of depth k is the prediction of level k at the last position that the trunk has computed.
       const std::vector<float> logits = whole_logits(text, heads.mtp, depth + 1, 2 + depth);
       std::vector<std::int32_t> expected;
       likeliest_of(logits, static_cast<std::size_t>(shape[static_cast<std::size_t>(depth)]), expected);
@@ -90,8 +90,8 @@ TEST_CASE("past the last module a branch's drafts do not depend on other branche
   for (std::int32_t draft = drafts.at_depth(2).begin; draft < drafts.at_depth(5).begin; ++draft) {
     std::vector<std::int32_t> way;
     for (std::int32_t at = draft; at >= 0; at = drafts[at].parent) way.insert(way.begin(), drafts[at].token);
-    // The same drafts as text: module 2 runs over the known text and the first draft, then on its own
-    // output.
+    // The reference computes the drafts as text: module 2 reads the known text and the first draft, then its
+    // own output.
     Bench alone({.depths = 2, .repeat = repeat}, tokens);
     const auto at = [&](std::int32_t i) {
       return i < n ? tokens[static_cast<std::size_t>(i)] : way[static_cast<std::size_t>(i - n)];

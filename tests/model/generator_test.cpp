@@ -1,5 +1,5 @@
-// Compares plain rounds with the whole model run again for every token, and speculative rounds with plain
-// ones.
+// Compares generation without drafts with the whole model run again for every token, and speculative
+// generation with generation without drafts.
 
 #include "model/generation/generator.h"
 
@@ -28,7 +28,7 @@ std::int32_t next_token(const std::vector<std::int32_t>& text) {
   return likeliest(whole_logits(text));
 }
 
-/// Drafts the known continuation of each text or, if `wrong`, other tokens.
+/// A drafter that drafts the known continuation of each text or, if `wrong`, other tokens.
 class KnownContinuationDrafter : public Drafter {
  public:
   KnownContinuationDrafter(Texts texts, bool wrong) : texts_(std::move(texts)), wrong_(wrong) {}
@@ -97,7 +97,8 @@ TEST_CASE("greedy text equals plain text if another model drafts") {
                                       .draft_model = small,
                                       .draft_seed = same ? 11u : 12u});
   CHECK(run.texts == plain.texts);
-  // A model that drafts for itself is always right: its caches equal those of plain generation.
+  // If a model drafts for itself, all its drafts are accepted: its caches equal those of generation without
+  // drafts.
   const SpeculationStatistics& s = run.statistics;
   if (same) CHECK(s.accepted_at == s.drafted_at);
   if (!same) CHECK(s.accepted < s.drafted);
@@ -141,7 +142,7 @@ TEST_CASE("correct drafts are all accepted, wrong ones never, on any branch") {
   CAPTURE(drafts);
   for (const bool wrong : {false, true}) {
     KnownContinuationDrafter known(plain.texts, wrong);
-    // The caches of heads must follow those of the trunk.
+    // The heads' caches must stay equal to those of generation without drafts, as the trunk's do.
     const GenerationRun run = generate({.mtp = {.kind = MtpConfig::Kind::parallel, .depths = 1},
                                         .options = greedy(drafts),
                                         .prompts = prompts},
@@ -185,7 +186,8 @@ TEST_CASE("a tree accepts at least the drafts that its first branch alone would"
 }
 
 TEST_CASE("speculation statistics add up, and accepted drafts reduce the number of rounds") {
-  // Medusa's residual heads start as the main model's head: they are right where a text repeats one token.
+  // Medusa's residual heads start as copies of the main head, so their drafts are correct where a text
+  // repeats one token.
   MtpConfig mtp{
       .kind = MtpConfig::Kind::residual, .depths = 3, .residual_form = MtpConfig::ResidualForm::medusa};
   const GenerationRun run = generate({.mtp = mtp, .options = greedy(chain(3)), .prompts = {prompts[0]}});
@@ -261,7 +263,7 @@ TEST_CASE("each sequence counts its own drafts, and the counts add up to those o
   CHECK(right.accepted == right.drafted);
   CHECK(right.rounds == 10);
   CHECK(wrong.accepted == 0);
-  CHECK(wrong.drafted_at[0] == 38);  // not in the first round and not before the last token
+  CHECK(wrong.drafted_at[0] == 38);  // 40 rounds; the first and the last one draft nothing
   CHECK(run.statistics.drafted == right.drafted + wrong.drafted);
   CHECK(run.statistics.accepted_at == right.accepted_at);
 }
@@ -282,7 +284,7 @@ TEST_CASE("the best candidate is the one that the whole model finds likeliest, a
   CAPTURE(heads.name);
   GenerationOptions options = greedy({3, 3});
   options.keep_best = true;
-  options.max_tokens = 4;  // one plain round, one with a candidate of two tokens
+  options.max_tokens = 4;  // one round without drafts, one with candidates of two tokens
   const std::vector<std::int32_t>& prompt = prompts[0];
   const GenerationRun run = generate({.mtp = heads.mtp, .options = options, .prompts = {prompt}});
   std::vector<std::int32_t> known(run.texts[0].begin(), run.texts[0].begin() + 9);
@@ -297,7 +299,7 @@ TEST_CASE("the best candidate is the one that the whole model finds likeliest, a
   };
   const double kept = score(run.texts[0][9], run.texts[0][10]);
   CHECK(run.texts[0][11] == next_token({run.texts[0].begin(), run.texts[0].end() - 1}));
-  // If every token is a candidate, the best of all sequences is kept, which no heads' candidates can exceed.
+  // If every token is a candidate, the best of all sequences is kept. No choice of candidates scores higher.
   options.drafts = {11, 11};
   const GenerationRun all = generate({.mtp = heads.mtp, .options = options, .prompts = {prompt}});
   double best = -1e300;

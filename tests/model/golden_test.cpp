@@ -1,4 +1,4 @@
-// Parity with the Llama layers of PyTorch and transformers, in fp32.
+// Compares the model with PyTorch and transformers' Llama layers, in fp32.
 
 #include "tests/support/catch.h"
 #include "tests/support/models/golden_model.h"

@@ -9,7 +9,7 @@ using namespace foretoken::testing;
 
 namespace {
 
-/// One rank, two microbatches.
+/// A model on one rank, with two microbatches.
 struct Serial {
   static constexpr MicrobatchShape shape{.rows = 2, .length = 5};
   TestStream stream;
@@ -28,7 +28,7 @@ struct Serial {
         microbatches{first.input(), second.input()},
         counts(target_counts(microbatches, mtp.depths, shape.length)) {
     model.parameters().initialize(stream, 7);
-    // Norm weights that are not all one, and no zero anywhere.
+    // Gives norm weights values that are not all 1, and makes no parameter 0.
     for (const ParameterUnit& unit : model.parameters().units())
       for (const ParameterSpec& spec : unit.specs)
         if (spec.init != Init::normal) fill_normal(model.parameters().value(spec.name), spec.name);
@@ -54,7 +54,7 @@ struct Serial {
 
   void take_gradients(bool split_backward) {
     int finals = 0;
-    poison(model.parameters().gradients());  // no gradient, padding included, may keep any of this
+    poison(model.parameters().gradients());  // the step must overwrite every gradient and the padding
     model.begin_step({.request = StepRequest::training(),
                       .microbatches = microbatches,
                       .gradient_scales = gradient_scales(mtp, counts),
@@ -68,7 +68,7 @@ struct Serial {
         model.backward(0, m, m);
       }
     }
-    if (split_backward)  // the first microbatch comes last here
+    if (split_backward)  // in reverse: the second microbatch is then the first to run this half
       for (int m : {1, 0}) model.backward_weight(0, m, m);
     CHECK(finals == static_cast<int>(model.parameters().units().size()));
   }
@@ -79,7 +79,7 @@ struct Serial {
       REQUIRE(model.parameters().gradients().as<double>()[i] == 0);
     for (const ParameterSpec& spec : unit.specs) {
       INFO(spec.name);
-      // Every element of the norms, every seventh of the matrices.
+      // Checks every element of the norms and every seventh element of the matrices.
       const std::int64_t stride = spec.shape.rank() == 1 ? 1 : 7;
       CHECK(gradient_mismatch([&] { return loss(); }, model.parameters().value(spec.name),
                               model.parameters().gradient(spec.name), stride) == "");

@@ -1,4 +1,4 @@
-// Prediction heads: their memory and cost, and the separation of documents in a row.
+// Tests the memory and cost of prediction heads, and that documents in one row do not affect each other.
 
 #include <algorithm>
 
@@ -17,7 +17,7 @@ namespace {
 
 constexpr MicrobatchShape row{.rows = 1, .length = 24};
 
-/// Sums of the losses by depth over one row of tokens.
+/// Sums of the losses of one row of tokens, by depth.
 std::vector<double> loss_sums(RankModel& model, const MicrobatchInput& input) {
   model.begin_step({.request = StepRequest::evaluation(), .microbatches = {&input, 1}});
   model.forward(0, 0, 0);
@@ -117,9 +117,9 @@ TEST_CASE("four parallel heads need the weights of four and the activations of o
   const Memory none = memory_of(kind, 0, recompute, split_backward),
                one = memory_of(kind, 1, recompute, split_backward),
                three = memory_of(kind, 3, recompute, split_backward);
-  // The four heads of the title include the main head.
+  // The four heads are the main head and three prediction heads.
   CHECK(three.planned - three.parameters < 1.1 * (none.planned - none.parameters));
-  // From the second extra head on only parameters and alignment are added.
+  // Beyond the first prediction head, a head adds only parameters and alignment.
   CHECK(std::abs((three.planned - three.parameters) - (one.planned - one.parameters)) < 4096);
 }
 

@@ -65,7 +65,7 @@ TEST_CASE("recomputation adds to backward, a frozen trunk has no backward, a det
   CHECK(full.total() - step(parallel, {.sequence_length = 16}).total() == Approx(4 * time.block()));
   CHECK(full.forward == Approx(3 * time.block()));
   CHECK(plain.total() - step(detached, {.sequence_length = 16}).total() == Approx(time.head));
-  // A network and an output matrix of its own need both products that other heads skip.
+  // A depth with a network and its own output matrix needs the product that other detached heads skip.
   MtpConfig own{.kind = MtpConfig::Kind::residual, .depths = 1, .own_output = true};
   const StageDurations attached = step(own, {.sequence_length = 16});
   own.detach_heads = true;

@@ -1,4 +1,4 @@
-// The objective: weights of every form compared with values computed by hand, dynamic balance, and sampled
+// Tests the objective: weights of every form against values computed by hand, dynamic balance, and sampled
 // depths.
 #include "model/objective.h"
 
@@ -47,7 +47,8 @@ TEST_CASE("the weights of every form equal those computed by hand") {
 }
 
 TEST_CASE("the auxiliary form that counts the next token twice is the objective with its main weight") {
-  // L = CE₀ + a · (1/n) · Σᵢ CEᵢ / (i + 1) over all n heads, the next token's among them, term by term.
+  // L = CE₀ + a · (1/n) · Σᵢ CEᵢ / (i + 1), compared term by term. The sum is over all n heads, including the
+  // main head i = 0.
   const double a = 0.3;
   const std::vector<double> sums{31.5, 44.25, 40.5, 51.75};
   const std::vector<std::int64_t> counts{21, 20, 18, 17};
@@ -62,7 +63,7 @@ TEST_CASE("the auxiliary form that counts the next token twice is the objective 
     const Objective objective(mtp);
     const auto first = [&](const auto& all) { return std::span(all).first(n); };
     CHECK(objective.losses(first(sums), first(counts)).total == Approx(expected).epsilon(1e-14));
-    // The gradient of the sum of a depth's losses is the weighted gradient of its mean.
+    // A scale is the factor of the gradient of a depth's summed loss: weightₖ / counts[k].
     const std::vector<double> scales = objective.gradient_scales(first(counts));
     CHECK(scales[0] == Approx((1 + a / double(n)) / 21).epsilon(1e-14));
     if (n > 2) CHECK(scales[2] == Approx(a / double(n) / 3 / 18).epsilon(1e-14));
@@ -119,7 +120,7 @@ TEST_CASE("dynamic balance brings gradients that differ tenfold to the ratio wit
       const double moved = after[k] / before[k], left = std::abs(std::log(0.25 * after[0] / after[k]));
       CHECK(moved >= 0.5);
       CHECK(moved <= 2);
-      CHECK(left <= std::abs(std::log(0.25 * before[0] / before[k])));  // never farther from the ratio
+      CHECK(left <= std::abs(std::log(0.25 * before[0] / before[k])));  // no step moves away from the ratio
     }
     before = after;
   }

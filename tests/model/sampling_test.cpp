@@ -1,4 +1,5 @@
-// Compares distributions with those of Hugging Face's logits processors, and draws with distributions.
+// Compares distributions with those of Hugging Face's logits processors, and drawn tokens with their
+// distributions.
 
 #include "model/generation/sampling.h"
 
@@ -24,7 +25,7 @@ const std::vector<std::int32_t> text{3, 1, 3, 7};
 
 constexpr std::int64_t draws = 200000;
 
-/// A direct implementation of the options: sorts the whole row and sums the mass in order.
+/// Reference implementation of the options: sorts the whole row and adds probabilities in order.
 Weights by_sorting(const std::vector<float>& row, const SamplingOptions& options) {
   std::vector<std::size_t> order(row.size());
   std::iota(order.begin(), order.end(), std::size_t{0});
@@ -129,7 +130,7 @@ TEST_CASE("top-p keeps no token more where its mass is reached exactly, and the 
   const Weights p = distribution(many, {}, {.top_p = 0.25});
   CHECK(std::count(p.begin(), p.begin() + 1024, 1.0 / 1024) == 1024);
   CHECK(std::count(p.begin() + 1024, p.end(), 0.0) == 3072);
-  // The k-th likeliest token and its equals, in ascending and descending order.
+  // top_k keeps all tokens with the k-th largest logit, in rows of ascending and descending logits.
   std::vector<float> steps(3000);
   for (std::size_t i = 0; i < steps.size(); ++i) steps[i] = static_cast<float>(i / 2) / 100;
   for (const bool reversed : {false, true}) {

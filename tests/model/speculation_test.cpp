@@ -1,6 +1,6 @@
-// Compares greedy speculative text with plain text over kinds of heads, depths, trees, batches, and models
-// whose drafts are good, bad or never right. CTest runs a few thousand tokens; `test_model "[.full]"` runs
-// everything.
+// Compares the texts of greedy generation with and without speculation, for every kind of heads and many
+// depths, trees, batches and models, whose drafts are accepted often, rarely or never. CTest compares a few
+// thousand tokens; `test_model "[.full]"` compares all.
 
 #include <fmt/format.h>
 
@@ -16,10 +16,10 @@ struct Sweep {
   std::vector<TreeShape> drafts;
   std::vector<int> batches;
   std::int64_t max_tokens;
-  std::vector<std::uint64_t> seeds;  // of weights and prompts
+  std::vector<std::uint64_t> seeds;  // seeds of weights and prompts
 };
 
-/// One prompt of each length 1, 2, …; different prompts for every seed.
+/// Prompts of lengths 1, 2, …, different for every seed.
 Texts prompts(int count, std::uint64_t seed) {
   const CounterRng rng(seed, "prompts");
   Texts all;
@@ -33,10 +33,10 @@ Texts prompts(int count, std::uint64_t seed) {
 
 struct Outcome {
   std::int64_t tokens = 0, differ = 0, drafted = 0, accepted = 0;
-  std::int64_t depths = 0;  // of all trees
+  std::int64_t depths = 0;  // sum of the depths of all trees
 };
 
-/// Adds the comparison of speculative with plain text to the outcome.
+/// Compares the texts with and without speculation and adds the result to the outcome.
 void compare(GenerationCase of, const Texts& plain, Outcome& outcome) {
   const GenerationRun run = generate(of);
   for (std::size_t i = 0; i < run.texts.size(); ++i) {
@@ -59,8 +59,8 @@ Outcome run(const Sweep& sweep) {
   Outcome all;
   for (const std::uint64_t seed : sweep.seeds)
     for (const int batch : sweep.batches)
-      // Weights that depend strongly on the input, weights that hardly do, so that drafts are often right,
-      // and an intermediate case.
+      // With large weights the output depends strongly on the input and drafts are rarely accepted; with
+      // small weights it hardly does and drafts are often accepted. The third case lies between them.
       for (const double std : {0.3, 0.08, 0.02}) {
         GenerationCase of{
             .options = {.sampling = {.temperature = 0}, .max_tokens = sweep.max_tokens, .vocabulary = 11},

@@ -1,4 +1,4 @@
-// Assignment of a trunk to the ranks that generate with it together.
+// Tests how a trunk is assigned to the ranks of a generation pipeline.
 
 #include "model/decoder/trunk_pipeline.h"
 
@@ -10,8 +10,8 @@ using namespace foretoken;
 using namespace foretoken::testing;
 
 TEST_CASE("half layers are assigned to a pipeline by parameters, and too few are an error") {
-  // Parameters: attention 392, MLP 296, embedding and head 88 each. The last stage has in addition norm and
-  // head, 96, and either two modules and an embedding, 1864, or four parallel heads, 2848.
+  // Parameter counts: attention 392, MLP 296, embedding 88, head 88. The last stage also holds the norm and
+  // the head (96), and two modules with an embedding (1864) or four parallel heads (2848).
   ModelConfig model = tiny_model();
   model.num_hidden_layers = 8;
   const auto halves = [&](const MtpConfig& mtp, int stages) {

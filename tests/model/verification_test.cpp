@@ -1,4 +1,5 @@
-// Which drafts become text: distributions compared with the model's, over one tree and over whole texts.
+// Tests which drafts are accepted: compares the distribution of the resulting tokens with the model's, for
+// one tree and for whole texts.
 
 #include "model/generation/verification.h"
 
@@ -18,7 +19,7 @@ const std::vector<float> logits{2.0F, -1.0F, 0.5F, 3.0F, 0.0F, -2.5F, 2.5F, 1.0F
 const std::vector<float> other{2.5F, 1.0F, 0.5F, 2.0F, 0.0F, 2.2F, 3.0F, -1.0F};
 constexpr std::size_t v = 8;
 
-/// Draws without replacement, as drafts are drawn.
+/// Draws drafts as a drafter does, without replacement.
 void add_drafts(DraftTree& drafts, std::int32_t parent, int count, const Weights& source,
                 const SequenceRng& rng) {
   Weights left = source;
@@ -58,7 +59,7 @@ TEST_CASE("a draft tree numbers its nodes by depth and knows the way back from e
 }
 
 TEST_CASE("speculative tokens are distributed as the model's, however bad the drafts, in chains and trees") {
-  // Two positions; as in a model, the distribution of the second depends on the first token.
+  // Two positions. As in a model, the distribution of the second token depends on the first.
   const double draft_temperature = GENERATE(0.0, 0.3, 1.0, 5.0), top_p = GENERATE(1.0, 0.7);
   const TreeShape shape = GENERATE(TreeShape{1, 1}, TreeShape{2, 1}, TreeShape{3, 2}, TreeShape{1, 8});
   CAPTURE(draft_temperature, top_p, shape);
@@ -95,7 +96,7 @@ TEST_CASE("speculative tokens are distributed as the model's, however bad the dr
     accepted += verdict.accepted.size();
     const auto last = static_cast<std::size_t>(verdict.token);
     const std::size_t t0 = verdict.accepted.empty() ? last : token(verdict.accepted[0]);
-    // The next round has no drafts: a plain draw.
+    // If no draft was accepted, the next round draws the second token from the model's distribution.
     const std::size_t t1 = verdict.accepted.empty() ? static_cast<std::size_t>(draw(after[t0], rng.token(1)))
                            : verdict.accepted.size() == 1 ? last
                                                           : token(verdict.accepted[1]);
@@ -134,7 +135,7 @@ TEST_CASE("what speculation samples is distributed as what the whole model sampl
   const SamplingOptions options{.temperature = sampling.temperature, .top_p = sampling.top_p};
   CAPTURE(sampling.temperature, sampling.top_p, drafts, by_model);
   if (drafts.empty() && by_model) return;
-  // The first token of each text is drawn plainly, the next two in a round with drafts.
+  // The first token of each text is drawn without drafts, the next two in a round with drafts.
   const std::vector<std::int32_t> prompt{3, 1, 4, 1, 5};
   std::vector<std::int64_t> counts(121);
   for (std::uint64_t seed = 1; seed <= 20; ++seed) {

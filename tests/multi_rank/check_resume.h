@@ -6,9 +6,9 @@
 
 namespace foretoken::testing {
 
-/// A run of `steps` steps in `layout` that stopped after `stop_after` and resumed in `layout` must end with
-/// the bits of the uninterrupted run. Resumed in `other`, its mismatch(run, expected, relative) must be empty
-/// for relative = `moved`. Collective over the ranks.
+/// Checks that a run of `steps` steps in `layout` that stops after `stop_after` steps and resumes in `layout`
+/// ends with the bits of the uninterrupted run. If it resumes in layout `other`, mismatch(run, expected,
+/// moved) must be empty, where `moved` is the relative tolerance. Collective over the ranks.
 template <class Mismatch>
 void check_resume(const TrainingLab& lab, MpiCommunicator& ranks, const Sets& sets, const Sets& layout,
                   const Sets& other, int steps, int stop_after, double moved, const Mismatch& mismatch) {

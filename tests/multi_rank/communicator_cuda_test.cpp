@@ -218,7 +218,7 @@ TEST_CASE("a host collective between staged ones is not matched with them", "[gp
                  second = gpu.upload(values_of<float>(all.rank(), 100));
     Request large = all.start_all_reduce(first, ReduceOp::sum),
             small = all.start_all_reduce(second, ReduceOp::max);
-    if (all.rank() == 0) large.wait();  // ranks see the end of their copies at different times
+    if (all.rank() == 0) large.wait();  // so that the ranks notice the end of their copies at different times
     std::int32_t count = 1;
     all.host().all_reduce(tensor_over(std::span(&count, 1), {1}));
     CHECK(count == all.size());
@@ -229,7 +229,8 @@ TEST_CASE("a host collective between staged ones is not matched with them", "[gp
   });
 }
 
-// Over NCCL a rank is unusable after this error; tests/gpu/training_test.cpp stops one.
+// Over NCCL the rank is unusable after this error; tests/gpu/training_test.cpp tests that in a run of its
+// own.
 TEST_CASE("a staged receive without a send names the peer after the time limit", "[gpu][ranks2]") {
   Gpu gpu;
   MpiCommunicator& world = multi_rank::world();

@@ -12,7 +12,7 @@ using namespace foretoken;
 
 namespace {
 
-/// The message of the DataError on this rank; empty if none is thrown.
+/// The message of the DataError that is thrown on this rank; empty if none is.
 std::string refusal(const TokenDataset& dataset, MpiCommunicator& world) {
   Console silent(false);
   try {

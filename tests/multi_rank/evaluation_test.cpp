@@ -1,5 +1,5 @@
-// Compares the reports of evaluations with a direct computation: the whole model over a whole text, without
-// caches, for every token.
+// Compares the reports of evaluations with a direct computation, which runs the whole model on the whole
+// text, without caches, for every token.
 
 #include "launch/session/evaluation.h"
 
@@ -80,7 +80,8 @@ struct Counts {
   std::vector<std::int64_t> accepted_at;
 };
 
-/// Greedy rounds with `depths` drafts after one prompt, until `limit` tokens or the end of the text.
+/// Runs greedy rounds with `depths` drafts after one prompt, until `limit` tokens or the end of the document,
+/// and adds their counts to `counts`.
 void count_rounds(WholeModel& model, std::vector<std::int32_t> text, int depths, std::int64_t limit,
                   Counts& counts) {
   std::vector<std::int32_t> fresh{model.likeliest(0, text, text.size() - 1)};

@@ -17,8 +17,8 @@ using namespace foretoken;
 
 namespace {
 
-// Stages over integers that wrap around: exact, and affine maps that do not commute. A stage that is omitted,
-// run twice, run in another order or run on another microbatch gives different numbers.
+// The stages of these tests are affine maps of integers modulo 2⁶⁴. They are exact and do not commute, so the
+// results differ if a stage is omitted, run twice, run in another order or run on another microbatch.
 
 using Word = std::uint64_t;
 using Words = std::vector<Word>;
@@ -45,13 +45,13 @@ void apply_backward_input(int stage, int microbatch, const Words& in, const Word
     din[i] = weight_of(stage) * dout[i] + in[i] + bias_of(stage, microbatch);
 }
 
-/// Sensitive to the order in which microbatches are accumulated.
+/// Adds a microbatch to the gradient such that the result depends on the order of the microbatches.
 void accumulate_weight(const Words& in, const Words& dout, Word& dweight) {
   dweight *= 5;
   for (std::size_t i = 0; i < in.size(); ++i) dweight += mix64(in[i] ^ (dout[i] << 1));
 }
 
-/// Serial reference: the weight gradient of every stage, microbatch by microbatch.
+/// Reference: the weight gradients of all stages, computed without a pipeline, one microbatch after another.
 Words serial_gradients(const PipelineShape& shape, std::size_t size) {
   Words gradients(static_cast<std::size_t>(shape.stages()));
   for (int m = 0; m < shape.microbatches; ++m) {
@@ -110,7 +110,7 @@ class IntegerStages final : public StageWork {
   void backward_weight(int stage, int, int slot) override {
     Slot& s = at(stage, slot);
     accumulate_weight(s.in, s.dout, gradients[stage]);
-    // Released values must not be read again.
+    // The executor must not read these values again.
     s.in.assign(s.in.size(), 0xdead);
     s.dout.assign(s.dout.size(), 0xdead);
   }

@@ -1,5 +1,5 @@
-// Generation over a pipeline of GPUs, or of ranks that share a GPU, gives the text of one GPU, token for
-// token.
+// Compares the text that a pipeline of GPUs, or of ranks that share a GPU, generates with the text of one
+// GPU, token for token.
 
 #include "tests/multi_rank/gpu.h"
 #include "tests/multi_rank/spread_generation.h"
@@ -9,7 +9,7 @@ using namespace foretoken::testing;
 
 TEST_CASE("a pipeline of GPUs generates the text of one GPU", "[gpu][ranks2][ranks4]") {
   Device::Options options = multi_rank::own_gpu();
-  options.deterministic = true;  // both runs multiply matrices by the same algorithm
+  options.deterministic = true;  // both runs then choose the same algorithms for matrix products
   Device device(options);
   const auto check = [&](const std::string& name, Spread spread) {
     INFO(name << ", " << name_of(spread.dtype));

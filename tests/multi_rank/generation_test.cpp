@@ -1,4 +1,4 @@
-// Generation over a pipeline of ranks gives the text of one rank, token for token.
+// Compares the text that a pipeline of ranks generates with the text of one rank, token for token.
 
 #include "tests/multi_rank/spread_generation.h"
 #include "tests/support/multi_rank.h"

@@ -1,6 +1,6 @@
 #pragma once
-// For multi-rank cases on GPUs (tagged [gpu], in files named *_cuda_test.cpp). Ranks of a machine share its
-// GPUs evenly; a case fails if the machine has no GPU.
+// Support for multi-rank cases on GPUs (tagged [gpu], in files named *_cuda_test.cpp). The ranks of a machine
+// are spread evenly over its GPUs; a case fails if the machine has no GPU.
 
 #include <memory>
 #include <string>
@@ -43,7 +43,7 @@ class Gpu {
     return values;
   }
 
-  /// Both transports, through host memory and NCCL. NCCL only if this machine has a GPU for each rank.
+  /// The transports that this machine supports: through host memory, and NCCL if every rank has its own GPU.
   std::vector<std::unique_ptr<Transport>> transports() {
     std::vector<std::unique_ptr<Transport>> all;
     all.push_back(std::make_unique<cuda::StagedTransport>(world().world(), stream(), "asked for"));

@@ -5,8 +5,8 @@ using namespace foretoken;
 
 namespace {
 
-/// Describes where this rank's reduced gradients differ from the sum over dp ranks (for a shared unit: of its
-/// own replica); empty if they do not.
+/// Describes the first difference of this rank's reduced gradients from the sum over the dp ranks, or returns
+/// an empty string. The sum of a shared unit covers only this stage's replica.
 std::string unlike_the_sum(ToyRank& toy, int step) {
   const Tensor gradients = toy.parameters.gradients();
   for (const Bucket& bucket : toy.plan.buckets)

@@ -1,5 +1,5 @@
-// Every kind of prediction heads in full training runs: the same model in every layout, and runs that stop
-// and resume.
+// Trains every kind of prediction heads in full runs: compares layouts with each other, and runs that stop
+// and resume with uninterrupted runs.
 
 #include <cmath>
 
@@ -140,7 +140,7 @@ TEST_CASE("new heads train on a frozen trunk, whose bits do not change, in every
     lab.train_serial(sets, {.run_directory = serial});
     const std::string still = lab.path("still " + name_of(kind));
     lab.train_serial(sets + Sets{"optimizer.lr=1e-30"}, {.run_directory = still});
-    if (world.rank() == 0)  // on the same rows trained heads are better than untrained heads
+    if (world.rank() == 0)  // trained heads have smaller losses than untrained heads on the same rows
       for (const std::size_t depth : {2, 3})
         CHECK(TrainingLab::losses(serial).back()[depth] < TrainingLab::losses(still).back()[depth]);
     for (const Sets& layout : layouts_of(world.size())) {

@@ -1,5 +1,5 @@
-// Numerical faults in a run: gradients and losses that are not finite, and memory that changes without a
-// write.
+// Tests numerical failures in a run: gradients and losses that are not finite, and bits of memory that change
+// without a write.
 
 #include <chrono>
 #include <cmath>
@@ -34,7 +34,7 @@ bool is_last_rank() {
   return multi_rank::world().rank() == multi_rank::world().size() - 1;
 }
 
-/// The first gradient element among the pieces that only this rank saves.
+/// The gradient of the first element that this rank saves. No other rank saves that element.
 float& own_gradient(Session& session, const Optimizer& optimizer) {
   const StatePiece piece = optimizer.pieces_to_save().front();
   return session.model().parameters().gradient(piece.spec->name).as<float>()[piece.range.begin];
@@ -282,7 +282,8 @@ TEST_CASE("no kind of save publishes a state that is not finite", "[ranks1]") {
     lab.train(multi_rank::world(), Sets{"parallel.check_state_every=0"} + way.sets,
               {.stop_after = way.stop_after, .run_directory = run}, hooks);
   });
-  // With saves by time, the previous save may still be in progress, and the error then comes at a later step.
+  // With saves at time intervals the previous save may still be in progress; the error is then thrown at a
+  // later step.
   CHECK_THAT(message, contains(way.name == "by time" ? "is not saved" : "checkpoint: step 8 is not saved") &&
                           contains(": exp_avg_sq of ") && contains("is not finite on rank 0 (pp0 dp0)"));
   CHECK_FALSE(std::filesystem::exists(run + "/checkpoints/step_00000008"));

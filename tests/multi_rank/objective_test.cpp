@@ -1,5 +1,5 @@
-// The objective in full training runs: scheduled, balanced and sampled losses and the diagnostics of heads
-// equal those of the serial run in every layout, and continue after a stop.
+// Tests the objective in full training runs. Scheduled, balanced and sampled losses and the diagnostics of
+// heads must equal those of the serial run in every layout, and those of an uninterrupted run after a resume.
 
 #include <cmath>
 #include <fstream>
@@ -30,11 +30,11 @@ std::vector<Sets> layouts_of(int ranks) {
           {"parallel.pp=4", "parallel.schedule=zero_bubble_h1", "mtp.placement=stage_per_depth"}};
 }
 
-/// A step has 8 rows of 16 tokens: 128.
+/// Points of the schedules are in tokens; a step has 8 rows of 16 tokens, which is 128 tokens.
 const Sets steps{"train.steps=12"};
 const Sets scheduled{"mtp.weighting=per_depth", "mtp.depth_weights=0.5,0.2",
                      "mtp.schedule=[[256, 1], [1024, 0.1]]", "mtp.schedule_form=linear"};
-/// CE₀ + 0.3 · (1/n) · Σᵢ CEᵢ / (i + 1) over n = 3 heads, the next token's among them.
+/// CE₀ + 0.3 · (1/n) · Σᵢ CEᵢ / (i + 1) over n = 3 heads, of which the main head is i = 0.
 const Sets auxiliary{"mtp.weighting=inverse_distance", "mtp.auxiliary_factor=0.1", "mtp.main_weight=1.1"};
 const Sets balanced{"mtp.balance=dynamic", "mtp.balance_ratio=0.5", "mtp.diagnose_every=2"};
 const Sets sampled{"mtp.balance=sampling", "mtp.sample_probabilities=0.7,0.4", "mtp.diagnose_every=5"};
@@ -60,7 +60,7 @@ std::vector<Line> lines_of(const std::string& run, const std::string& kind) {
   return lines;
 }
 
-/// The first difference beyond `relative` between the losses and head figures that two runs report.
+/// The first relative difference above `relative` between the losses and measurements that two runs report.
 std::string report_mismatch(const std::string& run, const std::string& expected, double relative,
                             const std::string& kind = "step") {
   const std::vector<Line> actual = lines_of(run, kind), wanted = lines_of(expected, kind);
@@ -133,8 +133,8 @@ TEST_CASE(
   lab.train(world, scheduled + steps, {.run_directory = lab.path("scheduled")});
   const std::vector<Line> lines = lines_of(lab.path("scheduled"), "step");
   for (std::size_t i = 0; i < lines.size(); ++i) {
-    // The factor is 1 up to 256 tokens and 0.1 from 1024 tokens on, linear in between. A step uses the number
-    // of tokens before it.
+    // The factor is 1 up to 256 tokens, 0.1 from 1024 tokens on, and linear between them. A step uses the
+    // factor for the number of tokens before the step.
     const double factor =
         1 - 0.9 * std::min(1.0, std::max(0.0, (128.0 * static_cast<double>(i) - 256) / 768));
     CHECK(lines[i]["mtp1_weight"].get<double>() == Approx(0.5 * factor));
@@ -202,7 +202,7 @@ TEST_CASE("diagnosis does not change a bit of training or metrics with sampled d
 TEST_CASE("the objective weights a sampled depth by the inverse of its probability", "[ranks1]") {
   MpiCommunicator& world = multi_rank::world();
   const TrainingLab lab(world);
-  // One microbatch per step, so a depth is either drawn or not.
+  // A step has one microbatch, so a depth is either drawn for the whole step or not at all.
   const Sets sets{"train.microbatch=8", "mtp.balance=sampling", "mtp.sample_probabilities=0.75,0.5"};
   lab.train(world, sets, {.run_directory = lab.path("drawn")});
   std::set<int> drawn_depths;
@@ -236,7 +236,8 @@ TEST_CASE(
   CHECK(eight["mtp1_loss"].get<double>() == Approx(all["mtp1_loss"].get<double>()).epsilon(0.05));
   CHECK(eight["mtp1_loss"] != all["mtp1_loss"]);
 
-  // One microbatch per step, so depth 2 is either drawn or not. The first moment is (1 − β₁) · gradient.
+  // A step has one microbatch, so depth 2 is either drawn for the whole step or not at all. The first moment
+  // is (1 − β₁) · gradient.
   const auto moment = [&](const std::string& run) {
     const Checkpoint checkpoint = TrainingLab::checkpoint(run, 1);
     const std::string name = "model.layers.8.mlp.up_proj.weight";

@@ -163,16 +163,16 @@ TEST_CASE("a changed bit of a weight or moment is named by the rank that owns it
     for (const StatePiece& piece : toy.optimizer.pieces_to_load()) {
       auto& byte = static_cast<unsigned char*>(piece.data.data)[piece.data.bytes() - 1];
       digest.compare(toy.stream);
-      CHECK_FALSE(digest.compared());  // take() was not called
+      CHECK_FALSE(digest.compared());  // compare() does nothing before take()
       digest.take(toy.stream);
       digest.compare(toy.stream);
       CHECK(digest.changed(toy.stream) == "");
       byte ^= 0x10;
-      digest.compare(toy.stream);  // the window is still open
+      digest.compare(toy.stream);  // compares with the state at take(), because close() was not called
       digest.close();
-      byte ^= 0x20;  // an update
+      byte ^= 0x20;  // stands for an update, which may change the state after close()
       digest.take(toy.stream);
-      CHECK(digest.changed(toy.stream) == describe(piece));  // a change in the previous window
+      CHECK(digest.changed(toy.stream) == describe(piece));  // the result survives the next take()
       digest.compare(toy.stream);
       CHECK(digest.changed(toy.stream) == "");
       digest.close();

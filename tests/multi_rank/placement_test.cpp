@@ -1,5 +1,5 @@
-// Prediction heads on a stage of their own, or on one stage per depth: the model is the same as with all
-// heads on the last stage, and each rank reads only the data that its stages need.
+// Tests prediction heads on a stage of their own and on one stage per depth. The trained model must be the
+// same as with all heads on the last stage, and each rank must hold only the tensors that its stages read.
 
 #include <fstream>
 
@@ -25,7 +25,7 @@ std::vector<Sets> placements_of(int ranks) {
   if (ranks == 2)
     return {own + Sets{"parallel.pp=2", "parallel.schedule=gpipe"}, own + interleaved(2, 2),
             per_depth + interleaved(2, 2),
-            // Rank 1 has both the main head's stage and the stage of depth 2.
+            // Rank 1 has the main head's stage and the stage of depth 2.
             per_depth + interleaved(2, 3) + Sets{"parallel.blocks_per_stage=1.5,2,2,1.5,0,0"},
             per_depth + Sets{"parallel.pp=2", "parallel.virtual_stages=2", "parallel.schedule=gpipe"}};
   if (ranks == 3)
@@ -68,7 +68,7 @@ TEST_CASE("heads on any stage train as on the last stage, for every connection b
     const std::string serial = lab.path("serial " + name_of(model)), gradients = serial + "one";
     lab.train_serial(model + steps, {.run_directory = serial});
     lab.train_serial(model + one_step, {.run_directory = gradients});
-    for (const std::size_t j : {i, i + 1}) {  // each placement with two models
+    for (const std::size_t j : {i, i + 1}) {  // trains two of the models with each placement
       const Sets& placement = placements[j % placements.size()];
       INFO(name_of(model) << "on " << name_of(placement));
       const std::string run = lab.path(name_of(model) + name_of(placement)), one = run + "one";

@@ -150,7 +150,7 @@ TEST_CASE("one changed element of any replica stops all ranks, naming tensor and
   const std::string tensor =
       GENERATE(as<std::string>{}, "embed", "scale", "layers.0.norm", "layers.5.weight");
   for (const Layout& layout : layouts_of(world.size())) {
-    if (layout.sharded || layout.bucket_bytes > 1) continue;  // neither matters here
+    if (layout.sharded || layout.bucket_bytes > 1) continue;  // check_replicas() reads neither of them
     const Grid& grid = layout.grid;
     ToyRank toy(layout, {});
     CHECK_NOTHROW(check_replicas(toy.stream, toy.parameters, toy.groups));

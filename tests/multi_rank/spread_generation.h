@@ -19,8 +19,8 @@ struct Spread {
   int stages = 1;
 };
 
-/// The texts that a decoder generates for the prompts. One prompt is longer than the number of rows that the
-/// decoder computes together.
+/// The texts that a decoder generates for the prompts. One prompt is longer than options.rows, so the decoder
+/// computes it in several passes.
 inline std::vector<std::vector<std::int32_t>> texts_by(Decoder& decoder, const Spread& spread) {
   const std::vector<std::vector<std::int32_t>> prompts{
       {3, 1, 4, 1, 5, 9, 2, 6, 5, 3, 5}, {5}, {3, 5, 8, 9, 7, 9, 3}};
@@ -38,7 +38,7 @@ inline std::vector<std::vector<std::int32_t>> texts_by(Decoder& decoder, const S
   return texts;
 }
 
-/// Checks that pipelines of neighbouring ranks, which run concurrently, generate the same text.
+/// Checks that several pipelines of neighbouring ranks, which run at the same time, all generate this text.
 inline void check_spread(MpiCommunicator& world, Stream& stream, const Spread& spread) {
   DecoderOptions options{.model = tiny_model(),
                          .mtp = spread.mtp,

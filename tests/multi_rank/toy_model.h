@@ -1,7 +1,7 @@
 #pragma once
-// A model of a few small tensors, sharded over ranks, and the same model in one piece. Its gradients are
-// synthetic: multiples of 1/16, so sums and norms are exact in any order and layouts can be compared bit by
-// bit.
+// A model of a few small tensors, sharded over ranks, and the same model on one rank. Its gradients are
+// synthetic: they are multiples of 1/16, so sums and norms are exact in any order and layouts can be compared
+// bit by bit.
 
 #include <algorithm>
 #include <cmath>
@@ -33,7 +33,8 @@ inline std::string to_string(const Layout& layout) {
                      layout.sharded ? "sharded" : "unsharded", layout.bucket_bytes);
 }
 
-/// Every grid of this many ranks, both kinds of optimizer, a few bucket sizes.
+/// All layouts of `ranks` ranks: every grid, with the sharded and the unsharded optimizer, with three bucket
+/// sizes.
 inline std::vector<Layout> layouts_of(int ranks) {
   std::vector<Layout> layouts;
   for (int pp = 1; pp <= ranks; ++pp) {
@@ -57,7 +58,7 @@ inline std::vector<std::vector<int>> toy_sharing(int pp) {
   return pp > 1 ? std::vector<std::vector<int>>{toy_holders(pp)} : std::vector<std::vector<int>>{};
 }
 
-/// The units of one pipeline rank; odd sizes, so that units need padding.
+/// The units of one pipeline rank. Their sizes are odd, so that units need padding.
 inline std::vector<ParameterUnit> toy_units(int pp, int pp_rank) {
   const auto embedding = [&](bool canonical) {
     return ParameterUnit{.name = "embedding",
@@ -85,8 +86,8 @@ inline std::vector<ParameterUnit> toy_units(int pp, int pp_rank) {
   return units;
 }
 
-/// Gradient element of one data-parallel rank. `side` is the number of the replica of a shared unit; 0 is the
-/// canonical replica.
+/// An element of the gradient on one data-parallel rank. `side` is the number of the replica of a shared
+/// unit; 0 is the canonical replica.
 inline float toy_gradient(const std::string& name, int dp_rank, int side, int step, std::int64_t element) {
   const CounterRng rng(static_cast<std::uint64_t>(step),
                        fmt::format("{} of dp{} side {}", name, dp_rank, side));
@@ -124,7 +125,7 @@ struct ToyRank {
     return static_cast<int>(own - unit.holders.begin());
   }
 
-  /// Backward makes units final from the last to the first.
+  /// Reduces the gradients. Units become final from the last to the first, as in backward.
   void reduce() {
     shared.progress();
     for (int unit = static_cast<int>(parameters.units().size()) - 1; unit >= 0; --unit) {
@@ -155,7 +156,7 @@ struct ToyRank {
   Optimizer optimizer;
 };
 
-/// The model in one piece, on every rank.
+/// The whole model, on every rank.
 struct SerialToy {
   struct State {
     ParameterSpec spec;

@@ -1,5 +1,5 @@
-// The parts of a training step on GPUs (the pipeline's messages, gradient reduction, shared weights and
-// optimizer), compared with a serial computation on the CPU.
+// Compares the parts of a training step on GPUs (the pipeline's messages, gradient reduction, shared weights
+// and optimizer) with a serial computation on the CPU.
 
 #include <map>
 
@@ -21,7 +21,8 @@ std::vector<float> constant(double value) {
 }
 
 /// Stages that add: out = in + bias(stage), din = dout + in. Each microbatch has its own input, and the
-/// results at both ends are kept per microbatch, so a microbatch that reads another one's tensor is detected.
+/// results of the first and the last stage are kept per microbatch, so the test detects if a microbatch reads
+/// the tensor of another one.
 class AddingStages final : public StageWork {
  public:
   AddingStages(Gpu& gpu, const PipelineShape& shape, const ProgramFootprint& footprint, int rank)
@@ -69,7 +70,7 @@ class AddingStages final : public StageWork {
     if (stage == 0) copy(gpu_.stream(), s.din, input_gradients[static_cast<std::size_t>(microbatch)]);
   }
   void backward_weight(int stage, int, int slot) override {
-    // Released values must not be read again.
+    // The executor must not read these values again.
     fill(gpu_.stream(), at(stage, slot).in, -1e6);
     fill(gpu_.stream(), at(stage, slot).dout, -1e6);
   }
@@ -135,7 +136,7 @@ TEST_CASE("every layout on GPUs sums, clips and updates as serial AdamW", "[gpu]
     INFO(to_string(layout));
     ToyRank toy(layout, config, multi_rank::own_gpu());
     SerialToy serial(layout.grid, config);
-    for (int step = 1; step <= 4; ++step)  // gradients and norm are exact
+    for (int step = 1; step <= 4; ++step)  // gradients and norm are exact, so bits can be compared
       CHECK(toy.train(step, 0.01) == serial.train(step, 0.01));
     double worst = 0;
     for (const ParameterUnit& unit : toy.parameters.units())

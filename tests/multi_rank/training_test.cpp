@@ -1,4 +1,5 @@
-// Full training runs: the same model in every layout, and runs that stop and resume.
+// Tests full training runs: compares layouts with each other, and runs that stop and resume with
+// uninterrupted runs.
 
 #include <cstring>
 #include <filesystem>
@@ -67,7 +68,7 @@ TEST_CASE("fifty steps have the serial run's losses to 1e-5, in every layout",
 }
 
 // In a pipeline every product has the operands of the serial run. Data-parallel sums of gradients differ in
-// their last bits, which moves some 8-bit operands to the adjacent number.
+// their last bits, so some operands round to the adjacent 8-bit number.
 TEST_CASE("an fp8 run has the serial run's losses in every layout, and resumes bitwise", "[ranks2]") {
   MpiCommunicator& world = multi_rank::world();
   const TrainingLab lab(world);
@@ -217,8 +218,9 @@ TEST_CASE("a run resumes in any other layout with the losses of an uninterrupted
   }
 }
 
-// Layouts sum in different orders, and a gradient that differs in its last bits draws different random
-// numbers to round its moments. So the losses differ between layouts by as much as from fp32, here by 1e-4.
+// Layouts sum gradients in different orders. If a gradient differs in its last bits, the stochastic rounding
+// of its moments may give another result. So the losses of two layouts differ by as much as they differ from
+// fp32, here by 1e-4.
 TEST_CASE("fifty steps with bf16 moments have the losses of fp32 moments to 1e-3, in every layout",
           "[ranks1][ranks2][ranks4]") {
   MpiCommunicator& world = multi_rank::world();

@@ -1,4 +1,4 @@
-// Runs that start from a checkpoint of a run with other prediction heads.
+// Tests runs that start from the weights of a run with other prediction heads.
 
 #include <deque>
 #include <filesystem>
@@ -45,8 +45,8 @@ std::vector<float> values_of(const Checkpoint& checkpoint, const std::string& na
   return values;
 }
 
-/// The first tensor of `actual` that `expected` has too but with different bits. Heads with index `heads` and
-/// above are excluded.
+/// The first tensor that `actual` and `expected` both have, with different bits. Depths beyond the first
+/// `heads` are not compared.
 std::string kept_mismatch(const Checkpoint& actual, const Checkpoint& expected, std::size_t heads) {
   int compared = 0;
   for (const PieceRecord& piece : actual.manifest().pieces) {
@@ -99,7 +99,7 @@ TEST_CASE(
        tied ? "fc1.weight, head.weight (from model.embed_tokens.weight)"
             : "fc1.weight, head.weight (from lm_head.weight)"},
       {{"mtp.kind=linear", "mtp.depths=1"}, 0, 1, "  drawn    1 tensor, 4112 parameters: mtp 1\n"}};
-  // The update is zero in f32, also for values of 0: Medusa heads start at zero.
+  // With this learning rate the update is zero in f32, also for values of 0, at which Medusa heads start.
   const Sets still{"train.init_from=" + base, "train.steps=1", "optimizer.warmup_steps=0",
                    "optimizer.lr=1e-60", "optimizer.weight_decay=0"};
   for (const Change& change : changes) {
@@ -116,7 +116,8 @@ TEST_CASE(
       CHECK(tensor_mismatch(after, TrainingLab::checkpoint(serial, 1), "model", 0, 0) == "");
       for (std::size_t k = 0; k < std::size(heads_prefix); ++k)
         CHECK((tensors_of(after, heads_prefix[k]) > 0) == (k < change.heads));
-      const std::string own = heads_prefix[1] + "head.weight";  // a copy of the trained matrix
+      const std::string own =
+          heads_prefix[1] + "head.weight";  // starts as a copy of the trained output matrix
       if (change.heads == 2 && after.has("model", own))
         CHECK(values_of(after, own) ==
               values_of(before, tied ? "model.embed_tokens.weight" : "lm_head.weight"));
@@ -151,7 +152,7 @@ TEST_CASE("a run that started from another run's weights resumes bitwise", "[ran
 
 namespace {
 
-/// A copy of a checkpoint's values without the tensor `omitted` and with one named `added`.
+/// Copies a checkpoint's values without the tensor `omitted` and with a further tensor `added`.
 void copy_checkpoint(const Checkpoint& from, const std::string& directory, const std::string& omitted,
                      const std::string& added) {
   std::deque<std::vector<float>> memory;

@@ -1,5 +1,5 @@
-// Finds the rank that blocks a job from the records of simulated ranks: each rank starts the operations of
-// its layout in order until one cannot complete.
+// Tests that the rank that blocks a job is found in the records of simulated ranks. Each rank starts the
+// operations of its layout in order until one cannot complete.
 
 #include "parallel/flight/flight_analysis.h"
 
@@ -23,7 +23,7 @@ struct Step {
   int peer = -1;  // world rank
 };
 
-/// Ranks that repeat the same steps, as flight recorders record them.
+/// A job whose ranks repeat their steps, and the flight records that they leave.
 class Job {
  public:
   explicit Job(int size) : steps_(static_cast<std::size_t>(size)) {}
@@ -38,8 +38,8 @@ class Job {
     steps_[to].push_back({channel, Kind::receive, "receive", from});
   }
 
-  /// Returns the records at the time when no rank can continue. Rank `stopped` does nothing after
-  /// `operations` operations. Sends wait for their receiver, like large messages.
+  /// Returns the records at the time when no rank can continue. Rank `stopped` stops after `operations`
+  /// operations. A send waits until the receive is posted, as for large messages.
   std::vector<FlightFile> run_until_stuck(int stopped, std::size_t operations, bool leaves_record = false) {
     const int size = static_cast<int>(steps_.size());
     std::vector<std::size_t> done(steps_.size());
@@ -65,8 +65,8 @@ class Job {
  private:
   const Step& step(int rank, std::size_t at) const { return steps_[rank][at % steps_[rank].size()]; }
 
-  /// Whether every other rank of the operation has reached it: each has started enough operations of the
-  /// channel.
+  /// Whether the rank's next operation can complete: every other rank in it has started enough operations of
+  /// the channel.
   bool completes(int rank, const std::vector<std::size_t>& done, int stopped, std::size_t operations) const {
     const Step& own = step(rank, done[rank]);
     const std::uint64_t place = count(rank, done[rank], own);
@@ -82,7 +82,8 @@ class Job {
     return has_come(own.peer, {own.channel, own.kind == Kind::send ? Kind::receive : Kind::send, "", rank});
   }
 
-  /// Number of operations of this kind among the first `operations` of the rank.
+  /// Number of the rank's first `operations` operations with the channel, the kind and, for messages, the
+  /// peer of `like`.
   std::uint64_t count(int rank, std::size_t operations, const Step& like) const {
     std::uint64_t found = 0;
     for (std::size_t i = 0; i < operations; ++i) {
@@ -122,7 +123,7 @@ class Job {
   std::map<std::string, std::vector<int>> members_;
 };
 
-/// A step like that of 1F1B: microbatches go downstream and back upstream, then the groups reduce.
+/// A step like 1F1B's: activations are sent downstream and gradients upstream, then the groups reduce.
 Job training(int pp, int dp, int virtual_stages, bool shares_weights) {
   Job job(pp * dp);
   std::vector<int> world;

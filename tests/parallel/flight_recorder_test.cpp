@@ -15,7 +15,7 @@ TEST_CASE("the flight recorder keeps the last operations, oldest first") {
   const int channel = recorder.add_channel("dp of pp0", {0, 1});
   for (std::uint64_t bytes = 0; bytes < 5; ++bytes)
     CHECK(recorder.start("send", channel, Kind::send, bytes, 1, 0) == bytes);
-  recorder.finish(0);  // replaced by a later operation, which must not be marked finished
+  recorder.finish(0);  // a later operation has replaced operation 0 and must not be marked finished
   recorder.finish(4);
   const FlightRecord record = recorder.record();
   REQUIRE(record.operations.size() == 3);

@@ -24,7 +24,7 @@ StageDurations of_forward(double forward) {
   return {forward, forward, forward};
 }
 
-/// Layers whose attention takes 0.42 of the forward, and heads whose work runs in backward.
+/// Costs of layers whose attention takes 0.42 of the forward, and of heads that run in backward.
 LayerCosts decoder(int layers, double heads) {
   LayerCosts costs{.halves = {}, .first = {}, .last = {0, 3 * heads, 0}};
   for (int half = 0; half < 2 * layers; ++half) costs.halves.push_back(of_forward(half % 2 ? 0.58 : 0.42));
@@ -47,8 +47,8 @@ int cuts_inside(const std::vector<int>& halves) {
   return cuts;
 }
 
-/// Calls body with every partition of the halves; the last stage may have none, other stages have at least
-/// one.
+/// Calls body with every partition of the halves. The last stage may have no half, every other stage has at
+/// least one.
 void every_partition(int halves, int stages, const std::function<void(const std::vector<int>&)>& body) {
   std::vector<int> ends(static_cast<std::size_t>(stages) - 1);
   const std::function<void(std::size_t, int)> next = [&](std::size_t stage, int begin) {
@@ -97,9 +97,9 @@ TEST_CASE("layers are assigned such that the simulated step is the shortest of a
 
 TEST_CASE(
     "the last of two 1F1B stages is lighter by the time that it waits while the pipeline fills and drains") {
-  // There are two cases. The last stage waits only for the first forward, and the step ends with the first
-  // stage's last backward. Or the first stage runs three forwards before the first gradient arrives and never
-  // waits again.
+  // There are two cases. In one, the last stage waits only for the first forward, and the step ends with the
+  // first stage's last backward. In the other, the first stage runs three forwards before the first gradient
+  // arrives and does not wait again.
   const auto closed_form = [](const std::vector<StageDurations>& stages, int m) {
     const double first = stages[0].total(), last = stages[1].total();
     return std::max(first + m * last, m * first + std::max(0.0, last - 2 * stages[0].forward));
@@ -159,8 +159,8 @@ TEST_CASE("a partition for 4096 microbatches and 32 stages balances the ranks to
   const std::vector<StageDurations> stages = stage_costs(costs, halves);
   std::vector<double> ranks(8);
   for (std::size_t stage = 0; stage < stages.size(); ++stage) ranks[stage % 8] += stages[stage].total();
-  // The total is 201.3. With this number of microbatches the time to fill the pipeline is negligible, so the
-  // busiest rank determines the step time.
+  // The costs add up to 201.3. With this number of microbatches the time to fill the pipeline is negligible,
+  // so the busiest rank determines the step time.
   CHECK(*std::max_element(ranks.begin(), ranks.end()) < 1.03 * 201.3 / 8);
 }
 

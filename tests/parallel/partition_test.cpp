@@ -95,7 +95,7 @@ TEST_CASE("a partition has the least bottleneck stage possible, and then the few
     const int stages = 1 + static_cast<int>(rng.u64(4 * trial + 1) % 4);
     LayerCosts costs = halves({}, 2 * rng.uniform(1000 + trial), 4 * rng.uniform(2000 + trial));
     costs.fewest_on_last = static_cast<int>(rng.u64(4 * trial + 2) % 2) * 2;
-    // The costs take few values, so that ties occur.
+    // The costs have few different values, so that ties occur.
     for (int i = 0; i < 2 * layers; ++i)
       costs.halves.push_back(
           {1.0 + static_cast<double>(rng.u64(10'000 + 100 * trial + static_cast<std::uint64_t>(i)) % 3)});

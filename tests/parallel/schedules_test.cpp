@@ -24,7 +24,7 @@ std::string usage_error(const std::string& name, const PipelineShape& shape) {
 
 }  // namespace
 
-// 1F1B here includes the additional microbatch that hides messages.
+// The expected 1F1B differs from the paper's figure by one more microbatch in flight, which hides messages.
 TEST_CASE("the schedules of three ranks and four microbatches equal their papers' figures") {
   CHECK(to_string(gpipe({3, 1, 4})) ==
         "0F0 0F1 0F2 0F3 0B0 0B1 0B2 0B3\n"

@@ -41,8 +41,8 @@ inline std::vector<TestTensor> test_tensors() {
   return tensors;
 }
 
-/// The value of one element, exactly representable in its dtype. Another `salt` stands for another training
-/// step.
+/// The value of one element, exactly representable in its dtype. Different values of `salt` stand for
+/// different training steps.
 inline float test_value(const TestTensor& tensor, std::int64_t element, std::uint64_t salt) {
   const auto value = static_cast<float>(
       CounterRng(salt, tensor.kind + "/" + tensor.name).uniform(static_cast<std::uint64_t>(element)) - 0.5);
@@ -74,7 +74,7 @@ struct RankPieces {
   }
 };
 
-/// Whole tensors, assigned to the ranks round-robin.
+/// Pieces that are whole tensors, assigned to the ranks round-robin.
 inline std::vector<RankPieces> cut_by_tensor(int ranks, std::uint64_t salt) {
   std::vector<RankPieces> cut(static_cast<std::size_t>(ranks));
   std::size_t next = 0;
@@ -83,7 +83,7 @@ inline std::vector<RankPieces> cut_by_tensor(int ranks, std::uint64_t salt) {
   return cut;
 }
 
-/// Every tensor in one nearly equal part per rank, like a sharded optimizer.
+/// Pieces that divide every tensor into one nearly equal part per rank, as a sharded optimizer does.
 inline std::vector<RankPieces> cut_evenly(int ranks, std::uint64_t salt) {
   std::vector<RankPieces> cut(static_cast<std::size_t>(ranks));
   for (const TestTensor& tensor : test_tensors())
@@ -95,7 +95,7 @@ inline std::vector<RankPieces> cut_evenly(int ranks, std::uint64_t salt) {
   return cut;
 }
 
-/// Short ranges of odd lengths, assigned round-robin: each rank has many pieces of a tensor.
+/// Pieces that are short ranges of odd lengths, assigned round-robin: each rank has many pieces of a tensor.
 inline std::vector<RankPieces> cut_raggedly(int ranks, std::uint64_t salt) {
   std::vector<RankPieces> cut(static_cast<std::size_t>(ranks));
   std::size_t next = 0;
@@ -125,9 +125,9 @@ inline CheckpointInfo test_info(std::int64_t step, int ranks) {
   return info;
 }
 
-/// Runs body(rank, barrier) on `ranks` threads; returns the exception of each thread, or null. Barriers no
-/// longer wait for a rank that has thrown. Only the caller may make assertions, because the test framework
-/// supports them on one thread.
+/// Runs body(rank, barrier) on `ranks` threads; returns the exception of each thread, or null. A barrier does
+/// not wait for a rank that has thrown. Only the caller may make assertions, because the test framework
+/// supports assertions on one thread only.
 inline std::vector<std::exception_ptr> on_ranks(
     int ranks, const std::function<void(int, const std::function<void()>&)>& body) {
   std::barrier barrier(ranks);
@@ -146,7 +146,7 @@ inline std::vector<std::exception_ptr> on_ranks(
   return errors;
 }
 
-/// Saves one checkpoint from ranks on threads and waits for it.
+/// Saves one checkpoint and waits for it; one thread stands for each rank.
 inline void save_checkpoint(const std::filesystem::path& directory, std::int64_t step,
                             const std::vector<RankPieces>& cut, const CheckpointWriterOptions& options = {}) {
   const int ranks = static_cast<int>(cut.size());

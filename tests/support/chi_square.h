@@ -17,7 +17,7 @@ inline double chi_square_bound(double freedom) {
 }
 
 /// Checks that `counts` are plausible for draws from p and that no token of probability 0 was drawn. All
-/// cells with fewer than five expected draws count as one cell.
+/// tokens with fewer than five expected draws are one category of the test.
 inline void check_counts(const std::vector<std::int64_t>& counts, const std::vector<double>& p) {
   double total = 0, chi_square = 0, freedom = -1, rare = 0, rare_expected = 0;
   for (const std::int64_t count : counts) total += static_cast<double>(count);

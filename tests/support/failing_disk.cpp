@@ -1,4 +1,5 @@
-// Preloaded into a process (LD_PRELOAD): a disk on which one call, or every call from it on, fails.
+// Simulates a disk on which one call, or that call and all later ones, fail. Loaded with LD_PRELOAD; settings
+// are environment variables:
 //   FAILING_DISK_CALL   open, write, sync, rename, mkdir, or read
 //   FAILING_DISK_NTH    first call that fails, counted from 1 among the calls inside the folder
 //   FAILING_DISK_ERROR  errno
@@ -91,7 +92,7 @@ int mkdir(const char* path, mode_t mode) {
   return fails("mkdir", path) ? -1 : original<int (*)(const char*, mode_t)>("mkdir")(path, mode);
 }
 
-// Offsets have 64 bits in either form on a 64-bit system.
+// On a 64-bit system both forms of a call have 64-bit offsets, so one function serves both.
 static_assert(sizeof(off_t) == sizeof(off64_t));
 int open64(const char* path, int flags, ...) __attribute__((alias("open")));
 ssize_t pwrite64(int descriptor, const void* data, size_t bytes, off64_t offset)

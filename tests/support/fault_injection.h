@@ -1,5 +1,5 @@
 #pragma once
-// Fault injection: processes that die, full disks, corrupt files.
+// Injects faults: processes that die, full disks, corrupt files.
 
 #include <csignal>
 #include <cstdint>
@@ -35,7 +35,7 @@ inline pid_t start_child(const std::function<void()>& body) {
   ::_exit(code);
 }
 
-/// The wait status of a child.
+/// Waits for a child and returns its wait status.
 inline int wait_for(pid_t child) {
   int status = 0;
   if (::waitpid(child, &status, 0) != child) throw std::runtime_error("cannot wait for a child");
@@ -77,7 +77,7 @@ inline void flip_byte(const std::filesystem::path& file, std::int64_t position) 
   if (!stream) throw std::runtime_error("cannot flip a byte of " + file.string());
 }
 
-/// In a child: mounts a disk of that size on `directory`. Returns false if the system does not permit it.
+/// In a child: mounts a disk of this size on `directory`. Returns false if the system does not permit it.
 inline bool mount_small_disk(const std::filesystem::path& directory, std::int64_t bytes) {
   const std::string size = "size=" + std::to_string(bytes);
   return ::unshare(CLONE_NEWNS) == 0 && ::mount(nullptr, "/", nullptr, MS_REC | MS_PRIVATE, nullptr) == 0 &&

@@ -1,7 +1,7 @@
 #pragma once
-// For tests that run on several ranks. Every rank runs the same cases in lockstep. The tags of a case name
-// the numbers of ranks that it supports. A case compares with a serial computation: every rank builds the
-// full tensor from one seed, runs the sharded operation and compares its slice.
+// Support for tests that run on several ranks. Every rank runs the same cases in lockstep. The tags of a case
+// name the numbers of ranks that it supports. A case compares with a serial computation: every rank builds
+// the full tensor from one seed, runs the sharded operation and compares its slice.
 //
 //   TEST_CASE("sums are the same on all ranks", "[ranks1][ranks2][ranks4]") {
 //     MpiCommunicator& world = multi_rank::world();

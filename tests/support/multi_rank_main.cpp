@@ -1,7 +1,7 @@
 // The program of the multi-rank tests: mpirun -n N test_multi_rank --ranks N "[ranksN]".
 //
-// A world size other than --ranks is a failure, never a skip; so is a selection without a case, a case
-// without a [ranksN] tag, and a [ranksN] without a CTest entry.
+// The program fails, and never skips, if the world size differs from --ranks, if the selection has no case,
+// or if a case has no [ranksN] tag or one without a CTest entry.
 #if __has_include(<catch2/catch_session.hpp>)
 #include <catch2/catch_session.hpp>
 #else
@@ -27,7 +27,7 @@ namespace foretoken::multi_rank {
 
 namespace {
 
-// Time within which a failed peer reaches the end of the case, if it is in lockstep.
+// Time within which a peer whose check failed must reach the end of the case.
 constexpr Seconds wait_limit{60};
 constexpr Seconds wait_limit_of_failed{5};
 

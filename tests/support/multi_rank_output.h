@@ -1,6 +1,6 @@
 #pragma once
-// The output of ranks other than 0: stored, and printed with the rank before each line on request or if the
-// process dies of a signal.
+// Stores the output of ranks other than 0. The output is printed, with the rank before each line, on request
+// or if the process dies of a signal.
 
 namespace foretoken::multi_rank {
 

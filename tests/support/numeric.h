@@ -1,5 +1,5 @@
 #pragma once
-// Numerical comparisons: a comparison fails on NaN, checks lengths and names the first mismatch.
+// Numerical comparisons. They fail on NaN, check lengths and name the first mismatch.
 
 #include <cstdint>
 #include <functional>
@@ -25,10 +25,10 @@ class TestStream {
 
 /// Fills with normally distributed numbers; `name` is the seed.
 void fill_normal(const Tensor& tensor, const std::string& name, double std = 1.0);
-/// Fills with NaN, so that an element that an operator omits is detected.
+/// Fills with NaN, so that a comparison detects elements that an operator does not write.
 void poison(const Tensor& tensor);
 
-/// What rounding lets an element differ by: relative · |expected| + absolute + Σ factor · magnitude[element].
+/// The tolerance of an element: relative · |expected| + absolute + Σ factor · magnitude[element].
 struct Bound {
   /// A magnitude has the shape of the compared tensors: Σ|aᵢbᵢ| or √Σ(aᵢbᵢ)² of the sum that made the
   /// element.
@@ -51,28 +51,28 @@ inline std::string mismatch(const Tensor& actual, const Tensor& expected, double
 /// significand of p bits.
 double unit_roundoff(DType dtype);
 
-/// Bounds the difference of two f32 sums of the same n terms, as a factor of Σ|term|. The order of the sums
-/// is free. Each of the n additions of a sum adds an error of at most u · Σ|term|, with mean 0 and any
-/// distribution: the standard deviation of their sum is at most √(n/3) · u · Σ|term|, and 4√n · u is 6.9 of
-/// these for each of the two (Higham and Mary, "A new approach to probabilistic rounding error analysis",
-/// 2019). Tensor cores truncate what they add, 16 terms at a time: n/16 errors of up to 2u of the partial
-/// sum, whose signs follow the sum's. For terms of both signs the partial sums stay near √Σ term², so that
-/// the bound holds to n = 10⁴.
+/// Bounds the difference of two f32 sums of the same n terms in any order, as a factor of Σ|term|. Each of
+/// the n additions of a sum adds an error of at most u · Σ|term|, with mean 0 and any distribution: the
+/// standard deviation of their sum is at most √(n/3) · u · Σ|term|, and 4√n · u is 6.9 standard deviations
+/// for each of the two sums (Higham and Mary, "A new approach to probabilistic rounding error analysis",
+/// 2019). Tensor cores add 16 terms at a time and truncate the result: n/16 errors of up to 2u of the partial
+/// sum, with the partial sum's sign. For terms of both signs the partial sums stay near √Σ term², so the
+/// bound holds up to n = 10⁴.
 double sum_roundoff(std::int64_t n, DType dtype = DType::f32);
 
-/// Bounds the error that rounding every term of a sum to `dtype` makes, as a factor of √Σ term². Such an
-/// error is uniform within u · |term| / m for a significand m between 1 and 2: its standard deviation is 0.42
-/// · u · |term| where magnitudes are spread over a binade. 3u is 7 standard deviations of the sum. For few
-/// terms it exceeds the certain bound, u · Σ|term|.
+/// Bounds the error of a sum whose terms are rounded to `dtype`, as a factor of √Σ term². The error of a term
+/// is uniform within u · |term| / m for a significand m between 1 and 2. Its standard deviation is 0.42 · u ·
+/// |term| if magnitudes are spread over a binade, so 3u is 7 standard deviations of the sum. For few terms 3u
+/// exceeds the certain bound, u · Σ|term|.
 double rounded_terms(DType dtype);
 
 /// ‖actual − expected‖ / ‖expected‖, or ‖actual‖ if `expected` is all 0; NaN if either contains a NaN or if
-/// the lengths differ. States how far apart two whole results are. It does not find a wrong element: to
-/// compare results that must agree, use mismatch().
+/// the lengths differ. It states how far apart two whole results are but does not find a single wrong
+/// element; use mismatch() to compare results that must agree.
 double relative_distance(const Tensor& actual, const Tensor& expected);
 
-/// Central differences of loss() with respect to every element of x (f64, or every `stride`th one) against
-/// `gradient`. The step size suits f64. Returns the same texts as mismatch().
+/// Compares `gradient` with central differences of loss() with respect to every element of x, or every
+/// `stride`th one. x is f64, and the step size is chosen for f64. Returns the same texts as mismatch().
 std::string gradient_mismatch(const std::function<double()>& loss, const Tensor& x, const Tensor& gradient,
                               std::int64_t stride = 1);
 

@@ -1,4 +1,5 @@
-// Preloaded into a rank (LD_PRELOAD): a disk on which every fsync takes a set time.
+// Simulates a disk on which every fsync takes a given time. Loaded into a rank with LD_PRELOAD; settings are
+// environment variables:
 //   SLOW_DISK_RANK          rank of the job with the slow disk
 //   SLOW_DISK_MILLISECONDS  time of one fsync
 

@@ -9,8 +9,8 @@
 
 namespace foretoken {
 
-/// Writes documents of the given lengths (in tokens, including the end-of-document token). Their tokens count
-/// up from 0 over the whole dataset, modulo vocab_size - 1.
+/// Writes a dataset of documents of the given lengths (in tokens, including the end-of-document token). The
+/// tokens are 0, 1, 2, … over the whole dataset, modulo vocab_size - 1.
 inline void write_counting_dataset(const std::filesystem::path& path, std::span<const std::int64_t> lengths,
                                    std::int64_t vocab_size) {
   TokenDatasetWriter writer(path, {"counting", "0", vocab_size, static_cast<std::int32_t>(vocab_size - 1)});

@@ -10,7 +10,7 @@
 
 namespace foretoken::testing {
 
-/// Returns the fault and its position; empty if there is none.
+/// Describes the first error and its position; empty if the text is well-formed.
 inline std::string xml_fault(std::string_view text) {
   std::size_t at = 0;
   const auto fault = [&](const std::string& what) {

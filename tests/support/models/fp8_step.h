@@ -17,7 +17,7 @@ struct Fp8StepOptions {
   Recompute recompute = Recompute::none;
   bool split_backward = false;
   bool diagnose = false;
-  bool evaluate = false;  // in forward alone
+  bool evaluate = false;  // runs forward only
 };
 
 struct Fp8StepResult {

@@ -1,6 +1,6 @@
 #pragma once
-// Generation with tiny models of random weights: without drafts, or with drafts by the model's heads or by a
-// second model, as chains and as trees.
+// Generates text with tiny models of random weights: without drafts, or with drafts of the model's heads or
+// of a second model, as chains and as trees.
 
 #include "model/generation/generator.h"
 #include "tests/support/models/tiny_model.h"
@@ -13,14 +13,16 @@ struct GenerationCase {
   MtpConfig mtp;
   GenerationOptions options;
   Texts prompts;
-  double std = 0.3;  // standard deviation of initial weights; with small weights the input has little effect
+  double std =
+      0.3;  // standard deviation of the weights; the smaller, the less the output depends on the input
   std::int64_t positions = 64;
-  std::uint64_t seed = 11;                   // seed of the weights
-  std::optional<ModelConfig> draft_model{};  // drafts instead of the heads, with weights of `draft_seed`
+  std::uint64_t seed = 11;  // seed of the weights
+  std::optional<ModelConfig>
+      draft_model{};  // if set, drafts instead of the heads, with weights of `draft_seed`
   std::uint64_t draft_seed = 11;
   DraftLength* length = nullptr;
   Generator::OnTokens last_token{};  // undefined: texts continue to their limit
-  std::int64_t rows = 7;             // prompt rows computed together
+  std::int64_t rows = 7;             // maximum rows of a pass (DecoderOptions::rows)
 };
 
 struct GenerationRun {

@@ -63,7 +63,7 @@ const std::vector<GoldenCase>& golden_cases() {
 std::vector<GoldenComparison> run_golden(Stream& stream, const GoldenCase& golden, DType activations) {
   const Hdf5File file = Hdf5File::open(in_source_tree("tests/golden/model_golden.h5"));
   std::vector<GoldenComparison> results;
-  // A result without a name keeps tensors that are only read alive; it is removed at the end.
+  // A result without a name keeps alive the memory of tensors that are only read; it is removed at the end.
   const auto read = [&](const std::string& object) {
     const Hdf5Dataset dataset = file.dataset("/" + golden.name + "/" + object);
     Arena& arena =

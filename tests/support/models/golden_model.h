@@ -22,12 +22,13 @@ struct GoldenCase {
 const std::vector<GoldenCase>& golden_cases();
 
 struct GoldenComparison {
-  std::string object;         // "logits/1", "losses" (means by depth), "gradients/model.norm.weight"
+  std::string object;  // name of the compared values: "logits/1", "losses", "gradients/model.norm.weight"
   Tensor actual, expected;    // on the CPU, f32, losses f64
   double rounding_noise = 0;  // largest relative error of PyTorch's value under random roundings to bf16
   std::shared_ptr<Arena> arena;
 };
-/// Logits of every depth, losses and every gradient of one step with the golden weights and tokens.
+/// Runs one step with the golden weights and tokens; returns the comparisons of the logits and mean losses of
+/// every depth and of every gradient.
 std::vector<GoldenComparison> run_golden(Stream& stream, const GoldenCase& golden, DType activations);
 
 }  // namespace foretoken::testing

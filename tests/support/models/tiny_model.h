@@ -1,5 +1,5 @@
 #pragma once
-// Models of a few thousand parameters, whole on one rank, for tests.
+// Models of a few thousand parameters on one rank, for tests.
 
 #include <string>
 #include <vector>
@@ -9,14 +9,14 @@
 
 namespace foretoken::testing {
 
-/// C 8, L 2, NH 4, NKV 2, HS 4, F 12, V 11.
+/// A model with C 8, L 2, NH 4, NKV 2, HS 4, F 12, V 11.
 ModelConfig tiny_model();
 
-/// The whole model on one rank, one stage.
+/// Options of the whole model on one rank, in one stage.
 RankModelOptions serial_options(const ModelConfig& model, const MtpConfig& mtp, const MicrobatchShape& shape,
                                 DType dtype, int slots, bool split_backward = false);
 
-/// One example of every kind of prediction heads and of every variant of a kind, with the given depths.
+/// An example of every kind of prediction heads and of every variant of a kind, with the given depths.
 struct NamedHeads {
   std::string name;
   MtpConfig mtp;
@@ -35,11 +35,11 @@ class TinyBatch {
   MicrobatchInput input_;
 };
 
-/// [D + 1] number of valid targets of depth k over the microbatches.
+/// [D + 1] number of valid targets of each depth in the microbatches.
 std::vector<std::int64_t> target_counts(const std::vector<MicrobatchInput>& microbatches, std::int64_t depths,
                                         std::int64_t length);
 
-/// [D + 1] weightₖ / countₖ of L = L_main + (λ/D)·Σₖ Lₖ.
+/// [D + 1] weightₖ / counts[k], where weightₖ is the coefficient of Lₖ in L = L_main + (λ/D)·Σₖ Lₖ.
 std::vector<double> gradient_scales(const MtpConfig& mtp, const std::vector<std::int64_t>& counts);
 
 }  // namespace foretoken::testing

@@ -48,10 +48,11 @@ class TrainingLab {
   std::string folder_;
 };
 
-/// The first difference beyond `relative` between two runs' losses; empty if there is none.
+/// The first relative difference above `relative` between the losses of two runs; empty if there is none.
 std::string loss_mismatch(const std::string& run, const std::string& expected, double relative);
 
-/// The first difference, beyond the tolerances, between two checkpoints' tensors of one kind (0, 0: bitwise).
+/// The first difference above the tolerances between the tensors of one kind of two checkpoints; 0, 0
+/// compares bits.
 std::string tensor_mismatch(const Checkpoint& actual, const Checkpoint& expected, const std::string& kind,
                             double relative, double absolute);
 

@@ -1,5 +1,5 @@
 #pragma once
-// The tiny model over a whole text, without caches.
+// Runs the tiny model on a whole text, without caches.
 
 #include <vector>
 
