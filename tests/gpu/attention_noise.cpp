@@ -23,7 +23,7 @@ Products products(const float* a, const float* b, std::int64_t count) {
   return p;
 }
 
-/// A sum's terms, as its bound needs them: Σ|term|, Σ|error of the term| and Σ term².
+/// A sum and the figures that bound its error: Σ|term|, Σ|error of the term| and Σ term².
 struct Sum {
   double value = 0, absolute = 0, error = 0, square = 0;
   void add(double term, double term_error) {
@@ -32,7 +32,8 @@ struct Sum {
     error += std::abs(term_error);
     square += term * term;
   }
-  /// The bound for `count` terms that are rounded to bf16 first where `dtype` is bf16.
+  /// Bound of the error of a sum of `count` terms. With dtype bf16, the terms are rounded to bf16 before they
+  /// are added.
   double noise(std::int64_t count, DType dtype) const {
     const double rounding = dtype == DType::bf16 ? rounded_terms(dtype) * std::sqrt(square) : 0;
     return error + sum_roundoff(count) * absolute + rounding;
@@ -56,7 +57,7 @@ std::int64_t first_key(const Tensor& document_start, std::int64_t b, std::int64_
   return std::max(document_start.as<std::int32_t>()[b * document_start.shape[1] + t], 0);
 }
 
-/// Calls f(b, h, t, keys, values) for every query, with the rows that it sees.
+/// Calls f(b, h, t, keys, values) for every query, with the rows of the keys and values that it attends to.
 template <class F>
 void for_each_query(const Heads& of, const Tensor& qkv, const Tensor& document_start, F f) {
   for (std::int64_t b = 0; b < qkv.shape[0]; ++b)
@@ -96,7 +97,8 @@ QueryNoise query_noise(const float* q, const std::vector<const float*>& keys,
     Sum sum;
     for (std::size_t u = 0; u < keys.size(); ++u) {
       const double term = result.weights[u] * values[u][i];
-      sum.add(term, 2 * result.relative * term);  // of the weight and of the sum that divides it
+      sum.add(term,
+              2 * result.relative * term);  // errors of the weight and of the sum of weights that divides it
     }
     result.out.push_back(sum.noise(std::ssize(keys), dtype));
   }

@@ -1,5 +1,5 @@
 #pragma once
-// What rounding lets the results of attention differ by, element by element.
+// Bounds of the rounding errors in the results of attention, element by element.
 
 #include <vector>
 
@@ -10,9 +10,9 @@ namespace foretoken::testing {
 
 /// Bounds the errors of one query's attention to some keys: P = softmax(q Kᵀ / √HS), out = P V.
 ///
-/// In f32 a score errs by the roundoff of its sum, which makes a weight err by `relative` of itself, and out
-/// by the roundoff of its sum. In bf16 the tensor cores read weights that are rounded to bf16. The rounding
-/// of `out` itself is not part of the bound: it is relative to `out`.
+/// In f32, the error of a score is the roundoff of its sum. It gives a weight the relative error `relative`;
+/// the sum of weighted values adds its own roundoff. In bf16 the tensor cores also round the weights to bf16.
+/// The final rounding of `out` is not part of the bound, because it is relative to `out`.
 struct QueryNoise {
   std::vector<double> weights;  // P
   double lse = 0;               // log Σ exp(score)
@@ -28,8 +28,8 @@ struct AttentionForwardNoise {
 };
 AttentionForwardNoise attention_noise(Arena& arena, const AttentionForward& op, DType dtype);
 
-/// Absolute error of attention_backward's dqkv. In bf16 the tensor cores read P and dS rounded to bf16. Rope
-/// turns a gradient before or after it is rounded to bf16.
+/// Absolute error of attention_backward's dqkv. In bf16 the tensor cores read P and dS rounded to bf16. A
+/// gradient may be rotated by rope before or after it is rounded to bf16.
 Tensor attention_noise(Arena& arena, const AttentionBackward& op, DType dtype);
 
 }  // namespace foretoken::testing

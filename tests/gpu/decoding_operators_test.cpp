@@ -1,5 +1,5 @@
-// The operators of a decoding step on a GPU: products of few rows, their fused norms, and attention to
-// caches. The bits of a row must not depend on the other rows.
+// The operators of a decoding step on a GPU: products of few rows, alone and fused with a norm, and attention
+// over caches. The bits of a row must not depend on the other rows.
 
 #include <algorithm>
 #include <array>
@@ -20,7 +20,7 @@ using namespace foretoken::testing;
 
 namespace {
 
-/// The bytes of the GPU's tensor, on the host.
+/// Copies the bytes of a tensor on the GPU to the host.
 std::vector<std::byte> bits(Stream& stream, const Tensor& tensor) {
   std::vector<std::byte> bytes(tensor.bytes());
   copy(stream, tensor, {bytes.data(), tensor.dtype, DeviceKind::cpu, tensor.shape});
@@ -131,7 +131,7 @@ TEST_CASE("the bits of a row of a product of few rows do not depend on the other
 
 namespace {
 
-/// Inputs and outputs of both normed products. Rows belong to the sequences in turn.
+/// Inputs and outputs of normed_qkv and normed_swiglu. Row n belongs to sequence n % sequences.
 struct NormedBench {
   static constexpr std::int64_t sequences = 3, places = 90;
   TwinBench bench{DType::bf16};
@@ -176,8 +176,8 @@ struct NormedBench {
   }
 };
 
-/// The bounds of a NormedBench's results. A normed element is rounded to bf16 before the products read it,
-/// and so are their results before rope or SwiGLU reads them.
+/// Bounds of a NormedBench's results. Normed elements are rounded to bf16 before the products read them, and
+/// the products are rounded to bf16 before rope or SwiGLU reads them.
 struct NormedBounds {
   Bound gated, queries, cache;
 
@@ -187,14 +187,14 @@ struct NormedBounds {
     const Tensor normed = bench.magnitudes({of.n, of.c}), rstd = bench.magnitudes({of.n});
     rms_norm_forward(bench.cpu(),
                      {.x = of.x.cpu, .weight = of.norm.cpu, .eps = 1e-5, .out = {normed}, .rstd = rstd});
-    /// A product of the normed rows, and the absolute error of its results once they are rounded.
+    /// Returns the product of the normed rows and the absolute error of its rounded results.
     const auto product = [&](const Tensor& weight) {
       const Shape shape{of.n, weight.shape[0]};
       const Tensor out = bench.magnitudes(shape), error = bench.magnitudes(shape),
                    absolute = bench.absolute_products(normed, weight),
                    root_square = bench.root_square_products(normed, weight);
       linear_forward(bench.cpu(), {.x = normed, .weight = weight, .out = out});
-      // The norm's sum of squares errs as the product's sum does, by a factor of all its terms.
+      // The norm's sum of squares has the same relative roundoff as the product's sum; it scales all terms.
       for (std::int64_t i = 0; i < out.elements(); ++i)
         error.as<float>()[i] = static_cast<float>(u * std::abs(out.as<float>()[i]) +
                                                   2 * sum_roundoff(of.c) * absolute.as<float>()[i] +
@@ -208,8 +208,8 @@ struct NormedBounds {
       const std::int64_t gate = i / of.f * 2 * of.f + i % of.f, up = gate + of.f;
       const double g = gate_up.as<float>()[gate], value = g / (1 + std::exp(-g));
       const double slope = 1 / (1 + std::exp(-g)) * (1 + g - value);
-      // The error of the gate is small, so that a tenth more than the slope at the gate bounds it near the
-      // gate.
+      // The error of the gate is small, so the slope within it differs from the slope at the gate by less
+      // than 0.1.
       gated_error.as<float>()[i] = static_cast<float>(
           (std::abs(slope) + 0.1) * std::abs(gate_up.as<float>()[up]) * gate_up_error.as<float>()[gate] +
           std::abs(value) * gate_up_error.as<float>()[up]);
@@ -254,7 +254,7 @@ TEST_CASE("norms and the products after them match the CPU") {
   const NormedBounds bounds(each);
   CHECK(each.bench.difference(each.gated, bounds.gated) == "");
   CHECK(each.bench.difference(each.cache, bounds.cache) == "");
-  // The operator leaves the keys' and the values' columns of qkv undefined.
+  // The key and value columns of qkv are scratch: the test ignores them.
   const Tensor found = each.bench.download(each.qkv);
   for (std::int64_t row = 0; row < n; ++row)
     for (std::int64_t i = heads.query * heads.dim; i < each.width; ++i)
@@ -330,8 +330,8 @@ TEST_CASE("a row of a tree has the bits of the same row as text, with any number
   CAPTURE(nh, nkv, hs, sequences, known);
   TwinBench bench(DType::bf16);
   constexpr std::int32_t places = 300, other = 280, branches = 290, depth = 5, copies = 4, reach = 6;
-  // A branch of five tokens, repeated four times: once as text and once as rows whose keys are in other
-  // slots.
+  // A branch of five tokens, repeated four times. It runs once as text, and once as rows of a tree whose keys
+  // are in other slots.
   std::vector<std::int32_t> text, cells, positions, paths, from, to;
   for (std::int32_t s = 0; s < sequences; ++s)
     for (std::int32_t row = 0; row < copies * depth; ++row) {
@@ -345,7 +345,8 @@ TEST_CASE("a row of a tree has the bits of the same row as text, with any number
       from.push_back(text.back());
       to.push_back(cells.back());
     }
-  for (std::int32_t s = 0; s < sequences; ++s)  // and keys of other positions in the slots of the text
+  // Puts keys of other positions into the slots of the text.
+  for (std::int32_t s = 0; s < sequences; ++s)
     for (std::int32_t back = 0; back < depth; ++back) {
       from.push_back(s * places + other);
       to.push_back(s * places + known + back);

@@ -1,5 +1,5 @@
-// Optimizations of a decoding step on a GPU, replayed graphs and token choice on the device, must not change
-// a bit. The operators are tested in decoding_operators_test.cpp.
+// Two optimizations of a decoding step on a GPU must not change a bit: CUDA graphs, and the choice of tokens
+// on the device. The operators are tested in decoding_operators_test.cpp.
 
 #include <algorithm>
 #include <cmath>
@@ -27,8 +27,8 @@ TEST_CASE("argmax on a GPU is the CPU's") {
   constexpr float nan = std::numeric_limits<float>::quiet_NaN(), inf = std::numeric_limits<float>::infinity();
   float* cpu = x.cpu.as<float>();
   for (std::int64_t i = 0; i < v; ++i) {
-    cpu[i] = std::round(cpu[i]);          // several maxima
-    cpu[v + i] = static_cast<float>(-7);  // all equal
+    cpu[i] = std::round(cpu[i]);          // row 0 has several equal maxima
+    cpu[v + i] = static_cast<float>(-7);  // in row 1 all values are equal
   }
   cpu[3 * v - 1] = nan;
   cpu[3 * v + v / 2] = inf;
@@ -62,8 +62,9 @@ TEST_CASE("a replayed sequence of operators computes from the current values of 
     CAPTURE(run, n);
     fill_normal(x.cpu, "x" + std::to_string(run));
     bench.upload(x);
-    bench.copy_to_cpu(x);  // rounded to the dtype, as the GPU's
-    if (run == 3) stream.cuda().workspace(std::size_t{1} << (20 + run));  // moves the workspace
+    bench.copy_to_cpu(x);  // the CPU reads the values that the GPU has, rounded to the dtype
+    if (run == 3)
+      stream.cuda().workspace(std::size_t{1} << (20 + run));  // reallocates: captured graphs are invalid
     replays.run({n}, [&] { operators(&Twin::gpu); });
     operators(&Twin::cpu);
     CHECK(bench.difference(normed, {.relative = stored(bench.dtype()) + sum_roundoff(64)}) == "");
@@ -116,7 +117,7 @@ std::int32_t token(std::int32_t sequence, std::int32_t position) {
   return (sequence * 31 + position * 17 + position * position) % 257;
 }
 
-/// Logits of both levels for some rows after a prompt; each step runs `repeats` times.
+/// Logits of depths 0 and 1 for some rows after a prompt. Each step runs `repeats` times.
 std::vector<float> logits_of(Stream& stream, DType dtype, int repeats) {
   Decoder decoder(stream, small_options({.depths = 1}, dtype));
   decoder.parameters().initialize(stream, 3);
@@ -151,7 +152,7 @@ TEST_CASE("replayed steps of a decoder give the bits of steps that are launched 
   Device device({.kind = DeviceKind::cuda, .deterministic = true});
   const std::vector<float> replayed = logits_of(device.stream(), dtype, 4);
   Profile profile;
-  device.stream().set_profile(&profile);  // operators are timed, so no graph is replayed
+  device.stream().set_profile(&profile);  // with a profile, no graph is launched
   CHECK(logits_of(device.stream(), dtype, 4) == replayed);
 }
 
@@ -206,7 +207,7 @@ namespace {
 
 using Texts = std::vector<std::vector<std::int32_t>>;
 
-/// The texts that a decoder in bf16 generates after the prompts.
+/// Returns the texts that a decoder in bf16 generates after the prompts.
 Texts texts_after(Stream& stream, const Texts& prompts, const MtpConfig& heads, const TreeShape& drafts,
                   std::int64_t tokens) {
   DecoderOptions options = small_options(heads, DType::bf16);

@@ -9,8 +9,8 @@
 using namespace foretoken;
 using namespace foretoken::testing;
 
-// Sums differ between the devices (about 14 bits are kept inside the tensor cores), which moves some operands
-// to the adjacent 8-bit number. This error is smaller than that of rounding all operands.
+// Sums differ between the devices, because the tensor cores keep about 14 bits. Some operands therefore round
+// to the adjacent 8-bit number. This error is smaller than the error of rounding all operands to 8 bits.
 TEST_CASE("a step in fp8 on a GPU is nearer to its emulation on the CPU than the emulation is to f32") {
   const Fp8Recipe recipe = GENERATE(Fp8Recipe::tensor, Fp8Recipe::block);
   CAPTURE(static_cast<int>(recipe));

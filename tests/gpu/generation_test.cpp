@@ -1,4 +1,4 @@
-// Compares generation on a GPU with the CPU: operators, decoder and program.
+// Compares generation on a GPU with the CPU: operators, decoder and the command foretoken generate.
 
 #include <algorithm>
 #include <cmath>
@@ -51,7 +51,7 @@ TEST_CASE("cached attention matches the CPU, in one part and in several") {
       {{8, 2, 128}, 3, 300, {299, 0, 300, 301, 302, 303, 700}},
       {{32, 4, 80}, 2, 2100, {2099, 2100 + 1500}},
       {{6, 1, 256}, 1, 70, {3, 4, 5, 6, 7, 69}},
-      {{2, 2, 6}, 40, 33, {}},  // one row per sequence, filled below
+      {{2, 2, 6}, 40, 33, {}},  // one row per sequence; the cells are set below
   };
   Case each = GENERATE_REF(from_range(cases));
   if (each.cells.empty())
@@ -149,7 +149,7 @@ TEST_CASE("rope at given positions matches the CPU") {
   const Twin cos = bench.normal("cos", {40, hs / 2}, DType::f32, 1),
              sin = bench.normal("sin", {40, hs / 2}, DType::f32, 1);
   const Twin positions = bench.integers({1, 5}, {39, 0, 7, 7, 20});
-  // These tables are no cosines and sines: their largest magnitude scales a pair's sum.
+  // The tables hold random numbers, not cosines and sines, so the bound includes their largest magnitude.
   const Tensor magnitude = bench.absolutes(qkv.cpu);
   float largest = 0;
   for (const Twin& table : {cos, sin})

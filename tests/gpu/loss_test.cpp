@@ -19,17 +19,18 @@ using namespace foretoken::testing;
 
 namespace {
 
-/// What rounding lets the head's results differ by. In bf16 the GPU stores logits rounded, and overwrites
-/// them with their gradient, rounded again; the CPU keeps f32. With r the error of a row's logits:
+/// Bounds of the rounding errors in the head's results. In bf16 the GPU stores rounded logits and replaces
+/// them by their gradient, which is rounded again; the CPU keeps f32. With r the errors of a row's logits:
 ///
-///   P = softmax(logits): δP = P (r − Σ P r),   d = scale (P − onehot): δd = scale δP, and its rounding
+///   P = softmax(logits): δP = P (r − Σ P r),   d = scale (P − onehot): δd = scale δP + the rounding of d
 ///
-/// Errors of rounding are independent and add as squares; those of f32 add as absolutes.
+/// Roundings to bf16 are independent, so their squares are added; of errors in f32 the absolute values are
+/// added.
 class LossNoise {
  public:
   Bound loss, dx, dweight;
 
-  /// Reads the inputs, and dweight before it accumulates.
+  /// Reads the inputs, and dweight before the head adds to it.
   LossNoise(TwinBench& bench, const CrossEntropyHead& op)
       : rows_(op.x.elements() / op.weight.shape[1]), v_(op.weight.shape[0]), dtype_(bench.dtype()) {
     const std::int64_t c = op.weight.shape[1];
@@ -100,8 +101,9 @@ class LossNoise {
     dweight.terms.push_back({sum_roundoff(rows_ + 1), bench.absolutes(op.dweight)});
   }
 
-  /// Rounded logits may be equal. Describes the first row whose argmax has a logit that rounding cannot have
-  /// made the largest.
+  /// Describes the first row whose argmax rounding cannot explain: its logit is smaller than the largest by
+  /// more than the roundings. (Logits that differ in f32 may be equal after rounding.) Returns an empty text
+  /// if there is no such row.
   std::string wrong_argmax(const Tensor& argmax) const {
     for (std::int64_t row = 0; row < rows_; ++row) {
       const float* logits = logits_.as<float>() + row * v_;
@@ -120,7 +122,7 @@ class LossNoise {
   }
 
  private:
-  /// rounded_terms() without the unit roundoff.
+  /// The factor of rounded_terms(), without the unit roundoff.
   static constexpr double deviations = 3;
 
   double rounding(double value) const {

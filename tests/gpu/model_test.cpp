@@ -31,8 +31,8 @@ TEST_CASE("on a GPU logits, losses and gradients equal PyTorch's in fp32") {
   }
 }
 
-// The noise of each object, a relative distance, is the maximum over 200 random roundings in PyTorch; another
-// rounding may be slightly above it. It says nothing of single elements: the operators' tests bound those.
+// The noise of an object is a relative distance: the maximum over 200 random roundings in PyTorch. Another
+// rounding may exceed it slightly. It does not bound single elements; the tests of operators do.
 TEST_CASE(
     "on a GPU in bf16 they are as near to PyTorch's fp32 values as roundings to bf16 leave them there") {
   const GoldenCase golden = GENERATE(from_range(golden_cases()));

@@ -37,7 +37,7 @@ TEST_CASE("inner products match the CPU") {
 
 namespace {
 
-/// What AdamW reads of a range before it updates it, on the CPU.
+/// A copy of AdamW's inputs before an update, on the CPU.
 struct BeforeAdamW {
   std::vector<float> values, gradients, exp_avg;
 
@@ -46,8 +46,8 @@ struct BeforeAdamW {
         gradients(g.span<float>().begin(), g.span<float>().end()),
         exp_avg(m.span<float>().begin(), m.span<float>().end()) {}
 
-  /// The roundings of p − lr · (weight_decay · p + mean / (√square + ε)): of each summand, of the mean's two
-  /// summands, and of the square root and the quotient. exp_avg_sq is the updated v.
+  /// Bound of the roundings in p − lr · (weight_decay · p + mean / (√square + ε)): each summand, the two
+  /// summands of the mean, the square root and the quotient are rounded. exp_avg_sq is the updated v.
   Bound bound(TwinBench& bench, const AdamW& op, std::span<const float> exp_avg_sq) const {
     const Tensor magnitude = bench.magnitudes({std::ssize(values)});
     const double t = static_cast<double>(op.step), scale = *op.gradient_scale.as<double>();

@@ -14,7 +14,8 @@ using namespace foretoken::testing;
 
 namespace {
 
-/// The bound of a product whose f32 sums, of `count` terms of the given magnitudes, are stored in `dtype`.
+/// Bound of a product whose f32 sums of `count` terms are stored in `dtype`. `absolute` is Σ|terms| of each
+/// sum.
 Bound product_bound(DType dtype, std::int64_t count, const Tensor& absolute) {
   return {.relative = stored(dtype), .terms = {{sum_roundoff(count), absolute}}};
 }
@@ -39,7 +40,8 @@ TEST_CASE("linear matches the CPU, in both modes") {
   const Twin dw = bench.normal("dw", {o, i}, DType::f32, 1.0);
   run(bench, linear_forward,
       [&](auto on) { return LinearForward{.x = x.*on, .weight = w.*on, .out = out.*on}; });
-  // Only deterministic mode keeps cuBLAS from adding parts of a sum that are rounded to the output's dtype.
+  // Unless determinism is requested, cuBLAS may add parts of a sum that are already rounded to the output's
+  // dtype.
   const auto bound = [&](std::int64_t count, const Tensor& absolute, const Tensor& root_square) {
     Bound result = product_bound(bench.dtype(), count, absolute);
     if (!deterministic && bench.dtype() == DType::bf16)
@@ -165,7 +167,7 @@ TEST_CASE("linear_swiglu matches the CPU, and backward's recomputed output has f
   CHECK(bench.difference(dgate_up, apart) == "");
   CHECK(mismatch(bench.download(again), bench.download(gated), 0, 0) == "");
 
-  // In place, with gates far from zero.
+  // dgate_up overwrites gate_up, whose gates are far from zero here.
   const Twin wide = bench.normal("gate_up", {n, 2 * f}, 3), scratch = bench.poisoned({n, f});
   const Bound in_place = gradient_bound(wide.cpu);
   run(bench, linear_swiglu_backward_input, [&](auto on) {

@@ -31,7 +31,7 @@ QuantizedTwin planned(TwinBench& bench, DType format, std::int64_t rows, std::in
   return {bench.poisoned(like.data.shape, format), bench.zeros(like.scales.shape, DType::f32), scaling};
 }
 
-/// Describes the first byte that differs between the devices; empty if none does.
+/// Describes the first byte that differs between the devices. Returns an empty text if all are equal.
 std::string first_difference(TwinBench& bench, const Twin& twin) {
   const Tensor gpu = bench.download(twin);
   const auto* a = static_cast<const std::uint8_t*>(gpu.data);
@@ -161,10 +161,11 @@ TEST_CASE("quantized products match the CPU") {
   const Twin out = bench.poisoned({m, n}, dtype), sum = bench.normal("sum", {m, n}, dtype, 1.0);
   run(bench, quantized_product,
       [&](auto on) { return QuantizedProduct{.a = a.on(on), .b = b.on(on), .addend = {}, .out = out.*on}; });
-  // The tensor cores align the terms of a sum to the largest of 32 and truncate them to 14 bits: each loses
-  // at most 2⁻¹³ of it, towards 0 and so with its own sign, and within 128 terms neither a term nor the
-  // partial sum exceeds about 11 times their root mean square. The K errors have a standard deviation of 2⁻¹³
-  // · 11/√3 · √Σ term², of which 40 · 2⁻¹³ is six.
+  // The tensor cores align 32 terms of a sum to the largest of them and truncate them to 14 bits. Each term
+  // loses at most 2⁻¹³ of the largest one. The loss is towards 0, so its sign is the term's. Within 128
+  // terms, no term or partial sum exceeds about 11 times the root mean square of the terms. The K errors then
+  // have a standard deviation of 2⁻¹³ · 11/√3 · √Σ term². The bound, 40 · 2⁻¹³ · √Σ term², is about six of
+  // these.
   const Tensor root_square = bench.root_square_products(x.cpu, w.cpu);
   const Bound bound{.relative = stored(dtype), .terms = {{40 * 0x1p-13, root_square}}};
   CHECK(bench.difference(out, bound) == "");

@@ -19,7 +19,7 @@ using namespace foretoken::testing;
 
 namespace {
 
-/// What the weight's gradient holds before it accumulates.
+/// The weight's gradient before the operator adds to it.
 Twin dw_before(TwinBench& bench, std::int64_t c) {
   return bench.normal("dw", {c}, DType::f32, 1.0);
 }
@@ -45,7 +45,7 @@ TEST_CASE("rms_norm matches the CPU, whole and as a column block") {
   CHECK(bench.difference(rstd, {.relative = stored(DType::f32) + sum_roundoff(c)}) == "");
   bench.copy_to_cpu(rstd);
 
-  // dx = rstd · w · dout − x · rstd³ · mean(w · dout · x): with one column the two cancel but for eps.
+  // dx = rstd · w · dout − x · rstd³ · mean(w · dout · x). With one column, the two terms differ only by eps.
   const Tensor magnitude = bench.magnitudes({n, c}), dw_magnitude = bench.absolutes(dw_before(bench, c).cpu);
   for (std::int64_t row = 0; row < n; ++row) {
     const float* x_row = x.cpu.as<float>() + row * c;
@@ -128,7 +128,7 @@ TEST_CASE("rms_norm finds the largest magnitude of what it writes") {
 
 namespace {
 
-/// |x₁| + |x₂| of the pair that an element belongs to: bounds both products of its rotation.
+/// For each element, |x₁| + |x₂| of the pair that it belongs to, which bounds both products of its rotation.
 Tensor rope_magnitudes(TwinBench& bench, const Tensor& qkv, std::int64_t size) {
   const Tensor magnitude = bench.absolutes(qkv);
   for (std::int64_t head = 0; head < qkv.elements(); head += size)
@@ -194,8 +194,8 @@ TEST_CASE("activation matches the CPU, also in place") {
   const Twin x = bench.normal("x", {n}, 3), dout = bench.normal("dout", {n}),
              residual = bench.normal("residual", {n});
   const Twin out = bench.poisoned({n}), sum = bench.poisoned({n}), apart = bench.poisoned({n});
-  // gelu(x) = x · (1 + erf(x/√2)) / 2 cancels for negative x, to an error of an ulp of x; so does a slope, to
-  // one of 1.
+  // gelu(x) = x · (1 + erf(x/√2)) / 2 cancels for negative x, so its error is an ulp of x, not of gelu(x). In
+  // the same way, the error of its slope is an ulp of 1.
   const Bound value{.relative = stored(bench.dtype()) + exp_roundoff,
                     .terms = {{stored(DType::f32), bench.absolutes(x.cpu)}}};
   Bound with_residual = value;

@@ -13,14 +13,14 @@ using namespace foretoken::testing;
 
 namespace {
 
-/// The objective at every step of a run.
+/// Returns the objective at every step of a run.
 std::vector<double> losses(const std::filesystem::path& run) {
   std::vector<double> values;
   for (const std::vector<double>& step : TrainingLab::losses(run.string())) values.push_back(step.front());
   return values;
 }
 
-/// Fails the test if the exit code differs.
+/// Runs `command`. Fails the test if the exit code is not `code`.
 void train(const std::string& command, int code = 0) {
   const Outcome outcome = run(command);
   INFO(command << "\n" << outcome.output);

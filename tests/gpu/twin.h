@@ -1,8 +1,8 @@
 #pragma once
-// Compares an operator on the GPU with the same operator on the CPU: equal inputs, outputs filled with NaN
-// first, and a bound for every element, derived from the dtypes and the lengths of the sums. An operator that
-// reads the result of another reads the GPU's result on both devices (copy_to_cpu), so that a bound holds the
-// errors of one operator.
+// Compares an operator on the GPU with the same operator on the CPU. Inputs are equal, outputs are filled
+// with NaN first, and every element has a bound that is derived from the dtypes and the lengths of the sums.
+// If an operator reads the result of another one, both devices read the GPU's result (copy_to_cpu), so that a
+// bound covers the errors of one operator only.
 
 #include <string>
 #include <utility>
@@ -43,7 +43,7 @@ class TwinBench {
   /// rope_table() for `positions` positions and heads of `size` elements.
   std::pair<Twin, Twin> rope_tables(std::int64_t positions, std::int64_t size, double rope_theta);
 
-  /// Compares the GPU's tensor with the CPU's; empty where they agree within the bound.
+  /// Describes where the GPU's tensor differs from the CPU's by more than the bound; empty if nowhere.
   std::string difference(const Twin& twin, const Bound& bound = {}) {
     return mismatch(download(twin), twin.cpu, bound);
   }
@@ -55,8 +55,8 @@ class TwinBench {
   /// Replaces the CPU's values by the GPU's.
   void copy_to_cpu(const Twin& twin);
 
-  /// |x| or x² of every element, on the CPU: an operator that multiplies and adds turns magnitudes into the
-  /// magnitudes of its bound.
+  /// Return |x| or x² of every element, on the CPU. An operator of products and sums that is applied to them
+  /// gives the Σ|term| or Σ term² that a bound needs.
   Tensor absolutes(const Tensor& x);
   Tensor squares(const Tensor& x);
   /// Σ|xᵢwᵢ| and √Σ(xᵢwᵢ)² of every element of x · Wᵀ.
@@ -84,14 +84,14 @@ void run(TwinBench& bench, void (*function)(Stream&, const Op&), const Make& op)
 /// A Catch2 generator: each dtype that activations may have on a GPU.
 DType any_dtype();
 
-/// Relative error of storing a result that f32 operations have computed: the rounding to the dtype, and a few
-/// ulps of f32.
+/// Relative error of a result that is computed by a few f32 operations and stored in the dtype.
 inline double stored(DType dtype) {
   return (dtype == DType::bf16 ? unit_roundoff(dtype) : 0) + 8 * unit_roundoff(DType::f32);
 }
 
-/// Relative error of a function of exp in f32. __expf is exact to 2 + 1.17·|x| ulp (CUDA C++ Programming
-/// Guide, "Intrinsic Functions"), which is 20 for |x| < 15, and rcp.approx to 1; each ulp is 2u.
+/// Relative error of a function of exp, such as a sigmoid, in f32. __expf has an error of 2 + 1.17·|x| ulp
+/// (CUDA C++ Programming Guide, "Intrinsic Functions"), which is 20 ulp for |x| < 15, and rcp.approx an error
+/// of 1 ulp. An ulp is 2u.
 inline constexpr double exp_roundoff = 48 * 0x1p-24;
 
 }  // namespace foretoken::testing

@@ -16,7 +16,7 @@ using namespace foretoken::testing;
 
 namespace {
 
-/// n elements and their moments, both moments in one dtype.
+/// AdamW's state for n elements: values, gradients and both moments, the moments in one dtype.
 struct State {
   State(Arena& arena, std::int64_t n, DType moments)
       : p(arena.tensor(DType::f32, {n})),
@@ -55,7 +55,7 @@ struct State {
   Tensor p, g, m, v, scale;
 };
 
-/// Rounding errors in units of the last place, each with its expected variance.
+/// The sum of some rounding errors, in units of the last place, and the variance that it should have.
 struct Errors {
   double sum = 0, variance = 0;
 
@@ -153,7 +153,7 @@ TEST_CASE("at β₂ = 0.999 v in bf16 falls as in f32 once gradients are ten tim
   }
   const double expected = *exact.v.as<float>();
   CHECK(expected == Approx(0.01 + 0.99 * std::pow(0.999, steps)).epsilon(1e-4));
-  CHECK(static_cast<float>(nearest) == 1);  // the result of rounding to nearest
+  CHECK(static_cast<float>(nearest) == 1);  // rounding to nearest loses every step's change
   double sum = 0, squares = 0;
   for (const BFloat16& x : rounded.v.span<BFloat16>()) {
     const double error = static_cast<float>(x) / expected - 1;

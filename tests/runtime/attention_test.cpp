@@ -1,4 +1,5 @@
-// Attention: backward against central differences of forward, in fp64, and forward against the definition.
+// Attention in fp64: forward compared with the formula in attention.h, backward with central differences of
+// forward.
 
 #include "runtime/operators/attention/attention.h"
 
@@ -45,7 +46,8 @@ TEST_CASE("with rope's tables attention backward returns the gradient of qkv bef
   const AttentionHeads heads{.query = 4, .key_value = 2, .dim = 6};
   const Shape qkv_shape{2, 5, 48}, out_shape{2, 5, 24};
   Bench bench;
-  const Tensor cos = bench.zeros({7, 3}), sin = bench.zeros({7, 3});  // the table is longer than the rows
+  const Tensor cos = bench.zeros({7, 3}),
+               sin = bench.zeros({7, 3});  // tables of more positions than the rows have
   rope_table(cos, sin, 10.0);
   const Tensor unturned = bench.normal("qkv", qkv_shape), dout = bench.normal("dout", out_shape);
   const Tensor qkv = bench.poisoned(qkv_shape), out = bench.poisoned(out_shape),

@@ -20,7 +20,8 @@ struct Step {
   std::int64_t sequence, begin, end;  // new positions [begin, end)
 };
 
-/// Sequences of up to 11 positions, whole and in steps. The cache has more slots than that.
+/// Sequences of up to 11 positions, and a cache of 13 slots each. Attention runs over whole sequences, and in
+/// steps over the cache.
 struct Bench {
   AttentionHeads heads{.query = 6, .key_value = 2, .dim = 4};
   std::int64_t sequences = 3, length = 11, places = 13, width = (6 + 2 * 2) * 4;
@@ -40,8 +41,8 @@ struct Bench {
     poison(cache);
   }
 
-  /// Computes the rows of several steps in one call; returns the difference from the rows of the whole
-  /// sequences, empty if there is none.
+  /// Computes the rows of several steps in one call. Returns how they differ from the same rows of the whole
+  /// sequences, or an empty text.
   std::string run(const std::vector<Step>& steps, double tolerance) {
     std::vector<std::int32_t> cells;
     std::vector<Tensor> rows, wanted;
@@ -90,7 +91,8 @@ TEST_CASE("what a cache held past a position does not matter once rows go on fro
 TEST_CASE("a branch whose keys are elsewhere gets the bits that it gets as the text") {
   Bench bench(GENERATE(DType::f64, DType::f32));
   CHECK(bench.run({{0, 0, 11}, {1, 0, 11}}, 1e-5) == "");
-  // Moves the last three positions of sequence 1 to other slots and writes keys of other positions to theirs.
+  // Moves the last three positions of sequence 1 to other slots, and writes keys of other positions to their
+  // slots.
   std::vector<std::int32_t> from{13 + 9, 13 + 8, 13 + 10, 0, 1},
       to{13 + 11, 13 + 10, 13 + 12, 13 + 8, 13 + 9};
   std::swap(from[1], from[2]);

@@ -1,4 +1,4 @@
-// The comparison that tests of operators use.
+// mismatch(), the comparison of tensors that tests of operators use.
 
 #include <cmath>
 #include <limits>

@@ -13,7 +13,8 @@ TEST_CASE("the cross-entropy head's gradients match finite differences whatever 
   const std::int64_t chunk = GENERATE(1, 3, 10);
   Bench bench;
   const Tensor tokens = bench.integers({2, 7}, {1, 3, 3, 0, 2, 1, 4, 3, 3, 0, 2, 1, 3, 0});
-  // Row 0 contains a document border; row 1 is ignored from its third position on (document_start −1).
+  // In row 0 a second document starts at position 3. Row 1 is ignored from its third position on
+  // (document_start −1).
   const Tensor starts = bench.integers({2, 7}, {0, 0, 0, 3, 3, 3, 3, 0, 0, -1, -1, -1, -1, -1});
   const Targets targets{.tokens = tokens, .document_start = starts, .ahead = 2};
   const Tensor x = bench.normal("x", {2, 5, 3}), w = bench.normal("w", {5, 3}),
@@ -67,7 +68,7 @@ TEST_CASE("the cross-entropy head's gradients match finite differences whatever 
   CHECK(mismatch(dx_alone, dx, 0, 0) == "");
   CHECK(mismatch(dw_alone, dw, 0, 0) == "");
 
-  // So do the likeliest tokens, without a loss.
+  // The most likely tokens computed alone have the same bits, too.
   const Tensor argmax_alone = bench.integers({2, 5}, {});
   cross_entropy_head(bench.stream,
                      {.x = x, .weight = w, .targets = targets, .logits = logits, .argmax = argmax_alone});

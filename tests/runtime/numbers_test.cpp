@@ -1,4 +1,4 @@
-// bf16, and the functions that compilers vectorise, compared with the standard library's.
+// Rounding to bf16, and exp and erf of vector_math.h compared with the standard library's.
 
 #include <cmath>
 #include <limits>

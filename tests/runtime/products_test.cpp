@@ -110,7 +110,8 @@ TEST_CASE("a gated MLP's backward matches finite differences and recomputes forw
   CHECK(gradient_mismatch(loss, x, dx) == "");
 
   loss();
-  const Tensor scratch = bench.poisoned({5, 7});  // in place
+  // dgate_up may overwrite gate_up.
+  const Tensor scratch = bench.poisoned({5, 7});
   linear_swiglu_backward_input(
       bench.stream,
       {.dout = dout, .weight = down, .gate_up = gate_up, .dgate_up = gate_up, .dgated = scratch});
@@ -142,7 +143,8 @@ TEMPLATE_TEST_CASE("a tile product equals the triple loop whatever its shape and
   const Tensor c = arena.tensor(dtype, {m * ldc}), expected = arena.tensor(dtype, {m * ldc});
   fill_normal(a, "a");
   fill_normal(b, "b");
-  for (const Tensor& filled : {c, expected}) fill_normal(filled, "c");  // the last column must not change
+  for (const Tensor& filled : {c, expected})
+    fill_normal(filled, "c");  // C has one more column, which must not change
   for (std::int64_t i = 0; i < m; ++i)
     for (std::int64_t j = 0; j < n; ++j) {
       double sum = 0;

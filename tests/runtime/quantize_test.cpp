@@ -1,5 +1,5 @@
 // 8-bit floats compared with values computed by ml_dtypes, and quantized matrices and products compared with
-// their definition.
+// the formulas in quantize.h.
 
 #include "runtime/operators/rowwise/quantize.h"
 
@@ -90,7 +90,8 @@ TEST_CASE("a quantized matrix is within half a step of its values, and its trans
   Arena arena(DeviceKind::cpu);
   const Tensor x = arena.tensor(DType::f32, {rows, columns});
   fill_normal(x, "x", 1.0);
-  for (std::int64_t r = 0; r < rows; ++r) x.as<float>()[r * columns + r] *= 100;  // groups of different size
+  // Gives the groups different largest magnitudes.
+  for (std::int64_t r = 0; r < rows; ++r) x.as<float>()[r * columns + r] *= 100;
   const QuantizedTensor out = plan_quantized(arena, format, rows, columns, scaling),
                         transposed = plan_quantized(arena, format, columns, rows, scaling);
   quantize(stream, {.x = x, .out = out, .transposed = transposed});
@@ -106,7 +107,7 @@ TEST_CASE("a quantized matrix is within half a step of its values, and its trans
       };
       CAPTURE(r, c, exact);
       CHECK(std::fabs(value(out, r, c) - exact) <= bound(amax(x, scaling, r, c)));
-      // A scaling vector of the transpose is a column of x.
+      // In the transpose, 128 elements of a column of x share a scale.
       float down = amax(x, scaling, r, c);
       if (scaling == Scaling::vector128) {
         down = 0;

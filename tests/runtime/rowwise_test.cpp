@@ -34,7 +34,7 @@ TEST_CASE("rms_norm backward matches finite differences, whole and as a column b
     for (std::int64_t i = 0; i < 7; ++i)
       CHECK(again.as<double>()[n * 7 + i] == out.as<double>()[n * stride + first + i]);
 
-  // Adds the gradient of the residual stream, which may be in dx already.
+  // Adds the gradient of the residual path. The residual may alias dx.
   const Tensor residual = bench.normal("residual", {5, 7}), sum = bench.normal("residual", {5, 7});
   const Tensor apart = bench.poisoned({5, 7});
   backward.out = {};
@@ -103,7 +103,7 @@ TEST_CASE("activation values are those of their formulas, and backward matches f
   }
   activation_backward(bench.stream, {.function = function, .dout = dout, .x = x, .dx = dx});
   CHECK(gradient_mismatch(loss, x, dx) == "");
-  // In place of each of its inputs.
+  // dx may alias either input.
   for (const bool into_x : {false, true}) {
     const Tensor again = bench.normal("x", {5, 7}, 2.0), same = bench.normal("dout", {5, 7});
     const Tensor& place = into_x ? again : same;

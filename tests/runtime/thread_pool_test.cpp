@@ -11,8 +11,8 @@ using namespace foretoken;
 TEST_CASE("ranges of a pool's threads cover every item once and keep to the grain") {
   ThreadPool pool(GENERATE(1, 2, 3, 8));
   CAPTURE(pool.threads());
-  // Calls that need all threads alternate with calls that need few, while threads of the previous call are
-  // still returning.
+  // Calls that need all threads alternate with calls that need few. Threads may still be leaving the previous
+  // call when the next one starts.
   for (int call = 0; call < 2000; ++call) {
     const std::int64_t count = call % 13 * (call % 3), grain = 1 + call % 5;
     std::vector<std::atomic<int>> visits(static_cast<std::size_t>(count));
