@@ -124,8 +124,7 @@ void validate_batch(const Config& config) {
                       train.microbatch);
 }
 
-/// FP8 products require dims that are multiples of a group of elements
-/// (runtime/operators/rowwise/quantize.h).
+/// FP8 products require dims that are multiples of a group of elements (runtime/quantized_tensor.h).
 void validate_fp8(const Config& config) {
   if (config.train.precision != TrainConfig::Precision::fp8) return;
   if (config.train.recompute == Recompute::selective)

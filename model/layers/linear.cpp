@@ -1,6 +1,7 @@
 #include "model/layers/linear.h"
 
 #include "runtime/operators/products/linear.h"
+#include "runtime/operators/products/quantized_product.h"
 
 namespace foretoken {
 

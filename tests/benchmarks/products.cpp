@@ -15,6 +15,7 @@
 #include "runtime/operators/parameters/random_normal.h"
 #include "runtime/operators/products/linear.h"
 #include "runtime/operators/products/linear_swiglu.h"
+#include "runtime/operators/products/quantized_product.h"
 #include "runtime/operators/rowwise/elementwise.h"
 #include "runtime/operators/rowwise/quantize.h"
 #include "runtime/operators/rowwise/swiglu.h"

@@ -7,6 +7,7 @@
 
 #include <fmt/format.h>
 
+#include "runtime/operators/products/quantized_product.h"
 #include "runtime/operators/rowwise/swiglu.h"
 #include "tests/gpu/twin.h"
 #include "tests/support/catch.h"

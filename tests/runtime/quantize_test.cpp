@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "io/hdf5/hdf5.h"
+#include "runtime/operators/products/quantized_product.h"
 #include "tests/support/catch.h"
 #include "tests/support/numeric.h"
 #include "tests/support/source_tree.h"

@@ -2,7 +2,6 @@
 
 #include "runtime/cuda/context.h"
 #include "runtime/cuda/device.cuh"
-#include "runtime/cuda/matmul.h"
 #include "runtime/cuda/reduce.cuh"
 #include "runtime/operators/rowwise/quantize.h"
 #include "runtime/operators/rowwise/quantize_scale.h"
@@ -352,20 +351,6 @@ void quantize(Stream& stream, const Quantize& op) {
     });
   }
   check_launch("quantize");
-}
-
-void quantized_product(Stream& stream, const QuantizedProduct& op) {
-  stream.cuda().matmul().run({.transpose_b = true,
-                              .m = op.a.data.shape[0],
-                              .n = op.b.data.shape[0],
-                              .k = op.a.data.shape[1],
-                              .a = op.a.data,
-                              .b = op.b.data,
-                              .a_scales = {op.a.scales, op.a.scaling},
-                              .b_scales = {op.b.scales, op.b.scaling},
-                              .fast_accumulation = op.fast_accumulation,
-                              .c = op.addend,
-                              .d = op.out});
 }
 
 }  // namespace foretoken::cuda

@@ -3,7 +3,6 @@
 #include <vector>
 
 #include "runtime/error.h"
-#include "runtime/operators/products/gemm_cpu.h"
 #include "runtime/operators/rowwise/quantize.h"
 #include "runtime/operators/rowwise/quantize_scale.h"
 #include "runtime/operators/rowwise/swiglu.h"
@@ -79,25 +78,6 @@ void quantize(Stream& stream, const View& x, const QuantizedTensor& out) {
   });
 }
 
-/// Returns data · scale for every element.
-std::vector<float> dequantized(Stream& stream, const QuantizedTensor& tensor) {
-  const std::int64_t rows = tensor.data.shape[0], columns = tensor.data.shape[1];
-  const Groups group = groups_of(tensor);
-  const float* scales = tensor.scales.as<float>();
-  std::vector<float> values(static_cast<std::size_t>(rows * columns));
-  with_format(tensor.data.dtype, [&]<class F>() {
-    const F* data = tensor.data.as<F>();
-    stream.threads().parallel_for(rows, grain, [&](std::int64_t begin, std::int64_t end) {
-      for (std::int64_t r = begin; r < end; ++r)
-        for (std::int64_t c = 0; c < columns; ++c)
-          values[static_cast<std::size_t>(r * columns + c)] =
-              static_cast<float>(data[r * columns + c]) *
-              scales[r / group.rows * group.row_step + c / group.columns * group.column_step];
-    });
-  });
-  return values;
-}
-
 /// Returns the source's matrix. SwiGLU's results are computed into `computed`, which must outlive the result.
 Tensor stored(Stream& stream, const QuantizeSource& source, std::vector<float>& computed) {
   if (const auto* x = std::get_if<Tensor>(&source)) return *x;
@@ -129,23 +109,22 @@ void quantize(Stream& stream, const Quantize& op) {
   if (op.transposed.defined()) quantize(stream, View{x.x, columns, rows, 1, columns}, op.transposed);
 }
 
-void quantized_product(Stream& stream, const QuantizedProduct& op) {
-  const std::int64_t m = op.a.data.shape[0], k = op.a.data.shape[1], n = op.b.data.shape[0];
-  const std::vector<float> a = dequantized(stream, op.a), b = dequantized(stream, op.b);
-  float* out = op.out.as<float>();
-  if (op.addend.defined() && op.addend.data != op.out.data)
-    std::copy_n(op.addend.as<float>(), op.addend.elements(), out);
-  gemm<float>(stream, {.transpose_b = Transpose::yes,
-                       .m = m,
-                       .n = n,
-                       .k = k,
-                       .a = a.data(),
-                       .lda = k,
-                       .b = b.data(),
-                       .ldb = k,
-                       .c = out,
-                       .ldc = n,
-                       .beta = op.addend.defined() ? 1.0F : 0.0F});
+std::vector<float> dequantized(Stream& stream, const QuantizedTensor& tensor) {
+  const std::int64_t rows = tensor.data.shape[0], columns = tensor.data.shape[1];
+  const Groups group = groups_of(tensor);
+  const float* scales = tensor.scales.as<float>();
+  std::vector<float> values(static_cast<std::size_t>(rows * columns));
+  with_format(tensor.data.dtype, [&]<class F>() {
+    const F* data = tensor.data.as<F>();
+    stream.threads().parallel_for(rows, grain, [&](std::int64_t begin, std::int64_t end) {
+      for (std::int64_t r = begin; r < end; ++r)
+        for (std::int64_t c = 0; c < columns; ++c)
+          values[static_cast<std::size_t>(r * columns + c)] =
+              static_cast<float>(data[r * columns + c]) *
+              scales[r / group.rows * group.row_step + c / group.columns * group.column_step];
+    });
+  });
+  return values;
 }
 
 }  // namespace foretoken::cpu
