@@ -4,15 +4,8 @@
 
 #include "runtime/cuda/matmul.h"
 #include "runtime/cuda/memory.h"
-#if FORETOKEN_WITH_CUDNN
-#include "runtime/operators/attention/cudnn_attention.h"
-#endif
 
 namespace foretoken::cuda {
-
-#if !FORETOKEN_WITH_CUDNN
-class CudnnAttention {};
-#endif
 
 int device_count() {
   // Every stream needs its own hardware queue. Streams that share a queue wait for each other: a receive that
@@ -37,9 +30,6 @@ Context::Context(const Options& options) : options_(options) {
   check(cudaMalloc(counter_.out(), sizeof(int)), "counter");
   zero_device(counter_.get(), sizeof(int));
   matmul_ = std::make_unique<Matmul>(*this);
-#if FORETOKEN_WITH_CUDNN
-  cudnn_attention_ = std::make_unique<CudnnAttention>(stream_.get(), options.deterministic);
-#endif
 }
 
 Context::~Context() = default;

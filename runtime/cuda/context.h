@@ -2,15 +2,16 @@
 // One rank's GPU: its compute stream, and the workspace and library handles that operators use.
 
 #include <cstddef>
+#include <map>
 #include <memory>
 #include <string>
+#include <typeindex>
 
 #include "runtime/cuda/handle.h"
 
 namespace foretoken::cuda {
 
 class Matmul;
-class CudnnAttention;
 
 /// Number of GPUs visible to this process; 0 without a driver.
 int device_count();
@@ -44,7 +45,15 @@ class Context {
   int* counter() const { return static_cast<int*>(counter_.get()); }
 
   Matmul& matmul() { return *matmul_; }
-  CudnnAttention* cudnn_attention() { return cudnn_attention_.get(); }  // null without cuDNN
+
+  /// The object that an operator keeps with this GPU, such as a library's handle and plans. The first call
+  /// makes it; the context destroys it. There is one object per type.
+  template <class State>
+  State& state() {
+    std::shared_ptr<void>& state = states_[typeid(State)];
+    if (!state) state = std::make_shared<State>(*this);
+    return *static_cast<State*>(state.get());
+  }
 
   void synchronize() const;
   /// Bytes of the GPU's memory that are in use, by all processes.
@@ -58,7 +67,7 @@ class Context {
   Buffer workspace_;
   Handle<void*, cudaFree> counter_;
   std::unique_ptr<Matmul> matmul_;
-  std::unique_ptr<CudnnAttention> cudnn_attention_;
+  std::map<std::type_index, std::shared_ptr<void>> states_;  // destroyed before the stream that they use
 };
 
 }  // namespace foretoken::cuda

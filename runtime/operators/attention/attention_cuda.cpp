@@ -14,7 +14,7 @@ namespace foretoken::cuda {
 void attention_forward(Stream& stream, const AttentionForward& op) {
 #if FORETOKEN_WITH_CUDNN
   Context& gpu = stream.cuda();
-  if (CudnnAttention& cudnn = *gpu.cudnn_attention(); cudnn.supports(op))
+  if (auto& cudnn = gpu.state<CudnnAttention>(); cudnn.supports(op))
     return cudnn.forward(op, gpu.workspace(cudnn.workspace(op)));
 #endif
   flash_attention_forward(stream, op);
@@ -24,7 +24,7 @@ void attention_backward(Stream& stream, const AttentionBackward& op) {
 #if FORETOKEN_WITH_CUDNN
   Context& gpu = stream.cuda();
   const bool ours_is_faster = op.heads.dim == 64 || op.heads.dim == 128;
-  if (CudnnAttention& cudnn = *gpu.cudnn_attention(); !ours_is_faster && cudnn.supports(op)) {
+  if (auto& cudnn = gpu.state<CudnnAttention>(); !ours_is_faster && cudnn.supports(op)) {
     cudnn.backward(op, gpu.workspace(cudnn.workspace(op)));
     if (op.rope_cos.defined()) cuda::rope(stream, rope_of(op));
     return;

@@ -245,8 +245,8 @@ class CudnnAttention::Plans {
   std::map<Problem, Plan> plans_;
 };
 
-CudnnAttention::CudnnAttention(cudaStream_t stream, bool deterministic)
-    : plans_(std::make_unique<Plans>(stream, deterministic)) {}
+CudnnAttention::CudnnAttention(const Context& gpu)
+    : plans_(std::make_unique<Plans>(gpu.stream(), gpu.deterministic())) {}
 CudnnAttention::~CudnnAttention() = default;
 
 bool CudnnAttention::supports(const AttentionForward& op) {

@@ -12,16 +12,15 @@
 #include <cstddef>
 #include <memory>
 
-#include <cuda_runtime_api.h>
-
+#include "runtime/cuda/context.h"
 #include "runtime/operators/attention/attention.h"
 
 namespace foretoken::cuda {
 
-/// Serves one stream of the current device. Not thread-safe.
+/// Serves the stream of one context. Not thread-safe.
 class CudnnAttention {
  public:
-  CudnnAttention(cudaStream_t stream, bool deterministic);
+  explicit CudnnAttention(const Context& gpu);
   ~CudnnAttention();
   CudnnAttention(const CudnnAttention&) = delete;
   CudnnAttention& operator=(const CudnnAttention&) = delete;
