@@ -5,8 +5,6 @@
 #include <string>
 #include <vector>
 
-#include "parallel/flight/flight_record.h"
-
 namespace foretoken {
 
 struct Job {
@@ -22,6 +20,14 @@ struct Job {
 
 /// Reads the variables that Open MPI's mpirun or Slurm's srun sets.
 Job job_by_environment();
+
+/// State of a process on this host, as Linux reports it: 'R' running, 'S' sleeping, 'D' in uninterruptible
+/// sleep (disk, device), 'T' stopped, 'Z' ended but not reaped.
+struct LocalProcess {
+  int rank = 0;
+  int pid = 0;
+  char state = '?';
+};
 
 /// Processes of this host and user whose environment names the same job, this process included, ascending by
 /// pid. A child process of a rank counts as that rank.

@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "parallel/flight/flight_recorder.h"
+#include "parallel/job.h"
 
 namespace foretoken {
 
@@ -14,14 +15,6 @@ struct RankIdentity {
   int pid = 0;  // 0: unknown
   std::string host;
   std::string label;  // "pp1 dp0", may be empty
-};
-
-/// State of a process on the host of the rank that wrote the record, as Linux reports it: 'R' running, 'S'
-/// sleeping, 'D' in uninterruptible sleep (disk, device), 'T' stopped, 'Z' ended but not reaped.
-struct LocalProcess {
-  int rank = 0;
-  int pid = 0;
-  char state = '?';
 };
 
 struct FlightFile {
