@@ -10,8 +10,8 @@
 #include <ostream>
 #include <string>
 
-#include "launch/commands/train.h"
 #include "launch/config/config.h"
+#include "launch/config/train_arguments.h"
 
 namespace foretoken {
 

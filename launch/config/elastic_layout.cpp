@@ -9,7 +9,7 @@
 #include <fmt/format.h>
 
 #include "launch/config/config_validator.h"
-#include "launch/session/session.h"
+#include "launch/config/layout.h"
 #include "parallel/pipeline/partition_for_step.h"
 #include "runtime/error.h"
 

@@ -4,8 +4,8 @@
 
 #include <string>
 
-#include "launch/commands/train.h"
 #include "launch/config/config.h"
+#include "launch/config/train_arguments.h"
 
 namespace foretoken {
 

@@ -8,8 +8,8 @@
 #include "io/checkpoint/checkpoint_reader.h"
 #include "io/checkpoint/run_directory.h"
 #include "io/checkpoint/run_lock.h"
-#include "launch/commands/train.h"
 #include "launch/config/config.h"
+#include "launch/config/train_arguments.h"
 #include "launch/console/console.h"
 #include "parallel/comm/communicator.h"
 

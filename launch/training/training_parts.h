@@ -6,7 +6,7 @@
 #include <optional>
 
 #include "io/datasets/batch.h"
-#include "launch/commands/train.h"
+#include "launch/config/train_arguments.h"
 #include "launch/session/evaluation.h"
 #include "launch/session/session.h"
 #include "launch/training/checkpoint_policy.h"

@@ -7,7 +7,7 @@
 #include <vector>
 
 #include "io/checkpoint/checkpoint_reader.h"
-#include "launch/commands/train.h"
+#include "launch/config/train_arguments.h"
 #include "launch/training/training.h"
 #include "parallel/comm/mpi_communicator.h"
 #include "tests/support/temporary_folder.h"
