@@ -5,7 +5,7 @@
 #include <string>
 #include <vector>
 
-#include "launch/generate/generate.h"
+#include "launch/generate/generate_arguments.h"
 #include "parallel/comm/mpi_communicator.h"
 
 namespace foretoken {

@@ -9,7 +9,7 @@
 #include <vector>
 
 #include "io/datasets/tokenizer.h"
-#include "launch/generate/generate.h"
+#include "launch/generate/generate_arguments.h"
 #include "launch/generate/text_stream.h"
 #include "launch/generate/transcript.h"
 
