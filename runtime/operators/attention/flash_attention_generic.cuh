@@ -35,6 +35,8 @@ struct GenericTile {
   static constexpr int tile = rows * (W + 1);       // floats
   static constexpr int scores = rows * (rows + 1);  // floats
 
+  using Scores = float[own_rows][own_rows];   // the thread's elements of a matrix of scores
+  using Rows = float[own_rows][own_columns];  // the thread's elements of a tile
   int x = threadIdx.x % side, y = threadIdx.x / side;
 
   /// The thread's i-th row, and its j-th column, of a tile or of a matrix of scores.
@@ -51,7 +53,7 @@ struct GenericTile {
   }
 
   /// s[i][j] = row row(i) of tile a · row column(j) of tile b
-  __device__ void row_products(float (&s)[own_rows][own_rows], const float* a, const float* b) const {
+  __device__ void row_products(Scores& s, const float* a, const float* b) const {
 #pragma unroll
     for (auto& s_row : s)
 #pragma unroll
@@ -72,7 +74,7 @@ struct GenericTile {
   }
 
   /// Stores the thread's scores in a matrix of scores in shared memory.
-  __device__ void keep_scores(float* to, const float (&s)[own_rows][own_rows]) const {
+  __device__ void keep_scores(float* to, const Scores& s) const {
 #pragma unroll
     for (int i = 0; i < own_rows; ++i)
 #pragma unroll
@@ -82,8 +84,7 @@ struct GenericTile {
   /// d[i][j] += Σₖ w[row(i), k] · b[k, column(j)], where w is the matrix of scores `weights` or its
   /// transpose.
   template <bool transposed>
-  __device__ void weighted_rows(float (&d)[own_rows][own_columns], const float* weights,
-                                const float* b) const {
+  __device__ void weighted_rows(Rows& d, const float* weights, const float* b) const {
 #pragma unroll 2
     for (int k = 0; k < rows; ++k) {
       float w[own_rows], b_k[own_columns];
@@ -102,8 +103,8 @@ struct GenericTile {
   /// Writes d[i][j] · scale[i] to rows [first, first + rows) of a matrix of `dim` columns. Rows from `end` on
   /// are not written.
   template <class T>
-  __device__ void store(T* matrix, std::int64_t stride, int dim, int first, int end,
-                        const float (&d)[own_rows][own_columns], const float (&scale)[own_rows]) const {
+  __device__ void store(T* matrix, std::int64_t stride, int dim, int first, int end, const Rows& d,
+                        const float (&scale)[own_rows]) const {
 #pragma unroll
     for (int i = 0; i < own_rows; ++i)
 #pragma unroll

@@ -27,30 +27,42 @@ __global__ void output_dot_kernel(Problem p, int lanes, const T* __restrict__ do
   if (held && thread % lanes == 0) delta[p.statistic(row, head) + t] = sum;
 }
 
-/// Recomputes the thread's elements of P and dS / √HS for the tile of queries at q0 and the tile of keys at
-/// k0.
+/// The statistics of the queries, [B, NH, T].
+struct Statistics {
+  const float *lse, *delta;
+};
+
+/// A tile of queries from position q0 on and a tile of keys from position k0 on, of one query head of one
+/// batch row. The pointers are tiles in shared memory.
+struct TilePair {
+  int row, head, q0, k0;
+  const float *q, *dout, *k, *v;
+};
+
+/// The thread's elements of P and dS / √HS for a pair of tiles.
 template <int W>
-__device__ __forceinline__ void rebuild(
-    const Problem& p, const GenericTile<W>& at, const Work& work, int head, int q0, int k0, const float* lse,
-    const float* delta, const float* q, const float* k, const float* dout, const float* v,
-    float (&weights)[GenericTile<W>::own_rows][GenericTile<W>::own_rows],
-    float (&dscores)[GenericTile<W>::own_rows][GenericTile<W>::own_rows]) {
-  at.row_products(weights, q, k);
-  at.row_products(dscores, dout, v);
+struct Recomputed {
+  typename GenericTile<W>::Scores weights, dscores;
+
+  __device__ __forceinline__ Recomputed(const Problem& p, const GenericTile<W>& at, const TilePair& tiles,
+                                        const Statistics& statistics) {
+    at.row_products(weights, tiles.q, tiles.k);
+    at.row_products(dscores, tiles.dout, tiles.v);
 #pragma unroll
-  for (int i = 0; i < GenericTile<W>::own_rows; ++i) {
-    const int t = q0 + at.row(i), first = p.first_key(work.row, t);
-    const std::int64_t row = p.statistic(work.row, head) + min(t, p.time - 1);
-    const float row_lse = lse[row], row_delta = delta[row];
+    for (int i = 0; i < GenericTile<W>::own_rows; ++i) {
+      const int t = tiles.q0 + at.row(i), first = p.first_key(tiles.row, t);
+      const std::int64_t query = p.statistic(tiles.row, tiles.head) + min(t, p.time - 1);
+      const float lse = statistics.lse[query], delta = statistics.delta[query];
 #pragma unroll
-    for (int j = 0; j < GenericTile<W>::own_rows; ++j) {
-      const int u = k0 + at.column(j);
-      const bool seen = t < p.time && u <= t && u >= first;
-      weights[i][j] = seen ? expf(weights[i][j] * p.scale - row_lse) : 0.0f;
-      dscores[i][j] = weights[i][j] * (dscores[i][j] - row_delta) * p.scale;
+      for (int j = 0; j < GenericTile<W>::own_rows; ++j) {
+        const int u = tiles.k0 + at.column(j);
+        const bool attends = t < p.time && u <= t && u >= first;
+        weights[i][j] = attends ? expf(weights[i][j] * p.scale - lse) : 0.0f;
+        dscores[i][j] = weights[i][j] * (dscores[i][j] - delta) * p.scale;
+      }
     }
   }
-}
+};
 
 /// dV = Pᵀ dO and dK = dSᵀ Q / √HS. A block owns a tile of keys of one key/value head and processes the tiles
 /// of queries that attend to any of them, one query head after another, so dK and dV have one writer. Shared
@@ -70,7 +82,7 @@ __global__ void __launch_bounds__(generic_threads, 1)
 
   P::load(k, qkv + p.key(work.row, work.head), p.qkv_width(), p.dim, k0, p.time);
   P::load(v, qkv + p.value(work.row, work.head), p.qkv_width(), p.dim, k0, p.time);
-  float dk[P::own_rows][P::own_columns] = {}, dv[P::own_rows][P::own_columns] = {};
+  typename P::Rows dk = {}, dv = {};
   for (int head = work.head * p.group(); head < (work.head + 1) * p.group(); ++head) {
     // Document starts never decrease: after the first tile whose queries attend to no key of the block, no
     // later tile does.
@@ -79,10 +91,11 @@ __global__ void __launch_bounds__(generic_threads, 1)
       P::load(q, qkv + p.query(work.row, head), p.qkv_width(), p.dim, q0, p.time);
       P::load(d, dout + p.out(work.row, head), p.out_width(), p.dim, q0, p.time);
       __syncthreads();
-      float s[P::own_rows][P::own_rows], ds[P::own_rows][P::own_rows];
-      rebuild<W>(p, at, work, head, q0, k0, lse, delta, q, k, d, v, s, ds);
-      at.keep_scores(weights, s);
-      at.keep_scores(dscores, ds);
+      const TilePair tiles{
+          .row = work.row, .head = head, .q0 = q0, .k0 = k0, .q = q, .dout = d, .k = k, .v = v};
+      const Recomputed<W> scores(p, at, tiles, {.lse = lse, .delta = delta});
+      at.keep_scores(weights, scores.weights);
+      at.keep_scores(dscores, scores.dscores);
       __syncthreads();
       at.template weighted_rows<true>(dv, weights, d);
       at.template weighted_rows<true>(dk, dscores, q);
@@ -112,15 +125,16 @@ __global__ void __launch_bounds__(generic_threads, 1)
 
   P::load(q, qkv + p.query(work.row, work.head), p.qkv_width(), p.dim, q0, p.time);
   P::load(d, dout + p.out(work.row, work.head), p.out_width(), p.dim, q0, p.time);
-  float dq[P::own_rows][P::own_columns] = {};
+  typename P::Rows dq = {};
   for (int k0 = p.first_key(work.row, q0) / P::rows * P::rows; k0 <= q0; k0 += P::rows) {
     __syncthreads();  // all threads have read the previous tile's keys
     P::load(k, qkv + p.key(work.row, kv_head), p.qkv_width(), p.dim, k0, p.time);
     P::load(v, qkv + p.value(work.row, kv_head), p.qkv_width(), p.dim, k0, p.time);
     __syncthreads();
-    float s[P::own_rows][P::own_rows], ds[P::own_rows][P::own_rows];
-    rebuild<W>(p, at, work, work.head, q0, k0, lse, delta, q, k, d, v, s, ds);
-    at.keep_scores(dscores, ds);
+    const TilePair tiles{
+        .row = work.row, .head = work.head, .q0 = q0, .k0 = k0, .q = q, .dout = d, .k = k, .v = v};
+    const Recomputed<W> scores(p, at, tiles, {.lse = lse, .delta = delta});
+    at.keep_scores(dscores, scores.dscores);
     __syncwarp();  // a warp reads only the rows of dscores that it wrote
     at.template weighted_rows<false>(dq, dscores, k);
   }

@@ -20,7 +20,8 @@ __global__ void __launch_bounds__(generic_threads, 1)
   const int q0 = (schedule.tiles - 1 - work.rank) * P::rows;
   const int kv_head = work.head / p.group();
 
-  float result[P::own_rows][P::own_columns] = {}, largest[P::own_rows], sum[P::own_rows];
+  typename P::Rows result = {};
+  float largest[P::own_rows], sum[P::own_rows];
   int first[P::own_rows];
 #pragma unroll
   for (int i = 0; i < P::own_rows; ++i) {
@@ -36,7 +37,7 @@ __global__ void __launch_bounds__(generic_threads, 1)
     P::load(k, qkv + p.key(work.row, kv_head), p.qkv_width(), p.dim, k0, p.time);
     P::load(v, qkv + p.value(work.row, kv_head), p.qkv_width(), p.dim, k0, p.time);
     __syncthreads();
-    float s[P::own_rows][P::own_rows];
+    typename P::Scores s;
     at.row_products(s, q, k);
 #pragma unroll
     for (int i = 0; i < P::own_rows; ++i) {
