@@ -15,10 +15,123 @@ struct Statistics {
   std::int32_t first[rows];  // first key; a negative value stands for 0
 };
 
+/// Layout of a block's shared memory; the members are addresses.
 template <int HS, bool adds_queries>
-constexpr int keys_shared =
-    tile_alignment + 2 * Tile<HS, owned_rows>::bytes + 2 * stages* Tile<HS, rows>::bytes +
-    (adds_queries ? 2 * Scores::bytes : 0) + stages* static_cast<int>(sizeof(Statistics));
+struct Memory {
+  using Keys = Tile<HS, owned_rows>;
+  using Queries = Tile<HS, rows>;
+  static constexpr int score_bytes = adds_queries ? 2 * Scores::bytes : 0;
+  static constexpr int bytes = tile_alignment + 2 * Keys::bytes + 2 * stages * Queries::bytes + score_bytes +
+                               stages * static_cast<int>(sizeof(Statistics));
+
+  std::uint32_t keys, values;       // K and V of the block
+  std::uint32_t queries, douts;     // [stages] Q and dO
+  std::uint32_t scores;             // [2] dSᵀ, with adds_queries
+  std::uint32_t statistics;         // [stages]
+  const Statistics* statistics_at;  // the same address as a pointer
+
+  __device__ explicit Memory(const unsigned char* shared)
+      : keys(first_tile(shared)),
+        values(keys + Keys::bytes),
+        queries(values + Keys::bytes),
+        douts(queries + stages * Queries::bytes),
+        scores(douts + stages * Queries::bytes),
+        statistics(scores + score_bytes),
+        statistics_at(reinterpret_cast<const Statistics*>(shared + (statistics - shared_address(shared)))) {}
+
+  __device__ std::uint32_t query_tile(int stage) const { return queries + stage * Queries::bytes; }
+  __device__ std::uint32_t dout_tile(int stage) const { return douts + stage * Queries::bytes; }
+};
+
+/// Converts this thread's scores to Pᵀ, in place. Rows are keys from k0 on, columns queries from q0 on.
+__device__ __forceinline__ void exponentiate(float (&weights)[count], const Problem& p, const Statistics& of,
+                                             int k0, int q0, const Place& at) {
+  if (q0 - k0 < owned_rows - 1) {
+#pragma unroll
+    for (int i = 0; i < count; ++i)
+      if (at.row + i / 2 % 2 * 8 > q0 - k0 + at.column + i / 4 * 8 + i % 2) weights[i] = -INFINITY;
+  }
+  if (p.document_start != nullptr && of.first[rows - 1] > k0) {
+    const int u = k0 + at.row;
+#pragma unroll
+    for (int i = 0; i < count; ++i)
+      if (u + i / 2 % 2 * 8 < of.first[at.column + i / 4 * 8 + i % 2]) weights[i] = -INFINITY;
+  }
+  const float scale_log2 = p.scale * log2_e;
+#pragma unroll
+  for (int g = 0; g < rows / 8; ++g) {
+    const float2 l = *reinterpret_cast<const float2*>(of.lse + 8 * g + at.column);
+#pragma unroll
+    for (int r = 0; r < 4; r += 2) {
+      weights[4 * g + r] = weight(weights[4 * g + r], scale_log2, l.x * log2_e);
+      weights[4 * g + r + 1] = weight(weights[4 * g + r + 1], scale_log2, l.y * log2_e);
+    }
+  }
+}
+
+/// dSᵀ = Pᵀ ∘ (dPᵀ − delta), in place of dPᵀ.
+__device__ __forceinline__ void differentiate(float (&dscores)[count], const float (&weights)[count],
+                                              const Statistics& of, const Place& at) {
+#pragma unroll
+  for (int g = 0; g < rows / 8; ++g) {
+    const float2 d = *reinterpret_cast<const float2*>(of.delta + 8 * g + at.column);
+#pragma unroll
+    for (int r = 0; r < 4; r += 2) {
+      dscores[4 * g + r] = weights[4 * g + r] * (dscores[4 * g + r] - d.x);
+      dscores[4 * g + r + 1] = weights[4 * g + r + 1] * (dscores[4 * g + r + 1] - d.y);
+    }
+  }
+}
+
+/// Starts product [64 × rows] = A Bᵀ. A is the warpgroup's 64 rows of tile a (K or V), B is tile b (Q or dO).
+template <int HS>
+__device__ __forceinline__ void start_scores(float (&product)[count], std::uint32_t a, int group,
+                                             std::uint32_t b) {
+  pin(product);
+  wgmma_begin();
+  row_products<HS, owned_rows, rows>(product, a, group * warpgroup_rows, b);
+  wgmma_commit();
+}
+
+/// End of the queries that attend to a key of [k0, k0 + owned_rows). These queries are contiguous, because
+/// document starts never decrease. All threads of the block call this.
+__device__ __forceinline__ int end_of_queries(const Problem& p, int row, int k0) {
+  if (p.document_start == nullptr) return p.time;
+  int end = k0;
+  for (int attending = block_threads; attending == block_threads; end += attending) {
+    const int t = end + threadIdx.x;
+    attending = __syncthreads_count(t < p.time && p.first_key(row, t) < k0 + owned_rows);
+  }
+  return end;
+}
+
+/// A warpgroup's share of dQ = dS K: a product of dS and half the columns of K, added to global memory.
+template <int HS>
+struct QueryGradient {
+  using Sums = QuerySums<HS>;
+  using Keys = Tile<HS, owned_rows>;
+  float dq[Sums::count];
+  float* to;  // this thread's first four elements of the current tile
+
+  /// Starts the product with dSᵀ in shared memory at `scores`.
+  __device__ __forceinline__ void start(std::uint32_t scores, std::uint32_t keys, int group) {
+    const std::uint32_t b = keys + Keys::column(group * Sums::columns);
+    pin(dq);
+    wgmma_begin();
+#pragma unroll
+    for (int step = 0; step < owned_rows / 16; ++step)
+      WgmmaM64K16<Sums::columns>::template multiply<Major::mn, Major::mn>(dq, Scores::rows(scores, step),
+                                                                          Keys::rows(b, step), step > 0);
+    wgmma_commit();
+  }
+  /// Adds the complete product to the sums.
+  __device__ __forceinline__ void add() {
+    pin(dq);
+#pragma unroll
+    for (int i = 0; i < Sums::count; i += 4)
+      add_4(to + i * warpgroup, dq[i], dq[i + 1], dq[i + 2], dq[i + 3]);
+  }
+};
 
 /// dV = Pᵀ dO and dK = dSᵀ Q / √HS of each key/value head, summed over its query heads. With adds_queries,
 /// the kernel also adds dS K to `sums`, the sums of dQ. dK is rotated back by rope if the problem has rope
@@ -42,44 +155,26 @@ __global__ void __launch_bounds__(block_threads, 1)
   using Keys = Tile<HS, owned_rows>;
   using Queries = Tile<HS, rows>;
   extern __shared__ unsigned char shared[];
-  const std::uint32_t keys = first_tile(shared), values = keys + Keys::bytes;
-  const std::uint32_t queries = values + Keys::bytes, douts = queries + stages * Queries::bytes;
-  const std::uint32_t scores = douts + stages * Queries::bytes;
-  const std::uint32_t statistics_address = scores + (adds_queries ? 2 * Scores::bytes : 0);
-  const auto* statistics =
-      reinterpret_cast<const Statistics*>(shared + (statistics_address - shared_address(shared)));
-
+  const Memory<HS, adds_queries> memory(shared);
   const Work work = schedule.work(blockIdx.x);
-  const int k0 = work.rank * owned_rows, k1 = k0 + owned_rows;
-
-  // End of the queries that attend to a key of the block. These queries are contiguous, because document
-  // starts never decrease.
-  int end = p.time;
-  if (p.document_start != nullptr) {
-    end = k0;
-    for (int seeing = block_threads; seeing == block_threads; end += seeing) {
-      const int t = end + threadIdx.x;
-      seeing = __syncthreads_count(t < p.time && p.first_key(work.row, t) < k1);
-    }
-  }
+  const int k0 = work.rank * owned_rows, end = end_of_queries(p, work.row, k0);
 
   const Place at;
   const int group = __shfl_sync(0xffffffff, threadIdx.x / warpgroup, 0);
-  const float scale_log2 = p.scale * log2_e;
   const int tiles = (end - k0 + rows - 1) / rows;  // tiles of queries per head
 
   int load_head = work.head * p.group(), load_q0 = k0, load_stage = 0;
   const int heads_end = load_head + p.group();
   const auto load_next = [&] {
     if (load_head == heads_end) return;
-    Queries::load(queries + load_stage * Queries::bytes, qkv + p.query(work.row, load_head), p.qkv_width(),
-                  load_q0, p.time);
-    Queries::load(douts + load_stage * Queries::bytes, dout + p.out(work.row, load_head), p.out_width(),
-                  load_q0, p.time);
+    Queries::load(memory.query_tile(load_stage), qkv + p.query(work.row, load_head), p.qkv_width(), load_q0,
+                  p.time);
+    Queries::load(memory.dout_tile(load_stage), dout + p.out(work.row, load_head), p.out_width(), load_q0,
+                  p.time);
     if (threadIdx.x < rows) {
       const int t = load_q0 + threadIdx.x, held = min(t, p.time - 1);
       const std::int64_t i = p.statistic(work.row, load_head) + held;
-      const std::uint32_t to = statistics_address + load_stage * sizeof(Statistics) + threadIdx.x * 4;
+      const std::uint32_t to = memory.statistics + load_stage * sizeof(Statistics) + threadIdx.x * 4;
       // Rows past the end are zeros in Q, dO, lse and delta. P is 1 there and dS is 0, so they add nothing.
       copy_4_async(to + offsetof(Statistics, lse), lse + i, t < p.time);
       copy_4_async(to + offsetof(Statistics, delta), delta + i, t < p.time);
@@ -95,40 +190,20 @@ __global__ void __launch_bounds__(block_threads, 1)
     }
   };
 
-  float dk[HS / 2], dv[HS / 2], weights[count], dscores[count], dq[Sums::count];
+  float dk[HS / 2], dv[HS / 2], weights[count], dscores[count];
   std::uint32_t operand[count / 2], doperand[count / 2];
 #pragma unroll
   for (int i = 0; i < HS / 2; ++i) dk[i] = dv[i] = 0;
 
   int left = tiles * p.group(), q0 = k0, stage = 0, half = 0;
-  [[maybe_unused]] float* to = nullptr;
+  [[maybe_unused]] QueryGradient<HS> gradient;
   if constexpr (adds_queries)
-    to = sums +
-         (std::int64_t(work.row * p.heads + work.head * p.group()) * schedule.tiles * owned_rows + k0) * HS +
-         group * Sums::part + threadIdx.x % warpgroup * 4;
-  const auto add_queries = [&] {
-    pin(dq);
-#pragma unroll
-    for (int i = 0; i < Sums::count; i += 4)
-      add_4(to + i * warpgroup, dq[i], dq[i + 1], dq[i + 2], dq[i + 3]);
-  };
-  const auto rebuild_weights = [&] {
-    pin(weights);
-    wgmma_begin();
-    row_products<HS, owned_rows, rows>(weights, keys, group * warpgroup_rows,
-                                       queries + stage * Queries::bytes);
-    wgmma_commit();
-  };
-  const auto rebuild_dscores = [&] {
-    pin(dscores);
-    wgmma_begin();
-    row_products<HS, owned_rows, rows>(dscores, values, group * warpgroup_rows,
-                                       douts + stage * Queries::bytes);
-    wgmma_commit();
-  };
-
-  Keys::load(keys, qkv + p.key(work.row, work.head), p.qkv_width(), k0, p.time);
-  Keys::load(values, qkv + p.value(work.row, work.head), p.qkv_width(), k0, p.time);
+    gradient.to =
+        sums +
+        (std::int64_t(work.row * p.heads + work.head * p.group()) * schedule.tiles * owned_rows + k0) * HS +
+        group * Sums::part + threadIdx.x % warpgroup * 4;
+  Keys::load(memory.keys, qkv + p.key(work.row, work.head), p.qkv_width(), k0, p.time);
+  Keys::load(memory.values, qkv + p.value(work.row, work.head), p.qkv_width(), k0, p.time);
   load_next();
   finish_copies();
   __syncthreads();
@@ -137,37 +212,18 @@ __global__ void __launch_bounds__(block_threads, 1)
   // Every block has at least one step. In a loop that might run zero times, the compiler would wait for the
   // product of dK in each step.
   do {
-    const std::uint32_t q_tile = queries + stage * Queries::bytes;
-    const std::uint32_t dout_tile = douts + stage * Queries::bytes;
-    const Statistics& of = statistics[stage];
+    const std::uint32_t q_tile = memory.query_tile(stage);
+    const std::uint32_t dout_tile = memory.dout_tile(stage);
+    const Statistics& of = memory.statistics_at[stage];
 
-    rebuild_weights();
-    rebuild_dscores();
+    start_scores<HS>(weights, memory.keys, group, q_tile);
+    start_scores<HS>(dscores, memory.values, group, dout_tile);
     if constexpr (adds_queries) load_next();
     wgmma_wait<1>();
     pin(weights);
     pin(dk);
     pin(doperand);
-    if (q0 - k0 < owned_rows - 1) {
-#pragma unroll
-      for (int i = 0; i < count; ++i)
-        if (at.row + i / 2 % 2 * 8 > q0 - k0 + at.column + i / 4 * 8 + i % 2) weights[i] = -INFINITY;
-    }
-    if (p.document_start != nullptr && of.first[rows - 1] > k0) {
-      const int u = k0 + at.row;
-#pragma unroll
-      for (int i = 0; i < count; ++i)
-        if (u + i / 2 % 2 * 8 < of.first[at.column + i / 4 * 8 + i % 2]) weights[i] = -INFINITY;
-    }
-#pragma unroll
-    for (int g = 0; g < rows / 8; ++g) {
-      const float2 l = *reinterpret_cast<const float2*>(of.lse + 8 * g + at.column);
-#pragma unroll
-      for (int r = 0; r < 4; r += 2) {
-        weights[4 * g + r] = weight(weights[4 * g + r], scale_log2, l.x * log2_e);
-        weights[4 * g + r + 1] = weight(weights[4 * g + r + 1], scale_log2, l.y * log2_e);
-      }
-    }
+    exponentiate(weights, p, of, k0, q0, at);
     pack(weights, operand);
 
     pin(dv);
@@ -177,15 +233,7 @@ __global__ void __launch_bounds__(block_threads, 1)
     wgmma_commit();
     wgmma_wait<1>();
     pin(dscores);
-#pragma unroll
-    for (int g = 0; g < rows / 8; ++g) {
-      const float2 d = *reinterpret_cast<const float2*>(of.delta + 8 * g + at.column);
-#pragma unroll
-      for (int r = 0; r < 4; r += 2) {
-        dscores[4 * g + r] = weights[4 * g + r] * (dscores[4 * g + r] - d.x);
-        dscores[4 * g + r + 1] = weights[4 * g + r + 1] * (dscores[4 * g + r + 1] - d.y);
-      }
-    }
+    differentiate(dscores, weights, of, at);
     pack(dscores, doperand);
 
     pin(dk);
@@ -193,20 +241,12 @@ __global__ void __launch_bounds__(block_threads, 1)
     wgmma_begin();
     weighted_rows<HS, rows, 0, 2>(dk, doperand, q_tile);  // dK += dSᵀ Q
     wgmma_commit();
-    if constexpr (adds_queries) store_operand<Scores>(scores + half * Scores::bytes, doperand);
+    if constexpr (adds_queries) store_operand<Scores>(memory.scores + half * Scores::bytes, doperand);
     finish_copies();
     // Publishes dSᵀ and the next queries. No thread reads the previous step's queries any more.
     __syncthreads();
     if constexpr (adds_queries) {
-      const std::uint32_t a = scores + half * Scores::bytes;
-      const std::uint32_t b = keys + Keys::column(group * Sums::columns);
-      pin(dq);
-      wgmma_begin();
-#pragma unroll
-      for (int step = 0; step < owned_rows / 16; ++step)
-        WgmmaM64K16<Sums::columns>::template multiply<Major::mn, Major::mn>(
-            dq, Scores::rows(a, step), Keys::rows(b, step), step > 0);  // dQ = dS K
-      wgmma_commit();
+      gradient.start(memory.scores + half * Scores::bytes, memory.keys, group);  // dQ = dS K
       half ^= 1;
     }
     pin(dk);
@@ -218,8 +258,8 @@ __global__ void __launch_bounds__(block_threads, 1)
     pin(dv);
     pin(operand);
     if constexpr (adds_queries) {
-      add_queries();
-      to += Sums::tile;
+      gradient.add();
+      gradient.to += Sums::tile;
     } else {
       load_next();  // a step is short, so its copies start one step earlier
     }
@@ -227,7 +267,7 @@ __global__ void __launch_bounds__(block_threads, 1)
     q0 += rows;
     if (q0 >= end) {
       q0 = k0;
-      if constexpr (adds_queries) to += (schedule.tiles * owned_rows / rows - tiles) * Sums::tile;
+      if constexpr (adds_queries) gradient.to += (schedule.tiles * owned_rows / rows - tiles) * Sums::tile;
     }
   } while (--left > 0);
   wgmma_wait<0>();
@@ -242,7 +282,7 @@ __global__ void __launch_bounds__(block_threads, 1)
 template <int HS, bool adds_queries>
 void launch(cudaStream_t stream, const Problem& p, const __nv_bfloat16* dout, const __nv_bfloat16* qkv,
             const float* lse, const float* delta, __nv_bfloat16* dqkv, float* sums) {
-  constexpr int bytes = keys_shared<HS, adds_queries>;
+  constexpr int bytes = Memory<HS, adds_queries>::bytes;
   const Schedule schedule(p, owned_rows, p.kv_heads, adds_queries ? 2 * sizeof(*qkv) : sizeof(*qkv));
   allow_shared_memory<keys_kernel<HS, adds_queries>>(bytes, "flash_attention");
   keys_kernel<HS, adds_queries>
