@@ -93,6 +93,17 @@ __device__ __forceinline__ void weighted_rows(float (&d)[HS / 2], const std::uin
     WgmmaM64K16<HS>::template multiply<Major::mn>(d, a + 4 * step, Tile<HS, R>::rows(b, step), true);
 }
 
+/// Issues weighted_rows() as a group of its own, after the instructions that wrote d and a.
+template <int HS, int R, int from = 0, int to = R / 16>
+__device__ __forceinline__ void start_weighted_rows(float (&d)[HS / 2], std::uint32_t (&a)[R / 4],
+                                                    std::uint32_t b) {
+  pin(d);
+  pin(a);
+  wgmma_begin();
+  weighted_rows<HS, R, from, to>(d, a, b);
+  wgmma_commit();
+}
+
 /// Rounds two floats to bf16 and packs them into 32 bits.
 __device__ __forceinline__ std::uint32_t packed(float low, float high) {
   const __nv_bfloat162 pair = __floats2bfloat162_rn(low, high);

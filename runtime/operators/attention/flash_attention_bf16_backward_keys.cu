@@ -133,6 +133,32 @@ struct QueryGradient {
   }
 };
 
+/// The tensors that the tiles of queries are copied from.
+struct QuerySources {
+  const __nv_bfloat16 *dout, *qkv;
+  const float *lse, *delta;
+};
+
+/// Starts the copies of a stage: the rows of Q and dO of one query head from position q0 on, and their
+/// statistics.
+template <int HS, bool adds_queries>
+__device__ __forceinline__ void load_queries(const Problem& p, const Memory<HS, adds_queries>& memory,
+                                             int stage, const QuerySources& from, int row, int head, int q0) {
+  using Queries = Tile<HS, rows>;
+  Queries::load(memory.query_tile(stage), from.qkv + p.query(row, head), p.qkv_width(), q0, p.time);
+  Queries::load(memory.dout_tile(stage), from.dout + p.out(row, head), p.out_width(), q0, p.time);
+  if (threadIdx.x < rows) {
+    const int t = q0 + threadIdx.x, held = min(t, p.time - 1);
+    const std::int64_t i = p.statistic(row, head) + held;
+    const std::uint32_t to = memory.statistics + stage * sizeof(Statistics) + threadIdx.x * 4;
+    // Rows past the end are zeros in Q, dO, lse and delta. P is 1 there and dS is 0, so they add nothing.
+    copy_4_async(to + offsetof(Statistics, lse), from.lse + i, t < p.time);
+    copy_4_async(to + offsetof(Statistics, delta), from.delta + i, t < p.time);
+    if (p.document_start != nullptr)
+      copy_4_async(to + offsetof(Statistics, first), p.document_start + row * p.document_stride + held, true);
+  }
+}
+
 /// dV = Pᵀ dO and dK = dSᵀ Q / √HS of each key/value head, summed over its query heads. With adds_queries,
 /// the kernel also adds dS K to `sums`, the sums of dQ. dK is rotated back by rope if the problem has rope
 /// tables.
@@ -153,7 +179,6 @@ __global__ void __launch_bounds__(block_threads, 1)
                 const float* __restrict__ delta, __nv_bfloat16* __restrict__ dqkv, float* __restrict__ sums) {
   using Sums = QuerySums<HS>;
   using Keys = Tile<HS, owned_rows>;
-  using Queries = Tile<HS, rows>;
   extern __shared__ unsigned char shared[];
   const Memory<HS, adds_queries> memory(shared);
   const Work work = schedule.work(blockIdx.x);
@@ -167,21 +192,7 @@ __global__ void __launch_bounds__(block_threads, 1)
   const int heads_end = load_head + p.group();
   const auto load_next = [&] {
     if (load_head == heads_end) return;
-    Queries::load(memory.query_tile(load_stage), qkv + p.query(work.row, load_head), p.qkv_width(), load_q0,
-                  p.time);
-    Queries::load(memory.dout_tile(load_stage), dout + p.out(work.row, load_head), p.out_width(), load_q0,
-                  p.time);
-    if (threadIdx.x < rows) {
-      const int t = load_q0 + threadIdx.x, held = min(t, p.time - 1);
-      const std::int64_t i = p.statistic(work.row, load_head) + held;
-      const std::uint32_t to = memory.statistics + load_stage * sizeof(Statistics) + threadIdx.x * 4;
-      // Rows past the end are zeros in Q, dO, lse and delta. P is 1 there and dS is 0, so they add nothing.
-      copy_4_async(to + offsetof(Statistics, lse), lse + i, t < p.time);
-      copy_4_async(to + offsetof(Statistics, delta), delta + i, t < p.time);
-      if (p.document_start != nullptr)
-        copy_4_async(to + offsetof(Statistics, first), p.document_start + work.row * p.document_stride + held,
-                     true);
-    }
+    load_queries(p, memory, load_stage, {dout, qkv, lse, delta}, work.row, load_head, load_q0);
     load_stage = load_stage + 1 < stages ? load_stage + 1 : 0;
     load_q0 += rows;
     if (load_q0 >= end) {
@@ -226,21 +237,13 @@ __global__ void __launch_bounds__(block_threads, 1)
     exponentiate(weights, p, of, k0, q0, at);
     pack(weights, operand);
 
-    pin(dv);
-    pin(operand);
-    wgmma_begin();
-    weighted_rows<HS, rows>(dv, operand, dout_tile);  // dV += Pᵀ dO
-    wgmma_commit();
+    start_weighted_rows<HS, rows>(dv, operand, dout_tile);  // dV += Pᵀ dO
     wgmma_wait<1>();
     pin(dscores);
     differentiate(dscores, weights, of, at);
     pack(dscores, doperand);
 
-    pin(dk);
-    pin(doperand);
-    wgmma_begin();
-    weighted_rows<HS, rows, 0, 2>(dk, doperand, q_tile);  // dK += dSᵀ Q
-    wgmma_commit();
+    start_weighted_rows<HS, rows, 0, 2>(dk, doperand, q_tile);  // dK += dSᵀ Q, first half of the queries
     if constexpr (adds_queries) store_operand<Scores>(memory.scores + half * Scores::bytes, doperand);
     finish_copies();
     // Publishes dSᵀ and the next queries. No thread reads the previous step's queries any more.
@@ -249,11 +252,7 @@ __global__ void __launch_bounds__(block_threads, 1)
       gradient.start(memory.scores + half * Scores::bytes, memory.keys, group);  // dQ = dS K
       half ^= 1;
     }
-    pin(dk);
-    pin(doperand);
-    wgmma_begin();
-    weighted_rows<HS, rows, 2, 4>(dk, doperand, q_tile);  // dK += dSᵀ Q
-    wgmma_commit();
+    start_weighted_rows<HS, rows, 2, 4>(dk, doperand, q_tile);  // dK += dSᵀ Q, second half of the queries
     wgmma_wait<1>();
     pin(dv);
     pin(operand);

@@ -101,11 +101,7 @@ __global__ void __launch_bounds__(block_threads, 1)
     for (int i = 0; i < count; ++i) dscores[i] = weights[i] * (dscores[i] - row_delta[i / 2 % 2]);
     pack(dscores, operand);
 
-    pin(dq);
-    pin(operand);
-    wgmma_begin();
-    weighted_rows<HS, score_rows>(dq, operand, key_tile);  // dQ += dS K
-    wgmma_commit();
+    start_weighted_rows<HS, score_rows>(dq, operand, key_tile);  // dQ += dS K
     stage = next_stage;
     key0 += score_rows;
   } while (key0 < end);

@@ -151,11 +151,7 @@ __global__ void __launch_bounds__(block_threads, 1)
 
   finish_copies();
   __syncthreads();
-  pin(result);
-  pin(weights);
-  wgmma_begin();
-  weighted_rows<HS, key_rows>(result, weights, values + (count - 1) % 2 * Keys::bytes);
-  wgmma_commit();
+  start_weighted_rows<HS, key_rows>(result, weights, values + (count - 1) % 2 * Keys::bytes);
   wgmma_wait<0>();
   pin(result);
 
