@@ -58,7 +58,7 @@ __device__ __forceinline__ void turn_back(const Problem& p, float (&d)[HS / 2], 
 }
 
 /// Computes dK and dV. If `sums` is not null, it also adds each block's contribution to dQ there (QuerySums).
-void keys_backward(cudaStream_t stream, const Problem& p, const __nv_bfloat16* dout, const __nv_bfloat16* qkv,
-                   const float* lse, const float* delta, __nv_bfloat16* dqkv, float* sums);
+void keys_backward(cudaStream_t stream, const Problem& p, const BackwardTensors<__nv_bfloat16>& tensors,
+                   float* sums);
 
 }  // namespace foretoken::cuda::flash

@@ -133,17 +133,12 @@ struct QueryGradient {
   }
 };
 
-/// The tensors that the tiles of queries are copied from.
-struct QuerySources {
-  const __nv_bfloat16 *dout, *qkv;
-  const float *lse, *delta;
-};
-
 /// Starts the copies of a stage: the rows of Q and dO of one query head from position q0 on, and their
 /// statistics.
 template <int HS, bool adds_queries>
 __device__ __forceinline__ void load_queries(const Problem& p, const Memory<HS, adds_queries>& memory,
-                                             int stage, const QuerySources& from, int row, int head, int q0) {
+                                             int stage, const BackwardTensors<__nv_bfloat16>& from, int row,
+                                             int head, int q0) {
   using Queries = Tile<HS, rows>;
   Queries::load(memory.query_tile(stage), from.qkv + p.query(row, head), p.qkv_width(), q0, p.time);
   Queries::load(memory.dout_tile(stage), from.dout + p.out(row, head), p.out_width(), q0, p.time);
@@ -174,9 +169,8 @@ __device__ __forceinline__ void load_queries(const Problem& p, const Memory<HS, 
 /// dS, half of dK at the barrier and the other half while dQ is added.
 template <int HS, bool adds_queries>
 __global__ void __launch_bounds__(block_threads, 1)
-    keys_kernel(Problem p, Schedule schedule, const __nv_bfloat16* __restrict__ dout,
-                const __nv_bfloat16* __restrict__ qkv, const float* __restrict__ lse,
-                const float* __restrict__ delta, __nv_bfloat16* __restrict__ dqkv, float* __restrict__ sums) {
+    keys_kernel(Problem p, Schedule schedule, BackwardTensors<__nv_bfloat16> tensors,
+                float* __restrict__ sums) {
   using Sums = QuerySums<HS>;
   using Keys = Tile<HS, owned_rows>;
   extern __shared__ unsigned char shared[];
@@ -192,7 +186,7 @@ __global__ void __launch_bounds__(block_threads, 1)
   const int heads_end = load_head + p.group();
   const auto load_next = [&] {
     if (load_head == heads_end) return;
-    load_queries(p, memory, load_stage, {dout, qkv, lse, delta}, work.row, load_head, load_q0);
+    load_queries(p, memory, load_stage, tensors, work.row, load_head, load_q0);
     load_stage = load_stage + 1 < stages ? load_stage + 1 : 0;
     load_q0 += rows;
     if (load_q0 >= end) {
@@ -213,8 +207,8 @@ __global__ void __launch_bounds__(block_threads, 1)
         sums +
         (std::int64_t(work.row * p.heads + work.head * p.group()) * schedule.tiles * owned_rows + k0) * HS +
         group * Sums::part + threadIdx.x % warpgroup * 4;
-  Keys::load(memory.keys, qkv + p.key(work.row, work.head), p.qkv_width(), k0, p.time);
-  Keys::load(memory.values, qkv + p.value(work.row, work.head), p.qkv_width(), k0, p.time);
+  Keys::load(memory.keys, tensors.qkv + p.key(work.row, work.head), p.qkv_width(), k0, p.time);
+  Keys::load(memory.values, tensors.qkv + p.value(work.row, work.head), p.qkv_width(), k0, p.time);
   load_next();
   finish_copies();
   __syncthreads();
@@ -273,30 +267,30 @@ __global__ void __launch_bounds__(block_threads, 1)
   pin(dk);
 
   const float scale[2] = {p.scale, p.scale}, one[2] = {1, 1};
-  store_rows<HS>(dv, one, dqkv + p.value(work.row, work.head), p.qkv_width(), k0 + at.row, p.time);
+  store_rows<HS>(dv, one, tensors.dqkv + p.value(work.row, work.head), p.qkv_width(), k0 + at.row, p.time);
   turn_back<HS>(p, dk, k0 + at.row);
-  store_rows<HS>(dk, scale, dqkv + p.key(work.row, work.head), p.qkv_width(), k0 + at.row, p.time);
+  store_rows<HS>(dk, scale, tensors.dqkv + p.key(work.row, work.head), p.qkv_width(), k0 + at.row, p.time);
 }
 
 template <int HS, bool adds_queries>
-void launch(cudaStream_t stream, const Problem& p, const __nv_bfloat16* dout, const __nv_bfloat16* qkv,
-            const float* lse, const float* delta, __nv_bfloat16* dqkv, float* sums) {
+void launch(cudaStream_t stream, const Problem& p, const BackwardTensors<__nv_bfloat16>& tensors,
+            float* sums) {
   constexpr int bytes = Memory<HS, adds_queries>::bytes;
-  const Schedule schedule(p, owned_rows, p.kv_heads, adds_queries ? 2 * sizeof(*qkv) : sizeof(*qkv));
+  const Schedule schedule(p, owned_rows, p.kv_heads, (adds_queries ? 2 : 1) * sizeof(__nv_bfloat16));
   allow_shared_memory<keys_kernel<HS, adds_queries>>(bytes, "flash_attention");
   keys_kernel<HS, adds_queries>
-      <<<schedule.blocks(), block_threads, bytes, stream>>>(p, schedule, dout, qkv, lse, delta, dqkv, sums);
+      <<<schedule.blocks(), block_threads, bytes, stream>>>(p, schedule, tensors, sums);
   check_launch("flash_attention_backward: keys and values");
 }
 
 }  // namespace
 
-void keys_backward(cudaStream_t stream, const Problem& p, const __nv_bfloat16* dout, const __nv_bfloat16* qkv,
-                   const float* lse, const float* delta, __nv_bfloat16* dqkv, float* sums) {
+void keys_backward(cudaStream_t stream, const Problem& p, const BackwardTensors<__nv_bfloat16>& tensors,
+                   float* sums) {
   with_head_dim(p.dim, [&]<int HS>() {
     if constexpr (QuerySums<HS>::supported)
-      if (sums != nullptr) return launch<HS, true>(stream, p, dout, qkv, lse, delta, dqkv, sums);
-    launch<HS, false>(stream, p, dout, qkv, lse, delta, dqkv, nullptr);
+      if (sums != nullptr) return launch<HS, true>(stream, p, tensors, sums);
+    launch<HS, false>(stream, p, tensors, nullptr);
   });
 }
 

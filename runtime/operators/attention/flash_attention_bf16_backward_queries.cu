@@ -173,20 +173,20 @@ void sum_queries(cudaStream_t stream, const Problem& p, const float* sums, __nv_
 
 }  // namespace
 
-void backward_bf16(cudaStream_t stream, const Problem& p, const __nv_bfloat16* dout, const __nv_bfloat16* qkv,
-                   const float* lse, const float* delta, __nv_bfloat16* dqkv, float* sums) {
+void backward_bf16(cudaStream_t stream, const Problem& p, const BackwardTensors<__nv_bfloat16>& tensors,
+                   float* sums) {
   if (sums != nullptr)
     check(cudaMemsetAsync(sums, 0, std::size_t(p.rows) * p.heads * p.padded_time() * p.dim * sizeof(float),
                           stream),
           "flash_attention_backward: sums");
-  keys_backward(stream, p, dout, qkv, lse, delta, dqkv, sums);
+  keys_backward(stream, p, tensors, sums);
   with_head_dim(p.dim, [&]<int HS>() {
     if constexpr (QuerySums<HS>::supported)
-      if (sums != nullptr) return sum_queries<HS>(stream, p, sums, dqkv);
-    const Schedule schedule(p, owned_rows, p.heads, sizeof(*qkv));
+      if (sums != nullptr) return sum_queries<HS>(stream, p, sums, tensors.dqkv);
+    const Schedule schedule(p, owned_rows, p.heads, sizeof(*tensors.qkv));
     allow_shared_memory<queries_kernel<HS>>(queries_shared<HS>, "flash_attention");
     queries_kernel<HS><<<schedule.blocks(), block_threads, queries_shared<HS>, stream>>>(
-        p, schedule, dout, qkv, lse, delta, dqkv);
+        p, schedule, tensors.dout, tensors.qkv, tensors.lse, tensors.delta, tensors.dqkv);
     check_launch("flash_attention_backward: queries");
   });
 }

@@ -97,11 +97,12 @@ void flash_attention_backward(Stream& stream, const AttentionBackward& op) {
   auto* delta = static_cast<float*>(gpu.workspace(delta_bytes(op.lse) + sums_size));
   float* sums = sums_size > 0 ? delta + delta_bytes(op.lse) / sizeof(float) : nullptr;
   with_device_type(who, op.qkv, [&]<class T>(T*) {
-    const T* qkv = data_of<T>(who, op.qkv, op.qkv);
-    const T* dout = data_of<T>(who, op.dout, op.qkv);
-    T* dqkv = data_of<T>(who, op.dqkv, op.qkv);
-    const float* lse = op.lse.as<float>();
-    flash::output_dot(gpu.stream(), p, dout, data_of<const T>(who, op.out, op.qkv), delta);
+    const flash::BackwardTensors<T> tensors{.dout = data_of<T>(who, op.dout, op.qkv),
+                                            .qkv = data_of<T>(who, op.qkv, op.qkv),
+                                            .lse = op.lse.as<float>(),
+                                            .delta = delta,
+                                            .dqkv = data_of<T>(who, op.dqkv, op.qkv)};
+    flash::output_dot(gpu.stream(), p, tensors.dout, data_of<const T>(who, op.out, op.qkv), delta);
     if constexpr (std::is_same_v<T, __nv_bfloat16>)
       if (suits_tensor_cores(p) && op.qkv.is_aligned() && op.dout.is_aligned() && op.dqkv.is_aligned() &&
           op.rope_cos.is_aligned() && op.rope_sin.is_aligned()) {
@@ -109,9 +110,9 @@ void flash_attention_backward(Stream& stream, const AttentionBackward& op) {
           p.rope_cos = op.rope_cos.as<float>();
           p.rope_sin = op.rope_sin.as<float>();
         }
-        return flash::backward_bf16(gpu.stream(), p, dout, qkv, lse, delta, dqkv, sums);
+        return flash::backward_bf16(gpu.stream(), p, tensors, sums);
       }
-    flash::backward_generic(gpu.stream(), p, dout, qkv, lse, delta, dqkv);
+    flash::backward_generic(gpu.stream(), p, tensors);
     if (op.rope_cos.defined()) cuda::rope(stream, rope_of(op));
   });
 }

@@ -162,30 +162,27 @@ void output_dot(cudaStream_t stream, const Problem& p, const T* dout, const T* o
 }
 
 template <class T>
-void backward_generic(cudaStream_t stream, const Problem& p, const T* dout, const T* qkv, const float* lse,
-                      const float* delta, T* dqkv) {
+void backward_generic(cudaStream_t stream, const Problem& p, const BackwardTensors<T>& t) {
   with_width(p.dim, [&]<int W>() {
     constexpr int bytes =
         (4 * GenericTile<W>::tile + 2 * GenericTile<W>::scores) * static_cast<int>(sizeof(float));
     const Schedule by_keys(p, GenericTile<W>::rows, p.kv_heads, sizeof(T));
     allow_shared_memory<generic_keys_kernel<T, W>>(bytes, "flash_attention");
-    generic_keys_kernel<T, W>
-        <<<by_keys.blocks(), generic_threads, bytes, stream>>>(p, by_keys, dout, qkv, lse, delta, dqkv);
+    generic_keys_kernel<T, W><<<by_keys.blocks(), generic_threads, bytes, stream>>>(p, by_keys, t.dout, t.qkv,
+                                                                                    t.lse, t.delta, t.dqkv);
     check_launch("flash_attention_backward: generic keys and values");
 
     const Schedule by_queries(p, GenericTile<W>::rows, p.heads, sizeof(T));
     allow_shared_memory<generic_queries_kernel<T, W>>(bytes, "flash_attention");
-    generic_queries_kernel<T, W>
-        <<<by_queries.blocks(), generic_threads, bytes, stream>>>(p, by_queries, dout, qkv, lse, delta, dqkv);
+    generic_queries_kernel<T, W><<<by_queries.blocks(), generic_threads, bytes, stream>>>(
+        p, by_queries, t.dout, t.qkv, t.lse, t.delta, t.dqkv);
     check_launch("flash_attention_backward: generic queries");
   });
 }
 
 template void output_dot(cudaStream_t, const Problem&, const float*, const float*, float*);
 template void output_dot(cudaStream_t, const Problem&, const __nv_bfloat16*, const __nv_bfloat16*, float*);
-template void backward_generic(cudaStream_t, const Problem&, const float*, const float*, const float*,
-                               const float*, float*);
-template void backward_generic(cudaStream_t, const Problem&, const __nv_bfloat16*, const __nv_bfloat16*,
-                               const float*, const float*, __nv_bfloat16*);
+template void backward_generic(cudaStream_t, const Problem&, const BackwardTensors<float>&);
+template void backward_generic(cudaStream_t, const Problem&, const BackwardTensors<__nv_bfloat16>&);
 
 }  // namespace foretoken::cuda::flash

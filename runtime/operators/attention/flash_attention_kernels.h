@@ -83,6 +83,15 @@ struct Schedule {
   }
 };
 
+/// The tensors of one backward call. Kernels that read them by ordinary loads take the pointers as separate
+/// __restrict__ arguments: from a member, the compiler does not load through the read-only cache.
+template <class T>
+struct BackwardTensors {
+  const T *dout, *qkv;       // [B, T, NH·HS] and [B, T, (NH + 2·NKV)·HS]
+  const float *lse, *delta;  // [B, NH, T]
+  T* dqkv;                   // [B, T, (NH + 2·NKV)·HS], overwritten
+};
+
 /// delta[b, h, t] = Σᵢ dout[b, t, h, i] · out[b, t, h, i]. Both backward kernels read it.
 template <class T>
 void output_dot(cudaStream_t stream, const Problem& p, const T* dout, const T* out, float* delta);
@@ -91,15 +100,14 @@ void output_dot(cudaStream_t stream, const Problem& p, const T* dout, const T* o
 template <class T>
 void forward_generic(cudaStream_t stream, const Problem& p, const T* qkv, T* out, float* lse);
 template <class T>
-void backward_generic(cudaStream_t stream, const Problem& p, const T* dout, const T* qkv, const float* lse,
-                      const float* delta, T* dqkv);
+void backward_generic(cudaStream_t stream, const Problem& p, const BackwardTensors<T>& tensors);
 
 /// Tensor-core kernels: HS 32, 64, 96 or 128; pointers aligned to 16 bytes, the results of forward to 4.
 /// `sums` may be null. If it is not, it has B · NH · padded_time · HS floats, and dQ is summed there in no
 /// fixed order.
 void forward_bf16(cudaStream_t stream, const Problem& p, const __nv_bfloat16* qkv, __nv_bfloat16* out,
                   float* lse);
-void backward_bf16(cudaStream_t stream, const Problem& p, const __nv_bfloat16* dout, const __nv_bfloat16* qkv,
-                   const float* lse, const float* delta, __nv_bfloat16* dqkv, float* sums);
+void backward_bf16(cudaStream_t stream, const Problem& p, const BackwardTensors<__nv_bfloat16>& tensors,
+                   float* sums);
 
 }  // namespace foretoken::cuda::flash
