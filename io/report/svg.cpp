@@ -8,28 +8,28 @@
 #include <fmt/format.h>
 
 #include "io/report/palette.h"
+#include "runtime/enum_names.h"
 
 namespace foretoken {
 
 namespace {
 
-struct RoleColour {
-  const char* name;  // of its class
-  Colour colour;
-};
+constexpr Colour colour_of(Role role) {
+  switch (role) {
+    case Role::ink:
+      return {.light = "#111827", .dark = "#f3f4f6"};
+    case Role::soft:
+      return {.light = "#4b5563", .dark = "#cbd5e1"};
+    case Role::grid:
+      return {.light = "#e5e7eb", .dark = "#334155"};
+    case Role::axis:
+      return {.light = "#9ca3af", .dark = "#64748b"};
+  }
+  return {};
+}
 
-constexpr std::array<RoleColour, 4> roles{{
-    {"ink", {.light = "#111827", .dark = "#f3f4f6"}},
-    {"soft", {.light = "#4b5563", .dark = "#cbd5e1"}},
-    {"grid", {.light = "#e5e7eb", .dark = "#334155"}},
-    {"axis", {.light = "#9ca3af", .dark = "#64748b"}},
-}};
 constexpr std::array<const char*, 3> dashes{"", R"( stroke-dasharray="6 3")", R"( stroke-dasharray="2 3")"};
 constexpr double marker_radius = 3.6;
-
-const RoleColour& of(Role role) {
-  return roles[static_cast<std::size_t>(role)];
-}
 
 std::size_t colour_of(int series) {
   return static_cast<std::size_t>(series) % series_colours.size();
@@ -49,8 +49,9 @@ std::string coloured(const char* what, int series) {
 std::string dark_style() {
   std::string style =
       fmt::format(".ft-paper{{fill:{0}}}.ft-halo{{stroke:{0}}}.ft-hollow{{fill:{0}}}", dark_paper);
-  for (const RoleColour& role : roles)
-    style += fmt::format("text.ft-{0}{{fill:{1}}}line.ft-{0}{{stroke:{1}}}", role.name, role.colour.dark);
+  for (const Role role : enumerators<Role>())
+    style +=
+        fmt::format("text.ft-{0}{{fill:{1}}}line.ft-{0}{{stroke:{1}}}", name_of(role), colour_of(role).dark);
   for (std::size_t i = 0; i < series_colours.size(); ++i)
     style += fmt::format(".ft-fill{0}{{fill:{1}}}.ft-stroke{0}{{stroke:{1}}}", i, series_colours[i].dark);
   return "<style>@media (prefers-color-scheme: dark) {" + style + "}</style>\n";
@@ -111,14 +112,14 @@ std::string to_svg(const SvgText& text) {
   return fmt::format(
       R"(<text x="{:.1f}" y="{:.1f}" text-anchor="{}" font-size="{}" fill="{}" class="ft-{}{}"{}>{}</text>)"
       "\n",
-      text.x, text.y, text.anchor, text.size, of(text.role).colour.light, of(text.role).name,
+      text.x, text.y, text.anchor, text.size, colour_of(text.role).light, name_of(text.role),
       text.halo ? " ft-halo" : "", more, xml_text(text.text));
 }
 
 std::string svg_line(double x1, double y1, double x2, double y2, Role role, bool dashed) {
   return fmt::format(R"(<line x1="{:.1f}" y1="{:.1f}" x2="{:.1f}" y2="{:.1f}" stroke="{}" class="ft-{}"{}/>)"
                      "\n",
-                     x1, y1, x2, y2, of(role).colour.light, of(role).name,
+                     x1, y1, x2, y2, colour_of(role).light, name_of(role),
                      dashed ? R"( stroke-dasharray="3 3")" : "");
 }
 

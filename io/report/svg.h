@@ -3,11 +3,27 @@
 // a style sheet in framed() changes them where dark colours are preferred.
 
 #include <string>
+#include <string_view>
 
 namespace foretoken {
 
 /// What an element is for; each has a light and a dark colour.
 enum class Role { ink, soft, grid, axis };
+
+/// Last part of its class in the style sheet (runtime/enum_names.h).
+constexpr std::string_view name_of(Role role) {
+  switch (role) {
+    case Role::ink:
+      return "ink";
+    case Role::soft:
+      return "soft";
+    case Role::grid:
+      return "grid";
+    case Role::axis:
+      return "axis";
+  }
+  return {};
+}
 
 struct SvgText {
   double x = 0, y = 0;

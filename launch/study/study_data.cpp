@@ -11,11 +11,11 @@ namespace {
 
 using Json = nlohmann::json;
 
-constexpr const char* kinds[] = {"training", "validation"};
-
-const std::string& path_of(const Config& config, const std::string& kind) {
-  return kind == "training" ? config.data.path : config.data.validation_path;
-}
+struct DataKind {
+  const char* name;  // in the file and in messages
+  std::string DataConfig::*path;
+};
+constexpr DataKind kinds[] = {{"training", &DataConfig::path}, {"validation", &DataConfig::validation_path}};
 
 }  // namespace
 
@@ -30,8 +30,8 @@ std::optional<DatasetRecord> StudyData::record_of(const std::string& path) {
 
 void StudyData::keep(const std::string& file, const Config& config) {
   Json json = Json::object();
-  for (const char* kind : kinds)
-    if (const auto record = record_of(path_of(config, kind)))
+  for (const auto& [kind, member] : kinds)
+    if (const auto record = record_of(config.data.*member))
       json[kind] = {{"path", record->path}, {"identity", record->identity}};
   if (!json.empty()) write_point_file(file, json);
 }
@@ -40,8 +40,8 @@ void StudyData::require_same(const std::string& file, const std::string& point, 
   if (!std::filesystem::exists(file)) return;
   try {
     const Json json = read_point_file(file);
-    for (const char* kind : kinds) {
-      const auto now = record_of(path_of(config, kind));
+    for (const auto& [kind, member] : kinds) {
+      const auto now = record_of(config.data.*member);
       if (!now || !json.contains(kind)) continue;
       const std::string path = json.at(kind).at("path"), identity = json.at(kind).at("identity");
       if (identity != now->identity)
