@@ -1,9 +1,11 @@
 #include "model/depth_sampler.h"
 
+#include "model/heads/head_kinds.h"
+
 namespace foretoken {
 
 DepthSampler::DepthSampler(const MtpConfig& mtp, std::uint64_t seed)
-    : chain_(mtp.kind == MtpConfig::Kind::sequential),
+    : chain_(head_kind(mtp.kind).reads_previous_depth),
       probabilities_(mtp.sample_probabilities),
       rng_(seed, "mtp depths") {}
 

@@ -6,9 +6,11 @@
 #include "launch/config/config_loader.h"
 #include "launch/config/layout.h"
 #include "launch/config/options.h"
+#include "model/heads/head_kinds.h"
 #include "model/objective.h"
 #include "parallel/pipeline/schedules.h"
 #include "runtime/backend.h"
+#include "runtime/enum_names.h"
 #include "runtime/error.h"
 #include "runtime/plural.h"
 
@@ -57,7 +59,7 @@ void validate_model(const Config& config) {
 void validate_mtp(const Config& config) {
   const Config standard;
   const auto belong_to = [&](const char* key, const std::string& choice,
-                             std::initializer_list<const char*> others) {
+                             const std::vector<const char*>& others) {
     const Option& chooser = *find_option("mtp", key);
     const OptionValue chosen = chooser.get(config);
     if (std::get<std::string>(chosen) == choice) return;
@@ -69,8 +71,8 @@ void validate_mtp(const Config& config) {
                           to_toml(option.get(config)), key, choice, key, to_toml(chosen));
     }
   };
-  belong_to("kind", "sequential", {"repeat", "concat", "trunk_hidden", "recycled_hidden"});
-  belong_to("kind", "residual", {"residual_form", "own_output"});
+  for (const auto kind : enumerators<MtpConfig::Kind>())
+    belong_to("kind", std::string(name_of(kind)), head_kind(kind).settings);
   belong_to("weighting", "mean", {"loss_weight"});
   belong_to("weighting", "per_depth", {"depth_weights"});
   belong_to("weighting", "inverse_distance", {"auxiliary_factor"});

@@ -1,7 +1,6 @@
 #pragma once
 // Binds a key of the option table to a member of Config. Only launch/config/options.cpp includes it.
 
-#include <algorithm>
 #include <cstdint>
 #include <limits>
 #include <string>
@@ -10,6 +9,7 @@
 #include <vector>
 
 #include "launch/config/options.h"
+#include "runtime/enum_names.h"
 
 namespace foretoken::detail {
 
@@ -72,29 +72,27 @@ class Section {
     return option;
   }
 
-  /// The choices name the enumerators in their order, starting at 0.
+  /// The choices are the names of the enumerators (runtime/enum_names.h).
   template <class Enum>
-  requires(std::is_enum_v<Enum>) Option& add(const char* key, Enum Part::*member,
-                                             std::vector<std::string> choices, const char* help) {
-    Option& option = entry(key, Option::Type::choice, help);
-    option.choices = choices;
-    option.get = [part = part_, member, choices](const Config& config) {
-      return choices.at(static_cast<std::size_t>(config.*part.*member));
+  requires(std::is_enum_v<Enum>) Option& add(const char* key, Enum Part::*member, std::string help) {
+    Option& option = entry(key, Option::Type::choice, std::move(help));
+    for (const Enum value : enumerators<Enum>()) option.choices.emplace_back(name_of(value));
+    option.get = [part = part_, member](const Config& config) {
+      return std::string(name_of(config.*part.*member));
     };
-    option.set = [part = part_, member, choices](Config& config, const OptionValue& value) {
-      const auto found = std::find(choices.begin(), choices.end(), std::get<std::string>(value));
-      config.*part.*member = static_cast<Enum>(found - choices.begin());
+    option.set = [part = part_, member](Config& config, const OptionValue& value) {
+      config.*part.*member = enum_named<Enum>(std::get<std::string>(value)).value();
     };
     return option;
   }
 
  private:
-  Option& entry(const char* key, Option::Type type, const char* help) {
+  Option& entry(const char* key, Option::Type type, std::string help) {
     Option& option = table_.emplace_back();
     option.section = name_;
     option.key = key;
     option.type = type;
-    option.help = help;
+    option.help = std::move(help);
     return option;
   }
 

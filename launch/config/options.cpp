@@ -3,8 +3,12 @@
 #include <cmath>
 
 #include <fmt/format.h>
+#include <fmt/ranges.h>
 
+#include "launch/config/choice_names.h"
 #include "launch/config/option_section.h"
+#include "model/config_names.h"
+#include "model/heads/head_kinds.h"
 #include "parallel/pipeline/schedules.h"
 
 namespace foretoken {
@@ -77,29 +81,33 @@ void add_model(std::vector<Option>& table) {
   for (Option& option : table) option.fixed = true;
 }
 
+/// "a chain of MTP modules, …, or output matrices alone".
+std::string kinds_in_words() {
+  std::vector<std::string> kinds;
+  for (const auto kind : enumerators<MtpConfig::Kind>()) kinds.emplace_back(head_kind(kind).description);
+  kinds.back() = "or " + kinds.back();
+  return fmt::format("{}", fmt::join(kinds, ", "));
+}
+
 void add_mtp(std::vector<Option>& table) {
   Section mtp(table, "mtp", &Config::mtp);
   using M = MtpConfig;
-  mtp.add("kind", &M::kind, {"sequential", "parallel", "residual", "linear"},
-          "prediction heads: a chain of MTP modules, blocks parallel to the last one, small residual "
-          "networks, "
-          "or output matrices alone")
-      .fixed = true;
+  mtp.add("kind", &M::kind, "prediction heads: " + kinds_in_words()).fixed = true;
   mtp.add("depths", &M::depths, within(0, 64),
           "prediction heads in addition to the main one; each predicts one token further ahead")
       .fixed = true;
   mtp.add("repeat", &M::repeat, "sequential: one module, applied at every depth").fixed = true;
-  mtp.add("concat", &M::concat, {"embedding_first", "hidden_first"},
+  mtp.add("concat", &M::concat,
           "sequential: which half of a module's input projection comes first: as in DeepSeek-V3's released "
           "weights, or as in eq. 21 of its paper")
       .fixed = true;
-  mtp.add("trunk_hidden", &M::trunk_hidden, {"normed", "raw"},
+  mtp.add("trunk_hidden", &M::trunk_hidden,
           "sequential: the first module reads the trunk's output after or before the final norm")
       .fixed = true;
-  mtp.add("recycled_hidden", &M::recycled_hidden, {"normed", "raw"},
+  mtp.add("recycled_hidden", &M::recycled_hidden,
           "sequential: the next module reads a module's output after or before that module's norm")
       .fixed = true;
-  mtp.add("residual_form", &M::residual_form, {"mlp", "medusa"},
+  mtp.add("residual_form", &M::residual_form,
           "residual: a step embedding and an MLP with GELU, or Medusa's one layer with SiLU")
       .fixed = true;
   mtp.add("own_output", &M::own_output,
@@ -107,24 +115,24 @@ void add_mtp(std::vector<Option>& table) {
       .fixed = true;
   mtp.add("detach_heads", &M::detach_heads,
           "the heads' losses give no gradient to the main model: trunk, embedding, output matrix");
-  mtp.add("placement", &M::placement, {"last", "own_stage", "stage_per_depth"},
+  mtp.add("placement", &M::placement,
           "heads on the last stage, on a last stage without trunk layers, or each depth on a later stage of "
           "its own");
   mtp.add("main_weight", &M::main_weight, positive(), "weight of the main loss");
   mtp.add("loss_weight", &M::loss_weight, at_least(0),
           "λ: the heads' mean loss is added to the main loss with this weight");
   mtp.add(
-      "weighting", &M::weighting, {"mean", "per_depth", "inverse_distance"},
+      "weighting", &M::weighting,
       "weight of a depth's loss: loss_weight / depths, depth_weights, or auxiliary_factor / tokens ahead");
   mtp.add("depth_weights", &M::depth_weights, at_least(0), "per_depth: one weight for each depth");
   mtp.add("auxiliary_factor", &M::auxiliary_factor, at_least(0),
           "inverse_distance: depth k has this weight / (k + 1)");
   mtp.add("schedule", &M::schedule, at_least(0),
           "[tokens seen, factor]: from that point weights are multiplied by the factor; empty: never");
-  mtp.add("schedule_form", &M::schedule_form, {"constant", "linear"},
+  mtp.add("schedule_form", &M::schedule_form,
           "between two points of the schedule: the first one's factor, or on the line between them");
   mtp.add(
-      "balance", &M::balance, {"none", "dynamic", "sampling"},
+      "balance", &M::balance,
       "constant weights; weights that follow gradient norms at the trunk; or depths sampled per microbatch");
   mtp.add("balance_ratio", &M::balance_ratio, positive(),
           "dynamic: a depth's gradient norm at the trunk over the main loss's");
@@ -142,8 +150,7 @@ void add_data(std::vector<Option>& table) {
       true;
   data.add("sequence_length", &D::sequence_length, within(1, 16777216), "tokens of a row").fixed =
       true;  // a sample is a row of this length: the stored position in the data counts samples
-  data.add("attention", &D::attention, {"document", "row"},
-           "attention stays inside a document, or covers the whole row");
+  data.add("attention", &D::attention, "attention stays inside a document, or covers the whole row");
 }
 
 void add_train(std::vector<Option>& table) {
@@ -159,14 +166,14 @@ void add_train(std::vector<Option>& table) {
            "has of another kind are newly initialized")
       .path = true;
   train
-      .add("freeze", &T::freeze, {"none", "trunk"},
+      .add("freeze", &T::freeze,
            "what is not trained: nothing, or everything except the prediction heads, which are then detached")
       .fixed = true;
   train.add(
-      "precision", &T::precision, {"auto", "f32", "bf16", "fp8"},
+      "precision", &T::precision,
       "dtype that layers compute in, over f32 values; auto: bf16 on GPUs, f32 on CPUs; fp8: as auto, and "
       "the matrix products of layers and modules in FP8");
-  train.add("recompute", &T::recompute, {"none", "selective", "full"},
+  train.add("recompute", &T::recompute,
             "what backward recomputes to save memory: nothing, outputs of norms and gates, or whole layers");
   train.add("deterministic", &T::deterministic, "bitwise reproducible on GPUs too, but slower");
   train.add("skip_limit", &T::skip_limit, at_least(0),
@@ -186,7 +193,7 @@ void add_train(std::vector<Option>& table) {
 void add_fp8(std::vector<Option>& table) {
   Section fp8(table, "fp8", &Config::fp8);
   using F = Fp8Config;
-  fp8.add("recipe", &F::recipe, {"tensor", "block"},
+  fp8.add("recipe", &F::recipe,
           "precision fp8: one scale for each tensor, or for 1 × 128 values and 128 × 128 weights");
   fp8.add("first_layers_bf16", &F::first_layers_bf16, at_least(0),
           "precision fp8: first layers of the model whose products stay in bf16");
@@ -204,12 +211,12 @@ void add_optimizer(std::vector<Option>& table) {
   optimizer.add("weight_decay", &O::weight_decay, at_least(0),
                 "decoupled; not applied to norms and step embeddings");
   optimizer.add("clip", &O::clip, at_least(0), "largest global gradient norm, 0: no limit");
-  optimizer.add("moments", &O::moments, {"f32", "bf16"},
+  optimizer.add("moments", &O::moments,
                 "dtype that AdamW's moments are kept in; bf16 takes half the memory, rounded stochastically");
   optimizer.add(
       "heads_clip", &O::heads_clip, at_least(0),
       "largest gradient norm of the prediction heads, apart from the main model's; 0: one norm over all");
-  optimizer.add("schedule", &O::schedule, {"constant", "cosine", "wsd"},
+  optimizer.add("schedule", &O::schedule,
                 "learning rate after the warm-up: constant, cosine decay, or stable and then a linear decay");
   optimizer.add("warmup_steps", &O::warmup_steps, at_least(0), "steps of linear warm-up");
   optimizer.add(
@@ -269,8 +276,7 @@ void add_run(std::vector<Option>& table) {
   run.add("log_every", &R::log_every, at_least(1),
           "steps between lines on the console; the first, the last and unusual steps have a line anyway, and "
           "metrics.jsonl has every step");
-  run.add("device", &R::device, {"auto", "cpu", "cuda"},
-          "where ranks compute; auto: on GPUs if every rank sees one");
+  run.add("device", &R::device, "where ranks compute; auto: on GPUs if every rank sees one");
 }
 
 std::vector<Option> make_table() {

@@ -7,6 +7,7 @@
 #include "launch/config/config_loader.h"
 #include "launch/config/options.h"
 #include "launch/session/agreement.h"
+#include "model/heads/head_kinds.h"
 #include "runtime/error.h"
 #include "runtime/operators/rowwise/elementwise.h"
 
@@ -65,11 +66,8 @@ std::map<std::string, std::string> conventions_of(const Config& config) {
   };
   state("kind");
   state("depths");
-  if (config.mtp.kind == MtpConfig::Kind::sequential)
-    for (const char* key : {"concat", "trunk_hidden", "recycled_hidden"}) state(key);
-  if (config.mtp.repeat) state("repeat");
-  if (config.mtp.kind == MtpConfig::Kind::residual) state("residual_form");
-  if (config.mtp.own_output) state("own_output");
+  for (const char* key : head_kind(config.mtp.kind).settings)
+    if (find_option("mtp", key)->get(config) != OptionValue(false)) state(key);
   return conventions;
 }
 

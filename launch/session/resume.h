@@ -14,7 +14,7 @@
 
 namespace foretoken {
 
-/// The MTP switches of the run's kind, as a checkpoint stores them; `repeat` only if it is true.
+/// The MTP switches of the run's kind of heads, as a checkpoint stores them; flags only if they are set.
 std::map<std::string, std::string> conventions_of(const Config& config);
 
 /// Restores the objective's dynamic weights from the checkpoint, if the run still balances them.

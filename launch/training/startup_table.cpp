@@ -6,9 +6,11 @@
 #include <fmt/format.h>
 #include <fmt/ranges.h>
 
+#include "launch/config/choice_names.h"
 #include "launch/console/progress_bar.h"
 #include "launch/console/terminal.h"
 #include "model/cost.h"
+#include "model/heads/head_kinds.h"
 #include "parallel/pipeline/simulate.h"
 #include "runtime/plural.h"
 
@@ -67,21 +69,7 @@ std::string holds(const SessionPlan& plan, int pp_rank) {
 
 /// Examples: "2 MTP modules", "1 MTP module applied 3 times", "3 parallel heads (detached)".
 std::string heads_text(const MtpConfig& mtp) {
-  const char* what = "";
-  switch (mtp.kind) {
-    case MtpConfig::Kind::sequential:
-      what = "MTP module";
-      break;
-    case MtpConfig::Kind::parallel:
-      what = "parallel head";
-      break;
-    case MtpConfig::Kind::residual:
-      what = mtp.residual_form == MtpConfig::ResidualForm::mlp ? "residual head" : "Medusa head";
-      break;
-    case MtpConfig::Kind::linear:
-      what = "linear head";
-      break;
-  }
+  const std::string_view what = head_kind(mtp.kind).noun(mtp);
   const char* detached = mtp.detach_heads ? " (detached)" : "";
   const char* matrices = !mtp.own_output   ? ""
                          : mtp.depths == 1 ? " with its own output matrix"
@@ -138,8 +126,7 @@ std::string precision_line(const SessionPlan& plan) {
                         config.fp8.recipe == Fp8Recipe::tensor
                             ? "one scale per tensor"
                             : "a scale per 1 × 128 values or 128 × 128 weights");
-  return fmt::format("{}; f32 parameters, {} moments\n", text,
-                     config.optimizer.moments == OptimizerSettings::Moments::f32 ? "f32" : "bf16");
+  return fmt::format("{}; f32 parameters, {} moments\n", text, name_of(config.optimizer.moments));
 }
 
 /// Example: "0, 4, 8, … 60".

@@ -12,6 +12,7 @@
 #include <fmt/format.h>
 
 #include "model/decoder/decoder.h"
+#include "model/heads/head_kinds.h"
 #include "runtime/device.h"
 #include "runtime/operators/products/linear.h"
 #include "runtime/operators/products/linear_swiglu.h"
@@ -19,6 +20,7 @@
 #include "runtime/random.h"
 #include "runtime/replays.h"
 #include "runtime/timing/profile.h"
+#include "tests/benchmarks/choices.h"
 
 using namespace foretoken;
 
@@ -44,10 +46,7 @@ Arguments parse(int argc, char** argv) {
   CLI::App app("Decoding benchmark");
   const std::map<std::string, DeviceKind> devices{{"cpu", DeviceKind::cpu}, {"cuda", DeviceKind::cuda}};
   const std::map<std::string, DType> dtypes{{"f32", DType::f32}, {"bf16", DType::bf16}};
-  const std::map<std::string, MtpConfig::Kind> kinds{{"sequential", MtpConfig::Kind::sequential},
-                                                     {"parallel", MtpConfig::Kind::parallel},
-                                                     {"residual", MtpConfig::Kind::residual},
-                                                     {"linear", MtpConfig::Kind::linear}};
+  const auto kinds = choices<MtpConfig::Kind>();
   ModelConfig& model = arguments.model;
   model.num_key_value_heads = 0;
   app.add_option("--device", arguments.device.kind)->transform(CLI::CheckedTransformer(devices));
@@ -170,7 +169,7 @@ class Bench {
         c * (m.num_attention_heads * m.head_dim * 2 + kv) + 3 * c * m.intermediate_size;
     const std::int64_t cache = arguments_.batch * arguments_.prompt * kv;
     const bool sequential = arguments_.mtp.kind == MtpConfig::Kind::sequential;
-    const bool attends = level == 0 || sequential || arguments_.mtp.kind == MtpConfig::Kind::parallel;
+    const bool attends = level == 0 || head_kind(arguments_.mtp.kind).has_block;
     const std::int64_t blocks = level == 0 ? m.num_hidden_layers : attends ? 1 : 0;
     const std::int64_t joint = level > 0 && sequential ? 2 * c * c : 0;
     return static_cast<double>((blocks * (block + cache) + joint) *

@@ -12,7 +12,9 @@
 #include <CLI/CLI.hpp>
 #include <fmt/format.h>
 
+#include "model/config_names.h"
 #include "model/cost.h"
+#include "model/heads/head_kinds.h"
 #include "model/objective.h"
 #include "model/stage/rank_model.h"
 #include "runtime/device.h"
@@ -24,6 +26,7 @@
 #include "runtime/operators/rowwise/elementwise.h"
 #include "runtime/random.h"
 #include "runtime/timing/profile.h"
+#include "tests/benchmarks/choices.h"
 
 using namespace foretoken;
 
@@ -49,13 +52,9 @@ Arguments parse(int argc, char** argv) {
   Arguments arguments;
   CLI::App app("Training benchmark");
   const std::map<std::string, DeviceKind> devices{{"cpu", DeviceKind::cpu}, {"cuda", DeviceKind::cuda}};
-  const std::map<std::string, Recompute> recomputes{
-      {"none", Recompute::none}, {"selective", Recompute::selective}, {"full", Recompute::full}};
-  const std::map<std::string, MtpConfig::Kind> kinds{{"sequential", MtpConfig::Kind::sequential},
-                                                     {"parallel", MtpConfig::Kind::parallel},
-                                                     {"residual", MtpConfig::Kind::residual},
-                                                     {"linear", MtpConfig::Kind::linear}};
-  const std::map<std::string, Fp8Recipe> recipes{{"tensor", Fp8Recipe::tensor}, {"block", Fp8Recipe::block}};
+  const auto recomputes = choices<Recompute>();
+  const auto kinds = choices<MtpConfig::Kind>();
+  const auto recipes = choices<Fp8Recipe>();
   const std::map<std::string, DType> dtypes{{"f32", DType::f32}, {"bf16", DType::bf16}};
   app.add_option("--device", arguments.device.kind)->transform(CLI::CheckedTransformer(devices));
   app.add_flag("--deterministic", arguments.device.deterministic);

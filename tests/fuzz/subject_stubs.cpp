@@ -9,19 +9,28 @@
 namespace foretoken {
 
 const HeadKind& head_kind(MtpConfig::Kind kind) {
-  static const auto of = [](bool has_block, bool reads_last_input, bool in_turn) {
-    HeadKind row{};
+  static const auto of = [](HeadKind row) {
+    row.noun = [](const MtpConfig&) -> std::string_view { return "head"; };
     row.cost = [](const ModelConfig&, const MtpConfig&, double block) { return block; };
-    row.has_block = has_block;
-    row.reads_last_input = reads_last_input;
-    row.in_turn = in_turn;
     return row;
   };
-  static const HeadKind sequential = of(true, false, false), parallel = of(true, true, true),
-                        others = of(false, false, true);
-  return kind == MtpConfig::Kind::sequential ? sequential
-         : kind == MtpConfig::Kind::parallel ? parallel
-                                             : others;
+  static const HeadKind sequential = of({.settings = {"repeat", "concat", "trunk_hidden", "recycled_hidden"},
+                                         .reads_previous_depth = true,
+                                         .has_block = true}),
+                        parallel = of({.reads_last_input = true, .has_block = true, .in_turn = true}),
+                        residual = of({.settings = {"residual_form", "own_output"}, .in_turn = true}),
+                        linear = of({.in_turn = true});
+  switch (kind) {
+    case MtpConfig::Kind::sequential:
+      return sequential;
+    case MtpConfig::Kind::parallel:
+      return parallel;
+    case MtpConfig::Kind::residual:
+      return residual;
+    case MtpConfig::Kind::linear:
+      return linear;
+  }
+  std::abort();
 }
 
 ModelLayout one_stage(const ModelConfig&) {
