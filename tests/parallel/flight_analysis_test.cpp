@@ -24,9 +24,9 @@ struct Step {
 };
 
 /// A job whose ranks repeat their steps, and the flight records that they leave.
-class Job {
+class SimulatedJob {
  public:
-  explicit Job(int size) : steps_(static_cast<std::size_t>(size)) {}
+  explicit SimulatedJob(int size) : steps_(static_cast<std::size_t>(size)) {}
 
   void collective(const std::string& channel, const std::vector<int>& ranks, const std::string& name) {
     members_[channel] = ranks;
@@ -124,8 +124,8 @@ class Job {
 };
 
 /// A step like 1F1B's: activations are sent downstream and gradients upstream, then the groups reduce.
-Job training(int pp, int dp, int virtual_stages, bool shares_weights) {
-  Job job(pp * dp);
+SimulatedJob training(int pp, int dp, int virtual_stages, bool shares_weights) {
+  SimulatedJob job(pp * dp);
   std::vector<int> world;
   for (int rank = 0; rank < pp * dp; ++rank) world.push_back(rank);
   const auto rank_of = [&](int pp_rank, int dp_rank) { return dp_rank * pp + pp_rank; };
@@ -171,7 +171,7 @@ TEST_CASE("the stopped rank is named in every layout and at every moment") {
   for (const Layout& layout : layouts)
     for (int stopped = 0; stopped < layout.pp * layout.dp; ++stopped)
       for (std::size_t operations = 0; operations < 30; ++operations) {
-        Job job = training(layout.pp, layout.dp, layout.virtual_stages, layout.shares_weights);
+        SimulatedJob job = training(layout.pp, layout.dp, layout.virtual_stages, layout.shares_weights);
         const auto files = job.run_until_stuck(stopped, operations);
         const Divergence found = first_divergence(files, layout.pp * layout.dp);
         CAPTURE(layout.name, stopped, operations, sentence(found, files, layout.pp * layout.dp));
@@ -186,7 +186,7 @@ TEST_CASE("a rank that hangs outside any communication is named with the operati
   for (const Layout& layout : layouts)
     for (int stopped = 0; stopped < layout.pp * layout.dp; ++stopped)
       for (std::size_t operations = 0; operations < 30; ++operations) {
-        Job job = training(layout.pp, layout.dp, layout.virtual_stages, layout.shares_weights);
+        SimulatedJob job = training(layout.pp, layout.dp, layout.virtual_stages, layout.shares_weights);
         const auto files = job.run_until_stuck(stopped, operations, true);
         const Divergence found = first_divergence(files, layout.pp * layout.dp);
         CAPTURE(layout.name, stopped, operations, sentence(found, files, layout.pp * layout.dp));
@@ -197,7 +197,7 @@ TEST_CASE("a rank that hangs outside any communication is named with the operati
 }
 
 TEST_CASE("the operation that a rank did not enter is the first by its channel's count") {
-  Job job(3);
+  SimulatedJob job(3);
   job.collective("world", {0, 1, 2}, "barrier");
   const auto files = job.run_until_stuck(2, 17, true);
   const Divergence found = first_divergence(files, 3);
