@@ -14,7 +14,7 @@ namespace fs = std::filesystem;
 namespace {
 
 constexpr std::string_view unfinished_suffix = ".tmp";
-constexpr std::string_view discarded_suffix = ".discarded.tmp";
+constexpr std::string_view discarded_prefix = ".discarded.";
 constexpr std::string_view replaced_suffix = ".replaced";
 
 struct Entry {
@@ -22,7 +22,10 @@ struct Entry {
   std::string suffix;
   fs::path path;
 
-  bool incomplete() const { return suffix == unfinished_suffix || suffix == discarded_suffix; }
+  bool incomplete() const {
+    return suffix == unfinished_suffix ||
+           (suffix.starts_with(discarded_prefix) && suffix.ends_with(unfinished_suffix));
+  }
 };
 
 std::optional<Entry> parse(const fs::path& path) {
@@ -68,23 +71,36 @@ void rename_directory(const fs::path& from, const fs::path& to) {
                     error.message());
 }
 
-void remove_directory(const fs::path& path) {
+/// Removes a directory of an incomplete name. It stays, for a later prepare_checkpoint(), if a process has
+/// one of its files open on a network file system: such a file keeps a name, ".nfs...", until it is closed.
+void remove_incomplete(const fs::path& path) {
   std::error_code error;
   fs::remove_all(path, error);
-  if (error) throw DataError("checkpoint {}: cannot be removed: {}", path.string(), error.message());
+  if (error && error != std::errc::directory_not_empty && error != std::errc::device_or_resource_busy)
+    throw DataError("checkpoint {}: cannot be removed: {}", path.string(), error.message());
 }
 
 fs::path unfinished_path(const fs::path& directory, std::int64_t step) {
   return directory / (checkpoint_name(step) + std::string(unfinished_suffix));
 }
 
+/// A free name for a directory of that step that is about to be removed. Example:
+/// "step_00001000.discarded.1.tmp".
+fs::path discarded_path(const fs::path& directory, std::int64_t step) {
+  std::error_code ignored;
+  for (int number = 1;; ++number) {
+    const fs::path path = directory / fmt::format("{}{}{}{}", checkpoint_name(step), discarded_prefix, number,
+                                                  unfinished_suffix);
+    if (!fs::exists(path, ignored)) return path;
+  }
+}
+
 /// Renames the directory before it removes it: an interrupted removal must not leave half a checkpoint under
 /// the name of a complete one.
 void remove_complete(const fs::path& directory, const Entry& entry) {
-  const fs::path doomed = unfinished_path(directory, entry.step);
-  remove_directory(doomed);
-  rename_directory(entry.path, doomed);
-  remove_directory(doomed);
+  const fs::path discarded = discarded_path(directory, entry.step);
+  rename_directory(entry.path, discarded);
+  remove_incomplete(discarded);
 }
 
 }  // namespace
@@ -116,10 +132,11 @@ fs::path prepare_checkpoint(const fs::path& directory, std::int64_t step) {
   std::int64_t published = -1;
   for (const Entry& entry : entries(directory)) {
     if (entry.suffix.empty()) published = entry.step;
-    if (entry.incomplete()) remove_directory(entry.path);
+    if (entry.incomplete()) remove_incomplete(entry.path);
     if (entry.suffix == replaced_suffix && entry.step == published) remove_complete(directory, entry);
   }
   const fs::path unfinished = unfinished_path(directory, step);
+  if (fs::exists(unfinished, error)) rename_directory(unfinished, discarded_path(directory, step));
   if (!fs::create_directory(unfinished, error))
     throw DataError("checkpoint {}: cannot be created: {}", unfinished.string(), error.message());
   return unfinished;
@@ -130,7 +147,8 @@ void set_aside_checkpoint(const fs::path& directory, std::int64_t step) {
   const fs::path replaced = directory / (checkpoint_name(step) + std::string(replaced_suffix));
   std::error_code error;
   if (!fs::exists(complete, error)) return;
-  remove_directory(replaced);  // left by a crash after the complete directory had replaced it
+  if (fs::exists(replaced, error))  // left by a crash after the complete directory had replaced it
+    remove_complete(directory, {step, std::string(replaced_suffix), replaced});
   rename_directory(complete, replaced);
 }
 
@@ -152,13 +170,11 @@ void retire_checkpoints(const fs::path& directory, std::int64_t step, int keep) 
   }
 }
 
-void discard_checkpoint(const fs::path& unfinished) noexcept {
-  std::error_code ignored;
-  fs::path discarded = unfinished;
-  discarded.replace_extension(discarded_suffix);
-  fs::remove_all(discarded, ignored);  // left by a killed run
-  fs::rename(unfinished, discarded, ignored);
-  fs::remove_all(discarded, ignored);
+void discard_checkpoint(const fs::path& unfinished) noexcept try {
+  const fs::path discarded = discarded_path(unfinished.parent_path(), parse(unfinished).value().step);
+  rename_directory(unfinished, discarded);
+  remove_incomplete(discarded);
+} catch (const std::exception&) {  // the next prepare_checkpoint() reports the reason
 }
 
 }  // namespace foretoken

@@ -1,14 +1,15 @@
 #pragma once
 // Names of checkpoints in a run's directory, and their publication.
 //
-//   step_00001000/           complete: published by one rename
-//   step_00001000.tmp/       being written, or left by a killed run
-//   step_00001000.replaced/  the older of two saves of one step, while the newer one takes its place
+//   step_00001000/                  complete: published by one rename
+//   step_00001000.tmp/              being written, or left by a killed run
+//   step_00001000.discarded.1.tmp/  being removed; remains on NFS until no reader has its files open
+//   step_00001000.replaced/         the older of two saves of one step, while the newer one takes its place
 //
 // A directory without .tmp is complete. If the step already exists, publishing moves the older directory
 // aside, renames the newer one to the final name and then removes the older one, so at every moment one of
 // the two is complete and listed. A complete checkpoint is never deleted under its own name; it is renamed to
-// .tmp first.
+// .discarded.1.tmp, or the next free number, first.
 
 #include <cstdint>
 #include <filesystem>
@@ -34,8 +35,8 @@ std::vector<CompleteCheckpoint> complete_checkpoints(const std::filesystem::path
 /// unfinished checkpoint (.tmp).
 bool is_checkpoint_path(const std::filesystem::path& path);
 
-/// Removes the directories that interrupted saves left, and creates an empty directory for a new save. No
-/// other save may be running in `directory`.
+/// Removes the directories that interrupted saves and removals left, and creates an empty directory for a new
+/// save. No other save may be running in `directory`.
 std::filesystem::path prepare_checkpoint(const std::filesystem::path& directory, std::int64_t step);
 
 /// First half of publishing: moves an existing checkpoint of that step aside.

@@ -165,9 +165,9 @@ class Attempt {
       const fs::path claim = file.string() + "." + (holder ? holder->id : "unnamed");
       if (const auto other = take(claim)) return other;
       // Only the holder of the claim may replace this lock, and only if no earlier holder of the claim has
-      // already replaced it.
+      // already replaced it and its own holder has not sent a heartbeat in the meantime.
       const std::optional<LockFile> now = read_lock(file);
-      if (now && now->text == found->text) {
+      if (now && now->text == found->text && now->time == found->time) {
         if (::rename(claim.c_str(), file.c_str()) != 0)
           throw DataError("{}: cannot be replaced: {}", file.string(), std::strerror(errno));
         if (options_.log && file.filename() == lock_name)
@@ -233,9 +233,11 @@ class Attempt {
     if (descriptor < 0 && errno == EEXIST) return false;
     if (descriptor < 0) throw DataError("{}: cannot be created: {}", file.string(), std::strerror(errno));
     const ssize_t written = ::write(descriptor, text_.data(), text_.size());
-    const int error = errno;
+    int error = written < 0 ? errno : written < static_cast<ssize_t>(text_.size()) ? ENOSPC : 0;
+    // As before link(): after a power loss the lock must still name its holder.
+    if (error == 0 && ::fsync(descriptor) != 0) error = errno;
     ::close(descriptor);
-    if (written == static_cast<ssize_t>(text_.size())) return true;
+    if (error == 0) return true;
     ::unlink(file.c_str());
     throw DataError("{}: cannot be written: {}", file.string(), std::strerror(error));
   }

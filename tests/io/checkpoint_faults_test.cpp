@@ -1,5 +1,6 @@
 #include <array>
 #include <atomic>
+#include <fcntl.h>
 #include <fstream>
 #include <thread>
 
@@ -187,6 +188,26 @@ TEST_CASE("a save that is discarded while another rank writes into it leaves no 
     other.join();
     CHECK(fs::is_empty(folder / "c"));
   }
+}
+
+// On a network disk (tests/support/network_disk.cpp) an open file keeps its folder from being removed.
+TEST_CASE("a checkpoint that a reader has open is retired without an error and removed once it is closed") {
+  const TemporaryFolder folder;
+  const fs::path c = folder / "c";
+  save_checkpoint(c, 1, cut_evenly(1, 1));
+  const int reader = ::open((c / "step_00000001/shard_00000.h5").c_str(), O_RDONLY);
+  REQUIRE(reader >= 0);
+  save_checkpoint(c, 2, cut_evenly(1, 2));
+  retire_checkpoints(c, 2, 1);
+  REQUIRE(complete_checkpoints(c).size() == 1);
+  CHECK(complete_checkpoints(c).front().step == 2);
+  save_checkpoint(c, 1, cut_evenly(1, 3));  // as a run that went back does
+  CHECK(Checkpoint::open(c / "step_00000001").verify().empty());
+  retire_checkpoints(c, 2, 1);
+  ::close(reader);
+  save_checkpoint(c, 3, cut_evenly(1, 4));
+  retire_checkpoints(c, 3, 1);
+  CHECK(files_in(c) == 1);
 }
 
 TEST_CASE("rank 0 reports the failure of another rank, publishes nothing, and the next save works") {
