@@ -86,10 +86,11 @@ int create_beside(const fs::path& output, fs::path& path) {
     const int descriptor = ::open(path.c_str(), O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
     if (descriptor < 0 && errno == EEXIST) continue;
     if (descriptor < 0) fail(output, "cannot be written", errno);
-    ::flock(descriptor, LOCK_EX | LOCK_NB);
+    // Between open() and flock() another writer may have taken the file for an abandoned one: it has removed
+    // the file, or it holds the lock and is about to.
+    const bool taken = ::flock(descriptor, LOCK_EX | LOCK_NB) != 0 && errno == EWOULDBLOCK;
     struct stat status {};
-    // Between open() and flock() another writer may have removed the file as abandoned.
-    if (::fstat(descriptor, &status) == 0 && status.st_nlink > 0) return descriptor;
+    if (!taken && ::fstat(descriptor, &status) == 0 && status.st_nlink > 0) return descriptor;
     ::close(descriptor);
   }
   throw DataError("{}: cannot be written: all {} names tried for a temporary file exist already",

@@ -1,8 +1,11 @@
 // Files that are complete or absent, with other writers beside them.
 #include "io/files/durable_file.h"
 
+#include <atomic>
+#include <fcntl.h>
 #include <fstream>
 #include <sstream>
+#include <sys/file.h>
 #include <sys/resource.h>
 #include <thread>
 #include <vector>
@@ -78,6 +81,37 @@ TEST_CASE("many threads that write one file leave one complete text") {
   const std::string text = read(folder / "a");
   CHECK(text == std::string(10'000, text.at(0)));
   CHECK(files_in(folder.path()) == 1);
+}
+
+TEST_CASE("a writer does not use a temporary that another one is about to remove as abandoned") {
+  const TemporaryFolder folder;
+  std::atomic<bool> ended{false};
+  std::thread remover([&] {  // as the next writer does, but slowly
+    while (!ended)
+      for (const auto& entry : fs::directory_iterator(folder.path())) {
+        const int descriptor = ::open(entry.path().c_str(), O_RDWR);
+        if (descriptor < 0) continue;
+        if (::flock(descriptor, LOCK_EX | LOCK_NB) == 0) {
+          std::this_thread::sleep_for(std::chrono::milliseconds(1));
+          ::unlink(entry.path().c_str());
+        }
+        ::close(descriptor);
+      }
+  });
+  std::atomic<int> lost{0};
+  std::vector<std::thread> writers;
+  for (int i = 0; i < 4; ++i)
+    writers.emplace_back([&] {
+      for (int round = 0; round < 200; ++round) {
+        const PendingFile out(folder / "d.h5");
+        std::this_thread::sleep_for(std::chrono::milliseconds(2));
+        lost += !fs::exists(out.path());
+      }
+    });
+  for (std::thread& writer : writers) writer.join();
+  ended = true;
+  remover.join();
+  CHECK(lost == 0);
 }
 
 TEST_CASE("the next writer removes temporaries of a killed process, but not those of a running one") {
