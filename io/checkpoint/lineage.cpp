@@ -148,8 +148,13 @@ std::vector<fs::path> checkpoints_at(const fs::path& path) {
 }
 
 bool has_vanished(const fs::path& checkpoint) {
+  // Lists the folder: NFS answers a query for the name alone from a cache, for up to a minute.
+  const fs::path clean = fs::absolute(checkpoint).lexically_normal();
+  const fs::path path = clean.has_filename() ? clean : clean.parent_path();
   std::error_code error;
-  return !fs::exists(checkpoint, error) && !error;
+  for (fs::directory_iterator it(path.parent_path(), error), end; !error && it != end; it.increment(error))
+    if (it->path().filename() == path.filename()) return false;
+  return !error;
 }
 
 Lineage continue_from(const fs::path& directory, const fs::path& path, const CheckpointInfo& from,

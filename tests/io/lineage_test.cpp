@@ -8,6 +8,7 @@
 #include "io/files/text_file.h"
 #include "tests/support/catch.h"
 #include "tests/support/checkpoint_fixture.h"
+#include "tests/support/fault_injection.h"
 #include "tests/support/temporary_folder.h"
 
 namespace foretoken {
@@ -204,6 +205,20 @@ TEST_CASE("an unreadable newest checkpoint is set aside when the run continues f
   save_steps(c, {10}, lineage);
   CHECK(listed(c) == Names{"step_00000010", "step_00000005"});
   CHECK(fs::exists(c / "abandoned/branch_1/step_00000010/manifest.json"));
+}
+
+// On a network disk (tests/support/network_disk.cpp) a cache keeps the name that another process has removed.
+TEST_CASE("a checkpoint that another process has removed has vanished") {
+  const TemporaryFolder folder;
+  const fs::path checkpoint = folder / "c/step_00000001";
+  fs::create_directories(checkpoint);
+  std::error_code ignored;
+  REQUIRE(fs::exists(checkpoint, ignored));
+  CHECK_FALSE(has_vanished(checkpoint));
+  CHECK_FALSE(has_vanished(checkpoint / ""));
+  wait_for(start_child([&] { fs::remove(checkpoint); }));
+  CHECK(has_vanished(checkpoint));
+  CHECK(has_vanished(checkpoint / ""));
 }
 
 }  // namespace

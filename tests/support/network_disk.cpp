@@ -1,6 +1,7 @@
 // Preloaded into a process (LD_PRELOAD): a folder with what network file systems lack.
 //   NETWORK_DISK_BELOW  folder
-// No hard links, no flock. A removed file that a process of this host has open keeps a name, ".nfs...", until
+// No hard links, no flock. stat() of a name that this process has seen succeeds after another process has
+// removed it. A removed file that a process of this host has open keeps a name, ".nfs...", until
 // it is closed, as in the NFS client; removing that name fails with EBUSY.
 
 #include <algorithm>
@@ -10,7 +11,10 @@
 #include <dlfcn.h>
 #include <fcntl.h>
 #include <filesystem>
+#include <map>
+#include <mutex>
 #include <string>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <climits>
@@ -54,8 +58,20 @@ bool is_open(const std::string& path) {
   return false;
 }
 
+std::mutex cache_mutex;
+std::map<std::string, struct stat>& cache() {
+  static auto* map = new std::map<std::string, struct stat>;  // used until the process has ended
+  return *map;
+}
+
+void forget(const std::string& path) {
+  const std::lock_guard lock(cache_mutex);
+  cache().erase(path);
+}
+
 int unlink_below(int folder, const char* name, int flags) {
   const std::string path = absolute(folder, name);
+  forget(path);
   if (flags == 0 && on_network_disk(path)) {
     const fs::path file(path);
     if (is_open(path)) {
@@ -74,6 +90,30 @@ int unlink_below(int folder, const char* name, int flags) {
 }  // namespace
 
 extern "C" {
+
+int stat(const char* name, struct stat* status) noexcept {
+  const int result = original<int (*)(const char*, struct stat*)>("stat")(name, status);
+  const std::string path = absolute(AT_FDCWD, name);
+  if (!on_network_disk(path)) return result;
+  const std::lock_guard lock(cache_mutex);
+  if (result == 0)
+    cache()[path] = *status;
+  else if (const auto found = cache().find(path); errno == ENOENT && found != cache().end()) {
+    *status = found->second;
+    return 0;
+  }
+  return result;
+}
+
+int rename(const char* from, const char* to) noexcept {
+  forget(absolute(AT_FDCWD, from));
+  return original<int (*)(const char*, const char*)>("rename")(from, to);
+}
+
+int rmdir(const char* name) noexcept {
+  forget(absolute(AT_FDCWD, name));
+  return original<int (*)(const char*)>("rmdir")(name);
+}
 
 int link(const char* from, const char* to) {
   if (on_network_disk(absolute(AT_FDCWD, to))) {
