@@ -83,10 +83,7 @@ class Hosts:
         self.server = subprocess.Popen(
             ["ip", "netns", "exec", self.names[1], "unshare", "--uts", "--pid", "--fork", "--mount-proc", "--kill-child",
              "bash", "-c", f"hostname host-b; {sys.executable} {os.path.abspath(__file__)} --serve {self.addresses[1]}; exit 0"])
-        listening = lambda: f":{PORT}" in subprocess.run(["ip", "netns", "exec", self.names[0], "bash", "-c",
-                                                          f"echo > /dev/tcp/{self.addresses[1]}/{PORT} && echo :{PORT}"],
-                                                         capture_output=True, text=True, check=False).stdout
-        wait_for(listening, 10, pause=0.1)
+        self.wait_for_b()
         return self
 
     def __exit__(self, *_):
@@ -95,6 +92,12 @@ class Hosts:
             self.server.wait()
         for name in self.names:
             ip("netns", "del", name, check=False)
+
+    def wait_for_b(self):
+        """Until host a reaches host b's remote shell: after a cut the route needs some time."""
+        connect = ["ip", "netns", "exec", self.names[0], "bash", "-c", f"echo > /dev/tcp/{self.addresses[1]}/{PORT}"]
+        if not wait_for(lambda: subprocess.run(connect, capture_output=True, check=False).returncode == 0, 30, pause=0.1):
+            raise RuntimeError("host b's remote shell does not answer")
 
     def link(self, state):
         """Takes host b's end of the link down or up: host a sees a cable without a carrier."""
@@ -141,6 +144,7 @@ class Trial:
         self.job.kill()
         self.job.wait()
         self.hosts.link("up")
+        self.hosts.wait_for_b()
 
     def marked(self, name=""):
         """Processes of this trial on both hosts whose name begins so."""
@@ -149,6 +153,8 @@ class Trial:
 
     def cut_at_step(self, step):
         wait_for(lambda: steps_in(self.run) >= step or self.job.poll() is not None, 60)
+        if steps_in(self.run) < step:
+            raise RuntimeError(f"{self.name} did not reach step {step}: {self.text()[-4000:]}")
         self.hosts.link("down")
 
     def text(self):
@@ -253,7 +259,10 @@ def main():
                 cases.append(("cut, foretoken run --hostfile --elastic", left, ("left",)))
                 cases.append(("cut, foretoken run --hostfile, later healed", returned, ("returned", expected)))
             for case, run, words in options.part.of(cases):
-                seen, failure = run(hosts, lab, *words)
+                try:
+                    seen, failure = run(hosts, lab, *words)
+                except RuntimeError as error:
+                    seen, failure = "no trial", str(error)
                 sweep.detail(case, seen)
                 sweep.trial(failure and f"{case}: {failure}")
         finally:

@@ -12,11 +12,10 @@ with the bits of an undisturbed run.
 import errno
 import os
 import pathlib
-import shutil
 import subprocess
 import sys
 
-from faultlib import SKIPPED, Lab, Sweep, arguments, digests, newest_step, random_of, wait_for
+from faultlib import SKIPPED, Lab, Sweep, arguments, digests, enter_mount_namespace, newest_step, random_of, wait_for
 
 SUPPORT = pathlib.Path(__file__).resolve().parents[1] / "support"
 STEPS = 30
@@ -117,15 +116,9 @@ def slow(bench, _):
 
 def main():
     options = arguments(__doc__, trials={"type": int, "default": 100}, seed={"type": int, "default": 1})
-    if os.geteuid() != 0 or not all(shutil.which(tool) for tool in ["unshare", "mount", "g++"]):
-        print("skipped: needs root, unshare, mount and g++")
+    if reason := enter_mount_namespace("g++"):
+        print(f"skipped: {reason}")
         return SKIPPED
-    if "FORETOKEN_MOUNTS" not in os.environ:  # mounts of a namespace of our own end with it
-        os.environ["FORETOKEN_MOUNTS"] = "1"
-        if subprocess.run(["unshare", "--mount", "true"], check=False).returncode != 0:
-            print("skipped: no mount namespaces here")
-            return SKIPPED
-        os.execvp("unshare", ["unshare", "--mount", sys.executable, *sys.argv])
     draw = random_of(options)
     trials = 10 if options.short else options.trials
     kinds = [(full, trials // 5), (failing, trials - trials // 5), (read_only, 1 if options.short else 5),

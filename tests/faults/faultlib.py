@@ -6,6 +6,7 @@ import json
 import os
 import pathlib
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -76,6 +77,19 @@ def arguments(doc, **options):
 def random_of(options):
     """Random numbers that differ between parts and are the same each time."""
     return random.Random(f"{getattr(options, 'seed', 1)}, part {options.part.index} of {options.part.count}")
+
+
+def enter_mount_namespace(*tools):
+    """Starts this sweep once more in a mount namespace of its own, whose mounts end with it. Returns why it may not."""
+    missing = [tool for tool in ["unshare", "mount", *tools] if not shutil.which(tool)]
+    if os.geteuid() != 0 or missing:
+        return "needs root, " + ", ".join(["unshare", "mount", *tools])
+    if "FORETOKEN_MOUNTS" in os.environ:
+        return ""
+    if subprocess.run(["unshare", "--mount", "true"], check=False).returncode != 0:
+        return "no mount namespaces here"
+    os.environ["FORETOKEN_MOUNTS"] = "1"
+    os.execvp("unshare", ["unshare", "--mount", sys.executable, *sys.argv])
 
 
 def mpirun(ranks):

@@ -29,6 +29,7 @@ SWEEPS = [
     (["two_jobs.py"], 2, 2),
     (["cut_link.py"], 4, 4),
     (["disks.py"], 2, 4),
+    (["power_loss.py"], 1, 2),
     (["layouts.py"], 4, 4),
     (["slurm.py"], 4, 5),
 ]

@@ -4,11 +4,13 @@
     tests/faults/signals.py PROGRAM [--short]
 
 A trial fails where a checkpoint is damaged, a process is left behind, or more is lost than the step in which the signal
-arrived. Two ranks under Open MPI's mpirun, or under `foretoken run`.
+arrived. Two ranks under Open MPI's mpirun, or under `foretoken run`. Open MPI 4.1.4 forwards SIGUSR1 from mpirun to its
+ranks, 4.1.6 does not: two other processes find out what this one does. A run whose mpirun forwards nothing must go on.
 """
 import os
 import pty
 import signal
+import subprocess
 import sys
 import time
 
@@ -56,7 +58,31 @@ class Job:
         return {rank: pid for launcher in below for rank, pid in ranks_of(launcher).items()}
 
 
-def trial(lab, config, run, sender, name, wanted):
+RECEIVER = """import os, pathlib, signal, sys, time
+mark = pathlib.Path(sys.argv[1], os.environ["OMPI_COMM_WORLD_RANK"])
+signal.signal(signal.SIGUSR1, lambda *_: (mark.with_suffix(".got").touch(), os._exit(0)))
+mark.touch()
+time.sleep(5)
+"""
+
+
+def forwards_usr1(folder):
+    """Whether SIGUSR1 to mpirun reaches its processes, tried with two that are not ours."""
+    folder.mkdir()
+    job = subprocess.Popen([*mpirun(2), sys.executable, "-c", RECEIVER, str(folder)], stdout=subprocess.DEVNULL,
+                           stderr=subprocess.DEVNULL)
+    try:
+        if not wait_for(lambda: len(list(folder.glob("[01]"))) == 2, 60):
+            raise RuntimeError("mpirun starts no processes")
+        job.send_signal(signal.SIGUSR1)
+        job.wait(60)
+    finally:
+        job.kill()
+        job.wait()
+    return len(list(folder.glob("*.got"))) == 2
+
+
+def trial(lab, config, run, sender, name, wanted, forwarded):
     supervised = sender == "foretoken run"
     command = [lab.program, "run", config, "-n", "2"] if supervised else [*mpirun(2), lab.program, "train", config]
     job = Job([*map(str, command), "--run-directory", str(run)])
@@ -65,6 +91,12 @@ def trial(lab, config, run, sender, name, wanted):
     number, ranks, before = getattr(signal, name), job.ranks(), steps_in(run)
     if sender in ("mpirun", "foretoken run"):
         os.kill(job.pid, number)
+        if not forwarded:  # the run goes on, until a rank is signalled
+            wait_for(lambda: job.ended() or steps_in(run) >= before + 2, 60)
+            if job.ended():
+                return job.code, before, newest_step(run), 0, "ended, although mpirun does not forward the signal"
+            before = steps_in(run)
+            os.kill(ranks[1], number)
     elif sender == "one rank":
         os.kill(ranks[1], number)
     elif sender == "all ranks":
@@ -94,13 +126,18 @@ def main():
     speeds = ["fast"] if options.short else list(SPEEDS)
     trials = [(speed, number, *case) for speed in speeds for number, case in enumerate(cases)]
     with Lab(options.program, {"parallel.pp": 2, "train.microbatch": 2, "data.sequence_length": 64}) as lab:
+        forwards = forwards_usr1(lab.path("receivers"))
+        version = subprocess.run(["mpirun", "--version"], capture_output=True, text=True, check=True).stdout.split()[3]
         sweep = Sweep(options, "TERM, INT, HUP and USR1 by mpirun, one rank, all ranks and `foretoken run`, a closed terminal; "
-                      "fast and slow steps", "at most {lost} finished steps lost, checkpoints whole")
+                      "fast and slow steps", "at most {lost} finished steps lost, checkpoints whole; this mpirun "
+                      f"({version}) {'forwards USR1' if forwards else 'does not forward USR1: the run goes on'}")
         sweep.headings("sender", "signal", "steps", "exit code", "steps done", "newest checkpoint", "finished steps lost")
         for speed, number, sender, name in options.part.of(trials):
             wanted, changed = SPEEDS[speed]
             config = lab.write_config(f"{speed}.toml", **changed)
-            code, before, saved, lost, failure = trial(lab, config, lab.path(f"{speed}{number}"), sender, name, wanted)
+            forwarded = forwards or (sender, name) != ("mpirun", "SIGUSR1")
+            code, before, saved, lost, failure = trial(lab, config, lab.path(f"{speed}{number}"), sender, name, wanted,
+                                                       forwarded)
             sweep.most(lost=lost)
             sweep.detail(sender, name, speed, code, before, saved, lost)
             sweep.trial(failure and f"{sender}, {name}, {speed}: {failure}")
