@@ -1,6 +1,7 @@
 #include "io/checkpoint/checkpoint_writer.h"
 
 #include <algorithm>
+#include <cerrno>
 #include <cstring>
 #include <ctime>
 #include <fstream>
@@ -327,8 +328,11 @@ std::vector<ShardVote> CheckpointWriter::collect_votes(const Save& save) {
   while (true) {
     std::erase_if(missing, [&](int rank) {
       const fs::path file = save.unfinished / vote_name(rank);
-      std::error_code ignored;
-      if (!fs::exists(file, ignored)) return false;
+      std::error_code error;
+      const bool exists = fs::exists(file, error);
+      if (error && error.value() != ESTALE)  // the disk failed: no vote will be seen
+        throw DataError("checkpoint {}: cannot be read: {}", file.string(), error.message());
+      if (!exists) return false;
       ShardVote vote = read_vote(file);
       if (vote.save_id != save.id) return false;  // the vote belongs to an earlier save of this step
       if (!vote.error.empty()) throw DataError("rank {}: {}", rank, vote.error);

@@ -5,6 +5,7 @@
 #include <thread>
 
 #include "io/checkpoint/checkpoint_directory.h"
+#include "io/checkpoint/checkpoint_shard.h"
 #include "io/checkpoint/lineage.h"
 #include "runtime/error.h"
 #include "tests/support/catch.h"
@@ -208,6 +209,21 @@ TEST_CASE("a checkpoint that a reader has open is retired without an error and r
   save_checkpoint(c, 3, cut_evenly(1, 4));
   retire_checkpoints(c, 3, 1);
   CHECK(files_in(c) == 1);
+}
+
+TEST_CASE("a disk that fails after a rank's vote ends the save at once") {
+  const TemporaryFolder folder;
+  CheckpointWriterOptions options;
+  options.stall_timeout = std::chrono::seconds(10);
+  options.on_phase = [&](SavePhase reached) {
+    if (reached != SavePhase::voted) return;
+    const fs::path vote = folder / "c/step_00000001.tmp" / vote_name(0);
+    REQUIRE(fs::remove(vote));
+    fs::create_symlink(vote, vote);  // a query for the name fails, other than for a missing file
+  };
+  expect_error<DataError>("shard_00000.json: cannot be read",
+                          [&] { save_checkpoint(folder / "c", 1, cut_evenly(1, 1), options); });
+  CHECK(fs::is_empty(folder / "c"));
 }
 
 TEST_CASE("rank 0 reports the failure of another rank, publishes nothing, and the next save works") {
