@@ -7,6 +7,7 @@
 #include "model/heads/head_kinds.h"
 #include "runtime/error.h"
 #include "runtime/operators/vocabulary/cross_entropy_head.h"
+#include "runtime/printed_nan.h"
 
 namespace foretoken {
 
@@ -141,10 +142,11 @@ Objective::Losses Objective::losses(std::span<const double> sums,
   Losses losses;
   for (std::size_t k = 0; k < weights_.size(); ++k) {
     const bool any = counts[k] > 0;
-    losses.depths.push_back(any ? sums[k] / static_cast<double>(counts[k])
+    losses.depths.push_back(any ? printed_nan(sums[k] / static_cast<double>(counts[k]))
                                 : std::numeric_limits<double>::quiet_NaN());
     if (any) losses.total += weights_[k] * losses.depths.back();
   }
+  losses.total = printed_nan(losses.total);
   return losses;
 }
 

@@ -1,6 +1,7 @@
 #include "launch/training/gradient_pass.h"
 
 #include "launch/session/evaluation.h"
+#include "runtime/printed_nan.h"
 #include "runtime/timing/timeline.h"
 
 namespace foretoken {
@@ -108,6 +109,7 @@ Objective::Losses GradientPass::losses(std::span<const double> sums, const Count
   sampler_->weigh(scales);
   losses.total = 0;
   for (std::size_t k = 0; k < scales.size(); ++k) losses.total += scales[k] * sums[k];
+  losses.total = printed_nan(losses.total);
   return losses;
 }
 

@@ -2,12 +2,12 @@
 
 #include <algorithm>
 #include <cmath>
-#include <limits>
 
 #include "runtime/error.h"
 #include "runtime/operators/parameters/adamw.h"
 #include "runtime/operators/parameters/reductions.h"
 #include "runtime/operators/rowwise/elementwise.h"
+#include "runtime/printed_nan.h"
 #include "runtime/timing/timeline.h"
 
 namespace foretoken {
@@ -100,14 +100,12 @@ double read(Stream& stream, const Tensor& scalar) {
 }  // namespace
 
 double Optimizer::norm(Stream& stream) const {
-  const double norm = std::sqrt(read(stream, sum_.flat(0, 1)));
-  return std::isnan(norm) ? std::numeric_limits<double>::quiet_NaN()
-                          : norm;  // messages then print nan, not -nan
+  return printed_nan(std::sqrt(read(stream, sum_.flat(0, 1))));
 }
 
 std::optional<double> Optimizer::heads_norm(Stream& stream) const {
   if (sum_.elements() == 1) return std::nullopt;
-  return std::sqrt(read(stream, sum_.flat(1, 1)));
+  return printed_nan(std::sqrt(read(stream, sum_.flat(1, 1))));
 }
 
 bool Optimizer::is_finite(Stream& stream, const Tensor& x) {

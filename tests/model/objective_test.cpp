@@ -101,6 +101,13 @@ TEST_CASE("every loss is a mean over its own targets, and the total weighs the m
   CHECK(std::isnan(losses.depths[2]));
 }
 
+TEST_CASE("a loss that is not a number prints as nan, whatever sign the hardware gave it") {
+  const Objective objective({.depths = 1});
+  const std::array sums{20.0, -std::numeric_limits<double>::quiet_NaN()};
+  const Objective::Losses losses = objective.losses(sums, std::vector<std::int64_t>{10, 8});
+  CHECK(fmt::format("{} {}", losses.depths[1], losses.total) == "nan nan");
+}
+
 TEST_CASE("dynamic balance brings gradients that differ tenfold to the ratio within its bounds") {
   MtpConfig mtp{.depths = 3, .balance = Balance::dynamic, .balance_ratio = 0.25, .diagnose_every = 1};
   Objective objective(mtp);
