@@ -21,6 +21,9 @@ const Channel& channel_of(const FlightRecord& record, const Operation& operation
   return record.channels[static_cast<std::size_t>(operation.channel)];
 }
 
+/// Seconds within which the ranks of a job write their records.
+constexpr double records_apart = 2;
+
 /// The graph of ranks that wait for other ranks.
 class WaitGraph {
  public:
@@ -49,6 +52,17 @@ class WaitGraph {
         if (reached.insert(next).second) open.push_back(next);
     }
     return reached;
+  }
+
+  /// Seconds by which a member entered the operation that `rank` waits in after `rank` had; 0 if its part is
+  /// not recorded any more. The clocks of two ranks differ, so the times from the start to each rank's record
+  /// are compared; the result is exact to records_apart.
+  double lateness(int rank, int member) const {
+    const FlightRecord &own = *record(rank), &other = *record(member);
+    const Operation& operation = *own.waiting;
+    const FlightRecord::MessageKey key = counterpart(rank, operation, channel_of(own, operation), other);
+    const Operation* part = key.channel < 0 ? nullptr : find(other, key, operation.sequence);
+    return part ? (own.now - operation.started) - (other.now - part->started) : 0;
   }
 
   /// Describes the part of the peers in the operation in which `rank` waits: the same collective, or the
@@ -233,6 +247,48 @@ std::vector<int> ends_of_connection(const WaitGraph& graph) {
   return {};
 }
 
+/// Seconds that a rank has waited, from the start of its operation to its record.
+double wait_of(const FlightRecord& record) {
+  return record.now - record.waiting->started;
+}
+
+/// Whether a rank that came `seconds` after one that waited for `wait` seconds was late for most of that
+/// wait.
+bool is_late(double seconds, double wait) {
+  return seconds > std::max(records_apart, wait / 2);
+}
+
+/// The rank that came last to what another rank waited for, and too late. It has either entered the operation
+/// in which that rank still waits, or entered its own wait long after that rank.
+std::optional<Divergence> late_rank(const WaitGraph& graph) {
+  Divergence late{.kind = Divergence::Kind::late, .ranks = {}, .waiting = {}, .operation = {}, .other = {}};
+  const auto consider = [&](int rank, int waiting, double seconds, const std::string& operation) {
+    if (seconds <= late.seconds || !is_late(seconds, wait_of(*graph.record(waiting)))) return;
+    late.ranks = {rank};
+    late.waiting = {waiting};
+    late.operation = operation;
+    late.seconds = seconds;
+  };
+  for (int waiting = 0; waiting < graph.size(); ++waiting) {
+    if (!graph.waits(waiting)) continue;
+    const FlightRecord& record = *graph.record(waiting);
+    if (graph.waits_for(waiting).empty()) {
+      const Operation& operation = *record.waiting;
+      const std::vector<int>& members = channel_of(record, operation).ranks;
+      for (std::size_t i = 0; i < members.size(); ++i) {
+        const bool takes_part = operation.kind == Kind::collective || operation.peer == static_cast<int>(i);
+        if (takes_part && members[i] < graph.size())
+          consider(members[i], waiting, graph.lateness(waiting, members[i]), graph.part_of_peer(waiting));
+      }
+    }
+    for (const int rank : graph.waits_for(waiting))
+      if (graph.waits(rank))
+        consider(rank, waiting, wait_of(record) - wait_of(*graph.record(rank)), graph.part_of_peer(waiting));
+  }
+  if (late.ranks.empty()) return std::nullopt;
+  return late;
+}
+
 }  // namespace
 
 std::string describe(const FlightRecord& record, const Operation& operation) {
@@ -284,6 +340,7 @@ Divergence first_divergence(const std::vector<FlightFile>& files, int size) {
     divergence.seconds = idle(*graph.record(*first));
     if (!divergence.waiting.empty()) return divergence;
   }
+  if (const std::optional<Divergence> late = late_rank(graph)) return *late;
   if (std::vector<int> cycle = cycle_in(graph); !cycle.empty())
     return divergence_of(graph, Divergence::Kind::cycle, std::move(cycle));
   if (std::vector<int> ends = ends_of_connection(graph); !ends.empty()) {
@@ -398,6 +455,10 @@ std::string sentence(const Divergence& divergence, const std::vector<FlightFile>
     case Divergence::Kind::cycle:
       return fmt::format("{} wait for each other, in {}", names.ranks(divergence.ranks),
                          divergence.operation);
+    case Divergence::Kind::late:
+      return fmt::format("{} was about {:.0f} s late for {}, for which rank {} waited beyond its limit",
+                         names.rank(divergence.ranks.front()), divergence.seconds, divergence.operation,
+                         divergence.waiting.front());
     case Divergence::Kind::connection: {
       std::set<std::string> hosts;
       for (const int rank : divergence.ranks)

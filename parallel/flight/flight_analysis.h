@@ -19,6 +19,7 @@ struct Divergence {
     mismatch,    // ranks entered different operations under the same sequence number of a channel
     no_record,   // ranks left no record: stopped or ended
     absent,      // ranks are in no communication
+    late,        // a rank came when another one had waited for it beyond its limit
     cycle,       // ranks wait for each other
     connection,  // every rank entered the operation, and it does not complete
   };
@@ -34,7 +35,8 @@ struct Divergence {
   std::string operation;
   /// Kind::mismatch: the operation that ranks[1] entered under the same sequence number.
   std::string other;
-  /// Kind::absent: seconds since the last communication of ranks[0]; Kind::no_record: 0.
+  /// Kind::absent: seconds since the last communication of ranks[0]. Kind::late: seconds by which ranks[0]
+  /// came after waiting[0], to about 2 s.
   double seconds = 0;
 };
 

@@ -251,6 +251,41 @@ TEST_CASE("if all ranks have entered an operation, the connection between their 
                                             contains("the connection between hosts a and b is suspected"));
 }
 
+TEST_CASE("a rank that enters a collective after another one's limit is named as late") {
+  std::vector<FlightFile> files{waiting_in(0, 3, "barrier", "world", {0, 1, 2}),
+                                waiting_in(1, 3, "barrier", "world", {0, 1, 2}),
+                                waiting_in(2, 3, "barrier", "world", {0, 1, 2})};
+  // Each rank has a clock of its own, and rank 1 writes its record 1.2 s after it came.
+  const double waited[] = {5, 1.2, 4.5};
+  for (std::size_t rank = 0; rank < 3; ++rank) {
+    FlightRecord& record = files[rank].record;
+    record.now = record.waiting->started + waited[rank];
+    record.operations.front().started = record.waiting->started;
+  }
+  const Divergence found = first_divergence(files, 3);
+  CHECK(found.kind == Divergence::Kind::late);
+  CHECK_THAT(sentence(found, files, 3),
+             contains("rank 1 was about 4 s late for barrier #1 of \"world\", for which rank 0 waited"));
+
+  files[1].record.now = files[1].record.waiting->started + 4;  // no later than ranks usually come
+  CHECK(first_divergence(files, 3).kind == Divergence::Kind::connection);
+}
+
+TEST_CASE("a rank that waits for a much shorter time than the rank that waits for it is named as late") {
+  std::vector<FlightFile> files{waiting_in(0, 2, "all-reduce", "dp", {0, 1}),
+                                waiting_in(1, 2, "barrier", "world", {0, 1})};
+  const auto set_wait = [&](std::size_t rank, double seconds) {
+    files[rank].record.now = files[rank].record.waiting->started + seconds;
+  };
+  set_wait(0, 0.7);
+  set_wait(1, 4.5);
+  const Divergence found = first_divergence(files, 2);
+  CHECK(found.kind == Divergence::Kind::late);
+  CHECK_THAT(sentence(found, files, 2), contains("rank 0 was about 4 s late for barrier #1 of \"world\""));
+  set_wait(0, 3);
+  CHECK(first_divergence(files, 2).kind == Divergence::Kind::cycle);
+}
+
 TEST_CASE("several ranks without a record are all named, except one that no rank waits for") {
   std::vector<FlightFile> files{waiting_in(0, 5, "all-reduce", "world", {0, 1, 2, 3})};
   files.push_back(waiting_in(1, 5, "all-reduce", "world", {0, 1, 2, 3}));
