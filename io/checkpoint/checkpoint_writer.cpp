@@ -395,6 +395,11 @@ void CheckpointWriter::publish(const Save& save, const std::vector<ShardVote>& v
   reached(SavePhase::published);
   log(fmt::format("checkpoint {}: {} in {:.2f} s, training waited {:.2f} s", name, bytes_text(bytes),
                   seconds_since(save.start_time), save.pause));
+  {
+    const std::lock_guard lock(mutex_);
+    waiting_for_ = "rank 0 to remove older checkpoints";
+    written_ = directory_ / name;
+  }
   retire_checkpoints(directory_, save.info.step, options_.keep);
   reached(SavePhase::retired);
 }

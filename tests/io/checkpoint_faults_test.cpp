@@ -367,6 +367,7 @@ TEST_CASE("a save that makes progress may exceed the limit, and rank 0 names the
       said += line + "\n";
     };
     options.on_phase = [&](SavePhase phase) {
+      if (phase == SavePhase::retired) std::this_thread::sleep_for(std::chrono::milliseconds(300));
       if (rank != 1 || phase != SavePhase::shard_half_written) return;
       for (int i = 0; i < 30; ++i) {  // the shard grows for 3 s
         std::ofstream(folder / "c/step_00000004.tmp/shard_00001.h5.growth", std::ios::app)
@@ -381,5 +382,8 @@ TEST_CASE("a save that makes progress may exceed the limit, and rank 0 names the
   });
   for (const std::exception_ptr& error : errors) CHECK_FALSE(error);
   CHECK(said.find("checkpoint step_00000004: waiting for rank 1 to write its shard") != std::string::npos);
+  const std::size_t removing = said.find("waiting for rank 0 to remove older checkpoints");
+  REQUIRE(removing != std::string::npos);
+  CHECK(said.find(" 0 B on disk", removing) == std::string::npos);
   CHECK(difference(Checkpoint::open(folder / "c/step_00000004"), 4) == "");
 }
