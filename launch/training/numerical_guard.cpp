@@ -45,14 +45,13 @@ void NumericalGuard::restore(std::int64_t skipped, std::int64_t in_a_row) {
   in_a_row_ = in_a_row;
 }
 
-void NumericalGuard::before_update() {
-  examine();
-  digest_.close();
-}
-
-void NumericalGuard::examine() {
+void NumericalGuard::check_state() {
   digest_.compare(session_.stream());
   examined_ = digested_;
+}
+
+void NumericalGuard::before_update() {
+  digest_.close();
 }
 
 void NumericalGuard::after_update(std::int64_t step) {
@@ -194,7 +193,7 @@ void NumericalGuard::count_skipped(std::int64_t step, StepMetrics& metrics) {
 }
 
 void NumericalGuard::require_sound_state(std::int64_t step) {
-  examine();
+  check_state();
   const std::string changed = memory_fault();
   Communicator& world = session_.groups().world;
   if (!first_fault(world, changed).empty()) throw_memory_fault(changed);

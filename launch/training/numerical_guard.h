@@ -33,7 +33,10 @@ class NumericalGuard {
   /// Call this before the first step. The state at `step`, initialized or loaded from verified files, counts
   /// as verified. Compares replicas.
   void begin(std::int64_t step);
-  /// Call this shortly before a step's update writes to the state: the check covers the time up to the call.
+  /// Compares the state with its digest. Call this after a step's passes: the check covers the time up to the
+  /// call. It may be called again before the update.
+  void check_state();
+  /// Call this right before a step's update writes to the state.
   void before_update();
   /// Call this when the update of step `step` is enqueued.
   void after_update(std::int64_t step);
@@ -71,7 +74,6 @@ class NumericalGuard {
     std::vector<std::uint64_t> gradients;  // by bucket
   };
   Bits bits();
-  void examine();
   std::string not_finite_here();
   /// Example: "rank 1 (pp0 dp1): gradient of lm_head.weight; ...". Returns it on every rank.
   std::string gathered(const std::string& own);

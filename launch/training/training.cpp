@@ -162,6 +162,7 @@ StepMetrics Training::step() {
       run_pass(diagnose && !heads);
       return exchange_metrics(diagnose && !heads, lr);
     });
+  guard_.before_update();
   optimizer_.update(session_.stream(), lr, progress_.step + 1 - guard_.skipped());
   guard_.after_update(progress_.step + 1);
   if (hooks_.updated) hooks_.updated(progress_.step + 1, session_, optimizer_);
@@ -194,7 +195,7 @@ void Training::run_pass(bool diagnose) {
   pass_.run(diagnose);
   if (hooks_.gradients_final) hooks_.gradients_final(progress_.step + 1, session_, optimizer_);
   optimizer_.measure(session_.stream(), session_.model().sums().losses);
-  guard_.before_update();
+  guard_.check_state();
 }
 
 HeadsMetrics Training::measure_heads() {

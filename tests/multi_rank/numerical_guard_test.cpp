@@ -323,6 +323,31 @@ TEST_CASE("a replayed step separates a transient fault, whose second result is u
   }
 }
 
+TEST_CASE("a bit of state that flips while a step is replayed is found before the step's update",
+          "[ranks1][ranks2]") {
+  MpiCommunicator& world = multi_rank::world();
+  const TrainingLab lab(world);
+  int passes = 0;
+  const TrainingHooks hooks{
+      .gradients_final =
+          [&](std::int64_t step, Session& session, Optimizer& optimizer) {
+            if (step != 25 || !is_last_rank()) return;
+            if (++passes == 1)
+              own_gradient(session, optimizer) = not_a_number;
+            else
+              static_cast<unsigned char*>(optimizer.pieces_to_save().back().data.data)[5] ^= 0x04;
+          },
+      .updated = {}};
+  const Sets layout = world.size() == 1 ? Sets{} : Sets{"parallel.dp=2", "parallel.sharded_optimizer=true"};
+  const std::string message = message_of([&] {
+    lab.train(world,
+              layout + Sets{"train.steps=30", "train.replay_suspicious=true", "parallel.check_state_every=1"},
+              {.run_directory = lab.path("run")}, hooks);
+  });
+  CHECK_THAT(message, contains("exp_avg_sq of ") && contains("the update of step 24") &&
+                          contains(fmt::format("has changed on rank {} (", world.size() - 1)));
+}
+
 TEST_CASE("a resumed run uses another train.seed only if --set requests it", "[ranks1]") {
   MpiCommunicator& world = multi_rank::world();
   const TrainingLab lab(world);
