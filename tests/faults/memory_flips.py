@@ -5,12 +5,16 @@
 
 A trial trains with a checkpoint after every step, stops all ranks (SIGSTOP) inside a step, finds a tensor of the newest
 checkpoint in the memory of one of them, flips one of its bits and lets them continue. The run must end with code 4 and
-name the tensor and the rank. Linux: memory is read and written through /proc/PID/mem.
+name the tensor and the rank. Ranks are stopped in the first EARLY of a step's time: at its end lies a window in which a
+flip becomes part of the update and is not seen (launch/docs/numerical_guard.md). Linux: memory is read and written through
+/proc/PID/mem.
 """
+import json
 import os
 import signal
 import subprocess
 import sys
+import time
 
 from faultlib import (Lab, Sweep, alive, arguments, checkpoints, manifest_of, newest_step, random_of, ranks_of, set_flags,
                       wait_for)
@@ -36,7 +40,8 @@ SETTINGS = {
     "checkpoint.every": 1,
     "checkpoint.keep": 2,
 }
-ROWS = 16  # of a rank and step: a step must last longer than a save
+ROWS = 32  # of a rank and step: a step must last longer than a save
+EARLY = 0.8  # of the fastest step's time
 
 
 def places(pid, content):
@@ -58,6 +63,16 @@ def places(pid, content):
                 found.append(begin + at)
                 at = region.find(content, at + 1)
     return found
+
+
+def early_in_step(run, step):
+    """Whether ranks that were stopped now are far from the update of step + 1. The line of a step is written right after its
+    update, and even the fastest step takes its time to come to the next one."""
+    metrics = run / "metrics.jsonl"
+    seconds = time.time() - metrics.stat().st_mtime
+    lines = [json.loads(line) for line in metrics.read_text().splitlines()]
+    steps = [line for line in lines if line["kind"] == "step"]
+    return steps[-1]["step"] == step and seconds < EARLY * min(line["milliseconds"] for line in steps) / 1000
 
 
 def flip(pid, address, bit):
@@ -92,7 +107,7 @@ def strike(run, pids, kind, chance):
 
 
 def strike_soon(job, run, pids, kind, chance):
-    for _ in range(50):
+    for _ in range(100):
         step = newest_step(run)
         wait_for(lambda: newest_step(run) != step or job.poll() is not None, 60, pause=0.001)
         if job.poll() is not None:
@@ -100,7 +115,7 @@ def strike_soon(job, run, pids, kind, chance):
         for pid in pids.values():
             os.kill(pid, signal.SIGSTOP)
         try:
-            struck = strike(run, pids, kind, chance)
+            struck = strike(run, pids, kind, chance) if early_in_step(run, newest_step(run)) else None
         finally:
             for pid in pids.values():
                 os.kill(pid, signal.SIGCONT)
