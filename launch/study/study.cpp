@@ -185,6 +185,9 @@ class Study {
             fmt::format("point \"{}\": lines of its metrics that cannot be read are left out: {}; the "
                         "first: {}",
                         point.name, history.unreadable_lines, history.first_unreadable));
+      if (history.torn)
+        console_.warn(
+            fmt::format("point \"{}\": its metrics end inside a line, which is left out", point.name));
     }
   }
 

@@ -54,7 +54,8 @@ class SweepReader {
 
   std::string text_of(const toml::node& node, const std::string& what) const {
     const auto text = node.value_exact<std::string>();
-    if (!text || text->empty()) refuse(node, what + ": expected text, found " + type_in_words(node));
+    if (!text) refuse(node, what + ": expected text, found " + type_in_words(node));
+    if (text->empty()) refuse(node, what + ": is empty");
     return *text;
   }
 

@@ -137,9 +137,12 @@ parallel.pp = 2
   CHECK(figures >= 9);
 
   std::filesystem::copy_file(data, later);
+  const std::filesystem::path metrics = folder / "study/two, in a pipeline/run/metrics.jsonl";
+  std::filesystem::resize_file(metrics, std::filesystem::file_size(metrics) - 20);
   const Outcome second = run(command);
   INFO(second.output);
   CHECK(second.code == 0);
+  CHECK_THAT(second.output, contains("point \"two, in a pipeline\": its metrics end inside a line"));
   CHECK_THAT(second.output, contains("no heads: already done") && contains("no data: done in") &&
                                 contains("two, in a pipeline: already done"));
   CHECK(rows_of(folder / "study/study.csv").at("no data").at("status") == "done");

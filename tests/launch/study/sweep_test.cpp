@@ -111,6 +111,9 @@ TEST_CASE("a sweep that makes no sense is refused with file and line") {
         "sweep.toml:4: [axes] ranks: expected an integer, 1 to 65536");
   CHECK(files.refusal("[study]\nbases = \"x\"\n") ==
         "sweep.toml:2: [study] bases: unknown key, expected base, ranks, directory or launcher");
+  CHECK(files.refusal("[study]\nlauncher = \"\"\n") == "sweep.toml:2: [study] launcher: is empty");
+  CHECK(files.refusal("[study]\nlauncher = 2\n") ==
+        "sweep.toml:2: [study] launcher: expected text, found an integer");
   CHECK_THAT(files.refusal("[study]\nbase = \"none.toml\"\n"),
              StartsWith("none.toml: the configuration cannot"));
   CHECK_THAT(files.refusal(study + "[tran]\nsteps = 3\n"),
