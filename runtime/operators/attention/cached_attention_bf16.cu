@@ -17,9 +17,10 @@ namespace {
 template <bool Branches>
 __device__ __forceinline__ __nv_bfloat16* output_of(const Problem& p, const Window& window,
                                                     const Run<Branches>& run, int query) {
-  return p.out + (static_cast<std::int64_t>(window.first + run.begin + query / p.together) * p.heads +
-                  window.head + query % p.together) *
-                     p.dim;
+  return p.tensors.out +
+         (static_cast<std::int64_t>(window.first + run.begin + query / p.heads.together) * p.heads.query +
+          window.head + query % p.heads.together) *
+             p.heads.dim;
 }
 
 /// Writes out = sum / total. Called if one block has processed all keys of a window.
@@ -30,7 +31,7 @@ __device__ __forceinline__ void store_outputs(const OnlineSoftmax<Spans>& whole,
 #pragma unroll
   for (int half = 0; half < 2; ++half) {
     const int query = at.group + 8 * half;
-    whole.for_each_pair(half, p.dim, at, [&](int element, float first, float second) {
+    whole.for_each_pair(half, p.heads.dim, at, [&](int element, float first, float second) {
       if (query < run.queries)
         *reinterpret_cast<__nv_bfloat162*>(output_of(p, window, run, query) + element) =
             __floats2bfloat162_rn(first / whole.total[half], second / whole.total[half]);
@@ -45,11 +46,11 @@ __device__ __forceinline__ void store_outputs(const OnlineSoftmax<Spans>& whole,
 template <int Spans, bool Branches>
 __device__ __forceinline__ void reduce_cluster(OnlineSoftmax<Spans>& part, const Problem& p,
                                                const Layout& shared, const Window& window,
-                                               const Run<Branches>& run, const Lane& at, int rank,
-                                               int pitch) {
+                                               const Run<Branches>& run, const Lane& at, int rank) {
   part.share_totals(shared, at);
   wait_for_copies<0>();
   __syncthreads();
+  const int pitch = Layout::pitch(p.heads.dim);
   auto* sums = reinterpret_cast<float*>(shared.tiles);
 #pragma unroll
   for (int half = 0; half < 2; ++half) {
@@ -58,13 +59,13 @@ __device__ __forceinline__ void reduce_cluster(OnlineSoftmax<Spans>& part, const
       shared.joined[query] = part.top[half];
       shared.joined[most_queries + query] = shared.total_of(query);
     }
-    part.for_each_pair(half, p.dim, at, [&](int element, float first, float second) {
+    part.for_each_pair(half, p.heads.dim, at, [&](int element, float first, float second) {
       *reinterpret_cast<float2*>(sums + query * pitch + element) = {first, second};
     });
   }
   const auto cluster = cooperative_groups::this_cluster();
   cluster.sync();
-  const int pairs = p.dim / 2;
+  const int pairs = p.heads.dim / 2;
   for (int i = rank * block_threads + at.thread; i < run.queries * pairs; i += parts * block_threads) {
     const int query = i / pairs, element = i % pairs * 2;
     float tops[parts], totals[parts];
@@ -96,13 +97,13 @@ __device__ __forceinline__ void reduce_cluster(OnlineSoftmax<Spans>& part, const
 /// run. A thread prefetches one key or one value of a tile.
 template <bool Alone>
 __device__ __forceinline__ void prefetch_keys(const Problem& p, const Window& window, int rank, int thread) {
-  const __nv_bfloat16* from =
-      p.keys(__shfl_sync(full_warp, window.sequence, 0), window.head) + thread / tile_keys * p.value_offset;
+  const __nv_bfloat16* from = p.keys(__shfl_sync(full_warp, window.sequence, 0), window.head) +
+                              thread / tile_keys * p.heads.value_offset;
   const int end = __shfl_sync(full_warp, window.position, 0) + 1;
   const int next = Alone && end <= parts * tile_keys ? 1 : parts;  // distance between tiles of the block
   for (int i = 0; i < prefetched; ++i) {
     const int key = (rank + i * next) * tile_keys + thread % tile_keys;
-    if (key < end) prefetch(from + static_cast<std::int64_t>(key) * p.width, 2 * p.dim);
+    if (key < end) prefetch(from + static_cast<std::int64_t>(key) * p.cache.width, 2 * p.heads.dim);
   }
 }
 
@@ -110,7 +111,7 @@ __device__ __forceinline__ void prefetch_keys(const Problem& p, const Window& wi
 template <int Spans, bool Alone, bool Branches>
 __device__ __forceinline__ void attend_rows(const Problem& p, const Layout& shared, const Window& window,
                                             const Run<Branches>& run, const Lane& at, int rank, int stages) {
-  const int pitch = Layout::pitch(p.dim);
+  const int pitch = Layout::pitch(p.heads.dim);
   const Loader<Spans, Branches> loader{p, shared, window, run, at, pitch};
   const Steps<Alone ? 1 : parts, Branches> steps{run};
   loader.copy_queries();
@@ -132,21 +133,21 @@ __device__ __forceinline__ void attend_rows(const Problem& p, const Layout& shar
       wait_for_copies<least_stages - 1>();
     __syncthreads();
     if (!has_queries) {
-      query.load(shared.queries, pitch, p.dim, at);
+      query.load(shared.queries, pitch, p.heads.dim, at);
       has_queries = true;
     }
-    const __nv_bfloat16* keys = shared.tiles + stage * Layout::tile_elements(p.dim);
+    const __nv_bfloat16* keys = shared.tiles + stage * Layout::tile_elements(p.heads.dim);
     const __nv_bfloat16* values = keys + tile_keys * pitch;
 
     ScoreFragment score;
-    score.multiply_keys(query, keys, pitch, p.dim, at);
+    score.multiply_keys(query, keys, pitch, p.heads.dim, at);
     score.mask(p, shared, run, step, at);
     __syncthreads();  // shared.tops is complete; all warps have loaded the queries, so weights may replace
                       // them
     float rescale[2];
     softmax.weigh(score, shared, at, rescale);
     __syncthreads();
-    softmax.add_values(rescale, shared.queries, values, pitch, p.dim, at);
+    softmax.add_values(rescale, shared.queries, values, pitch, p.heads.dim, at);
     __syncthreads();
     loader.copy_tile(ahead, stage);
     commit_copies();
@@ -164,7 +165,7 @@ __device__ __forceinline__ void attend_rows(const Problem& p, const Layout& shar
   if constexpr (Alone)
     store_outputs(whole, p, window, run, at);
   else
-    reduce_cluster(softmax, p, shared, window, run, at, rank, pitch);
+    reduce_cluster(softmax, p, shared, window, run, at, rank);
 }
 
 /// Blocks that must fit on a multiprocessor, for heads of up to Spans · 64 elements. Limits the registers.
@@ -191,18 +192,18 @@ template <int Spans, bool Alone, bool Branches>
 __global__ void __launch_bounds__(block_threads, resident<Spans>) attend(const Problem p) {
   extern __shared__ __align__(128) unsigned char memory[];
   const int stages = Alone ? p.stages : least_stages;
-  const Layout shared(memory, p.dim, stages);
+  const Layout shared(memory, p.heads.dim, stages);
   const Lane at;
   constexpr int blocks = Alone ? 1 : parts;
   const int rank = static_cast<int>(blockIdx.x) % blocks;
   const int first = static_cast<int>(blockIdx.x) / blocks * p.window, count = min(p.window, p.rows - first);
   const int row = first + min(at.lane, count - 1);
-  const int cell = p.cells[row];
+  const int cell = p.tensors.cells[row];
   const Window window{.first = first,
                       .count = count,
-                      .head = static_cast<int>(blockIdx.y) * p.together,
-                      .sequence = cell / p.places,
-                      .position = Branches ? p.positions[row] : cell % p.places};
+                      .head = static_cast<int>(blockIdx.y) * p.heads.together,
+                      .sequence = cell / p.cache.places,
+                      .position = Branches ? p.tensors.positions[row] : cell % p.cache.places};
 
   let_next_begin();
   prefetch_keys<Alone>(p, window, rank, at.thread);
@@ -220,7 +221,8 @@ void launch(const Context& gpu, Problem p) {
   constexpr auto kernel = attend<Spans, Alone, Branches>;
   allow_shared_memory<kernel>(static_cast<int>(Layout::bytes(64 * Spans, most_stages)), "cached_attention");
   constexpr unsigned cluster = Alone ? 1 : parts;
-  const dim3 grid(blocks_for(p.rows, p.window) * cluster, static_cast<unsigned>(p.heads / p.together));
+  const dim3 grid(blocks_for(p.rows, p.window) * cluster,
+                  static_cast<unsigned>(p.heads.query / p.heads.together));
 
   // A third stage hides more of the latency of copies, but fewer blocks then fit on a multiprocessor. Blocks
   // run in waves. The blocks of a wave share the memory bandwidth, so a wave takes time proportional to the
@@ -230,15 +232,17 @@ void launch(const Context& gpu, Problem p) {
   const auto room = [&](int stages) {
     int together = 0;
     check(cudaOccupancyMaxActiveBlocksPerMultiprocessor(&together, kernel, block_threads,
-                                                        Layout::bytes(p.dim, stages)),
+                                                        Layout::bytes(p.heads.dim, stages)),
           "cached_attention");
     return blocks_for(grid.x * grid.y, together * gpu.multiprocessors()) * static_cast<unsigned>(together);
   };
   if (Alone && room(most_stages) <= room(least_stages)) p.stages = most_stages;
-  launch_overlapped(
-      gpu.stream(), kernel,
-      {.grid = grid, .threads = block_threads, .cluster = cluster, .shared = Layout::bytes(p.dim, p.stages)},
-      p);
+  launch_overlapped(gpu.stream(), kernel,
+                    {.grid = grid,
+                     .threads = block_threads,
+                     .cluster = cluster,
+                     .shared = Layout::bytes(p.heads.dim, p.stages)},
+                    p);
 }
 
 template <int Spans>
@@ -271,27 +275,29 @@ void attend(Stream& stream, const CachedAttention& op) {
   // The rows of a tree need a step each for their last keys, one after another. Smaller windows run them in
   // parallel if multiprocessors would be idle otherwise.
   if (reach > 0 && windows() < gpu.multiprocessors()) window = std::min<std::int64_t>(window, few_branches);
-  const Problem p{.qkv = static_cast<const __nv_bfloat16*>(op.qkv.data),
-                  .cells = op.cells.as<std::int32_t>(),
-                  .positions = reach > 0 ? op.positions.as<std::int32_t>() : nullptr,
-                  .paths = reach > 0 ? op.paths.as<std::int32_t>() : nullptr,
-                  .cache = static_cast<const __nv_bfloat16*>(op.cache.data),
-                  .out = static_cast<__nv_bfloat16*>(op.out.data),
-                  .rows = static_cast<int>(n),
-                  .window = static_cast<int>(window),
-                  .reach = reach,
-                  .places = static_cast<int>(op.cache.shape[1]),
-                  .width = static_cast<int>(op.cache.shape[2]),
-                  .qkv_width = static_cast<int>((h.query + 2 * h.key_value) * h.dim),
-                  .heads = static_cast<int>(h.query),
-                  .group = group,
-                  .together = together,
-                  .dim = static_cast<int>(h.dim),
-                  .value_offset = static_cast<int>(h.key_value * h.dim),
-                  .scale = std::numbers::log2e_v<float> / std::sqrt(static_cast<float>(h.dim))};
+  const Tensors tensors{.qkv = static_cast<const __nv_bfloat16*>(op.qkv.data),
+                        .cells = op.cells.as<std::int32_t>(),
+                        .positions = reach > 0 ? op.positions.as<std::int32_t>() : nullptr,
+                        .paths = reach > 0 ? op.paths.as<std::int32_t>() : nullptr,
+                        .cache = static_cast<const __nv_bfloat16*>(op.cache.data),
+                        .out = static_cast<__nv_bfloat16*>(op.out.data)};
+  const Heads heads{.query = static_cast<int>(h.query),
+                    .group = group,
+                    .together = together,
+                    .dim = static_cast<int>(h.dim),
+                    .value_offset = static_cast<int>(h.key_value * h.dim),
+                    .scale = std::numbers::log2e_v<float> / std::sqrt(static_cast<float>(h.dim))};
+  const Problem p{
+      .tensors = tensors,
+      .rows = static_cast<int>(n),
+      .window = static_cast<int>(window),
+      .reach = reach,
+      .cache = {.places = static_cast<int>(op.cache.shape[1]), .width = static_cast<int>(op.cache.shape[2])},
+      .qkv_width = static_cast<int>((h.query + 2 * h.key_value) * h.dim),
+      .heads = heads};
   const bool alone = windows() >= gpu.multiprocessors();
-  if (p.dim <= 64) return launch<1>(gpu, p, alone);
-  if (p.dim <= 128) return launch<2>(gpu, p, alone);
+  if (p.heads.dim <= 64) return launch<1>(gpu, p, alone);
+  if (p.heads.dim <= 128) return launch<2>(gpu, p, alone);
   return launch<4>(gpu, p, alone);
 }
 

@@ -29,22 +29,36 @@ constexpr int weight_pitch = tile_keys + 8;       // bf16 elements per row of we
 constexpr int prefetched = 3;                     // tiles that a block prefetches into L2
 constexpr int few_branches = 4;  // largest window for rows with paths if there are fewer windows than SMs
 
+struct Tensors {
+  const __nv_bfloat16* qkv;                       // [N, (NH + 2·NKV)·HS]
+  const std::int32_t *cells, *positions, *paths;  // [N], [N], [N, A]; without paths, the last two are null
+  const __nv_bfloat16* cache;                     // [S, P, 2·NKV·HS]
+  __nv_bfloat16* out;                             // [N, NH·HS]
+};
+
+struct CacheShape {
+  int places, width;  // P, 2·NKV·HS
+};
+
+struct Heads {
+  int query, group, together;  // NH, NH/NKV, and the query heads of a group that a window holds
+  int dim, value_offset;       // HS, and the elements from a head's key to its value
+  float scale;                 // log₂e / √HS, because weights are computed as powers of two
+};
+
 struct Problem {
-  const __nv_bfloat16* qkv;
-  const std::int32_t *cells, *positions, *paths;  // positions and paths are null if rows have no paths
-  const __nv_bfloat16* cache;
-  __nv_bfloat16* out;
-  int rows, window;              // N, and the largest number of rows in a window
-  int reach;                     // A, the length of a row's path; 0 without paths
-  int places, width, qkv_width;  // P, 2·NKV·HS and (NH + 2·NKV)·HS
-  int heads, group, together;    // NH, NH/NKV, and the query heads of a group that a window holds
-  int dim, value_offset;         // HS, and the elements from a head's key to its value
-  float scale;                   // log₂e / √HS, because weights are computed as powers of two
-  int stages = least_stages;     // tiles in shared memory, if one block processes a window
+  Tensors tensors;
+  int rows, window;  // N, and the largest number of rows in a window
+  int reach;         // A, the length of a row's path; 0 without paths
+  CacheShape cache;
+  int qkv_width;
+  Heads heads;
+  int stages = least_stages;  // tiles in shared memory, if one block processes a window
 
   /// Address of slot 0 of a sequence: the keys of the key/value head that query head `head` reads.
   __device__ __forceinline__ const __nv_bfloat16* keys(int sequence, int head) const {
-    return cache + static_cast<std::int64_t>(sequence) * places * width + head / group * dim;
+    return tensors.cache + static_cast<std::int64_t>(sequence) * cache.places * cache.width +
+           head / heads.group * heads.dim;
   }
 };
 
@@ -141,12 +155,12 @@ struct Run {
     last = __reduce_max_sync(full_warp, inside ? window.position : 0);
     const int lowest = __reduce_min_sync(full_warp, inside ? window.position : last);
     tiles = last / tile_keys + 1;
-    queries = length * p.together;
+    queries = length * p.heads.together;
     common = Branches ? max(lowest + 1 - p.reach, 0) / tile_keys : tiles;
 #pragma unroll
     for (int half = 0; half < 2; ++half) {
       const int query = at.group + 8 * half;
-      row[half] = min(query / p.together, length - 1);
+      row[half] = min(query / p.heads.together, length - 1);
       const int position = __shfl_sync(full_warp, window.position, begin + row[half]);
       limit[half] = query < queries ? position : -1;
     }
@@ -193,15 +207,18 @@ struct Loader {
 #pragma unroll
     for (int span = 0; span < Spans; ++span) {
       const int i = 64 * span + at.thread % 8 * 8;
-      if (i < p.dim) copy_16_async(shared_address(to + row * pitch + i), filled ? from + i : p.cache, filled);
+      if (i < p.heads.dim)
+        copy_16_async(shared_address(to + row * pitch + i), filled ? from + i : p.tensors.cache, filled);
     }
   }
   __device__ __forceinline__ void copy_queries() const {
     const int query = at.thread / 8;
-    copy_row(shared.queries,
-             p.qkv + static_cast<std::int64_t>(window.first + run.begin + query / p.together) * p.qkv_width +
-                 (window.head + query % p.together) * p.dim,
-             query, query < run.queries);
+    copy_row(
+        shared.queries,
+        p.tensors.qkv +
+            static_cast<std::int64_t>(window.first + run.begin + query / p.heads.together) * p.qkv_width +
+            (window.head + query % p.heads.together) * p.heads.dim,
+        query, query < run.queries);
   }
   /// Copies the step's tile, or nothing if the step is past the end. Keys that no row attends to become
   /// zeros.
@@ -209,17 +226,17 @@ struct Loader {
     if (step.part >= run.parts_used) return;
     const int row = run.begin + max(step.row, 0);
     const int end = !Branches || step.row < 0 ? run.last : __shfl_sync(full_warp, window.position, row);
-    __nv_bfloat16* to = shared.tiles + stage * Layout::tile_elements(p.dim);
+    __nv_bfloat16* to = shared.tiles + stage * Layout::tile_elements(p.heads.dim);
 #pragma unroll
     for (int i = 0; i < tile_keys; i += block_threads / 8) {
       const int in_tile = i + at.thread / 8, key = step.tile * tile_keys + in_tile;
       int slot = key;
       if (Branches && step.row >= 0 && key <= end && end - key < p.reach)
-        slot = p.paths[(window.first + row) * p.reach + end - key];
+        slot = p.tensors.paths[(window.first + row) * p.reach + end - key];
       const __nv_bfloat16* from =
-          p.keys(run.sequence, window.head) + static_cast<std::int64_t>(slot) * p.width;
+          p.keys(run.sequence, window.head) + static_cast<std::int64_t>(slot) * p.cache.width;
       copy_row(to, from, in_tile, key <= end);
-      copy_row(to + tile_keys * pitch, from + p.value_offset, in_tile, key <= end);
+      copy_row(to + tile_keys * pitch, from + p.heads.value_offset, in_tile, key <= end);
     }
   }
 };
@@ -272,7 +289,7 @@ struct ScoreFragment {
         const int octet = e / 2,
                   key = step.tile * tile_keys + 16 * lane.warp + 8 * octet + 2 * lane.pair + e % 2;
         float& value = at[octet][2 * half + e % 2];
-        value = key <= end ? value * p.scale : -INFINITY;
+        value = key <= end ? value * p.heads.scale : -INFINITY;
         highest[half] = fmaxf(highest[half], value);
       }
       highest[half] = quad_max(highest[half]);
