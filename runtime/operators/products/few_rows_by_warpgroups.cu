@@ -37,6 +37,78 @@ struct Pieces {
   uint4 x[T::many], norm;
 };
 
+/// Stores a step's pieces of x in shared memory as operand B, multiplied by the norm's weight, and adds their
+/// squares to the sums of the rows. `to` is the position of the thread's word in the first of the four
+/// arrays.
+template <class T, bool normed>
+__device__ __forceinline__ void store_pieces(Pieces<T>& from, float (&squares)[T::many], std::uint32_t to) {
+#pragma unroll
+  for (int i = 0; i < T::many; ++i) {
+    uint4& x = from.x[i];
+    if constexpr (normed) {
+      add_squares(squares[i], x);
+      x = scaled(x, from.norm);
+    }
+    const std::uint32_t words[] = {x.x, x.y, x.z, x.w};
+#pragma unroll
+    for (int word = 0; word < 4; ++word)
+      store_shared_4(to + word * T::word_bytes + i * copied_rows * 16, words[word]);
+  }
+  fence_async_proxy();
+}
+
+/// Starts the products of a step: d (+)= W · xᵀ, with the thread's rows of W at `weights` and operand B at
+/// `x`.
+template <class T>
+__device__ __forceinline__ void start_products(float (&d)[T::rows / 2], std::uint32_t weights,
+                                               std::uint32_t x, bool accumulate) {
+  const uint4 upper = load_shared_16(weights), lower = load_shared_16(weights + 8 * row_bytes);
+  std::uint32_t a[2][4] = {{upper.x, lower.x, upper.y, lower.y}, {upper.z, lower.z, upper.w, lower.w}};
+  pin(a[0]);
+  pin(a[1]);
+  wgmma_begin();
+#pragma unroll
+  for (int half = 0; half < 2; ++half)
+    WgmmaM64K16<T::rows>::template multiply<Major::k>(
+        d, a[half],
+        matrix_descriptor<Swizzle::none, 128>(matrix_place(x + 2 * half * T::word_bytes), T::word_bytes),
+        accumulate || half > 0);
+  wgmma_commit();
+}
+
+/// Adds the sums of the block's two slices: partial[row, output] and, with a norm, the sums of squares. The
+/// memory behind the partial sums holds the values that the two warpgroups exchange; each adds half of the
+/// rows.
+template <class T, bool normed>
+__device__ __forceinline__ void add_slices(const float (&d)[T::rows / 2], float (&squares)[T::many],
+                                           float* partial) {
+  const int thread = static_cast<int>(threadIdx.x), lane = thread % 32, g = lane / 4, t = lane % 4;
+  const int own_slice = thread / warpgroup, warp = thread % warpgroup / 32, copied = thread % warpgroup / 4;
+  float *given = partial + T::rows * T::pitch, *squares_of = partial + copied * T::pitch + T::outputs;
+  constexpr int half_sums = T::rows / 4;
+#pragma unroll
+  for (int i = 0; i < half_sums; ++i)
+    given[i * block_threads + thread] = own_slice == 0 ? d[half_sums + i] : d[i];
+  if constexpr (normed)
+#pragma unroll
+    for (int i = 0; i < T::many; ++i) {
+      squares[i] = squares_of_lanes(squares[i]);
+      if (own_slice == 1 && t == 0) squares_of[copied_rows * i * T::pitch] = squares[i];
+    }
+  __syncthreads();
+#pragma unroll
+  for (int i = 0; i < half_sums; ++i) {
+    const int row = T::rows / 2 * own_slice + i / 4 * 8 + 2 * t + i % 2,
+              output = 16 * warp + g + i / 2 % 2 * 8;
+    partial[row * T::pitch + output] =
+        (own_slice == 0 ? d[i] : d[half_sums + i]) + given[i * block_threads + (thread ^ warpgroup)];
+  }
+  if constexpr (normed)
+    if (own_slice == 0 && t == 0)
+#pragma unroll
+      for (int i = 0; i < T::many; ++i) squares_of[copied_rows * i * T::pitch] += squares[i];
+}
+
 /// out = x · Wᵀ for more than 16 rows (few_rows_linear.h), by wgmma: W is operand A, x is operand B. The bits
 /// are those of multiply_rows(), because both kernels add the same 16 elements of I at a time.
 ///
@@ -96,20 +168,7 @@ __global__ void __launch_bounds__(block_threads, 2) multiply_many_rows(const Arg
   };
   float squares[T::many] = {};
   const auto store_rows = [&](Pieces<T>& from, int step) {
-    const std::uint32_t to = x_stage(step) + thread % warpgroup * 4;
-#pragma unroll
-    for (int i = 0; i < T::many; ++i) {
-      uint4& x = from.x[i];
-      if constexpr (normed) {
-        add_squares(squares[i], x);
-        x = scaled(x, from.norm);
-      }
-      const std::uint32_t words[] = {x.x, x.y, x.z, x.w};
-#pragma unroll
-      for (int word = 0; word < 4; ++word)
-        store_shared_4(to + word * T::word_bytes + i * copied_rows * 16, words[word]);
-    }
-    fence_async_proxy();
+    store_pieces<T, normed>(from, squares, x_stage(step) + thread % warpgroup * 4);
   };
 
   Pieces<T> pieces[T::ahead];
@@ -127,19 +186,7 @@ __global__ void __launch_bounds__(block_threads, 2) multiply_many_rows(const Arg
       wait_for_copies<T::stages - 2>();
       named_barrier(1 + own_slice, warpgroup);
       const std::uint32_t from = weight_stage(step) + (16 * warp + g) * row_bytes + 16 * t;
-      const uint4 upper = load_shared_16(from), lower = load_shared_16(from + 8 * row_bytes);
-      std::uint32_t a[2][4] = {{upper.x, lower.x, upper.y, lower.y}, {upper.z, lower.z, upper.w, lower.w}};
-      pin(a[0]);
-      pin(a[1]);
-      wgmma_begin();
-#pragma unroll
-      for (int half = 0; half < 2; ++half)
-        WgmmaM64K16<T::rows>::template multiply<Major::k>(
-            d, a[half],
-            matrix_descriptor<Swizzle::none, 128>(matrix_place(x_stage(step) + 2 * half * T::word_bytes),
-                                                  T::word_bytes),
-            step > 0 || half > 0);
-      wgmma_commit();
+      start_products<T>(d, from, x_stage(step), step > 0);
       Pieces<T>& next = pieces[(i + 1) % T::ahead];
       store_rows(next, step + 1);
       load_rows(next, step + 1 + T::ahead);
@@ -153,32 +200,8 @@ __global__ void __launch_bounds__(block_threads, 2) multiply_many_rows(const Arg
     for (float& sum : d) sum = 0;
   __syncthreads();
 
-  // The memory of the stages now holds the block's sums [rows, pitch] and the values that its two warpgroups
-  // exchange. Each warpgroup adds the two slices for half of the rows.
-  auto* partial = reinterpret_cast<float*>(memory);
-  float *given = partial + T::rows * T::pitch, *squares_of = partial + copied * T::pitch + T::outputs;
-  constexpr int half_sums = T::rows / 4;
-#pragma unroll
-  for (int i = 0; i < half_sums; ++i)
-    given[i * block_threads + thread] = own_slice == 0 ? d[half_sums + i] : d[i];
-  if constexpr (normed)
-#pragma unroll
-    for (int i = 0; i < T::many; ++i) {
-      squares[i] = squares_of_lanes(squares[i]);
-      if (own_slice == 1 && t == 0) squares_of[copied_rows * i * T::pitch] = squares[i];
-    }
-  __syncthreads();
-#pragma unroll
-  for (int i = 0; i < half_sums; ++i) {
-    const int row = T::rows / 2 * own_slice + i / 4 * 8 + 2 * t + i % 2,
-              output = 16 * warp + g + i / 2 % 2 * 8;
-    partial[row * T::pitch + output] =
-        (own_slice == 0 ? d[i] : d[half_sums + i]) + given[i * block_threads + (thread ^ warpgroup)];
-  }
-  if constexpr (normed)
-    if (own_slice == 0 && t == 0)
-#pragma unroll
-      for (int i = 0; i < T::many; ++i) squares_of[copied_rows * i * T::pitch] += squares[i];
+  auto* partial = reinterpret_cast<float*>(memory);  // in place of the stages
+  add_slices<T, normed>(d, squares, partial);
   finish<T, result, normed>(p, partial, rank, tile, first_row);
 }
 
