@@ -103,7 +103,7 @@ __device__ __forceinline__ void barrier_arrive(std::uint32_t barrier) {
   asm volatile("mbarrier.arrive.shared::cta.b64 _, [%0];" ::"r"(barrier) : "memory");
 }
 
-/// Arrives at the same barrier of block `rank` of the cluster, which may be this block.
+/// Arrives at the barrier at the same shared address in block `rank` of the cluster, which may be this block.
 __device__ __forceinline__ void barrier_arrive(std::uint32_t barrier, int rank) {
   asm volatile(
       "{\n.reg .b32 there;\nmapa.shared::cluster.u32 there, %0, %1;\n"

@@ -10,7 +10,7 @@
 // key/value head h / (NH/NKV).
 //
 // Backward computes the gradient of qkv. If rope's tables are defined, it is the gradient of qkv before rope
-// rotated it. Marks: "=" overwritten, other tensors are read.
+// rotated it. A tensor marked "=" is overwritten; the others are read.
 
 #include "runtime/operators/rowwise/rope.h"
 

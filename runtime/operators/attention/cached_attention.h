@@ -16,8 +16,8 @@
 //   out[n] = Σᵤ softmaxᵤ( (q_n · k_w) / √HS ) · v_w,  u = 0..p,  w = paths[n, p − u] where p − u < A, else u
 //
 // with p = positions[n] and cells[n] = s · P + paths[n, 0]. The sum runs in position order, so a branch has
-// the same bits as the same tokens without a tree. Marks: "=" overwritten, other tensors are read, unless
-// their comment says more.
+// the same bits as the same tokens without a tree. A tensor marked "=" is overwritten; the others are read
+// unless their comment says more.
 
 #include "runtime/operators/attention/attention.h"
 #include "runtime/operators/rowwise/rms_norm.h"

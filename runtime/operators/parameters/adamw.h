@@ -13,8 +13,8 @@
 // The rounding to bf16 is stochastic and unbiased. Rounding to nearest would lose each change below half a
 // unit in the last place, 2⁻⁹ to 2⁻⁸ of the moment: at β₂ = 0.999, v could never decrease, because one step
 // decreases it by at most (1 − β₂) v. The random bits are a hash of t and the bits of g, p, m and v. They do
-// not depend on the element's index, so every layout, a resumed run and both devices round identically. The
-// mark "=" means overwritten.
+// not depend on the element's index, so every layout, a resumed run and both devices round identically. A
+// tensor marked "=" is overwritten.
 
 #include "runtime/stream.h"
 

@@ -31,8 +31,8 @@ struct ParameterSpec {
   /// True: a step's first contribution overwrites the gradient. False: the gradient is zeroed before the step
   /// and every contribution adds.
   bool gradient_overwritten = false;
-  /// The parameter starts with the initial values of the parameter of this name, which has the same shape and
-  /// distribution. Empty: its values are drawn for its own name.
+  /// Name of another parameter of the same shape and distribution, whose initial values this one copies.
+  /// Empty: the values are drawn for this parameter's own name.
   std::string copy_of{};
   std::int64_t offset = 0;  // into the flat buffer; set by Parameters
 };
@@ -64,7 +64,8 @@ class Parameters {
 
   const std::vector<ParameterUnit>& units() const { return units_; }
   Tensor values() const { return values_; }  // [elements]
-  /// Extends to the end of the last unit that is not frozen; views of later parameters are undefined.
+  /// Gradients of all elements up to the end of the last unit that is not frozen. Views of gradients of later
+  /// parameters are undefined.
   Tensor gradients() const { return gradients_; }
   Tensor weights() const { return weights_; }  // [elements]
   /// Whether the weights have a separate buffer.

@@ -1,5 +1,6 @@
 #pragma once
-// Reductions over a whole buffer. Marks: "=" overwritten, "+=" added to, other tensors are read.
+// Reductions over a whole buffer. A tensor marked "=" is overwritten, one marked "+=" is added to; the others
+// are read.
 
 #include <cstdint>
 

@@ -8,7 +8,8 @@
 // Forward with up to 256 rows, the size of a decoding step, uses this project's kernels: few_rows_linear.h
 // for bf16 on a GPU, few_rows_cpu.h on the CPU. The bits of a row's result then do not depend on the number
 // of rows. Larger products, backward, and f32 products on a GPU use the BLAS library; the last bits of a row
-// may depend on the number of rows. Marks: "=" overwritten, "+=" added to, other tensors are read.
+// may depend on the number of rows. A tensor marked "=" is overwritten, one marked "+=" is added to; the
+// others are read.
 
 #include "runtime/stream.h"
 

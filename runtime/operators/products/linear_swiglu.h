@@ -7,7 +7,7 @@
 //   backward_input  dgated = dout · W_down,  dgate_up as in swiglu.h
 //
 // W_down is the weight of the linear layer whose input is `gated`. linear_backward_weight() computes the
-// gradients of the weights. Marks: "=" overwritten, other tensors are read.
+// gradients of the weights. A tensor marked "=" is overwritten; the others are read.
 
 #include "runtime/stream.h"
 

@@ -1,15 +1,14 @@
 #pragma once
 // The two products of a decoding block whose input is normalized (rms_norm.h), each fused into one operator:
 //
-//   normed_qkv     qkv = RMSNorm(x) · Wᵀ, queries and keys rotated (rope.h), keys and values stored in a
-//   cache
-//                  (cached_attention.h)
+//   normed_qkv     qkv = RMSNorm(x) · Wᵀ; queries and keys are rotated (rope.h), keys and values are stored
+//                  in a cache (cached_attention.h)
 //   normed_swiglu  gated = silu(gate) · up,  gate, up = RMSNorm(x) · Wᵀ (linear_swiglu.h)
 //
 // On a GPU in bf16 with few rows (few_rows_linear.h), each operator is one kernel: x is multiplied by the
 // norm's weight as it is read, and the results are multiplied by 1/rms before they are stored. In all other
-// cases the separate operators run one after another. Marks: "=" overwritten, other tensors are read. Scratch
-// tensors may be overwritten.
+// cases the separate operators run one after another. A tensor marked "=" is overwritten, and scratch may be;
+// the others are read.
 
 #include "runtime/operators/attention/cached_attention.h"
 

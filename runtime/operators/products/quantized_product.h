@@ -1,6 +1,6 @@
 #pragma once
-// Products of matrices in 8-bit floating point (runtime/quantized_tensor.h). Marks: "=" overwritten, other
-// tensors are read.
+// Products of matrices in 8-bit floating point (runtime/quantized_tensor.h). A tensor marked "=" is
+// overwritten; the others are read.
 
 #include "runtime/quantized_tensor.h"
 #include "runtime/stream.h"

@@ -5,7 +5,7 @@
 //   gelu(x) = x · Φ(x), Φ the normal distribution function (Hendrycks & Gimpel, "Gaussian error linear
 //   units", 2016; exact, without their approximation)      silu(x) = x · σ(x)
 //
-// Marks: "=" overwritten, other tensors are read.
+// A tensor marked "=" is overwritten; the others are read.
 
 #include "runtime/stream.h"
 

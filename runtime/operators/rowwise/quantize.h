@@ -3,7 +3,7 @@
 //
 // Scales are computed from the current values, not from earlier steps. The tensor cores read both operands
 // along rows, so a matrix that is also an operand in transposed form is stored twice; one pass over its
-// elements writes both copies. Marks: "=" overwritten, other tensors are read.
+// elements writes both copies. A tensor marked "=" is overwritten; the others are read.
 
 #include <variant>
 #include <vector>

@@ -7,8 +7,8 @@
 //   dw   += Σₙ dout · x · rstd
 //
 // out and dout may be a column block of a wider matrix, with rows `stride` elements apart. The two norms of
-// an MTP module use this to write both halves of its projection's input in place. Marks: "=" overwritten,
-// "+=" added to, other tensors are read.
+// an MTP module use this to write both halves of its projection's input in place. A tensor marked "=" is
+// overwritten, one marked "+=" is added to; the others are read.
 
 #include "runtime/stream.h"
 

@@ -4,7 +4,7 @@
 //   out = silu(gate) · up,  silu(x) = x · σ(x)
 //   dgate = dout · up · σ(gate) · (1 + gate · (1 − σ(gate)))      dup = dout · silu(gate)
 //
-// Marks: "=" overwritten, other tensors are read.
+// A tensor marked "=" is overwritten; the others are read.
 
 #include "runtime/stream.h"
 

@@ -4,7 +4,7 @@
 //   out[n, k] = the index i < count of the k-th largest x[n, i]; ties go to the lowest index
 //
 // If one of a row's first `count` values is a NaN, or the largest is not finite, all its K results are −1.
-// Marks: "=" overwritten, other tensors are read.
+// A tensor marked "=" is overwritten; the others are read.
 
 #include "runtime/stream.h"
 

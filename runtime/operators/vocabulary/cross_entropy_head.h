@@ -8,7 +8,8 @@
 //   dx = dlogits · W   (overwritten)     dW += dlogitsᵀ · x   (accumulated, or overwritten)
 //
 // A target is valid if its token is in the same document as the row's token: document_start[b, t + ahead] =
-// document_start[b, t] ≥ 0. Marks: "=" overwritten, "+=" added to, other tensors are read.
+// document_start[b, t] ≥ 0. A tensor marked "=" is overwritten, one marked "+=" is added to; the others are
+// read.
 
 #include "runtime/stream.h"
 

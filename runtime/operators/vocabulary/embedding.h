@@ -4,7 +4,7 @@
 //   out[b, t] = table[ tokens[b, first + t] ]
 //   dtable[ tokens[b, first + t] ] += dout[b, t]
 //
-// Marks: "=" overwritten, "+=" added to, other tensors are read.
+// A tensor marked "=" is overwritten, one marked "+=" is added to; the others are read.
 
 #include "runtime/stream.h"
 
