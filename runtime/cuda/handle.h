@@ -30,7 +30,7 @@ class Handle {
   }
 
   T get() const { return handle_; }
-  /// For calls that fill in a handle.
+  /// Address of the handle, for C functions that create one and return it through a pointer.
   T* out() { return &handle_; }
 
  private:

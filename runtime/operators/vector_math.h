@@ -8,8 +8,8 @@
 
 namespace foretoken::cpu {
 
-/// eˣ to 2 ulp on [−87, 88]; smaller x give e⁻⁸⁷ (about 1e−38), larger ones e⁸⁸. Splits x = n·ln 2 + r with
-/// |r| ≤ ln 2 / 2 and computes eʳ by a polynomial of degree 6 (coefficients of Cephes' expf).
+/// eˣ to 2 ulp on [−87, 88]. Returns e⁻⁸⁷ (about 1e−38) below and e⁸⁸ above this range. Splits x = n·ln 2 + r
+/// with |r| ≤ ln 2 / 2 and computes eʳ by a polynomial of degree 6 (coefficients of Cephes' expf).
 inline float exp(float x) {
   x = std::min(std::max(x, -87.0F), 88.0F);
   const float shifted = x * 1.44269504F + 12582912.0F;  // 1.5·2²³: rounds to the nearest integer
@@ -25,8 +25,8 @@ inline float exp(float x) {
   return p * std::bit_cast<float>((static_cast<std::int32_t>(n) + 127) << 23);
 }
 
-/// eˣ to 2 ulp on [−708, 709]; smaller x give 0, larger ones e⁷⁰⁹. Splits x as the float version does and
-/// computes eʳ by its series up to r¹³/13!, whose remainder is 4e−18.
+/// eˣ to 2 ulp on [−708, 709]. Returns 0 below and e⁷⁰⁹ above this range. Splits x as the float version does
+/// and computes eʳ by its series up to r¹³/13!, whose remainder is 4e−18.
 inline double exp(double x) {
   const double within = std::min(std::max(x, -708.0), 709.0);
   const double shifted = within * 1.4426950408889634 + 6755399441055744.0;  // 1.5·2⁵²

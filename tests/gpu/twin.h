@@ -56,7 +56,7 @@ class TwinBench {
   void copy_to_cpu(const Twin& twin);
 
   /// Return |x| or x² of every element, on the CPU. An operator of products and sums that is applied to them
-  /// gives the Σ|term| or Σ term² that a bound needs.
+  /// returns the Σ|term| or Σ term² that a bound needs.
   Tensor absolutes(const Tensor& x);
   Tensor squares(const Tensor& x);
   /// Σ|xᵢwᵢ| and √Σ(xᵢwᵢ)² of every element of x · Wᵀ.

@@ -123,7 +123,7 @@ TEST_CASE("embedding reads a window of tokens, and its backward adds the gradien
   };
   embedding_backward_weight(bench.stream, {.dout = dout, .tokens = tokens, .first = 1, .dtable = dtable});
   CHECK(gradient_mismatch(loss, table, dtable) == "");
-  // The same tokens, some of them read from `chosen`. Its first entry is no token.
+  // The same tokens, but some are read from `chosen`, whose first entry, −1, stands for token 0.
   embedding_forward(bench.stream, {.tokens = tokens, .first = 1, .table = table, .out = out});
   const Tensor again = bench.poisoned({2, 3, 3});
   embedding_forward(bench.stream, {.tokens = bench.integers({2, 4}, {1, -2, 3, -1, 2, -3, 3, -2}),

@@ -14,7 +14,7 @@ namespace foretoken::cpu {
 namespace {
 
 /// Queries of a block. A small number keeps their scores in cache and computes few scores above the diagonal;
-/// a multiple of tile_rows gives the products full tiles.
+/// a multiple of tile_rows lets the products use full tiles.
 constexpr std::int64_t query_block = 24;
 
 /// Offsets of the heads of a batch row in a [B, T, width] matrix, and the first key that a query attends to.

@@ -102,7 +102,7 @@ void point(Pointers& pointers, const Call& call) {
   pointers[uid::dv] = heads(call.dqkv, nh + nkv);
 }
 
-/// Describes heads [B, H, T, HS] that lie in a tensor [B, T, width].
+/// Describes heads [B, H, T, HS] that are stored in a tensor [B, T, width].
 Tensor_attributes& lay_out(Tensor_attributes& tensor, std::int64_t id, const Problem& p, std::int64_t heads,
                            std::int64_t width) {
   return tensor.set_uid(id).set_dim({p.b, heads, p.t, p.hs}).set_stride({p.t * width, p.hs, width, 1});

@@ -10,9 +10,8 @@ namespace foretoken::cuda::few_rows {
 namespace {
 
 constexpr int warpgroup = 128;
-constexpr int copied_rows =
-    warpgroup / 4;                    // rows of a step that a warpgroup copies at once; 16 bytes per thread
-constexpr int row_bytes = 2 * depth;  // bytes of a row of W in one stage of the ring
+constexpr int copied_rows = warpgroup / 4;  // rows that a warpgroup copies at once, 16 bytes per thread
+constexpr int row_bytes = 2 * depth;        // bytes of a row of W in one stage of the ring
 
 /// Division of the work. A block computes 64 outputs for `rows` rows over two of the eight slices of I, one
 /// per warpgroup. The other `spread` − 1 blocks of its cluster compute the other slices.
