@@ -5,9 +5,8 @@ namespace foretoken::cuda::flash {
 
 namespace {
 
-constexpr int score_rows = 64;  // keys of a tile
-constexpr int count =
-    score_rows / 2;  // scores that a thread holds of a product [64 queries × score_rows keys]
+constexpr int score_rows = 64;         // keys of a tile
+constexpr int count = score_rows / 2;  // scores per thread, of a product [64 queries × score_rows keys]
 
 template <int HS>
 constexpr int queries_shared =

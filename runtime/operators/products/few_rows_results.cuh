@@ -14,8 +14,8 @@ namespace foretoken::cuda::few_rows {
 
 enum class Result { bf16, f32, gated, heads };
 
-constexpr int slices =
-    8;  // parts of I. Fixed, because they determine a sum's order: pairs of slices, then in order
+/// Parts of I. Fixed, because they determine the order of a sum: pairs of slices, then in order.
+constexpr int slices = 8;
 constexpr int block_threads = 32 * slices;
 
 /// The arguments of a kernel, with a copy of the problem's heads.

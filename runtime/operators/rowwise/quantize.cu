@@ -240,8 +240,7 @@ __global__ void __launch_bounds__(threads) quantize_tile(const Matrix<Source> m)
       float largest = 0;
 #pragma unroll
       for (int r = 0; r < piece; ++r) largest = fmaxf(largest, fabsf(x[r][c]));
-      largest =
-          fmaxf(largest, __shfl_xor_sync(full_warp, largest, pieces));  // the other half warp's eight rows
+      largest = fmaxf(largest, __shfl_xor_sync(full_warp, largest, pieces));  // the other half warp
       if (threadIdx.x % 32 < pieces) column_parts[warp][lane * piece + c] = largest;
     }
     __syncthreads();
