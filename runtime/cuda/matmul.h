@@ -19,8 +19,8 @@ class Context;
 
 /// D[m,n] = op(A)[m,k] · op(B)[k,n] (+ beta · C), all row-major and dense. A and B have the same dtype, or
 /// both are quantized (quantized_tensor.h), with A stored as [m, k] and B as [n, k]. C and D have the same
-/// dtype. Products are summed in fp32, unless fast_accumulation is set. The selection of
-/// an algorithm does not depend on beta, so the first term of a sum uses the same one as the others.
+/// dtype. Products are summed in fp32, unless fast_accumulation is set. The selection of an algorithm does
+/// not depend on beta, so the first term of a sum uses the same algorithm as the others.
 struct Product {
   bool transpose_a = false;  // A is stored as [k, m]
   bool transpose_b = false;  // B is stored as [n, k]

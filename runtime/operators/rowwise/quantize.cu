@@ -158,6 +158,93 @@ __global__ void largest_magnitude(const Source x, std::uint32_t packs, float* am
   raise_amax(amax, largest);
 }
 
+using Elements = float[piece][piece];
+
+/// A thread's part of the block's tile: rows [row, row + piece) and columns [column, column + piece).
+struct Part {
+  int warp = static_cast<int>(threadIdx.x) / 32;
+  int group = static_cast<int>(threadIdx.x) / pieces, lane = static_cast<int>(threadIdx.x) % pieces;
+  std::int64_t row0 = static_cast<std::int64_t>(blockIdx.y) * tile,
+               column0 = static_cast<std::int64_t>(blockIdx.x) * tile;
+  std::int64_t row = row0 + group * piece, column = column0 + lane * piece;
+};
+
+/// Stores the scale of the whole matrix and returns its inverse.
+template <class F, class Source>
+__device__ __forceinline__ float scale_tensor(const Matrix<Source>& m) {
+  const GroupScale scale(*m.amax, F::largest);
+  if (blockIdx.x == 0 && blockIdx.y == 0 && threadIdx.x == 0) {
+    if (m.out) m.out_scales[0] = scale.scale;
+    if (m.transposed) {
+      m.transposed_scales[0] = scale.scale;
+      m.transposed_scales[1] = *m.amax;
+    }
+  }
+  return scale.inverse;
+}
+
+/// Stores the scale of the block's tile and returns its inverse.
+template <class F, class Source>
+__device__ __forceinline__ float scale_block(const Matrix<Source>& m, const Elements& x, const Part& part,
+                                             float (&column_parts)[threads / 32][tile]) {
+  float largest = 0;
+#pragma unroll
+  for (int r = 0; r < piece; ++r)
+#pragma unroll
+    for (int c = 0; c < piece; ++c) largest = fmaxf(largest, fabsf(x[r][c]));
+  largest = lanes_max<32>(largest);
+  if (threadIdx.x % 32 == 0) column_parts[part.warp][0] = largest;
+  __syncthreads();
+#pragma unroll
+  for (int w = 0; w < threads / 32; ++w) largest = fmaxf(largest, column_parts[w][0]);
+  const GroupScale scale(largest, F::largest);
+  if (threadIdx.x == 0) {
+    if (m.out) m.out_scales[blockIdx.y * m.out_stride + blockIdx.x] = scale.scale;
+    if (m.transposed) m.transposed_scales[blockIdx.x * m.transposed_stride + blockIdx.y] = scale.scale;
+  }
+  return scale.inverse;
+}
+
+/// Stores the scales of the tile's columns, and their inverses in column_inverse.
+template <class F, class Source>
+__device__ __forceinline__ void scale_columns(const Matrix<Source>& m, const Elements& x, const Part& part,
+                                              float (&column_parts)[threads / 32][tile],
+                                              float (&column_inverse)[tile]) {
+#pragma unroll
+  for (int c = 0; c < piece; ++c) {
+    float largest = 0;
+#pragma unroll
+    for (int r = 0; r < piece; ++r) largest = fmaxf(largest, fabsf(x[r][c]));
+    largest = fmaxf(largest, __shfl_xor_sync(full_warp, largest, pieces));  // the other half warp
+    if (threadIdx.x % 32 < pieces) column_parts[part.warp][part.lane * piece + c] = largest;
+  }
+  __syncthreads();
+  if (threadIdx.x < tile) {
+    float largest = 0;
+#pragma unroll
+    for (int w = 0; w < threads / 32; ++w) largest = fmaxf(largest, column_parts[w][threadIdx.x]);
+    const GroupScale scale(largest, F::largest);
+    column_inverse[threadIdx.x] = scale.inverse;
+    if (part.column0 + threadIdx.x < m.columns)
+      m.transposed_scales[blockIdx.y * m.columns + part.column0 + threadIdx.x] = scale.scale;
+  }
+  __syncthreads();
+}
+
+/// Writes the transposed tile, which is in shared memory, in whole rows.
+template <class Source>
+__device__ __forceinline__ void store_transposed(const Matrix<Source>& m, const Part& part,
+                                                 const uint2 (&turned)[tile][pieces]) {
+#pragma unroll
+  for (int i = 0; i < tile / pieces; ++i) {
+    const int c = i * pieces + part.group;
+    const std::int64_t to_row = part.column0 + c, to_column = part.row0 + part.lane * piece;
+    if (to_row < m.columns && to_column < m.rows)
+      *reinterpret_cast<uint2*>(m.transposed + to_row * m.rows + to_column) =
+          turned[c][part.lane ^ (c / piece)];
+  }
+}
+
 /// out = x / scale and transposed = xᵀ / scale, rounded to format F, with the scales that `scaling` defines.
 ///
 /// A block owns a tile of 128 × 128 elements, which it reads once. A thread holds 8 × 8 of them in registers,
@@ -170,51 +257,20 @@ __global__ void __launch_bounds__(threads) quantize_tile(const Matrix<Source> m)
   __shared__ float column_parts[threads / 32][tile];
   __shared__ float column_inverse[tile];
   __shared__ uint2 turned[tile][pieces];
-  const int group = static_cast<int>(threadIdx.x) / pieces, lane = static_cast<int>(threadIdx.x) % pieces;
-  const int warp = static_cast<int>(threadIdx.x) / 32;
-  const std::int64_t row0 = static_cast<std::int64_t>(blockIdx.y) * tile,
-                     column0 = static_cast<std::int64_t>(blockIdx.x) * tile;
-  const std::int64_t row = row0 + group * piece, column = column0 + lane * piece;
-  const bool inside = row < m.rows && column < m.columns;
+  const Part part;
+  const bool inside = part.row < m.rows && part.column < m.columns;
 
-  float x[piece][piece];
+  Elements x;
 #pragma unroll
   for (int r = 0; r < piece; ++r) {
 #pragma unroll
     for (int c = 0; c < piece; ++c) x[r][c] = 0;
-    if (inside) m.x.row(row + r, column, x[r]);
+    if (inside) m.x.row(part.row + r, part.column, x[r]);
   }
 
   float tile_inverse = 0;  // of scalings `tensor` and `block128`, which have one scale per tile
-  if constexpr (scaling == Scaling::tensor) {
-    const GroupScale scale(*m.amax, F::largest);
-    tile_inverse = scale.inverse;
-    if (blockIdx.x == 0 && blockIdx.y == 0 && threadIdx.x == 0) {
-      if (m.out) m.out_scales[0] = scale.scale;
-      if (m.transposed) {
-        m.transposed_scales[0] = scale.scale;
-        m.transposed_scales[1] = *m.amax;
-      }
-    }
-  }
-  if constexpr (scaling == Scaling::block128) {
-    float largest = 0;
-#pragma unroll
-    for (int r = 0; r < piece; ++r)
-#pragma unroll
-      for (int c = 0; c < piece; ++c) largest = fmaxf(largest, fabsf(x[r][c]));
-    largest = lanes_max<32>(largest);
-    if (threadIdx.x % 32 == 0) column_parts[warp][0] = largest;
-    __syncthreads();
-#pragma unroll
-    for (int w = 0; w < threads / 32; ++w) largest = fmaxf(largest, column_parts[w][0]);
-    const GroupScale scale(largest, F::largest);
-    tile_inverse = scale.inverse;
-    if (threadIdx.x == 0) {
-      if (m.out) m.out_scales[blockIdx.y * m.out_stride + blockIdx.x] = scale.scale;
-      if (m.transposed) m.transposed_scales[blockIdx.x * m.transposed_stride + blockIdx.y] = scale.scale;
-    }
-  }
+  if constexpr (scaling == Scaling::tensor) tile_inverse = scale_tensor<F>(m);
+  if constexpr (scaling == Scaling::block128) tile_inverse = scale_block<F>(m, x, part, column_parts);
 
   if (m.out) {
 #pragma unroll
@@ -226,49 +282,24 @@ __global__ void __launch_bounds__(threads) quantize_tile(const Matrix<Source> m)
         for (int c = 0; c < piece; ++c) largest = fmaxf(largest, fabsf(x[r][c]));
         const GroupScale scale(lanes_max<pieces>(largest), F::largest);
         inverse = scale.inverse;
-        if (inside && lane == 0) m.out_scales[blockIdx.x * m.rows + row + r] = scale.scale;
+        if (inside && part.lane == 0) m.out_scales[blockIdx.x * m.rows + part.row + r] = scale.scale;
       }
       const uint2 packed = eight<F>([&](int c) { return x[r][c] * inverse; });
-      if (inside) *reinterpret_cast<uint2*>(m.out + (row + r) * m.columns + column) = packed;
+      if (inside) *reinterpret_cast<uint2*>(m.out + (part.row + r) * m.columns + part.column) = packed;
     }
   }
   if (!m.transposed) return;
 
-  if constexpr (scaling == Scaling::vector128) {
-#pragma unroll
-    for (int c = 0; c < piece; ++c) {
-      float largest = 0;
-#pragma unroll
-      for (int r = 0; r < piece; ++r) largest = fmaxf(largest, fabsf(x[r][c]));
-      largest = fmaxf(largest, __shfl_xor_sync(full_warp, largest, pieces));  // the other half warp
-      if (threadIdx.x % 32 < pieces) column_parts[warp][lane * piece + c] = largest;
-    }
-    __syncthreads();
-    if (threadIdx.x < tile) {
-      float largest = 0;
-#pragma unroll
-      for (int w = 0; w < threads / 32; ++w) largest = fmaxf(largest, column_parts[w][threadIdx.x]);
-      const GroupScale scale(largest, F::largest);
-      column_inverse[threadIdx.x] = scale.inverse;
-      if (column0 + threadIdx.x < m.columns)
-        m.transposed_scales[blockIdx.y * m.columns + column0 + threadIdx.x] = scale.scale;
-    }
-    __syncthreads();
-  }
+  if constexpr (scaling == Scaling::vector128) scale_columns<F>(m, x, part, column_parts, column_inverse);
 #pragma unroll
   for (int c = 0; c < piece; ++c) {
     float inverse = tile_inverse;
-    if constexpr (scaling == Scaling::vector128) inverse = column_inverse[lane * piece + c];
-    turned[lane * piece + c][group ^ lane] = eight<F>([&](int r) { return x[r][c] * inverse; });
+    if constexpr (scaling == Scaling::vector128) inverse = column_inverse[part.lane * piece + c];
+    turned[part.lane * piece + c][part.group ^ part.lane] =
+        eight<F>([&](int r) { return x[r][c] * inverse; });
   }
   __syncthreads();
-#pragma unroll
-  for (int i = 0; i < tile / pieces; ++i) {
-    const int c = i * pieces + group;
-    const std::int64_t to_row = column0 + c, to_column = row0 + lane * piece;
-    if (to_row < m.columns && to_column < m.rows)
-      *reinterpret_cast<uint2*>(m.transposed + to_row * m.rows + to_column) = turned[c][lane ^ (c / piece)];
-  }
+  store_transposed(m, part, turned);
 }
 
 template <class Source, class F>
