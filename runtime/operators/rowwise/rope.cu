@@ -8,11 +8,17 @@ namespace {
 
 constexpr int threads = 256;
 
+struct Sizes {
+  std::int64_t length, width;  // T, and the elements of a row of qkv
+  int heads, half;             // heads that are rotated, HS/2
+};
+
 /// Rotates the pairs (i, i + HS/2) of the first `heads` heads of qkv in place (rope.h). A block owns a
 /// token's row; a thread rotates N pairs of one head at a time. `sign` is −1 for the backward rotation.
 template <class T, int N>
-__global__ void rotate(T* qkv, const float* cos, const float* sin, const std::int32_t* positions,
-                       std::int64_t length, std::int64_t width, int heads, int half, float sign) {
+__global__ void rotate(T* qkv, const float* cos, const float* sin, const std::int32_t* positions, Sizes sizes,
+                       float sign) {
+  const auto [length, width, heads, half] = sizes;
   let_next_begin();
   wait_for_earlier_work();
   const std::int64_t row = blockIdx.x;
@@ -39,17 +45,20 @@ __global__ void rotate(T* qkv, const float* cos, const float* sin, const std::in
 void rope(Stream& stream, const Rope& op) {
   const std::int64_t rows = op.qkv.shape[0] * op.qkv.shape[1], width = op.qkv.shape[2];
   if (rows == 0) return;
-  const int half = static_cast<int>(op.cos.shape[1]), heads = static_cast<int>(op.heads);
+  const Sizes sizes{.length = op.qkv.shape[1],
+                    .width = width,
+                    .heads = static_cast<int>(op.heads),
+                    .half = static_cast<int>(op.cos.shape[1])};
   const float sign = op.direction == RopeDirection::forward ? 1.0F : -1.0F;
   with_activation("rope", op.qkv.dtype, [&]<class T>() {
     T* qkv = static_cast<T*>(op.qkv.data);
     const float *cos = op.cos.as<float>(), *sin = op.sin.as<float>();
     const std::int32_t* positions = op.positions.defined() ? op.positions.as<std::int32_t>() : nullptr;
     constexpr int pack = lane_elements<T>;
-    const bool packed = packs<pack>(half, qkv) && width % pack == 0;
+    const bool packed = packs<pack>(sizes.half, qkv) && width % pack == 0;
     launch_overlapped(stream.cuda().stream(), packed ? rotate<T, pack> : rotate<T, 1>,
                       {.grid = dim3(static_cast<unsigned>(rows)), .threads = threads}, qkv, cos, sin,
-                      positions, op.qkv.shape[1], width, heads, half, sign);
+                      positions, sizes, sign);
   });
 }
 
