@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cctype>
 #include <map>
+#include <optional>
 #include <set>
 #include <sstream>
 #include <vector>
@@ -165,9 +166,10 @@ void print_checkpoint(const Checkpoint& checkpoint, std::ostream& out) {
 }
 
 /// Checks all digests of all checkpoints; prints one line each if there are several. Checkpoints that a job
-/// retires in the meantime are left out. Returns whether all digests are correct.
-bool verify_checkpoints(const std::vector<std::filesystem::path>& paths, std::ostream& out) {
-  bool hold = true;
+/// retires in the meantime are left out. Returns whether all digests are correct; empty if all checkpoints
+/// were retired.
+std::optional<bool> verify_checkpoints(const std::vector<std::filesystem::path>& paths, std::ostream& out) {
+  std::optional<bool> hold;
   for (const std::filesystem::path& path : paths) {
     const std::string name = path.filename().string(), branch = path.parent_path().filename().string();
     const std::string where = branch.starts_with("branch_") ? "abandoned/" + branch + "/" : "";
@@ -186,7 +188,7 @@ bool verify_checkpoints(const std::vector<std::filesystem::path>& paths, std::os
     if (failures.empty())
       fmt::print(out, "{}all {} digests hold\n", paths.size() == 1 ? "" : where + printable(name) + ": ",
                  digests);
-    hold = hold && failures.empty();
+    hold = hold.value_or(true) && failures.empty();
   }
   return hold;
 }
@@ -205,7 +207,14 @@ std::vector<std::filesystem::path> all_checkpoints(const std::string& path) {
 
 /// Checks a run, or a checkpoint and its run. Returns 3 if something is damaged.
 int verify_all(const std::string& path, std::ostream& out) {
-  bool holds = verify_checkpoints(all_checkpoints(path), out);
+  std::optional<bool> hold;
+  for (int listing = 1; !hold; ++listing) {
+    if (listing > listings_tried)
+      throw DataError("{}: a training job removed all checkpoints while they were read, {} times in a row",
+                      path, listings_tried);
+    hold = verify_checkpoints(all_checkpoints(path), out);
+  }
+  bool holds = *hold;
   for (const std::string& fault : run_file_faults(path)) {
     fmt::print(out, "damaged: {}\n", printable(fault));
     holds = false;

@@ -1,6 +1,9 @@
 #include "launch/commands/inspect.h"
 
+#include <array>
+#include <atomic>
 #include <sstream>
+#include <thread>
 
 #include "io/checkpoint/run_directory.h"
 #include "io/datasets/token_dataset.h"
@@ -145,6 +148,32 @@ TEST_CASE(
     std::ostringstream out;
     inspect(run.path(), false, out);
   });
+}
+
+TEST_CASE("inspect --verify checks a checkpoint while a training job keeps retiring the newest one") {
+  namespace fs = std::filesystem;
+  const TemporaryFolder folder;
+  const fs::path run = folder / "run/checkpoints", away = folder / "away";
+  const std::array<std::string, 2> names{"step_00000001", "step_00000002"};
+  save_checkpoint(run, 1, cut_evenly(1, 1));
+  save_checkpoint(away, 2, cut_evenly(1, 1));
+  std::atomic<bool> ended{false};
+  std::thread job([&] {
+    for (std::size_t next = 1; !ended; next = 1 - next) {
+      fs::rename(away / names[next], run / names[next]);
+      fs::rename(run / names[1 - next], away / names[1 - next]);
+      std::this_thread::sleep_for(std::chrono::milliseconds(5));
+    }
+  });
+  int checked = 0;
+  for (int i = 0; i < 100; ++i) {
+    std::ostringstream out;
+    inspect(run.string(), true, out);
+    checked += out.str().find("digests hold") != std::string::npos;
+  }
+  ended = true;
+  job.join();
+  CHECK(checked == 100);
 }
 
 TEST_CASE("inspect of a path without a checkpoint is a data error") {
