@@ -9,7 +9,7 @@ SlotCache::SlotCache(const CachePlan& plan, std::int64_t width)
     : tensor_(plan.arena.tensor(plan.dtype, {plan.shape.sequences, plan.shape.slots(), width})) {}
 
 void SlotCache::store(Stream& stream, const Tensor& x, const Tensor& slots) const {
-  cache_store(stream, {.x = {x}, .cells = slots, .cache = tensor_});
+  cache_store(stream, {.x = {x}, .slots = slots, .cache = tensor_});
 }
 
 void SlotCache::load(Stream& stream, const Tensor& slots, const Tensor& out) const {

@@ -133,23 +133,24 @@ namespace {
 
 /// Inputs and outputs of normed_qkv and normed_swiglu. Row n belongs to sequence n % sequences.
 struct NormedBench {
-  static constexpr std::int64_t sequences = 3, places = 90;
+  static constexpr std::int64_t sequences = 3, sequence_slots = 90;
   TwinBench bench{DType::bf16};
   AttentionHeads heads;
   std::int64_t n, c, f, width = (heads.query + 2 * heads.key_value) * heads.dim;
   std::vector<std::int32_t> positions = numbers([](std::int64_t i) { return i / sequences; }),
-                            cells = numbers(
-                                [](std::int64_t i) { return i % sequences * places + i / sequences; });
+                            slots = numbers([](std::int64_t i) {
+                              return i % sequences * sequence_slots + i / sequences;
+                            });
   Twin x = bench.normal("x", {n, c}, 3), norm = bench.normal("norm", {c}),
        w_qkv = bench.normal("qkv", {width, c}, 1 / std::sqrt(double(c))),
        w_gate_up = bench.normal("gate_up", {2 * f, c}, 1 / std::sqrt(double(c))),
-       cos = bench.normal("cos", {places, heads.dim / 2}, DType::f32, 1),
-       sin = bench.normal("sin", {places, heads.dim / 2}, DType::f32, 1),
-       cache = bench.normal("cache", {sequences, places, 2 * heads.key_value*heads.dim}),
+       cos = bench.normal("cos", {sequence_slots, heads.dim / 2}, DType::f32, 1),
+       sin = bench.normal("sin", {sequence_slots, heads.dim / 2}, DType::f32, 1),
+       cache = bench.normal("cache", {sequences, sequence_slots, 2 * heads.key_value*heads.dim}),
        qkv = bench.zeros({n, width}, DType::bf16), gated = bench.poisoned({n, f}),
        normed = bench.poisoned({n, c}), rstd = bench.poisoned({n}, DType::f32),
        gate_up = bench.poisoned({n, 2 * f}), at_positions = bench.integers({n}, positions),
-       at_cells = bench.integers({n}, cells);
+       at_slots = bench.integers({n}, slots);
 
   template <class Number>
   std::vector<std::int32_t> numbers(const Number& number) const {
@@ -168,7 +169,7 @@ struct NormedBench {
                         .cos = cos.*on,
                         .sin = sin.*on,
                         .positions = part(at_positions),
-                        .cells = part(at_cells),
+                        .slots = part(at_slots),
                         .qkv = part(qkv),
                         .cache = cache.*on});
     normed_swiglu(stream,
@@ -235,7 +236,7 @@ struct NormedBounds {
     const std::int64_t stored_width = 2 * of.heads.key_value * of.heads.dim;
     for (std::int64_t row = 0; row < of.n; ++row)
       std::copy_n(error.as<float>() + row * of.width + of.heads.query * of.heads.dim, stored_width,
-                  cache_error.as<float>() + of.cells[static_cast<std::size_t>(row)] * stored_width);
+                  cache_error.as<float>() + of.slots[static_cast<std::size_t>(row)] * stored_width);
     cache = {.relative = stored(DType::bf16), .terms = {{1, cache_error}}};
   }
 };
@@ -291,25 +292,25 @@ TEST_CASE("the bits of a row of cached attention do not depend on the other rows
   const bool many = GENERATE(false, true);
   CAPTURE(nh, nkv, hs, many);
   TwinBench bench(DType::bf16);
-  const std::int32_t places = many ? 280 : 1500, sequences = many ? 90 : 4;
+  const std::int32_t sequence_slots = many ? 280 : 1500, sequences = many ? 90 : 4;
   std::vector<std::array<std::int32_t, 3>> runs{{0, 505, 522}, {1, 0, 5}, {2, 1290, 1300}, {3, 63, 66}};
   if (many) {
     runs.clear();
     for (std::int32_t s = 0; s < sequences; ++s) runs.push_back({s, 3 * s, 3 * s + 3});
   }
-  std::vector<std::int32_t> cells;
+  std::vector<std::int32_t> slots;
   for (const auto& [sequence, begin, end] : runs)
-    for (std::int32_t t = begin; t < end; ++t) cells.push_back(sequence * places + t);
-  const auto n = static_cast<std::int64_t>(cells.size());
+    for (std::int32_t t = begin; t < end; ++t) slots.push_back(sequence * sequence_slots + t);
+  const auto n = static_cast<std::int64_t>(slots.size());
   const Tensor qkv = bench.normal("qkv", {n, (nh + 2 * nkv) * hs}, 2).gpu,
-               cache = bench.normal("cache", {sequences, places, 2 * nkv * hs}, 2).gpu,
-               at = bench.integers({n}, cells).gpu, out = bench.poisoned({n, nh * hs}).gpu;
+               cache = bench.normal("cache", {sequences, sequence_slots, 2 * nkv * hs}, 2).gpu,
+               at = bench.integers({n}, slots).gpu, out = bench.poisoned({n, nh * hs}).gpu;
   const auto run = [&](std::int64_t together) {
     for (std::int64_t begin = 0; begin < n; begin += together) {
       const std::int64_t count = std::min(together, n - begin);
       cached_attention(bench.gpu(), {.heads = heads,
                                      .qkv = qkv.rows(begin, count),
-                                     .cells = at.rows(begin, count),
+                                     .slots = at.rows(begin, count),
                                      .cache = cache,
                                      .out = out.rows(begin, count)});
     }
@@ -329,35 +330,35 @@ TEST_CASE("a row of a tree has the bits of the same row as text, with any number
   const auto [nh, nkv, hs] = heads;
   CAPTURE(nh, nkv, hs, sequences, known);
   TwinBench bench(DType::bf16);
-  constexpr std::int32_t places = 300, other = 280, branches = 290, depth = 5, copies = 4, reach = 6;
+  constexpr std::int32_t sequence_slots = 300, other = 280, branches = 290, depth = 5, copies = 4, reach = 6;
   // A branch of five tokens, repeated four times. It runs once as text, and once as rows of a tree whose keys
   // are in other slots.
-  std::vector<std::int32_t> text, cells, positions, paths, from, to;
+  std::vector<std::int32_t> text, slots, positions, paths, from, to;
   for (std::int32_t s = 0; s < sequences; ++s)
     for (std::int32_t row = 0; row < copies * depth; ++row) {
       const std::int32_t back = row % depth, position = known + back;
-      text.push_back(s * places + position);
-      cells.push_back(s * places + branches + back);
+      text.push_back(s * sequence_slots + position);
+      slots.push_back(s * sequence_slots + branches + back);
       positions.push_back(position);
       for (std::int32_t i = 0; i < reach; ++i)
         paths.push_back(i <= back ? branches + back - i : std::max(position - i, 0));
       if (row >= depth) continue;
       from.push_back(text.back());
-      to.push_back(cells.back());
+      to.push_back(slots.back());
     }
   // Puts keys of other positions into the slots of the text.
   for (std::int32_t s = 0; s < sequences; ++s)
     for (std::int32_t back = 0; back < depth; ++back) {
-      from.push_back(s * places + other);
-      to.push_back(s * places + known + back);
+      from.push_back(s * sequence_slots + other);
+      to.push_back(s * sequence_slots + known + back);
     }
-  const auto n = static_cast<std::int64_t>(cells.size()), m = static_cast<std::int64_t>(from.size());
+  const auto n = static_cast<std::int64_t>(slots.size()), m = static_cast<std::int64_t>(from.size());
   const Tensor qkv = bench.normal("qkv", {n, (nh + 2 * nkv) * hs}, 2).gpu,
-               cache = bench.normal("cache", {sequences, places, 2 * nkv * hs}, 2).gpu,
+               cache = bench.normal("cache", {sequences, sequence_slots, 2 * nkv * hs}, 2).gpu,
                out = bench.poisoned({n, nh * hs}).gpu;
   CachedAttention op{.heads = heads,
                      .qkv = qkv,
-                     .cells = bench.integers({n}, text).gpu,
+                     .slots = bench.integers({n}, text).gpu,
                      .positions = {},
                      .paths = {},
                      .cache = cache,
@@ -366,7 +367,7 @@ TEST_CASE("a row of a tree has the bits of the same row as text, with any number
   const auto as_text = bits(bench.gpu(), out);
   cache_move(bench.gpu(),
              {.from = bench.integers({m}, from).gpu, .to = bench.integers({m}, to).gpu, .cache = cache});
-  op.cells = bench.integers({n}, cells).gpu;
+  op.slots = bench.integers({n}, slots).gpu;
   op.positions = bench.integers({n}, positions).gpu;
   op.paths = bench.integers({n, reach}, paths).gpu;
   fill(bench.gpu(), out, 0);

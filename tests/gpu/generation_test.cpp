@@ -42,8 +42,8 @@ TEST_CASE("cached attention matches the CPU, in one part and in several") {
   TwinBench bench(GENERATE(DType::f32, DType::bf16));
   struct Case {
     AttentionHeads heads;
-    std::int64_t sequences, places;
-    std::vector<std::int32_t> cells;
+    std::int64_t sequences, sequence_slots;
+    std::vector<std::int32_t> slots;
   };
   const std::vector<Case> cases{
       {{4, 2, 4}, 2, 5, {0, 1, 7}},
@@ -51,43 +51,43 @@ TEST_CASE("cached attention matches the CPU, in one part and in several") {
       {{8, 2, 128}, 3, 300, {299, 0, 300, 301, 302, 303, 700}},
       {{32, 4, 80}, 2, 2100, {2099, 2100 + 1500}},
       {{6, 1, 256}, 1, 70, {3, 4, 5, 6, 7, 69}},
-      {{2, 2, 6}, 40, 33, {}},  // one row per sequence; the cells are set below
+      {{2, 2, 6}, 40, 33, {}},  // one row per sequence; the slots are set below
   };
   Case each = GENERATE_REF(from_range(cases));
-  if (each.cells.empty())
-    for (std::int32_t s = 0; s < 40; ++s) each.cells.push_back(s * 33 + (s * 7) % 33);
+  if (each.slots.empty())
+    for (std::int32_t s = 0; s < 40; ++s) each.slots.push_back(s * 33 + (s * 7) % 33);
   const auto [nh, nkv, hs] = each.heads;
-  const auto n = static_cast<std::int64_t>(each.cells.size());
+  const auto n = static_cast<std::int64_t>(each.slots.size());
   const std::int64_t width = (nh + 2 * nkv) * hs;
   CAPTURE(name_of(bench.dtype()), nh, nkv, hs, n);
   const Twin qkv = bench.normal("qkv", {n, width});
-  const Twin cache = bench.normal("cache", {each.sequences, each.places, 2 * nkv * hs});
-  const Twin cells = bench.integers({n}, each.cells), out = bench.poisoned({n, nh * hs});
+  const Twin cache = bench.normal("cache", {each.sequences, each.sequence_slots, 2 * nkv * hs});
+  const Twin slots = bench.integers({n}, each.slots), out = bench.poisoned({n, nh * hs});
   const auto attention = [&](auto on) {
     return CachedAttention{
-        .heads = each.heads, .qkv = qkv.*on, .cells = cells.*on, .cache = cache.*on, .out = out.*on};
+        .heads = each.heads, .qkv = qkv.*on, .slots = slots.*on, .cache = cache.*on, .out = out.*on};
   };
   for (auto on : {&Twin::cpu, &Twin::gpu}) {
     Stream& stream = on == &Twin::cpu ? bench.cpu() : bench.gpu();
-    cache_store(stream, {.x = {qkv.*on, nh * hs}, .cells = cells.*on, .cache = cache.*on});
+    cache_store(stream, {.x = {qkv.*on, nh * hs}, .slots = slots.*on, .cache = cache.*on});
     cached_attention(stream, attention(on));
   }
   CHECK(bench.difference(cache) == "");
-  std::vector<std::vector<std::int64_t>> slots;
-  for (const std::int32_t cell : each.cells) {
-    slots.emplace_back();
-    for (std::int64_t slot = cell / each.places * each.places; slot <= cell; ++slot)
-      slots.back().push_back(slot);
+  std::vector<std::vector<std::int64_t>> key_slots;
+  for (const std::int32_t slot : each.slots) {
+    key_slots.emplace_back();
+    for (std::int64_t key = slot / each.sequence_slots * each.sequence_slots; key <= slot; ++key)
+      key_slots.back().push_back(key);
   }
   CHECK(bench.difference(out, {.relative = stored(bench.dtype()),
-                               .terms = {{1, cached_noise(bench, attention(&Twin::cpu), slots)}}}) == "");
+                               .terms = {{1, cached_noise(bench, attention(&Twin::cpu), key_slots)}}}) == "");
 }
 
 TEST_CASE("cached attention over a tree's slots matches the CPU, and so do the keys that cache_move copies") {
   TwinBench bench(GENERATE(DType::f32, DType::bf16));
   struct Case {
     AttentionHeads heads;
-    std::int64_t places;
+    std::int64_t sequence_slots;
     std::int32_t known;  // number of text keys in each of two sequences, before a tree of 5
   };
   const Case each = GENERATE(Case{{4, 2, 64}, 20, 9}, Case{{16, 4, 128}, 900, 800}, Case{{2, 1, 6}, 12, 0});
@@ -99,43 +99,43 @@ TEST_CASE("cached attention over a tree's slots matches the CPU, and so do the k
   for (std::int32_t sequence = 0; sequence < 2; ++sequence)
     for (const std::vector<std::int32_t>& branch : branches) {
       const auto depth = static_cast<std::int32_t>(branch.size());
-      at.push_back(sequence * static_cast<std::int32_t>(each.places) + each.known + branch[0]);
+      at.push_back(sequence * static_cast<std::int32_t>(each.sequence_slots) + each.known + branch[0]);
       positions.push_back(each.known + depth - 1);
       for (std::int32_t back = 0; back < 3; ++back)
         paths.push_back(back < depth ? each.known + branch[static_cast<std::size_t>(back)]
                                      : std::max(positions.back() - back, 0));
     }
   const Twin qkv = bench.normal("qkv", {10, width});
-  const Twin cache = bench.normal("cache", {2, each.places, 2 * nkv * hs});
-  const Twin cells = bench.integers({10}, at), places = bench.integers({10}, positions),
+  const Twin cache = bench.normal("cache", {2, each.sequence_slots, 2 * nkv * hs});
+  const Twin slots = bench.integers({10}, at), at_positions = bench.integers({10}, positions),
              path = bench.integers({10, 3}, paths), out = bench.poisoned({10, nh * hs});
   const Twin from = bench.integers({3}, {each.known + 1, each.known + 3, each.known + 4}),
              to = bench.integers({3}, {each.known, each.known + 1, each.known + 2});
   const auto attention = [&](auto on) {
     return CachedAttention{.heads = each.heads,
                            .qkv = qkv.*on,
-                           .cells = cells.*on,
-                           .positions = places.*on,
+                           .slots = slots.*on,
+                           .positions = at_positions.*on,
                            .paths = path.*on,
                            .cache = cache.*on,
                            .out = out.*on};
   };
-  std::vector<std::vector<std::int64_t>> slots;
+  std::vector<std::vector<std::int64_t>> key_slots;
   for (std::size_t row = 0; row < at.size(); ++row) {
-    const std::int64_t sequence = static_cast<std::int64_t>(row / branches.size()) * each.places;
-    slots.emplace_back();
+    const std::int64_t sequence = static_cast<std::int64_t>(row / branches.size()) * each.sequence_slots;
+    key_slots.emplace_back();
     for (std::int64_t position = 0; position <= positions[row]; ++position) {
       const std::int64_t back = positions[row] - position;
-      slots.back().push_back(sequence +
-                             (back < 3 ? paths[row * 3 + static_cast<std::size_t>(back)] : position));
+      key_slots.back().push_back(sequence +
+                                 (back < 3 ? paths[row * 3 + static_cast<std::size_t>(back)] : position));
     }
   }
   Tensor noise;
   for (auto on : {&Twin::cpu, &Twin::gpu}) {
     Stream& stream = on == &Twin::cpu ? bench.cpu() : bench.gpu();
-    cache_store(stream, {.x = {qkv.*on, nh * hs}, .cells = cells.*on, .cache = cache.*on});
+    cache_store(stream, {.x = {qkv.*on, nh * hs}, .slots = slots.*on, .cache = cache.*on});
     cached_attention(stream, attention(on));
-    if (on == &Twin::cpu) noise = cached_noise(bench, attention(on), slots);
+    if (on == &Twin::cpu) noise = cached_noise(bench, attention(on), key_slots);
     cache_move(stream, {.from = from.*on, .to = to.*on, .cache = cache.*on});
   }
   CHECK(bench.difference(cache) == "");

@@ -24,13 +24,13 @@ struct Step {
 /// steps over the cache.
 struct Bench {
   AttentionHeads heads{.query = 6, .key_value = 2, .dim = 4};
-  std::int64_t sequences = 3, length = 11, places = 13, width = (6 + 2 * 2) * 4;
+  std::int64_t sequences = 3, length = 11, sequence_slots = 13, width = (6 + 2 * 2) * 4;
   DType dtype;
   Arena arena{DeviceKind::cpu};
   TestStream stream{3};
   Tensor qkv = arena.tensor(dtype, {sequences, length, width});
   Tensor expected = arena.tensor(dtype, {sequences, length, 6 * 4});
-  Tensor cache = arena.tensor(dtype, {sequences, places, 2 * 2 * 4});
+  Tensor cache = arena.tensor(dtype, {sequences, sequence_slots, 2 * 2 * 4});
 
   explicit Bench(DType type) : dtype(type) {
     fill_normal(qkv, "qkv");
@@ -44,15 +44,15 @@ struct Bench {
   /// Computes the rows of several steps in one call. Returns how they differ from the same rows of the whole
   /// sequences, or an empty text.
   std::string run(const std::vector<Step>& steps, double tolerance) {
-    std::vector<std::int32_t> cells;
+    std::vector<std::int32_t> slots;
     std::vector<Tensor> rows, wanted;
     for (const Step& step : steps)
       for (std::int64_t t = step.begin; t < step.end; ++t) {
-        cells.push_back(static_cast<std::int32_t>(step.sequence * places + t));
+        slots.push_back(static_cast<std::int32_t>(step.sequence * sequence_slots + t));
         rows.push_back(qkv.flat((step.sequence * length + t) * width, width));
         wanted.push_back(expected.flat((step.sequence * length + t) * 24, 24));
       }
-    const auto n = static_cast<std::int64_t>(cells.size());
+    const auto n = static_cast<std::int64_t>(slots.size());
     const Tensor packed = arena.tensor(dtype, {n, width}), out = arena.tensor(dtype, {n, 24}),
                  whole = arena.tensor(dtype, {n, 24});
     for (std::int64_t i = 0; i < n; ++i) {
@@ -60,9 +60,9 @@ struct Bench {
       std::memcpy(whole.rows(i, 1).data, wanted[static_cast<std::size_t>(i)].data, wanted[0].bytes());
     }
     poison(out);
-    const Tensor at = tensor_over(std::span(cells), {n});
-    cache_store(stream, {.x = {packed, 24}, .cells = at, .cache = cache});
-    cached_attention(stream, {.heads = heads, .qkv = packed, .cells = at, .cache = cache, .out = out});
+    const Tensor at = tensor_over(std::span(slots), {n});
+    cache_store(stream, {.x = {packed, 24}, .slots = at, .cache = cache});
+    cached_attention(stream, {.heads = heads, .qkv = packed, .slots = at, .cache = cache, .out = out});
     return mismatch(out, whole, tolerance, tolerance);
   }
 };
@@ -102,9 +102,9 @@ TEST_CASE("a branch whose keys are elsewhere gets the bits that it gets as the t
                               .to = tensor_over(std::span(to), {5}),
                               .cache = bench.cache});
   };
-  const auto attend = [&](std::vector<std::int32_t> cells, std::vector<std::int32_t> positions,
+  const auto attend = [&](std::vector<std::int32_t> slots, std::vector<std::int32_t> positions,
                           std::vector<std::int32_t> paths) {
-    const auto n = static_cast<std::int64_t>(cells.size());
+    const auto n = static_cast<std::int64_t>(slots.size());
     const Tensor packed = bench.arena.tensor(bench.dtype, {n, bench.width}),
                  out = bench.arena.tensor(bench.dtype, {n, 24});
     for (std::int64_t i = 0; i < n; ++i)
@@ -117,7 +117,7 @@ TEST_CASE("a branch whose keys are elsewhere gets the bits that it gets as the t
         bench.stream,
         {.heads = bench.heads,
          .qkv = packed,
-         .cells = tensor_over(std::span(cells), {n}),
+         .slots = tensor_over(std::span(slots), {n}),
          .positions = tensor_over(std::span(positions), {n}),
          .paths = paths.empty() ? Tensor{} : tensor_over(std::span(paths), {n, std::ssize(paths) / n}),
          .cache = bench.cache,
@@ -134,16 +134,16 @@ TEST_CASE("a branch whose keys are elsewhere gets the bits that it gets as the t
 
 TEST_CASE("cached attention refuses tensors that do not fit") {
   Bench bench(DType::f32);
-  const Tensor cells = bench.arena.tensor(DType::i32, {2}), qkv = bench.arena.tensor(DType::f32, {2, 40});
+  const Tensor slots = bench.arena.tensor(DType::i32, {2}), qkv = bench.arena.tensor(DType::f32, {2, 40});
   expect_error<DefectError>("cached_attention: qkv f32 [2, 40], cache f32 [3, 13, 16], out [2, 20]", [&] {
     cached_attention(bench.stream, {.heads = bench.heads,
                                     .qkv = qkv,
-                                    .cells = cells,
+                                    .slots = slots,
                                     .cache = bench.cache,
                                     .out = bench.arena.tensor(DType::f32, {2, 20})});
   });
   expect_error<DefectError>("cache_store: columns [25, 41)", [&] {
-    cache_store(bench.stream, {.x = {qkv, 25}, .cells = cells, .cache = bench.cache});
+    cache_store(bench.stream, {.x = {qkv, 25}, .slots = slots, .cache = bench.cache});
   });
 }
 
@@ -155,10 +155,10 @@ TEST_CASE("rope at given positions turns each token as in a row that holds it th
   const Tensor row = arena.tensor(DType::f64, {1, 9, 12}), picked = arena.tensor(DType::f64, {1, 3, 12}),
                expected = arena.tensor(DType::f64, {1, 3, 12});
   fill_normal(row, "row");
-  const std::vector<std::int64_t> places{7, 0, 3};
+  const std::vector<std::int64_t> picks{7, 0, 3};
   const auto pick = [&](const Tensor& to) {
     for (std::int64_t i = 0; i < 3; ++i)
-      std::memcpy(to.flat(i * 12, 12).data, row.flat(places[static_cast<std::size_t>(i)] * 12, 12).data,
+      std::memcpy(to.flat(i * 12, 12).data, row.flat(picks[static_cast<std::size_t>(i)] * 12, 12).data,
                   12 * sizeof(double));
   };
   pick(picked);

@@ -8,11 +8,11 @@ namespace foretoken {
 
 void cache_store(Stream& stream, const CacheStore& op) {
   const ProfileScope scope(stream, "cache_store");
-  const std::int64_t n = op.cells.elements(), w = op.cache.shape[2];
+  const std::int64_t n = op.slots.elements(), w = op.cache.shape[2];
   const std::int64_t stride = n == 0 ? w : op.x.matrix.elements() / n;
   if (op.x.matrix.elements() != n * stride || op.x.first + w > stride || op.cache.shape.rank() != 3 ||
       op.x.matrix.dtype != op.cache.dtype)
-    throw DefectError("cache_store: columns [{}, {}) of {} {}, {} cells, cache {} {} do not fit", op.x.first,
+    throw DefectError("cache_store: columns [{}, {}) of {} {}, {} slots, cache {} {} do not fit", op.x.first,
                       op.x.first + w, name_of(op.x.matrix.dtype), to_string(op.x.matrix.shape), n,
                       name_of(op.cache.dtype), to_string(op.cache.shape));
   if constexpr (with_cuda)
@@ -23,7 +23,7 @@ void cache_store(Stream& stream, const CacheStore& op) {
 void cache_move(Stream& stream, const CacheMove& op) {
   const ProfileScope scope(stream, "cache_move");
   if (op.from.elements() != op.to.elements() || op.cache.shape.rank() != 3)
-    throw DefectError("cache_move: from {} cells to {} of cache {}", op.from.elements(), op.to.elements(),
+    throw DefectError("cache_move: from {} slots to {} of cache {}", op.from.elements(), op.to.elements(),
                       to_string(op.cache.shape));
   if constexpr (with_cuda)
     if (stream.device() == DeviceKind::cuda) return cuda::cache_move(stream, op);
@@ -33,7 +33,7 @@ void cache_move(Stream& stream, const CacheMove& op) {
 void cached_attention(Stream& stream, const CachedAttention& op) {
   const ProfileScope scope(stream, "cached_attention");
   const AttentionHeads& h = op.heads;
-  const std::int64_t n = op.cells.elements();
+  const std::int64_t n = op.slots.elements();
   if (op.qkv.elements() != n * (h.query + 2 * h.key_value) * h.dim ||
       op.out.elements() != n * h.query * h.dim || op.cache.shape.rank() != 3 ||
       op.cache.shape[2] != 2 * h.key_value * h.dim || h.key_value == 0 || h.query % h.key_value != 0 ||

@@ -12,14 +12,14 @@ namespace {
 
 constexpr int store_threads = 128;
 
-/// cache[cells[n]] = x[n]. A block owns a row n; a thread copies packs of N elements.
+/// cache[slots[n]] = x[n]. A block owns a row n; a thread copies packs of N elements.
 template <class T, int N>
-__global__ void store_rows(const T* x, std::int64_t stride, const std::int32_t* cells, T* cache,
+__global__ void store_rows(const T* x, std::int64_t stride, const std::int32_t* slots, T* cache,
                            std::int64_t width) {
   let_next_begin();
   wait_for_earlier_work();
   const T* from = x + static_cast<std::int64_t>(blockIdx.x) * stride;
-  T* to = cache + cells[blockIdx.x] * width;
+  T* to = cache + slots[blockIdx.x] * width;
   for (std::int64_t i = static_cast<std::int64_t>(threadIdx.x) * N; i < width; i += store_threads * N)
     store<N>(to + i, load<N>(from + i));
 }
@@ -51,7 +51,7 @@ constexpr int join_threads = 128;
 constexpr std::size_t most_partial_bytes = std::size_t{64} << 20;
 
 struct Problem {
-  std::int64_t places, width, qkv_width;
+  std::int64_t sequence_slots, width, qkv_width;
   int heads, group, dim, value_offset;  // value_offset: from a head's key to its value
   int parts;  // parts of part_keys keys that cover all P positions; a row uses the first of them
   int reach;  // A, the length of a row's path; 0 without paths
@@ -68,15 +68,15 @@ struct Problem {
 };
 
 struct Rows {
-  const std::int32_t* cells;
+  const std::int32_t* slots;
   const std::int32_t* positions = nullptr;  // only if rows have paths
   const std::int32_t* paths = nullptr;
 
   __device__ std::int64_t position(const Problem& p, int row) const {
-    return p.reach > 0 ? positions[row] : cells[row] % p.places;
+    return p.reach > 0 ? positions[row] : slots[row] % p.sequence_slots;
   }
   /// The slot that holds the key of position u for a row at position `own`.
-  __device__ std::int64_t place(const Problem& p, int row, std::int64_t own, std::int64_t u) const {
+  __device__ std::int64_t key_slot(const Problem& p, int row, std::int64_t own, std::int64_t u) const {
     return own - u < p.reach ? paths[row * p.reach + (own - u)] : u;
   }
 };
@@ -96,12 +96,12 @@ __global__ void __launch_bounds__(attend_threads)
   const int row = static_cast<int>(blockIdx.x), head = static_cast<int>(blockIdx.y),
             index = static_cast<int>(blockIdx.z);
   const int warp = static_cast<int>(threadIdx.x) / 32, lane = static_cast<int>(threadIdx.x) % 32;
-  const std::int64_t cell = rows.cells[row];
+  const std::int64_t slot = rows.slots[row];
   const std::int64_t count = rows.position(p, row) + 1;
   const std::int64_t begin = static_cast<std::int64_t>(index) * part_keys,
                      end = min(count, begin + part_keys);
   if (begin >= count) return;
-  const T* keys = cache + cell / p.places * p.places * p.width + head / p.group * p.dim;
+  const T* keys = cache + slot / p.sequence_slots * p.sequence_slots * p.width + head / p.group * p.dim;
   const T* query = qkv + row * p.qkv_width + head * p.dim;
 
   float2 q[E], sum[E];
@@ -121,7 +121,7 @@ __global__ void __launch_bounds__(attend_threads)
     for (int j = 0; j < ahead; ++j) {
       score[j] = 0;
       if (first + j < end) {
-        key_of[j] = keys + rows.place(p, row, count - 1, first + j) * p.width;
+        key_of[j] = keys + rows.key_slot(p, row, count - 1, first + j) * p.width;
 #pragma unroll
         for (int e = 0; e < E; ++e) {
           const int i = 2 * (lane + 32 * e);
@@ -225,17 +225,17 @@ void with_pairs(int dim, F f) {
 }  // namespace
 
 void cache_store(Stream& stream, const CacheStore& op) {
-  const std::int64_t n = op.cells.elements(), width = op.cache.shape[2];
+  const std::int64_t n = op.slots.elements(), width = op.cache.shape[2];
   if (n == 0) return;
   const std::int64_t stride = op.x.matrix.elements() / n;
   with_activation("cache_store", op.cache.dtype, [&]<class T>() {
     const T* x = static_cast<const T*>(op.x.matrix.data) + op.x.first;
     T* cache = static_cast<T*>(op.cache.data);
-    const auto* cells = op.cells.as<std::int32_t>();
+    const auto* slots = op.slots.as<std::int32_t>();
     constexpr int pack = lane_elements<T>;
     const bool packed = packs<pack>(width, x, cache) && stride % pack == 0;
     launch_overlapped(stream.cuda().stream(), packed ? store_rows<T, pack> : store_rows<T, 1>,
-                      {.grid = dim3(static_cast<unsigned>(n)), .threads = store_threads}, x, stride, cells,
+                      {.grid = dim3(static_cast<unsigned>(n)), .threads = store_threads}, x, stride, slots,
                       cache, width);
   });
 }
@@ -261,10 +261,10 @@ void cache_move(Stream& stream, const CacheMove& op) {
 void cached_attention(Stream& stream, const CachedAttention& op) {
   if (cached_attention_bf16::fits(op)) return cached_attention_bf16::attend(stream, op);
   const AttentionHeads& h = op.heads;
-  const std::int64_t n = op.cells.elements();
+  const std::int64_t n = op.slots.elements();
   if (n == 0) return;
   const std::int64_t parts = blocks_for(op.cache.shape[1], part_keys);
-  const Problem p{.places = op.cache.shape[1],
+  const Problem p{.sequence_slots = op.cache.shape[1],
                   .width = op.cache.shape[2],
                   .qkv_width = (h.query + 2 * h.key_value) * h.dim,
                   .heads = static_cast<int>(h.query),
@@ -284,7 +284,7 @@ void cached_attention(Stream& stream, const CachedAttention& op) {
     for (std::int64_t row = 0; row < n; row += together) {
       const dim3 blocks(static_cast<unsigned>(std::min(together, n - row)), static_cast<unsigned>(h.query));
       const T* qkv = static_cast<const T*>(op.qkv.data) + row * p.qkv_width;
-      Rows rows{.cells = op.cells.as<std::int32_t>() + row};
+      Rows rows{.slots = op.slots.as<std::int32_t>() + row};
       if (p.reach > 0) {
         rows.positions = op.positions.as<std::int32_t>() + row;
         rows.paths = op.paths.as<std::int32_t>() + row * p.reach;

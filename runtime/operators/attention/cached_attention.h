@@ -2,7 +2,7 @@
 // Attention of new tokens over the key/value cache, for text generation. The N rows are new tokens, any
 // number from each of S sequences. The cache of a sequence has P slots, one for each position:
 //
-//   cells[n] = s · P + p: row n is sequence s at position p
+//   slots[n] = s · P + p: row n is sequence s at position p
 //   out[n] = Σᵤ softmaxᵤ( (q_n · k_u) / √HS ) · v_u,  u = 0..p of sequence s
 //
 // cache_store runs before cached_attention, so new rows of one sequence attend to each other causally. Slots
@@ -15,7 +15,7 @@
 //
 //   out[n] = Σᵤ softmaxᵤ( (q_n · k_w) / √HS ) · v_w,  u = 0..p,  w = paths[n, p − u] where p − u < A, else u
 //
-// with p = positions[n] and cells[n] = s · P + paths[n, 0]. The sum runs in position order, so a branch has
+// with p = positions[n] and slots[n] = s · P + paths[n, 0]. The sum runs in position order, so a branch has
 // the same bits as the same tokens without a tree. A tensor marked "=" is overwritten; the others are read
 // unless their comment says more.
 
@@ -24,10 +24,10 @@
 
 namespace foretoken {
 
-/// Copies new rows into the cache: cache[cells[n]] = x[n]. Rows with the same cell must have the same values.
+/// Copies new rows into the cache: cache[slots[n]] = x[n]. Rows with the same slot must have the same values.
 struct CacheStore {
   Columns x;     // [N, W], the keys and values, which are a column block of qkv
-  Tensor cells;  // [N] i32
+  Tensor slots;  // [N] i32
   Tensor cache;  // [S, P, W], updated
 };
 void cache_store(Stream& stream, const CacheStore& op);
@@ -44,8 +44,8 @@ void cache_move(Stream& stream, const CacheMove& op);
 struct CachedAttention {
   AttentionHeads heads;
   Tensor qkv;    // [N, (NH + 2·NKV)·HS]: only the query heads, which are first, are read
-  Tensor cells;  // [N] i32; a GPU reads it while the previous kernels still run, so they must not write it
-  Tensor positions;  // [N] i32; read only if paths is defined; on a GPU, the rule for cells applies
+  Tensor slots;  // [N] i32; a GPU reads it while the previous kernels still run, so they must not write it
+  Tensor positions;  // [N] i32; read only if paths is defined; on a GPU, the rule for slots applies
   Tensor paths;      // [N, A] i32, optional; without it the key of position u is in slot u
   Tensor cache;      // [S, P, 2·NKV·HS]: key heads, value heads
   Tensor out;        // [N, NH·HS] =

@@ -198,12 +198,12 @@ __global__ void __launch_bounds__(block_threads, resident<Spans>) attend(const P
   const int rank = static_cast<int>(blockIdx.x) % blocks;
   const int first = static_cast<int>(blockIdx.x) / blocks * p.window, count = min(p.window, p.rows - first);
   const int row = first + min(at.lane, count - 1);
-  const int cell = p.tensors.cells[row];
+  const int slot = p.tensors.slots[row];
   const Window window{.first = first,
                       .count = count,
                       .head = static_cast<int>(blockIdx.y) * p.heads.together,
-                      .sequence = cell / p.cache.places,
-                      .position = Branches ? p.tensors.positions[row] : cell % p.cache.places};
+                      .sequence = slot / p.cache.sequence_slots,
+                      .position = Branches ? p.tensors.positions[row] : slot % p.cache.sequence_slots};
 
   let_next_begin();
   prefetch_keys<Alone>(p, window, rank, at.thread);
@@ -261,7 +261,7 @@ bool fits(const CachedAttention& op) {
 
 void attend(Stream& stream, const CachedAttention& op) {
   const AttentionHeads& h = op.heads;
-  const std::int64_t n = op.cells.elements(), sequences = op.cache.shape[0];
+  const std::int64_t n = op.slots.elements(), sequences = op.cache.shape[0];
   if (n == 0) return;
   const int group = static_cast<int>(h.query / h.key_value);
   int together = std::min(group, most_queries);
@@ -276,7 +276,7 @@ void attend(Stream& stream, const CachedAttention& op) {
   // parallel if multiprocessors would be idle otherwise.
   if (reach > 0 && windows() < gpu.multiprocessors()) window = std::min<std::int64_t>(window, few_branches);
   const Tensors tensors{.qkv = static_cast<const __nv_bfloat16*>(op.qkv.data),
-                        .cells = op.cells.as<std::int32_t>(),
+                        .slots = op.slots.as<std::int32_t>(),
                         .positions = reach > 0 ? op.positions.as<std::int32_t>() : nullptr,
                         .paths = reach > 0 ? op.paths.as<std::int32_t>() : nullptr,
                         .cache = static_cast<const __nv_bfloat16*>(op.cache.data),
@@ -287,14 +287,14 @@ void attend(Stream& stream, const CachedAttention& op) {
                     .dim = static_cast<int>(h.dim),
                     .value_offset = static_cast<int>(h.key_value * h.dim),
                     .scale = std::numbers::log2e_v<float> / std::sqrt(static_cast<float>(h.dim))};
-  const Problem p{
-      .tensors = tensors,
-      .rows = static_cast<int>(n),
-      .window = static_cast<int>(window),
-      .reach = reach,
-      .cache = {.places = static_cast<int>(op.cache.shape[1]), .width = static_cast<int>(op.cache.shape[2])},
-      .qkv_width = static_cast<int>((h.query + 2 * h.key_value) * h.dim),
-      .heads = heads};
+  const Problem p{.tensors = tensors,
+                  .rows = static_cast<int>(n),
+                  .window = static_cast<int>(window),
+                  .reach = reach,
+                  .cache = {.sequence_slots = static_cast<int>(op.cache.shape[1]),
+                            .width = static_cast<int>(op.cache.shape[2])},
+                  .qkv_width = static_cast<int>((h.query + 2 * h.key_value) * h.dim),
+                  .heads = heads};
   const bool alone = windows() >= gpu.multiprocessors();
   if (p.heads.dim <= 64) return launch<1>(gpu, p, alone);
   if (p.heads.dim <= 128) return launch<2>(gpu, p, alone);

@@ -31,13 +31,13 @@ constexpr int few_branches = 4;  // largest window for rows with paths if there 
 
 struct Tensors {
   const __nv_bfloat16* qkv;                       // [N, (NH + 2·NKV)·HS]
-  const std::int32_t *cells, *positions, *paths;  // [N], [N], [N, A]; without paths, the last two are null
+  const std::int32_t *slots, *positions, *paths;  // [N], [N], [N, A]; without paths, the last two are null
   const __nv_bfloat16* cache;                     // [S, P, 2·NKV·HS]
   __nv_bfloat16* out;                             // [N, NH·HS]
 };
 
 struct CacheShape {
-  int places, width;  // P, 2·NKV·HS
+  int sequence_slots, width;  // P, 2·NKV·HS
 };
 
 struct Heads {
@@ -57,7 +57,7 @@ struct Problem {
 
   /// Address of slot 0 of a sequence: the keys of the key/value head that query head `head` reads.
   __device__ __forceinline__ const __nv_bfloat16* keys(int sequence, int head) const {
-    return tensors.cache + static_cast<std::int64_t>(sequence) * cache.places * cache.width +
+    return tensors.cache + static_cast<std::int64_t>(sequence) * cache.sequence_slots * cache.width +
            head / heads.group * heads.dim;
   }
 };

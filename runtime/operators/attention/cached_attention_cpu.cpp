@@ -18,7 +18,7 @@ namespace {
 struct Keys {
   std::int64_t count, reach;
   const std::int32_t* path;
-  std::int64_t place(std::int64_t position) const {
+  std::int64_t slot_of(std::int64_t position) const {
     const std::int64_t back = count - 1 - position;
     return back < reach ? path[back] : position;
   }
@@ -28,7 +28,7 @@ struct Keys {
     if (u + n <= count - reach)
       unrolled<n>([&](auto j) { of[j] = rows + (u + j) * stride; });
     else
-      unrolled<n>([&](auto j) { of[j] = rows + place(std::min<std::int64_t>(u + j, count - 1)) * stride; });
+      unrolled<n>([&](auto j) { of[j] = rows + slot_of(std::min<std::int64_t>(u + j, count - 1)) * stride; });
   }
 };
 
@@ -140,7 +140,7 @@ void attend(const T* q, const T* k, const T* v, const Keys& keys, std::int64_t s
 }  // namespace
 
 void cache_store(Stream& stream, const CacheStore& op) {
-  const std::int64_t n = op.cells.elements(), w = op.cache.shape[2];
+  const std::int64_t n = op.slots.elements(), w = op.cache.shape[2];
   if (n == 0) return;
   const std::size_t size = size_of(op.cache.dtype);
   const std::size_t stride = op.x.matrix.bytes() / static_cast<std::size_t>(n);
@@ -148,7 +148,7 @@ void cache_store(Stream& stream, const CacheStore& op) {
   stream.threads().parallel_for(n, 64, [&](std::int64_t begin, std::int64_t end) {
     for (std::int64_t row = begin; row < end; ++row)
       std::memcpy(static_cast<std::byte*>(op.cache.data) +
-                      static_cast<std::size_t>(op.cells.as<std::int32_t>()[row]) * bytes,
+                      static_cast<std::size_t>(op.slots.as<std::int32_t>()[row]) * bytes,
                   static_cast<const std::byte*>(op.x.matrix.data) + static_cast<std::size_t>(row) * stride +
                       static_cast<std::size_t>(op.x.first) * size,
                   bytes);
@@ -165,11 +165,11 @@ void cache_move(Stream& /*stream*/, const CacheMove& op) {
 
 void cached_attention(Stream& stream, const CachedAttention& op) {
   const AttentionHeads& h = op.heads;
-  const std::int64_t n = op.cells.elements(), places = op.cache.shape[1], width = op.cache.shape[2];
+  const std::int64_t n = op.slots.elements(), sequence_slots = op.cache.shape[1], width = op.cache.shape[2];
   const std::int64_t qkv_width = (h.query + 2 * h.key_value) * h.dim;
   const std::int64_t reach = op.paths.defined() ? op.paths.shape[1] : 0;
   const auto keys_of = [&](std::int64_t row) {
-    if (reach == 0) return Keys{op.cells.as<std::int32_t>()[row] % places + 1, 0, nullptr};
+    if (reach == 0) return Keys{op.slots.as<std::int32_t>()[row] % sequence_slots + 1, 0, nullptr};
     return Keys{op.positions.as<std::int32_t>()[row] + 1, reach, op.paths.as<std::int32_t>() + row * reach};
   };
   with_floating("cached_attention", op.qkv.dtype, [&]<class T>() {
@@ -181,8 +181,8 @@ void cached_attention(Stream& stream, const CachedAttention& op) {
     stream.threads().parallel_for(n * h.query, grain, [&](std::int64_t begin, std::int64_t end) {
       for (std::int64_t i = begin; i < end; ++i) {
         const std::int64_t row = i % n, head = i / n, kv_head = head / (h.query / h.key_value);
-        const std::int64_t cell = op.cells.as<std::int32_t>()[row];
-        const T* keys = op.cache.as<T>() + cell / places * places * width + kv_head * h.dim;
+        const std::int64_t slot = op.slots.as<std::int32_t>()[row];
+        const T* keys = op.cache.as<T>() + slot / sequence_slots * sequence_slots * width + kv_head * h.dim;
         attend(op.qkv.as<T>() + row * qkv_width + head * h.dim, keys, keys + h.key_value * h.dim,
                keys_of(row), width, h.dim, op.out.as<T>() + (row * h.query + head) * h.dim);
       }

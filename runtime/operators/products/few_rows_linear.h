@@ -14,11 +14,11 @@
 namespace foretoken::cuda::few_rows {
 
 /// Extra arguments of a product whose results are query, key and value heads. Queries and keys are rotated
-/// (rope.h); keys and values are stored in the cells of a cache (cached_attention.h) instead of in `out`.
+/// (rope.h); keys and values are stored in the slots of a cache (cached_attention.h) instead of in `out`.
 struct Heads {
   int query, key_value, dim;              // NH, NKV, HS: a multiple of 16
   const float *cos, *sin;                 // [P, HS/2]
-  const std::int32_t *positions, *cells;  // [N]
+  const std::int32_t *positions, *slots;  // [N]
   __nv_bfloat16* cache;                   // [S, P, 2·NKV·HS]
 };
 

@@ -45,7 +45,7 @@ __device__ __forceinline__ void place_pair(const Arguments& p, int row, const Pa
   __nv_bfloat16* to = pair.head < h.query
                           ? static_cast<__nv_bfloat16*>(p.out) + static_cast<std::int64_t>(row) * p.outputs +
                                 pair.head * h.dim
-                          : h.cache + static_cast<std::int64_t>(h.cells[row]) * 2 * h.key_value * h.dim +
+                          : h.cache + static_cast<std::int64_t>(h.slots[row]) * 2 * h.key_value * h.dim +
                                 (pair.head - h.query) * h.dim;
   to[pair.j] = first;
   to[pair.j + h.dim / 2] = second;

@@ -35,12 +35,12 @@ void normed_qkv(Stream& stream, const NormedQkv& op) {
   const AttentionHeads& h = op.heads;
   const std::int64_t width = (h.query + 2 * h.key_value) * h.dim;
   if (op.weight.shape[0] != width || op.qkv.elements() != n * width || op.positions.elements() != n ||
-      op.cells.elements() != n || op.cos.shape[1] * 2 != h.dim || op.sin.shape != op.cos.shape ||
+      op.slots.elements() != n || op.cos.shape[1] * 2 != h.dim || op.sin.shape != op.cos.shape ||
       op.cache.shape.rank() != 3 || op.cache.shape[2] != 2 * h.key_value * h.dim)
     throw DefectError(
-        "normed_qkv: weight {}, qkv {}, {} positions, {} cells, table {}, cache {} do not fit {} rows of {} "
+        "normed_qkv: weight {}, qkv {}, {} positions, {} slots, table {}, cache {} do not fit {} rows of {} "
         "query and {} key/value heads of {}",
-        to_string(op.weight.shape), to_string(op.qkv.shape), op.positions.elements(), op.cells.elements(),
+        to_string(op.weight.shape), to_string(op.qkv.shape), op.positions.elements(), op.slots.elements(),
         to_string(op.cos.shape), to_string(op.cache.shape), n, h.query, h.key_value, h.dim);
   if constexpr (with_cuda)
     if (stream.device() == DeviceKind::cuda && cuda::normed_qkv(stream, op)) return;
@@ -52,7 +52,7 @@ void normed_qkv(Stream& stream, const NormedQkv& op) {
                 .heads = h.query + h.key_value,
                 .positions = op.positions});
   cache_store(stream,
-              {.x = {.matrix = op.qkv, .first = h.query * h.dim}, .cells = op.cells, .cache = op.cache});
+              {.x = {.matrix = op.qkv, .first = h.query * h.dim}, .slots = op.slots, .cache = op.cache});
 }
 
 void normed_swiglu(Stream& stream, const NormedSwiglu& op) {

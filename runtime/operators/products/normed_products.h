@@ -30,7 +30,7 @@ struct NormedQkv {
   Tensor cos;        // [P, HS/2] of the statistics' dtype
   Tensor sin;        // [P, HS/2]
   Tensor positions;  // [N] i32
-  Tensor cells;      // [N] i32
+  Tensor slots;      // [N] i32
   Tensor qkv;        // [N, (NH + 2·NKV)·HS] =: the query heads; key and value heads are scratch
   Tensor cache;      // [S, P, 2·NKV·HS], updated: key heads, value heads
 };

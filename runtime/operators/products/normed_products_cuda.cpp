@@ -38,7 +38,7 @@ bool normed_qkv(Stream& stream, const NormedQkv& op) {
                               .cos = op.cos.as<float>(),
                               .sin = op.sin.as<float>(),
                               .positions = op.positions.as<std::int32_t>(),
-                              .cells = op.cells.as<std::int32_t>(),
+                              .slots = op.slots.as<std::int32_t>(),
                               .cache = elements(op.cache)};
   few_rows::Problem p = problem(op.rows, op.weight);
   p.out = op.qkv.data;
