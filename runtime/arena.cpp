@@ -53,8 +53,8 @@ Tensor Arena::tensor(DType dtype, const Shape& shape) {
   if (sealed_) throw DefectError("arena: tensor {} requested after seal()", to_string(shape));
   const std::size_t held = static_cast<std::size_t>(shape.elements()) * size_of(dtype);
   const std::size_t bytes = round_up(std::max<std::size_t>(1, held), line);
-  if (measures_) {  // the tensor must count as defined, so its address is not null; it is never read or
-                    // written
+  if (plan_only_) {  // the tensor must count as defined, so its address is not null; it is never read or
+                     // written
     bytes_ += held;
     return {reinterpret_cast<std::byte*>(line), dtype, device_, shape};
   }

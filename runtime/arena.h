@@ -17,12 +17,12 @@ class Arena {
 
   /// An arena that only counts the bytes of its tensors, which must not be read or written. For computing the
   /// memory that a plan needs.
-  static Arena measuring(DeviceKind device) {
+  static Arena plan_only(DeviceKind device) {
     Arena arena(device);
-    arena.measures_ = true;
+    arena.plan_only_ = true;
     return arena;
   }
-  bool measures() const { return measures_; }
+  bool is_plan_only() const { return plan_only_; }
 
   /// Returns a zeroed tensor, aligned to 256 bytes, that is valid while the arena exists. Throws DefectError
   /// after seal(), and UsageError if the device or the machine (runtime/host/memory_limit.h) has too little
@@ -44,7 +44,7 @@ class Arena {
 
   DeviceKind device_;
   bool page_locked_;
-  bool measures_ = false;
+  bool plan_only_ = false;
   bool sealed_ = false;
   std::size_t bytes_ = 0;
   std::size_t block_left_ = 0;  // free bytes at the end of the newest block

@@ -101,7 +101,7 @@ double moment_bytes(const SessionPlan& plan, int pp_rank) {
 std::int64_t expected_bytes(const SessionPlan& plan, int pp_rank) {
   Device device({.threads = 1});
   RankModelOptions options = model_options(plan, pp_rank);
-  options.measure_only = true;
+  options.plan_only = true;
   auto bytes = static_cast<std::int64_t>(RankModel(device.stream(), options).planned_bytes());
   if (plan.purpose == Purpose::train)
     bytes += static_cast<std::int64_t>(std::min(moment_bytes(plan, pp_rank), most_bytes));

@@ -82,12 +82,12 @@ void Decoder::forward_in_parts(int level, std::span<const DecoderRow> rows, Inpu
 
 void Decoder::forward_part(int level, std::span<const DecoderRow> rows, Input input) {
   TrunkPipeline* pipeline = level == 0 ? options_.pipeline : nullptr;
-  if (!pipeline) return queue_.record_rows(level, rows, input);
+  if (!pipeline) return queue_.add_rows(level, rows, input);
   queue_.start();
   if (sends_orders()) pipeline->send_order(TrunkPipeline::Order::rows, encode_rows(rows));
   const Tensor states = model_.hidden_states(std::ssize(rows));
   pipeline->receive(states);
-  queue_.record_rows(level, rows, input);
+  queue_.add_rows(level, rows, input);
   queue_.start();
   pipeline->send(states);
 }
@@ -99,7 +99,7 @@ std::span<const float> Decoder::logits(int level, std::span<const CacheSlot> slo
   const auto part = static_cast<std::size_t>(options_.logits_per_pass());
   for (std::size_t first = 0; first < slots.size(); first += part) {
     const std::size_t count = std::min(part, slots.size() - first);
-    queue_.record_outputs({.work = Pass::Work::logits, .level = level}, slots.subspan(first, count));
+    queue_.add_outputs({.work = Pass::Work::logits, .level = level}, slots.subspan(first, count));
     queue_.start();
     const auto n = static_cast<std::int64_t>(count);
     copy(stream_, model_.logits().rows(0, n), host_logits_.rows(static_cast<std::int64_t>(first), n));
@@ -116,12 +116,12 @@ std::int32_t Decoder::choose(int level, std::span<const CacheSlot> slots, std::i
   for (const CacheSlot& slot : slots) check_slot("a choice", level, slot, options_.cache().slots());
   const auto part = static_cast<std::size_t>(options_.logits_per_pass());
   for (std::size_t first = 0; first < slots.size(); first += part)
-    queue_.record_outputs({.work = Pass::Work::choose,
-                           .level = level,
-                           .first_choice = number + static_cast<std::int64_t>(first) * candidates,
-                           .vocabulary = vocabulary == 0 ? options_.model.vocab_size : vocabulary,
-                           .candidates = candidates},
-                          slots.subspan(first, std::min(part, slots.size() - first)));
+    queue_.add_outputs({.work = Pass::Work::choose,
+                        .level = level,
+                        .first_choice = number + static_cast<std::int64_t>(first) * candidates,
+                        .vocabulary = vocabulary == 0 ? options_.model.vocab_size : vocabulary,
+                        .candidates = candidates},
+                       slots.subspan(first, std::min(part, slots.size() - first)));
   for (const CacheSlot& slot : slots)
     choices_.insert(choices_.end(), static_cast<std::size_t>(candidates), {level, slot});
   return static_cast<std::int32_t>(number);
@@ -154,7 +154,7 @@ void Decoder::move_slots(std::span<const SlotMove> moves) {
   if (sends_orders()) options_.pipeline->send_order(TrunkPipeline::Order::moves, encode_moves(moves));
   const std::size_t part = queue_.moves_per_pass();
   for (std::size_t begin = 0; begin < moves.size(); begin += part)
-    queue_.record_moves(moves.subspan(begin, std::min(part, moves.size() - begin)));
+    queue_.add_moves(moves.subspan(begin, std::min(part, moves.size() - begin)));
   queue_.start();
 }
 

@@ -12,9 +12,9 @@
 // the slots of the text's positions, and each row names the slots of its ancestors. move_slots() moves the
 // accepted branch to the slots of the text.
 //
-// Calls record passes (model/decoder/pass_queue.h); start(), or waiting for a result, sends all recorded
-// passes to the device together. A token chosen in one pass can be the input of a later pass without a copy
-// to the host, so a chain of drafts and its verification are one submission.
+// Calls queue passes (model/decoder/pass_queue.h). start(), or waiting for a result, sends all queued passes
+// to the device together. A token chosen in one pass can be the input of a later pass without a copy to the
+// host, so the drafts of a chain and their verification are sent together.
 //
 // The trunk may be spread over ranks (model/decoder/trunk_pipeline.h). Only the last stage's decoder is
 // called as described then; the decoders of the other stages run follow().
@@ -73,7 +73,7 @@ class Decoder {
   /// Moves the trunk's cached rows from slot to slot, in order. No row may move twice.
   void move_slots(std::span<const SlotMove> moves);
 
-  /// Sends the recorded passes to the device.
+  /// Sends the queued passes to the device.
   void start() { queue_.start(); }
 
   /// On all pipeline stages but the last: computes what the last stage's decoder orders, until that decoder

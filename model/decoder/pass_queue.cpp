@@ -22,35 +22,35 @@ PassQueue::PassQueue(Stream& stream, Arena& arena, Arena& host_arena, CachedMode
   host_indices_ = host_arena.tensor(DType::i32, {in_flight * indices_.elements()});
 }
 
-std::span<std::int32_t> PassQueue::record(const Pass& pass) {
+std::span<std::int32_t> PassQueue::reserve(const Pass& pass) {
   const std::int64_t count = pass.indices();
   if (count > indices_.elements())
     throw DefectError("decoder: a pass of {} rows, slots or moves has {} indices, planned for at most {}",
                       pass.count, count, indices_.elements());
-  if (recorded_ + count > indices_.elements()) start();
-  passes_.push_back({pass, recorded_});
-  recorded_ += count;
+  if (queued_ + count > indices_.elements()) start();
+  passes_.push_back({pass, queued_});
+  queued_ += count;
   return host_indices_.flat(host_begin_ + passes_.back().first, count).span<std::int32_t>();
 }
 
-void PassQueue::record_rows(int level, std::span<const DecoderRow> rows, DepthRows::Input input) {
+void PassQueue::add_rows(int level, std::span<const DecoderRow> rows, DepthRows::Input input) {
   std::size_t longest = 0;
   for (const DecoderRow& row : rows) longest = std::max(longest, row.branch.size());
   const Pass pass{.level = level,
                   .count = level == 0 ? std::ssize(rows) : padded(std::ssize(rows)),
                   .input = input,
                   .path_length = static_cast<std::int64_t>(longest)};
-  write_rows(pass, cache_, rows, record(pass));
+  write_rows(pass, cache_, rows, reserve(pass));
 }
 
-void PassQueue::record_outputs(Pass pass, std::span<const CacheSlot> slots) {
+void PassQueue::add_outputs(Pass pass, std::span<const CacheSlot> slots) {
   pass.count = std::ssize(slots);
-  write_slots(cache_, slots, record(pass));
+  write_slots(cache_, slots, reserve(pass));
 }
 
-void PassQueue::record_moves(std::span<const SlotMove> moves) {
+void PassQueue::add_moves(std::span<const SlotMove> moves) {
   const Pass pass{.work = Pass::Work::moves, .count = padded(std::ssize(moves))};
-  write_moves(pass, cache_, moves, record(pass));
+  write_moves(pass, cache_, moves, reserve(pass));
 }
 
 /// The number of a head's rows, or of moves, changes from round to round, and a GPU captures a CUDA graph for
@@ -63,9 +63,9 @@ std::int64_t PassQueue::padded(std::int64_t count) const {
 
 void PassQueue::start() {
   if (passes_.empty()) return;
-  copy(stream_, host_indices_.flat(host_begin_, recorded_), indices_.flat(0, recorded_));
-  host_begin_ += recorded_;
-  recorded_ = 0;
+  copy(stream_, host_indices_.flat(host_begin_, queued_), indices_.flat(0, queued_));
+  host_begin_ += queued_;
+  queued_ = 0;
   running_.swap(passes_);
   passes_.clear();
   key_.clear();

@@ -16,26 +16,26 @@ class PassQueue {
             const DecoderOptions& options);
 
   /// A pass that computes at most options.rows rows.
-  void record_rows(int level, std::span<const DecoderRow> rows, DepthRows::Input input);
+  void add_rows(int level, std::span<const DecoderRow> rows, DepthRows::Input input);
   /// A pass that computes the logits after each slot and, with Work::choose, chooses tokens from them. Sets
   /// pass.count.
-  void record_outputs(Pass pass, std::span<const CacheSlot> slots);
+  void add_outputs(Pass pass, std::span<const CacheSlot> slots);
   /// A pass of at most moves_per_pass() moves.
-  void record_moves(std::span<const SlotMove> moves);
+  void add_moves(std::span<const SlotMove> moves);
   std::size_t moves_per_pass() const { return static_cast<std::size_t>(indices_.elements() / 2); }
 
-  /// Sends the recorded passes to the device.
+  /// Sends the queued passes to the device.
   void start();
   /// Waits until the device has run all passes that were started.
   void synchronize();
 
  private:
-  struct Recorded {
+  struct Queued {
     Pass pass;
     std::int64_t first = 0;  // index in indices_
   };
   /// Reserves the pass's indices and returns them on the host.
-  std::span<std::int32_t> record(const Pass& pass);
+  std::span<std::int32_t> reserve(const Pass& pass);
   std::int64_t padded(std::int64_t count) const;
 
   Stream& stream_;
@@ -43,12 +43,12 @@ class PassQueue {
   TrunkPipeline* pipeline_;
   CacheShape cache_;
   std::int64_t most_rows_;
-  Tensor indices_;             // i32
-  std::int64_t recorded_ = 0;  // indices of passes_
+  Tensor indices_;           // i32
+  std::int64_t queued_ = 0;  // number of indices of passes_
   // The device may still copy earlier indices, so the indices of the next passes are written behind them.
   Tensor host_indices_;  // i32
   std::int64_t host_begin_ = 0;
-  std::vector<Recorded> passes_, running_;
+  std::vector<Queued> passes_, running_;
   Replays replays_;
   Replays::Key key_;
 };

@@ -36,8 +36,8 @@ int DraftLength::begin_round(std::size_t texts) {
 
 void DraftLength::record_acceptance(std::size_t depth, std::size_t accepted) {
   drafted_as_chosen_ = static_cast<int>(depth) == history_.depth;
-  history_.probe_promises =
-      history_.probe_promises || static_cast<int>(accepted) > history_.depth_before_probe;
+  history_.probe_is_promising =
+      history_.probe_is_promising || static_cast<int>(accepted) > history_.depth_before_probe;
   acceptances_.record(depth, accepted);
 }
 

@@ -21,8 +21,8 @@ DraftDecision DraftPolicy::decide(const DraftHistory& history) const {
   if (costs_.deepest() == 0) return {.phase = DraftPhase::use_best, .depth = 0, .probe_turn = turn};
   if (!costs_.is_measured(trained_))
     return {.phase = DraftPhase::measure_trained, .depth = trained_, .probe_turn = turn};
-  if (!costs_.is_measured(0)) return {.phase = DraftPhase::measure_plain, .depth = 0, .probe_turn = turn};
-  const int rounds_of_probe = history.probe_promises ? promising_rounds : probe_rounds;
+  if (!costs_.is_measured(0)) return {.phase = DraftPhase::measure_depth_0, .depth = 0, .probe_turn = turn};
+  const int rounds_of_probe = history.probe_is_promising ? promising_rounds : probe_rounds;
   if (history.is_probing() && history.repeats + 1 < rounds_of_probe)
     return {.phase = DraftPhase::continue_probe, .depth = depth, .probe_turn = turn};
   if (history.repeats == 0 || (history.repeats < rounds_to_measure && !costs_.is_measured(depth)))
@@ -53,7 +53,7 @@ DraftHistory DraftPolicy::advance(const DraftHistory& history, const DraftDecisi
   next.depth_before_probe = decision.best;
   ++next.probe_turn;
   next.rounds_since_probe = 0;
-  next.probe_promises = false;
+  next.probe_is_promising = false;
   return next;
 }
 

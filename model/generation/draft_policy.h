@@ -12,7 +12,7 @@ namespace foretoken {
 
 enum class DraftPhase {
   measure_trained,  // the trained depth is not measured yet
-  measure_plain,    // depth 0 is not measured yet
+  measure_depth_0,  // depth 0 is not measured yet
   repeat_depth,     // one more round at the same depth: the first round after a change is not measured
   use_best,         // the depth with the most tokens per second
   start_probe,      // the first round of a probe of another depth
@@ -31,7 +31,7 @@ struct DraftHistory {
   int rounds_since_probe = 0;
   int depth_before_probe = -1;                   // the best depth when the newest probe started
   int probe_interval = shortest_probe_interval;  // minimum number of rounds before the next probe
-  bool probe_promises = false;  // drafts of the probe beyond depth_before_probe were accepted
+  bool probe_is_promising = false;  // drafts of the probe beyond depth_before_probe were accepted
 
   bool is_probing() const { return phase == DraftPhase::start_probe || phase == DraftPhase::continue_probe; }
 };

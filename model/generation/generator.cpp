@@ -116,12 +116,12 @@ bool Generator::round(const OnTokens& on_tokens) {
   const bool drafts = !options_.drafts.empty() && !is_first_round();  // drafting needs computed prompts
   if (drafts) draft();
   const Predictions model = run_trunk();
-  judge_all(model);
+  verify_all(model);
   moves_.clear();
   for (std::size_t i = 0; i < active_.size(); ++i) {
     count_plain(*active_[i]);
-    const std::size_t taken = take(*active_[i], verdicts_[i], on_tokens);
-    count_drafts(*active_[i], verdicts_[i], taken);
+    const std::size_t taken = take(*active_[i], verifications_[i], on_tokens);
+    count_drafts(*active_[i], verifications_[i], taken);
   }
   decoder_.move_slots(moves_);
   if (drafts && length_) length_->end_round();
@@ -164,15 +164,15 @@ Predictions Generator::run_trunk() {
   return model;
 }
 
-void Generator::judge_all(const Predictions& model) {
-  verdicts_.resize(active_.size());
+void Generator::verify_all(const Predictions& model) {
+  verifications_.resize(active_.size());
   choosers_.for_each(active_, model, decoder_.threads(), [&](std::size_t i, TokenChooser& chooser) {
-    verdicts_[i] = judge(*active_[i], {model, active_[i]->sequence}, chooser);
+    verifications_[i] = verify_drafts(*active_[i], {model, active_[i]->sequence}, chooser);
   });
 }
 
-Verdict Generator::judge(const GeneratedText& text, const DraftPredictions& model,
-                         TokenChooser& chooser) const {
+Verification Generator::verify_drafts(const GeneratedText& text, const DraftPredictions& model,
+                                      TokenChooser& chooser) const {
   if (options_.keep_best) return best_candidate(text, model, chooser);
   if (chooser.greedy()) return follow_likeliest(text, model, chooser);
   return verify(text, model, chooser);
@@ -183,31 +183,32 @@ void Generator::count_plain(const GeneratedText& text) {
     ++statistics_[static_cast<std::size_t>(text.sequence)].plain_rounds;
 }
 
-void Generator::count_drafts(const GeneratedText& text, const Verdict& verdict, std::size_t taken) {
+void Generator::count_drafts(const GeneratedText& text, const Verification& verification, std::size_t taken) {
   if (text.drafts.empty()) return;
   const auto depth = static_cast<std::size_t>(text.drafts.depth());
-  const std::size_t accepted = std::min(verdict.accepted.size(), taken);
+  const std::size_t accepted = std::min(verification.accepted.size(), taken);
   SpeculationStatistics& statistics = statistics_[static_cast<std::size_t>(text.sequence)];
   ++statistics.rounds;
   statistics.drafted += text.drafts.size();
   statistics.accepted += static_cast<std::int64_t>(accepted);
   for (std::size_t j = 0; j < depth; ++j) ++statistics.drafted_at[j];
   for (std::size_t j = 0; j < accepted; ++j) ++statistics.accepted_at[j];
-  if (length_) length_->record_acceptance(depth, verdict.accepted.size());
+  if (length_) length_->record_acceptance(depth, verification.accepted.size());
 }
 
 /// Appends the accepted drafts and the token after them to the text. Lists the moves of the drafts' rows to
 /// the slots of the text.
-std::size_t Generator::take(GeneratedText& text, const Verdict& verdict, const OnTokens& on_tokens) {
+std::size_t Generator::take(GeneratedText& text, const Verification& verification,
+                            const OnTokens& on_tokens) {
   added_.clear();
   std::int32_t& computed = computed_[static_cast<std::size_t>(text.sequence)];
-  for (const std::int32_t draft : verdict.accepted) {
+  for (const std::int32_t draft : verification.accepted) {
     added_.push_back(text.drafts[draft].token);
     const std::int32_t from = DraftRows::slot(text, text.size(), draft).slot;
     if (from != computed) moves_.push_back({.sequence = text.sequence, .from = from, .to = computed});
     ++computed;
   }
-  added_.push_back(verdict.token);
+  added_.push_back(verification.token);
   if (const auto end = std::find(added_.begin(), added_.end(), options_.end); end != added_.end()) {
     added_.erase(end + 1, added_.end());
     text.finished = true;

@@ -80,12 +80,13 @@ class Generator {
   void resolve_drafts(std::span<const std::int32_t> tokens);
   /// Computes the new tokens and the drafts in the trunk; returns the predictions after each.
   Predictions run_trunk();
-  void judge_all(const Predictions& model);
-  Verdict judge(const GeneratedText& text, const DraftPredictions& model, TokenChooser& chooser) const;
+  void verify_all(const Predictions& model);
+  Verification verify_drafts(const GeneratedText& text, const DraftPredictions& model,
+                             TokenChooser& chooser) const;
   /// Returns the number of tokens added to the text.
-  std::size_t take(GeneratedText& text, const Verdict& verdict, const OnTokens& on_tokens);
+  std::size_t take(GeneratedText& text, const Verification& verification, const OnTokens& on_tokens);
   void count_plain(const GeneratedText& text);
-  void count_drafts(const GeneratedText& text, const Verdict& verdict, std::size_t taken);
+  void count_drafts(const GeneratedText& text, const Verification& verification, std::size_t taken);
 
   Decoder& decoder_;
   GenerationOptions options_;
@@ -99,7 +100,7 @@ class Generator {
   std::vector<GeneratedText*> active_;
   DraftRows rows_;
   std::vector<CacheSlot> slots_;
-  std::vector<Verdict> verdicts_;  // of active_
+  std::vector<Verification> verifications_;  // of active_
   std::vector<SlotMove> moves_;
   std::vector<std::int32_t> added_;
 };

@@ -33,14 +33,14 @@ T largest_of(std::span<const T> values) {
 
 /// Returns the largest logit. Throws unless it is finite and no logit is NaN.
 float checked_largest(std::span<const float> logits) {
-  float largest = -std::numeric_limits<float>::infinity(), faults = 0;
-#pragma omp simd reduction(max : largest) reduction(+ : faults)
+  float largest = -std::numeric_limits<float>::infinity(), nans = 0;
+#pragma omp simd reduction(max : largest) reduction(+ : nans)
   for (std::size_t i = 0; i < logits.size(); ++i) {
     const float x = logits[i];
     largest = x > largest ? x : largest;
-    faults += x != x ? 1.0F : 0.0F;
+    nans += x != x ? 1.0F : 0.0F;
   }
-  if (faults > 0) throw NumericalError("sampling: a logit of the model is not a number");
+  if (nans > 0) throw NumericalError("sampling: a logit of the model is not a number");
   if (!std::isfinite(largest)) throw NumericalError("sampling: the largest logit is {}", largest);
   return largest;
 }

@@ -26,26 +26,27 @@ std::vector<std::int32_t> path_to(const DraftTree& drafts, std::int32_t draft) {
 
 }  // namespace
 
-Verdict follow_likeliest(const GeneratedText& text, const DraftPredictions& model, TokenChooser& chooser) {
-  Verdict verdict;
+Verification follow_likeliest(const GeneratedText& text, const DraftPredictions& model,
+                              TokenChooser& chooser) {
+  Verification verification;
   std::int32_t at = -1, next = -1;
   do {
     at = next;
-    if (at >= 0) verdict.accepted.push_back(at);
-    verdict.token = chooser.likeliest(text, at, model[at]);
+    if (at >= 0) verification.accepted.push_back(at);
+    verification.token = chooser.likeliest(text, at, model[at]);
     const DraftTree::Range children = text.drafts.children(at);
     for (std::int32_t child = children.begin; child < children.end; ++child)
-      if (text.drafts[child].token == verdict.token) next = child;
+      if (text.drafts[child].token == verification.token) next = child;
   } while (next != at);
-  return verdict;
+  return verification;
 }
 
-Verdict verify(const DraftTree& drafts, const Distribution& model, const SequenceRng& rng,
-               std::int64_t first) {
-  Verdict verdict;
+Verification verify(const DraftTree& drafts, const Distribution& model, const SequenceRng& rng,
+                    std::int64_t first) {
+  Verification verification;
   std::int32_t at = -1;
   while (true) {
-    const std::int64_t position = first + static_cast<std::int64_t>(verdict.accepted.size());
+    const std::int64_t position = first + static_cast<std::int64_t>(verification.accepted.size());
     const std::span<double> p = model(at);
     const DraftTree::Range children = drafts.children(at);
     std::int32_t child = children.begin;
@@ -63,21 +64,21 @@ Verdict verify(const DraftTree& drafts, const Distribution& model, const Sequenc
       q = left;
     }
     if (child == children.end) {
-      verdict.token = draw(p, rng.token(position));
-      return verdict;
+      verification.token = draw(p, rng.token(position));
+      return verification;
     }
-    verdict.accepted.push_back(child);
+    verification.accepted.push_back(child);
     at = child;
   }
 }
 
-Verdict verify(const GeneratedText& text, const DraftPredictions& model, TokenChooser& chooser) {
+Verification verify(const GeneratedText& text, const DraftPredictions& model, TokenChooser& chooser) {
   return verify(
       text.drafts, [&](std::int32_t draft) { return chooser.distribution(text, draft, model[draft]); },
       text.rng, text.size());
 }
 
-Verdict best_candidate(const GeneratedText& text, const DraftPredictions& model, TokenChooser& chooser) {
+Verification best_candidate(const GeneratedText& text, const DraftPredictions& model, TokenChooser& chooser) {
   const DraftTree& drafts = text.drafts;
   std::vector<double> score(static_cast<std::size_t>(drafts.size()));
   std::int32_t best = -1;

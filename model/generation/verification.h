@@ -7,14 +7,16 @@
 
 namespace foretoken {
 
-struct Verdict {
+/// The tokens that verification adds to a text.
+struct Verification {
   std::vector<std::int32_t> accepted;  // drafts, in order from the text
   std::int32_t token = 0;              // the token after them
 };
 
 /// Accepts a draft if it is the model's likeliest token; the text equals that of greedy decoding without
 /// speculation.
-Verdict follow_likeliest(const GeneratedText& text, const DraftPredictions& model, TokenChooser& chooser);
+Verification follow_likeliest(const GeneratedText& text, const DraftPredictions& model,
+                              TokenChooser& chooser);
 
 /// Speculative sampling (Leviathan et al., arXiv 2211.17192, algorithm 1) over several candidates drawn
 /// without replacement (Miao et al., "SpecInfer", arXiv 2305.09781; Jeon et al., "Recursive speculative
@@ -28,15 +30,15 @@ Verdict follow_likeliest(const GeneratedText& text, const DraftPredictions& mode
 /// distributed as if each had been drawn from the model. `model` returns p after a draft (−1: after the text)
 /// in a buffer of its own, which verify() modifies; `first` is the position of the first draft.
 using Distribution = std::function<std::span<double>(std::int32_t draft)>;
-Verdict verify(const DraftTree& drafts, const Distribution& model, const SequenceRng& rng,
-               std::int64_t first);
-Verdict verify(const GeneratedText& text, const DraftPredictions& model, TokenChooser& chooser);
+Verification verify(const DraftTree& drafts, const Distribution& model, const SequenceRng& rng,
+                    std::int64_t first);
+Verification verify(const GeneratedText& text, const DraftPredictions& model, TokenChooser& chooser);
 
 /// Accepts the path to the draft of the last depth with the largest joint probability under the model, and
 /// the likeliest token after it. In a tree of parallel heads this rescores the product of the heads'
 /// candidates (Stern et al., arXiv 1811.03115, propose blocks this way; Kim et al., arXiv 2404.09221, rescore
 /// the lattice of the heads' top-k; Qin et al., arXiv 2407.09722, choose tokens by their joint probability).
 /// The text differs from that of greedy decoding.
-Verdict best_candidate(const GeneratedText& text, const DraftPredictions& model, TokenChooser& chooser);
+Verification best_candidate(const GeneratedText& text, const DraftPredictions& model, TokenChooser& chooser);
 
 }  // namespace foretoken

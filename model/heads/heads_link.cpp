@@ -2,7 +2,7 @@
 
 namespace foretoken {
 
-HeadsLink plan_link(Arena& arena, const ActivationPlan& plan, std::int64_t hidden_size, int measured) {
+HeadsLink plan_link(Arena& arena, const ActivationPlan& plan, std::int64_t hidden_size, int measured_depths) {
   const Shape hidden{plan.shape.rows, plan.shape.length, hidden_size};
   const Shape tokens{plan.shape.rows, plan.shape.length};
   const std::int64_t n = hidden.elements();
@@ -18,9 +18,9 @@ HeadsLink plan_link(Arena& arena, const ActivationPlan& plan, std::int64_t hidde
   };
   link.tokens.main_argmax = tokens_at(part);
   link.tokens.agrees = tokens_at(part + bytes_of_tokens);
-  link.upstream = arena.tensor(plan.dtype, {(1 + measured) * part / element});
+  link.upstream = arena.tensor(plan.dtype, {(1 + measured_depths) * part / element});
   link.gradients.sum = link.upstream.flat(0, n).view(hidden);
-  for (int i = 1; i <= measured; ++i)
+  for (int i = 1; i <= measured_depths; ++i)
     link.gradients.by_depth.push_back(link.upstream.flat(i * part / element, n).view(hidden));
   return link;
 }

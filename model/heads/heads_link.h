@@ -48,7 +48,7 @@ struct HeadsLink {
   }
 };
 
-/// `measured`: the number of depths whose gradients may be measured, 0 or D − first + 1.
-HeadsLink plan_link(Arena& arena, const ActivationPlan& plan, std::int64_t hidden_size, int measured);
+/// `measured_depths` is the number of depths whose gradients may be measured: 0 or D − first + 1.
+HeadsLink plan_link(Arena& arena, const ActivationPlan& plan, std::int64_t hidden_size, int measured_depths);
 
 }  // namespace foretoken

@@ -278,7 +278,7 @@ void Block::backward_attention(const LayerContext& context, const BackwardInput&
   const auto& [dx1, x, dx, saved, gradients, scratch] = op;
   // x1 = x + o · attention
   // In a whole block, backward_mlp() has stored the amax of dx1.
-  const QuantizeSource dout = part_ == Part::whole ? o_.measured(context, dx1) : QuantizeSource(dx1);
+  const QuantizeSource dout = part_ == Part::whole ? o_.with_amax(context, dx1) : QuantizeSource(dx1);
   o_.backward_input(context, {.dout = dout, .dx = scratch.dattention, .kept = gradients.transposed.o});
   attention_backward(context.stream, {.heads = heads_,
                                       .dout = scratch.dattention,

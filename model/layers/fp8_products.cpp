@@ -53,7 +53,7 @@ QuantizedTensor Fp8Products::quantize_rows(Stream& stream, const QuantizeSource&
     tensor = tensor.view({tensor.elements() / width, width});
   };
   if (auto* stored = std::get_if<Tensor>(&source)) as_matrix(*stored);
-  if (auto* measured = std::get_if<MeasuredTensor>(&source)) as_matrix(measured->x);
+  if (auto* with_amax = std::get_if<TensorWithAmax>(&source)) as_matrix(with_amax->x);
   const Shape shape = shape_of(source);
   const QuantizedTensor out =
       quantized_over(scratch_, scratch_scales_, format, shape[0], shape[1], scaling_of_values());

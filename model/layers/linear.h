@@ -47,10 +47,10 @@ class Linear {
   /// Undefined if the products do not need it. Valid until the next product in FP8.
   Tensor amax(const LayerContext& context) const { return in_fp8(context) ? fp8_->amax() : Tensor{}; }
   /// `x` together with amax(), which its producer has written; `x` alone if the products do not need it.
-  QuantizeSource measured(const LayerContext& context, const Tensor& x) const {
+  QuantizeSource with_amax(const LayerContext& context, const Tensor& x) const {
     const Tensor largest = amax(context);
     if (!largest.defined()) return x;
-    return MeasuredTensor{x, largest};
+    return TensorWithAmax{x, largest};
   }
 
   const Tensor& weight() const { return weight_; }

@@ -17,7 +17,7 @@ void NormedLinear::forward(const LayerContext& context, const Forward& op) const
   norm(context, op.norm);
   linear_.forward(
       context,
-      {.x = linear_.measured(context, op.norm.normed), .residual = {}, .out = op.out, .kept = op.kept});
+      {.x = linear_.with_amax(context, op.norm.normed), .residual = {}, .out = op.out, .kept = op.kept});
 }
 
 void NormedLinear::backward_input(const LayerContext& context, const BackwardInput& op) const {

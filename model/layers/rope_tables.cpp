@@ -11,7 +11,7 @@ RopeTables make_rope_tables(Stream& stream, Arena& arena, const ModelConfig& mod
   const Shape shape{positions, model.head_dim / 2};
   const DType statistics = statistics_dtype(dtype);
   const RopeTables tables{.cos = arena.tensor(statistics, shape), .sin = arena.tensor(statistics, shape)};
-  if (arena.measures()) return tables;
+  if (arena.is_plan_only()) return tables;
   Arena host(DeviceKind::cpu);
   const Tensor cos = host.tensor(statistics, shape), sin = host.tensor(statistics, shape);
   rope_table(cos, sin, model.rope_theta);

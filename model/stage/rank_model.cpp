@@ -11,7 +11,7 @@ namespace foretoken {
 RankModel::RankModel(Stream& stream, const RankModelOptions& options)
     : stream_(stream),
       options_(options),
-      arena_(options.measure_only ? Arena::measuring(stream.device()) : Arena(stream.device())) {
+      arena_(options.plan_only ? Arena::plan_only(stream.device()) : Arena(stream.device())) {
   options_.mtp.detach_heads |= options_.frozen_trunk;
   const ModelConfig& model = options_.model;
   const ModelLayout& layout = options_.layout;

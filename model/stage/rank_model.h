@@ -30,7 +30,7 @@ struct RankModelOptions {
   bool split_backward = false;  // the program has I and W actions
   bool attention_across_documents = false;
   bool frozen_trunk = false;  // only the heads are trained; they must be detached
-  bool measure_only = false;  // no memory, and no step: for planned_bytes()
+  bool plan_only = false;     // plans memory without allocating it, for planned_bytes(); no step can run
 };
 
 class RankModel : public StageWork {

@@ -107,7 +107,7 @@ class WaitGraph {
     if (!waits_for(rank).empty()) return;
     // All members have entered the operation. On a GPU, or with several pending operations, another operation
     // may still block a member.
-    for (const int member : entered) add_edge_to_held_up(rank, operation, channel, member);
+    for (const int member : entered) add_edge_if_blocked(rank, operation, channel, member);
   }
 
   /// Adds an edge if the member has not started its part; returns false if it has.
@@ -134,7 +134,7 @@ class WaitGraph {
       return true;
     }
     if (key.kind == Kind::collective) compare(rank, operation, *other, find(*other, key, operation.sequence));
-    if (operation.kind != Kind::collective) add_edge_to_held_up(rank, operation, channel, member);
+    if (operation.kind != Kind::collective) add_edge_if_blocked(rank, operation, channel, member);
     return false;
   }
 
@@ -153,7 +153,7 @@ class WaitGraph {
 
   /// Adds an edge if the member has started its part, the part is not finished, and the member waits in
   /// another operation.
-  void add_edge_to_held_up(int rank, const Operation& operation, const Channel& channel, int member) {
+  void add_edge_if_blocked(int rank, const Operation& operation, const Channel& channel, int member) {
     const FlightRecord& other = *record(member);
     if (!other.waiting) return;
     const FlightRecord::MessageKey key = counterpart(rank, operation, channel, other);

@@ -153,9 +153,9 @@ class Search {
 };
 
 /// Order among equal step times: fewest cuts inside layers, most even counts, fewer halves on earlier stages.
-using Tidiness = std::tuple<int, std::int64_t, std::vector<int>>;
+using TieBreak = std::tuple<int, std::int64_t, std::vector<int>>;
 
-Tidiness tidiness(const std::vector<int>& halves) {
+TieBreak tie_break(const std::vector<int>& halves) {
   int cuts = 0, end = 0;
   std::int64_t squares = 0;
   for (const int count : halves) {
@@ -192,11 +192,11 @@ std::vector<int> partition_for_step(const LayerCosts& costs, std::string_view sc
 
   const double allowed = shortest * (1 + tolerance);
   if (length(even, allowed) <= allowed) best = even;
-  Tidiness tidiest = tidiness(best);
+  TieBreak best_tie_break = tie_break(best);
   search.run(best, [&](const std::vector<int>& halves, double) {
-    Tidiness tidier = tidiness(halves);
-    if (tidier >= tidiest || length(halves, allowed) > allowed) return false;
-    tidiest = std::move(tidier);
+    TieBreak next_tie_break = tie_break(halves);
+    if (next_tie_break >= best_tie_break || length(halves, allowed) > allowed) return false;
+    best_tie_break = std::move(next_tie_break);
     best = halves;
     return true;
   });

@@ -53,7 +53,7 @@ class Replay {
         }
     }
     for (int rank = 0; rank < program_.shape.pp; ++rank)
-      if (!finished(rank)) throw UsageError("pipeline program: deadlock: {}", where_all_stand());
+      if (!finished(rank)) throw UsageError("pipeline program: deadlock: {}", describe_waits());
   }
 
  private:
@@ -97,7 +97,7 @@ class Replay {
     return messages;
   }
 
-  std::string where_all_stand() {
+  std::string describe_waits() {
     std::string text;
     for (int rank = 0; rank < program_.shape.pp; ++rank) {
       if (finished(rank)) continue;

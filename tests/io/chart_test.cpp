@@ -30,12 +30,12 @@ LineChart example() {
 }  // namespace
 
 TEST_CASE("the XML check finds each kind of fault") {
-  CHECK(xml_fault("<a x=\"1\"><b/>text &amp; more</a>") == "");
-  CHECK(xml_fault("<!DOCTYPE html>\n<a/>\n") == "");
+  CHECK(xml_error("<a x=\"1\"><b/>text &amp; more</a>") == "");
+  CHECK(xml_error("<!DOCTYPE html>\n<a/>\n") == "");
   for (const char* bad : {"", "<a>", "<a></b>", "<a/><a/>", "<a>&</a>", "<a x=1/>", "<a x=\"1\" x=\"2\"/>",
                           "<a x=\"<\"/>", "text<a/>", "<a", "<a b=\"c/>", "< a/>"}) {
     INFO(bad);
-    CHECK(xml_fault(bad) != "");
+    CHECK(xml_error(bad) != "");
   }
 }
 
@@ -71,7 +71,7 @@ TEST_CASE("numbers are shortened and carry a suffix for their power of a thousan
 
 TEST_CASE("a line chart is well-formed and leaves a gap at values that are not finite") {
   const std::string svg = to_svg(example());
-  CHECK(xml_fault(svg) == "");
+  CHECK(xml_error(svg) == "");
   CHECK_THAT(svg, contains("Loss &amp; &lt;time&gt;") && contains("&quot;a&quot; &amp; b") &&
                       contains(">1.5 M<") && contains("loss, nats per token"));
   CHECK(count(svg, "<title>") == 5);  // a marker for each finite point
@@ -85,9 +85,9 @@ TEST_CASE("a line chart is well-formed and leaves a gap at values that are not f
 TEST_CASE("a chart of no point, one point or many points is well-formed") {
   LineChart chart = example();
   chart.lines = {};
-  CHECK(xml_fault(to_svg(chart)) == "");
+  CHECK(xml_error(to_svg(chart)) == "");
   chart.lines = {{.name = "one", .x = {3}, .y = {2}, .marked = true}};
-  CHECK(xml_fault(to_svg(chart)) == "");
+  CHECK(xml_error(to_svg(chart)) == "");
   chart.y.logarithmic = true;
   for (int i = 0; i < 25; ++i) {
     ChartLine line{.name = "line", .colour = i};
@@ -98,7 +98,7 @@ TEST_CASE("a chart of no point, one point or many points is well-formed") {
     chart.lines.push_back(line);
   }
   const std::string svg = to_svg(chart);
-  CHECK(xml_fault(svg) == "");
+  CHECK(xml_error(svg) == "");
   CHECK(svg.size() < 150'000);  // lines of many points are thinned
   CHECK_THAT(svg, contains("stroke-dasharray"));
   CHECK(count(svg, "nan") + count(svg, "inf") == 0);
@@ -135,8 +135,8 @@ TEST_CASE("a bar chart is well-formed, with its labels and its reference") {
                       .bars = {{.name = "D = 0", .value = 1, .label = "1.00 (2 GiB)"},
                                {.name = "D = 1", .colour = 1, .value = 1.2, .label = "<1.20>"}},
                       .reference = 1});
-  CHECK(xml_fault(svg) == "");
+  CHECK(xml_error(svg) == "");
   CHECK_THAT(svg, contains("1.00 (2 GiB)") && contains("&lt;1.20&gt;") && contains("stroke-dasharray"));
   CHECK(count(svg, "<rect") == 3);  // the background and two bars
-  CHECK(xml_fault(to_svg(BarChart{.title = "", .axis = "", .bars = {}, .reference = {}})) == "");
+  CHECK(xml_error(to_svg(BarChart{.title = "", .axis = "", .bars = {}, .reference = {}})) == "");
 }

@@ -83,12 +83,12 @@ TEST_CASE("acceptance in training and in evaluation equals a count over all logi
   serial.model.begin_step({.request = StepRequest::evaluation(), .microbatches = serial.inputs});
   for (int m = 0; m < 2; ++m) {
     serial.model.forward(0, m, m);
-    std::vector<std::vector<std::int32_t>> said;
+    std::vector<std::vector<std::int32_t>> predicted;
     for (int k = 0; k <= d; ++k) {
       Arena arena(DeviceKind::cpu);
       const Tensor logits = arena.tensor(DType::f64, {shape.tokens(), 11});
       serial.model.logits(m, m, k, logits);
-      said.push_back(argmax_rows(logits));
+      predicted.push_back(argmax_rows(logits));
     }
     const std::int32_t* start = serial.inputs[static_cast<std::size_t>(m)].document_start.as<std::int32_t>();
     for (std::int64_t b = 0; b < shape.rows; ++b)
@@ -96,8 +96,8 @@ TEST_CASE("acceptance in training and in evaluation equals a count over all logi
         bool all_agree = true;
         for (std::int64_t k = 1; k <= d && i + k < t; ++k) {
           const auto of = static_cast<std::size_t>(k);
-          all_agree = all_agree && said[of][static_cast<std::size_t>(b * t + i)] ==
-                                       said[0][static_cast<std::size_t>(b * t + i + k)];
+          all_agree = all_agree && predicted[of][static_cast<std::size_t>(b * t + i)] ==
+                                       predicted[0][static_cast<std::size_t>(b * t + i + k)];
           const std::int32_t* row = start + b * (t + 1 + d);
           if (row[i + k + 1] != row[i]) continue;
           ++drafts[of - 1];

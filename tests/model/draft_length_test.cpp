@@ -218,8 +218,8 @@ TEST_CASE("the draft policy measures the trained depth, then plain rounds, and t
     ++history.rounds;
   }
   using enum DraftPhase;
-  CHECK(phases == std::vector<DraftPhase>{measure_trained, measure_trained, measure_trained, measure_plain,
-                                          measure_plain, measure_plain, use_best, repeat_depth,
+  CHECK(phases == std::vector<DraftPhase>{measure_trained, measure_trained, measure_trained, measure_depth_0,
+                                          measure_depth_0, measure_depth_0, use_best, repeat_depth,
                                           repeat_depth});
   CHECK(depths == std::vector<int>{2, 2, 2, 0, 0, 0, 3, 3, 3});
 }
@@ -231,7 +231,7 @@ TEST_CASE("a probe lasts three rounds, and eight if drafts past the best depth a
     for (int round = 0; round < 3; ++round) costs.record_round(depth, 1 + depth, true);
   const DraftPolicy policy(costs, acceptances, 1);
   const bool promises = GENERATE(false, true);
-  DraftHistory history{.phase = DraftPhase::start_probe, .depth = 2, .probe_promises = promises};
+  DraftHistory history{.phase = DraftPhase::start_probe, .depth = 2, .probe_is_promising = promises};
   int rounds = 1;
   for (; policy.decide(history).phase == DraftPhase::continue_probe; ++rounds)
     history = DraftPolicy::advance(history, policy.decide(history));

@@ -49,9 +49,9 @@ TEST_CASE("a draft tree numbers its nodes by depth and knows the way back from e
   CHECK(drafts.children(5).count() == 0);
   CHECK(drafts.at_depth(2).begin == 2);
   CHECK(drafts.at_depth(2).end == 5);
-  std::vector<std::int32_t> cells;
-  drafts.append_branch(5, 10, cells);
-  CHECK(cells == std::vector<std::int32_t>{15, 13, 11});
+  std::vector<std::int32_t> slots;
+  drafts.append_branch(5, 10, slots);
+  CHECK(slots == std::vector<std::int32_t>{15, 13, 11});
   CHECK(drafts_in({3, 2, 1}) == 15);
   CHECK(branches_of({3, 2, 1}) == 15);
   CHECK(branches_of({1, 1, 1}) == 0);
@@ -85,7 +85,7 @@ TEST_CASE("speculative tokens are distributed as the model's, however bad the dr
       add_drafts(drafts, child, shape[1], q, rng);
     const auto token = [&](std::int32_t draft) { return static_cast<std::size_t>(drafts[draft].token); };
     Weights p;
-    const Verdict verdict = verify(
+    const Verification verification = verify(
         drafts,
         [&](std::int32_t draft) {
           const std::int32_t parent = draft < 0 ? -1 : drafts[draft].parent;
@@ -93,13 +93,14 @@ TEST_CASE("speculative tokens are distributed as the model's, however bad the dr
           return std::span<double>(p);
         },
         rng, 0);
-    accepted += verdict.accepted.size();
-    const auto last = static_cast<std::size_t>(verdict.token);
-    const std::size_t t0 = verdict.accepted.empty() ? last : token(verdict.accepted[0]);
+    accepted += verification.accepted.size();
+    const auto last = static_cast<std::size_t>(verification.token);
+    const std::size_t t0 = verification.accepted.empty() ? last : token(verification.accepted[0]);
     // If no draft was accepted, the next round draws the second token from the model's distribution.
-    const std::size_t t1 = verdict.accepted.empty() ? static_cast<std::size_t>(draw(after[t0], rng.token(1)))
-                           : verdict.accepted.size() == 1 ? last
-                                                          : token(verdict.accepted[1]);
+    const std::size_t t1 = verification.accepted.empty()
+                               ? static_cast<std::size_t>(draw(after[t0], rng.token(1)))
+                           : verification.accepted.size() == 1 ? last
+                                                               : token(verification.accepted[1]);
     ++first[t0];
     ++pairs[t0 * v + t1];
   }
@@ -119,9 +120,9 @@ TEST_CASE("drafts of the model's own distribution are all accepted, the first of
     add_drafts(drafts, -1, 3, p, rng);
     add_drafts(drafts, 0, 2, p, rng);
     Weights again;
-    const Verdict verdict = verify(
+    const Verification verification = verify(
         drafts, [&](std::int32_t) { return std::span<double>(again = p); }, rng, 7);
-    CHECK(verdict.accepted == std::vector<std::int32_t>{0, 3});
+    CHECK(verification.accepted == std::vector<std::int32_t>{0, 3});
   }
 }
 

@@ -92,7 +92,7 @@ class IntegerStages final : public StageWork {
   Tensor gradient_out(int stage, int slot) override { return tensor(at(stage, slot).din); }
 
   void forward(int stage, int microbatch, int slot) override {
-    dawdle(stage, microbatch);
+    delay(stage, microbatch);
     Slot& s = at(stage, slot);
     if (stage == 0) s.in = input_of(microbatch, s.in.size());
     apply_forward(stage, microbatch, s.in, s.out);
@@ -103,7 +103,7 @@ class IntegerStages final : public StageWork {
     backward_weight(stage, microbatch, slot);
   }
   void backward_input(int stage, int microbatch, int slot) override {
-    dawdle(stage, microbatch);
+    delay(stage, microbatch);
     Slot& s = at(stage, slot);
     apply_backward_input(stage, microbatch, s.in, s.dout, s.din);
   }
@@ -124,7 +124,7 @@ class IntegerStages final : public StageWork {
   Slot& at(int stage, int slot) { return slots_.at(stage).at(static_cast<std::size_t>(slot)); }
   Tensor tensor(Words& words) const { return {words.data(), DType::i64, DeviceKind::cpu, boundary_}; }
   /// Delays ranks by different times, as in a real job; the delays are the same in every run.
-  void dawdle(int stage, int microbatch) const {
+  void delay(int stage, int microbatch) const {
     const Word draw = mix64(bias_of(stage, microbatch) + static_cast<Word>(rank_));
     if (microbatch < 8 && draw % 4 == 0)
       std::this_thread::sleep_for(std::chrono::microseconds(draw / 4 % 300));

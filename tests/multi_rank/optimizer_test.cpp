@@ -19,7 +19,7 @@ DType any_moments() {
   return GENERATE(DType::f32, DType::bf16);
 }
 
-std::string unlike_serial(const ToyRank& toy, const SerialToy& serial) {
+std::string difference_from_serial(const ToyRank& toy, const SerialToy& serial) {
   for (const ParameterUnit& unit : toy.parameters.units())
     for (const ParameterSpec& spec : unit.specs) {
       const auto found = difference(toy.parameters.value(spec.name).span<float>(),
@@ -48,7 +48,7 @@ TEST_CASE("every layout computes bitwise the update of serial AdamW on the summe
       const double norm = serial.train(step, 0.01);
       REQUIRE(norm > 25);  // large enough that clipping applies
       CHECK(toy.train(step, 0.01) == norm);
-      CHECK(unlike_serial(toy, serial) == "");
+      CHECK(difference_from_serial(toy, serial) == "");
     }
     CHECK_NOTHROW(check_replicas(toy.stream, toy.parameters, toy.groups));
   }
@@ -93,9 +93,9 @@ TEST_CASE("a run resumed from its pieces continues bitwise", "[ranks1][ranks2][r
       REQUIRE(piece.data.bytes() == saved.bytes());
       std::memcpy(piece.data.data, saved.data, saved.bytes());
     }
-    CHECK(unlike_serial(toy, serial) == "");
+    CHECK(difference_from_serial(toy, serial) == "");
     CHECK(toy.train(3, 0.01) == serial.train(3, 0.01));
-    CHECK(unlike_serial(toy, serial) == "");
+    CHECK(difference_from_serial(toy, serial) == "");
   }
 }
 
@@ -126,7 +126,7 @@ TEST_CASE("a gradient that is not finite changes no rank's state and is named",
     toy.reduce();
     toy.optimizer.step(toy.stream, 0.01, 12);
     CHECK_FALSE(std::isfinite(toy.optimizer.norm(toy.stream)));
-    CHECK(unlike_serial(toy, untouched) == "");
+    CHECK(difference_from_serial(toy, untouched) == "");
     CHECK(toy.optimizer.not_finite_state(toy.stream) == "");
     std::int32_t named = toy.optimizer.not_finite_gradient(toy.stream) == "layers.0.weight" ? 1 : 0;
     multi_rank::world().all_reduce(tensor_over(std::span(&named, 1), {1}));
@@ -147,7 +147,7 @@ TEST_CASE("a loss that is not finite on one rank changes no rank's state, even w
     toy.optimizer.measure(toy.stream, tensor_over<double>(losses, {2}));
     toy.optimizer.update(toy.stream, 0.01, 1);
     CHECK(std::isnan(toy.optimizer.norm(toy.stream)));
-    CHECK(unlike_serial(toy, untouched) == "");
+    CHECK(difference_from_serial(toy, untouched) == "");
   }
 }
 

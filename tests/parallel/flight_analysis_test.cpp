@@ -70,16 +70,17 @@ class SimulatedJob {
   bool completes(int rank, const std::vector<std::size_t>& done, int stopped, std::size_t operations) const {
     const Step& own = step(rank, done[rank]);
     const std::uint64_t place = count(rank, done[rank], own);
-    const auto has_come = [&](int other, Step theirs) {
+    const auto has_started = [&](int other, Step theirs) {
       const bool has_stopped = other == stopped && done[other] == operations;
       return count(other, done[other] + (has_stopped ? 0 : 1), theirs) > place;
     };
     if (own.kind == Kind::collective) {
       for (const int other : members_.at(own.channel))
-        if (other != rank && !has_come(other, own)) return false;
+        if (other != rank && !has_started(other, own)) return false;
       return true;
     }
-    return has_come(own.peer, {own.channel, own.kind == Kind::send ? Kind::receive : Kind::send, "", rank});
+    return has_started(own.peer,
+                       {own.channel, own.kind == Kind::send ? Kind::receive : Kind::send, "", rank});
   }
 
   /// Number of the rank's first `operations` operations with the channel, the kind and, for messages, the

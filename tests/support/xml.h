@@ -11,7 +11,7 @@
 namespace foretoken::testing {
 
 /// Describes the first error and its position; empty if the text is well-formed.
-inline std::string xml_fault(std::string_view text) {
+inline std::string xml_error(std::string_view text) {
   std::size_t at = 0;
   const auto fault = [&](const std::string& what) {
     return what + " before \"" + std::string(text.substr(at, 60)) + "\"";

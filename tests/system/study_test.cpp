@@ -123,14 +123,14 @@ parallel.pp = 2
   CHECK(std::stod(two.at("final_mtp2_loss")) > 3);
 
   const std::string page = read(folder / "study/study.html");
-  CHECK(xml_fault(page) == "");
+  CHECK(xml_error(page) == "");
   CHECK_THAT(page, contains("two, in a pipeline") && contains("failed (3)") && !contains("<script"));
   CHECK_THAT(page, !contains("src=") && !contains("href="));  // no external resources
   int figures = 0;
   for (const auto& file : std::filesystem::directory_iterator(folder / "study/figures")) {
     const std::string svg = read(file.path());
     INFO(file.path());
-    CHECK(xml_fault(svg) == "");
+    CHECK(xml_error(svg) == "");
     CHECK(page.find(svg) != std::string::npos);
     ++figures;
   }

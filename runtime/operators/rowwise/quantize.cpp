@@ -13,7 +13,7 @@ Shape shape_of(const QuantizeSource& source) {
     return tensor.shape;
   };
   if (const auto* x = std::get_if<Tensor>(&source)) return matrix("x", *x);
-  if (const auto* measured = std::get_if<MeasuredTensor>(&source)) return matrix("x", measured->x);
+  if (const auto* with_amax = std::get_if<TensorWithAmax>(&source)) return matrix("x", with_amax->x);
   if (const auto* gated = std::get_if<SwigluOutput>(&source)) {
     const Shape shape = matrix("gate_up", gated->gate_up);
     return {shape[0], shape[1] / 2};

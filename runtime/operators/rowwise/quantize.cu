@@ -367,8 +367,8 @@ void quantize(Stream& stream, const Quantize& op) {
   };
   if (const auto* x = std::get_if<Tensor>(&op.x)) {
     stored(*x, {});
-  } else if (const auto* measured = std::get_if<MeasuredTensor>(&op.x)) {
-    stored(measured->x, measured->amax);
+  } else if (const auto* with_amax = std::get_if<TensorWithAmax>(&op.x)) {
+    stored(with_amax->x, with_amax->amax);
   } else if (const auto* gated = std::get_if<SwigluOutput>(&op.x)) {
     from(gated->gate_up.dtype, {}, [&]<class T>() {
       return StoredSwigluOutput<T>{static_cast<const T*>(gated->gate_up.data), gated->gate_up.shape[1] / 2};

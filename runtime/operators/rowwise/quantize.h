@@ -14,7 +14,7 @@
 namespace foretoken {
 
 /// A matrix whose largest magnitude the operator that wrote it has already computed.
-struct MeasuredTensor {
+struct TensorWithAmax {
   Tensor x;     // [R, K]
   Tensor amax;  // [1] f32
 };
@@ -29,7 +29,7 @@ struct SwigluInputGradient {
 };
 /// The matrix to quantize [R, K], f32 or bf16. SwiGLU's results are rounded to their dtype as in swiglu.h and
 /// quantized without being stored.
-using QuantizeSource = std::variant<Tensor, MeasuredTensor, SwigluOutput, SwigluInputGradient>;
+using QuantizeSource = std::variant<Tensor, TensorWithAmax, SwigluOutput, SwigluInputGradient>;
 /// Returns [R, K]. DefectError if the source's tensors are not matrices of matching shapes.
 Shape shape_of(const QuantizeSource& source);
 

@@ -81,7 +81,7 @@ void quantize(Stream& stream, const View& x, const QuantizedTensor& out) {
 /// Returns the source's matrix. SwiGLU's results are computed into `computed`, which must outlive the result.
 Tensor stored(Stream& stream, const QuantizeSource& source, std::vector<float>& computed) {
   if (const auto* x = std::get_if<Tensor>(&source)) return *x;
-  if (const auto* measured = std::get_if<MeasuredTensor>(&source)) return measured->x;
+  if (const auto* with_amax = std::get_if<TensorWithAmax>(&source)) return with_amax->x;
   const auto matrix = [&](std::int64_t rows, std::int64_t columns) {
     computed.resize(static_cast<std::size_t>(rows * columns));
     return Tensor{.data = computed.data(), .dtype = DType::f32, .shape = {rows, columns}};

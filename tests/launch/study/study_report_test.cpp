@@ -97,7 +97,7 @@ TEST_CASE("the page shows acceptance where it was measured, and costs against th
   write_report(lab.sweep, (lab.folder / "sweep.toml").string());
   std::ifstream file(lab.folder / "study.html");
   const std::string page{std::istreambuf_iterator<char>(file), {}};
-  CHECK(xml_fault(page) == "");
+  CHECK(xml_error(page) == "");
   CHECK_THAT(page, contains("Acceptance by depth") && contains("0.50 (90 tok/s)") &&
                        contains("1.00 (1.00 GiB)") && contains("ranks = [1, 2]") &&
                        contains("2 of 4 points done"));
