@@ -47,7 +47,7 @@ UnitId id_of(const HeldBlock& block) {
     case Block::Part::mlp:
       return {UnitId::Kind::mlp, block.layer};
   }
-  throw DefectError("layout: layer {}: part {}", block.layer, static_cast<int>(block.part));
+  throw DefectError("layout: layer {}: unknown part {}", block.layer, static_cast<int>(block.part));
 }
 
 DepthRange ModelLayout::depths_of(int stage, const MtpConfig& mtp) const {

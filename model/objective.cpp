@@ -50,8 +50,8 @@ void validate_schedule(const MtpConfig& mtp) {
   for (std::size_t i = 1; i < mtp.schedule.size(); ++i) {
     const double before = mtp.schedule[i - 1].first, at = mtp.schedule[i].first;
     if (at < before || (at == before && !linear))
-      throw UsageError("mtp: schedule: the point at {} tokens follows the one at {}{}", at, before,
-                       at == before ? ", which only a linear schedule may have" : "");
+      throw UsageError("mtp: schedule: a point at {} tokens comes after one at {}, expected {} tokens", at,
+                       before, linear ? "at least as many" : "more");
   }
 }
 
@@ -77,12 +77,13 @@ void validate_objective(const MtpConfig& mtp) {
   if (dynamic) {
     if (mtp.diagnose_every == 0)
       throw UsageError(
-          "mtp: balance \"dynamic\" needs diagnose_every: it moves weights by the norms measured then");
+          "mtp: balance \"dynamic\" needs diagnose_every: it uses the gradient norms of diagnosed steps");
     if (mtp.detach_heads)
       throw UsageError(
           "mtp: balance \"dynamic\" needs gradients at the trunk, which detached heads do not give");
     if (!mtp.schedule.empty())
-      throw UsageError("mtp: balance \"dynamic\" would undo what schedule does to the weights");
+      throw UsageError(
+          "mtp: balance \"dynamic\" does not work with schedule: it would undo scheduled weights");
     return;
   }
   const std::vector<double>& probabilities = mtp.sample_probabilities;
@@ -115,7 +116,8 @@ void Objective::update_weights() {
 
 void Objective::restore_balance(std::span<const double> balance) {
   if (balance.size() != balance_.size())
-    throw DefectError("objective: {} balanced weights for {} depths", balance.size(), balance_.size());
+    throw DefectError("objective: {} balance factors, expected one for each of {} depths", balance.size(),
+                      balance_.size());
   balance_.assign(balance.begin(), balance.end());
   update_weights();
 }

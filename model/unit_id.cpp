@@ -60,7 +60,7 @@ std::optional<UnitId> unit_named(std::string_view name) {
 
 UnitId id_of(const ParameterUnit& unit) {
   if (const std::optional<UnitId> id = unit_named(unit.name)) return *id;
-  throw DefectError("unit \"{}\" is none of the model's", unit.name);
+  throw DefectError("unit \"{}\" is not a unit of the model", unit.name);
 }
 
 int unit_index(const Parameters& parameters, const UnitId& id) {

@@ -92,7 +92,7 @@ void HeadDrafter::finish(std::span<GeneratedText* const> /*texts*/) {
 ModelDrafter::ModelDrafter(Decoder& decoder, std::int64_t vocabulary)
     : decoder_(decoder), caches_(static_cast<std::size_t>(decoder.options().sequences)) {
   if (decoder.options().model.vocab_size < vocabulary)
-    throw UsageError("drafts: the draft model knows {} tokens, expected at least {}",
+    throw UsageError("drafts: the draft model's vocabulary has {} tokens, expected at least {}",
                      decoder.options().model.vocab_size, vocabulary);
 }
 

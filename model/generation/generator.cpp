@@ -67,7 +67,7 @@ Generator::Generator(Decoder& decoder, const GenerationOptions& options,
   validate(options_.sampling);
   validate(options_.drafts);
   if (options_.keep_best && !choosers_.greedy())
-    throw UsageError("generate: the best candidate is kept at temperature 0, found {}",
+    throw UsageError("generate: keeping the best candidate needs temperature 0, found {}",
                      options_.sampling.temperature);
   const auto positions = static_cast<std::size_t>(decoder_.options().positions);
   if (static_cast<std::int64_t>(prompts.size()) > decoder_.options().sequences)

@@ -54,8 +54,9 @@ Block::Block(const ModelConfig& config, const Parameters& parameters, const std:
              .dim = config.head_dim} {
   if (plan.fp8 && plan.recompute == Recompute::selective)
     throw UsageError(
-        "model: recompute \"selective\" keeps no inputs of products, precision \"fp8\" their 8-bit "
-        "transposes: use \"none\" or \"full\"");
+        "model: recompute \"selective\" does not work with precision \"fp8\", which keeps 8-bit transposes "
+        "of the "
+        "inputs that it would recompute: use \"none\" or \"full\"");
   const Weights weight = weights(parameters, parameters.weights(), prefix, part),
                 gradient = weights(parameters, parameters.gradients(), prefix, part);
   if (has_attention()) {

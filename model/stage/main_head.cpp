@@ -53,7 +53,8 @@ DepthOutput MainHead::output(int slot) const {
 void MainHead::trunk_gradient(const LayerContext& context, int slot, TrunkTensor of,
                               const Tensor& out) const {
   const Slot& s = at(slot);
-  if (of == TrunkTensor::last_input) throw DefectError("main head: the last block has its input's gradient");
+  if (of == TrunkTensor::last_input)
+    throw DefectError("main head: the gradient of the last block's input is computed by that block");
   if (of == TrunkTensor::normed) return copy(context.stream, s.dnormed.view(out.shape), out);
   rms_norm_backward(context.stream,
                     {.dout = {s.dnormed}, .x = s.raw, .weight = norm_, .rstd = s.rstd, .dx = out});

@@ -83,8 +83,8 @@ StepRequest RankModel::diagnosis() const {
 void RankModel::begin_step(Step step) {
   const StepRequest& request = step.request;
   if (request.trunk_gradients && !(request.gradients && measures_gradients(options_.mtp)))
-    throw DefectError("model: gradients at the trunk are requested of a step {}",
-                      request.gradients ? "whose model does not measure them" : "without gradients");
+    throw DefectError("model: a step requests gradients at the trunk, but {}",
+                      request.gradients ? "the model does not measure them" : "not gradients");
   step_ = std::move(step);
   if (stream_.device() != DeviceKind::cpu) {
     upload(step_.microbatches);

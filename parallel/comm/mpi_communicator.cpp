@@ -91,7 +91,7 @@ class MpiCommunicator::Operation final : public Request::Pending {
     MPI_Count bytes = 0;
     check(MPI_Get_elements_x(&status, MPI_BYTE, &bytes));
     if (static_cast<std::size_t>(bytes) != bytes_)
-      throw PeerError("mpi: {}: {} bytes arrived", description(), static_cast<std::int64_t>(bytes));
+      throw PeerError("mpi: {}: the message has {} bytes", description(), static_cast<std::int64_t>(bytes));
   }
 
   MpiCommunicator& communicator_;

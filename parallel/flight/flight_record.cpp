@@ -160,7 +160,7 @@ FlightFile parse_flight_file(const std::string& text, const std::string& origin)
     if (content.empty() || content.front() == '#') continue;
     if (ended) line.fail("text after the end");
     const std::string_view item = line.word();
-    if ((item == "rank") != (number == 2)) line.fail("the rank is named in line 2, and nowhere else");
+    if ((item == "rank") != (number == 2)) line.fail("expected the rank in line 2 and in no other line");
     if (item == "rank") {
       record.rank = line.number<int>(0, most_ranks - 1);
       line.word();

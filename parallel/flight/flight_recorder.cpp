@@ -12,7 +12,7 @@
 namespace foretoken {
 
 FlightRecorder::FlightRecorder(std::size_t capacity) : ring_(capacity) {
-  if (capacity == 0) throw DefectError("flight recorder: a capacity of 0");
+  if (capacity == 0) throw DefectError("flight recorder: the capacity is 0, expected at least 1");
 }
 
 std::size_t FlightRecorder::KeyHash::operator()(const FlightRecord::MessageKey& key) const {

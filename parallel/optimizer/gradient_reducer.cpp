@@ -35,7 +35,7 @@ void GradientReducer::unit_ready(int unit) {
   if (finished_) begin_step();
   const auto u = static_cast<std::size_t>(unit);
   if (u >= unit_ready_.size())
-    throw DefectError("gradient reducer: unit {} is out of range, there are {}", unit, unit_ready_.size());
+    throw DefectError("gradient reducer: unit {}, expected 0 to {}", unit, std::ssize(unit_ready_) - 1);
   if (unit_ready_[u])
     throw DefectError("gradient reducer: unit \"{}\" is ready twice in a step", parameters_.units()[u].name);
   unit_ready_[u] = true;

@@ -41,7 +41,7 @@ double learning_rate(const LearningRate& schedule, std::int64_t step) {
       return peak - (peak - floor) * progress;
     }
   }
-  throw DefectError("learning rate: shape {}", static_cast<int>(schedule.shape));
+  throw DefectError("learning rate: unknown shape {}", static_cast<int>(schedule.shape));
 }
 
 }  // namespace foretoken

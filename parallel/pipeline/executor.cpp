@@ -27,8 +27,8 @@ Executor::Executor(const Program& lowered, const ProgramFootprint& footprint, St
     throw DefectError("executor: a program for pp {}, but {} has {} ranks", shape_.pp, pipeline.name(),
                       pipeline.size());
   if (microbatch_tags_ < 1)
-    throw UsageError("executor: {} stages, but the message tags suffice for {}", shape_.stages(),
-                     (largest_tag + 1) / 2);
+    throw UsageError("executor: {} stages, expected at most {}, each with message tags of its own",
+                     shape_.stages(), (largest_tag + 1) / 2);
   actions_ = lowered.ranks[static_cast<std::size_t>(pipeline.rank())];
   for (int stage = pipeline.rank(); stage < shape_.stages(); stage += shape_.pp) {
     const auto slots = static_cast<std::size_t>(slots_[static_cast<std::size_t>(stage)]);

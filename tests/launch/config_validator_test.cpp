@@ -189,7 +189,7 @@ TEST_CASE("settings of the objective that do not fit together are refused with t
         "mtp: depth_weights has 1 entry, but weighting \"per_depth\" needs one for each of depths 2 "
         "(t.toml:3, t.toml:4, t.toml:2)");
   CHECK(refusal([&] { validate(config_of(heads + "balance = \"dynamic\"\n")); }) ==
-        "mtp: balance \"dynamic\" needs diagnose_every: it moves weights by the norms measured then "
+        "mtp: balance \"dynamic\" needs diagnose_every: it uses the gradient norms of diagnosed steps "
         "(t.toml:3, t.toml:2)");
   const std::string dynamic = heads + "balance = \"dynamic\"\ndiagnose_every = 5\n";
   CHECK_NOTHROW(validate(config_of(dynamic)));

@@ -131,7 +131,7 @@ TEST_CASE("every kind of heads has the same logits with caches as over whole seq
   for (int level = 0; level <= 3; ++level) CHECK(pair.run(level, {{0, 6, 17}, {1, 8, 17}, {2, 0, 17}}) == "");
 }
 
-TEST_CASE("a decoder chooses the likeliest token of the logits, of the vocabulary that is asked for") {
+TEST_CASE("a decoder chooses the tokens with the largest logits among the ids of the given vocabulary") {
   Pair pair({.depths = 1}, false, 512);
   for (const int level : {0, 1}) {
     CHECK(pair.run(level, {{0, 0, 9}, {1, 0, 4}}) == "");
@@ -160,7 +160,8 @@ TEST_CASE("choosing from logits that are not numbers is an error") {
   });
 }
 
-TEST_CASE("rows of a tree's branch have the logits that they would have as text, and become text") {
+TEST_CASE(
+    "rows of a tree's branch have the logits that they would have as text, and can be moved to become text") {
   const NamedHeads heads = GENERATE(from_range(every_kind_of_heads(3)));
   const std::int64_t together = GENERATE(2, 512);
   CAPTURE(heads.name, together);
@@ -276,7 +277,7 @@ TEST_CASE("on the CPU logits have the same bits for rows alone, together, and on
         std::vector<float>(alone.begin() + 20 * 53, alone.end()));
 }
 
-TEST_CASE("logits have the same bits in a pass of more rows than products of few rows take") {
+TEST_CASE("logits have the same bits in a call of more rows than one product of few rows computes") {
   TestStream stream{2};
   const ModelConfig model = odd_model();
   constexpr std::int32_t texts = 40, width = 8;  // 320 rows

@@ -226,7 +226,7 @@ TEST_CASE("the gradient of each depth at the trunk matches finite differences") 
   }
 }
 
-TEST_CASE("a step that measures trains the same bits as a plain step") {
+TEST_CASE("a step that measures computes the same gradients, bit for bit, as one that does not") {
   NamedHeads heads = GENERATE(from_range(every_kind_of_heads(3)));
   heads.mtp.detach_heads = GENERATE(false, true);
   const auto hidden = GENERATE(MtpConfig::Hidden::normed, MtpConfig::Hidden::raw);
@@ -261,9 +261,9 @@ TEST_CASE("a step computes what it requests and refuses the rest") {
     });
   };
   const StepRequest all{.gradients = true, .acceptance = true, .trunk_gradients = true};
-  refused(plain, all, "whose model does not measure them");
-  refused(detached, all, "whose model does not measure them");
-  refused(diagnosed(plain), {.trunk_gradients = true}, "without gradients");
+  refused(plain, all, "gradients at the trunk, but the model does not measure them");
+  refused(detached, all, "gradients at the trunk, but the model does not measure them");
+  refused(diagnosed(plain), {.trunk_gradients = true}, "gradients at the trunk, but not gradients");
   refused(plain, StepRequest::evaluation(), "requests no gradients");
 
   // A step that requests only losses counts no drafts.

@@ -91,7 +91,7 @@ class Simulation {
 
 }  // namespace
 
-TEST_CASE("generation becomes plain, at less than 2 % more time, if no draft is accepted") {
+TEST_CASE("if no draft is accepted, generation stops drafting and takes less than 2 % more time") {
   Simulation simulation(8, GENERATE(1, 8), GENERATE(1, 3));
   simulation.world.acceptance = 0;
   simulation.world.noise = GENERATE(0.0, 0.5);
@@ -138,7 +138,7 @@ TEST_CASE("a short text starts at the trained depth and loses less than 5 % whil
   CHECK(result.tokens / result.seconds > 0.95 * simulation.world.rate(simulation.world.best(8)));
 }
 
-TEST_CASE("a depth whose first round is expensive runs only if that is repaid") {
+TEST_CASE("a depth whose first round is expensive runs only if its gain exceeds that cost") {
   Simulation simulation(8, GENERATE(1, 4), 3);
   simulation.world = {.fixed = 0.1, .each = 0.05, .noise = 0.1, .preparation = 30};
   SECTION("their gain is small") {
@@ -184,7 +184,7 @@ TEST_CASE("the depth adapts to the number of texts and to the machine's load, wh
   CHECK(simulation.world.rate(simulation.run(500).usual()) > 0.97 * best / 3);
 }
 
-TEST_CASE("with one depth it is used if it pays, and with none generation is plain") {
+TEST_CASE("a drafter of one depth is used if that is faster, and a drafter of none never drafts") {
   Simulation one(1);
   one.world.acceptance = 0.9;
   one.run(100);
@@ -200,7 +200,7 @@ TEST_CASE("a round cannot end before one has started") {
   CHECK_NOTHROW(length.end_round());
 }
 
-TEST_CASE("the draft policy measures the trained depth, then plain rounds, and then uses the best depth") {
+TEST_CASE("the draft policy measures the trained depth, then depth 0, and then uses the best depth") {
   DraftCosts costs(4);
   DraftAcceptances acceptances(4);
   const DraftPolicy policy(costs, acceptances, 2);
@@ -224,7 +224,7 @@ TEST_CASE("the draft policy measures the trained depth, then plain rounds, and t
   CHECK(depths == std::vector<int>{2, 2, 2, 0, 0, 0, 3, 3, 3});
 }
 
-TEST_CASE("a probe lasts three rounds, and eight if drafts past the best depth are accepted") {
+TEST_CASE("a probe lasts three rounds, or eight if drafts beyond the best depth are accepted") {
   DraftCosts costs(4);
   DraftAcceptances acceptances(4);
   for (const int depth : {0, 1, 2})
@@ -238,7 +238,7 @@ TEST_CASE("a probe lasts three rounds, and eight if drafts past the best depth a
   CHECK(rounds == (promises ? 8 : 3));
 }
 
-TEST_CASE("the time of a depth that was not measured lies on the line through its measured neighbours") {
+TEST_CASE("the time of an unmeasured depth is interpolated linearly between its measured neighbours") {
   DraftCosts costs(6);
   for (const auto& [depth, seconds] : {std::pair{0, 1.0}, {2, 2.0}, {4, 6.0}})
     for (int round = 0; round < 3; ++round) costs.record_round(depth, seconds, true);

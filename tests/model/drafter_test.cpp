@@ -78,7 +78,7 @@ TEST_CASE("every kind of heads drafts after each draft what it would if that dra
   }
 }
 
-TEST_CASE("past the last module a branch's drafts do not depend on other branches") {
+TEST_CASE("beyond the last module a branch's drafts do not depend on other branches") {
   const bool repeat = GENERATE(false, true);
   const std::vector<std::int32_t> tokens{3, 1, 4, 1, 5, 9};
   Bench bench({.depths = 2, .repeat = repeat}, tokens);
@@ -124,7 +124,7 @@ TEST_CASE("another model drafts its own continuation") {
   }
 }
 
-TEST_CASE("tokens of a greedy chain or tree are verified before the host knows them") {
+TEST_CASE("the drafts of a greedy chain or tree are verified before the host reads them") {
   const NamedHeads heads = GENERATE(from_range(every_kind_of_heads(3)));
   CAPTURE(heads.name);
   const std::vector<std::int32_t> tokens{3, 1, 4, 1, 5, 9};
@@ -153,7 +153,7 @@ TEST_CASE("tokens of a greedy chain or tree are verified before the host knows t
   for (std::int32_t draft = 0; draft < 9; ++draft) CHECK(bench.text.drafts[draft].token < 0);
 }
 
-TEST_CASE("a text without room is not drafted for, and heads that are missing are a defect") {
+TEST_CASE("a text without room gets no drafts, and a head drafter of a model without heads is a defect") {
   Bench bench({.depths = 2}, {3, 1, 4});
   HeadDrafter drafter(bench.decoder);
   bench.text.limit = 4;

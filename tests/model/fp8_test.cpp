@@ -21,7 +21,7 @@ Fp8StepResult step_of(const Fp8StepOptions& options) {
 
 // Rounding both operands of a product changes its result by about 4 %; about thirty products contribute to a
 // gradient.
-TEST_CASE("gradients in fp8 differ from f32 by no more than the rounding of operands") {
+TEST_CASE("gradients in fp8 differ from those in f32 by no more than the rounding of operands") {
   const Fp8Recipe recipe = GENERATE(Fp8Recipe::tensor, Fp8Recipe::block);
   CAPTURE(static_cast<int>(recipe));
   const Fp8StepResult exact = step_of({}), rounded = step_of({.fp8 = Fp8Config{.recipe = recipe}});
@@ -52,7 +52,7 @@ TEST_CASE("a step in fp8 has the same bits for every way to recompute, split and
   check(diagnosed);
 }
 
-TEST_CASE("layers outside fp8 and evaluations have the bits of f32") {
+TEST_CASE("layers that are not in fp8, and evaluations, compute the bits of f32") {
   const MtpConfig no_heads{.depths = 0};
   const Fp8StepResult exact = step_of({.mtp = no_heads});
   const auto step = [&](std::int64_t first, std::int64_t last) {

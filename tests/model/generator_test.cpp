@@ -57,7 +57,7 @@ class KnownContinuationDrafter : public Drafter {
 
 }  // namespace
 
-TEST_CASE("greedy text equals that of the whole model, run without caches for every token") {
+TEST_CASE("greedy text equals the text of the whole model, run without caches for every token") {
   GenerationOptions options = greedy();
   options.max_tokens = 12;
   const GenerationRun run = generate({.options = options, .prompts = prompts});
@@ -68,7 +68,7 @@ TEST_CASE("greedy text equals that of the whole model, run without caches for ev
   }
 }
 
-TEST_CASE("greedy speculative text equals plain text, token by token, for every kind of heads") {
+TEST_CASE("greedy text is the same with and without speculation, token by token, for every kind of heads") {
   const NamedHeads heads = GENERATE(from_range(every_kind_of_heads(3)));
   const TreeShape drafts = GENERATE(chain(1), chain(2), chain(3), chain(5), chain(8), TreeShape{3, 2, 1},
                                     TreeShape{1, 2, 2, 1, 2}, TreeShape{11}, TreeShape{2, 2, 2, 2, 2});
@@ -85,7 +85,7 @@ TEST_CASE("greedy speculative text equals plain text, token by token, for every 
   }
 }
 
-TEST_CASE("greedy text equals plain text if another model drafts") {
+TEST_CASE("greedy text is the same with and without drafts of another model") {
   const TreeShape drafts = GENERATE(chain(1), chain(4), TreeShape{2, 3, 1});
   const bool same = GENERATE(false, true);
   CAPTURE(drafts, same);
@@ -153,7 +153,7 @@ TEST_CASE("correct drafts are all accepted, wrong ones never, on any branch") {
   }
 }
 
-TEST_CASE("tree drafts give plain text for more texts than one pass has indices for") {
+TEST_CASE("tree drafts do not change texts whose moves do not fit the indices of one pass") {
   constexpr std::size_t count = 4200;  // two moves per text: 16,800 numbers
   GenerationOptions options = greedy();
   options.max_tokens = 6;
@@ -228,7 +228,7 @@ TEST_CASE("a text ends with the end token, at the limit, or where the model has 
   CHECK(free.texts[1].size() == 41);
 }
 
-TEST_CASE("a text that its receiver ends inside a round has no token and no accepted draft past its end") {
+TEST_CASE("a text that its receiver ends inside a round has no token and no accepted draft beyond its end") {
   const GenerationRun free = generate({.options = greedy(), .prompts = {prompts[0]}});
   KnownContinuationDrafter known(free.texts, false);
   std::size_t received = 0;
@@ -250,7 +250,7 @@ TEST_CASE("a text that its receiver ends inside a round has no token and no acce
   CHECK(run.statistics.accepted_at == std::vector<std::int64_t>{2, 2, 2, 1});
 }
 
-TEST_CASE("each sequence counts its own drafts, and the counts add up to those of all") {
+TEST_CASE("each sequence counts its own drafts, and the counts of all sequences add up to the total") {
   Texts expected = generate({.options = greedy(), .prompts = prompts}).texts;
   for (std::size_t i = prompts[1].size(); i < expected[1].size(); ++i)
     expected[1][i] = (expected[1][i] + 1) % 11;
@@ -279,7 +279,9 @@ TEST_CASE("with a repetition penalty drafts count as text, in greedy speculation
   CHECK(run.statistics.accepted_at == run.statistics.drafted_at);
 }
 
-TEST_CASE("the best candidate is the one that the whole model finds likeliest, and its next token follows") {
+TEST_CASE(
+    "the best candidate has the largest joint probability under the whole model, and the likeliest token "
+    "follows it") {
   const NamedHeads heads = GENERATE(from_range(every_kind_of_heads(2)));
   CAPTURE(heads.name);
   GenerationOptions options = greedy({3, 3});
@@ -323,10 +325,10 @@ TEST_CASE("a prompt that the model cannot continue and too many drafts are refus
   refuse("drafts: a tree of 2, 0 children by depth; each depth needs at least 1",
          {.mtp = {.depths = 1}, .options = greedy({2, 0}), .prompts = {{1}}});
   GenerationOptions sampled{.vocabulary = 11, .drafts = {2}, .keep_best = true};
-  refuse("generate: the best candidate is kept at temperature 0, found 1",
+  refuse("generate: keeping the best candidate needs temperature 0, found 1",
          {.mtp = {.depths = 1}, .options = sampled, .prompts = {{1}}});
   ModelConfig small = tiny_model();
   small.vocab_size = 10;
-  refuse("drafts: the draft model knows 10 tokens, expected at least 11",
+  refuse("drafts: the draft model's vocabulary has 10 tokens, expected at least 11",
          {.options = greedy({1}), .prompts = {{1}}, .draft_model = small});
 }

@@ -134,7 +134,7 @@ TEST_CASE("the gradients of every kind of heads match finite differences") {
   Serial(config, heads.mtp, split_backward, recompute).check_gradients(split_backward);
 }
 
-TEST_CASE("detached heads learn and leave the main model the bits of a run without heads") {
+TEST_CASE("detached heads learn, and the main model has the bits of a run without heads") {
   NamedHeads heads = GENERATE(from_range(every_kind_of_heads(3)));
   const bool tied = GENERATE(false, true);
   const bool split_backward = GENERATE(false, true);

@@ -108,7 +108,7 @@ Memory memory_of(MtpConfig::Kind kind, std::int64_t depths, Recompute recompute,
 
 }  // namespace
 
-TEST_CASE("four parallel heads need the weights of four and the activations of one") {
+TEST_CASE("four parallel heads need memory for four heads' weights and one head's activations") {
   const auto recompute = GENERATE(Recompute::none, Recompute::selective, Recompute::full);
   const bool split_backward = GENERATE(false, true);
   if (recompute == Recompute::full && split_backward) return;

@@ -137,7 +137,8 @@ TEST_CASE("dynamic balance brings gradients that differ tenfold to the ratio wit
   restored.restore_balance(objective.balance());
   CHECK(std::equal(restored.weights().begin(), restored.weights().end(), objective.weights().begin()));
   const std::vector<double> one{1.0};
-  CHECK_THROWS_WITH(restored.restore_balance(one), contains("1 balanced weights for 3 depths"));
+  CHECK_THROWS_WITH(restored.restore_balance(one),
+                    contains("1 balance factors, expected one for each of 3 depths"));
 }
 
 TEST_CASE("a depth without a gradient keeps its weight and no weight leaves the bounds") {
@@ -157,17 +158,17 @@ TEST_CASE("invalid settings of the objective are refused with their values") {
   mtp.depth_weights = {0.3, 0.1};
   CHECK(refusal(mtp) == "");
   mtp.schedule = {{10, 1}, {5, 1}};
-  CHECK(refusal(mtp) == "mtp: schedule: the point at 5 tokens follows the one at 10");
+  CHECK(refusal(mtp) == "mtp: schedule: a point at 5 tokens comes after one at 10, expected more tokens");
   mtp.schedule = {{10, 1}, {10, 0.5}};
-  CHECK(refusal(mtp) ==
-        "mtp: schedule: the point at 10 tokens follows the one at 10, which only a linear schedule may have");
+  CHECK(refusal(mtp) == "mtp: schedule: a point at 10 tokens comes after one at 10, expected more tokens");
   mtp.schedule_form = MtpConfig::ScheduleForm::linear;
   CHECK(refusal(mtp) == "");
   mtp.balance = Balance::dynamic;
   CHECK(refusal(mtp) ==
-        "mtp: balance \"dynamic\" needs diagnose_every: it moves weights by the norms measured then");
+        "mtp: balance \"dynamic\" needs diagnose_every: it uses the gradient norms of diagnosed steps");
   mtp.diagnose_every = 10;
-  CHECK(refusal(mtp) == "mtp: balance \"dynamic\" would undo what schedule does to the weights");
+  CHECK(refusal(mtp) ==
+        "mtp: balance \"dynamic\" does not work with schedule: it would undo scheduled weights");
   mtp.schedule = {};
   CHECK(refusal(mtp) == "");
   mtp.detach_heads = true;

@@ -84,7 +84,7 @@ TEST_CASE("distributions are those of Hugging Face's logits processors") {
   }
 }
 
-TEST_CASE("temperature 0 takes the likeliest token, the first of equals, and penalties count") {
+TEST_CASE("temperature 0 chooses the likeliest token after penalties, and of equals the first") {
   CHECK(distribution(logits, {}, {.temperature = 0}) == Weights{0, 0, 0, 1, 0, 0, 0, 0});
   CHECK(distribution(logits, text, {.repetition_penalty = 1.5, .temperature = 0}) ==
         Weights{0, 0, 0, 0, 0, 0, 1, 0});
@@ -97,7 +97,9 @@ TEST_CASE("temperature 0 takes the likeliest token, the first of equals, and pen
   CHECK(few == std::vector<std::int32_t>{3, 6, 0, 7, 2, 4, 1, 5});
 }
 
-TEST_CASE("what is kept of a wide row is what sorting all of it keeps, peaked or flat and among equals") {
+TEST_CASE(
+    "the tokens kept of a wide row are those that sorting the row keeps, for peaked and flat rows and for "
+    "ties") {
   const std::size_t width = GENERATE(1, 257, 5000);
   const double std = GENERATE(0.0, 0.01, 1.0, 4.0);
   const float step = GENERATE(0.0F, 0.25F);  // a coarse step gives many equal logits
@@ -122,7 +124,7 @@ TEST_CASE("what is kept of a wide row is what sorting all of it keeps, peaked or
   CHECK(differing == 0);
 }
 
-TEST_CASE("top-p keeps no token more where its mass is reached exactly, and the first of equals") {
+TEST_CASE("top-p keeps no further token once its mass is reached exactly, and of equals it keeps the first") {
   const std::vector<float> equals(8, 1.5F);
   CHECK(distribution(equals, {}, {.top_p = 0.5}) == Weights{0.25, 0.25, 0.25, 0.25, 0, 0, 0, 0});
   CHECK(distribution(equals, {}, {.top_p = 0.125}) == Weights{1, 0, 0, 0, 0, 0, 0, 0});
@@ -140,7 +142,7 @@ TEST_CASE("top-p keeps no token more where its mass is reached exactly, and the 
   }
 }
 
-TEST_CASE("what is drawn is distributed as the distribution says, for temperatures and top-p") {
+TEST_CASE("drawn tokens follow the distribution, for every temperature and top-p") {
   const double temperature = GENERATE(0.5, 1.0, 2.0), top_p = GENERATE(1.0, 0.9, 0.5);
   CAPTURE(temperature, top_p);
   const Weights p = distribution(logits, {}, {.temperature = temperature, .top_p = top_p});
@@ -150,7 +152,7 @@ TEST_CASE("what is drawn is distributed as the distribution says, for temperatur
   check_counts(counts, p);
 }
 
-TEST_CASE("a draw never gives a token without weight") {
+TEST_CASE("a draw never returns a token of weight 0") {
   CHECK(draw(Weights{0, 0.25, 0, 0.75, 0}, 0) == 1);
   CHECK(draw(Weights{0, 0.25, 0, 0.75, 0}, std::nextafter(1.0, 0.0)) == 3);
   CHECK(draw(Weights{0, 1e-300, 0}, 0.5) == 1);

@@ -102,13 +102,13 @@ const std::vector<TreeShape> trees{{2}, {3, 2, 1}, {1, 2, 2}, {4, 1, 1, 1}, {2, 
 
 }  // namespace
 
-TEST_CASE("greedy speculative text equals plain text: some of each kind, depth, tree and batch") {
+TEST_CASE("greedy text is the same with and without speculation: some of each kind, depth, tree and batch") {
   const Outcome outcome = run(
       {.drafts = {{1}, chain(4), chain(8), {3, 2, 1}}, .batches = {1, 3}, .max_tokens = 24, .seeds = {1}});
   CHECK(outcome.tokens > 2000);
 }
 
-TEST_CASE("greedy speculative text equals plain text: the full sweep", "[.full]") {
+TEST_CASE("greedy text is the same with and without speculation: the full sweep", "[.full]") {
   const Outcome of_chains = run({.drafts = chains(),
                                  .batches = {1, 2, 3, 4, 5, 6, 7, 8},
                                  .max_tokens = 60,

@@ -7,7 +7,7 @@
 using namespace foretoken;
 using Kind = UnitId::Kind;
 
-TEST_CASE("a parameter unit's name is read back as its identity") {
+TEST_CASE("the name of a parameter unit converts back to its identity") {
   for (const UnitId& id :
        {UnitId{Kind::embedding}, UnitId{Kind::layer, 0}, UnitId{Kind::layer, 31}, UnitId{Kind::attention, 7},
         UnitId{Kind::mlp, 7}, UnitId{Kind::final_norm}, UnitId{Kind::mtp, 2}, UnitId{Kind::head}})
@@ -19,7 +19,7 @@ TEST_CASE("a parameter unit's name is read back as its identity") {
   CHECK_THROWS_AS(id_of(ParameterUnit{.name = "own", .specs = {}}), DefectError);
 }
 
-TEST_CASE("every unit of a rank has the identity of what the rank holds") {
+TEST_CASE("every unit of a rank has the identity of a part of the model that the rank holds") {
   const ModelConfig model;
   MtpConfig mtp;
   mtp.depths = 2;

@@ -33,7 +33,7 @@ void add_drafts(DraftTree& drafts, std::int32_t parent, int count, const Weights
 
 }  // namespace
 
-TEST_CASE("a draft tree numbers its nodes by depth and knows the way back from each") {
+TEST_CASE("a draft tree numbers its nodes by depth and returns the path from each node to the text") {
   DraftTree drafts;
   CHECK(drafts.depth() == 0);
   CHECK(drafts.at_depth(0).begin == -1);
@@ -58,7 +58,8 @@ TEST_CASE("a draft tree numbers its nodes by depth and knows the way back from e
   CHECK(drafts_in({}) == 0);
 }
 
-TEST_CASE("speculative tokens are distributed as the model's, however bad the drafts, in chains and trees") {
+TEST_CASE(
+    "speculative tokens follow the model's distribution for drafts of any quality, in chains and trees") {
   // Two positions. As in a model, the distribution of the second token depends on the first.
   const double draft_temperature = GENERATE(0.0, 0.3, 1.0, 5.0), top_p = GENERATE(1.0, 0.7);
   const TreeShape shape = GENERATE(TreeShape{1, 1}, TreeShape{2, 1}, TreeShape{3, 2}, TreeShape{1, 8});
@@ -112,7 +113,7 @@ TEST_CASE("speculative tokens are distributed as the model's, however bad the dr
   CHECK(accepted > 0);
 }
 
-TEST_CASE("drafts of the model's own distribution are all accepted, the first of each fork") {
+TEST_CASE("drafts drawn from the model's own distribution are accepted, at a fork the first one") {
   const Weights p = distribution(logits, {}, {});
   for (std::int64_t sequence = 0; sequence < 1000; ++sequence) {
     const SequenceRng rng(1, sequence);
@@ -126,7 +127,7 @@ TEST_CASE("drafts of the model's own distribution are all accepted, the first of
   }
 }
 
-TEST_CASE("what speculation samples is distributed as what the whole model samples") {
+TEST_CASE("text sampled with speculation follows the distribution of the whole model") {
   struct Sampling {
     double temperature, top_p;
   };

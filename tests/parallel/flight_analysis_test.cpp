@@ -197,7 +197,9 @@ TEST_CASE("a rank that hangs outside any communication is named with the operati
       }
 }
 
-TEST_CASE("the operation that a rank did not enter is the first by its channel's count") {
+TEST_CASE(
+    "the operation that a rank did not enter has the number after the last one that it entered in the "
+    "channel") {
   SimulatedJob job(3);
   job.collective("world", {0, 1, 2}, "barrier");
   const auto files = job.run_until_stuck(2, 17, true);
@@ -295,7 +297,7 @@ TEST_CASE("several ranks without a record are all named, except one that no rank
   CHECK(found.ranks == std::vector<int>{2, 3});
 }
 
-TEST_CASE("a flight record is read as it was written") {
+TEST_CASE("a flight record that is written and read again is the same") {
   FlightFile file = waiting_in(1, 3, "all-reduce", "dp of pp1", {1, 2}, 123);
   file.reason = "mpi: two\nlines";
   file.ranks = {{.pid = 1, .host = "a", .label = ""}, {.pid = 2, .host = "b", .label = "pp0 dp1"}, {}};
@@ -310,7 +312,7 @@ TEST_CASE("a flight record is read as it was written") {
   CHECK(read.reason == "mpi: two lines");
 }
 
-TEST_CASE("a flight record whose start is named by the older key is read the same way") {
+TEST_CASE("a flight record with the older key for its start is read the same way") {
   FlightFile file = waiting_in(1, 3, "all-reduce", "dp of pp1", {1, 2}, 123);
   file.record.start_utc = "2026-11-28T05:00:00Z";
   std::string text = to_text(file);

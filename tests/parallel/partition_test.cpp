@@ -78,7 +78,9 @@ TEST_CASE("a layer is cut if that makes the bottleneck stage less expensive") {
   CHECK(partition_layers(halves({1, 4, 1, 4}, 0, 9), grid_of(2)) == std::vector<int>{4, 0});
 }
 
-TEST_CASE("the embedding takes layers off the first stage, the head and its MTP modules off the last") {
+TEST_CASE(
+    "the first stage has fewer layers because of the embedding, the last because of the head and MTP "
+    "modules") {
   CHECK(partition_layers(equal_costs(12, 0, 4), grid_of(4)) == std::vector<int>{8, 8, 8, 0});
   CHECK(partition_layers(equal_costs(12, 0, 2), grid_of(4)) == std::vector<int>{7, 7, 7, 3});
   CHECK(partition_layers(equal_costs(10, 1, 1), grid_of(3)) == std::vector<int>{6, 8, 6});
@@ -174,7 +176,7 @@ TEST_CASE("a partition written by hand is checked") {
   refuses({8, 6, 2}, separate, "stage 2 has 1 layers, expected 0");
 }
 
-TEST_CASE("stages that hold only heads keep to them, and the trunk is assigned to the other stages") {
+TEST_CASE("stages that hold only heads get no layers, and the trunk is assigned to the other stages") {
   LayerCosts apart = equal_costs(8, 0, 3);
   apart.last_apart = true;
   CHECK(partition_layers(apart, grid_of(3)) == std::vector<int>{8, 8, 0});

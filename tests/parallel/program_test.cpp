@@ -34,7 +34,8 @@ TEST_CASE("every schedule prints and parses to itself, lowered or not") {
       }
 }
 
-TEST_CASE("parsing takes the shape from the lines, the highest stage and the highest microbatch") {
+TEST_CASE(
+    "parsing derives the shape from the number of lines, the highest stage and the highest microbatch") {
   const Program program = parse_program("0F0 2F0\n1F0  3B7\n");
   CHECK(program.shape == PipelineShape{2, 2, 8});
   REQUIRE(program.ranks.size() == 2);

@@ -99,7 +99,7 @@ TEST_CASE("messages are hidden by compute that is independent of them") {
   CHECK(slow == Approx(free + 2 * 0.5));  // only the messages at the start and end of the step
 }
 
-TEST_CASE("the slowest stage sets the pace") {
+TEST_CASE("the slowest stage determines the step time") {
   const Program lowered = lower_program(one_f_one_b({3, 1, 50}));
   Durations durations = uniform_durations(lowered.shape, 1, 1, 0);
   durations.stages[1] = {2, 2, 0};
