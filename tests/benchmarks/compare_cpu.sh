@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Compares Foretoken with eager PyTorch on this machine's CPU: the quickstart's model, the same threads, in turn.
+# Compares Foretoken with eager PyTorch on this machine's CPU: runs both in turn on the quickstart's model, with the same
+# number of threads.
 #
 #   pip install torch numpy
 #   tests/benchmarks/compare_cpu.sh [THREADS] [PAIRS] [PYTHON]

@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
-# Compares decoding in Foretoken and PyTorch on this machine, in turn: tokens/s of the trunk and the choice of tokens, by
-# new rows per sequence. On a GPU the model of 1.43 G parameters, in bf16; on the CPU one of 25 M, in fp32.
+# Compares decoding in Foretoken and PyTorch on this machine: runs both in turn and prints the tokens/s of the trunk with the
+# choice of tokens, by number of new rows per sequence. On a GPU the model has 1.43 G parameters and runs in bf16; on the CPU
+# it has 25 M and runs in fp32.
 #
 #   tests/benchmarks/compare_decoding.sh cpu|cuda [SEQUENCES] [PROMPT] [PYTHON]
 set -euo pipefail

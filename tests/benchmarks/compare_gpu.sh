@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Compares Foretoken with PyTorch on this machine's GPU, in turn, on the model of the README's figures: 1.43 G parameters
-# with one MTP module.
+# Compares training in Foretoken and PyTorch on this machine's GPU: runs both in turn on the model of the README's figures,
+# 1.43 G parameters with one MTP module.
 #
 # Foretoken keeps AdamW's moments in bf16, as launch/configs/gpu.toml does; PyTorch keeps them in fp32, like the weights.
 #

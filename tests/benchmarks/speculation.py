@@ -1,5 +1,6 @@
-"""What speculative decoding gains: `foretoken generate` plainly and with drafts, each prompt by itself and all together, in
-turn. Prints tokens/s, the ratio to plain decoding and the drafts' acceptance, and whether greedy texts are the same.
+"""Measures what speculative decoding gains: runs `foretoken generate` without and with drafts in turn, one prompt at a time
+and all together. Prints tokens/s, their ratio to decoding without drafts, the drafts' acceptance, and whether greedy texts
+are the same.
 
     tests/benchmarks/speculation.py build/cuda-release/bin/foretoken RUN PROMPT_FILE... [--device cuda] [--tokens 1000]
 """
@@ -23,7 +24,7 @@ a = p.parse_args()
 
 
 def generate(prompts, temperature, drafts):
-    """Tokens/s, the line about drafts, the text."""
+    """Returns the tokens/s, the line about acceptance, and the text."""
     how = [] if drafts is None else ["--tree" if "," in drafts else "--speculate", drafts]
     command = [a.program, "generate", a.run, "--device", a.device, "--max-tokens", str(a.tokens),
                "--temperature", str(temperature), *how]

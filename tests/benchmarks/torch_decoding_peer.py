@@ -1,7 +1,7 @@
-"""The trunk of decoding.cpp's model in PyTorch: what a user would write today to decode with a static cache of keys and
-values. On a GPU in bf16: eager, its kernels replayed as a CUDA graph, and compiled (which replays too); on the CPU in
-fp32, eager and compiled. A step computes `rows` new tokens of each sequence and brings the likeliest next ones to the
-host. Prints tokens/s by rows for decoding.cpp's to be set beside."""
+"""Decodes with the trunk of decoding.cpp's model in PyTorch, as a user would write it today, with a static cache of keys
+and values. On a GPU it runs in bf16: eager, replayed as a CUDA graph, and compiled (which also replays). On the CPU it
+runs in fp32, eager and compiled. A step computes `rows` new tokens of each sequence and copies the likeliest next tokens
+to the host. Prints tokens/s by number of rows, for comparison with decoding.cpp's."""
 
 import argparse
 import time
@@ -79,7 +79,7 @@ def median_seconds(step):
 
 
 def graphed(model, tokens, places):
-    """The model's kernels over these tensors, recorded after they have run."""
+    """Returns a CUDA graph of the model on these tensors, captured after warm-up runs."""
     beside = torch.cuda.Stream()
     beside.wait_stream(torch.cuda.current_stream())
     with torch.cuda.stream(beside):

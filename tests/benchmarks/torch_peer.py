@@ -1,6 +1,7 @@
-"""The model of training.cpp in PyTorch: what a user would write today with torch.nn, scaled dot product attention and
-the fused AdamW. On the CPU eager and in fp32; on a GPU compiled, bf16 by autocast over fp32 weights, attention by cuDNN,
-and the loss in chunks where the vocabulary is large. Prints tokens/s for training.cpp to be set beside."""
+"""Trains the model of training.cpp in PyTorch, as a user would write it today, with torch.nn, scaled dot product attention
+and the fused AdamW. On the CPU it runs eager and in fp32. On a GPU it is compiled, with bf16 autocast over fp32 weights and
+cuDNN attention, and computes the loss in chunks if the vocabulary is large. Prints tokens/s, for comparison with
+training.cpp's."""
 
 import argparse
 import contextlib
