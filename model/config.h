@@ -21,7 +21,7 @@ struct ModelConfig {
   double rms_norm_eps = 1e-5;
   double rope_theta = 10000;
   double initializer_range = 0.02;   // standard deviation of every matrix at initialization
-  bool tie_word_embeddings = false;  // the output head is the embedding table
+  bool tie_word_embeddings = false;  // the output head multiplies by the embedding table
 };
 
 /// What backward recomputes instead of keeping it from forward. `selective`: the inputs of the matrix
@@ -69,27 +69,27 @@ struct MtpConfig {
   std::int64_t depths = 0;                         // D
   bool repeat = false;                             // sequential: one module, applied at every depth
   Concat concat = Concat::embedding_first;         // sequential: which half of eh_proj's input comes first
-  Hidden trunk_hidden = Hidden::normed;            // sequential: h⁰ after or before the trunk's final norm
-  Hidden recycled_hidden = Hidden::normed;         // sequential: depth k+1 reads hᵏ after or before norm_k
-  ResidualForm residual_form = ResidualForm::mlp;  // residual
+  Hidden trunk_hidden = Hidden::normed;            // sequential: depth 1 reads h normed or raw
+  Hidden recycled_hidden = Hidden::normed;         // sequential: depth k + 1 reads hᵏ after norm_k or raw
+  ResidualForm residual_form = ResidualForm::mlp;  // residual: form of the network
   bool own_output = false;                         // residual: every depth has its own output matrix
   bool detach_heads = false;  // losses of depths k > 0 give the main model's parameters no gradient
   double main_weight = 1;     // weight of the main loss
   double loss_weight = 0.3;   // λ of L = main_weight · L_main + (λ/D)·Σₖ Lₖ
-  /// Which pipeline stage holds the heads. `last`: the last stage, beside the main head. `own_stage`: the
-  /// last stage, which then holds no trunk layer. `stage_per_depth`: one stage per depth, after the main
-  /// head's stage.
+  /// Which pipeline stage holds the heads. `last`: the last stage, with the main head and trunk layers.
+  /// `own_stage`: the last stage, which then holds no trunk layer. `stage_per_depth`: one stage per depth,
+  /// after the main head's stage.
   Placement placement = Placement::last;
 
-  // The objective, model/objective.h.
+  // Settings of the objective (model/objective.h). Comments start with the enumerator that uses a setting.
   Weighting weighting = Weighting::mean;
-  std::vector<double> depth_weights;                // [D] per_depth
-  double auxiliary_factor = 0.1;                    // inverse_distance
+  std::vector<double> depth_weights;                // per_depth: [D] weight of each depth
+  double auxiliary_factor = 0.1;                    // inverse_distance: depth k's weight is this / (k + 1)
   std::vector<std::pair<double, double>> schedule;  // (tokens seen, factor); empty: the factor is 1
   ScheduleForm schedule_form = ScheduleForm::constant;
   Balance balance = Balance::none;
   double balance_ratio = 0.1;                // dynamic: ratio of a depth's gradient norm to the main loss's
-  std::vector<double> sample_probabilities;  // [D] sampling
+  std::vector<double> sample_probabilities;  // sampling: [D] probability that a microbatch trains a depth
   std::int64_t diagnose_every = 0;           // interval in steps; 0: never
 };
 

@@ -23,7 +23,7 @@ class DepthSampler {
   DepthSampler(const MtpConfig& mtp, std::uint64_t seed);
 
   /// The depths of the microbatch whose first row is this global sample. The result depends on the seed and
-  /// the sample alone, so it is the same in every layout and after a resume.
+  /// the sample only, so it is the same in every layout and after a resume.
   DepthSet draw(std::int64_t sample) const;
   /// Divides each depth's entry of scales [D + 1] by its probability.
   void weigh(std::span<double> scales) const;

@@ -19,7 +19,7 @@ struct MicrobatchShape {
 class DepthSet {
  public:
   static DepthSet all() { return DepthSet(~std::uint64_t{0}); }
-  DepthSet() = default;  // depth 0 alone
+  DepthSet() = default;  // depth 0 only
 
   void insert(int depth) { bits_ |= std::uint64_t{1} << (depth - 1); }
   bool has(int depth) const { return depth == 0 || (bits_ >> (depth - 1) & 1) != 0; }
@@ -56,7 +56,7 @@ class Fp8Products;
 /// The properties that determine the buffers of a stage's layers.
 struct ActivationPlan {
   MicrobatchShape shape;
-  DType dtype = DType::f32;  // of activations and their gradients
+  DType dtype = DType::f32;  // dtype of activations and their gradients
   Recompute recompute = Recompute::none;
   bool split_backward = false;  // backward_weight may run later than backward_input
   Fp8Products* fp8 = nullptr;   // set if the layers' products run in FP8

@@ -12,7 +12,7 @@ struct StepSums {
   Tensor losses;  // [D + 1] Σ loss over the valid targets of depth k
   // Acceptance (runtime/operators/vocabulary/acceptance.h):
   Tensor drafts;    // [D] number of positions whose draft of depth k is compared with the main model
-  Tensor accepted;  // [D] number of them where it and all shallower drafts equal the main model's token
+  Tensor accepted;  // [D] number of them whose drafts of depths 1..k all equal the main model's tokens
   // gₖ is the gradient that depth k's weighted loss gives the trunk tensor that heads read:
   Tensor squares;   // [D + 1] Σ gₖ² for each k = 0..D
   Tensor products;  // [D] Σ gₖ·g₀ for each k = 1..D

@@ -28,7 +28,7 @@ std::optional<UnitId> unit_named(std::string_view name);
 /// Throws DefectError if unit_named() does not recognize the unit's name.
 UnitId id_of(const ParameterUnit& unit);
 
-/// Index of the unit among those of the rank. Throws DefectError if the rank does not hold it.
+/// Index of the unit in parameters.units(). Throws DefectError if the rank does not hold the unit.
 int unit_index(const Parameters& parameters, const UnitId& id);
 
 }  // namespace foretoken

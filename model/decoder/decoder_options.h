@@ -13,7 +13,7 @@ namespace foretoken {
 struct DecoderOptions {
   ModelConfig model;
   MtpConfig mtp;             // depths = 0 leaves the prediction heads out
-  DType dtype = DType::f32;  // of activations, caches, and the weights that layers compute with
+  DType dtype = DType::f32;  // dtype of activations, caches, and the weights that layers compute with
   std::int64_t sequences = 1;
   std::int64_t positions = 0;         // maximum length of a sequence
   std::int64_t branches = 0;          // slots per sequence in addition to its positions, for rows of trees

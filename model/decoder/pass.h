@@ -38,7 +38,7 @@ struct Pass {
   enum class Work : std::uint8_t { rows, logits, choose, moves };
   Work work = Work::rows;
   int level = 0;           // 0: the trunk; k: the head of depth k
-  std::int64_t count = 0;  // of rows, of slots whose logits are computed, or of moves
+  std::int64_t count = 0;  // number of rows, of slots whose logits are computed, or of moves
   // rows:
   DepthRows::Input input = DepthRows::Input::previous_depth;
   std::int64_t path_length = 0;  // length of the longest branch

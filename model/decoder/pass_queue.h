@@ -45,7 +45,8 @@ class PassQueue {
   std::int64_t most_rows_;
   Tensor indices_;           // i32
   std::int64_t queued_ = 0;  // number of indices of passes_
-  // The device may still copy earlier indices, so the indices of the next passes are written behind them.
+  // Indices on the host. The device may still copy indices of earlier passes, so those of the next passes are
+  // written after them, from host_begin_ on.
   Tensor host_indices_;  // i32
   std::int64_t host_begin_ = 0;
   std::vector<Queued> passes_, running_;

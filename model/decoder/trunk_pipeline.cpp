@@ -15,7 +15,7 @@ namespace foretoken {
 namespace {
 
 constexpr int states_tag = 0;
-/// Maximum count of numbers in an order's first message. An order of few rows needs no second message.
+/// Capacity of an order's first message, in numbers. An order of few rows needs no second message.
 constexpr std::size_t first_part = 254;
 
 double elements_of(const std::vector<ParameterSpec>& specs) {

@@ -10,7 +10,7 @@ namespace {
 // reasons that have nothing to do with its depth.
 constexpr double average_weight = 0.25;
 constexpr double shorter_weight = 0.5;
-// Of a depth's first measurements only the shortest counts, because kernels are still being prepared.
+// The shortest of a depth's first measurements counts, because kernels are still being prepared.
 constexpr int first_measurements = 3;
 constexpr int enough_measurements = 2;  // number after which a depth counts as measured
 // A new time is capped at this multiple of the known time: any excess has other causes than the depth.

@@ -23,11 +23,11 @@ enum class DraftPhase {
 inline constexpr int shortest_probe_interval = 32;
 
 struct DraftHistory {
-  DraftPhase phase = DraftPhase::measure_trained;  // of the newest round
-  int depth = -1;                                  // of the newest round; −1 before the first round
+  DraftPhase phase = DraftPhase::measure_trained;  // phase of the newest round
+  int depth = -1;                                  // draft depth of the newest round; −1 before the first
   int repeats = 0;                                 // rounds at this depth directly before the newest round
   int rounds = 0;                                  // number of finished rounds
-  int probe_turn = 0;                              // which of several other depths is probed next
+  int probe_turn = 0;                              // selects the depth of the next probe
   int rounds_since_probe = 0;
   int depth_before_probe = -1;                   // the best depth when the newest probe started
   int probe_interval = shortest_probe_interval;  // minimum number of rounds before the next probe

@@ -48,8 +48,8 @@ int HeadDrafter::longest() const {
 
 /// The text is t₀ … t_{n−1}. The trunk has computed all of it but the last token; a draft of depth k stands
 /// for t_{n−1+k}. At position i, module k reads the token at i + k, so it can compute n − k positions from
-/// the text. The tokens of its rows after those are drafts of depth d < k. Heads that are not chained predict
-/// from the trunk's last row.
+/// the text. Its later rows have drafts of depth d < k as tokens. Heads that are not chained predict from the
+/// trunk's last row.
 void HeadDrafter::add_rows(const GeneratedText& text, int depth) {
   const int level = std::min(depth, decoder_.levels() - 1);
   const bool own_output = depth > level, chained = decoder_.is_chained();

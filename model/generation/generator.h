@@ -100,7 +100,7 @@ class Generator {
   std::vector<GeneratedText*> active_;
   DraftRows rows_;
   std::vector<CacheSlot> slots_;
-  std::vector<Verification> verifications_;  // of active_
+  std::vector<Verification> verifications_;  // one per text in active_
   std::vector<SlotMove> moves_;
   std::vector<std::int32_t> added_;
 };

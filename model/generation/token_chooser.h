@@ -17,7 +17,7 @@ struct GeneratedText {
   std::size_t prompt = 0;            // number of prompt tokens
   std::size_t limit = 0;             // maximum number of tokens
   SequenceRng rng;
-  DraftTree drafts;  // of the current round
+  DraftTree drafts;  // drafts of the current round
   bool finished = false;
 
   std::int32_t size() const { return static_cast<std::int32_t>(tokens.size()); }

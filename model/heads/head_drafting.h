@@ -1,8 +1,8 @@
 #pragma once
 // How a kind of prediction heads drafts while a text is generated: for each depth it computes the hidden
 // states of new rows and, from them, the logits of the token that the depth predicts. Each kind implements
-// HeadDrafting next to its training code; head_kind() (model/heads/head_kinds.h) constructs it. The object
-// owns the caches that its depths need in addition to the trunk's.
+// HeadDrafting next to its training code; HeadKind::make_drafting (model/heads/head_kinds.h) constructs it.
+// The object owns the caches that its depths need in addition to the trunk's.
 
 #include <memory>
 

@@ -24,7 +24,7 @@ class HeadsInTurn : public PredictionHeads {
     const LayerContext& context;
     int slot = 0;
     int depth = 1;
-    bool first = true;  // join() was not called yet for this microbatch
+    bool first = true;  // join() has not been called for this microbatch yet
   };
   /// Runs both halves of a head's backward, right after hidden(). The loss has filled dhidden(), which may be
   /// overwritten. Returns the gradient of the trunk tensor that the head reads; empty if heads are detached.

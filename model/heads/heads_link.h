@@ -9,7 +9,7 @@
 //               main model's likeliest tokens and, per position, whether the drafts of all depths so far
 //               equal them.
 //   upstream    the gradient of `hidden`, summed over the losses of depths first..D. If gradients at the
-//               trunk are measured, also the gradient from each depth alone.
+//               trunk are measured, also the gradients of the single depths.
 
 #include <vector>
 

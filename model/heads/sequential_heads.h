@@ -63,10 +63,10 @@ class SequentialHeads : public PredictionHeads {
   void depth_backward_input(const StagePass& pass, int depth) const;
   void depth_backward_weight(const StagePass& pass, int depth, int end) const;
 
-  /// The gradient of one module's output, before or after its norm, from one depth's loss alone.
+  /// The gradient that the loss of one depth alone gives the output of one module, before or after its norm.
   struct ChainGradient {
-    int depth = 0;   // the depth with the loss
-    int module = 0;  // the module with the output; first() − 1: the gradient is of the stage's input
+    int depth = 0;   // depth of the loss
+    int module = 0;  // depth of the module; first() − 1: the gradient is that of the stage's input
     Tensor gradient;
     bool of_normed = true;
   };

@@ -82,7 +82,7 @@ class Block {
   /// Scratch of one call, shared by all blocks of a stage.
   struct Scratch {
     Saved recomputed;   // with Recompute::full
-    Inputs inputs;      // of forward, if backward recomputes them or reads their FP8 transposes instead
+    Inputs inputs;      // forward's, if backward recomputes them or reads their FP8 transposes instead
     Tensor dgated;      // [N, F]; shares the memory of inputs.gated if that tensor is not read again
     Tensor dnormed;     // [N, C]
     Tensor dattention;  // [B, T, NH·HS]
@@ -93,7 +93,7 @@ class Block {
                                   const Scratch& scratch, Part part = Part::whole);
   static Scratch plan_scratch(Arena& arena, const ModelConfig& config, const ActivationPlan& plan);
 
-  /// x [N, C] → out [N, C]
+  /// Computes the block's output in out [N, C] from x [N, C].
   void forward(const LayerContext& context, const Tensor& x, const Tensor& out, const Saved& saved) const;
   struct BackwardInput {
     Tensor dout;  // [N, C]

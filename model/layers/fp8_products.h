@@ -44,10 +44,11 @@ class Fp8Products {
 
   /// Call after the weights change.
   void quantize_weights(Stream& stream) const;
-  /// x [N, I] for forward, and xᵀ into `transposed` if that is defined. Valid until the next call.
+  /// Returns x [N, I] in 8 bits, for forward, and stores xᵀ in `transposed` if it is defined. The result is
+  /// valid until the next call of this or the next function.
   QuantizedTensor quantize_input(Stream& stream, const QuantizeSource& x,
                                  const QuantizedTensor& transposed) const;
-  /// dout [N, O] for backward_input, and doutᵀ into `transposed`. Valid until the next call.
+  /// Returns dout [N, O] in 8 bits, for backward_input, and stores doutᵀ in `transposed`.
   QuantizedTensor quantize_gradient(Stream& stream, const QuantizeSource& dout,
                                     const QuantizedTensor& transposed) const;
   /// [1] f32: the operator that computes the next matrix to quantize stores the largest magnitude here.

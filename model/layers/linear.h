@@ -46,7 +46,8 @@ class Linear {
   /// [1] The operator that computes forward's x or backward_input's dout stores the largest magnitude here.
   /// Undefined if the products do not need it. Valid until the next product in FP8.
   Tensor amax(const LayerContext& context) const { return in_fp8(context) ? fp8_->amax() : Tensor{}; }
-  /// `x` together with amax(), which its producer has written; `x` alone if the products do not need it.
+  /// `x` together with amax(), which the operator that computed x has written; only `x` if the products do
+  /// not need amax().
   QuantizeSource with_amax(const LayerContext& context, const Tensor& x) const {
     const Tensor largest = amax(context);
     if (!largest.defined()) return x;

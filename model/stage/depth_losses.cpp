@@ -9,8 +9,9 @@ namespace foretoken {
 
 namespace {
 
-/// Rows per chunk of logits, at most those of the microbatch. On a CPU a chunk is a few megabytes, to fit its
-/// caches; on a GPU half a GiB, so that the head's weight gradient is read and written few times.
+/// Number of rows in a chunk of logits, at most all rows of the microbatch. On a CPU a chunk has a few
+/// megabytes, to fit the caches. On a GPU it has half a GiB, so that the head's weight gradient is read and
+/// written only a few times.
 std::int64_t logit_rows(const ModelConfig& config, const ActivationPlan& plan, DeviceKind device) {
   const std::int64_t elements = std::int64_t{1} << (device == DeviceKind::cpu ? 20 : 28);
   return std::clamp<std::int64_t>(elements / config.vocab_size,

@@ -40,7 +40,7 @@ class Predictor {
   void logits(const LayerContext& context, int slot, int depth, const Tensor& out) const;
   /// After forward: adds the losses of this stage's depths and, if the pass requests it, the acceptance.
   void evaluate(const StagePass& pass) const { run_outputs(pass, true); }
-  /// After forward: adds the acceptance alone.
+  /// After forward: adds only the acceptance.
   void count_drafts(const StagePass& pass) const { run_outputs(pass, false); }
 
  private:

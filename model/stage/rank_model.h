@@ -21,8 +21,8 @@ struct RankModelOptions {
   ModelLayout layout;
   int pp_rank = 0;
   MicrobatchShape shape;
-  DType values = DType::f32;       // of parameters and gradients
-  DType activations = DType::f32;  // of activations and of the weights that layers compute with
+  DType values = DType::f32;       // dtype of parameters and gradients
+  DType activations = DType::f32;  // dtype of activations and of the weights that layers compute with
   std::optional<Fp8Config> fp8;    // set if a training step's products of blocks and modules run in FP8
   Recompute recompute = Recompute::none;
   int microbatches = 1;         // maximum per step on this rank
@@ -106,7 +106,7 @@ class RankModel : public StageWork {
   Step step_;
   bool sampled_ = false;  // some microbatch of the step does not train all depths
   StepSums sums_;
-  // GPU only: the step's microbatches on the device, and the page-locked memory they are copied from.
+  // GPU only: the step's microbatches on the device, and in the page-locked memory that they are copied from.
   Arena input_arena_{DeviceKind::cpu, true};
   std::vector<MicrobatchInput> inputs_;
   std::vector<MicrobatchInput> host_inputs_;

@@ -28,7 +28,8 @@ int cores_of_rank(MPI_Comm local, int local_ranks) {
 #ifdef __linux__
   cpu_set_t own, all;
   CPU_ZERO(&own);
-  // Fails, on all ranks of the machine, if there are more cores than the set can hold.
+  // sched_getaffinity() fails if the machine has more cores than cpu_set_t can hold. It then fails on all
+  // ranks of the machine, so that all of them skip the all-reduce.
   if (sched_getaffinity(0, sizeof own, &own) == 0 &&
       MPI_Allreduce(&own, &all, static_cast<int>(sizeof own), MPI_BYTE, MPI_BOR, local) == MPI_SUCCESS)
     return std::max(1, std::min(CPU_COUNT(&own), CPU_COUNT(&all) / local_ranks));

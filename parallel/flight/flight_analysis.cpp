@@ -326,8 +326,8 @@ Divergence first_divergence(const std::vector<FlightFile>& files, int size) {
     return divergence_of(graph, Divergence::Kind::no_record, awaited.empty() ? missing : awaited);
   }
 
-  // Of the ranks that are in no communication, a rank that others wait for comes first, then the rank that
-  // has been idle longest.
+  // Chooses among the ranks that are in no communication: first a rank that others wait for, then the rank
+  // that has been idle longest.
   const auto before = [&](int a, int b) {
     const bool awaited_a = !awaited_operation(graph, {a}).empty(),
                awaited_b = !awaited_operation(graph, {b}).empty();

@@ -23,7 +23,8 @@ class GradientReducer {
   /// Parameters, plan and communicator must outlive it.
   GradientReducer(const Parameters& parameters, const ShardPlan& plan, Communicator& dp);
 
-  /// The gradient of units()[unit] is final. Throws DefectError on a second call for the unit in a step.
+  /// Reports that the gradient of units()[unit] is final. Throws DefectError on a second call for the unit in
+  /// a step.
   void unit_ready(int unit);
   /// Progresses pending reductions; returns immediately.
   void progress();

@@ -106,9 +106,9 @@ class Optimizer {
   std::vector<std::int64_t> state_begin_;       // by bucket: start of its owned range in the moments
   Tensor exp_avg_;                              // [owned elements] config.moments
   Tensor exp_avg_sq_;                           // [owned elements] config.moments
-  Tensor sum_;                                  // [1] f64, Σ g²; with heads_clip_norm [2]: others, heads
-  Tensor clip_;                                 // the factors of the gradients, shaped like sum_
-  std::vector<Request> gathers_;                // by bucket
+  Tensor sum_;                    // f64 Σ g²: [1], or with heads_clip_norm [2]: main model, heads
+  Tensor clip_;                   // the factors of the gradients, shaped like sum_
+  std::vector<Request> gathers_;  // by bucket
 };
 
 }  // namespace foretoken

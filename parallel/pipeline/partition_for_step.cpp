@@ -78,8 +78,8 @@ class StepLength {
   Simulation simulation_;
 };
 
-/// Visits partitions within the limits: all of them if they are few, otherwise those of a random walk, whose
-/// steps shift halves from one stage to another.
+/// Visits partitions within the limits: all of them if they are few. Otherwise it visits the partitions of a
+/// random walk, whose steps shift halves from one stage to another.
 class Search {
  public:
   Search(const LayerCosts& costs, int stages, std::int64_t actions)

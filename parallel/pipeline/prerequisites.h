@@ -12,8 +12,8 @@ namespace foretoken {
 /// starts; these are messages if the neighbour stage is on another rank. For a send: the action whose result
 /// it sends. For a receive: the send that completes it (posting a receive has no prerequisite).
 ///
-///   F(s,m)   waits for  RF(s,m), or F(s−1,m) on the same rank; at the first stage for nothing
-///   B, I     wait for   F(s,m) and RB(s,m), or I(s+1,m) on the same rank; at the last stage for F(s,m) alone
+///   F(s,m)   waits for  RF(s,m), or F(s−1,m) on the same rank; nothing at the first stage
+///   B, I     wait for   F(s,m) and RB(s,m), or I(s+1,m) on the same rank; at the last stage only F(s,m)
 ///   W(s,m)   waits for  I(s,m)
 ///   SF(s,m)  waits for  F(s,m)         RF(s,m)  waits for  SF(s−1,m)
 ///   SB(s,m)  waits for  I(s,m)         RB(s,m)  waits for  SB(s+1,m)

@@ -47,7 +47,7 @@ struct Visit {
 };
 
 /// The order of a rank's visits: one group of microbatches after another and, in a group, one chunk after
-/// another. If the groups do not divide the microbatches, the first groups have one more than the others.
+/// another. If the microbatches do not divide evenly among the groups, the first groups have one more.
 std::vector<Visit> interleaved_order(const PipelineShape& shape, bool backward_order) {
   const int v = shape.virtual_stages;
   const int groups = std::max(1, shape.microbatches / shape.pp);

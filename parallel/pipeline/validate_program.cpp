@@ -124,6 +124,7 @@ void check_channels(const Program& program, const ProgramIndex& index) {
   });
 }
 
+/// The time in which a microbatch occupies a slot of a stage, as indices of the rank's actions.
 struct Life {
   int begin;  // index of the first action
   int end;    // index of the last compute action

@@ -63,7 +63,7 @@ double seconds(Stream& stream, const Call& call) {
 /// Scaling of the 8-bit operands of a linear layer.
 struct Recipe {
   const char* name;
-  Scaling values, weights;  // activations and gradients; weights
+  Scaling values, weights;  // `values`: activations and gradients
 };
 
 /// Measures the TFLOP/s of the three products with operands that are already quantized, and the GB/s of

@@ -154,7 +154,7 @@ TEST_CASE("correct drafts are all accepted, wrong ones never, on any branch") {
 }
 
 TEST_CASE("tree drafts do not change texts whose moves do not fit the indices of one pass") {
-  constexpr std::size_t count = 4200;  // two moves per text: 16,800 numbers
+  constexpr std::size_t count = 4200;  // two moves per text, two indices per move: 16,800 indices
   GenerationOptions options = greedy();
   options.max_tokens = 6;
   Texts few, many;

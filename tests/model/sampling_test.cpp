@@ -80,7 +80,7 @@ TEST_CASE("distributions are those of Hugging Face's logits processors") {
   REQUIRE(p.size() == each.expected.size());
   for (std::size_t i = 0; i < p.size(); ++i) {
     CAPTURE(i);
-    CHECK(std::abs(p[i] - each.expected[i]) < 1e-8);  // transformers computes penalties in float
+    CHECK(std::abs(p[i] - each.expected[i]) < 1e-8);  // transformers computes penalties in fp32
   }
 }
 
@@ -156,7 +156,7 @@ TEST_CASE("a draw never returns a token of weight 0") {
   CHECK(draw(Weights{0, 0.25, 0, 0.75, 0}, 0) == 1);
   CHECK(draw(Weights{0, 0.25, 0, 0.75, 0}, std::nextafter(1.0, 0.0)) == 3);
   CHECK(draw(Weights{0, 1e-300, 0}, 0.5) == 1);
-  Weights wide(1000);  // wider than one block of the scan
+  Weights wide(1000);  // more weights than one block of draw()
   wide[300] = 0.1;
   wide[700] = 0.2;
   CHECK(draw(wide, 0) == 300);

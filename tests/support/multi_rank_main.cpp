@@ -34,8 +34,8 @@ constexpr Seconds wait_limit_of_failed{5};
 struct Run {
   MpiWorld* mpi = nullptr;
   MpiCommunicator* world = nullptr;    // communicator of the tests
-  MpiCommunicator* harness = nullptr;  // separate, so that its messages cannot match those of a failed test
-  std::string tag;                     // "[ranks4]"
+  MpiCommunicator* harness = nullptr;  // separate, so that its messages cannot match a failed test's messages
+  std::string tag;                     // for example "[ranks4]"
   int cases = 0;
 };
 Run run;

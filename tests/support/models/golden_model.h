@@ -15,7 +15,7 @@ namespace foretoken::testing {
 struct GoldenCase {
   std::string name;
   MtpConfig mtp;
-  std::size_t head_tensors = 0;  // parameters of the depths k > 0
+  std::size_t head_tensors = 0;  // number of parameters (tensors) of the depths k > 0
   bool tied = false;
   bool within_documents = false;
 };
