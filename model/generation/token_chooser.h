@@ -81,8 +81,8 @@ class TokenChoosers {
   Predictions predictions(Decoder& decoder, int level, std::span<const CacheSlot> slots, int count) const {
     return choosers_.front().predictions(decoder, level, slots, count);
   }
-  /// Calls choose(i, chooser) for each text, on several threads if that is faster. `choose` may change text i
-  /// only; `predictions` tells how much work a text is.
+  /// Calls choose(i, chooser) for each text, on several threads if that is faster
+  /// (Predictions::texts_per_thread()). `choose` may change only text i.
   template <class Choose>
   void for_each(std::span<GeneratedText* const> texts, const Predictions& predictions, ThreadPool& threads,
                 const Choose& choose) {

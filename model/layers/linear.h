@@ -38,7 +38,7 @@ class Linear {
 
   struct BackwardWeight {
     Tensor dout, x;   // read unless the products run in FP8
-    Transposes kept;  // read if they do
+    Transposes kept;  // read if the products run in FP8
   };
   /// Adds to the weight's gradient, or overwrites it in the step's first microbatch (context.halves_run).
   void backward_weight(const LayerContext& context, const BackwardWeight& op) const;

@@ -82,7 +82,7 @@ void Simulation::run(const Durations& durations, const Visit& visit) const {
   if (durations.stages.size() != static_cast<std::size_t>(stages_))
     throw DefectError("simulate: durations of {} stages, but the program has {}", durations.stages.size(),
                       stages_);
-  std::vector<double> ends{0.0};  // index: Place
+  std::vector<double> ends{0.0};  // indexed by Place
   ends.reserve(steps_.size() + 1);
   auto wait = waits_.begin();
   for (const Step& step : steps_) {
