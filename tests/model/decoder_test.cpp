@@ -94,7 +94,9 @@ MtpConfig sequential(MtpConfig::Concat concat, MtpConfig::Hidden trunk, MtpConfi
 
 }  // namespace
 
-TEST_CASE("cached logits equal those of whole sequences, in chunks of any sizes and over all sequences") {
+TEST_CASE(
+    "cached logits equal the logits of whole sequences, for chunks of any size and several sequences in one "
+    "call") {
   const bool tied = GENERATE(false, true);
   const std::int64_t together = GENERATE(1, 5, 512);
   Pair pair({}, tied, together);
@@ -114,7 +116,7 @@ TEST_CASE("rows of rejected tokens do not change later logits") {
   CHECK(pair.run(0, {{0, 8, 17}, {1, 10, 17}}) == "");
 }
 
-TEST_CASE("every kind of heads has the same logits with caches as over whole sequences") {
+TEST_CASE("every kind of heads computes the same logits with caches as from whole sequences") {
   using enum MtpConfig::Concat;
   using enum MtpConfig::Hidden;
   std::vector<NamedHeads> kinds = every_kind_of_heads(3);

@@ -141,13 +141,13 @@ TEST_CASE("a short text starts at the trained depth and loses less than 5 % whil
 TEST_CASE("a depth whose first round is expensive runs only if its gain exceeds that cost") {
   Simulation simulation(8, GENERATE(1, 4), 3);
   simulation.world = {.fixed = 0.1, .each = 0.05, .noise = 0.1, .preparation = 30};
-  SECTION("their gain is small") {
+  SECTION("the gain of other depths is small") {
     simulation.world.acceptance = 0.6;
     const Simulation::Result result = simulation.run(150);
     CHECK(result.rounds.size() == 2);  // the trained depth and depth 0
     CHECK(result.rounds.at(3) > 140);
   }
-  SECTION("their gain is large") {
+  SECTION("the gain of other depths is large") {
     simulation.world.acceptance = 0.97;
     const Simulation::Result short_text = simulation.run(80);
     CHECK(short_text.rounds.size() == 2);

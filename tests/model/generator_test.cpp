@@ -268,7 +268,7 @@ TEST_CASE("each sequence counts its own drafts, and the counts of all sequences 
   CHECK(run.statistics.accepted_at == right.accepted_at);
 }
 
-TEST_CASE("with a repetition penalty drafts count as text, in greedy speculation too") {
+TEST_CASE("the repetition penalty counts drafts as text, in greedy speculation too") {
   GenerationOptions options = greedy();
   options.sampling.repetition_penalty = 1.3;
   const GenerationRun plain = generate({.options = options, .prompts = prompts});

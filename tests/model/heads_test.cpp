@@ -40,7 +40,7 @@ struct Row {
 
 }  // namespace
 
-TEST_CASE("short documents packed into a row have the same losses at every depth as alone") {
+TEST_CASE("short documents packed into one row have the same losses at every depth as in rows of their own") {
   const NamedHeads heads = GENERATE(from_range(every_kind_of_heads(3)));
   CAPTURE(heads.name);
   const std::int64_t depths = heads.mtp.depths;

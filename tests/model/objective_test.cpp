@@ -90,7 +90,7 @@ TEST_CASE("a schedule multiplies every weight by the factor of the tokens seen")
   CHECK(weights_at(mtp, 1000)[1] == 0);
 }
 
-TEST_CASE("every loss is a mean over its own targets, and the total weighs the means") {
+TEST_CASE("every loss is a mean over its own targets, and the total is the weighted sum of the means") {
   MtpConfig mtp{.depths = 2, .weighting = Weighting::per_depth, .depth_weights = {0.5, 0.25}};
   const Objective objective(mtp);
   const std::vector<std::int64_t> counts{10, 8, 0};

@@ -185,7 +185,7 @@ TEST_CASE("on a GPU a tensor may be written again once wait() returned or test()
   });
 }
 
-TEST_CASE("a GPU that lags its host receives every message", "[gpu][ranks2]") {
+TEST_CASE("a GPU that lags behind its host receives every message", "[gpu][ranks2]") {
   Gpu gpu;
   constexpr std::int64_t count = 1000;
   constexpr int rounds = 10;

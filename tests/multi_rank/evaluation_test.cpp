@@ -108,8 +108,9 @@ void count_rounds(WholeModel& model, std::vector<std::int32_t> text, int depths,
 
 }  // namespace
 
-TEST_CASE("losses and bits per byte equal those of the logits, over every token that has a predecessor",
-          "[ranks1][ranks2][ranks4]") {
+TEST_CASE(
+    "losses and bits per byte equal those computed from the logits of every token that has a predecessor",
+    "[ranks1][ranks2][ranks4]") {
   MpiCommunicator& world = multi_rank::world();
   const TrainingLab lab(world);
   const Sets sets{"train.steps=20", "optimizer.lr=1e-2"};

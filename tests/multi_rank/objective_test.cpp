@@ -81,7 +81,7 @@ std::string report_mismatch(const std::string& run, const std::string& expected,
 
 }  // namespace
 
-TEST_CASE("every objective and diagnosis equals the serial run's, in every layout",
+TEST_CASE("every objective and diagnosis has the serial run's values, in every layout",
           "[ranks1][ranks2][ranks4]") {
   MpiCommunicator& world = multi_rank::world();
   const TrainingLab lab(world);

@@ -27,7 +27,7 @@ TEST_CASE("a grid whose product is not the world's size is an error with both nu
   CHECK_THROWS_AS(validate({.pp = 1, .dp = 1, .virtual_stages = 0}, 1), UsageError);
 }
 
-TEST_CASE("parts of a range tile it") {
+TEST_CASE("the parts of a range cover it without overlap") {
   const Range range{10, 34};
   CHECK(part_of(range, 3, 0) == Range{10, 18});
   CHECK(part_of(range, 3, 2) == Range{26, 34});

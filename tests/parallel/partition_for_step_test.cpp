@@ -118,7 +118,7 @@ TEST_CASE(
     }
 }
 
-TEST_CASE("no step is over a thousandth longer than under the partition with the least bottleneck stage") {
+TEST_CASE("no step is more than a thousandth longer than with the partition of the smallest bottleneck") {
   for (const int pp : {1, 2, 3, 8})
     for (const int v : {1, 2})
       for (const int m : {1, 3, 16}) {

@@ -60,7 +60,7 @@ void every_partition(std::vector<int>& halves, int stages, int left, int fewest_
 
 }  // namespace
 
-TEST_CASE("equal layers without fixed costs are assigned evenly and whole, fewer to earlier stages") {
+TEST_CASE("equal layers without fixed costs are assigned evenly, uncut, and fewer to earlier stages") {
   CHECK(partition_layers(equal_costs(8, 0, 0), grid_of(4)) == std::vector<int>{4, 4, 4, 4});
   CHECK(partition_layers(equal_costs(5, 0, 0), grid_of(1)) == std::vector<int>{10});
   CHECK(partition_layers(halves(std::vector<double>(18, 0.1)), grid_of(3)) == std::vector<int>{6, 6, 6});
@@ -90,7 +90,7 @@ TEST_CASE(
   CHECK(partition_layers(with_last, grid_of(4)).back() == 2);
 }
 
-TEST_CASE("a partition has the least bottleneck stage possible, and then the fewest cuts inside layers") {
+TEST_CASE("a partition has the smallest bottleneck possible, and then the fewest cuts inside layers") {
   const CounterRng rng(7, "partition");
   for (std::uint64_t trial = 0; trial < 80; ++trial) {
     const int layers = 3 + static_cast<int>(rng.u64(4 * trial) % 4);

@@ -33,7 +33,7 @@ const Times all_times[] = {{1, 1, 1}, {3, 4, 2}, {10, 12, 9}, {2, 2, 1}};
 
 }  // namespace
 
-TEST_CASE("GPipe and 1F1B idle (pp−1)(F+B) a step") {
+TEST_CASE("GPipe and 1F1B idle (pp−1)(F+B) per step") {
   for (const Times& t : all_times)
     for (const int pp : {1, 2, 4, 8})
       for (const int microbatches : {1, 3, 8, 21}) {
@@ -56,7 +56,8 @@ TEST_CASE(
         }
 }
 
-TEST_CASE("zero bubble H1 idles (pp−1)(F+I−W) a step from pp microbatches on, and less than 1F1B for fewer") {
+TEST_CASE(
+    "zero bubble H1 idles (pp−1)(F+I−W) per step from pp microbatches on, and less than 1F1B for fewer") {
   for (const Times& t : all_times)
     for (const int pp : {2, 3, 4, 8}) {
       for (const int microbatches : {pp, pp + 1, 3 * pp + 2}) {
@@ -138,7 +139,7 @@ TEST_CASE("a timeline renders as one line per rank with idle time as dots") {
   CHECK_THAT(render(timeline_of("1f1b", {2, 1, 2}, {1, 1, 1}), 18), contains("|F F ....B0  ..B1  |"));
 }
 
-TEST_CASE("1F1B, interleaved or not, waits for messages at a step's ends, not once a microbatch") {
+TEST_CASE("1F1B, interleaved or not, waits for messages at a step's ends, not once per microbatch") {
   for (const auto& [name, v] : {std::pair{"1f1b", 1}, {"interleaved_1f1b", 2}, {"interleaved_1f1b", 3}})
     for (const int pp : {2, 3, 4, 8}) {
       const auto makespan = [&, name = name, v = v](double message) {
