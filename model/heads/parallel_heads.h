@@ -41,7 +41,7 @@ class ParallelHeads : public HeadsInTurn {
   Tensor raw_;     // [N, C]
   Tensor rstd_;    // [N]
   Tensor hidden_;  // [B, T, C]
-  Tensor draw_;    // [N, C], in the memory of hidden_
+  Tensor draw_;    // [N, C] gradient of raw_, in the memory of hidden_
 };
 
 }  // namespace foretoken

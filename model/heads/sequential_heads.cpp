@@ -139,7 +139,7 @@ void SequentialHeads::backward(const Backward& op) const {
 void SequentialHeads::depth_backward_input(const StagePass& pass, int depth) const {
   const auto& [saved, gradients] = at(pass.slot);
   const std::size_t k = state(depth);
-  // If module k + 1 reads hᵏ before its norm, draw already holds the gradient of hᵏ from module k + 1.
+  // If module k + 1 reads hᵏ before its norm, draw (the gradient of raw) already holds its contribution.
   const bool deeper_read_raw = depth < pass.input.depths.deepest(depths()) && !reads_normed(depth + 1);
   norm_backward(pass.layers, at(pass.slot), depth, gradients.dnormed[k], deeper_read_raw);
   // Detached heads give the trunk no gradient: module 1 writes the gradient of its input to scratch memory.

@@ -39,8 +39,8 @@ class SequentialHeads : public PredictionHeads {
   };
   /// Tensors of one microbatch between the two halves of backward, indexed like Saved.
   struct Gradients {
-    std::vector<Tensor> draw;     // [N, C] each
-    std::vector<Tensor> dnormed;  // [B, T, C] each
+    std::vector<Tensor> draw;     // gradients of raw: [N, C] each
+    std::vector<Tensor> dnormed;  // gradients of normed: [B, T, C] each
     std::vector<MtpModule::Gradients> modules;
   };
   struct Slot {
@@ -55,8 +55,8 @@ class SequentialHeads : public PredictionHeads {
   /// Whether module k reads the previous depth's state after its norm.
   bool reads_normed(int depth) const;
   const Tensor& input_of(int depth, const Saved& saved) const;
-  /// Computes the depth's draw from dnormed [N, C]: overwrites it or, with `accumulate`, adds to it. Adds to
-  /// the norm's gradient, unless context.measure_only is set.
+  /// Computes the gradient of the depth's raw (draw) from dnormed [N, C]: overwrites it or, with
+  /// `accumulate`, adds to it. Adds to the norm's gradient, unless context.measure_only is set.
   void norm_backward(const LayerContext& context, const Slot& slot, int depth, const Tensor& dnormed,
                      bool accumulate) const;
   // The two halves of the backward of one depth's norm and module; `end` is the stage's last trained depth.

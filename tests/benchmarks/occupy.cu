@@ -5,8 +5,8 @@ namespace foretoken::benchmarks {
 
 namespace {
 
-constexpr int bytes =
-    100 << 10;  // shared memory of a block: leaves too little for a block of a large product
+// Shared memory of a block: leaves too little on a multiprocessor for a block of a large product.
+constexpr int bytes = 100 << 10;
 
 __global__ void wait(const volatile int* done) {
   while (*done == 0) __nanosleep(1000);

@@ -13,8 +13,7 @@ struct GenerationCase {
   MtpConfig mtp;
   GenerationOptions options;
   Texts prompts;
-  double std =
-      0.3;  // standard deviation of the weights; the smaller, the less the output depends on the input
+  double std = 0.3;  // standard deviation of the weights; if small, the output hardly depends on the input
   std::int64_t positions = 64;
   std::uint64_t seed = 11;  // seed of the weights
   std::optional<ModelConfig>
