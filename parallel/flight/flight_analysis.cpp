@@ -303,6 +303,35 @@ std::string describe(const FlightRecord& record, const Operation& operation) {
   return text + fmt::format(" of \"{}\"", channel.name);
 }
 
+namespace {
+
+/// A rank whose process did not run for most of the time that another rank waited.
+std::optional<Divergence> paused_rank(const WaitGraph& graph, const std::vector<FlightFile>& files) {
+  // Seconds of the file's pause within the last `wait` seconds before its record.
+  const auto paused_within = [](const FlightFile& file, double wait) {
+    if (!file.pause) return 0.0;
+    return std::max(0.0, std::min(file.pause->seconds, wait - file.pause->before_record));
+  };
+  Divergence paused{
+      .kind = Divergence::Kind::paused, .ranks = {}, .waiting = {}, .operation = {}, .other = {}};
+  for (const FlightFile& waiting : files) {
+    if (!graph.waits(waiting.record.rank)) continue;
+    const double wait = wait_of(waiting.record);
+    for (const FlightFile& file : files) {
+      const double seconds = paused_within(file, wait);
+      if (seconds <= paused.seconds || !is_late(seconds - paused_within(waiting, wait), wait)) continue;
+      paused.ranks = {file.record.rank};
+      paused.waiting = {waiting.record.rank};
+      paused.operation = graph.operation_of(waiting.record.rank);
+      paused.seconds = seconds;
+    }
+  }
+  if (paused.ranks.empty()) return std::nullopt;
+  return paused;
+}
+
+}  // namespace
+
 Divergence first_divergence(const std::vector<FlightFile>& files, int size) {
   const WaitGraph graph(files, size);
   if (graph.mismatch()) {
@@ -325,6 +354,8 @@ Divergence first_divergence(const std::vector<FlightFile>& files, int size) {
                  [&](int rank) { return !waiting_for(graph, {rank}).empty(); });
     return divergence_of(graph, Divergence::Kind::no_record, awaited.empty() ? missing : awaited);
   }
+
+  if (const std::optional<Divergence> paused = paused_rank(graph, files)) return *paused;
 
   // Chooses among the ranks that are in no communication: first a rank that others wait for, then the rank
   // that has been idle longest.
@@ -454,6 +485,10 @@ std::string sentence(const Divergence& divergence, const std::vector<FlightFile>
                          who_waits(divergence, size));
     case Divergence::Kind::cycle:
       return fmt::format("{} wait for each other, in {}", names.ranks(divergence.ranks),
+                         divergence.operation);
+    case Divergence::Kind::paused:
+      return fmt::format("{} did not run for {:.1f} s, while rank {} waited in {} beyond its limit",
+                         names.rank(divergence.ranks.front()), divergence.seconds, divergence.waiting.front(),
                          divergence.operation);
     case Divergence::Kind::late:
       return fmt::format("{} was about {:.0f} s late for {}, for which rank {} waited beyond its limit",

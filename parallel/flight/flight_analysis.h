@@ -18,6 +18,7 @@ struct Divergence {
     none,        // no rank waits
     mismatch,    // ranks entered different operations under the same sequence number of a channel
     no_record,   // ranks left no record: stopped or ended
+    paused,      // the process of a rank did not run while another one waited beyond its limit
     absent,      // ranks are in no communication
     late,        // a rank came when another one had waited for it beyond its limit
     cycle,       // ranks wait for each other
@@ -35,8 +36,9 @@ struct Divergence {
   std::string operation;
   /// Kind::mismatch: the operation that ranks[1] entered under the same sequence number.
   std::string other;
-  /// Kind::absent: seconds since the last communication of ranks[0]. Kind::late: seconds by which ranks[0]
-  /// came after waiting[0], to about 2 s.
+  /// Kind::absent: seconds since the last communication of ranks[0]. Kind::paused: seconds for which ranks[0]
+  /// did not run while waiting[0] waited. Kind::late: seconds by which ranks[0] came after waiting[0], to
+  /// about 2 s.
   double seconds = 0;
 };
 

@@ -121,6 +121,8 @@ std::string to_text(const FlightFile& file) {
   std::string text = fmt::format("{}\nrank {} of {}\nstart {}\n", heading, record.rank, record.size,
                                  record.start_utc.empty() ? "?" : record.start_utc);
   text += fmt::format("now {:.6f} last-activity {:.6f}\n", record.now, record.last_activity);
+  if (file.pause)
+    text += fmt::format("pause {:.6f} ended {:.6f}\n", file.pause->seconds, file.pause->before_record);
   text += "reason " + one_line(file.reason) + "\n";
   text += "# identity: rank pid host label\n";
   for (std::size_t r = 0; r < file.ranks.size(); ++r)
@@ -171,6 +173,11 @@ FlightFile parse_flight_file(const std::string& text, const std::string& origin)
       record.now = line.seconds();
       line.word();
       record.last_activity = line.seconds();
+    } else if (item == "pause") {
+      Pause& pause = file.pause.emplace();
+      pause.seconds = line.seconds();
+      line.word();
+      pause.before_record = line.seconds();
     } else if (item == "reason") {
       file.reason = line.rest();
     } else if (item == "identity") {

@@ -2,6 +2,7 @@
 // The file of a flight record: text with one item per line, so that people can read it too.
 
 #include <filesystem>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -17,8 +18,15 @@ struct RankIdentity {
   std::string label;  // "pp1 dp0", may be empty
 };
 
+/// A time in which a process did not run: it was stopped, or its machine was.
+struct Pause {
+  double seconds = 0;
+  double before_record = 0;  // from the pause's end to the record, seconds
+};
+
 struct FlightFile {
   FlightRecord record;
+  std::optional<Pause> pause;           // the last one, if there was any
   std::string reason;                   // why the record was written, one line
   std::vector<RankIdentity> ranks;      // identity of each rank, by world rank; may be empty
   std::vector<LocalProcess> processes;  // ranks on the same host

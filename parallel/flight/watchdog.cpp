@@ -25,6 +25,8 @@ constexpr auto watch_pause = 200ms, gather_pause = 50ms, end_pause = 50ms;
 /// Seconds by which a wait may exceed its limit before the watchdog acts. A polling wait ends at its limit by
 /// itself; a wait inside MPI does not.
 constexpr double grace_of_polling_waits = 2;
+/// The watchdog looks five times a second. If it could not for this long, the process did not run.
+constexpr Seconds shortest_pause{1};
 /// Seconds without communication after which the rank checks whether another rank has abandoned the job.
 constexpr double quiet = 1;
 /// siblings_limit: time that the last rank of a host waits for the host's other ranks to leave.
@@ -53,6 +55,7 @@ Watchdog::Watchdog(const FlightRecorder& recorder, const Job& job, Options optio
       job_(job),
       log_(std::move(options.log)),
       folder_(std::move(options.folder)),
+      ran_(Clock::now()),
       code_(static_cast<int>(ExitCode::peer)),
       thread_([this] { watch(); }) {}
 
@@ -87,6 +90,7 @@ void Watchdog::watch() {
   auto asked = Clock::now();
   while (!ends_) {
     std::this_thread::sleep_for(watch_pause);
+    pause();
     if (const std::int64_t deadline = deadline_; deadline != 0) {
       if (Clock::now().time_since_epoch().count() < deadline) continue;
       for (const LocalProcess& process : local_processes(job_))
@@ -108,6 +112,18 @@ void Watchdog::watch() {
       leave(ExitCode::peer, [] { std::_Exit(static_cast<int>(ExitCode::peer)); });
     }).detach();
   }
+}
+
+std::optional<Pause> Watchdog::pause() {
+  const std::lock_guard lock(mutex_);
+  const auto now = Clock::now();
+  if (const Seconds away = now - ran_; away > shortest_pause) {
+    paused_ = away;
+    pause_end_ = now;
+  }
+  ran_ = now;
+  if (paused_ == Seconds{}) return std::nullopt;
+  return Pause{.seconds = paused_.count(), .before_record = Seconds(now - pause_end_).count()};
 }
 
 bool Watchdog::another_rank_abandoned() const {
@@ -135,8 +151,11 @@ void Watchdog::conclude(const std::string& reason) try {
   // The launcher may continue a stopped rank in order to end it. Such a rank must not leave a record, which
   // would show that it arrived.
   if (std::error_code error; std::filesystem::exists(folder / conclusion_file, error)) return;
-  FlightFile own{
-      .record = recorder_.record(), .reason = reason, .ranks = {}, .processes = local_processes(job_)};
+  FlightFile own{.record = recorder_.record(),
+                 .pause = pause(),
+                 .reason = reason,
+                 .ranks = {},
+                 .processes = local_processes(job_)};
   own.record.rank = job_.rank;
   own.record.size = job_.size;
   {

@@ -73,6 +73,7 @@ class Watchdog {
   bool is_last_of_host() const;
   void end_host();
   std::filesystem::path folder() const;
+  std::optional<Pause> pause();
 
   const FlightRecorder& recorder_;
   const Job job_;
@@ -80,6 +81,9 @@ class Watchdog {
   mutable std::mutex mutex_;
   std::filesystem::path folder_;
   std::vector<RankIdentity> identities_;
+  std::chrono::steady_clock::time_point ran_;  // when pause() last looked; guarded by mutex_
+  Seconds paused_{};                           // the last pause of this process; guarded by mutex_
+  std::chrono::steady_clock::time_point pause_end_;
   std::atomic<bool> ends_ = false;          // asks the thread to end
   std::atomic<bool> abandoning_ = false;    // set once, by the first thread that abandons the job
   std::atomic<std::int64_t> deadline_ = 0;  // end of the process, steady clock, nanoseconds; 0: none

@@ -289,6 +289,25 @@ TEST_CASE("a rank that waits for a much shorter time than the rank that waits fo
   CHECK(first_divergence(files, 2).kind == Divergence::Kind::cycle);
 }
 
+TEST_CASE(
+    "a rank whose process did not run while another one waited is named, though it had entered the "
+    "operation") {
+  std::vector<FlightFile> files{waiting_in(0, 2, "all-reduce", "world", {0, 1}),
+                                waiting_in(1, 2, "all-reduce", "world", {0, 1})};
+  for (FlightFile& file : files) file.record.now = file.record.waiting->started + 4.5;
+  files[1].pause = {.seconds = 4, .before_record = 0.2};
+  const Divergence found = first_divergence(files, 2);
+  CHECK(found.kind == Divergence::Kind::paused);
+  CHECK_THAT(sentence(found, files, 2),
+             contains("rank 1 did not run for 4.0 s, while rank 0 waited in all-reduce #1 of \"world\""));
+
+  files[1].pause->before_record = 3;  // it ran for most of the wait
+  CHECK(first_divergence(files, 2).kind == Divergence::Kind::connection);
+  files[1].pause->before_record = 0.2;
+  files[0].pause = files[1].pause;  // the whole machine stood still
+  CHECK(first_divergence(files, 2).kind == Divergence::Kind::connection);
+}
+
 TEST_CASE("several ranks without a record are all named, except one that no rank waits for") {
   std::vector<FlightFile> files{waiting_in(0, 5, "all-reduce", "world", {0, 1, 2, 3})};
   files.push_back(waiting_in(1, 5, "all-reduce", "world", {0, 1, 2, 3}));
@@ -300,6 +319,7 @@ TEST_CASE("several ranks without a record are all named, except one that no rank
 TEST_CASE("a flight record that is written and read again is the same") {
   FlightFile file = waiting_in(1, 3, "all-reduce", "dp of pp1", {1, 2}, 123);
   file.reason = "mpi: two\nlines";
+  file.pause = {.seconds = 4.5, .before_record = 0.25};
   file.ranks = {{.pid = 1, .host = "a", .label = ""}, {.pid = 2, .host = "b", .label = "pp0 dp1"}, {}};
   file.processes = {{.rank = 2, .pid = 7, .state = 'T'}};
   file.record.messages[{.channel = 0, .kind = Kind::receive, .peer = 1, .tag = 4}] = 9;
@@ -310,6 +330,8 @@ TEST_CASE("a flight record that is written and read again is the same") {
   CHECK(read.ranks[1].label == "pp0 dp1");
   CHECK(read.processes[0].state == 'T');
   CHECK(read.reason == "mpi: two lines");
+  CHECK(read.pause->seconds == 4.5);
+  CHECK(read.pause->before_record == 0.25);
 }
 
 TEST_CASE("a flight record with the older key for its start is read the same way") {
