@@ -128,14 +128,14 @@ LayerContext RankModel::context(const MicrobatchInput& input) const {
           .forward_only = !step_.request.gradients};
 }
 
-StagePass RankModel::pass(int microbatch, int slot) const {
-  const MicrobatchInput& of = input(microbatch);
-  return {.layers = context(of), .input = of, .slot = slot, .request = step_.request, .sums = sums_};
+StagePass RankModel::pass(const InFlight& at) const {
+  const MicrobatchInput& of = input(at.microbatch);
+  return {.layers = context(of), .input = of, .slot = at.slot, .request = step_.request, .sums = sums_};
 }
 
-void RankModel::forward(int stage, int microbatch, int slot) {
-  const PipelineStage& compute = at(stage);
-  const StagePass forward = pass(microbatch, slot);
+void RankModel::forward(const InFlight& at) {
+  const PipelineStage& compute = stage(at);
+  const StagePass forward = pass(at);
   compute.forward(forward);
   if (!compute.computes_losses()) return;
   if (!step_.request.gradients)
@@ -150,13 +150,13 @@ bool RankModel::counts_in_forward() const {
   return step_.request.acceptance && options_.layout.depth_stages > 0;
 }
 
-void RankModel::run_backward(int stage, int microbatch, int slot, Halves halves) {
+void RankModel::run_backward(const InFlight& at, Halves halves) {
   if (!step_.request.gradients) throw DefectError("model: backward in a step that requests no gradients");
-  Halves& halves_run = halves_run_[index_of(stage)];
-  StagePass backward = pass(microbatch, slot);
+  Halves& halves_run = halves_run_[index_of(at.stage)];
+  StagePass backward = pass(at);
   backward.layers.halves_run = halves_run;
   backward.request.acceptance &= !counts_in_forward();
-  at(stage).backward({.pass = backward, .halves = halves, .gradient_scales = step_.gradient_scales},
+  stage(at).backward({.pass = backward, .halves = halves, .gradient_scales = step_.gradient_scales},
                      [this](int unit) {
                        if (--remaining_[static_cast<std::size_t>(unit)] == 0) step_.unit_final(unit);
                      });
@@ -164,20 +164,21 @@ void RankModel::run_backward(int stage, int microbatch, int slot, Halves halves)
   halves_run.weight |= halves.weight;
 }
 
-void RankModel::backward(int stage, int microbatch, int slot) {
-  run_backward(stage, microbatch, slot, {});
+void RankModel::backward(const InFlight& at) {
+  run_backward(at, {});
 }
 
-void RankModel::backward_input(int stage, int microbatch, int slot) {
-  run_backward(stage, microbatch, slot, {.weight = false});
+void RankModel::backward_input(const InFlight& at) {
+  run_backward(at, {.weight = false});
 }
 
-void RankModel::backward_weight(int stage, int microbatch, int slot) {
-  run_backward(stage, microbatch, slot, {.input = false});
+void RankModel::backward_weight(const InFlight& at) {
+  run_backward(at, {.input = false});
 }
 
-void RankModel::logits(int microbatch, int slot, int depth, const Tensor& out) {
-  at(options_.layout.stage_of_depth(depth)).predictor().logits(context(input(microbatch)), slot, depth, out);
+void RankModel::logits(const Logits& op) {
+  compute_[index_of(options_.layout.stage_of_depth(op.depth))].predictor().logits(
+      context(input(op.microbatch)), op.slot, op.depth, op.out);
 }
 
 }  // namespace foretoken

@@ -63,33 +63,40 @@ class RankModel : public StageWork {
   /// Sums over this rank's microbatches, on the stream's device. Entries that other ranks compute, and those
   /// that the step does not request, are zero.
   const StepSums& sums() const { return sums_; }
-  /// Writes a depth's logits of a microbatch to out [N, V], on the rank of the depth's stage. The microbatch
-  /// must be the one that forward() ran last in the slot.
-  void logits(int microbatch, int slot, int depth, const Tensor& out);
+  struct Logits {
+    int depth = 0;
+    int microbatch = 0;  // the one that forward() ran last in the slot
+    int slot = 0;
+    Tensor out;  // [N, V] =
+  };
+  /// Writes a depth's logits, on the rank of the depth's stage.
+  void logits(const Logits& op);
 
-  Tensor activation_in(int stage, int slot) override { return at(stage).activation_in(slot, step_.request); }
-  Tensor activation_out(int stage, int slot) override {
-    return at(stage).activation_out(slot, step_.request);
+  Tensor activation_in(const InFlight& at) override {
+    return stage(at).activation_in(at.slot, step_.request);
   }
-  Tensor gradient_in(int stage, int slot) override { return at(stage).gradient_in(slot, step_.request); }
-  Tensor gradient_out(int stage, int slot) override { return at(stage).gradient_out(slot, step_.request); }
-  void forward(int stage, int microbatch, int slot) override;
-  void backward(int stage, int microbatch, int slot) override;
-  void backward_input(int stage, int microbatch, int slot) override;
-  void backward_weight(int stage, int microbatch, int slot) override;
+  Tensor activation_out(const InFlight& at) override {
+    return stage(at).activation_out(at.slot, step_.request);
+  }
+  Tensor gradient_in(const InFlight& at) override { return stage(at).gradient_in(at.slot, step_.request); }
+  Tensor gradient_out(const InFlight& at) override { return stage(at).gradient_out(at.slot, step_.request); }
+  void forward(const InFlight& at) override;
+  void backward(const InFlight& at) override;
+  void backward_input(const InFlight& at) override;
+  void backward_weight(const InFlight& at) override;
 
  private:
   std::size_t index_of(int stage) const;
   bool holds(int stage) const { return std::find(stages_.begin(), stages_.end(), stage) != stages_.end(); }
-  PipelineStage& at(int stage) { return compute_[index_of(stage)]; }
+  PipelineStage& stage(const InFlight& at) { return compute_[index_of(at.stage)]; }
   LayerContext context(const MicrobatchInput& input) const;
   const MicrobatchInput& input(int microbatch) const {
     return step_.microbatches[static_cast<std::size_t>(microbatch)];
   }
-  StagePass pass(int microbatch, int slot) const;
+  StagePass pass(const InFlight& at) const;
   /// Whether drafts are counted in forward although backward follows.
   bool counts_in_forward() const;
-  void run_backward(int stage, int microbatch, int slot, Halves halves);
+  void run_backward(const InFlight& at, Halves halves);
   void plan_inputs();
   void zero_gradients();
   void upload(std::span<const MicrobatchInput> microbatches);

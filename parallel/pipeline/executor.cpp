@@ -41,11 +41,11 @@ Executor::Executor(const Program& lowered, const ProgramFootprint& footprint, St
 
 void Executor::run() {
   for (const Action& action : actions_) {
-    const int slot = slot_of(action.stage, action.microbatch);
-    wait_for_inputs(action, slot);
+    const InFlight at = in_flight(action.stage, action.microbatch);
+    wait_for_inputs(action.kind, at);
     const ActionObserver::Time start = std::chrono::steady_clock::now();
     if (observer_) observer_->on_action_start(action, start);
-    perform(action, slot);
+    perform(action.kind, at);
     if (observer_) observer_->on_action_done(action, start, std::chrono::steady_clock::now());
     progress();
   }
@@ -56,58 +56,60 @@ void Executor::run() {
 }
 
 /// Waits for the inputs of the action and for the last send from the buffer that the action writes.
-void Executor::wait_for_inputs(const Action& action, int slot) {
-  StageRequests& requests = requests_of(action.stage);
-  const auto at = static_cast<std::size_t>(slot);
-  switch (action.kind) {
+void Executor::wait_for_inputs(ActionKind kind, const InFlight& at) {
+  StageRequests& requests = requests_of(at.stage);
+  const auto slot = static_cast<std::size_t>(at.slot);
+  switch (kind) {
     case ActionKind::forward:
-      requests.receive_activation[at].wait();
-      requests.send_activation[at].wait();
+      requests.receive_activation[slot].wait();
+      requests.send_activation[slot].wait();
       break;
     case ActionKind::backward:
     case ActionKind::backward_input:
-      requests.receive_gradient[at].wait();
-      requests.send_gradient[at].wait();
+      requests.receive_gradient[slot].wait();
+      requests.send_gradient[slot].wait();
       break;
     default:
       break;
   }
 }
 
-void Executor::perform(const Action& action, int slot) {
-  const auto [kind, stage, microbatch] = action;
-  StageRequests& requests = requests_of(stage);
-  const auto at = static_cast<std::size_t>(slot);
+void Executor::perform(ActionKind kind, const InFlight& at) {
+  StageRequests& requests = requests_of(at.stage);
+  const auto slot = static_cast<std::size_t>(at.slot);
+  const int previous = at.stage - 1, next = at.stage + 1;
   switch (kind) {
     case ActionKind::forward:
-      forward(stage, microbatch, slot);
+      forward(at);
       break;
     case ActionKind::backward:
-      work_.backward(stage, microbatch, slot);
-      pass_gradient_upstream(stage, microbatch, slot);
+      work_.backward(at);
+      pass_gradient_upstream(at);
       break;
     case ActionKind::backward_input:
-      work_.backward_input(stage, microbatch, slot);
-      pass_gradient_upstream(stage, microbatch, slot);
+      work_.backward_input(at);
+      pass_gradient_upstream(at);
       break;
     case ActionKind::backward_weight:
-      work_.backward_weight(stage, microbatch, slot);
+      work_.backward_weight(at);
       break;
     case ActionKind::send_activation:
-      requests.send_activation[at] = pipeline_.start_send(
-          work_.activation_out(stage, slot), shape_.rank_of(stage + 1), tag_of(kind, stage, microbatch));
+      requests.send_activation[slot] = pipeline_.start_send(work_.activation_out(at), shape_.rank_of(next),
+                                                            tag_of({kind, at.stage, at.microbatch}));
       break;
     case ActionKind::receive_activation:
-      requests.receive_activation[at] = pipeline_.start_receive(
-          work_.activation_in(stage, slot), shape_.rank_of(stage - 1), tag_of(kind, stage - 1, microbatch));
+      requests.receive_activation[slot] =
+          pipeline_.start_receive(work_.activation_in(at), shape_.rank_of(previous),
+                                  tag_of({ActionKind::send_activation, previous, at.microbatch}));
       break;
     case ActionKind::send_gradient:
-      requests.send_gradient[at] = pipeline_.start_send(
-          work_.gradient_out(stage, slot), shape_.rank_of(stage - 1), tag_of(kind, stage, microbatch));
+      requests.send_gradient[slot] = pipeline_.start_send(work_.gradient_out(at), shape_.rank_of(previous),
+                                                          tag_of({kind, at.stage, at.microbatch}));
       break;
     case ActionKind::receive_gradient:
-      requests.receive_gradient[at] = pipeline_.start_receive(
-          work_.gradient_in(stage, slot), shape_.rank_of(stage + 1), tag_of(kind, stage + 1, microbatch));
+      requests.receive_gradient[slot] =
+          pipeline_.start_receive(work_.gradient_in(at), shape_.rank_of(next),
+                                  tag_of({ActionKind::send_gradient, next, at.microbatch}));
       break;
   }
 }
@@ -116,19 +118,17 @@ void Executor::perform(const Action& action, int slot) {
 // gradient of this input to that slot. The slot holds the microbatch at both times, because the previous
 // stage's forward has run and its backward has not.
 
-void Executor::forward(int stage, int microbatch, int slot) {
-  const int previous = stage - 1;
-  if (previous >= 0 && shape_.rank_of(previous) == shape_.rank_of(stage))
-    copy(stream_, work_.activation_out(previous, slot_of(previous, microbatch)),
-         work_.activation_in(stage, slot));
-  work_.forward(stage, microbatch, slot);
+void Executor::forward(const InFlight& at) {
+  const int previous = at.stage - 1;
+  if (previous >= 0 && shape_.rank_of(previous) == shape_.rank_of(at.stage))
+    copy(stream_, work_.activation_out(in_flight(previous, at.microbatch)), work_.activation_in(at));
+  work_.forward(at);
 }
 
-void Executor::pass_gradient_upstream(int stage, int microbatch, int slot) {
-  const int previous = stage - 1;
-  if (previous >= 0 && shape_.rank_of(previous) == shape_.rank_of(stage))
-    copy(stream_, work_.gradient_out(stage, slot),
-         work_.gradient_in(previous, slot_of(previous, microbatch)));
+void Executor::pass_gradient_upstream(const InFlight& at) {
+  const int previous = at.stage - 1;
+  if (previous >= 0 && shape_.rank_of(previous) == shape_.rank_of(at.stage))
+    copy(stream_, work_.gradient_out(at), work_.gradient_in(in_flight(previous, at.microbatch)));
 }
 
 void Executor::progress() {
@@ -138,16 +138,17 @@ void Executor::progress() {
       for (Request& request : *side) request.test();
 }
 
-int Executor::slot_of(int stage, int microbatch) const {
-  return microbatch % slots_[static_cast<std::size_t>(stage)];
+InFlight Executor::in_flight(int stage, int microbatch) const {
+  return {
+      .stage = stage, .microbatch = microbatch, .slot = microbatch % slots_[static_cast<std::size_t>(stage)]};
 }
 
 /// Each direction, sending stage and microbatch has its own tag while there are enough tags. Otherwise
 /// microbatches share tags; validate_program() has checked that messages of a channel are received in the
 /// order of the sends. Activations have even tags (Traffic).
-int Executor::tag_of(ActionKind kind, int sending_stage, int microbatch) const {
-  const bool activation = kind == ActionKind::send_activation || kind == ActionKind::receive_activation;
-  return 2 * (sending_stage * microbatch_tags_ + microbatch % microbatch_tags_) + (activation ? 0 : 1);
+int Executor::tag_of(const Action& send) const {
+  return 2 * (send.stage * microbatch_tags_ + send.microbatch % microbatch_tags_) +
+         (send.kind == ActionKind::send_activation ? 0 : 1);
 }
 
 Executor::StageRequests& Executor::requests_of(int stage) {

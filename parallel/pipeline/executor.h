@@ -51,14 +51,14 @@ class Executor {
     std::vector<Request> receive_gradient;
   };
 
-  void wait_for_inputs(const Action& action, int slot);
-  void perform(const Action& action, int slot);
-  void forward(int stage, int microbatch, int slot);
-  void pass_gradient_upstream(int stage, int microbatch, int slot);
+  void wait_for_inputs(ActionKind kind, const InFlight& at);
+  void perform(ActionKind kind, const InFlight& at);
+  void forward(const InFlight& at);
+  void pass_gradient_upstream(const InFlight& at);
   void progress();
 
-  int slot_of(int stage, int microbatch) const;
-  int tag_of(ActionKind kind, int sending_stage, int microbatch) const;
+  InFlight in_flight(int stage, int microbatch) const;
+  int tag_of(const Action& send) const;
   StageRequests& requests_of(int stage);
 
   PipelineShape shape_;

@@ -134,8 +134,8 @@ class Trainer {
                        .microbatches = batch_,
                        .gradient_scales = objective_.gradient_scales(counts_)});
     for (int m = 0; m < static_cast<int>(batch_.size()); ++m) {
-      model_.forward(0, m, 0);
-      model_.backward(0, m, 0);
+      model_.forward({.microbatch = m});
+      model_.backward({.microbatch = m});
     }
     set_zero(stream_, sum_);
     sum_of_squares(stream_, {parameters.gradients(), sum_});

@@ -75,8 +75,8 @@ Result train_step(const Device::Options& where, Recompute recompute, double left
                     .microbatches = inputs,
                     .gradient_scales = gradient_scales(mtp, counts)});
   for (int m = 0; m < 2; ++m) {
-    model.forward(0, m, 0);
-    model.backward(0, m, 0);
+    model.forward({.microbatch = m});
+    model.backward({.microbatch = m});
   }
   std::vector<double> losses(3);
   copy(stream, model.sums().losses, tensor_over(std::span(losses), {3}));
@@ -146,8 +146,8 @@ TEST_CASE("on a GPU a diagnosed and a sampled step have the CPU's losses, counts
                       .microbatches = inputs,
                       .gradient_scales = scales});
     for (int m = 0; m < 2; ++m) {
-      model.forward(0, m, 0);
-      model.backward(0, m, 0);
+      model.forward({.microbatch = m});
+      model.backward({.microbatch = m});
     }
     const Tensor &sums = model.sums().all, gradients = model.parameters().gradients();
     Outcome outcome{std::vector<double>(static_cast<std::size_t>(sums.elements())),

@@ -40,10 +40,10 @@ struct Pair {
     decoder.parameters().initialize(stream, 7);
     const std::vector<MicrobatchInput> input{batch.input()};
     whole.begin_step({.request = StepRequest::evaluation(), .microbatches = input});
-    whole.forward(0, 0, 0);
+    whole.forward({});
     for (int level = 0; level < decoder.levels(); ++level) {
       expected.push_back(arena.tensor(DType::f32, {rows * length, model.vocab_size}));
-      whole.logits(0, 0, level, expected.back());
+      whole.logits({.depth = level, .out = expected.back()});
     }
   }
   DecoderOptions options(bool tied, std::int64_t rows_together) {

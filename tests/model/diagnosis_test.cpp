@@ -55,9 +55,11 @@ struct Serial {
     model.begin_step({.request = diagnose ? model.diagnosis() : StepRequest::training(),
                       .microbatches = inputs,
                       .gradient_scales = scales});
-    for (int m = 0; m < 2; ++m) model.forward(0, m, m);
-    for (int m = 0; m < 2; ++m) split_backward ? model.backward_input(0, m, m) : model.backward(0, m, m);
-    for (int m = 0; split_backward && m < 2; ++m) model.backward_weight(0, m, m);
+    for (int m = 0; m < 2; ++m) model.forward({.microbatch = m, .slot = m});
+    for (int m = 0; m < 2; ++m)
+      split_backward ? model.backward_input({.microbatch = m, .slot = m})
+                     : model.backward({.microbatch = m, .slot = m});
+    for (int m = 0; split_backward && m < 2; ++m) model.backward_weight({.microbatch = m, .slot = m});
   }
 
   std::vector<double> gradients() {
@@ -82,12 +84,12 @@ TEST_CASE("acceptance in training and in evaluation equals a count over all logi
   std::vector<double> drafts(static_cast<std::size_t>(d)), accepted(drafts.size());
   serial.model.begin_step({.request = StepRequest::evaluation(), .microbatches = serial.inputs});
   for (int m = 0; m < 2; ++m) {
-    serial.model.forward(0, m, m);
+    serial.model.forward({.microbatch = m, .slot = m});
     std::vector<std::vector<std::int32_t>> predicted;
     for (int k = 0; k <= d; ++k) {
       Arena arena(DeviceKind::cpu);
       const Tensor logits = arena.tensor(DType::f64, {shape.tokens(), 11});
-      serial.model.logits(m, m, k, logits);
+      serial.model.logits({.depth = k, .microbatch = m, .slot = m, .out = logits});
       predicted.push_back(argmax_rows(logits));
     }
     const std::int32_t* start = serial.inputs[static_cast<std::size_t>(m)].document_start.as<std::int32_t>();
@@ -153,12 +155,15 @@ struct LastStage {
     return options;
   }
 
-  void feed(int slot) { fill_normal(serial.model.activation_in(1, slot), "trunk " + std::to_string(slot)); }
+  void feed(int slot) {
+    fill_normal(serial.model.activation_in({.stage = 1, .microbatch = slot, .slot = slot}),
+                "trunk " + std::to_string(slot));
+  }
 
   /// The weighted losses of microbatch m, by depth.
   std::vector<double> losses(int m) {
     serial.model.begin_step({.request = StepRequest::evaluation(), .microbatches = serial.inputs});
-    serial.model.forward(1, m, m);
+    serial.model.forward({.stage = 1, .microbatch = m, .slot = m});
     std::vector<double> result;
     for (int k = 0; k <= depths; ++k)
       result.push_back(serial.model.sums().losses.as<double>()[k] *
@@ -189,7 +194,7 @@ TEST_CASE("the gradient of each depth at the trunk matches finite differences") 
   std::vector<double> squares(d + 1), products(d);
   for (int m = 0; m < 2; ++m) {
     last.feed(m);
-    const Tensor x = model.activation_in(1, m);
+    const Tensor x = model.activation_in({.stage = 1, .microbatch = m, .slot = m});
     for (std::int64_t i = 0; i < x.elements(); ++i) {
       double& at = x.as<double>()[i];
       const double value = at, step = 1e-5;
@@ -213,9 +218,11 @@ TEST_CASE("the gradient of each depth at the trunk matches finite differences") 
                     .gradient_scales = last.serial.scales});
   for (int m = 0; m < 2; ++m) {
     last.feed(m);
-    model.forward(1, m, m);
+    model.forward({.stage = 1, .microbatch = m, .slot = m});
   }
-  for (int m = 0; m < 2; ++m) split_backward ? model.backward_input(1, m, m) : model.backward(1, m, m);
+  for (int m = 0; m < 2; ++m)
+    split_backward ? model.backward_input({.stage = 1, .microbatch = m, .slot = m})
+                   : model.backward({.stage = 1, .microbatch = m, .slot = m});
   for (std::size_t k = 0; k <= d; ++k) {
     CAPTURE(k);
     CHECK(squares[k] > 0);
@@ -256,8 +263,8 @@ TEST_CASE("a step computes what it requests and refuses the rest") {
     expect_error<DefectError>(message, [&] {
       serial.model.begin_step(
           {.request = request, .microbatches = serial.inputs, .gradient_scales = serial.scales});
-      serial.model.forward(0, 0, 0);
-      serial.model.backward(0, 0, 0);
+      serial.model.forward({});
+      serial.model.backward({});
     });
   };
   const StepRequest all{.gradients = true, .acceptance = true, .trunk_gradients = true};
@@ -269,7 +276,7 @@ TEST_CASE("a step computes what it requests and refuses the rest") {
   // A step that requests only losses counts no drafts.
   Serial serial(plain, serial_options(tiny_model(), plain, shape, DType::f64, 2));
   serial.model.begin_step({.request = {}, .microbatches = serial.inputs});
-  for (int m = 0; m < 2; ++m) serial.model.forward(0, m, m);
+  for (int m = 0; m < 2; ++m) serial.model.forward({.microbatch = m, .slot = m});
   const StepSums& sums = serial.model.sums();
   for (int k = 0; k <= 2; ++k) CHECK(sums.losses.as<double>()[k] > 0);
   for (int k = 0; k < 2; ++k) CHECK(sums.drafts.as<double>()[k] == 0);

@@ -43,7 +43,7 @@ struct Serial {
 
   double loss() {
     model.begin_step({.request = StepRequest::evaluation(), .microbatches = microbatches});
-    for (int m = 0; m < 2; ++m) model.forward(0, m, m);
+    for (int m = 0; m < 2; ++m) model.forward({.microbatch = m, .slot = m});
     return Objective(mtp).losses(model.sums().losses.span<double>(), counts).total;
   }
 
@@ -59,17 +59,17 @@ struct Serial {
                       .microbatches = microbatches,
                       .gradient_scales = gradient_scales(mtp, counts),
                       .unit_final = [&](int) { ++finals; }});
-    for (int m = 0; m < 2; ++m) model.forward(0, m, m);
+    for (int m = 0; m < 2; ++m) model.forward({.microbatch = m, .slot = m});
     for (int m = 0; m < 2; ++m) {
       CHECK(finals == 0);
       if (split_backward) {
-        model.backward_input(0, m, m);
+        model.backward_input({.microbatch = m, .slot = m});
       } else {
-        model.backward(0, m, m);
+        model.backward({.microbatch = m, .slot = m});
       }
     }
     if (split_backward)  // in reverse: the second microbatch is then the first to run this half
-      for (int m : {1, 0}) model.backward_weight(0, m, m);
+      for (int m : {1, 0}) model.backward_weight({.microbatch = m, .slot = m});
     CHECK(finals == static_cast<int>(model.parameters().units().size()));
   }
 

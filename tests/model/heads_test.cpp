@@ -20,7 +20,7 @@ constexpr MicrobatchShape row{.rows = 1, .length = 24};
 /// Sums of the losses of one row of tokens, by depth.
 std::vector<double> loss_sums(RankModel& model, const MicrobatchInput& input) {
   model.begin_step({.request = StepRequest::evaluation(), .microbatches = {&input, 1}});
-  model.forward(0, 0, 0);
+  model.forward({});
   const auto sums = model.sums().losses.span<double>();
   return {sums.begin(), sums.end()};
 }

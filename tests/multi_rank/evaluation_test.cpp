@@ -39,9 +39,9 @@ class WholeModel {
         {.tokens = tensor_over(std::span(text), {1, width}),
          .document_start = tensor_over(std::span(document_start), {1, width})}};
     model_.begin_step({.request = StepRequest::evaluation(), .microbatches = input});
-    model_.forward(0, 0, 0);
+    model_.forward({});
     std::vector<float> flat(static_cast<std::size_t>(length_ * 257));
-    model_.logits(0, 0, depth, tensor_over(std::span(flat), {length_, 257}));
+    model_.logits({.depth = depth, .out = tensor_over(std::span(flat), {length_, 257})});
     std::vector<std::vector<float>> result;
     for (auto at = flat.begin(); at != flat.end(); at += 257) result.emplace_back(at, at + 257);
     return result;

@@ -86,30 +86,30 @@ class IntegerStages final : public StageWork {
   std::map<int, Word> gradients;  // key: stage
   std::map<int, Words> outputs;   // outputs of the last stage; key: microbatch
 
-  Tensor activation_in(int stage, int slot) override { return tensor(at(stage, slot).in); }
-  Tensor activation_out(int stage, int slot) override { return tensor(at(stage, slot).out); }
-  Tensor gradient_in(int stage, int slot) override { return tensor(at(stage, slot).dout); }
-  Tensor gradient_out(int stage, int slot) override { return tensor(at(stage, slot).din); }
+  Tensor activation_in(const InFlight& at) override { return tensor(slot(at).in); }
+  Tensor activation_out(const InFlight& at) override { return tensor(slot(at).out); }
+  Tensor gradient_in(const InFlight& at) override { return tensor(slot(at).dout); }
+  Tensor gradient_out(const InFlight& at) override { return tensor(slot(at).din); }
 
-  void forward(int stage, int microbatch, int slot) override {
-    delay(stage, microbatch);
-    Slot& s = at(stage, slot);
-    if (stage == 0) s.in = input_of(microbatch, s.in.size());
-    apply_forward(stage, microbatch, s.in, s.out);
-    if (stage == shape_.stages() - 1) outputs[microbatch] = s.dout = s.out;
+  void forward(const InFlight& at) override {
+    delay(at);
+    Slot& s = slot(at);
+    if (at.stage == 0) s.in = input_of(at.microbatch, s.in.size());
+    apply_forward(at.stage, at.microbatch, s.in, s.out);
+    if (at.stage == shape_.stages() - 1) outputs[at.microbatch] = s.dout = s.out;
   }
-  void backward(int stage, int microbatch, int slot) override {
-    backward_input(stage, microbatch, slot);
-    backward_weight(stage, microbatch, slot);
+  void backward(const InFlight& at) override {
+    backward_input(at);
+    backward_weight(at);
   }
-  void backward_input(int stage, int microbatch, int slot) override {
-    delay(stage, microbatch);
-    Slot& s = at(stage, slot);
-    apply_backward_input(stage, microbatch, s.in, s.dout, s.din);
+  void backward_input(const InFlight& at) override {
+    delay(at);
+    Slot& s = slot(at);
+    apply_backward_input(at.stage, at.microbatch, s.in, s.dout, s.din);
   }
-  void backward_weight(int stage, int, int slot) override {
-    Slot& s = at(stage, slot);
-    accumulate_weight(s.in, s.dout, gradients[stage]);
+  void backward_weight(const InFlight& at) override {
+    Slot& s = slot(at);
+    accumulate_weight(s.in, s.dout, gradients[at.stage]);
     // The executor must not read these values again.
     s.in.assign(s.in.size(), 0xdead);
     s.dout.assign(s.dout.size(), 0xdead);
@@ -121,12 +121,12 @@ class IntegerStages final : public StageWork {
   };
 
   Words words() const { return Words(static_cast<std::size_t>(boundary_.elements())); }
-  Slot& at(int stage, int slot) { return slots_.at(stage).at(static_cast<std::size_t>(slot)); }
+  Slot& slot(const InFlight& at) { return slots_.at(at.stage).at(static_cast<std::size_t>(at.slot)); }
   Tensor tensor(Words& words) const { return {words.data(), DType::i64, DeviceKind::cpu, boundary_}; }
   /// Delays ranks by different times, as in a real job; the delays are the same in every run.
-  void delay(int stage, int microbatch) const {
-    const Word draw = mix64(bias_of(stage, microbatch) + static_cast<Word>(rank_));
-    if (microbatch < 8 && draw % 4 == 0)
+  void delay(const InFlight& at) const {
+    const Word draw = mix64(bias_of(at.stage, at.microbatch) + static_cast<Word>(rank_));
+    if (at.microbatch < 8 && draw % 4 == 0)
       std::this_thread::sleep_for(std::chrono::microseconds(draw / 4 % 300));
   }
 

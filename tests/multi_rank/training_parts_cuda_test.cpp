@@ -45,34 +45,35 @@ class AddingStages final : public StageWork {
   std::vector<Tensor> outputs;          // outputs of the last stage, by microbatch
   std::vector<Tensor> input_gradients;  // input gradients of stage 0, by microbatch
 
-  Tensor activation_in(int stage, int slot) override { return at(stage, slot).in; }
-  Tensor activation_out(int stage, int slot) override { return at(stage, slot).out; }
-  Tensor gradient_in(int stage, int slot) override { return at(stage, slot).dout; }
-  Tensor gradient_out(int stage, int slot) override { return at(stage, slot).din; }
+  Tensor activation_in(const InFlight& at) override { return slot(at).in; }
+  Tensor activation_out(const InFlight& at) override { return slot(at).out; }
+  Tensor gradient_in(const InFlight& at) override { return slot(at).dout; }
+  Tensor gradient_out(const InFlight& at) override { return slot(at).din; }
 
-  void forward(int stage, int microbatch, int slot) override {
-    const Slot& s = at(stage, slot);
-    if (stage == 0) copy(gpu_.stream(), inputs_[static_cast<std::size_t>(microbatch)], s.in);
+  void forward(const InFlight& at) override {
+    const auto microbatch = static_cast<std::size_t>(at.microbatch);
+    const Slot& s = slot(at);
+    if (at.stage == 0) copy(gpu_.stream(), inputs_[microbatch], s.in);
     copy(gpu_.stream(), s.in, s.out);
-    add(gpu_.stream(), biases_.at(stage), s.out);
-    if (stage != shape_.stages() - 1) return;
-    copy(gpu_.stream(), s.out, outputs[static_cast<std::size_t>(microbatch)]);
+    add(gpu_.stream(), biases_.at(at.stage), s.out);
+    if (at.stage != shape_.stages() - 1) return;
+    copy(gpu_.stream(), s.out, outputs[microbatch]);
     copy(gpu_.stream(), s.out, s.dout);
   }
-  void backward(int stage, int microbatch, int slot) override {
-    backward_input(stage, microbatch, slot);
-    backward_weight(stage, microbatch, slot);
+  void backward(const InFlight& at) override {
+    backward_input(at);
+    backward_weight(at);
   }
-  void backward_input(int stage, int microbatch, int slot) override {
-    const Slot& s = at(stage, slot);
+  void backward_input(const InFlight& at) override {
+    const Slot& s = slot(at);
     copy(gpu_.stream(), s.dout, s.din);
     add(gpu_.stream(), s.in, s.din);
-    if (stage == 0) copy(gpu_.stream(), s.din, input_gradients[static_cast<std::size_t>(microbatch)]);
+    if (at.stage == 0) copy(gpu_.stream(), s.din, input_gradients[static_cast<std::size_t>(at.microbatch)]);
   }
-  void backward_weight(int stage, int, int slot) override {
+  void backward_weight(const InFlight& at) override {
     // The executor must not read these values again.
-    fill(gpu_.stream(), at(stage, slot).in, -1e6);
-    fill(gpu_.stream(), at(stage, slot).dout, -1e6);
+    fill(gpu_.stream(), slot(at).in, -1e6);
+    fill(gpu_.stream(), slot(at).dout, -1e6);
   }
 
  private:
@@ -80,7 +81,7 @@ class AddingStages final : public StageWork {
     Tensor in, out, dout, din;
   };
   Tensor zeros() { return gpu_.upload(constant(0)); }
-  Slot& at(int stage, int slot) { return slots_.at(stage).at(static_cast<std::size_t>(slot)); }
+  Slot& slot(const InFlight& at) { return slots_.at(at.stage).at(static_cast<std::size_t>(at.slot)); }
 
   Gpu& gpu_;
   PipelineShape shape_;

@@ -51,10 +51,12 @@ inline Fp8StepResult fp8_step(Stream& stream, const Fp8StepOptions& step) {
                                                : StepRequest::training(),
                     .microbatches = inputs,
                     .gradient_scales = gradient_scales(step.mtp, counts)});
-  for (int m = 0; m < 2; ++m) model.forward(0, m, m);
+  for (int m = 0; m < 2; ++m) model.forward({.microbatch = m, .slot = m});
   for (int m = 0; m < 2 && trains; ++m)
-    step.split_backward ? model.backward_input(0, m, m) : model.backward(0, m, m);
-  for (int m = 0; m < 2 && trains && step.split_backward; ++m) model.backward_weight(0, m, m);
+    step.split_backward ? model.backward_input({.microbatch = m, .slot = m})
+                        : model.backward({.microbatch = m, .slot = m});
+  for (int m = 0; m < 2 && trains && step.split_backward; ++m)
+    model.backward_weight({.microbatch = m, .slot = m});
 
   std::vector<double> losses(static_cast<std::size_t>(depths) + 1);
   copy(stream, model.sums().losses, tensor_over(std::span(losses), {depths + 1}));

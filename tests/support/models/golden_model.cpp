@@ -107,14 +107,14 @@ std::vector<GoldenComparison> run_golden(Stream& stream, const GoldenCase& golde
   model.begin_step({.request = StepRequest::training(),
                     .microbatches = batch,
                     .gradient_scales = gradient_scales(golden.mtp, counts)});
-  model.forward(0, 0, 0);
+  model.forward({});
   Arena device(stream.device());
   const Tensor logits = device.tensor(activations, {shape.tokens(), config.vocab_size});
   for (int depth = 0; depth <= golden.mtp.depths; ++depth) {
-    model.logits(0, 0, depth, logits);
+    model.logits({.depth = depth, .out = logits});
     compare(fmt::format("logits/{}", depth), logits);
   }
-  model.backward(0, 0, 0);
+  model.backward({});
 
   compare("losses", model.sums().losses);
   double* sums = results.back().actual.as<double>();

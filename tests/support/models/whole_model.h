@@ -21,9 +21,9 @@ inline std::vector<float> whole_logits(const std::vector<std::int32_t>& text, co
   const std::vector<MicrobatchInput> input{{.tokens = tensor_over(std::span(tokens), {1, width}),
                                             .document_start = tensor_over(std::span(starts), {1, width})}};
   whole.begin_step({.request = StepRequest::evaluation(), .microbatches = input});
-  whole.forward(0, 0, 0);
+  whole.forward({});
   std::vector<float> logits(static_cast<std::size_t>(length * model.vocab_size));
-  whole.logits(0, 0, level, tensor_over(std::span(logits), {length, model.vocab_size}));
+  whole.logits({.depth = level, .out = tensor_over(std::span(logits), {length, model.vocab_size})});
   const auto row = logits.end() - from_end * model.vocab_size;
   return {row, row + model.vocab_size};
 }
