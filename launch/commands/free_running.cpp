@@ -63,14 +63,13 @@ FreeRunningMetrics metrics_of(const Counts& counts, std::int64_t prompts) {
 
 }  // namespace
 
-std::vector<std::vector<std::int32_t>> free_running_prompts(const TokenDataset& dataset, std::int64_t length,
-                                                            std::int64_t rows, std::int64_t count,
-                                                            std::int64_t tokens) {
-  count = std::min(count, rows);
+std::vector<std::vector<std::int32_t>> free_running_prompts(const TokenDataset& dataset,
+                                                            const PromptRows& from) {
+  const std::int64_t count = std::min(from.count, from.rows);
   std::vector<std::vector<std::int32_t>> prompts;
   for (std::int64_t i = 0; i < count; ++i) {
-    const std::int64_t begin = i * rows / count * length;
-    std::vector<std::int32_t> prompt(static_cast<std::size_t>(tokens));
+    const std::int64_t begin = i * from.rows / count * from.length;
+    std::vector<std::int32_t> prompt(static_cast<std::size_t>(from.tokens));
     dataset.read(begin, prompt);
     while (!prompt.empty() && prompt.back() == dataset.tokenizer().end_of_document) prompt.pop_back();
     if (prompt.empty()) continue;
@@ -86,7 +85,8 @@ FreeRunningMetrics free_running(const std::string& path, const Config& config, c
   const std::int64_t depths = config.mtp.depths, length = config.data.sequence_length;
   const std::int64_t prompt_tokens = std::max<std::int64_t>(1, length / 2);
   const std::int64_t new_tokens = std::min(prompt_tokens, most_new_tokens);
-  const auto all = free_running_prompts(dataset, length, rows, prompts, prompt_tokens);
+  const auto all = free_running_prompts(
+      dataset, {.length = length, .rows = rows, .count = prompts, .tokens = prompt_tokens});
 
   Config own = config;
   own.train.deterministic =

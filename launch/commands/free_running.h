@@ -18,12 +18,18 @@
 
 namespace foretoken {
 
-/// Prompts of up to `tokens` tokens from the start of `count` rows spaced evenly over the first `rows` rows
-/// of `length` tokens, or of all rows if there are fewer. Nothing can continue after an end-of-document
-/// token, so a prompt that ends with one is cut before it. Empty prompts are left out.
-std::vector<std::vector<std::int32_t>> free_running_prompts(const TokenDataset& dataset, std::int64_t length,
-                                                            std::int64_t rows, std::int64_t count,
-                                                            std::int64_t tokens);
+struct PromptRows {
+  std::int64_t length = 0;  // tokens of a row
+  std::int64_t rows = 0;    // first rows of the dataset that prompts come from
+  std::int64_t count = 0;   // prompts, at most
+  std::int64_t tokens = 0;  // of a prompt, at most
+};
+
+/// The first `tokens` tokens of `count` rows spaced evenly over `rows`, or of all rows if there are fewer.
+/// Nothing can continue after an end-of-document token, so a prompt that ends with one is cut before it.
+/// Empty prompts are left out.
+std::vector<std::vector<std::int32_t>> free_running_prompts(const TokenDataset& dataset,
+                                                            const PromptRows& from);
 
 /// Measures the model of the checkpoint at `path`. Each group of `parallel.pp` neighbouring ranks holds one
 /// model and takes a part of the `prompts` prompts. The batches are always the same, so the counts do not

@@ -61,10 +61,10 @@ void RunReport::evaluation(const EvaluationMetrics& metrics) {
   console_.line(evaluation_table(metrics));
 }
 
-void RunReport::end(RunSummary::End end, std::int64_t step, std::int64_t tokens, double seconds,
-                    std::int64_t peak_memory_bytes, const std::string& run, const LaunchCommand& launch) {
+void RunReport::end(RunSummary::End end, const EndMetrics& metrics, std::int64_t tokens,
+                    const std::string& run, const LaunchCommand& launch) {
   Commands commands;
-  if (step > 0) {
+  if (metrics.step > 0) {
     commands.emplace_back("evaluate", evaluate_command(config_, run, launch));
     commands.emplace_back("generate",
                           launch.on_one(fmt::format("generate {} --prompt \"The \"", shell_word(run))));
@@ -72,17 +72,17 @@ void RunReport::end(RunSummary::End end, std::int64_t step, std::int64_t tokens,
   if (end == RunSummary::End::stopped)
     commands.emplace_back("resume", resume_command(launch, run));
   else
-    commands.emplace_back("extend",
-                          fmt::format("{} --set train.steps={}", resume_command(launch, run), 2 * step));
+    commands.emplace_back(
+        "extend", fmt::format("{} --set train.steps={}", resume_command(launch, run), 2 * metrics.step));
   console_.status({});
   const RunSummary summary{.end = end,
-                           .step = step,
+                           .step = metrics.step,
                            .steps = config_.train.steps,
                            .trained = trained_,
                            .tokens = tokens,
-                           .seconds = seconds,
+                           .seconds = metrics.seconds,
                            .tokens_per_second = milliseconds_ > 0 ? 1e3 * tokens_ / milliseconds_ : 0,
-                           .peak_memory_bytes = peak_memory_bytes,
+                           .peak_memory_bytes = metrics.peak_memory_bytes,
                            .last_step = last_step_,
                            .last_evaluation = last_evaluation_,
                            .run = run,

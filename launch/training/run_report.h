@@ -23,10 +23,9 @@ class RunReport {
   void step(const StepMetrics& metrics, bool last);
   void evaluation(const EvaluationMetrics& metrics);
 
-  /// Prints the closing block, when no more steps are trained. `seconds` and `peak_memory_bytes` as in
-  /// EndMetrics.
-  void end(RunSummary::End end, std::int64_t step, std::int64_t tokens, double seconds,
-           std::int64_t peak_memory_bytes, const std::string& run, const LaunchCommand& launch);
+  /// Prints the closing block, when no more steps are trained. `tokens` were seen in the whole run.
+  void end(RunSummary::End end, const EndMetrics& metrics, std::int64_t tokens, const std::string& run,
+           const LaunchCommand& launch);
 
  private:
   Console& console_;

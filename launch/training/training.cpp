@@ -74,14 +74,13 @@ ExitCode Training::run() {
 void Training::end(ExitCode code, double seconds) {
   std::int64_t memory = peak_memory(session_.device());
   world_.all_reduce(tensor_over(std::span(&memory, 1), {1}), ReduceOp::max);
-  if (metrics_)
-    metrics_->write(EndMetrics{.step = progress_.step, .seconds = seconds, .peak_memory_bytes = memory});
+  const EndMetrics metrics{.step = progress_.step, .seconds = seconds, .peak_memory_bytes = memory};
+  if (metrics_) metrics_->write(metrics);
   if (!session_.is_root()) return;
   const RunSummary::End end = code == ExitCode::resumable          ? RunSummary::End::stopped
                               : first_step_ >= config_.train.steps ? RunSummary::End::nothing_left
                                                                    : RunSummary::End::done;
-  report_.end(end, progress_.step, progress_.tokens, seconds, memory, files_.directory.path(),
-              launch_command(world_.size()));
+  report_.end(end, metrics, progress_.tokens, files_.directory.path(), launch_command(world_.size()));
 }
 
 /// Collective.

@@ -33,11 +33,17 @@ struct ShardPlan {
   Range owned(const Bucket& bucket) const { return sharded ? part(bucket) : bucket.range; }
 };
 
-/// Fills each bucket with consecutive units up to bucket_bytes of gradient, and at least one unit. A shared
-/// unit has a bucket of its own. A bucket holds either frozen or trained units, and with `heads_apart` either
-/// units of heads or of the main model. The plan is the same on all dp ranks of a stage. Throws DefectError
-/// if the size of a unit is not a multiple of dp.
-ShardPlan plan_shards(const Parameters& parameters, std::int64_t bucket_bytes, bool sharded, int dp,
-                      int dp_rank, bool heads_apart = false);
+struct ShardOptions {
+  std::int64_t bucket_bytes = 0;  // of gradient
+  int dp = 1;
+  int dp_rank = 0;
+  bool sharded = false;      // ShardPlan::sharded
+  bool heads_apart = false;  // a bucket holds either units of heads or of the main model
+};
+
+/// Fills each bucket with consecutive units up to bucket_bytes, and at least one unit. A shared unit has a
+/// bucket of its own. A bucket holds either frozen or trained units. The plan is the same on all dp ranks of
+/// a stage. Throws DefectError if the size of a unit is not a multiple of dp.
+ShardPlan plan_shards(const Parameters& parameters, const ShardOptions& options);
 
 }  // namespace foretoken

@@ -29,12 +29,6 @@ double duration_of(ActionKind kind, const StageDurations& stage) {
 
 }  // namespace
 
-Durations uniform_durations(const PipelineShape& shape, double forward, double backward_input,
-                            double backward_weight, double message) {
-  const StageDurations stage{forward, backward_input, backward_weight};
-  return {std::vector<StageDurations>(static_cast<std::size_t>(shape.stages()), stage), message};
-}
-
 double SimulatedTimeline::makespan() const {
   double end = 0;
   for (const std::vector<Span>& spans : ranks)

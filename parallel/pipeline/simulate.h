@@ -15,10 +15,6 @@ struct Durations {
   double message = 0;  // time of a message, from when both ranks have reached it to its arrival
 };
 
-/// The same durations for every stage.
-Durations uniform_durations(const PipelineShape& shape, double forward, double backward_input,
-                            double backward_weight, double message = 0);
-
 struct Span {
   Action action;
   double start = 0;

@@ -169,7 +169,7 @@ TEST_CASE("every layout counts the same free-running acceptance as the serial mo
     const Config config = lab.config(sets);
     const TokenDataset data(config.data.path);
     Counts counts{.accepted_at = std::vector<std::int64_t>(2)};
-    const auto prompts = free_running_prompts(data, 16, 60, 20, 8);
+    const auto prompts = free_running_prompts(data, {.length = 16, .rows = 60, .count = 20, .tokens = 8});
     WholeModel model(lab.path(kind), config, data, 20);
     for (const auto& prompt : prompts) count_rounds(model, prompt, 2, 8, counts);
 

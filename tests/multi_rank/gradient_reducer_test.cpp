@@ -103,6 +103,6 @@ TEST_CASE("a unit that is ready twice, never ready, or unknown is named", "[rank
 
 TEST_CASE("a plan for a different group is refused", "[ranks2]") {
   ToyRank toy({.grid = {.pp = 1, .dp = 2}}, {});
-  const ShardPlan serial = plan_shards(toy.parameters, 1, false, 1, 0);
+  const ShardPlan serial = plan_shards(toy.parameters, {.bucket_bytes = 1});
   CHECK_THROWS_AS(GradientReducer(toy.parameters, serial, *toy.groups.dp), DefectError);
 }

@@ -93,7 +93,7 @@ TEST_CASE("units with different holders are summed over their own holders", "[ra
   }
   Arena arena(DeviceKind::cpu);
   const Parameters parameters(arena, {}, units, 1);
-  const ShardPlan plan = plan_shards(parameters, 1 << 20, false, 1, 0);
+  const ShardPlan plan = plan_shards(parameters, {.bucket_bytes = 1 << 20});
   GradientReducer reducer(parameters, plan, *groups.dp);
   SharedWeights weights(parameters, plan, reducer, groups);
   for (int step = 0; step < 2; ++step) {
@@ -136,7 +136,7 @@ TEST_CASE("holders with different shared tensors are refused", "[ranks2]") {
         .holders = {0, 1},
         .specs = {{.name = "embed", .shape = {world.rank() == 0 ? 4 : 2, world.rank() == 0 ? 2 : 4}}}}},
       1);
-  const ShardPlan plan = plan_shards(parameters, 1 << 20, false, 1, 0);
+  const ShardPlan plan = plan_shards(parameters, {.bucket_bytes = 1 << 20});
   const GradientReducer reducer(parameters, plan, *groups.dp);
   CHECK_THROWS_AS(SharedWeights(parameters, plan, reducer, groups), DefectError);
   const Groups alone = make_groups(world, {.pp = 2, .dp = 1}, stream);

@@ -100,7 +100,10 @@ struct ToyRank {
       : device(options),
         groups(make_groups(multi_rank::world(), layout.grid, stream, toy_sharing(layout.grid.pp))),
         parameters(arena, {}, toy_units(layout.grid.pp, groups.pp_rank), layout.grid.dp),
-        plan(plan_shards(parameters, layout.bucket_bytes, layout.sharded, layout.grid.dp, groups.dp_rank)),
+        plan(plan_shards(parameters, {.bucket_bytes = layout.bucket_bytes,
+                                      .dp = layout.grid.dp,
+                                      .dp_rank = groups.dp_rank,
+                                      .sharded = layout.sharded})),
         reducer(parameters, plan, *groups.dp),
         shared(parameters, plan, reducer, groups),
         optimizer(arena, parameters, plan, config, *groups.dp, *groups.device_world) {

@@ -47,7 +47,8 @@ TEST_CASE("buckets are consecutive units up to their size, and a shared unit has
                               {unit("a", 7, false), unit("b", 8, false), unit("c", 1, false),
                                unit("s", 3, true), unit("d", 40, false), unit("e", 2, false)},
                               4);
-  const ShardPlan plan = plan_shards(parameters, 16 * 4, true, 4, 1);
+  const ShardPlan plan =
+      plan_shards(parameters, {.bucket_bytes = 16 * 4, .dp = 4, .dp_rank = 1, .sharded = true});
   REQUIRE(plan.buckets.size() == 5);
   CHECK(plan.buckets[0].range == Range{0, 16});  // unit a with padding, and unit b
   CHECK(plan.buckets[0].end_unit == 2);
@@ -57,8 +58,8 @@ TEST_CASE("buckets are consecutive units up to their size, and a shared unit has
   CHECK(plan.buckets[3].range == Range{24, 64});  // larger than bucket_bytes, but not split
   CHECK(plan.buckets[4].range == Range{64, 68});
   CHECK(plan.owned(plan.buckets[0]) == Range{4, 8});
-  CHECK(plan_shards(parameters, 1 << 20, false, 4, 1).buckets.size() == 3);
+  CHECK(plan_shards(parameters, {.bucket_bytes = 1 << 20, .dp = 4, .dp_rank = 1}).buckets.size() == 3);
 
-  CHECK_THROWS_WITH(plan_shards(parameters, 64, true, 3, 0),
+  CHECK_THROWS_WITH(plan_shards(parameters, {.bucket_bytes = 64, .dp = 3, .sharded = true}),
                     "shard plan: unit \"a\" has 8 elements, not a multiple of dp 3");
 }

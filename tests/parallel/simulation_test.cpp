@@ -11,6 +11,11 @@ using foretoken::testing::contains;
 
 namespace {
 
+/// The same durations for every stage.
+Durations uniform_durations(const PipelineShape& shape, const StageDurations& stage, double message = 0) {
+  return {std::vector<StageDurations>(static_cast<std::size_t>(shape.stages()), stage), message};
+}
+
 struct Times {
   double forward, input, weight;  // times of a whole rank
 };
@@ -20,7 +25,7 @@ SimulatedTimeline timeline_of(const std::string& name, const PipelineShape& shap
   const Program lowered = lower_program(make_program(name, shape));
   const double v = shape.virtual_stages;
   return simulate(lowered, validate_program(lowered),
-                  uniform_durations(shape, times.forward / v, times.input / v, times.weight / v, message));
+                  uniform_durations(shape, {times.forward / v, times.input / v, times.weight / v}, message));
 }
 
 /// Step time minus the work of one rank.
@@ -74,7 +79,7 @@ TEST_CASE("an evaluation idles (pp−1)F/v") {
     for (int microbatches = 4; microbatches <= 16; microbatches += v == 1 ? 1 : 4) {
       const Program lowered = lower_program(forward_only({4, v, microbatches}));
       const SimulatedTimeline timeline =
-          simulate(lowered, validate_program(lowered), uniform_durations(lowered.shape, 1, 0, 0));
+          simulate(lowered, validate_program(lowered), uniform_durations(lowered.shape, {1, 0, 0}));
       CHECK(timeline.makespan() == Approx(microbatches * v + 3));
     }
 }
@@ -102,7 +107,7 @@ TEST_CASE("messages are hidden by compute that is independent of them") {
 
 TEST_CASE("the slowest stage determines the step time") {
   const Program lowered = lower_program(one_f_one_b({3, 1, 50}));
-  Durations durations = uniform_durations(lowered.shape, 1, 1, 0);
+  Durations durations = uniform_durations(lowered.shape, {1, 1, 0});
   durations.stages[1] = {2, 2, 0};
   const SimulatedTimeline timeline = simulate(lowered, validate_program(lowered), durations);
   // It is idle while its first input and its last gradient pass through the first stage.
@@ -117,7 +122,8 @@ TEST_CASE("a send buffer is overwritten only after the peer has posted the recei
                                   "1F0 1B0 1F1 1B1 1F2 1B2 1F3 1B3 1F4 1B4 1F5 1B5 1F6 1B6 1F7 1B7\n"));
   const ProgramFootprint footprint = validate_program(lowered);
   CHECK(footprint.slots == std::vector<int>{8, 2});
-  const SimulatedTimeline timeline = simulate(lowered, footprint, uniform_durations(lowered.shape, 1, 1, 0));
+  const SimulatedTimeline timeline =
+      simulate(lowered, footprint, uniform_durations(lowered.shape, {1, 1, 0}));
   const Span& third_backward = timeline.ranks[1][5];
   CHECK(to_string(third_backward.action) == "1B2");
   CHECK(third_backward.start == Approx(7));  // the time when 0RB0 is posted, not 6, the end of 1F2
@@ -125,7 +131,7 @@ TEST_CASE("a send buffer is overwritten only after the peer has posted the recei
 
 TEST_CASE("durations for a different number of stages are refused") {
   const Program lowered = lower_program(one_f_one_b({2, 1, 2}));
-  CHECK_THROWS_AS(simulate(lowered, validate_program(lowered), uniform_durations({3, 1, 2}, 1, 1, 1)),
+  CHECK_THROWS_AS(simulate(lowered, validate_program(lowered), uniform_durations({3, 1, 2}, {1, 1, 1})),
                   DefectError);
 }
 
