@@ -9,62 +9,20 @@
 // The directory must be on one file system that every rank sees and that has atomic rename (POSIX; NFS and
 // Lustre qualify).
 
-#include <atomic>
-#include <chrono>
-#include <condition_variable>
+#include <cstdint>
 #include <exception>
 #include <filesystem>
 #include <functional>
-#include <memory>
 #include <mutex>
+#include <optional>
 #include <span>
-#include <string>
-#include <string_view>
-#include <thread>
-#include <vector>
 
-#include "io/checkpoint/checkpoint_shard.h"
-#include "runtime/staging.h"
+#include "io/checkpoint/publication.h"
+#include "io/checkpoint/save.h"
+#include "io/checkpoint/save_thread.h"
+#include "io/checkpoint/shard_copy.h"
 
 namespace foretoken {
-
-/// The phases of a save, in order: `staged` to `voted` on every rank, the others on rank 0.
-enum class SavePhase {
-  prepared,
-  staged,
-  shard_half_written,
-  shard_synced,
-  voted,
-  votes_collected,
-  view_written,
-  manifest_written,
-  older_set_aside,
-  published,
-  retired
-};
-
-struct CheckpointWriterOptions {
-  int keep = 3;  // number of newest checkpoints to keep, at least 1
-  /// How long ranks wait while no rank writes a byte of the save. A save that makes progress may take any
-  /// time.
-  std::chrono::milliseconds stall_timeout = std::chrono::minutes(30);
-  /// Interval between the lines that name the ranks that finish() or save() waits for.
-  std::chrono::milliseconds waiting_report = std::chrono::seconds(10);
-  /// The checkpoint that the first save continues from, and the lineage of all saves
-  /// (io/checkpoint/lineage.h).
-  CheckpointInfo::Parent parent;
-  Lineage lineage;
-  /// Called on rank 0, from the writer's thread, after everything is written and before it is published. An
-  /// exception abandons the save.
-  std::function<void()> before_publication;
-  /// Receives one console line, from the writer's thread once a save is committed, or from a thread that
-  /// waits for one.
-  std::function<void(const std::string&)> log;
-  /// Called at every phase, from either thread. Fault injection uses it.
-  std::function<void(SavePhase)> on_phase;
-  /// Part of the ids of stage()'s copies: equal on all ranks, different for every launch of the program.
-  std::string session;
-};
 
 class CheckpointWriter {
  public:
@@ -104,7 +62,7 @@ class CheckpointWriter {
   /// Whether commit_staged() has started to write the copy.
   bool committing_staged() const;
   /// Whether a save is being written.
-  bool busy() const { return running_; }
+  bool busy() const { return thread_.busy(); }
 
   /// Allocates the memory that a save of these pieces needs, so that the first save stalls training no longer
   /// than later ones. Worthwhile for tensors on a GPU, whose copies are in page-locked memory.
@@ -120,45 +78,24 @@ class CheckpointWriter {
   void finish();
 
  private:
-  struct Save;
-  void take(std::span<const CheckpointPiece> pieces);
-  void copy();
-  void start(Save save);
+  void start(const Save& save);
   void join();
-  void await_end_on_rank_0(const Save& save);
   void run(const Save& save) noexcept;
   bool open_staged(const Save& save);
   void write_own_shard(const Save& save);
+  void await_end_on_rank_0(const Save& save) const;
   void abandon(const Save& save, std::exception_ptr error) noexcept;
-  void commit(const Save& save);
-  std::vector<ShardVote> collect_votes(const Save& save);
-  void publish(const Save& save, const std::vector<ShardVote>& votes);
-  void reached(SavePhase phase) const;
-  void log(const std::string& line) const;
 
   std::filesystem::path directory_;
   int rank_;
-  int world_;
   CheckpointWriterOptions options_;
-  CheckpointInfo::Parent parent_;  // parent of the next save; only rank 0 uses it
-
-  // Set while the writer's thread does not run, read by that thread.
-  Staging staging_;
-  std::vector<PieceRecord> records_;
-  std::vector<Tensor> data_;  // one tensor per record; views of staging_ after the copy
-
-  mutable std::mutex control_;  // guards the start and join of thread_, and staged_
-  std::thread thread_;
-  std::atomic<bool> running_ = false;
-  std::atomic<bool> closing_ = false;
-  std::atomic<bool> dropping_staged_ = false;  // set while drop_staged() stops a save of the copy
-  std::unique_ptr<Save> staged_;
+  ShardCopy copy_;           // changes only while the thread does not run
+  Publication publication_;  // rank 0 uses it, on the thread
+  SaveInterrupts interrupts_;
+  mutable std::mutex control_;  // guards the start and join of thread_, and the two members after this
+  std::optional<Save> staged_;
   bool committing_staged_ = false;
-  std::mutex mutex_;
-  std::condition_variable ended_;  // signals that running_ became false
-  std::exception_ptr error_;       // not yet thrown; guarded by mutex_
-  std::string waiting_for_;        // "rank 3 to write its shard"; guarded by mutex_
-  std::filesystem::path written_;  // the directory of the save; guarded by mutex_
+  SaveThread thread_;  // destroyed first: it uses the others
 };
 
 }  // namespace foretoken
