@@ -112,8 +112,8 @@ NumericalGuard::Bits NumericalGuard::bits() {
   for (const Bucket& bucket : plan_.buckets) {
     if (bucket.frozen) continue;
     const Range part = plan_.part(bucket);
-    bits.gradients.push_back(
-        checksum(session_.stream(), session_.model().parameters().gradients().flat(part.begin, part.size())));
+    bits.gradients.push_back(fingerprint_of(
+        session_.stream(), session_.model().parameters().gradients().flat(part.begin, part.size())));
   }
   return bits;
 }

@@ -71,7 +71,7 @@ class NumericalGuard {
  private:
   struct Bits {
     std::vector<double> sums;
-    std::vector<std::uint64_t> gradients;  // by bucket
+    std::vector<std::int64_t> gradients;  // by bucket
   };
   Bits bits();
   std::string not_finite_here();

@@ -48,7 +48,7 @@ namespace {
 
 struct Result {
   double loss = 0;
-  std::uint64_t gradients = 0;  // checksum of the gradients
+  std::int64_t gradients = 0;  // fingerprint of the gradients
 };
 
 /// Runs a step of two microbatches. The gradient buffer is filled with `left_over` first.
@@ -81,7 +81,8 @@ Result train_step(const Device::Options& where, Recompute recompute, double left
   std::vector<double> losses(3);
   copy(stream, model.sums().losses, tensor_over(std::span(losses), {3}));
   stream.synchronize();
-  return {Objective(mtp).losses(losses, counts).total, checksum(stream, model.parameters().gradients())};
+  return {Objective(mtp).losses(losses, counts).total,
+          fingerprint_of(stream, model.parameters().gradients())};
 }
 
 }  // namespace

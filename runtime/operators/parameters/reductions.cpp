@@ -43,11 +43,11 @@ void fingerprint(Stream& stream, const Fingerprint& op) {
   cpu::fingerprint(stream, op);
 }
 
-std::uint64_t checksum(Stream& stream, const Tensor& x) {
-  const ProfileScope scope(stream, "checksum");
+std::int64_t fingerprint_of(Stream& stream, const Tensor& x) {
+  const ProfileScope scope(stream, "fingerprint");
   if constexpr (with_cuda)
-    if (stream.device() == DeviceKind::cuda) return cuda::checksum(stream, x);
-  return cpu::checksum(stream, x);
+    if (stream.device() == DeviceKind::cuda) return cuda::fingerprint_of(stream, x);
+  return cpu::fingerprint_of(stream, x);
 }
 
 }  // namespace foretoken

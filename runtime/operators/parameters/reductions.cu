@@ -77,7 +77,7 @@ void* result_and_partials(Stream& stream, std::int64_t count) {
 void sum_mixed(Stream& stream, const Tensor& x, unsigned long long* total) {
   const std::int64_t count = x.elements();
   auto* partial = static_cast<unsigned long long*>(result_and_partials(stream, count)) + 1;
-  check(cudaMemsetAsync(total, 0, sizeof(*total), stream.cuda().stream()), "checksum");
+  check(cudaMemsetAsync(total, 0, sizeof(*total), stream.cuda().stream()), "fingerprint");
   const auto add = [&](const auto* words) { add_sum(stream, words, count, partial, total, Mix{}); };
   switch (size_of(x.dtype)) {
     case 8:
@@ -131,12 +131,12 @@ void fingerprint(Stream& stream, const Fingerprint& op) {
   sum_mixed(stream, op.x, static_cast<unsigned long long*>(static_cast<void*>(op.bits.as<std::int64_t>())));
 }
 
-std::uint64_t checksum(Stream& stream, const Tensor& x) {
+std::int64_t fingerprint_of(Stream& stream, const Tensor& x) {
   auto* total = static_cast<unsigned long long*>(result_and_partials(stream, x.elements()));
   sum_mixed(stream, x, total);
-  unsigned long long sum = 0;
+  std::int64_t sum = 0;
   check(cudaMemcpyAsync(&sum, total, sizeof(sum), cudaMemcpyDeviceToHost, stream.cuda().stream()),
-        "checksum");
+        "fingerprint");
   stream.synchronize();
   return sum;
 }

@@ -50,10 +50,8 @@ struct Fingerprint {
 };
 void fingerprint(Stream& stream, const Fingerprint& op);
 
-/// Returns a hash of the bits of x, Σᵢ mix64(bitsᵢ + mix64(i)) mod 2⁶⁴. The order of this sum does not
-/// matter, so CPU and GPU compute the same number. A changed, moved or swapped element changes it, except
-/// with a probability of about 2⁻⁶⁴. Waits for the result.
-std::uint64_t checksum(Stream& stream, const Tensor& x);
+/// Returns the same hash. Waits for the result.
+std::int64_t fingerprint_of(Stream& stream, const Tensor& x);
 
 namespace cpu {
 void sum_of_squares(Stream& stream, const SumOfSquares& op);
@@ -61,7 +59,7 @@ void inner_product(Stream& stream, const InnerProduct& op);
 void clip_scale(Stream& stream, const ClipScale& op);
 void mark_not_finite(Stream& stream, const MarkNotFinite& op);
 void fingerprint(Stream& stream, const Fingerprint& op);
-std::uint64_t checksum(Stream& stream, const Tensor& x);
+std::int64_t fingerprint_of(Stream& stream, const Tensor& x);
 }  // namespace cpu
 namespace cuda {
 void sum_of_squares(Stream& stream, const SumOfSquares& op);
@@ -69,7 +67,7 @@ void inner_product(Stream& stream, const InnerProduct& op);
 void clip_scale(Stream& stream, const ClipScale& op);
 void mark_not_finite(Stream& stream, const MarkNotFinite& op);
 void fingerprint(Stream& stream, const Fingerprint& op);
-std::uint64_t checksum(Stream& stream, const Tensor& x);
+std::int64_t fingerprint_of(Stream& stream, const Tensor& x);
 }  // namespace cuda
 
 }  // namespace foretoken

@@ -8,7 +8,6 @@
 
 #include "runtime/operators/dispatch.h"
 #include "runtime/operators/parameters/reductions.h"
-#include "runtime/random.h"
 
 namespace foretoken::cpu {
 
@@ -24,26 +23,17 @@ double wide(BFloat16 x) {
 }
 
 /// Returns Σ partial(begin, end) over all blocks of elements, added in the order of the blocks.
-template <class Sum, class Partial>
-Sum sum_of_blocks(Stream& stream, std::int64_t count, const Partial& partial) {
+template <class Partial>
+double sum_of_blocks(Stream& stream, std::int64_t count, const Partial& partial) {
   const std::int64_t blocks = (count + block - 1) / block;
-  std::vector<Sum> sums(static_cast<std::size_t>(blocks));
+  std::vector<double> sums(static_cast<std::size_t>(blocks));
   stream.threads().parallel_for(blocks, 1, [&](std::int64_t begin, std::int64_t end) {
     for (std::int64_t b = begin; b < end; ++b)
       sums[static_cast<std::size_t>(b)] = partial(b * block, std::min(count, (b + 1) * block));
   });
-  Sum total{};
-  for (const Sum& sum : sums) total += sum;
+  double total = 0;
+  for (const double sum : sums) total += sum;
   return total;
-}
-
-template <class Word>
-std::uint64_t checksum_of(Stream& stream, const Word* words, std::int64_t count) {
-  return sum_of_blocks<std::uint64_t>(stream, count, [&](std::int64_t begin, std::int64_t end) {
-    std::uint64_t sum = 0;
-    for (std::int64_t i = begin; i < end; ++i) sum += mix64(words[i] + mix64(static_cast<std::uint64_t>(i)));
-    return sum;
-  });
 }
 
 }  // namespace
@@ -55,7 +45,7 @@ void sum_of_squares(Stream& stream, const SumOfSquares& op) {
 void inner_product(Stream& stream, const InnerProduct& op) {
   const auto sum_of = [&]<class T>() {
     const T *x = op.x.as<T>(), *y = op.y.as<T>();
-    return sum_of_blocks<double>(stream, op.x.elements(), [&](std::int64_t begin, std::int64_t end) {
+    return sum_of_blocks(stream, op.x.elements(), [&](std::int64_t begin, std::int64_t end) {
       double sum = 0;
 #pragma omp simd reduction(+ : sum)
       for (std::int64_t i = begin; i < end; ++i) sum += wide(x[i]) * wide(y[i]);
@@ -96,17 +86,10 @@ void fingerprint(Stream& stream, const Fingerprint& op) {
       parts == 1 ? digests.front() : XXH3_64bits(digests.data(), digests.size() * sizeof(digests.front())));
 }
 
-std::uint64_t checksum(Stream& stream, const Tensor& x) {
-  switch (size_of(x.dtype)) {
-    case 8:
-      return checksum_of(stream, static_cast<const std::uint64_t*>(x.data), x.elements());
-    case 4:
-      return checksum_of(stream, static_cast<const std::uint32_t*>(x.data), x.elements());
-    case 2:
-      return checksum_of(stream, static_cast<const std::uint16_t*>(x.data), x.elements());
-    default:
-      return checksum_of(stream, static_cast<const std::uint8_t*>(x.data), x.elements());
-  }
+std::int64_t fingerprint_of(Stream& stream, const Tensor& x) {
+  std::int64_t bits = 0;
+  cpu::fingerprint(stream, {.x = x, .bits = tensor_over(std::span(&bits, 1), {1})});
+  return bits;
 }
 
 }  // namespace foretoken::cpu
