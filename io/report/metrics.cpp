@@ -64,8 +64,63 @@ void put_free_running(Json& object, const std::optional<FreeRunningMetrics>& fre
   put(object, "free_accepted_length", free->accepted_length);
 }
 
-void put_time(Json& object) {
+Json json_of(const StepMetrics& metrics) {
+  Json object;
+  object["kind"] = "step";
+  object["step"] = metrics.step;
+  object["steps"] = metrics.steps;
+  put_losses(object, metrics.loss, metrics.depth_losses);
+  for (std::size_t depth = 1; depth < metrics.weights.size(); ++depth)
+    put(object, depth_name(depth) + "_weight", metrics.weights[depth]);
+  put_heads(object, metrics.heads);
+  put(object, "grad_norm", metrics.grad_norm);
+  if (metrics.heads_grad_norm) put(object, "heads_grad_norm", *metrics.heads_grad_norm);
+  if (metrics.loss_z) put(object, "loss_z", *metrics.loss_z);
+  if (metrics.grad_norm_z) put(object, "grad_norm_z", *metrics.grad_norm_z);
+  if (metrics.skipped) object["skipped"] = true;
+  if (metrics.skipped_steps > 0) object["skipped_steps"] = metrics.skipped_steps;
+  put(object, "lr", metrics.lr);
+  put(object, "milliseconds", metrics.milliseconds);
+  put(object, "tokens_per_second", metrics.tokens_per_second);
+  put(object, "seconds_left", metrics.seconds_left);
+  object["tokens_seen"] = metrics.tokens_seen;
+  object["samples_seen"] = metrics.samples_seen;
+  return object;
+}
+
+Json json_of(const EvaluationMetrics& metrics) {
+  Json object;
+  object["kind"] = "evaluation";
+  object["step"] = metrics.step;
+  put_losses(object, metrics.loss, metrics.depth_losses);
+  for (std::size_t depth = 0; depth < metrics.depth_losses.size(); ++depth)
+    put(object, depth_name(depth) + "_perplexity", std::exp(metrics.depth_losses[depth]));
+  put_heads(object, metrics.heads);
+  put_free_running(object, metrics.free_running);
+  object["rows"] = metrics.rows;
+  object["tokens"] = metrics.tokens;
+  if (const std::optional<double> bits = metrics.bits_per_byte()) {
+    object["bytes"] = metrics.bytes;
+    put(object, "bits_per_byte", *bits);
+  }
+  put(object, "milliseconds", metrics.milliseconds);
+  return object;
+}
+
+Json json_of(const EndMetrics& metrics) {
+  Json object;
+  object["kind"] = "end";
+  object["step"] = metrics.step;
+  put(object, "seconds", metrics.seconds);
+  object["peak_memory_bytes"] = metrics.peak_memory_bytes;
+  return object;
+}
+
+/// What every line ends with: the branch, if it is above 1, and the time.
+std::string line_of(Json object, std::int64_t branch) {
+  if (branch > 1) object["branch"] = branch;
   object["time"] = fmt::format("{:%Y-%m-%dT%H:%M:%SZ}", fmt::gmtime(std::time(nullptr)));
+  return object.dump();
 }
 
 std::string milliseconds_in_words(double milliseconds) {
@@ -206,61 +261,15 @@ void MetricsSink::warn_once(const char* fault) {
 }
 
 void MetricsSink::write(const StepMetrics& metrics) {
-  Json object;
-  object["kind"] = "step";
-  object["step"] = metrics.step;
-  object["steps"] = metrics.steps;
-  put_losses(object, metrics.loss, metrics.depth_losses);
-  for (std::size_t depth = 1; depth < metrics.weights.size(); ++depth)
-    put(object, depth_name(depth) + "_weight", metrics.weights[depth]);
-  put_heads(object, metrics.heads);
-  put(object, "grad_norm", metrics.grad_norm);
-  if (metrics.heads_grad_norm) put(object, "heads_grad_norm", *metrics.heads_grad_norm);
-  if (metrics.loss_z) put(object, "loss_z", *metrics.loss_z);
-  if (metrics.grad_norm_z) put(object, "grad_norm_z", *metrics.grad_norm_z);
-  if (metrics.skipped) object["skipped"] = true;
-  if (metrics.skipped_steps > 0) object["skipped_steps"] = metrics.skipped_steps;
-  put(object, "lr", metrics.lr);
-  put(object, "milliseconds", metrics.milliseconds);
-  put(object, "tokens_per_second", metrics.tokens_per_second);
-  put(object, "seconds_left", metrics.seconds_left);
-  object["tokens_seen"] = metrics.tokens_seen;
-  object["samples_seen"] = metrics.samples_seen;
-  if (branch_ > 1) object["branch"] = branch_;
-  put_time(object);
-  append(object.dump());
+  append(line_of(json_of(metrics), branch_));
 }
 
 void MetricsSink::write(const EvaluationMetrics& metrics) {
-  Json object;
-  object["kind"] = "evaluation";
-  object["step"] = metrics.step;
-  put_losses(object, metrics.loss, metrics.depth_losses);
-  for (std::size_t depth = 0; depth < metrics.depth_losses.size(); ++depth)
-    put(object, depth_name(depth) + "_perplexity", std::exp(metrics.depth_losses[depth]));
-  put_heads(object, metrics.heads);
-  put_free_running(object, metrics.free_running);
-  object["rows"] = metrics.rows;
-  object["tokens"] = metrics.tokens;
-  if (const std::optional<double> bits = metrics.bits_per_byte()) {
-    object["bytes"] = metrics.bytes;
-    put(object, "bits_per_byte", *bits);
-  }
-  put(object, "milliseconds", metrics.milliseconds);
-  if (branch_ > 1) object["branch"] = branch_;
-  put_time(object);
-  append(object.dump());
+  append(line_of(json_of(metrics), branch_));
 }
 
 void MetricsSink::write(const EndMetrics& metrics) {
-  Json object;
-  object["kind"] = "end";
-  object["step"] = metrics.step;
-  put(object, "seconds", metrics.seconds);
-  object["peak_memory_bytes"] = metrics.peak_memory_bytes;
-  if (branch_ > 1) object["branch"] = branch_;
-  put_time(object);
-  append(object.dump());
+  append(line_of(json_of(metrics), branch_));
 }
 
 TruncatedMetrics truncate_metrics(const std::string& path, const Lineage& lineage, std::int64_t step) {

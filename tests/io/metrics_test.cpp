@@ -15,10 +15,12 @@
 
 #include "runtime/error.h"
 #include "tests/support/catch.h"
+#include "tests/support/example_metrics.h"
 #include "tests/support/expect_error.h"
 #include "tests/support/temporary_folder.h"
 
 using namespace foretoken;
+using foretoken::testing::example_step;
 
 namespace {
 
@@ -37,24 +39,8 @@ std::vector<nlohmann::json> lines_of(const std::filesystem::path& path) {
   return lines;
 }
 
-StepMetrics example() {
-  StepMetrics metrics;
-  metrics.step = 120;
-  metrics.steps = 400;
-  metrics.loss = 2.34564;
-  metrics.depth_losses = {2.1, 2.4, 2.62};
-  metrics.grad_norm = 0.84;
-  metrics.lr = 3e-4;
-  metrics.milliseconds = 182.4;
-  metrics.tokens_per_second = 11250.3;
-  metrics.seconds_left = 51;
-  metrics.tokens_seen = 245760;
-  metrics.samples_seen = 1920;
-  return metrics;
-}
-
 StepMetrics diagnosed() {
-  StepMetrics metrics = example();
+  StepMetrics metrics = example_step(120);
   metrics.weights = {1, 0.3, 0.1};
   metrics.heads = HeadsMetrics{.acceptance = {0.41, 0.2},
                                .accepted_length = 1.61,
@@ -122,7 +108,7 @@ TEST_CASE("a step becomes one line of JSON") {
   const TemporaryFolder folder;
   const std::filesystem::path path = folder / "metrics.jsonl";
   MetricsSink sink(path.string(), no_warning);
-  sink.write(example());
+  sink.write(example_step(120));
   sink.write(
       EvaluationMetrics{.step = 120, .loss = 2.5, .depth_losses = {2.1, 2.4}, .rows = 64, .milliseconds = 9});
   sink.write(diagnosed());
@@ -165,7 +151,7 @@ TEST_CASE("a step becomes one line of JSON") {
 TEST_CASE("numbers that are not finite are valid JSON and read back as such") {
   const TemporaryFolder folder;
   const std::filesystem::path path = folder / "metrics.jsonl";
-  StepMetrics metrics = example();
+  StepMetrics metrics = example_step(120);
   metrics.loss = std::numeric_limits<double>::quiet_NaN();
   metrics.grad_norm = std::numeric_limits<double>::infinity();
   metrics.depth_losses[1] = -std::numeric_limits<double>::infinity();
@@ -183,8 +169,8 @@ TEST_CASE("numbers that are not finite are valid JSON and read back as such") {
 TEST_CASE("a sink appends to the lines of an earlier one") {
   const TemporaryFolder folder;
   const std::filesystem::path path = folder / "metrics.jsonl";
-  MetricsSink(path.string(), no_warning).write(example());
-  MetricsSink(path.string(), no_warning).write(example());
+  MetricsSink(path.string(), no_warning).write(example_step(120));
+  MetricsSink(path.string(), no_warning).write(example_step(120));
   CHECK(lines_of(path).size() == 2);
 }
 
@@ -194,7 +180,7 @@ TEST_CASE("metrics that cannot be written cause one warning and no error") {
     ++warnings;
     CHECK(text.find("/dev/full: cannot be written: No space left on device") != std::string::npos);
   });
-  for (int step = 0; step < 3; ++step) CHECK_NOTHROW(sink.write(example()));
+  for (int step = 0; step < 3; ++step) CHECK_NOTHROW(sink.write(example_step(120)));
   CHECK(warnings == 1);
 }
 
@@ -209,10 +195,10 @@ TEST_CASE("metrics recover when the disk has room again") {
   rlimit tight = before;
   tight.rlim_cur = 100;  // bytes: the first line is torn
   REQUIRE(setrlimit(RLIMIT_FSIZE, &tight) == 0);
-  sink.write(example());
+  sink.write(example_step(120));
   REQUIRE(setrlimit(RLIMIT_FSIZE, &before) == 0);
   std::signal(SIGXFSZ, old_handler);
-  sink.write(example());
+  sink.write(example_step(120));
   CHECK(warnings == 1);
   REQUIRE(lines_of(path).size() == 1);  // no part of the line that did not fit
   CHECK(lines_of(path)[0]["step"] == 120);
@@ -255,8 +241,8 @@ TEST_CASE("resuming moves torn and damaged lines away, names the first, and uses
   const std::filesystem::path path = folder / "metrics.jsonl";
   {
     MetricsSink sink(path.string(), no_warning);
-    sink.write(example());
-    sink.write(example());
+    sink.write(example_step(120));
+    sink.write(example_step(120));
   }
   std::string text = read(path);
   const std::string whole = text.substr(0, text.find('\n') + 1);

@@ -8,45 +8,34 @@
 #include "launch/console/closing_block.h"
 #include "launch/console/terminal.h"
 #include "tests/support/catch.h"
+#include "tests/support/example_metrics.h"
 
 using namespace foretoken;
+using foretoken::testing::example_step;
 
 namespace {
 
 constexpr double not_a_number = std::numeric_limits<double>::quiet_NaN();
 constexpr int wide = 1000;
 
-StepMetrics example() {
-  StepMetrics metrics;
-  metrics.step = 20;
-  metrics.steps = 400;
-  metrics.loss = 2.34564;
-  metrics.depth_losses = {2.1, 2.4, 2.62};
-  metrics.grad_norm = 0.84;
-  metrics.lr = 3e-4;
-  metrics.milliseconds = 182.4;
-  metrics.tokens_per_second = 11250.3;
-  return metrics;
-}
-
 }  // namespace
 
 TEST_CASE("a step line gives up columns of least interest first where the terminal is narrow") {
   CHECK(
-      step_line(example(), wide) ==
+      step_line(example_step(20), wide) ==
       "step  20/400  loss 2.3456  main 2.1000  mtp 2.4000 2.6200  grad    0.84  lr 3.0e-04   182 ms    11250 "
       "tok/s");
-  CHECK(step_line(example(), 100) ==
+  CHECK(step_line(example_step(20), 100) ==
         "step  20/400  loss 2.3456  main 2.1000  mtp 2.4000 2.6200  grad    0.84  lr 3.0e-04    11250 tok/s");
-  CHECK(step_line(example(), 80) ==
+  CHECK(step_line(example_step(20), 80) ==
         "step  20/400  loss 2.3456  main 2.1000  mtp 2.4000 2.6200    11250 tok/s");
-  CHECK(step_line(example(), 10) == "step  20/400  loss 2.3456    11250 tok/s");
+  CHECK(step_line(example_step(20), 10) == "step  20/400  loss 2.3456    11250 tok/s");
 }
 
 TEST_CASE("step lines of a run have the same width and columns whatever their numbers are") {
-  const std::string line = step_line(example(), wide);
+  const std::string line = step_line(example_step(20), wide);
   for (const double scale : {1e-3, 1.0, 4.7, 47.0}) {
-    StepMetrics other = example();
+    StepMetrics other = example_step(20);
     other.step = 399;
     other.loss *= scale;
     other.depth_losses = {2.1 * scale, not_a_number, 2.62 * scale};
@@ -61,7 +50,7 @@ TEST_CASE("step lines of a run have the same width and columns whatever their nu
 }
 
 TEST_CASE("a step line of a model without heads has one loss, and says what is unusual") {
-  StepMetrics metrics = example();
+  StepMetrics metrics = example_step(20);
   metrics.depth_losses = {2.34564};
   metrics.loss_z = 0.3;
   CHECK_FALSE(is_notable(metrics));
@@ -74,13 +63,13 @@ TEST_CASE("a step line of a model without heads has one loss, and says what is u
   CHECK(
       step_line(metrics, wide) ==
       "step  20/400  loss 2.3456  grad     nan  lr 3.0e-04   182 ms    11250 tok/s  skipped  z  +6.2     -");
-  metrics = example();
+  metrics = example_step(20);
   metrics.heads_grad_norm = 0.126;
   CHECK_THAT(step_line(metrics, wide), testing::contains("grad    0.84 heads   0.126  lr"));
 }
 
 TEST_CASE("what a step measured about its heads is a table, without acceptance where nothing was accepted") {
-  StepMetrics metrics = example();
+  StepMetrics metrics = example_step(20);
   metrics.heads = HeadsMetrics{.acceptance = {0.41, not_a_number},
                                .accepted_length = 1.41,
                                .trunk_norms = {0.04, 0.01, 0.02},
@@ -139,7 +128,7 @@ TEST_CASE("the closing block says what a run reached and gives commands that use
       .seconds = 73,
       .tokens_per_second = 22'444,
       .peak_memory_bytes = 215'000'000,
-      .last_step = example(),
+      .last_step = example_step(20),
       .last_evaluation = EvaluationMetrics{.step = 400, .loss = 2.4, .depth_losses = {2.2, 2.5, 2.7}},
       .run = "runs/first",
       .commands = {{"generate", "foretoken generate runs/first"}}};
