@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cstring>
 #include <new>
+#include <utility>
 
 #ifdef __linux__
 #include <sys/mman.h>
@@ -49,38 +50,42 @@ std::byte* Arena::allocate(std::size_t bytes) const {
   return memory;
 }
 
-Tensor Arena::tensor(DType dtype, const Shape& shape) {
+std::byte* Arena::add_block(std::size_t bytes) {
+  // An address that no tensor of another block has.
+  if (counts_only_) return reinterpret_cast<std::byte*>(line + std::exchange(allocated_, allocated_ + bytes));
+  std::byte* memory = allocate(bytes);
+  blocks_.emplace_back(memory, Free{device_, page_locked_});
+  allocated_ += bytes;
+  return memory;
+}
+
+Tensor Arena::tensor(DType dtype, const Shape& shape, MemoryKind kind) {
   if (sealed_) throw DefectError("arena: tensor {} requested after seal()", to_string(shape));
   const std::size_t held = static_cast<std::size_t>(shape.elements()) * size_of(dtype);
   const std::size_t bytes = round_up(std::max<std::size_t>(1, held), line);
-  if (plan_only_) {  // the tensor must count as defined, so its address is not null; it is never read or
-                     // written
-    bytes_ += held;
-    return {reinterpret_cast<std::byte*>(line), dtype, device_, shape};
-  }
   std::byte* memory = nullptr;
   if (bytes > block / 4) {  // a separate block, so that the newest block's free bytes stay available
-    memory = allocate(round_up(bytes, huge_page));
-    blocks_.emplace_back(memory, Free{device_, page_locked_});
+    memory = add_block(round_up(bytes, huge_page));
   } else {
     if (bytes > block_left_) {
+      next_ = add_block(block);
       block_left_ = block;
-      next_ = allocate(block);
-      blocks_.emplace_back(next_, Free{device_, page_locked_});
     }
     memory = next_;
     next_ += bytes;
     block_left_ -= bytes;
   }
-  bytes_ += held;
+  use_[kind] += held;
+  const Tensor tensor{memory, dtype, device_, shape};
+  if (counts_only_) return tensor;
 #if FORETOKEN_WITH_CUDA
   if (device_ == DeviceKind::cuda) {
     cuda::zero_device(memory, bytes);
-    return {memory, dtype, device_, shape};
+    return tensor;
   }
 #endif
   std::memset(memory, 0, bytes);
-  return {memory, dtype, device_, shape};
+  return tensor;
 }
 
 }  // namespace foretoken

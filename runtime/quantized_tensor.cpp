@@ -27,14 +27,14 @@ Shape scales_shape(std::int64_t rows, std::int64_t columns, Scaling scaling) {
 }  // namespace
 
 QuantizedTensor plan_quantized(Arena& arena, DType format, std::int64_t rows, std::int64_t columns,
-                               Scaling scaling) {
+                               Scaling scaling, MemoryKind kind) {
   const bool blocks = scaling != Scaling::tensor;
   const std::int64_t row_multiple = scaling == Scaling::block128 ? block : 16;
   if (rows % row_multiple != 0 || columns % (blocks ? block : 16) != 0)
     throw DefectError("quantize: [{}, {}], multiples of {} and {} expected", rows, columns, row_multiple,
                       blocks ? block : 16);
-  return {.data = arena.tensor(format, {rows, columns}),
-          .scales = arena.tensor(DType::f32, scales_shape(rows, columns, scaling)),
+  return {.data = arena.tensor(format, {rows, columns}, kind),
+          .scales = arena.tensor(DType::f32, scales_shape(rows, columns, scaling), kind),
           .scaling = scaling};
 }
 

@@ -33,7 +33,7 @@ struct QuantizedTensor {
 
 /// Allocates a matrix [rows, columns] of this format and scaling from the arena.
 QuantizedTensor plan_quantized(Arena& arena, DType format, std::int64_t rows, std::int64_t columns,
-                               Scaling scaling);
+                               Scaling scaling, MemoryKind kind = MemoryKind::activations);
 
 /// Returns a matrix of this format and scaling over existing memory, which must be large enough.
 QuantizedTensor quantized_over(const Tensor& bytes, const Tensor& scales, DType format, std::int64_t rows,

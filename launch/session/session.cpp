@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "launch/config/config_loader.h"
+#include "launch/session/rank_memory.h"
 #include "parallel/pipeline/lower_program.h"
 #include "parallel/pipeline/schedules.h"
 #include "runtime/error.h"
@@ -50,18 +51,21 @@ DType compute_dtype(const Config& config, DeviceKind device) {
   return rounded ? DType::bf16 : DType::f32;
 }
 
-SessionPlan plan_session(MpiCommunicator& world, const Config& config, const Grid& grid, Purpose purpose) {
+SessionPlan plan_session(const Config& config, const Grid& grid, Purpose purpose,
+                         const Device::Options& device) {
   const PipelineShape shape = shape_of(config, grid);
   return {.config = config,
           .purpose = purpose,
-          .device = resolve_device(config, world),
+          .device = device,
           .layout = resolve_layout(config, grid, purpose),
           .training = purpose == Purpose::train ? ready(make_program(config.parallel.schedule, shape))
                                                 : ReadyProgram{},
           .evaluation = ready(forward_only(shape))};
 }
 
-namespace {
+SessionPlan plan_session(MpiCommunicator& world, const Config& config, const Grid& grid, Purpose purpose) {
+  return plan_session(config, grid, purpose, resolve_device(config, world));
+}
 
 RankModelOptions model_options(const SessionPlan& plan, int pp_rank) {
   const Config& config = plan.config;
@@ -84,41 +88,19 @@ RankModelOptions model_options(const SessionPlan& plan, int pp_rank) {
           .frozen_trunk = config.train.freeze == TrainConfig::Freeze::trunk};
 }
 
-/// Bytes of the moments that a rank keeps, up to the padding of shards.
-double moment_bytes(const SessionPlan& plan, int pp_rank) {
-  const Config& config = plan.config;
-  const bool frozen = config.train.freeze == TrainConfig::Freeze::trunk;
-  double elements = 0;
-  for (const ParameterUnit& unit : units_of(config.model, config.mtp, plan.layout, pp_rank))
-    if (!frozen || unit.head)
-      for (const ParameterSpec& spec : unit.specs) elements += static_cast<double>(spec.shape.elements());
-  return elements * 2 * (config.optimizer.moments == OptimizerSettings::Moments::f32 ? 4 : 2) /
-         (config.parallel.sharded_optimizer ? plan.grid().dp : 1);
-}
-
-}  // namespace
-
-std::int64_t expected_bytes(const SessionPlan& plan, int pp_rank) {
-  Device device({.threads = 1});
-  RankModelOptions options = model_options(plan, pp_rank);
-  options.plan_only = true;
-  auto bytes = static_cast<std::int64_t>(RankModel(device.stream(), options).planned_bytes());
-  if (plan.purpose == Purpose::train)
-    bytes += static_cast<std::int64_t>(std::min(moment_bytes(plan, pp_rank), most_bytes));
-  return bytes;
-}
-
 Session::Session(MpiCommunicator& world, SessionPlan plan)
     : plan_(std::move(plan)),
       device_(plan_.device),
       groups_(make_groups(world, plan_.grid(), stream(),
                           sharing_ranks(plan_.config.model, plan_.config.mtp, plan_.layout))),
       objective_(plan_.config.mtp) {
-  const int neighbours = world.world().local_ranks();
   if (stream().device() ==
-      DeviceKind::cpu)  // checked before allocation, for all ranks of the machine together
-    require_memory(neighbours * expected_bytes(plan_, groups_.pp_rank),
+      DeviceKind::cpu) {  // checked before allocation: ranks of a machine share its memory
+    const int neighbours = world.world().local_ranks();
+    const std::size_t bytes = plan_memory(plan_, groups_.pp_rank, groups_.dp_rank).allocated;
+    require_memory(static_cast<std::int64_t>(std::min(neighbours * static_cast<double>(bytes), most_bytes)),
                    fmt::format("memory for tensors of {} of this machine", counted(neighbours, "rank")));
+  }
   model_ = std::make_unique<RankModel>(stream(), model_options(plan_, groups_.pp_rank));
 }
 

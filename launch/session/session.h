@@ -38,16 +38,18 @@ struct SessionPlan {
 /// UsageError if a GPU is requested and some rank sees none.
 Device::Options resolve_device(const Config& config, MpiCommunicator& world);
 
-/// Collective. Requires a cross-checked config and a resolved grid (launch/config/config_validator.h).
+/// Needs no ranks and no such device. Requires a cross-checked config and a resolved grid
+/// (launch/config/config_validator.h).
+SessionPlan plan_session(const Config& config, const Grid& grid, Purpose purpose,
+                         const Device::Options& device);
+/// The same for the device that resolve_device() chooses. Collective.
 SessionPlan plan_session(MpiCommunicator& world, const Config& config, const Grid& grid, Purpose purpose);
 
 /// The dtype that layers compute in: train.precision, on that kind of device.
 DType compute_dtype(const Config& config, DeviceKind device);
 
-/// Predicts the bytes that a rank at pipeline position `pp_rank` will allocate for tensors: parameters,
-/// gradients, activations and the optimizer's moments. A step's inputs on a GPU are not counted. Allocates
-/// none of that memory.
-std::int64_t expected_bytes(const SessionPlan& plan, int pp_rank);
+/// The part of the model that ranks of this pipeline rank compute.
+RankModelOptions model_options(const SessionPlan& plan, int pp_rank);
 
 class Session {
  public:

@@ -38,7 +38,7 @@ NumericalGuard::NumericalGuard(Arena& arena, Session& session, Optimizer& optimi
       optimizer_(optimizer),
       plan_(plan),
       console_(console),
-      digest_(arena, optimizer, session.model().parameters()) {}
+      digest_(arena, optimizer.state(), session.model().parameters()) {}
 
 void NumericalGuard::restore(std::int64_t skipped, std::int64_t in_a_row) {
   skipped_ = skipped;

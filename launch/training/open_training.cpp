@@ -8,6 +8,7 @@
 #include "launch/config/learning_schedule.h"
 #include "launch/console/terminal.h"
 #include "launch/session/data_identity.h"
+#include "launch/session/rank_memory.h"
 #include "launch/session/resume.h"
 #include "launch/training/checkpoint_policy.h"
 #include "launch/training/startup_table.h"
@@ -21,16 +22,6 @@ namespace foretoken {
 namespace {
 
 constexpr int label_width = 11;
-
-OptimizerConfig adamw_of(const OptimizerSettings& settings) {
-  return {.beta1 = settings.beta1,
-          .beta2 = settings.beta2,
-          .eps = settings.eps,
-          .weight_decay = settings.weight_decay,
-          .clip_norm = settings.clip,
-          .heads_clip_norm = settings.heads_clip,
-          .moments = settings.moments == OptimizerSettings::Moments::bf16 ? DType::bf16 : DType::f32};
-}
 
 /// Prints "label      text", wrapped at the terminal's width.
 void show(Console& console, const std::string& text) {
@@ -91,7 +82,7 @@ void resume(TrainingParts& parts, RunFolder& folder, StopNotice& notice, const C
   Session& session = parts.session;
   const Checkpoint checkpoint =
       load_checkpoint(folder.resume(), config, parts.data->training.tokenizer(),
-                      parts.optimizer.pieces_to_load(), session.stream(), parts.world, parts.console);
+                      parts.optimizer.state().pieces_to_load(), session.stream(), parts.world, parts.console);
   const CheckpointInfo& info = checkpoint.info();
   require_same_data(info, parts.data->training, parts.data->validation ? &*parts.data->validation : nullptr,
                     allow_other_data, parts.console);
@@ -129,14 +120,10 @@ TrainingParts::TrainingParts(MpiCommunicator& ranks, SessionPlan session_plan,
       data(std::move(opened)),
       session(world, std::move(session_plan)),
       arena(session.stream().device()),
-      shards(plan_shards(session.model().parameters(), {.bucket_bytes = config().parallel.bucket_mib << 20,
-                                                        .dp = session.grid().dp,
-                                                        .dp_rank = session.groups().dp_rank,
-                                                        .sharded = config().parallel.sharded_optimizer,
-                                                        .heads_apart = config().optimizer.heads_clip > 0})),
+      shards(plan_shards(session.plan(), session.model().parameters(), session.groups().dp_rank)),
       reducer(session.model().parameters(), shards, *session.groups().dp),
       shared(session.model().parameters(), shards, reducer, session.groups()),
-      optimizer(arena, session.model().parameters(), shards, adamw_of(config().optimizer),
+      optimizer(arena, session.model().parameters(), shards, optimizer_config(config().optimizer),
                 *session.groups().dp, *session.groups().device_world),
       guard(arena, session, optimizer, shards, console),
       pass(session, reducer, shared) {
@@ -172,7 +159,7 @@ std::unique_ptr<TrainingParts> open_training(MpiCommunicator& world, const Confi
                         TrainingOrder{.seed = config.train.seed, .consumed_samples = samples});
   parts->guard.begin(parts->progress.step);
   if (parts->session.stream().device() != DeviceKind::cpu)
-    parts->files->writer.reserve(checkpoint_pieces(parts->optimizer.pieces_to_save()));
+    parts->files->writer.reserve(checkpoint_pieces(parts->optimizer.state().pieces_to_save()));
   show(console, fmt::format("data       {} tokens, {} rows an epoch; at sample {} (epoch {}, row {})",
                             parts->data->training.tokens(), sampler.samples(), samples,
                             sampler.epoch_of(samples), samples % sampler.samples()));

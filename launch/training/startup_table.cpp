@@ -9,6 +9,7 @@
 #include "launch/config/choice_names.h"
 #include "launch/console/progress_bar.h"
 #include "launch/console/terminal.h"
+#include "launch/session/rank_memory.h"
 #include "model/cost.h"
 #include "model/heads/head_kinds.h"
 #include "parallel/pipeline/simulate.h"
@@ -152,7 +153,8 @@ std::string rank_table(const SessionPlan& plan, const std::vector<StageDurations
       share += stages[static_cast<std::size_t>(stage)].total();
     rows.push_back({ranks_text(plan.grid(), pp_rank), std::to_string(pp_rank),
                     millions(parameters_of(plan, pp_rank)), fmt::format("{:.0f} %", 100 * share / total),
-                    format_bytes(static_cast<double>(expected_bytes(plan, pp_rank))), holds(plan, pp_rank)});
+                    format_bytes(static_cast<double>(plan_memory(plan, pp_rank, 0).allocated)),
+                    holds(plan, pp_rank)});
   }
   std::array<int, 5> widths{};
   for (const Row& row : rows)

@@ -9,7 +9,7 @@
 namespace foretoken {
 
 /// Model, batch and layout in a few lines, then one line per pipeline rank, in lines of at most `columns`
-/// characters. The memory is what expected_bytes() predicts.
+/// characters. The memory is what plan_memory() counts (launch/session/rank_memory.h).
 ///
 ///   model      1.34 M parameters: 4 layers, hidden size 128, MLP 352, 4 heads of 32, vocabulary 257
 ///   ...

@@ -280,7 +280,7 @@ void Training::finish_save() {
 void Training::save() {
   if (progress_.saved_step == progress_.step) return;
   guard_.require_sound_state(progress_.step);
-  writer_.save(checkpoint_info(), checkpoint_pieces(optimizer_.pieces_to_save()),
+  writer_.save(checkpoint_info(), checkpoint_pieces(optimizer_.state().pieces_to_save()),
                [this] { meet_after_save(); });
   progress_.saved_step = progress_.step;
   clock_.saved(CheckpointClock::Clock::now());
@@ -289,7 +289,7 @@ void Training::save() {
 void Training::stage() {
   const auto begin = CheckpointClock::Clock::now();
   guard_.require_sound_state(progress_.step);  // a staged copy may be published later without another check
-  writer_.stage(checkpoint_info(), checkpoint_pieces(optimizer_.pieces_to_save()));
+  writer_.stage(checkpoint_info(), checkpoint_pieces(optimizer_.state().pieces_to_save()));
   clock_.staged(begin, CheckpointClock::Clock::now());
 }
 

@@ -10,7 +10,7 @@ HeadsLink plan_link(Arena& arena, const ActivationPlan& plan, std::int64_t hidde
   const std::int64_t part = (n * element + 255) / 256 * 256;  // bytes, rounded up for alignment
   const std::int64_t bytes_of_tokens = 4 * tokens.elements();
   HeadsLink link;
-  link.downstream = arena.tensor(plan.dtype, {(part + 2 * bytes_of_tokens) / element});
+  link.downstream = arena.tensor(plan.dtype, {(part + 2 * bytes_of_tokens) / element}, MemoryKind::messages);
   link.hidden = link.downstream.flat(0, n).view(hidden);
   const auto tokens_at = [&](std::int64_t bytes) {
     return Tensor{static_cast<std::byte*>(link.downstream.data) + bytes, DType::i32, link.downstream.device,
@@ -18,7 +18,7 @@ HeadsLink plan_link(Arena& arena, const ActivationPlan& plan, std::int64_t hidde
   };
   link.tokens.main_argmax = tokens_at(part);
   link.tokens.agrees = tokens_at(part + bytes_of_tokens);
-  link.upstream = arena.tensor(plan.dtype, {(1 + measured_depths) * part / element});
+  link.upstream = arena.tensor(plan.dtype, {(1 + measured_depths) * part / element}, MemoryKind::messages);
   link.gradients.sum = link.upstream.flat(0, n).view(hidden);
   for (int i = 1; i <= measured_depths; ++i)
     link.gradients.by_depth.push_back(link.upstream.flat(i * part / element, n).view(hidden));

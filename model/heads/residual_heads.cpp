@@ -61,7 +61,7 @@ ResidualHeads::ResidualHeads(const HeadsPlan& plan)
   stepped_ = tensor({n, c});
   active_ = dactive_ = tensor(inner_.shape);
   ones_ = tensor({n, 1});
-  if (!plan.arena.is_plan_only()) fill(plan.stream, ones_, 1);
+  if (!plan.arena.counts_only()) fill(plan.stream, ones_, 1);
 }
 
 ResidualHeads::Weights ResidualHeads::weights(const HeadsPlan& plan, const Tensor& flat, int depth) const {

@@ -10,9 +10,10 @@ Fp8Products::WeightCopies Fp8Products::plan_weight(const Tensor& weight, std::in
   for (const Planned& planned : weights_)
     if (planned.weight.data == weight.data) return planned.copies;
   const Scaling scaling = config_.recipe == Fp8Recipe::tensor ? Scaling::tensor : Scaling::block128;
-  weights_.push_back({weight,
-                      {.rows = plan_quantized(arena_, DType::f8e4m3, o, i, scaling),
-                       .columns = plan_quantized(arena_, DType::f8e4m3, i, o, scaling)}});
+  weights_.push_back(
+      {weight,
+       {.rows = plan_quantized(arena_, DType::f8e4m3, o, i, scaling, MemoryKind::weights),
+        .columns = plan_quantized(arena_, DType::f8e4m3, i, o, scaling, MemoryKind::weights)}});
   return weights_.back().copies;
 }
 
@@ -25,9 +26,10 @@ QuantizedTensor Fp8Products::plan_gradient(std::int64_t width, std::int64_t toke
 }
 
 void Fp8Products::plan_scratch() {
-  scratch_ = arena_.tensor(DType::u8, {largest_});
-  if (config_.recipe == Fp8Recipe::tensor) amax_ = arena_.tensor(DType::f32, {1});
-  scratch_scales_ = arena_.tensor(DType::f32, {std::max<std::int64_t>(2, largest_ / 128)});
+  scratch_ = arena_.tensor(DType::u8, {largest_}, MemoryKind::workspace);
+  if (config_.recipe == Fp8Recipe::tensor) amax_ = arena_.tensor(DType::f32, {1}, MemoryKind::workspace);
+  scratch_scales_ =
+      arena_.tensor(DType::f32, {std::max<std::int64_t>(2, largest_ / 128)}, MemoryKind::workspace);
 }
 
 void Fp8Products::quantize_weights(Stream& stream) const {

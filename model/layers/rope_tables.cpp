@@ -10,8 +10,9 @@ RopeTables make_rope_tables(Stream& stream, Arena& arena, const ModelConfig& mod
                             DType dtype) {
   const Shape shape{positions, model.head_dim / 2};
   const DType statistics = statistics_dtype(dtype);
-  const RopeTables tables{.cos = arena.tensor(statistics, shape), .sin = arena.tensor(statistics, shape)};
-  if (arena.is_plan_only()) return tables;
+  const RopeTables tables{.cos = arena.tensor(statistics, shape, MemoryKind::workspace),
+                          .sin = arena.tensor(statistics, shape, MemoryKind::workspace)};
+  if (arena.counts_only()) return tables;
   Arena host(DeviceKind::cpu);
   const Tensor cos = host.tensor(statistics, shape), sin = host.tensor(statistics, shape);
   rope_table(cos, sin, model.rope_theta);

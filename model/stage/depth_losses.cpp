@@ -24,7 +24,8 @@ DepthLosses::DepthLosses(const HeadsPlan& plan) {
   Arena& arena = plan.arena;
   const ActivationPlan& activations = plan.activations;
   logits_ = arena.tensor(activations.dtype,
-                         {logit_rows(plan.model, activations, arena.device()), plan.model.vocab_size});
+                         {logit_rows(plan.model, activations, arena.device()), plan.model.vocab_size},
+                         MemoryKind::logits);
   if (plan.mtp.depths == 0) return;
   for (Tensor* tokens : {&tokens_.main_argmax, &draft_argmax_, &tokens_.agrees})
     *tokens = arena.tensor(DType::i32, {activations.shape.rows, activations.shape.length});

@@ -8,10 +8,11 @@
 
 namespace foretoken {
 
-RankModel::RankModel(Stream& stream, const RankModelOptions& options)
+RankModel::RankModel(Stream& stream, Arena arena, const RankModelOptions& options)
     : stream_(stream),
       options_(options),
-      arena_(options.plan_only ? Arena::plan_only(stream.device()) : Arena(stream.device())) {
+      arena_(std::move(arena)),
+      input_arena_(arena_.counts_only() ? Arena::counting(DeviceKind::cpu) : Arena(DeviceKind::cpu, true)) {
   options_.mtp.detach_heads |= options_.frozen_trunk;
   const ModelConfig& model = options_.model;
   const ModelLayout& layout = options_.layout;
@@ -45,19 +46,24 @@ RankModel::RankModel(Stream& stream, const RankModelOptions& options)
                                     .frozen_trunk = options_.frozen_trunk});
   }
   if (fp8_) fp8_->plan_scratch();
-  sums_ = {arena_.tensor(DType::f64, {StepSums::elements(options_.mtp.depths)}), options_.mtp.depths};
+  sums_ = {arena_.tensor(DType::f64, {StepSums::elements(options_.mtp.depths)}, MemoryKind::workspace),
+           options_.mtp.depths};
   contributions_.resize(parameters_->units().size());
   for (const PipelineStage& stage : compute_)
     for (const int unit : stage.units()) ++contributions_[static_cast<std::size_t>(unit)];
-  if (stream.device() != DeviceKind::cpu) plan_inputs();
+  if (arena_.device() != DeviceKind::cpu) plan_inputs();
   arena_.seal();
 }
 
 void RankModel::plan_inputs() {
   const Shape shape{options_.shape.rows, options_.shape.length + 1 + options_.mtp.depths};
   for (int m = 0; m < options_.microbatches; ++m) {
-    inputs_.push_back({arena_.tensor(DType::i32, shape), arena_.tensor(DType::i32, shape)});
-    host_inputs_.push_back({input_arena_.tensor(DType::i32, shape), input_arena_.tensor(DType::i32, shape)});
+    const auto input = [&](Arena& arena) {
+      return MicrobatchInput{arena.tensor(DType::i32, shape, MemoryKind::inputs),
+                             arena.tensor(DType::i32, shape, MemoryKind::inputs)};
+    };
+    inputs_.push_back(input(arena_));
+    host_inputs_.push_back(input(input_arena_));
   }
 }
 

@@ -30,16 +30,19 @@ struct RankModelOptions {
   bool split_backward = false;  // the program has I and W actions
   bool attention_across_documents = false;
   bool frozen_trunk = false;  // only the heads are trained; they must be detached
-  bool plan_only = false;     // plans memory without allocating it, for planned_bytes(); no step can run
 };
 
 class RankModel : public StageWork {
  public:
-  RankModel(Stream& stream, const RankModelOptions& options);
+  /// Takes all memory of the rank's steps from the arena. With a counting arena no step can run.
+  RankModel(Stream& stream, Arena arena, const RankModelOptions& options);
+  RankModel(Stream& stream, const RankModelOptions& options)
+      : RankModel(stream, Arena(stream.device()), options) {}
 
   Parameters& parameters() { return *parameters_; }
-  /// Bytes of all planned buffers: parameters, gradients, activations.
-  std::size_t planned_bytes() const { return arena_.bytes(); }
+  const Parameters& parameters() const { return *parameters_; }
+  /// The memory of all buffers of the device: parameters, gradients, activations, inputs.
+  const Arena& memory() const { return arena_; }
   /// Whether the main head is on this rank.
   bool has_main_head() const { return holds(options_.layout.head_stage()); }
   /// Whether this rank computes the loss of any depth.
@@ -114,7 +117,7 @@ class RankModel : public StageWork {
   bool sampled_ = false;  // some microbatch of the step does not train all depths
   StepSums sums_;
   // GPU only: the step's microbatches on the device, and in the page-locked memory that they are copied from.
-  Arena input_arena_{DeviceKind::cpu, true};
+  Arena input_arena_;
   std::vector<MicrobatchInput> inputs_;
   std::vector<MicrobatchInput> host_inputs_;
   std::vector<int> contributions_;  // by unit: number of contributions to its gradient per microbatch

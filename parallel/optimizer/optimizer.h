@@ -8,35 +8,10 @@
 #include <vector>
 
 #include "parallel/comm/communicator.h"
-#include "parallel/optimizer/shard_plan.h"
+#include "parallel/optimizer/optimizer_state.h"
 #include "runtime/stream.h"
 
 namespace foretoken {
-
-struct OptimizerConfig {
-  double beta1 = 0.9;
-  double beta2 = 0.95;
-  double eps = 1e-8;
-  double weight_decay = 0.1;  // only for specs with decay
-  double clip_norm = 1;       // 0: no clipping
-  /// 0: one norm over all gradients. Otherwise prediction heads are clipped by the norm of their gradients,
-  /// and all other parameters by the norm of theirs; the plan must then be made with heads_apart.
-  double heads_clip_norm = 0;
-  DType moments = DType::f32;  // dtype of both moments: f32, or bf16 (runtime/operators/parameters/adamw.h)
-};
-
-/// Throws UsageError that names the invalid value.
-void validate(const OptimizerConfig& config);
-
-/// A contiguous piece of a parameter or of one of its moments.
-struct StatePiece {
-  std::string kind;  // "model" for values, "exp_avg", "exp_avg_sq"
-  const ParameterSpec* spec = nullptr;
-  Range range;  // range of the tensor's elements in memory order
-  Tensor data;  // [range.size()]
-};
-/// Name for messages: "model.norm.weight", "exp_avg of model.norm.weight".
-std::string describe(const StatePiece& piece);
 
 class Optimizer {
  public:
@@ -69,10 +44,8 @@ class Optimizer {
   /// if heads_clip_norm is 0.
   std::optional<double> heads_norm(Stream& stream) const;
 
-  /// The state that this rank saves: over all ranks of the job every element of the model appears once.
-  std::vector<StatePiece> pieces_to_save() const;
-  /// The state that this rank reads to resume: all its values, and the moments that it owns.
-  std::vector<StatePiece> pieces_to_load() const;
+  /// Moments and norms, and the pieces of a checkpoint.
+  const OptimizerState& state() const { return state_; }
 
   // The name of a tensor of this rank with an element that is not finite, or an empty string if all are
   // finite. The first function checks the values and the owned moments ("exp_avg of model.norm.weight"). The
@@ -93,21 +66,13 @@ class Optimizer {
   static Tensor norm_of(const Bucket& bucket, const Tensor& norms) {
     return norms.flat(bucket.head ? 1 : 0, 1);
   }
-  Range state_of(std::size_t bucket, const Range& range) const;
-  void append_moments(std::vector<StatePiece>& pieces, std::size_t bucket, const ParameterSpec& spec,
-                      const Range& range) const;
-
   const Parameters& parameters_;
   const ShardPlan& plan_;
   OptimizerConfig config_;
   Communicator& dp_;
   Communicator& device_world_;
   std::vector<std::vector<Segment>> segments_;  // by bucket
-  std::vector<std::int64_t> state_begin_;       // by bucket: start of its owned range in the moments
-  Tensor exp_avg_;                              // [owned elements] config.moments
-  Tensor exp_avg_sq_;                           // [owned elements] config.moments
-  Tensor sum_;                    // f64 Σ g²: [1], or with heads_clip_norm [2]: main model, heads
-  Tensor clip_;                   // the factors of the gradients, shaped like sum_
+  OptimizerState state_;
   std::vector<Request> gathers_;  // by bucket
 };
 

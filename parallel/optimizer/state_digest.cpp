@@ -12,17 +12,18 @@ constexpr std::int64_t slots = 3;
 
 }  // namespace
 
-StateDigest::StateDigest(Arena& arena, const Optimizer& optimizer, const Parameters& parameters) {
+StateDigest::StateDigest(Arena& arena, const OptimizerState& state, const Parameters& parameters) {
   const auto add = [&](std::string name, const Tensor& tensor) {
     names_.push_back(std::move(name));
     tensors_.push_back(tensor);
   };
-  for (const StatePiece& piece : optimizer.pieces_to_load()) add(describe(piece), piece.data);
+  for (const StatePiece& piece : state.pieces_to_load()) add(describe(piece), piece.data);
   if (parameters.has_rounded_weights())
     for (const ParameterUnit& unit : parameters.units())
       for (const ParameterSpec& spec : unit.specs)
         add("rounded " + spec.name, Parameters::view(parameters.weights(), spec));
-  bits_ = arena.tensor(DType::i64, {slots, static_cast<std::int64_t>(tensors_.size())});
+  bits_ =
+      arena.tensor(DType::i64, {slots, static_cast<std::int64_t>(tensors_.size())}, MemoryKind::optimizer);
 }
 
 void StateDigest::fingerprints(Stream& stream, std::int64_t slot) {

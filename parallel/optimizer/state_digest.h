@@ -7,14 +7,15 @@
 #include <string>
 #include <vector>
 
-#include "parallel/optimizer/optimizer.h"
+#include "parallel/optimizer/optimizer_state.h"
+#include "runtime/stream.h"
 
 namespace foretoken {
 
 class StateDigest {
  public:
-  /// Allocates three fingerprints per tensor in the arena. The optimizer must outlive the object.
-  StateDigest(Arena& arena, const Optimizer& optimizer, const Parameters& parameters);
+  /// Allocates three fingerprints per tensor in the arena. The state must outlive the object.
+  StateDigest(Arena& arena, const OptimizerState& state, const Parameters& parameters);
 
   /// Enqueues the fingerprints of the current state. Nothing may write to the state until close().
   void take(Stream& stream);

@@ -102,7 +102,7 @@ Memory memory_of(MtpConfig::Kind kind, std::int64_t depths, Recompute recompute,
   options.recompute = recompute;
   TestStream stream;
   RankModel model(stream, options);
-  return {static_cast<double>(model.planned_bytes()),
+  return {static_cast<double>(model.memory().use().total()),
           2.0 * static_cast<double>(model.parameters().values().bytes())};
 }
 

@@ -36,14 +36,14 @@ bool is_last_rank() {
 
 /// The gradient of the first element that this rank saves. No other rank saves that element.
 float& own_gradient(Session& session, const Optimizer& optimizer) {
-  const StatePiece piece = optimizer.pieces_to_save().front();
+  const StatePiece piece = optimizer.state().pieces_to_save().front();
   return session.model().parameters().gradient(piece.spec->name).as<float>()[piece.range.begin];
 }
 
 using Bytes = std::vector<unsigned char>;
 Bytes state_of(const Optimizer& optimizer) {
   Bytes bytes;
-  for (const StatePiece& piece : optimizer.pieces_to_load()) {
+  for (const StatePiece& piece : optimizer.state().pieces_to_load()) {
     const auto* data = static_cast<const unsigned char*>(piece.data.data);
     bytes.insert(bytes.end(), data, data + piece.data.bytes());
   }
@@ -157,7 +157,7 @@ TEST_CASE("a flipped bit of state stops the run naming tensor and rank, in every
     const TrainingHooks hooks{.gradients_final = {},
                               .updated = [&](std::int64_t step, Session&, Optimizer& optimizer) {
                                 if (step != 9 || !is_last_rank()) return;
-                                for (const StatePiece& piece : optimizer.pieces_to_save())
+                                for (const StatePiece& piece : optimizer.state().pieces_to_save())
                                   if (piece.kind == kind) {
                                     flipped = describe(piece);
                                     static_cast<unsigned char*>(piece.data.data)[5] ^= 0x04;
@@ -186,7 +186,7 @@ TEST_CASE("a bit that flips between a save and the next update is found, and the
   const std::string run = lab.path("run");
   const TrainingHooks hooks{.gradients_final =
                                 [&](std::int64_t step, Session&, Optimizer& optimizer) {
-                                  const StatePiece piece = optimizer.pieces_to_save().front();
+                                  const StatePiece piece = optimizer.state().pieces_to_save().front();
                                   if (step == 5) static_cast<unsigned char*>(piece.data.data)[0] ^= 1;
                                 },
                             .updated = {}};
@@ -236,7 +236,7 @@ TEST_CASE("a state with a number that is not finite or with different replicas i
   const TrainingHooks hooks{
       .gradients_final = {}, .updated = [&](std::int64_t step, Session& session, Optimizer& optimizer) {
         if (step != 8 || world.rank() != 1) return;
-        const std::vector<StatePiece> pieces = optimizer.pieces_to_save();
+        const std::vector<StatePiece> pieces = optimizer.state().pieces_to_save();
         const auto piece = std::find_if(pieces.begin(), pieces.end(), [&](const auto& each) {
           return each.kind == (fault == "infinite moment" ? "exp_avg_sq" : "model");
         });
@@ -272,12 +272,13 @@ TEST_CASE("no kind of save publishes a state that is not finite", "[ranks1]") {
                            Way{"a copy for a stop in the middle of a step", {}, -1, 300});
   INFO(way.name);
   const std::string run = lab.path("run");
-  const TrainingHooks hooks{
-      .gradients_final = {}, .updated = [&](std::int64_t step, Session&, Optimizer& optimizer) {
-        if (step != 8) return;
-        optimizer.pieces_to_save().back().data.as<float>()[0] = std::numeric_limits<float>::infinity();
-        std::this_thread::sleep_for(std::chrono::milliseconds(way.step_milliseconds));
-      }};
+  const TrainingHooks hooks{.gradients_final = {},
+                            .updated = [&](std::int64_t step, Session&, Optimizer& optimizer) {
+                              if (step != 8) return;
+                              optimizer.state().pieces_to_save().back().data.as<float>()[0] =
+                                  std::numeric_limits<float>::infinity();
+                              std::this_thread::sleep_for(std::chrono::milliseconds(way.step_milliseconds));
+                            }};
   const std::string message = message_of([&] {
     lab.train(multi_rank::world(), Sets{"parallel.check_state_every=0"} + way.sets,
               {.stop_after = way.stop_after, .run_directory = run}, hooks);

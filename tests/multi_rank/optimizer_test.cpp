@@ -66,7 +66,7 @@ TEST_CASE("the pieces to save hold every element of the model once", "[ranks1][r
     std::map<std::string, std::vector<std::int32_t>> times;  // key: kind and name
     for (const std::string kind : {"model", "exp_avg", "exp_avg_sq"})
       for (const auto& [name, state] : serial.states) times[kind + " " + name].resize(state.value.size());
-    for (const StatePiece& piece : toy.optimizer.pieces_to_save()) {
+    for (const StatePiece& piece : toy.optimizer.state().pieces_to_save()) {
       CHECK(difference(piece.data, expected_of(serial, piece), piece.spec->name) == "");
       auto& counts = times.at(piece.kind + " " + piece.spec->name);
       for (std::int64_t i = piece.range.begin; i < piece.range.end; ++i)
@@ -88,7 +88,7 @@ TEST_CASE("a run resumed from its pieces continues bitwise", "[ranks1][ranks2][r
     for (int step = 1; step <= 2; ++step) serial.train(step, 0.01);
 
     ToyRank toy(layout, config);
-    for (const StatePiece& piece : toy.optimizer.pieces_to_load()) {
+    for (const StatePiece& piece : toy.optimizer.state().pieces_to_load()) {
       const Tensor saved = expected_of(serial, piece);
       REQUIRE(piece.data.bytes() == saved.bytes());
       std::memcpy(piece.data.data, saved.data, saved.bytes());
@@ -104,7 +104,7 @@ TEST_CASE("a sharded optimizer stores only its part of the moments", "[ranks2][r
   const DType dtype = any_moments();
   const auto moments = [&](bool sharded) {
     ToyRank toy({.grid = {.pp = 1, .dp = dp}, .sharded = sharded}, clipping(dtype));
-    return toy.arena.bytes();
+    return toy.arena.use().total();
   };
   const std::int64_t elements = [] {
     Arena arena(DeviceKind::cpu);
@@ -160,7 +160,7 @@ TEST_CASE("a changed bit of a weight or moment is named by the rank that owns it
     Arena arena(DeviceKind::cpu);
     StateDigest digest(arena, toy.optimizer, toy.parameters);
     toy.train(1, 0.01);
-    for (const StatePiece& piece : toy.optimizer.pieces_to_load()) {
+    for (const StatePiece& piece : toy.optimizer.state().pieces_to_load()) {
       auto& byte = static_cast<unsigned char*>(piece.data.data)[piece.data.bytes() - 1];
       digest.compare(toy.stream);
       CHECK_FALSE(digest.compared());  // compare() does nothing before take()

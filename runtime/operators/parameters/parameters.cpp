@@ -22,9 +22,10 @@ Parameters::Parameters(Arena& arena, const Buffers& buffers, std::vector<Paramet
     unit.end = offset;
     if (!unit.frozen) trained = offset;
   }
-  values_ = arena.tensor(buffers.values, {offset});
-  if (buffers.gradients) gradients_ = arena.tensor(buffers.values, {trained});
-  weights_ = buffers.weights == buffers.values ? values_ : arena.tensor(buffers.weights, {offset});
+  values_ = arena.tensor(buffers.values, {offset}, MemoryKind::weights);
+  if (buffers.gradients) gradients_ = arena.tensor(buffers.values, {trained}, MemoryKind::gradients);
+  weights_ = buffers.weights == buffers.values ? values_
+                                               : arena.tensor(buffers.weights, {offset}, MemoryKind::weights);
 }
 
 int Parameters::unit(std::string_view name) const {
