@@ -336,7 +336,7 @@ TEST_CASE("a bit of state that flips while a step is replayed is found before th
             if (++passes == 1)
               own_gradient(session, optimizer) = not_a_number;
             else
-              static_cast<unsigned char*>(optimizer.pieces_to_save().back().data.data)[5] ^= 0x04;
+              static_cast<unsigned char*>(optimizer.state().pieces_to_save().back().data.data)[5] ^= 0x04;
           },
       .updated = {}};
   const Sets layout = world.size() == 1 ? Sets{} : Sets{"parallel.dp=2", "parallel.sharded_optimizer=true"};

@@ -158,7 +158,7 @@ TEST_CASE("a changed bit of a weight or moment is named by the rank that owns it
     INFO(to_string(layout));
     ToyRank toy(layout, clipping(dtype));
     Arena arena(DeviceKind::cpu);
-    StateDigest digest(arena, toy.optimizer, toy.parameters);
+    StateDigest digest(arena, toy.optimizer.state(), toy.parameters);
     toy.train(1, 0.01);
     for (const StatePiece& piece : toy.optimizer.state().pieces_to_load()) {
       auto& byte = static_cast<unsigned char*>(piece.data.data)[piece.data.bytes() - 1];
