@@ -15,6 +15,7 @@
 #include "launch/config/options.h"
 #include "launch/config/toml_text.h"
 #include "runtime/error.h"
+#include "runtime/plural.h"
 
 namespace foretoken {
 
@@ -22,20 +23,25 @@ namespace fs = std::filesystem;
 
 namespace {
 
-/// `where` starts every message: "train.toml:12: [model] hidden_size".
-void check_domain(const Option& option, double value, const std::string& where) {
-  if (!std::isfinite(value) || !option.domain.holds(value))
-    throw UsageError("{}: {} is out of range, expected {}", where, value, describe_type(option));
+/// Example: "train.steps: expected integer, at least 1, found a string (train.toml:2)".
+UsageError unexpected(const Option& option, const std::string& found, const std::string& origin) {
+  return UsageError("{}: expected {}, found {} ({})", option.name(), describe_type(option), found, origin);
 }
 
-OptionValue value_of(const Option& option, const toml::node& node, const std::string& where) {
+void check_domain(const Option& option, double value, const std::string& origin) {
+  if (!std::isfinite(value) || !option.domain.holds(value))
+    throw UsageError("{}: {} is out of range, expected {} ({})", option.name(), value, describe_type(option),
+                     origin);
+}
+
+OptionValue value_of(const Option& option, const toml::node& node, const std::string& origin) {
   const auto wrong_type = [&](const toml::node& found) {
-    return UsageError("{}: expected {}, found {}", where, describe_type(option), type_in_words(found));
+    return unexpected(option, type_in_words(found), origin);
   };
   const auto number = [&](const toml::node& entry) {
     const auto value = entry.is_number() ? entry.value<double>() : std::nullopt;
     if (!value) throw wrong_type(entry);
-    check_domain(option, *value, where);
+    check_domain(option, *value, origin);
     return *value;
   };
   switch (option.type) {
@@ -44,7 +50,7 @@ OptionValue value_of(const Option& option, const toml::node& node, const std::st
       break;
     case Option::Type::integer:
       if (const auto value = node.value_exact<std::int64_t>()) {
-        check_domain(option, static_cast<double>(*value), where);
+        check_domain(option, static_cast<double>(*value), origin);
         return *value;
       }
       break;
@@ -57,7 +63,8 @@ OptionValue value_of(const Option& option, const toml::node& node, const std::st
       if (const auto value = node.value_exact<std::string>()) {
         for (const std::string& choice : option.choices)
           if (choice == *value) return *value;
-        throw UsageError("{}: \"{}\" is not one of {}", where, *value, fmt::join(option.choices, ", "));
+        throw UsageError("{}: expected one of {}, found \"{}\" ({})", option.name(),
+                         fmt::join(option.choices, ", "), *value, origin);
       }
       break;
     case Option::Type::numbers:
@@ -74,8 +81,7 @@ OptionValue value_of(const Option& option, const toml::node& node, const std::st
           const toml::array* pair = entry.as_array();
           if (pair == nullptr) throw wrong_type(entry);
           if (pair->size() != 2)
-            throw UsageError("{}: expected {}, found a list of {}", where, describe_type(option),
-                             pair->size());
+            throw unexpected(option, fmt::format("a list of {}", counted(pair->size(), "value")), origin);
           values.emplace_back(number((*pair)[0]), number((*pair)[1]));
         }
         return values;
@@ -96,14 +102,13 @@ void derive_unset(Config& config) {
 
 /// The place that sets a value.
 struct Source {
-  std::string where;            // starts every message: "train.toml:12: [model] hidden_size"
-  std::string origin;           // "train.toml:12"
+  std::string origin;           // ends every message: "train.toml:12"
   bool resolves_paths = false;  // relative to `folder`
   std::string folder;
 };
 
 void apply(Config& config, const Option& option, const toml::node& node, const Source& source) {
-  OptionValue value = value_of(option, node, source.where);
+  OptionValue value = value_of(option, node, source.origin);
   if (option.path && source.resolves_paths)
     value = absolute_path(std::get<std::string>(value), source.folder);
   option.set(config, value);
@@ -118,7 +123,7 @@ toml::table parse_flag_value(const Option& option, const std::string& text, cons
   const bool takes_text = option.type == Option::Type::text || option.type == Option::Type::choice;
   // TOML would take "#" in the value as the start of a comment and drop the rest.
   if (takes_text ? quoted && text.back() != text.front() : text.find('#') != std::string::npos)
-    throw UsageError("{}: expected {}, found \"{}\"", flag, describe_type(option), text);
+    throw unexpected(option, '"' + text + '"', flag);
   if (takes_text && !quoted) toml_text = to_toml(OptionValue(text));
   if (option.type == Option::Type::numbers && !text.starts_with('[')) toml_text = "[" + text + "]";
   if (option.type == Option::Type::pairs && text.starts_with('[') && !text.starts_with("[[") && text != "[]")
@@ -128,13 +133,13 @@ toml::table parse_flag_value(const Option& option, const std::string& text, cons
     require_toml_text(toml_text);
     table = toml::parse("value = " + toml_text);
   } catch (const TomlTextError& error) {
-    throw UsageError("{}: {}", flag, error.what);
+    throw UsageError("{}: {} ({})", option.name(), error.what, flag);
   } catch (const toml::parse_error& error) {
-    throw UsageError("{}: expected {}, found \"{}\"", flag, describe_type(option), text);
+    throw unexpected(option, '"' + text + '"', flag);
   } catch (const BrokenTomlAssumption&) {
-    throw UsageError("{}: expected {}, found \"{}\"", flag, describe_type(option), text);
+    throw unexpected(option, '"' + text + '"', flag);
   }
-  if (table.size() != 1) throw UsageError("{}: one value expected, found several", flag);
+  if (table.size() != 1) throw UsageError("{}: expected one value, found several ({})", option.name(), flag);
   return table;
 }
 
@@ -180,11 +185,11 @@ toml::table parse_toml(std::string_view text, const std::string& name) {
     require_toml_text(text);
     return toml::parse(text);
   } catch (const TomlTextError& error) {
-    throw UsageError("{}:{}: {}", name, error.line, error.what);
+    throw UsageError("not TOML: {} ({}:{})", error.what, name, error.line);
   } catch (const toml::parse_error& error) {
-    throw UsageError("{}:{}: {}", name, error.source().begin.line, error.description());
+    throw UsageError("not TOML: {} ({}:{})", error.description(), name, error.source().begin.line);
   } catch (const BrokenTomlAssumption&) {
-    throw UsageError("{}:{}: is not TOML: a key is missing after [ or [[", name, line_without_key(text));
+    throw UsageError("not TOML: a key is missing after [ or [[ ({}:{})", name, line_without_key(text));
   }
 }
 
@@ -195,12 +200,11 @@ std::string line_of(const std::string& name, const toml::node& node) {
 static void apply_key(Config& config, const std::string& section, const std::string& key,
                       const toml::node& node, const std::string& name, bool resolves_paths) {
   const std::string origin = line_of(name, node);
-  const std::string where = fmt::format("{}: [{}] {}", origin, section, key);
   const Option* option = find_option(section, key);
-  if (option == nullptr) throw UsageError("{}: unknown key{}", where, suggestion(section, key));
+  if (option == nullptr)
+    throw UsageError("unknown key {}.{}{} ({})", section, key, suggestion(section, key), origin);
   apply(config, *option, node,
-        {.where = where,
-         .origin = origin,
+        {.origin = origin,
          .resolves_paths = resolves_paths,
          .folder = std::filesystem::path(name).parent_path()});
 }
@@ -213,11 +217,11 @@ static void apply_table(Config& config, const toml::table& file, const std::stri
     const std::string section_origin = line_of(name, section_node);
     const toml::table* table = section_node.as_table();
     if (table == nullptr)
-      throw UsageError("{}: {}: expected a [section], found {}{}", section_origin, section,
-                       type_in_words(section_node), suggestion("", section));
+      throw UsageError("{}: expected a [section], found {}{} ({})", section, type_in_words(section_node),
+                       suggestion("", section), section_origin);
     if (std::none_of(options().begin(), options().end(),
                      [&](const Option& option) { return option.section == section; }))
-      throw UsageError("{}: [{}]: unknown section{}", section_origin, section, suggestion(section, ""));
+      throw UsageError("unknown section [{}]{} ({})", section, suggestion(section, ""), section_origin);
     for (const auto& [key, node] : *table)
       apply_key(config, section, std::string(key.str()), node, name, resolves_paths);
   }
@@ -255,15 +259,15 @@ void apply_sets(Config& config, const std::vector<std::string>& sets) {
     const std::string flag = "--set " + set;
     const std::size_t equals = set.find('=');
     const std::size_t dot = set.find('.');
-    if (equals == std::string::npos || dot > equals) throw UsageError("{}: expected section.key=value", flag);
+    if (equals == std::string::npos || dot > equals)
+      throw UsageError("expected section.key=value ({})", flag);
     const std::string section = set.substr(0, dot);
     const std::string key = set.substr(dot + 1, equals - dot - 1);
     const Option* option = find_option(section, key);
     if (option == nullptr)
-      throw UsageError("{}: unknown key {}.{}{}", flag, section, key, suggestion(section, key));
+      throw UsageError("unknown key {}.{}{} ({})", section, key, suggestion(section, key), flag);
     const toml::table table = parse_flag_value(*option, set.substr(equals + 1), flag);
-    apply(config, *option, *table.get("value"),
-          {.where = flag, .origin = flag, .resolves_paths = true, .folder = {}});
+    apply(config, *option, *table.get("value"), {.origin = flag, .resolves_paths = true, .folder = {}});
   }
 }
 

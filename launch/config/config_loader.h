@@ -1,6 +1,6 @@
 #pragma once
-// Fills a Config from TOML files and from --set; later ones win. Every mistake is a UsageError that starts
-// with its place: "train.toml:12: [model] hidden_sizes: unknown key; did you mean hidden_size?". An option
+// Fills a Config from TOML files and from --set; later ones win. Every mistake is a UsageError that ends
+// with its place: "unknown key model.hidden_sizes; did you mean hidden_size? (train.toml:12)". An option
 // that is not set may follow from options that are (Derivation in launch/config/options.h).
 //
 // Paths become absolute: a path in a file is relative to the file's folder, a path in --set to the working

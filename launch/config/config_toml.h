@@ -37,14 +37,14 @@ struct BrokenTomlAssumption {};
 
 namespace foretoken {
 
-/// Throws a UsageError "NAME:LINE: what is wrong" if the text is not TOML.
+/// Parses a text. Throws a UsageError "not TOML: REASON (NAME:LINE)" if the text is not TOML.
 toml::table parse_toml(std::string_view text, const std::string& name);
 
 /// Returns the text of a file. Throws a UsageError if it cannot be read.
 std::string read_toml_file(const std::string& path);
 
 /// Applies [section] key = value of a file to the config, except tables named in `others`. `name` is the
-/// file's path, which messages start with.
+/// file's path, for messages.
 void apply_table(Config& config, const toml::table& table, const std::string& name,
                  const std::set<std::string_view>& others = {});
 /// Applies one key.

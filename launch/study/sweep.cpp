@@ -42,14 +42,14 @@ class SweepReader {
     apply_table(common_, file_, path_, {"study", "axes", "points"});
     add_combinations();
     add_points();
-    if (sweep_.points.empty()) throw UsageError("{}: it has no points: neither [axes] nor [[points]]", path_);
+    if (sweep_.points.empty()) throw UsageError("no points: expected [axes] or [[points]] ({})", path_);
     state_settings();
     return std::move(sweep_);
   }
 
  private:
   [[noreturn]] void refuse(const toml::node& node, const std::string& what) const {
-    throw UsageError("{}: {}", line_of(path_, node), what);
+    throw UsageError("{} ({})", what, line_of(path_, node));
   }
 
   std::string text_of(const toml::node& node, const std::string& what) const {
@@ -69,9 +69,9 @@ class SweepReader {
   void read_study() {
     const toml::node* study = file_.get("study");
     if (study == nullptr) return;
-    if (!study->is_table()) refuse(*study, "study: expected a [table], found " + type_in_words(*study));
+    if (!study->is_table()) refuse(*study, "[study]: expected a table, found " + type_in_words(*study));
     for (const auto& [key_view, node] : *study->as_table()) {
-      const std::string key(key_view.str()), where = "[study] " + key;
+      const std::string key(key_view.str()), where = "study." + key;
       if (key == "base")
         apply_toml_file(common_, (fs::path(path_).parent_path() / text_of(node, where)).string());
       else if (key == "ranks")
@@ -81,18 +81,19 @@ class SweepReader {
       else if (key == "launcher")
         sweep_.launcher = text_of(node, where);
       else
-        refuse(node, where + ": unknown key, expected base, ranks, directory or launcher");
+        refuse(node, "unknown key study." + key + ", expected base, ranks, directory or launcher");
     }
   }
 
   void add_axis(std::vector<Axis>& axes, Axis axis, const toml::node& node) const {
     const std::string name = axis.name();
     if (!axis.section.empty() && find_option(axis.section, axis.key) == nullptr)
-      refuse(node, fmt::format("[axes] {}: unknown key{}", name, suggestion(axis.section, axis.key)));
+      refuse(node, fmt::format("unknown key {} in [axes]{}", name, suggestion(axis.section, axis.key)));
     axis.values = node.as_array();
     if (axis.values == nullptr)
-      refuse(node, fmt::format("[axes] {}: expected a list of values, found {}", name, type_in_words(node)));
-    if (axis.values->empty()) refuse(node, fmt::format("[axes] {}: the list is empty", name));
+      refuse(node, fmt::format("axis {}: expected a list of values, found {}", name, type_in_words(node)));
+    if (axis.values->empty())
+      refuse(node, fmt::format("axis {}: expected at least one value, found none", name));
     axes.push_back(std::move(axis));
   }
 
@@ -101,7 +102,7 @@ class SweepReader {
     std::vector<Axis> axes;
     const toml::node* node = file_.get("axes");
     if (node == nullptr) return axes;
-    if (!node->is_table()) refuse(*node, "axes: expected a [table], found " + type_in_words(*node));
+    if (!node->is_table()) refuse(*node, "[axes]: expected a table, found " + type_in_words(*node));
     for (const auto& [key_view, value] : *node->as_table()) {
       const std::string key(key_view.str());
       const std::size_t dot = key.find('.');
@@ -113,10 +114,10 @@ class SweepReader {
         for (const auto& [inner, values] : *section)
           add_axis(axes, {.section = key, .key = std::string(inner.str())}, values);
       } else {
-        refuse(value, fmt::format("[axes] {}: expected ranks or section.key", key));
+        refuse(value, fmt::format("unknown key {} in [axes], expected ranks or section.key", key));
       }
     }
-    if (axes.empty()) refuse(*node, "[axes] is empty");
+    if (axes.empty()) refuse(*node, "[axes]: expected at least one axis, found none");
     std::stable_sort(axes.begin(), axes.end(), [](const Axis& a, const Axis& b) {
       const auto place = [](const Axis& axis) {
         const toml::source_position begin = axis.values->source().begin;
@@ -133,7 +134,7 @@ class SweepReader {
     std::size_t combinations = 1;
     for (const Axis& axis : axes)
       if (combinations *= axis.values->size(); combinations > most_points)
-        refuse(*axis.values, fmt::format("[axes]: more than {} points", most_points));
+        refuse(*axis.values, fmt::format("[axes]: the combinations are more than {} points", most_points));
     for (std::size_t number = 0; number < combinations; ++number) {
       SweepPoint point{.name = "", .ranks = ranks_, .config = common_, .settings = {}};
       std::size_t rest = number, block = combinations;
@@ -142,7 +143,7 @@ class SweepReader {
         const toml::node& value = *axis.values->get(rest / block);
         rest %= block;
         if (axis.section.empty())
-          point.ranks = ranks_of(value, "[axes] ranks");
+          point.ranks = ranks_of(value, "axis ranks");
         else
           apply_key(point.config, axis.section, axis.key, value, path_);
         vary(axis.name());
@@ -158,10 +159,10 @@ class SweepReader {
     if (node == nullptr) return;
     const toml::array* points = node->as_array();
     if (points == nullptr || !points->is_array_of_tables())
-      refuse(*node, "points: expected [[points]], found " + type_in_words(*node));
+      refuse(*node, "points: expected tables [[points]], found " + type_in_words(*node));
     for (const toml::node& entry : *points) {
       const toml::table& table = *entry.as_table();
-      if (!table.contains("name")) refuse(entry, "[[points]]: a point has a name, this one has none");
+      if (!table.contains("name")) refuse(entry, "[[points]]: the name is missing");
       SweepPoint point{.name = text_of(*table.get("name"), "[[points]] name"),
                        .ranks = ranks_,
                        .config = common_,
@@ -183,7 +184,9 @@ class SweepReader {
 
   void add(SweepPoint point, const toml::node& node) {
     if (point.name.front() == '.' || point.name.find_first_of("/\n") != std::string::npos)
-      refuse(node, fmt::format("point \"{}\": cannot name a folder: no '/', no '.' in front", point.name));
+      refuse(node,
+             fmt::format("point \"{}\": cannot name a folder: expected no '/' and no '.' at the beginning",
+                         point.name));
     for (const SweepPoint& other : sweep_.points)
       if (other.name == point.name) refuse(node, fmt::format("two points are named \"{}\"", point.name));
     apply_sets(point.config, sets_);
@@ -192,7 +195,9 @@ class SweepReader {
       validate(point.config);
       resolve_grid(point.config, point.ranks);
     } catch (const UsageError& error) {
-      refuse(node, fmt::format("point \"{}\": {}", point.name, error.what()));
+      const std::string what = fmt::format("point \"{}\": {}", point.name, error.what());
+      if (what.ends_with(')')) throw UsageError("{}", what);  // ends with the places of its settings
+      refuse(node, what);
     }
     sweep_.points.push_back(std::move(point));
   }

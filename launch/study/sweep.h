@@ -20,7 +20,7 @@
 //   ranks = 1                            # optional
 //   mtp.depths = 0                       # overrides the sections above
 //
-// `ranks` may also be an axis. Mistakes are UsageErrors that name file and line.
+// `ranks` may also be an axis. Mistakes are UsageErrors that end with file and line.
 
 #include <map>
 #include <string>

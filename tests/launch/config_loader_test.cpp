@@ -1,4 +1,4 @@
-// Reading configurations: every mistake is detected and reported with its place.
+// Configurations: values, and errors that name the place of a mistake.
 #include "launch/config/config_loader.h"
 
 #include <cstdlib>
@@ -12,10 +12,12 @@
 #include "tests/support/temporary_folder.h"
 
 using namespace foretoken;
+using Catch::Matchers::EndsWith;
+using Catch::Matchers::StartsWith;
 
 namespace {
 
-/// The message with which the text is refused; fails the test if it is accepted.
+/// The error message for the text; fails the test if the text is accepted.
 std::string refusal(const std::string& text) {
   Config config;
   try {
@@ -40,7 +42,7 @@ std::string set_refusal(const std::vector<std::string>& sets) {
 
 }  // namespace
 
-TEST_CASE("a file sets what it names and leaves the defaults") {
+TEST_CASE("a file sets the options that it names, and the others keep their defaults") {
   Config config;
   apply_toml(config,
              "[model]\nhidden_size = 64\nrope_theta = 50000\ntie_word_embeddings = true\n"
@@ -59,7 +61,7 @@ TEST_CASE("a file sets what it names and leaves the defaults") {
   CHECK(config.origins.count("optimizer.lr") == 0);
 }
 
-TEST_CASE("a printed configuration loads back to the same") {
+TEST_CASE("a printed configuration loads back to the same configuration") {
   Config config;
   apply_sets(config, {"optimizer.lr=0.1", "model.rms_norm_eps=1e-30", "data.path=a \"b\"\\c\td",
                       "run.device=cpu", "parallel.blocks_per_stage=[]", "mtp.trunk_hidden=raw",
@@ -88,88 +90,91 @@ TEST_CASE("every option's default lies within its own bounds and survives a roun
   CHECK(to_toml(config) == to_toml(defaults));
 }
 
-TEST_CASE("a mistake in a file is refused with file and line") {
+TEST_CASE("an error about a file names file and line") {
   const std::vector<std::pair<std::string, std::string>> mistakes = {
       {"[model]\n\nhidden_sizes = 3",
-       "train.toml:3: [model] hidden_sizes: unknown key; did you mean hidden_size?"},
-      {"[data]\nlr = 1", "train.toml:2: [data] lr: unknown key; did you mean optimizer.lr?"},
-      {"[data]\nqwertyuiop = 1", "train.toml:2: [data] qwertyuiop: unknown key"},
-      {"[modle]\nhidden_size = 3", "train.toml:1: [modle]: unknown section; did you mean [model]?"},
+       "unknown key model.hidden_sizes; did you mean hidden_size? (train.toml:3)"},
+      {"[data]\nlr = 1", "unknown key data.lr; did you mean optimizer.lr? (train.toml:2)"},
+      {"[data]\nqwertyuiop = 1", "unknown key data.qwertyuiop (train.toml:2)"},
+      {"[modle]\nhidden_size = 3", "unknown section [modle]; did you mean [model]? (train.toml:1)"},
       {"\nsteps = 3",
-       "train.toml:2: steps: expected a [section], found an integer; did you mean train.steps?"},
-      {"[[model]]", "train.toml:1: model: expected a [section], found a list"},
-      {"[train]\nsteps = \"3\"", "train.toml:2: [train] steps: expected integer, at least 1, found a string"},
+       "steps: expected a [section], found an integer; did you mean train.steps? (train.toml:2)"},
+      {"[[model]]", "model: expected a [section], found a list (train.toml:1)"},
+      {"[train]\nsteps = \"3\"", "train.steps: expected integer, at least 1, found a string (train.toml:2)"},
       {"[train]\nsteps = 3.5",
-       "train.toml:2: [train] steps: expected integer, at least 1, found a number with a fraction"},
-      {"[train]\nsteps = true", "train.toml:2: [train] steps: expected integer, at least 1, found a boolean"},
-      {"[train]\nsteps = 0", "train.toml:2: [train] steps: 0 is out of range, expected integer, at least 1"},
-      {"[train]\nseed = -1", "train.toml:2: [train] seed: -1 is out of range, expected integer, at least 0"},
+       "train.steps: expected integer, at least 1, found a number with a fraction (train.toml:2)"},
+      {"[train]\nsteps = true", "train.steps: expected integer, at least 1, found a boolean (train.toml:2)"},
+      {"[train]\nsteps = 0", "train.steps: 0 is out of range, expected integer, at least 1 (train.toml:2)"},
+      {"[train]\nseed = -1", "train.seed: -1 is out of range, expected integer, at least 0 (train.toml:2)"},
       {"[parallel]\nvirtual_stages = 4294967297",
-       "train.toml:2: [parallel] virtual_stages: 4294967297 is out of range, expected integer, 1 to 1024"},
+       "parallel.virtual_stages: 4294967297 is out of range, expected integer, 1 to 1024 (train.toml:2)"},
       {"[parallel]\ntimeout_seconds = 2147483648",
-       "train.toml:2: [parallel] timeout_seconds: 2147483648 is out of range, expected integer, at least 1"},
-      {"[optimizer]\nlr = 0", "train.toml:2: [optimizer] lr: 0 is out of range, expected number, positive"},
+       "parallel.timeout_seconds: 2147483648 is out of range, expected integer, at least 1 (train.toml:2)"},
+      {"[optimizer]\nlr = 0", "optimizer.lr: 0 is out of range, expected number, positive (train.toml:2)"},
       {"[optimizer]\nlr = inf",
-       "train.toml:2: [optimizer] lr: inf is out of range, expected number, positive"},
+       "optimizer.lr: inf is out of range, expected number, positive (train.toml:2)"},
       {"[optimizer]\nbeta2 = 1.0",
-       "train.toml:2: [optimizer] beta2: 1 is out of range, expected number, at least 0 and below 1"},
+       "optimizer.beta2: 1 is out of range, expected number, at least 0 and below 1 (train.toml:2)"},
       {"[parallel]\nschedule = \"1f2b\"",
-       "train.toml:2: [parallel] schedule: \"1f2b\" is not one of gpipe, 1f1b, interleaved_1f1b, "
-       "zero_bubble_h1"},
+       "parallel.schedule: expected one of gpipe, 1f1b, interleaved_1f1b, zero_bubble_h1, found \"1f2b\" "
+       "(train.toml:2)"},
       {"[parallel]\nblocks_per_stage = [1, \"2\"]",
-       "train.toml:2: [parallel] blocks_per_stage: expected list of numbers, multiples of 0.5, 0 to 65536, "
-       "found a string"},
+       "parallel.blocks_per_stage: expected list of numbers, multiples of 0.5, 0 to 65536, found a string "
+       "(train.toml:2)"},
       {"[parallel]\nblocks_per_stage = [1, -2]",
-       "train.toml:2: [parallel] blocks_per_stage: -2 is out of range, expected list of numbers, multiples "
-       "of 0.5, 0 to 65536"},
+       "parallel.blocks_per_stage: -2 is out of range, expected list of numbers, multiples of 0.5, 0 to "
+       "65536 (train.toml:2)"},
       {"[parallel]\nblocks_per_stage = [1.25]",
-       "train.toml:2: [parallel] blocks_per_stage: 1.25 is out of range, expected list of numbers, multiples "
-       "of 0.5, 0 to 65536"},
+       "parallel.blocks_per_stage: 1.25 is out of range, expected list of numbers, multiples of 0.5, 0 to "
+       "65536 (train.toml:2)"},
       {"[mtp]\ndepth_weights = 0.3",
-       "train.toml:2: [mtp] depth_weights: expected list of numbers, at least 0, found a number with a "
-       "fraction"},
+       "mtp.depth_weights: expected list of numbers, at least 0, found a number with a fraction "
+       "(train.toml:2)"},
       {"[mtp]\ndepth_weights = [0.3, -1]",
-       "train.toml:2: [mtp] depth_weights: -1 is out of range, expected list of numbers, at least 0"},
+       "mtp.depth_weights: -1 is out of range, expected list of numbers, at least 0 (train.toml:2)"},
       {"[mtp]\nsample_probabilities = [1, 0]",
-       "train.toml:2: [mtp] sample_probabilities: 0 is out of range, expected list of numbers, above 0 and "
-       "at "
-       "most 1"},
+       "mtp.sample_probabilities: 0 is out of range, expected list of numbers, above 0 and at most 1 "
+       "(train.toml:2)"},
       {"[mtp]\nschedule = [0, 1]",
-       "train.toml:2: [mtp] schedule: expected list of pairs [a, b] of numbers, at least 0, found an "
-       "integer"},
+       "mtp.schedule: expected list of pairs [a, b] of numbers, at least 0, found an integer (train.toml:2)"},
       {"[mtp]\nschedule = [[0, 1], [5]]",
-       "train.toml:2: [mtp] schedule: expected list of pairs [a, b] of numbers, at least 0, found a list of "
-       "1"},
+       "mtp.schedule: expected list of pairs [a, b] of numbers, at least 0, found a list of 1 value "
+       "(train.toml:2)"},
       {"[mtp]\nschedule = [[0, \"1\"]]",
-       "train.toml:2: [mtp] schedule: expected list of pairs [a, b] of numbers, at least 0, found a string"},
+       "mtp.schedule: expected list of pairs [a, b] of numbers, at least 0, found a string (train.toml:2)"},
       {"[parallel]\nsharded_optimizer = 1",
-       "train.toml:2: [parallel] sharded_optimizer: expected boolean, found an integer"},
-      {"[data]\npath = 1979-05-27", "train.toml:2: [data] path: expected text, found a date or time"},
+       "parallel.sharded_optimizer: expected boolean, found an integer (train.toml:2)"},
+      {"[data]\npath = 1979-05-27", "data.path: expected text, found a date or time (train.toml:2)"},
   };
   for (const auto& [text, message] : mistakes) CHECK(refusal(text) == message);
 }
 
-TEST_CASE("what is no TOML is refused with file and line") {
-  CHECK_THAT(refusal("[train]\nsteps = 3\nsteps = 4"), Catch::Matchers::StartsWith("train.toml:3: "));
-  CHECK_THAT(refusal("[train\n"), Catch::Matchers::StartsWith("train.toml:1: "));
-  CHECK_THAT(refusal("[train]\nsteps = 99999999999999999999"), Catch::Matchers::StartsWith("train.toml:2: "));
-  CHECK_THAT(refusal("[data]\npath = \"\xff\xfe\""), Catch::Matchers::StartsWith("train.toml:2: "));
-  CHECK_THAT(refusal(std::string(100000, '[')), Catch::Matchers::StartsWith("train.toml:1: "));
+TEST_CASE("a file that is not TOML is refused with file and line") {
+  const std::vector<std::pair<std::string, int>> mistakes = {
+      {"[train]\nsteps = 3\nsteps = 4", 3},
+      {"[train\n", 1},
+      {"[train]\nsteps = 99999999999999999999", 2},
+      {"[data]\npath = \"\xff\xfe\"", 2},
+      {std::string(100000, '['), 1},
+  };
+  for (const auto& [text, line] : mistakes)
+    CHECK_THAT(refusal(text),
+               StartsWith("not TOML: ") && EndsWith(" (train.toml:" + std::to_string(line) + ")"));
 }
 
-TEST_CASE("what toml++ crashes on is refused before it parses") {
-  using Catch::Matchers::StartsWith;
-  CHECK_THAT(refusal("[train]\nseed = \xe3\x80"), StartsWith("train.toml:2: byte 0xe3 is not UTF-8"));
+TEST_CASE("text that toml++ crashes on is refused before it is parsed") {
+  CHECK(refusal("[train]\nseed = \xe3\x80") == "not TOML: byte 0xe3 is not UTF-8 (train.toml:2)");
   for (const char* text : {"[train]\n[5a.a\xcc\x9e.C]\n", "[train]\nseed = [5a'.a\xcc\x9e.a]a\n"})
-    CHECK_THAT(refusal(text), StartsWith("train.toml:2: "));
-  CHECK_THAT(refusal("\n[run]\nname = \"a\x1b[31m\""), StartsWith("train.toml:3: control character 0x1b"));
-  CHECK(refusal("\n[\nmodel]\n") == "train.toml:2: is not TOML: a key is missing after [ or [[");
-  CHECK(refusal("[[\n") == "train.toml:1: is not TOML: a key is missing after [ or [[");
+    CHECK_THAT(refusal(text), EndsWith(" (train.toml:2)"));
+  CHECK(refusal("\n[run]\nname = \"a\x1b[31m\"") ==
+        "not TOML: control character 0x1b: TOML allows none, write an escape (train.toml:3)");
+  CHECK(refusal("\n[\nmodel]\n") == "not TOML: a key is missing after [ or [[ (train.toml:2)");
+  CHECK(refusal("[[\n") == "not TOML: a key is missing after [ or [[ (train.toml:1)");
   std::string parts = "a";
   for (int i = 0; i < 200'000; ++i) parts += ".a";
-  CHECK_THAT(refusal("[" + parts + "]\n"), StartsWith("train.toml:1: a key of more than 17 parts"));
-  CHECK_THAT(refusal("# " + parts + "\n" + parts + " = 1\n"),
-             StartsWith("train.toml:2: a key of more than 17 parts"));
+  CHECK(refusal("[" + parts + "]\n") == "not TOML: a key of more than 17 parts (train.toml:1)");
+  CHECK(refusal("# " + parts + "\n" + parts + " = 1\n") ==
+        "not TOML: a key of more than 17 parts (train.toml:2)");
   Config config;
   const std::string dots(100, '.');
   apply_toml(config,
@@ -180,7 +185,7 @@ TEST_CASE("what toml++ crashes on is refused before it parses") {
   CHECK(config.data.path == dots);
 }
 
-TEST_CASE("a configuration that is a pipe is refused, not waited for") {
+TEST_CASE("a configuration that is a pipe is refused without waiting") {
   const TemporaryFolder folder;
   REQUIRE(mkfifo((folder / "pipe.toml").c_str(), 0600) == 0);
   Config config;
@@ -188,24 +193,24 @@ TEST_CASE("a configuration that is a pipe is refused, not waited for") {
     apply_toml_file(config, folder / "pipe.toml");
     FAIL("accepted");
   } catch (const UsageError& error) {
-    CHECK_THAT(error.what(), Catch::Matchers::EndsWith(
-                                 "pipe.toml: the configuration cannot be read: is a pipe, expected a file"));
+    CHECK_THAT(error.what(),
+               EndsWith("pipe.toml: the configuration cannot be read: is a pipe, expected a file"));
   }
 }
 
-TEST_CASE("a file that cannot be read is refused by name") {
+TEST_CASE("an error about an unreadable file names the file") {
   Config config;
   for (const std::string path : {"/nowhere/train.toml", "/"}) {
     try {
       apply_toml_file(config, path);
       FAIL("accepted: " << path);
     } catch (const UsageError& error) {
-      CHECK_THAT(error.what(), Catch::Matchers::StartsWith(path + ": the configuration cannot be read: "));
+      CHECK_THAT(error.what(), StartsWith(path + ": the configuration cannot be read: "));
     }
   }
 }
 
-TEST_CASE("an empty file is a configuration") {
+TEST_CASE("an empty file is a valid configuration") {
   Config config;
   CHECK_NOTHROW(apply_toml(config, "", "empty.toml"));
   CHECK(to_toml(config) == to_toml(Config{}));
@@ -227,7 +232,7 @@ TEST_CASE("flags set values of every type") {
   CHECK(config.origins.at("run.name") == "--set run.name=two words");
 }
 
-TEST_CASE("a flag overrides the file and takes over as the origin") {
+TEST_CASE("a flag overrides the file and becomes the value's origin") {
   Config config;
   apply_toml(config, "[train]\nsteps = 5\n", "train.toml");
   apply_sets(config, {"train.steps=6"});
@@ -236,7 +241,7 @@ TEST_CASE("a flag overrides the file and takes over as the origin") {
   CHECK(origin_of(config, {"train.seed"}) == "");
 }
 
-TEST_CASE("of two flags that set one key the last one wins") {
+TEST_CASE("if two flags set one key, the last one wins") {
   Config config;
   apply_sets(config, {"train.steps=1", "train.seed=3", "train.steps=2"});
   CHECK(config.train.steps == 2);
@@ -244,7 +249,7 @@ TEST_CASE("of two flags that set one key the last one wins") {
   CHECK(origin_of(config, {"train.steps"}) == " (--set train.steps=2)");
 }
 
-TEST_CASE("a path in a file is relative to the file's folder, one in a flag to the working directory") {
+TEST_CASE("a path in a file is relative to the file's folder, a path in a flag to the working directory") {
   const TemporaryFolder folder;
   const auto file = folder.write("configs/train.toml",
                                  "[data]\npath = \"../data/d.h5\"\nvalidation_path = \"v.h5\"\n"
@@ -263,7 +268,7 @@ TEST_CASE("a path in a file is relative to the file's folder, one in a flag to t
   CHECK(config.data.validation_path == (std::filesystem::current_path() / "v.h5").string());
   CHECK(config.train.init_from == "/home/someone");
   CHECK(config.run.name == "~");
-  // What a run wrote holds absolute paths; an older run's relative ones stay as they were.
+  // A configuration that a run wrote has absolute paths. Relative paths of an older run stay as they are.
   Config again;
   apply_toml(again, to_toml(config), "runs/a/config.toml");
   CHECK(again.data.path == config.data.path);
@@ -271,7 +276,7 @@ TEST_CASE("a path in a file is relative to the file's folder, one in a flag to t
   CHECK(again.data.path == "d.h5");
 }
 
-TEST_CASE("sizes of the model that are not set follow those that are") {
+TEST_CASE("sizes of the model that are not set follow from sizes that are") {
   Config config;
   apply_toml(config, "[model]\nnum_attention_heads = 8\nhidden_size = 512\n", "train.toml");
   CHECK(config.model.head_dim == 64);
@@ -291,17 +296,19 @@ TEST_CASE("sizes of the model that are not set follow those that are") {
   CHECK(printed.model.head_dim == 16);
 }
 
-TEST_CASE("a mistake in a flag is refused with the flag's text") {
-  CHECK(set_refusal({"steps=3"}) == "--set steps=3: expected section.key=value");
-  CHECK(set_refusal({"train.steps"}) == "--set train.steps: expected section.key=value");
-  CHECK(set_refusal({"train.step=3"}) == "--set train.step=3: unknown key train.step; did you mean steps?");
+TEST_CASE("an error about a flag quotes the flag") {
+  CHECK(set_refusal({"steps=3"}) == "expected section.key=value (--set steps=3)");
+  CHECK(set_refusal({"train.steps"}) == "expected section.key=value (--set train.steps)");
+  CHECK(set_refusal({"train.step=3"}) == "unknown key train.step; did you mean steps? (--set train.step=3)");
   CHECK(set_refusal({"train.steps=many"}) ==
-        "--set train.steps=many: expected integer, at least 1, found \"many\"");
-  CHECK(set_refusal({"train.steps="}) == "--set train.steps=: expected integer, at least 1, found \"\"");
+        "train.steps: expected integer, at least 1, found \"many\" (--set train.steps=many)");
+  CHECK(set_refusal({"train.steps="}) ==
+        "train.steps: expected integer, at least 1, found \"\" (--set train.steps=)");
   CHECK(set_refusal({"train.steps=1\nseed=2"}) ==
-        "--set train.steps=1\nseed=2: one value expected, found several");
+        "train.steps: expected one value, found several (--set train.steps=1\nseed=2)");
   CHECK(set_refusal({"parallel.blocks_per_stage=1,x"}) ==
-        "--set parallel.blocks_per_stage=1,x: expected list of numbers, multiples of 0.5, 0 to 65536, "
-        "found \"1,x\"");
-  CHECK_THAT(set_refusal({"data.path=\xff"}), Catch::Matchers::StartsWith("--set data.path="));
+        "parallel.blocks_per_stage: expected list of numbers, multiples of 0.5, 0 to 65536, found \"1,x\" "
+        "(--set parallel.blocks_per_stage=1,x)");
+  CHECK_THAT(set_refusal({"data.path=\xff"}),
+             StartsWith("data.path: byte 0xff is not UTF-8 (--set data.path="));
 }

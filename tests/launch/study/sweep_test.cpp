@@ -1,4 +1,4 @@
-// Sweep files: the points that they describe, and what is refused.
+// Sweep files: the points that they describe, and errors.
 #include "launch/study/sweep.h"
 
 #include <filesystem>
@@ -39,7 +39,7 @@ const std::string study = "[study]\nbase = \"base.toml\"\n";
 
 }  // namespace
 
-TEST_CASE("a sweep is every combination of its axes, and its points") {
+TEST_CASE("a sweep has every combination of its axes, and its points") {
   const Files files;
   const Sweep sweep = files.read(study + R"(ranks = 2
 directory = "somewhere"
@@ -77,7 +77,7 @@ mtp.depths = 0
   CHECK(sweep.points[4].settings.at("ranks") == "4");
 }
 
-TEST_CASE("a sweep has defaults, flags over every point, and names only what differs") {
+TEST_CASE("a sweep has defaults, flags for every point, and names of settings that differ") {
   const Files files;
   const Sweep sweep =
       files.read("data.path = \"x.h5\"\nmtp.depths = 2\n[axes]\nranks = [1, 2]\nmtp.loss_weight = [0.1]\n",
@@ -91,44 +91,46 @@ TEST_CASE("a sweep has defaults, flags over every point, and names only what dif
   CHECK(sweep.swept == std::vector<std::string>{"ranks"});
 }
 
-TEST_CASE("a sweep that makes no sense is refused with file and line") {
+TEST_CASE("an invalid sweep is refused with file and line") {
   const Files files;
-  CHECK(files.refusal(study) == "sweep.toml: it has no points: neither [axes] nor [[points]]");
+  CHECK(files.refusal(study) == "no points: expected [axes] or [[points]] (sweep.toml)");
   CHECK(files.refusal(study + "[axes]\nmtp.depths = []\n") ==
-        "sweep.toml:4: [axes] mtp.depths: the list is empty");
-  CHECK(files.refusal(study + "[axes]\n") == "sweep.toml:3: [axes] is empty");
+        "axis mtp.depths: expected at least one value, found none (sweep.toml:4)");
+  CHECK(files.refusal(study + "[axes]\n") == "[axes]: expected at least one axis, found none (sweep.toml:3)");
   CHECK(files.refusal(study + "[axes]\nmtp.depths = 2\n") ==
-        "sweep.toml:4: [axes] mtp.depths: expected a list of values, found an integer");
+        "axis mtp.depths: expected a list of values, found an integer (sweep.toml:4)");
   CHECK(files.refusal(study + "[axes]\nmtp.depth = [2]\n") ==
-        "sweep.toml:4: [axes] mtp.depth: unknown key; did you mean depths?");
+        "unknown key mtp.depth in [axes]; did you mean depths? (sweep.toml:4)");
   CHECK(files.refusal(study + "[axes]\n\"mtp.depth\" = [2]\n") ==
-        "sweep.toml:4: [axes] mtp.depth: unknown key; did you mean depths?");
+        "unknown key mtp.depth in [axes]; did you mean depths? (sweep.toml:4)");
   CHECK(files.refusal(study + "[axes]\ndepths = [2]\n") ==
-        "sweep.toml:4: [axes] depths: expected ranks or section.key");
-  CHECK_THAT(files.refusal(study + "[axes]\nmtp.depths = [2, \"three\"]\n"),
-             StartsWith("sweep.toml:4: [mtp] depths: expected integer"));
+        "unknown key depths in [axes], expected ranks or section.key (sweep.toml:4)");
+  CHECK(files.refusal(study + "[axes]\nmtp.depths = [2, \"three\"]\n") ==
+        "mtp.depths: expected integer, 0 to 64, found a string (sweep.toml:4)");
   CHECK(files.refusal(study + "[axes]\nranks = [0]\n") ==
-        "sweep.toml:4: [axes] ranks: expected an integer, 1 to 65536");
+        "axis ranks: expected an integer, 1 to 65536 (sweep.toml:4)");
   CHECK(files.refusal("[study]\nbases = \"x\"\n") ==
-        "sweep.toml:2: [study] bases: unknown key, expected base, ranks, directory or launcher");
-  CHECK(files.refusal("[study]\nlauncher = \"\"\n") == "sweep.toml:2: [study] launcher: is empty");
+        "unknown key study.bases, expected base, ranks, directory or launcher (sweep.toml:2)");
+  CHECK(files.refusal("[study]\nlauncher = \"\"\n") == "study.launcher: is empty (sweep.toml:2)");
   CHECK(files.refusal("[study]\nlauncher = 2\n") ==
-        "sweep.toml:2: [study] launcher: expected text, found an integer");
+        "study.launcher: expected text, found an integer (sweep.toml:2)");
   CHECK_THAT(files.refusal("[study]\nbase = \"none.toml\"\n"),
              StartsWith("none.toml: the configuration cannot"));
-  CHECK_THAT(files.refusal(study + "[tran]\nsteps = 3\n"),
-             StartsWith("sweep.toml:3: [tran]: unknown section; did you mean [train]?"));
+  CHECK(files.refusal(study + "[tran]\nsteps = 3\n") ==
+        "unknown section [tran]; did you mean [train]? (sweep.toml:3)");
   CHECK(files.refusal(study + "[[points]]\nmtp.depths = 1\n") ==
-        "sweep.toml:3: [[points]]: a point has a name, this one has none");
+        "[[points]]: the name is missing (sweep.toml:3)");
   CHECK(files.refusal(study + "[[points]]\nname = \"a\"\n[[points]]\nname = \"a\"\n") ==
-        "sweep.toml:5: two points are named \"a\"");
+        "two points are named \"a\" (sweep.toml:5)");
   CHECK_THAT(files.refusal(study + "[[points]]\nname = \"a/b\"\n"), contains("cannot name a folder"));
-  CHECK_THAT(files.refusal(study + "[[points]]\nname = \"a\"\nmtp.depthz = 1\n"),
-             StartsWith("sweep.toml:5: [mtp] depthz: unknown key; did you mean depths?"));
+  CHECK(files.refusal(study + "[[points]]\nname = \"a\"\nmtp.depthz = 1\n") ==
+        "unknown key mtp.depthz; did you mean depths? (sweep.toml:5)");
   CHECK(files.refusal(study + "[points]\nname = \"a\"\n") ==
-        "sweep.toml:3: points: expected [[points]], found a table");
+        "points: expected tables [[points]], found a table (sweep.toml:3)");
   const std::string misfit =
       files.refusal(study + "[[points]]\nname = \"three\"\nranks = 3\nparallel.pp = 2\n");
-  CHECK_THAT(misfit, StartsWith("sweep.toml:3: point \"three\": ") &&
-                         contains("pp 2 does not divide the world of 3"));
+  CHECK_THAT(misfit, StartsWith("point \"three\": ") && contains("pp 2 does not divide the world of 3") &&
+                         Catch::Matchers::EndsWith(" (sweep.toml:6)"));
+  CHECK_THAT(files.refusal(study + "[[points]]\nname = \"no place\"\nranks = 7\n"),
+             StartsWith("point \"no place\": ") && Catch::Matchers::EndsWith(" (sweep.toml:3)"));
 }
