@@ -15,6 +15,7 @@
 #include "io/checkpoint/lineage.h"
 #include "io/files/printable.h"
 #include "launch/commands/inspect_files.h"
+#include "launch/console/columns.h"
 #include "runtime/error.h"
 #include "runtime/plural.h"
 
@@ -50,9 +51,9 @@ struct NaturalOrder {
 struct TensorRow {
   Shape shape;
   DType dtype = DType::f32;
-  int pieces = 0;                // of the weights
-  std::set<std::string> files;   // shards with pieces of the weights or the moments
-  std::set<std::string> others;  // kinds other than weights: the moments
+  int pieces = 0;                 // of the weights
+  std::set<std::string> files;    // shards with pieces of the weights or the moments
+  std::set<std::string> moments;  // kinds of AdamW's moments: exp_avg, exp_avg_sq
 };
 
 using TensorTable = std::map<std::string, TensorRow, NaturalOrder>;
@@ -68,17 +69,21 @@ TensorTable table_of(const Checkpoint& checkpoint) {
       row.dtype = piece.dtype;
       ++row.pieces;
     }
-    if (piece.kind != "model") row.others.insert(piece.kind);
+    if (piece.kind != "model") row.moments.insert(piece.kind);
   }
   return table;
 }
 
-/// "shard_00000 shard_00002", or the number of shards if there are many.
-std::string files_text(const std::set<std::string>& files) {
+/// Numbers of the shards, such as "0 2" for shard_00000.h5 and shard_00002.h5, or how many there are if they
+/// are more than four.
+std::string shards_text(const std::set<std::string>& files) {
   if (files.size() > 4) return fmt::format("{} shards", files.size());
-  std::vector<std::string> stems;
-  for (const std::string& file : files) stems.push_back(file.substr(0, file.rfind('.')));
-  return fmt::format("{}", fmt::join(stems, " "));
+  std::vector<std::string> numbers;
+  for (const std::string& file : files) {
+    const std::size_t begin = std::min(file.find_first_of("123456789"), file.rfind('.') - 1);
+    numbers.push_back(file.substr(begin, file.rfind('.') - begin));
+  }
+  return fmt::format("{}", fmt::join(numbers, " "));
 }
 
 void print_header(const Checkpoint& checkpoint, std::ostream& out) {
@@ -109,6 +114,7 @@ void print_header(const Checkpoint& checkpoint, std::ostream& out) {
                            counted(checkpoint.manifest().files.size(), "file")));
 }
 
+/// Lines of at most terminal_columns characters. A name that is too long has a line of its own.
 void print_table(const TensorTable& table, std::ostream& out) {
   std::size_t name_width = 6;
   std::size_t shape_width = 5;
@@ -116,16 +122,20 @@ void print_table(const TensorTable& table, std::ostream& out) {
     name_width = std::max(name_width, printable(name).size());
     shape_width = std::max(shape_width, to_string(row.shape).size());
   }
-  const auto line = [&](const auto&... cells) {
-    fmt::print(out, fmt::runtime("{:<{}}  {:<{}}  {:<5} {:>13} {:>7}  {:<20}  {}\n"), cells...);
+  constexpr std::size_t other_columns = 40;
+  name_width =
+      std::min(name_width, terminal_columns - other_columns - std::min(shape_width, terminal_columns / 2));
+  const auto line = [&](const std::string& name, const auto&... cells) {
+    if (name.size() > name_width) fmt::print(out, "{}\n", name);
+    fmt::print(out, fmt::runtime("{:<{}}  {:<{}}  {:<5}  {:>6}  {:>7}  {}\n"),
+               name.size() > name_width ? "" : name, name_width, cells...);
   };
   out << '\n';
-  line("tensor", name_width, "shape", shape_width, "dtype", "parameters", "pieces", "with", "in");
+  line("tensor", "shape", shape_width, "dtype", "pieces", "moments", "shards");
   std::int64_t parameters = 0;
   for (const auto& [name, row] : table) {
-    line(printable(name), name_width, to_string(row.shape), shape_width, name_of(row.dtype),
-         row.shape.elements(), row.pieces, printable(fmt::format("{}", fmt::join(row.others, " "))),
-         printable(files_text(row.files)));
+    line(printable(name), to_string(row.shape), shape_width, name_of(row.dtype), row.pieces,
+         row.moments.size(), printable(shards_text(row.files)));
     parameters += row.shape.elements();
   }
   fmt::print(out, "\n{}, {}\n", counted(table.size(), "tensor"), counted(parameters, "parameter"));
@@ -186,7 +196,7 @@ std::optional<bool> verify_checkpoints(const std::vector<std::filesystem::path>&
     for (const std::string& failure : failures)
       fmt::print(out, "damaged: {}{}\n", failure.starts_with(name) ? where : "", printable(failure));
     if (failures.empty())
-      fmt::print(out, "{}all {} digests hold\n", paths.size() == 1 ? "" : where + printable(name) + ": ",
+      fmt::print(out, "{}all {} digests match\n", paths.size() == 1 ? "" : where + printable(name) + ": ",
                  digests);
     hold = hold.value_or(true) && failures.empty();
   }
@@ -215,8 +225,8 @@ int verify_all(const std::string& path, std::ostream& out) {
     hold = verify_checkpoints(all_checkpoints(path), out);
   }
   bool holds = *hold;
-  for (const std::string& fault : run_file_faults(path)) {
-    fmt::print(out, "damaged: {}\n", printable(fault));
+  for (const std::string& message : run_file_errors(path)) {
+    fmt::print(out, "damaged: {}\n", printable(message));
     holds = false;
   }
   return static_cast<int>(holds ? ExitCode::done : ExitCode::data);

@@ -49,8 +49,7 @@ TEST_CASE("inspect describes a checkpoint and its tensors, and for a run the new
   has(text,
       "tokenizer    bytes (digest 7616142adcc6254c5795ed877f813edd, vocabulary 257, end of document 256)\n");
   has(text, "dtypes       exp_avg bf16, exp_avg_sq bf16, model f32\n");
-  has(text, "model.embed_tokens.weight          [257, 12]");
-  has(text, "exp_avg exp_avg_sq    shard_00000 shard_00001\n");
+  has(text, "\nmodel.embed_tokens.weight          [257, 12]  f32         4        2  0 1\n");
   has(text, "\n5 tensors, 3946 parameters\n");
   CHECK(text.find("digests") == std::string::npos);
   CHECK(inspected(folder / "run/checkpoints/step_00000200", false, 0) == text);
@@ -69,17 +68,36 @@ TEST_CASE("inspect lists layer 10 after layer 9") {
   CHECK(text.find("layers.10.w") < text.find("layers.11.w"));
 }
 
+TEST_CASE("no line of inspect's tensor table is wider than 100 columns, and every name is complete") {
+  const TemporaryFolder folder;
+  std::vector<RankPieces> cut(6);
+  const std::string common = "model.layers.1234.post_attention_layernorm.weight";
+  const std::string longest = "model.layers.1234." + std::string(70, 'x') + ".weight";
+  for (std::size_t rank = 0; rank < cut.size(); ++rank) {
+    const std::int64_t begin = static_cast<std::int64_t>(rank) * 100;
+    for (const std::string& name : {common, longest})
+      cut[rank].add({"model", name, {600, 1000}}, {begin * 1000, (begin + 100) * 1000}, 1);
+  }
+  save_checkpoint(folder / "c", 1, cut);
+  const std::string text = inspected(folder / "c", false, 0);
+  has(text, "\n" + common + "  [600, 1000]  f32");
+  has(text, "\n" + longest + "\n ");
+  has(text, "        6        0  6 shards\n");
+  std::istringstream table(text.substr(text.find("\ntensor ")));
+  for (std::string line; std::getline(table, line);) CHECK(line.size() <= 100);
+}
+
 TEST_CASE("inspect --verify reports that all digests match, or those that do not, with exit code 3") {
   const TemporaryFolder folder;
   save_checkpoint(folder / "c", 400, cut_evenly(2, 1));
-  has(inspected(folder / "c", true, 0), "all 33 digests hold\n");  // 30 pieces, 3 files
+  has(inspected(folder / "c", true, 0), "all 33 digests match\n");  // 30 pieces, 3 files
   const Checkpoint checkpoint = Checkpoint::open(folder / "c/step_00000400");
   for (const PieceRecord& piece : checkpoint.pieces("exp_avg", "model.norm.weight"))
     flip_byte(checkpoint.directory() / piece.file, piece.address);
   const std::string text = inspected(folder / "c", true, 3);
   has(text, "damaged: step_00000400/shard_00000.h5: exp_avg of model.norm.weight: digest differs");
   has(text, "damaged: step_00000400/shard_00001.h5: exp_avg of model.norm.weight: digest differs");
-  CHECK(text.find("hold") == std::string::npos);
+  CHECK(text.find("digests match") == std::string::npos);
 }
 
 TEST_CASE("inspect describes a dataset, and with --verify names its damaged parts") {
@@ -92,9 +110,9 @@ TEST_CASE("inspect describes a dataset, and with --verify names its damaged part
   has(text, "tokenizer    counting (digest 0, vocabulary 257, end of document 256)\n");
   has(text, "tokens       60010\n");
   has(text, "documents    3, of 10 to 40000 tokens, 20003 on average\n");
-  has(text, "every byte is as it was written\n");
+  has(text, "every byte is unchanged\n");
   flip_byte(path, read_index(FileReader(path))->index.tokens.address + 100'000);
-  inspected(path, false, 0);  // the tokens are not read
+  inspected(path, false, 0);  // without --verify the tokens are not read
   const std::string damaged = inspected(path, true, 3);
   has(damaged, "damaged: " + path.string() + ": /tokens: chunk 1 (tokens 32768 to 60009): digest differs");
   CHECK(damaged.find("as it was written") == std::string::npos);
@@ -133,8 +151,8 @@ TEST_CASE(
   for (const std::int64_t step : {100, 200, 300}) save_checkpoint(checkpoints, step, cut_evenly(1, 1));
   const std::string sound = inspected(run.path(), true, 0);
   for (const char* name : {"step_00000100", "step_00000200", "step_00000300"})
-    has(sound, std::string("\n") + name + ": all 17 digests hold\n");
-  has(inspected(checkpoints / "step_00000100", true, 0), "\nall 17 digests hold\n");
+    has(sound, std::string("\n") + name + ": all 17 digests match\n");
+  has(inspected(checkpoints / "step_00000100", true, 0), "\nall 17 digests match\n");
 
   std::filesystem::create_directories(checkpoints / "abandoned/branch_1");
   std::filesystem::rename(checkpoints / "step_00000200", checkpoints / "abandoned/branch_1/step_00000200");
@@ -143,7 +161,7 @@ TEST_CASE(
   const std::string text = inspected(run.path(), true, 3);
   has(text, "damaged: abandoned/branch_1/step_00000200/model.h5: ");
   has(text, "damaged: " + (checkpoints / "step_00000300/manifest.json").string() + ": ");
-  has(text, "\nstep_00000100: all 17 digests hold\n");
+  has(text, "\nstep_00000100: all 17 digests match\n");
   expect_error<DataError>("step_00000300", [&] {
     std::ostringstream out;
     inspect(run.path(), false, out);
