@@ -1,4 +1,4 @@
-// branch.json: as it is, and with its digest made right.
+// Fuzzes read_branch() with the input as branch.json, and again with a digest that matches the input.
 #include <nlohmann/json.hpp>
 
 #include "io/checkpoint/checkpoint_manifest.h"

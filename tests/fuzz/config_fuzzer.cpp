@@ -1,4 +1,4 @@
-// A configuration file: parsed, cross-checked, laid out over ranks, and written back.
+// Fuzzes a configuration file: parses it, writes it back, cross-checks it and assigns its layers to stages.
 #include <cstdlib>
 
 #include "launch/config/config_loader.h"

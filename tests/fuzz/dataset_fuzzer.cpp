@@ -1,5 +1,5 @@
-// A token dataset with an index (version 2): as it is, and with an index made from the input's, so that its
-// digests are right and what it claims is wrong.
+// Fuzzes token datasets of version 2: the input as the file; the input as arrays with an index whose digests
+// match; the input as the JSON of an index whose digest matches.
 #include <cstring>
 #include <vector>
 
@@ -30,7 +30,8 @@ std::vector<BinaryDigest> digests_of(std::string_view bytes) {
   return digests;
 }
 
-/// The input's first bytes are counts and numbers, the rest the arrays.
+/// A dataset whose digests match. The input's first 16 bytes set counts and the tokenizer, the other bytes
+/// are the arrays.
 std::string with_right_digests(std::string_view input) {
   if (input.size() < 16) return {};
   const auto at = [&](std::size_t i) { return static_cast<unsigned char>(input[i]); };
@@ -58,7 +59,8 @@ std::string with_right_digests(std::string_view input) {
   return bytes + index_bytes(index);
 }
 
-/// The input is an index's JSON, with the digest that makes it be read.
+/// A file that ends with the input as the index's JSON, with the length and the digest that read_index()
+/// expects.
 std::string with_footer(std::string_view text) {
   std::string bytes(text);
   const BinaryDigest digest = binary_digest_of(std::as_bytes(std::span(text)));

@@ -1,4 +1,5 @@
-// Flight records: one file or several, with a zero byte between them, and what is said of them.
+// Fuzzes flight records, one or more with a zero byte between them: parses them and builds the message about
+// stuck ranks.
 #include "io/files/printable.h"
 #include "parallel/flight/flight_analysis.h"
 #include "tests/fuzz/scratch_file.h"
@@ -12,10 +13,10 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
     for (std::size_t begin = 0; begin <= text.size();) {
       const std::size_t end = std::min(text.find('\0', begin), text.size());
       files.push_back(parse_flight_file(std::string(text.substr(begin, end - begin)), "rank.txt"));
-      files.back().record.rank = static_cast<int>(files.size()) - 1;  // one record of a rank
+      files.back().record.rank = static_cast<int>(files.size()) - 1;  // each rank has one record
       begin = end + 1;
     }
-    const int ranks = static_cast<int>(files.size()) + 1;  // the last one left no record
+    const int ranks = static_cast<int>(files.size()) + 1;  // the last rank has no record
     fuzz::require_printable(printable(sentence(first_divergence(files, ranks), files, ranks)));
     to_text(files.front());
   });

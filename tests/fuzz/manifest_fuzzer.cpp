@@ -1,4 +1,4 @@
-// manifest.json: as it is, and with its digest made right.
+// Fuzzes read_manifest() with the input as manifest.json, and again with a digest that matches the input.
 #include "io/checkpoint/checkpoint_manifest.h"
 #include "tests/fuzz/scratch_file.h"
 #include "tests/fuzz/signed_manifest.h"

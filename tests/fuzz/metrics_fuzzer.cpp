@@ -1,4 +1,4 @@
-// metrics.jsonl, read back.
+// Fuzzes read_metrics() with the input as metrics.jsonl, and csv_line() with the input as a field.
 #include "io/report/csv.h"
 #include "io/report/metrics_history.h"
 #include "tests/fuzz/scratch_file.h"

@@ -1,5 +1,5 @@
 #pragma once
-// What every target shares: input as a file in memory, and which exceptions are an answer.
+// Shared by all targets: the input as a file in memory, and the exceptions that are allowed.
 
 #include <cstddef>
 #include <cstdint>
@@ -11,15 +11,15 @@
 
 namespace foretoken::fuzz {
 
-/// Replaces the content of a file in memory and returns its path. `number`: which of several.
+/// Replaces the content of file number `number` in memory and returns its path.
 std::filesystem::path scratch_file(std::string_view content, int number = 0);
 
-/// Runs the call. Bad input may end in a UsageError or a DataError; a defect or any other exception is a
-/// finding, and so is a message that a terminal would obey once it is printable.
+/// Runs the call. Bad input may throw a UsageError or a DataError. Any other exception is a finding, and so
+/// is a message that contains a control character after printable().
 template <class Call>
 void expect_an_answer(Call&& call);
 
-/// Aborts where the text holds a control character.
+/// Aborts if printable(message) contains a control character.
 void require_printable(std::string_view message);
 
 template <class Call>

@@ -1,4 +1,4 @@
-// Values of --set, one a line.
+// Fuzzes --set: each line of the input is one flag's value.
 #include <string>
 #include <vector>
 

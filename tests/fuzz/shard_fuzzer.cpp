@@ -1,5 +1,5 @@
-// A checkpoint's folder: a manifest whose digest is right and the shard that it names. The input is the
-// manifest's text, a zero byte and the shard's bytes.
+// Fuzzes a checkpoint's folder. The input is the manifest's text, a zero byte and the bytes of
+// shard_00000.h5. The manifest gets a digest that matches it.
 #include <cstdlib>
 #include <filesystem>
 #include <fstream>

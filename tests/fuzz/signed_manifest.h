@@ -1,5 +1,5 @@
 #pragma once
-// A manifest whose digest is right, so that what lies behind the digest is fuzzed too.
+// Gives a manifest a digest that matches it, so that the checks after the digest's check are fuzzed too.
 
 #include <string>
 #include <string_view>
@@ -11,7 +11,7 @@
 
 namespace foretoken::fuzz {
 
-/// The text with its "digest" made right; as it is where that cannot be done.
+/// The text with a "digest" that matches its "checkpoint"; unchanged if it has no "checkpoint".
 inline std::string signed_manifest(std::string_view text) {
   try {
     nlohmann::json json = parse_json_bounded(text);

@@ -1,5 +1,5 @@
-// What the parsers' sources ask of the rest of the program, without the layers behind it. Parsing calls
-// head_kind() alone.
+// Definitions that the parsers' sources need from model/, so that the layers need not be linked. Only
+// head_kind() is called.
 #include <cstdlib>
 
 #include "model/heads/head_kinds.h"

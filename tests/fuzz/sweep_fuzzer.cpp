@@ -1,4 +1,4 @@
-// The file of a study.
+// Fuzzes read_sweep() with the input as the file of a study.
 #include "launch/study/sweep.h"
 #include "tests/fuzz/scratch_file.h"
 

@@ -1,4 +1,4 @@
-// shard_00000.json, a rank's vote on a save.
+// Fuzzes read_vote() with the input as shard_00000.json, a rank's vote on a save.
 #include "io/checkpoint/checkpoint_manifest.h"
 #include "tests/fuzz/scratch_file.h"
 
@@ -7,7 +7,7 @@ using namespace foretoken;
 extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
   fuzz::expect_an_answer([&] {
     const ShardVote vote = read_vote(fuzz::scratch_file({reinterpret_cast<const char*>(data), size}));
-    tiling_fault(vote.pieces);
+    tiling_error(vote.pieces);
     vote_text(vote);
   });
   return 0;

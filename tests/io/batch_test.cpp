@@ -16,8 +16,7 @@
 namespace foretoken {
 namespace {
 
-constexpr std::int64_t vocab =
-    60'000;  // larger than every dataset below, so that its tokens 0, 1, 2, … never repeat
+constexpr std::int64_t vocab = 60'000;  // more than the tokens of each dataset below, which are 0, 1, 2, …
 
 struct Row {
   std::vector<std::int32_t> tokens;
@@ -98,7 +97,7 @@ TEST_CASE("a run that changes its layout at every resume sees every sample of an
     std::int64_t rows, microbatches, dp, steps;
   };
   for (const Layout& layout : {Layout{2, 2, 2, 3}, Layout{1, 3, 1, 4}, Layout{2, 1, 3, 2}, Layout{3, 2, 3, 2},
-                               Layout{1, 6, 1, 3}}) {  // 24 + 12 + 12 + 36 + 18 = 102 of 90 rows
+                               Layout{1, 6, 1, 3}}) {  // 24 + 12 + 12 + 36 + 18 = 102 rows; an epoch has 90
     auto ranks = loaders(dataset, {16, 2}, layout.rows, layout.microbatches, layout.dp, {7, consumed});
     for (std::int64_t step = 0; step < layout.steps; ++step)
       for (const Row& row : step_rows(ranks)) ++times_seen[row.tokens[0]];

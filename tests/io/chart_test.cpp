@@ -1,4 +1,4 @@
-// Charts: ticks at expected values, and SVG that any XML parser accepts.
+// Charts: their ticks, and SVG that any XML parser accepts.
 #include "io/report/chart.h"
 
 #include <cmath>
@@ -29,7 +29,7 @@ LineChart example() {
 
 }  // namespace
 
-TEST_CASE("the XML check finds each kind of fault") {
+TEST_CASE("the XML check finds each kind of error") {
   CHECK(xml_error("<a x=\"1\"><b/>text &amp; more</a>") == "");
   CHECK(xml_error("<!DOCTYPE html>\n<a/>\n") == "");
   for (const char* bad : {"", "<a>", "<a></b>", "<a/><a/>", "<a>&</a>", "<a x=1/>", "<a x=\"1\" x=\"2\"/>",
@@ -99,7 +99,7 @@ TEST_CASE("a chart of no point, one point or many points is well-formed") {
   }
   const std::string svg = to_svg(chart);
   CHECK(xml_error(svg) == "");
-  CHECK(svg.size() < 150'000);  // lines of many points are thinned
+  CHECK(svg.size() < 150'000);  // not every point of a long line is drawn
   CHECK_THAT(svg, contains("stroke-dasharray"));
   CHECK(count(svg, "nan") + count(svg, "inf") == 0);
 }

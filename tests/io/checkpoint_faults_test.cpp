@@ -22,8 +22,8 @@ namespace {
 constexpr int last_phase = static_cast<int>(SavePhase::retired);
 constexpr int last_phase_of_every_rank = static_cast<int>(SavePhase::voted);
 
-/// Two processes save `step`. One is killed when it reaches `phase`, the other right after it, as mpirun
-/// does. Returns false if the victim was not killed there.
+/// Two processes save `step`. Rank `victim` is killed when it reaches `phase`, and the other rank immediately
+/// after it, as mpirun does. Returns false if the victim did not reach the phase.
 bool save_and_kill(const fs::path& directory, std::int64_t step, std::uint64_t salt, int victim,
                    SavePhase phase) {
   const std::vector<RankPieces> cut = cut_evenly(2, salt);
@@ -140,7 +140,7 @@ TEST_CASE("a flipped byte is found when its tensor is read, and only then") {
   const std::string expected = "step_00000400/shard_00000.h5: model.norm.weight: digest differs (manifest " +
                                piece.digest.substr(0, 8);
   expect_error<DataError>(expected, [&] { read({0, 13}); });
-  expect_error<DataError>(expected, [&] { read({0, 2}); });  // the same piece, other elements
+  expect_error<DataError>(expected, [&] { read({0, 2}); });  // other elements of the damaged piece
   read({6, 13});
   CHECK(values[0] == test_value({"model", norm, {13}}, 6, 1));
   REQUIRE(checkpoint.verify().size() == 1);
@@ -288,7 +288,7 @@ TEST_CASE(
     if (!real_disk)
       limit_file_size(room);
     else if (!mount_small_disk(folder.path(), room))
-      return;  // needs privileges; the file size limit below works for every user
+      return;  // mounting needs privileges; the file size limit below works for every user
     std::vector<float> memory(room / 2);
     const Tensor data = tensor_over(std::span<float>(memory), {room / 2});
     const auto save = [&](CheckpointWriter& writer, std::int64_t step, std::int64_t elements) {
@@ -346,7 +346,7 @@ TEST_CASE("a staged copy that not every rank commits is abandoned by the next sa
     writer.stage(test_info(7, 3), own.pieces);
     if (rank != 1) writer.commit_staged();
     writer.save(test_info(8, 3), own.pieces, barrier);
-    writer.commit_staged();  // of a step before the save's
+    writer.commit_staged();  // the copy is of an earlier step than the save
     writer.finish();
   });
   for (const std::exception_ptr& error : errors) CHECK_FALSE(error);

@@ -14,7 +14,7 @@ namespace fs = std::filesystem;
 
 namespace {
 
-/// The view as any program reads it that asks HDF5 for floats.
+/// The tensor as a program reads it that asks HDF5 for floats.
 std::vector<float> view_of(const fs::path& checkpoint, const TestTensor& tensor) {
   const Hdf5File file = Hdf5File::open(checkpoint / "model.h5");
   const std::string name = "/" + tensor.kind + "/" + tensor.name;
@@ -54,7 +54,7 @@ TEST_CASE("a flat range is divided into boxes that hold exactly its elements in 
               index[d] = slab.start[d];
             }
           }
-          REQUIRE(index == slab.start);  // the box has no further elements
+          REQUIRE(index == slab.start);  // the box has no other elements
         }
         REQUIRE(next == end);
       }

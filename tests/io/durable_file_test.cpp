@@ -1,4 +1,4 @@
-// Files that are complete or absent, with other writers beside them.
+// Durable files are complete or absent, also if several writers write the same file.
 #include "io/files/durable_file.h"
 
 #include <atomic>
@@ -130,7 +130,7 @@ TEST_CASE("the next writer removes temporaries of a killed process, but not thos
   CHECK(fs::exists(living.path()));
 }
 
-TEST_CASE("a full disk is an error that says so, and the old file stays") {
+TEST_CASE("a full disk is an error that names the cause, and the old file stays") {
   const TemporaryFolder folder;
   write_durably(folder / "a", "old");
   const int status = wait_for(start_child([&] {

@@ -59,7 +59,7 @@ TEST_CASE("hdf5 datasets read back whole and in ranges") {
   REQUIRE(middle == std::vector<std::int64_t>{6, 7, 8});
 }
 
-TEST_CASE("hdf5 keeps every dtype, and bf16 as a two-byte float") {
+TEST_CASE("hdf5 preserves every dtype, and bf16 as a two-byte float") {
   const TemporaryFolder folder;
   const std::vector<DType> dtypes{DType::f32, DType::f64, DType::bf16, DType::i32,
                                   DType::i64, DType::u8,  DType::u16,  DType::u32};
@@ -82,7 +82,7 @@ TEST_CASE("hdf5 keeps every dtype, and bf16 as a two-byte float") {
   }
 }
 
-TEST_CASE("bf16 written by h5py is read as bf16, and HDF5 converts ours to float") {
+TEST_CASE("bf16 written by h5py is read as bf16, and HDF5 converts bf16 written here to float") {
   const Hdf5File file = Hdf5File::open(testing::in_source_tree("tests/golden/bf16.h5"));
   const Hdf5Dataset dataset = file.dataset("values");
   REQUIRE(dataset.dtype() == DType::bf16);

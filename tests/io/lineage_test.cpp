@@ -1,4 +1,4 @@
-// Which checkpoint a run continues from after it has gone back.
+// The checkpoints that a run continues from after it went back.
 #include "io/checkpoint/lineage.h"
 
 #include <fstream>
@@ -117,7 +117,7 @@ TEST_CASE("a run that returns to an abandoned branch gets that branch's checkpoi
   CHECK(listed(c) == Names{"step_00000015", "step_00000010", "step_00000005"});
 }
 
-TEST_CASE("branch folders without a checkpoint are removed, and nothing of the user's") {
+TEST_CASE("branch folders without a checkpoint are removed, and no file of the user") {
   const TemporaryFolder folder;
   const fs::path c = folder / "c";
   save_steps(c, {5, 10}, {});
@@ -139,7 +139,7 @@ TEST_CASE("a job that is killed while it goes back leaves the branch that it had
   const fs::path c = folder / "c";
   save_steps(c, {5, 10, 15, 20, 25}, {});
   continue_from(c, c / "step_00000010", info_at(c / "step_00000010"), "# new settings\n");
-  // State after branch.json was written and one of three folders was moved.
+  // The state if a job is killed after branch.json was written and one of three folders was moved.
   for (const char* step : {"step_00000015", "step_00000020"})
     fs::rename(c / "abandoned/branch_1" / step, c / step);
   CHECK(listed(c) == Names{"step_00000010", "step_00000005"});
@@ -159,7 +159,7 @@ TEST_CASE("an abandoned checkpoint that was copied back beside the current ones 
   save_steps(c, {7}, go_on(c, c / "step_00000005"));
   fs::copy(c / "abandoned/branch_1/step_00000015", c / "step_00000015", fs::copy_options::recursive);
   CHECK(listed(c) == Names{"step_00000007", "step_00000005"});
-  restore_branches(c);  // the name exists already: neither checkpoint is lost
+  restore_branches(c);  // the name exists in abandoned/ already: neither checkpoint is lost
   CHECK(fs::exists(c / "abandoned/branch_1/step_00000015"));
   CHECK(fs::exists(c / "abandoned/branch_1/step_00000015.2"));
 }
@@ -182,16 +182,16 @@ TEST_CASE("a damaged branch.json restores no abandoned checkpoint, and a new bra
   const fs::path c = folder / "c";
   save_steps(c, {5, 10, 15}, {});
   go_on(c, c / "step_00000010");  // killed before branch 2 has a checkpoint
-  CHECK(branch_fault(c).empty());
+  CHECK(branch_error(c).empty());
   const std::string text = read_text_file(c / "branch.json", 1 << 20);
   std::string damaged = text;
-  damaged[damaged.find("10")] = '3';  // until step 30
+  damaged[damaged.find("10")] = '3';  // "until" becomes 30
   write_durably(c / "branch.json", damaged);
-  CHECK_THAT(branch_fault(c), foretoken::testing::contains("branch.json: damaged: digest differs"));
+  CHECK_THAT(branch_error(c), foretoken::testing::contains("branch.json: damaged: digest differs"));
   restore_branches(c);
   CHECK(listed(c) == Names{"step_00000010", "step_00000005"});
   CHECK(go_on(c, c / "step_00000010").branch == 2);
-  CHECK(branch_fault(c).empty());
+  CHECK(branch_error(c).empty());
   CHECK(listed(c) == Names{"step_00000010", "step_00000005"});
 }
 

@@ -70,7 +70,7 @@ std::string forged(const std::string& place, const nlohmann::json& value) {
 
 }  // namespace
 
-TEST_CASE("a digest is XXH3-128 in canonical byte order, computed at once or in parts") {
+TEST_CASE("a digest is XXH3-128 in canonical byte order, computed in one call or in parts") {
   CHECK(digest_of("") == "99aa06d3014798d86001c324468d497f");
   DigestStream stream;
   stream.add(std::as_bytes(std::span(std::string_view("fore"))));
@@ -205,15 +205,15 @@ TEST_CASE("text that is not a manifest is refused") {
 }
 
 TEST_CASE("the tiling check names the tensor and the elements that are missing or duplicated") {
-  CHECK(tiling_fault({}) == "");
-  CHECK(tiling_fault({piece("a", {10, 24}), piece("a", {0, 10})}) == "");
-  CHECK(tiling_fault({piece("a", {0, 10}), piece("a", {11, 24})}) == "a: elements [10, 11) are in no piece");
-  CHECK(tiling_fault({piece("a", {2, 24})}) == "a: elements [0, 2) are in no piece");
-  CHECK(tiling_fault({piece("a", {0, 23}), piece("b", {0, 24})}) == "a: elements [23, 24) are in no piece");
-  CHECK(tiling_fault({piece("a", {0, 12}), piece("a", {10, 24})}) ==
+  CHECK(tiling_error({}) == "");
+  CHECK(tiling_error({piece("a", {10, 24}), piece("a", {0, 10})}) == "");
+  CHECK(tiling_error({piece("a", {0, 10}), piece("a", {11, 24})}) == "a: elements [10, 11) are in no piece");
+  CHECK(tiling_error({piece("a", {2, 24})}) == "a: elements [0, 2) are in no piece");
+  CHECK(tiling_error({piece("a", {0, 23}), piece("b", {0, 24})}) == "a: elements [23, 24) are in no piece");
+  CHECK(tiling_error({piece("a", {0, 12}), piece("a", {10, 24})}) ==
         "a: elements [10, 12) are in two pieces (shard_00000.h5 and shard_00000.h5)");
-  CHECK(tiling_fault({piece("a", {0, 24}), piece("a", {3, 5})}) ==
+  CHECK(tiling_error({piece("a", {0, 24}), piece("a", {3, 5})}) ==
         "a: elements [3, 5) are in two pieces (shard_00000.h5 and shard_00000.h5)");
-  CHECK(tiling_fault({piece("a", {0, 12}), piece("a", {12, 24}, {6, 4})}) ==
+  CHECK(tiling_error({piece("a", {0, 12}), piece("a", {12, 24}, {6, 4})}) ==
         "a: is f32 [4, 6] in shard_00000.h5, but f32 [6, 4] in shard_00000.h5");
 }

@@ -81,13 +81,13 @@ TEST_CASE("a metrics file may be missing or torn, and invalid lines are left out
 TEST_CASE("a metrics line with deep nesting or a fractional step is left out, an endless line is refused") {
   const TemporaryFolder folder;
   const std::string line = R"({"kind": "evaluation", "step": 4, "main_loss": 1})";
-  const auto fault_of = [&](const std::string& second) {
+  const auto config_error = [&](const std::string& second) {
     return read_metrics(folder.write("bad.jsonl", line + "\n" + second + "\n").string()).first_unreadable;
   };
-  CHECK_THAT(fault_of(std::string(100'000, '[')), contains("nested deeper than 64 levels"));
-  CHECK_THAT(fault_of(R"({"kind": "evaluation", "step": 1e300, "main_loss": 1})"),
+  CHECK_THAT(config_error(std::string(100'000, '[')), contains("nested deeper than 64 levels"));
+  CHECK_THAT(config_error(R"({"kind": "evaluation", "step": 1e300, "main_loss": 1})"),
              contains("step is 1e+300"));
-  CHECK_THROWS_WITH(fault_of(std::string(2 << 20, ' ')), contains("longer than 1048576 bytes"));
+  CHECK_THROWS_WITH(config_error(std::string(2 << 20, ' ')), contains("longer than 1048576 bytes"));
 }
 
 TEST_CASE("metrics of many lines are read to the last one") {
@@ -111,7 +111,7 @@ TEST_CASE("CSV contains no control character of a field") {
   CHECK(csv_line({"esc\x1b[31mred", "a\tb"}) == "esc\\x1b[31mred,a\tb\n");
 }
 
-TEST_CASE("fields of CSV are quoted where they must be") {
+TEST_CASE("fields of CSV are quoted if necessary") {
   CHECK(csv_line({"a", "", "1.5"}) == "a,,1.5\n");
   CHECK(csv_line({"a, b", "say \"c\"", "d\ne"}) == "\"a, b\",\"say \"\"c\"\"\",\"d\ne\"\n");
 }

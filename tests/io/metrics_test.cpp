@@ -89,7 +89,7 @@ drafts     300 rounds over 512 tokens after 8 prompts, acceptance rate 0.325)");
 depth     loss  perplexity
 main    1.3863       4.000
 
-bits/byte  not known: the tokenizer is not
+bits/byte  unknown for this tokenizer
 text       64 rows, 1000 tokens; objective 2.5000; 182 ms)");
 }
 
@@ -121,7 +121,7 @@ TEST_CASE("a step becomes one line of JSON") {
                                                                   .acceptance = {0.45},
                                                                   .acceptance_rate = 0.5,
                                                                   .accepted_length = 1.45}});
-  const auto lines = lines_of(path);  // flushed: read while the sink is open
+  const auto lines = lines_of(path);  // the sink is still open: its lines are already flushed
   REQUIRE(lines.size() == 4);
   CHECK_FALSE(lines[0].contains("accepted_length"));
   CHECK(lines[2]["mtp2_weight"] == 0.1);
@@ -193,7 +193,7 @@ TEST_CASE("metrics recover when the disk has room again") {
   REQUIRE(getrlimit(RLIMIT_FSIZE, &before) == 0);
   const auto old_handler = std::signal(SIGXFSZ, SIG_IGN);
   rlimit tight = before;
-  tight.rlim_cur = 100;  // bytes: the first line is torn
+  tight.rlim_cur = 100;  // bytes, so the first line does not fit
   REQUIRE(setrlimit(RLIMIT_FSIZE, &tight) == 0);
   sink.write(example_step(120));
   REQUIRE(setrlimit(RLIMIT_FSIZE, &before) == 0);
@@ -247,7 +247,7 @@ TEST_CASE("resuming moves torn and damaged lines away, names the first, and uses
   std::string text = read(path);
   const std::string whole = text.substr(0, text.find('\n') + 1);
   const std::size_t digit = text.find("\"loss\":", whole.size()) + 9;
-  text[digit] = static_cast<char>(text[digit] ^ 1);  // another digit: the line still parses
+  text[digit] = static_cast<char>(text[digit] ^ 1);  // another digit, so the line is still valid JSON
   const std::string damaged = text.substr(whole.size());
   folder.write("metrics.jsonl", text + whole.substr(0, whole.size() - 1));
   folder.write("metrics.jsonl.superseded", damaged);
@@ -271,7 +271,7 @@ TEST_CASE("resuming from the last step changes no line") {
   CHECK(files_in(folder.path()) == 1);
 }
 
-TEST_CASE("a run that goes back and returns has the lines of its own branch each time") {
+TEST_CASE("metrics of a run that goes back and returns are the lines of its current branch each time") {
   const TemporaryFolder folder;
   const std::string path = (folder / "metrics.jsonl").string();
   const auto line = [](int step, int branch, const char* kind = "step") {
@@ -286,7 +286,7 @@ TEST_CASE("a run that goes back and returns has the lines of its own branch each
 
   std::ofstream(path, std::ios::app) << line(2, 2) << line(3, 2);
   CHECK(truncate_metrics(path, second, 3).superseded ==
-        0);  // killed and resumed: nothing of branch 1 comes back
+        0);  // resumed after a kill: no line of branch 1 returns
   CHECK(read(path) == first + line(2, 2) + line(3, 2));
 
   const Lineage third{.branch = 3, .ancestors = {{.branch = 1, .until = 3}}};

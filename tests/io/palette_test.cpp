@@ -1,4 +1,4 @@
-// The colours of charts, as people with each kind of colour vision see them.
+// Distances of the charts' colours, as people with normal and with deficient colour vision see them.
 #include "io/report/palette.h"
 
 #include <algorithm>
@@ -15,7 +15,8 @@ namespace {
 using Triple = std::array<double, 3>;
 using Matrix = std::array<Triple, 3>;
 
-/// Machado, Oliveira, Fernandes 2009: simulation in linear RGB, severity 1.
+/// Normal vision and three deficiencies, as matrices in linear RGB: Machado, Oliveira, Fernandes 2009,
+/// severity 1.
 constexpr std::array<Matrix, 4> visions{{
     {{{1, 0, 0}, {0, 1, 0}, {0, 0, 1}}},
     {{{0.152286, 1.052583, -0.204868}, {0.114503, 0.786281, 0.099216}, {-0.003882, -0.048116, 1.051998}}},

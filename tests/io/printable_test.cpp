@@ -1,4 +1,4 @@
-// Display of text from outside, and reading of text files.
+// Text that the program did not write: how it is printed, and how text files are read.
 #include "io/files/printable.h"
 
 #include <sys/stat.h>

@@ -1,4 +1,4 @@
-// Run folders are complete or absent, and never another run's.
+// A run folder is complete or absent, and is never shared by two runs.
 #include "io/checkpoint/run_directory.h"
 
 #include <filesystem>

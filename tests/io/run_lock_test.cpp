@@ -1,4 +1,4 @@
-// One job at a time in a folder: who holds it, who takes over, and that two never hold it.
+// The lock of a run folder: its holder, takeovers, and that two jobs never hold it together.
 #include "io/checkpoint/run_lock.h"
 
 #include <atomic>
@@ -50,7 +50,7 @@ TEST_CASE("a second holder is refused with host, process and start of the first"
   CHECK(std::regex_search(message, std::regex("since 20\\d\\d-\\d\\d-\\d\\dT\\d\\d:\\d\\d:\\d\\dZ")));
   CHECK_NOTHROW(first->require_held());
   first.reset();
-  CHECK(files_in(folder.path()) == 0);  // released, and no temporary file is left
+  CHECK(files_in(folder.path()) == 0);  // the lock is released, and no temporary file is left
   CHECK_NOTHROW(RunLock(folder.path()));
 }
 
@@ -166,7 +166,7 @@ TEST_CASE("of many processes that find a stale lock exactly one holds it") {
   for (int round = 0; round < 20; ++round) {
     const TemporaryFolder folder;
     write_foreign_lock(folder, 2min);
-    // In every other round a process has died during a takeover of the lock.
+    // In every second round a process has died during a takeover of the lock.
     if (round % 2 == 1) {
       std::filesystem::copy(folder / "run.lock", folder / "run.lock.00aa");
       std::filesystem::last_write_time(folder / "run.lock.00aa",
@@ -182,7 +182,7 @@ TEST_CASE("of many processes that find a stale lock exactly one holds it") {
           lock = std::make_unique<RunLock>(folder.path());
         } catch (const UsageError&) {
         }
-        barrier.wait();  // all have tried while the winner holds it
+        barrier.wait();  // all processes have tried while the winner holds the lock
         if (!lock) ::_exit(7);
         lock->require_held();
       }));

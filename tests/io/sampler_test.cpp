@@ -55,8 +55,8 @@ TEST_CASE("over many keys a permutation maps every index to every position about
     const Permutation permutation(size, key);
     for (std::int64_t i = 0; i < size; ++i) ++counts[static_cast<std::size_t>(i * size + permutation(i))];
   }
-  // Each count is binomial with mean 2000 and standard deviation 42; six standard deviations cannot be
-  // chance among 100 counts.
+  // If the permutations are uniform, each count is binomial with mean 2000 and standard deviation 42. A
+  // deviation of six standard deviations among 100 counts is no chance.
   for (const int count : counts) REQUIRE(std::abs(count - keys / size) < 255);
 }
 
@@ -80,7 +80,7 @@ TEST_CASE("the order of an epoch depends on seed and epoch, and on nothing else"
 }
 
 TEST_CASE("the order of the data is the one that earlier runs used") {
-  // From an independent implementation in Python.
+  // The expected order comes from an independent implementation in Python.
   REQUIRE(order_of(Permutation(8, 1), 8) == std::vector<std::int64_t>{7, 6, 2, 5, 3, 4, 0, 1});
   REQUIRE(order_of(Permutation(11, 99), 11) == std::vector<std::int64_t>{0, 10, 8, 7, 3, 9, 2, 6, 5, 4, 1});
   const Sampler sampler("text", 8 * 100 + 3, {8, 2}, 1);

@@ -26,7 +26,7 @@ namespace {
 const TokenizerIdentity narrow{"counting", "d1", 257, 256};
 const TokenizerIdentity wide{"counting", "d2", 70'000, 69'999};
 
-/// Writes a dataset by hand; a test may corrupt each part.
+/// The parts of a dataset of version 1, written without TokenDatasetWriter; a test may corrupt each part.
 struct Parts {
   std::string format = token_dataset_format;
   std::int64_t version = 1;
@@ -127,7 +127,8 @@ TEST_CASE("token datasets made by h5py are read: contiguous, in chunks, and with
   REQUIRE_FALSE(TokenDataset(testing::in_source_tree("tests/golden/token_dataset.h5")).has_digests());
   REQUIRE(identities["token_dataset.h5"] == identities["token_dataset_chunked.h5"]);
 
-  // The same content from our own writer has the same identity, although the arrays are stored elsewhere.
+  // TokenDatasetWriter gives the same content the same identity, although it stores the arrays at other
+  // offsets.
   const TemporaryFolder folder;
   TokenDatasetWriter writer(folder / "a.h5", bytes->identity());
   for (const char* text : {"To foretoken:\n", "na\xc3\xafve\x01", "z"}) {
@@ -198,7 +199,7 @@ TEST_CASE("datasets with a missing part or a wrong type are data errors") {
   expect_error<DataError>("text.h5", [&] { TokenDataset(folder.write("text.h5", std::string(5000, 'x'))); });
 }
 
-TEST_CASE("a token outside the vocabulary is found on reading, and named") {
+TEST_CASE("reading a token outside the vocabulary is an error that names the token") {
   const TemporaryFolder folder;
   Parts parts;
   parts.tokens[3] = 300;
@@ -229,7 +230,7 @@ TEST_CASE("a token dataset truncated at any length is a data error") {
   }
 }
 
-/// The message of the first DataError from opening the file, or of verify(); empty: undamaged.
+/// The message of the DataError from opening the file, or the first message of verify(); empty: undamaged.
 std::string damage_in(const std::filesystem::path& path) {
   try {
     const std::vector<std::string> failures = TokenDataset(path).verify();
@@ -268,7 +269,7 @@ TEST_CASE("a damaged byte of a dataset of version 1 is a data error or changes n
   const auto size = static_cast<std::streamoff>(std::filesystem::file_size(path));
   std::fstream file(path, std::ios::in | std::ios::out | std::ios::binary);
   int refused = 0, tried = 0;
-  for (std::streamoff at = 0; at < size; at += 17) {  // each attempt is a process
+  for (std::streamoff at = 0; at < size; at += 17) {  // every 17th byte: each attempt starts a process
     flip(file, at, 0xff);
     refused += !damage_in(path).empty();
     ++tried;
@@ -313,7 +314,8 @@ TEST_CASE("tokens overwritten or truncated after a dataset was opened are found 
   {
     std::filesystem::remove(path);
     Parts parts;
-    const TokenDataset dataset(parts.write(folder));  // version 1 has only the file's size and time
+    const TokenDataset dataset(
+        parts.write(folder));  // in version 1 only the file's size and time can show a change
     std::vector<std::int32_t> few(2);
     dataset.read(0, few);
     const auto size = std::filesystem::file_size(folder / "parts.h5");

@@ -1,4 +1,4 @@
-// Traces: the file that Perfetto reads, and the share of communication that compute hides.
+// Traces: the file for Perfetto, and the share of communication that is hidden by compute.
 #include "io/report/trace.h"
 
 #include <cmath>
@@ -32,7 +32,7 @@ TEST_CASE("overlap is the time in which both communication and compute run, each
   CHECK(overlap.length == 4.0);
   CHECK(overlap.compute == 1.0 + 0.75 + 1.0);
   CHECK(overlap.communication == 1.0);  // 0.75 to 1.75
-  CHECK(overlap.hidden == 0.25 + 0.5);  // all but 1.0 to 1.25
+  CHECK(overlap.hidden == 0.25 + 0.5);  // 0.75 to 1.0 and 1.25 to 1.75: nothing is computed from 1.0 to 1.25
   CHECK(overlap_of({}).length == 0);
 }
 

@@ -1,4 +1,4 @@
-// When a run saves, stages and stops, as decided from the ranks' votes.
+// The decision to save, stage or stop, from the ranks' votes.
 #include "launch/training/checkpoint_policy.h"
 
 #include "tests/support/catch.h"
@@ -13,23 +13,24 @@ constexpr StepDecision nothing{}, save{.save = true}, stop{.stop = true, .save =
 
 }  // namespace
 
-TEST_CASE("a run saves every so many steps and at its end, and stops nowhere else unasked") {
+TEST_CASE(
+    "a run saves at multiples of every_steps and at its end, and stops only at its end or at stop_after") {
   CHECK(decide(rules, 4, {.ranks = 3}) == nothing);
   CHECK(decide(rules, 5, {.ranks = 3}) == save);
   CHECK(decide(rules, 13, {.ranks = 3}) == stop);
   CHECK(decide(rules, 20, {.ranks = 3}) == save);
-  CHECK_FALSE(is_last_asked_for(rules, 12));
-  CHECK(is_last_asked_for(rules, 13));
-  CHECK(is_last_asked_for(rules, 14));  // in a resumed run
-  CHECK_FALSE(is_last_asked_for({.last_step = 20}, 20));
+  CHECK_FALSE(has_reached_stop_after(rules, 12));
+  CHECK(has_reached_stop_after(rules, 13));
+  CHECK(has_reached_stop_after(rules, 14));  // a resumed run may start past stop_after
+  CHECK_FALSE(has_reached_stop_after({.last_step = 20}, 20));
 }
 
-TEST_CASE("a signal to one rank stops all of them, after the last step none") {
+TEST_CASE("a signal to one rank stops all ranks, except after the last step") {
   CHECK(decide(rules, 4, {.ranks = 3, .signalled = 1}) == stop);
   CHECK(decide(rules, 20, {.ranks = 3, .signalled = 3}) == save);
 }
 
-TEST_CASE("a save by time, or a copy, is made only where every rank is ready for it") {
+TEST_CASE("a save by time or a copy is made only if every rank is ready for it") {
   CHECK(decide(rules, 4, {.ranks = 3, .save_ready = 2}) == nothing);
   CHECK(decide(rules, 4, {.ranks = 3, .save_ready = 3}) == save);
   CHECK(decide(rules, 4, {.ranks = 3, .stage_ready = 2}) == nothing);
@@ -37,7 +38,7 @@ TEST_CASE("a save by time, or a copy, is made only where every rank is ready for
   CHECK(decide(rules, 4, {.ranks = 3, .save_ready = 3, .stage_ready = 3}) == save);
 }
 
-TEST_CASE("a rank is ready for a save by time when it has passed since the last one and its disk is idle") {
+TEST_CASE("a rank is ready for a save by time once the interval has passed and no save is being written") {
   const CheckpointClock::Clock::time_point start{};
   CheckpointClock clock(rules, start);
   CHECK_FALSE(clock.save_ready(start + seconds(59), false));
@@ -49,7 +50,7 @@ TEST_CASE("a rank is ready for a save by time when it has passed since the last 
   CHECK_FALSE(CheckpointClock({.every_steps = 5}, start).save_ready(start + seconds(100000), false));
 }
 
-TEST_CASE("copies take at most a hundredth of the time, and short steps need none") {
+TEST_CASE("copies take at most a hundredth of the time, and short steps are not copied") {
   const CheckpointClock::Clock::time_point start{};
   CheckpointClock clock(rules, start);
   CHECK(clock.stage_ready(start, false, 3));

@@ -1,4 +1,4 @@
-// Command lines: the meaning of each, and what is refused.
+// The command line: arguments of every command, and errors.
 #include "launch/cli.h"
 
 #include <algorithm>
@@ -36,7 +36,7 @@ std::string printed(const std::vector<std::string>& arguments) {
 
 }  // namespace
 
-TEST_CASE("help names every command, and every command's help has an example") {
+TEST_CASE("the help lists every command, and every command's help has an example") {
   const std::string help = printed({"--help"});
   for (const std::string command : {"tokenize", "train", "study", "evaluate", "generate", "inspect", "run"}) {
     CHECK_THAT(help, contains("  " + command + " "));
@@ -51,7 +51,7 @@ TEST_CASE("train's help lists every option") {
   for (const Option& option : options()) CHECK_THAT(help, contains("  " + option.key + " = "));
 }
 
-TEST_CASE("a bad command line is refused with the way to the help") {
+TEST_CASE("an error about the command line names the command for help") {
   CHECK(refusal({}) == "command line: no command is given; see foretoken --help");
   CHECK(refusal({"trian"}) ==
         "command line: there is no command trian; did you mean train? See foretoken --help");
@@ -65,7 +65,7 @@ TEST_CASE("a bad command line is refused with the way to the help") {
   CHECK_THAT(refusal({"evaluate", "runs/x"}), contains("--data"));
   CHECK_THAT(refusal({"evaluate", "runs/x", "--data", "d.h5", "--rows", "-1"}), contains("--rows"));
   CHECK_THAT(refusal({"evaluate", "runs/x", "--data", "d.h5", "--set", "parallel.qq=1"}),
-             StartsWith("--set parallel.qq=1: unknown key"));
+             StartsWith("unknown key parallel.qq (--set parallel.qq=1)"));
   CHECK_THAT(refusal({"evaluate", "runs/x", "--data", "d.h5", "--free-running", "-1"}),
              contains("--free-running"));
   CHECK_THAT(refusal({"inspect"}), contains("PATH"));
@@ -75,7 +75,7 @@ TEST_CASE("a bad command line is refused with the way to the help") {
   CHECK_THAT(refusal({"train", "--resume", "r", "--run-directory", "d"}), contains("--run-directory"));
 }
 
-TEST_CASE("a misspelt flag is answered with the flag that was meant, before anything that is missing") {
+TEST_CASE("a misspelt flag is reported before a missing argument, with the flag that was meant") {
   CHECK(refusal({"generate", "--promt", "x"}) ==
         "generate: there is no flag --promt; did you mean --prompt? See foretoken generate --help");
   CHECK(refusal({"evaluate", "x", "--dta=d.h5"}) ==
@@ -84,12 +84,12 @@ TEST_CASE("a misspelt flag is answered with the flag that was meant, before anyt
         "inspect: there is no flag --frobnicate; see foretoken inspect --help");
   CHECK(refusal({"--versoin"}) ==
         "command line: there is no flag --versoin; did you mean --version? See foretoken --help");
-  // The value of a flag is no flag.
+  // The value of a flag is not checked as a flag.
   CHECK_THAT(refusal({"generate", "x", "--prompt", "--sed", "--temprature", "1"}),
              contains("there is no flag --temprature; did you mean --temperature?"));
 }
 
-TEST_CASE("a setting that is given as a flag is answered with its --set") {
+TEST_CASE("a setting given as a flag is an error that names its --set") {
   const auto hint = [](const std::vector<std::string>& arguments) {
     const std::string text = refusal(arguments);
     return text.substr(text.find(';') + 2, text.find('?') - text.find(';') - 1);
@@ -106,7 +106,7 @@ TEST_CASE("a setting that is given as a flag is answered with its --set") {
   CHECK(
       hint({"train", "--schedule", "zb1"}) ==
       "did you mean --set mtp.schedule=zb1 or --set optimizer.schedule=zb1 or --set parallel.schedule=zb1?");
-  // A command without settings has no --set to offer.
+  // generate has no --set, so the hint must not name it.
   CHECK_THAT(refusal({"generate", "x", "--lr", "1"}), !contains("--set"));
 }
 
@@ -141,36 +141,38 @@ TEST_CASE("brackets and commas of an argument are part of it") {
   CHECK(train.arguments.run_directory == "[r]");
 }
 
-TEST_CASE("a number is decimal digits in the flag's range and nothing else") {
+TEST_CASE("a number is decimal digits within the flag's range") {
   const auto generate = [](const std::string& flag, const std::string& value) {
     return refusal({"generate", "x", flag, value});
   };
   CHECK(generate("--seed", "-1") ==
-        "generate: --seed: found \"-1\", expected integer, at least 0 and below 2^64; see foretoken generate "
+        "generate: --seed: expected integer, at least 0 and below 2^64, found \"-1\"; see foretoken generate "
         "--help");
   CHECK(generate("--max-tokens", "010") ==
-        "generate: --max-tokens: found \"010\", expected integer, 1 to 16777216; see foretoken generate "
+        "generate: --max-tokens: expected integer, 1 to 16777216, found \"010\"; see foretoken generate "
         "--help");
   for (const std::string value :
        {"18446744073709551616", "+1", " 1", "1 ", "1x", "0x1", "1.0", "1e3", "", "١"})
-    CHECK_THAT(generate("--seed", value), contains("--seed: found \"" + value + "\""));
+    CHECK_THAT(generate("--seed", value),
+               contains("--seed: expected ") && contains("found \"" + value + "\""));
   for (const std::string value : {"-0.1", "nan", "inf", "1e999", "00.5", ".5", "0.5f", "0,5"})
     CHECK_THAT(generate("--temperature", value),
-               contains("--temperature: found \"" + value + "\", expected number, at least 0"));
+               contains("--temperature: expected number, at least 0, found \"" + value + "\""));
   CHECK_THAT(generate("--top-p", "0"), contains("expected number, above 0 and at most 1"));
   CHECK_THAT(generate("--top-k", "4294967296000000000000"), contains("--top-k"));
   CHECK_THAT(generate("--parallel-decode", "65"), contains("integer, 1 to 64"));
   CHECK_THAT(generate("--speculate", "03"), contains("--speculate is 03, expected 0 to 64 or auto"));
   for (const std::string value : {"3,,1", "3,02", "-1", "3,1,", "3,0", "256", "2;1", "9999999999"})
-    CHECK_THAT(generate("--tree", value), contains("--tree: found \"" + value + "\", expected integers"));
+    CHECK_THAT(generate("--tree", value),
+               contains("--tree: expected integers") && contains("found \"" + value + "\""));
   CHECK_THAT(refusal({"evaluate", "x", "--data", "d", "--rows", "9223372036854775808"}),
              contains("--rows: found") && contains("at least 0 and below 2^63"));
   CHECK_THAT(refusal({"train", "--stop-after", "1_000"}), contains("--stop-after"));
   CHECK_THAT(refusal({"run", "c.toml", "--run-directory", "r", "-n", "010"}),
-             contains("--ranks: found \"010\", expected integer, 1 to 1048576"));
+             contains("--ranks: expected integer, 1 to 1048576, found \"010\""));
   CHECK_THAT(
       refusal({"tokenize", "t", "-o", "d.h5", "--validation-output", "v.h5", "--validation-fraction", "1.5"}),
-      contains("--validation-fraction: found \"1.5\", expected number, 0 to 1"));
+      contains("--validation-fraction: expected number, 0 to 1, found \"1.5\""));
   for (const std::string set : {"train.steps=010", "train.steps=5 # five", "train.seed=-1", "train.steps=5x",
                                 "train.seed=9223372036854775808", "optimizer.lr=01.5",
                                 "mtp.depth_weights=0.1 # one", "data.path=\"a\" # b"})
@@ -183,7 +185,7 @@ TEST_CASE("a number is decimal digits in the flag's range and nothing else") {
   CHECK(arguments.max_tokens == 16777216);
 }
 
-TEST_CASE("tokenize, evaluate, inspect and study take their arguments") {
+TEST_CASE("tokenize, evaluate, inspect and study parse their arguments") {
   const auto tokenize = std::get<TokenizeOptions>(parse_command_line(
       {"tokenize", "a", "b", "-o", "d.h5", "--validation-output", "v.h5", "--validation-fraction", "0.25"}));
   CHECK(tokenize.paths == std::vector<std::filesystem::path>{"a", "b"});
@@ -211,7 +213,7 @@ TEST_CASE("tokenize, evaluate, inspect and study take their arguments") {
   CHECK(study.sets == std::vector<std::string>{"train.steps=5"});
 }
 
-TEST_CASE("run takes a configuration, a run folder, and how ranks are started and given up") {
+TEST_CASE("run parses a configuration, a run folder, and how ranks are started and restarted") {
   const TemporaryFolder folder;
   const std::string config = folder.write("train.toml", "[train]\nsteps = 5\n").string();
   const auto command = std::get<SuperviseCommand>(
@@ -243,7 +245,7 @@ TEST_CASE("train applies the file, then the flags") {
   CHECK(command.arguments.resume.empty());
 }
 
-TEST_CASE("resuming begins with the run's settings, and file and flags override them") {
+TEST_CASE("a resumed run has its own settings, overridden by the file and the flags") {
   const TemporaryFolder folder;
   Config original;
   apply_sets(original, {"train.steps=77", "parallel.pp=2", "train.seed=9"});
@@ -259,7 +261,7 @@ TEST_CASE("resuming begins with the run's settings, and file and flags override 
              contains("mtp.depths: the run that is resumed has 0, found 3"));
 }
 
-TEST_CASE("auto-resume takes CONFIG for a start alone, and a resumed run keeps its settings") {
+TEST_CASE("auto-resume uses CONFIG for a new run only, and a resumed run keeps its settings") {
   const TemporaryFolder folder;
   folder.write("train.toml", "[train]\nsteps = 88\n");
   const std::string config = (folder / "train.toml").string(), path = (folder / "run").string();
@@ -277,7 +279,8 @@ TEST_CASE("auto-resume takes CONFIG for a start alone, and a resumed run keeps i
   CHECK(steps() == 77);
 }
 
-TEST_CASE("generate takes how to draft: heads or a model, chains or trees, of a given depth or as pays") {
+TEST_CASE(
+    "generate parses how to draft: by heads or a model, chains or trees, at a given or the fastest depth") {
   const auto arguments = [](std::vector<std::string> flags) {
     flags.insert(flags.begin(), {"generate", "x"});
     return std::get<GenerateArguments>(parse_command_line(flags));
@@ -299,7 +302,7 @@ TEST_CASE("generate takes how to draft: heads or a model, chains or trees, of a 
   CHECK(blocks.sampling.temperature == 0);
 }
 
-TEST_CASE("generate takes prompts, stop texts and how to sample, and refuses what makes no sense") {
+TEST_CASE("generate parses prompts, stop texts and sampling, and refuses contradictions") {
   const auto arguments = std::get<GenerateArguments>(
       parse_command_line({"generate",    "runs/x",      "--prompt", "[one, two]",
                           "--prompt=-3", "--stop",      "end",      "--temperature",
@@ -334,12 +337,15 @@ TEST_CASE("generate takes prompts, stop texts and how to sample, and refuses wha
   CHECK(plain.device == RunConfig::Device::automatic);
 
   CHECK_THAT(refusal({"generate"}), contains("PATH") && contains("see foretoken generate --help"));
-  CHECK_THAT(refusal({"generate", "x", "--top-p", "0"}), contains("--top-p: found \"0\""));
-  CHECK_THAT(refusal({"generate", "x", "--temperature", "-1"}), contains("--temperature: found \"-1\""));
+  CHECK_THAT(refusal({"generate", "x", "--top-p", "0"}),
+             contains("--top-p: expected ") && contains("found \"0\""));
+  CHECK_THAT(refusal({"generate", "x", "--temperature", "-1"}),
+             contains("--temperature: expected number, at least 0, found \"-1\""));
   CHECK_THAT(refusal({"generate", "x", "--speculate", "65"}),
              contains("--speculate is 65, expected 0 to 64 or auto"));
   CHECK_THAT(refusal({"generate", "x", "--speculate", "2x"}), contains("--speculate is 2x"));
-  CHECK_THAT(refusal({"generate", "x", "--tree", "3,0"}), contains("--tree: found \"3,0\""));
+  CHECK_THAT(refusal({"generate", "x", "--tree", "3,0"}),
+             contains("--tree: expected integers") && contains("found \"3,0\""));
   CHECK_THAT(refusal({"generate", "x", "--tree", "9,9,9"}), contains("more than 255 drafts"));
   CHECK_THAT(refusal({"generate", "x", "--tree", "3,2", "--speculate", "2"}), contains("--tree"));
   CHECK_THAT(refusal({"generate", "x", "--parallel-decode", "3", "--temperature", "1"}),
@@ -348,23 +354,23 @@ TEST_CASE("generate takes prompts, stop texts and how to sample, and refuses wha
              contains("--speculate auto and --parallel-decode"));
   CHECK_THAT(refusal({"generate", "x", "--max-tokens", "0"}), contains("--max-tokens"));
   CHECK_THAT(refusal({"generate", "x", "--device", "tpu"}),
-             contains("--device: found \"tpu\", expected auto, cpu or cuda"));
+             contains("--device: expected auto, cpu or cuda, found \"tpu\""));
   CHECK_THAT(refusal({"generate", "x", "--stop", ""}), contains("--stop is empty"));
 }
 
-TEST_CASE("starting from what is not there is an error, and excludes resuming") {
+TEST_CASE("--from a missing run is an error, and --from excludes --resume") {
   const TemporaryFolder folder;
   const std::string nowhere = (folder / "nowhere").string();
   CHECK_THROWS_AS(parse_command_line({"train", "--from", nowhere}), DataError);
   CHECK_THAT(refusal({"train", "--from", nowhere, "--resume", nowhere}), contains("--from"));
 }
 
-TEST_CASE("resuming what is not there is an error, never a fresh start") {
+TEST_CASE("resuming a missing run is an error, not the start of a new run") {
   const TemporaryFolder folder;
   CHECK_THROWS_AS(parse_command_line({"train", "--resume", (folder / "nowhere").string()}), DataError);
 }
 
-TEST_CASE("print-config prints what loads back to the same") {
+TEST_CASE("the output of --print-config loads back to the same configuration") {
   const TemporaryFolder folder;
   const std::string text =
       printed({"train", "--print-config", "--set", "train.steps=6", "--set", "optimizer.lr=0.3"});
@@ -373,12 +379,13 @@ TEST_CASE("print-config prints what loads back to the same") {
   CHECK_THAT(text, contains("steps = 6\n") && contains("lr = 0.3\n"));
 }
 
-TEST_CASE("every example configuration loads and fits together") {
+TEST_CASE("every example configuration loads and passes the cross-checks") {
   const std::filesystem::path configs = testing::in_source_tree("launch/configs");
   int examples = 0;
   for (const auto& file : std::filesystem::directory_iterator(configs)) {
     INFO(file.path());
-    if (file.path().filename().string().starts_with("study_"))  // overrides the device: one needs a GPU
+    if (file.path().filename().string().starts_with(
+            "study_"))  // the device is overridden because one study needs a GPU
       CHECK(read_sweep(file.path().string(), {"run.device=auto"}).points.size() > 2);
     else
       CHECK_NOTHROW(parse_command_line({"train", file.path().string(), "--print-config"}));

@@ -4,7 +4,7 @@
 
 using namespace foretoken;
 
-TEST_CASE("words are wrapped by characters, and a long word keeps its line") {
+TEST_CASE("words are wrapped by characters, and a long word has a line of its own") {
   CHECK(wrapped("one two  three", 7) == std::vector<std::string>{"one two", "three"});
   CHECK(wrapped("λ×λ λ×λ λ", 7) == std::vector<std::string>{"λ×λ λ×λ", "λ"});
   CHECK(wrapped("a unbreakable b", 5) == std::vector<std::string>{"a", "unbreakable", "b"});

@@ -1,4 +1,4 @@
-// Settings that conflict are refused with places and values.
+// Conflicts between settings: the errors name places and values.
 #include "launch/config/config_validator.h"
 
 #include "launch/config/config_loader.h"
@@ -33,7 +33,7 @@ std::string refusal(const Check& check) {
 
 }  // namespace
 
-TEST_CASE("a configuration that fits is taken") {
+TEST_CASE("a valid configuration passes the cross-checks") {
   const Config config = config_of("[model]\nnum_attention_heads = 8\nnum_key_value_heads = 2\n");
   CHECK_NOTHROW(validate(config));
   CHECK(resolve_grid(config, 4) == Grid{1, 4, 1});
@@ -47,7 +47,8 @@ TEST_CASE("options that contradict each other are refused with their lines and f
        "model: num_attention_heads 6 is not a multiple of num_key_value_heads 4 (t.toml:2, t.toml:3)"},
       {"[model]\nnum_attention_heads = 6",
        "model: hidden_size 128 is not a multiple of num_attention_heads 6: set model.head_dim (t.toml:2)"},
-      {"[model]\nhead_dim = 33", "model: head_dim 33 is odd, but rotary embedding turns pairs (t.toml:2)"},
+      {"[model]\nhead_dim = 33",
+       "model: head_dim 33 is odd, but rotary embedding rotates pairs of elements (t.toml:2)"},
       {"[data]\nsequence_length = 4096",
        "data: sequence_length 4096 is longer than model.max_position_embeddings 2048 (t.toml:2)"},
       {"[train]\nglobal_batch = 10", "train: global_batch 10 is not a multiple of microbatch 4 (t.toml:2)"},
@@ -71,7 +72,8 @@ TEST_CASE("options that contradict each other are refused with their lines and f
       {"[parallel]\npp = 2\nblocks_per_stage = [2, 3]",
        "partition: [2, 3]: 5 layers, but the model has 4 (t.toml:3, t.toml:2)"},
       {"[run]\nname = \"../other\"",
-       "run: name \"../other\" cannot name a folder: no '/', no '.' in front, not empty (t.toml:2)"},
+       "run: name \"../other\" cannot name a folder: expected no '/', no '.' at the beginning, and not empty "
+       "(t.toml:2)"},
       {"[train]\nrecompute = \"full\"\n[parallel]\nschedule = \"zero_bubble_h1\"",
        "parallel: schedule \"zero_bubble_h1\" takes weight gradients late, which recompute \"full\" forbids "
        "(t.toml:4)"},
@@ -84,7 +86,7 @@ TEST_CASE("options that contradict each other are refused with their lines and f
         "data: path is not set: name a token dataset, --set data.path=data.h5");
 }
 
-TEST_CASE("a grid that is not the world is refused with its product") {
+TEST_CASE("a grid that does not match the world size is refused with its product") {
   CHECK(refusal([] { resolve_grid(config_of("[parallel]\npp = 2\ndp = 3\n"), 4); }) ==
         "parallel: pp 2 × dp 3 = 6, but the world has 4 ranks (t.toml:2, t.toml:3)");
   CHECK(refusal([] { resolve_grid(config_of("", {"parallel.pp=3"}), 4); }) ==
@@ -104,7 +106,7 @@ TEST_CASE("more stages than layers are refused with figures") {
   CHECK_NOTHROW(validate(config_of("[parallel]\npp = 9\n")));
 }
 
-TEST_CASE("products that no search and no program of a step can handle are refused with figures") {
+TEST_CASE("sizes too large for the partition search or for a step's program are refused with figures") {
   CHECK_THAT(
       refusal([] { validate(config_of("[model]\nnum_hidden_layers = 8192\n[parallel]\npp = 1024\n")); }),
       contains("partition: 8192 layers × 1024 stages = 8388608: more than 4194304 are not searched"));
@@ -124,7 +126,7 @@ TEST_CASE("products that no search and no program of a step can handle are refus
              contains("16777216 microbatches × 2 stages: a step has at most 8388608"));
 }
 
-TEST_CASE("a placement of heads needs stages for them") {
+TEST_CASE("a placement of heads without enough stages is refused") {
   const std::string heads = "[mtp]\ndepths = 2\nplacement = ";
   CHECK_NOTHROW(validate(config_of(heads + "\"stage_per_depth\"\n[parallel]\npp = 3\n")));
   CHECK(refusal([&] { validate(config_of(heads + "\"stage_per_depth\"\n[parallel]\npp = 2\n")); }) ==
@@ -135,7 +137,7 @@ TEST_CASE("a placement of heads needs stages for them") {
         "× v 1 = 1 (t.toml:3, t.toml:2)");
 }
 
-TEST_CASE("layers are assigned to stages by time, and a layer is cut if that is better") {
+TEST_CASE("layers are assigned to stages by time, and a layer is divided if that is faster") {
   const std::string reference =
       "[model]\nhidden_size = 2048\nnum_hidden_layers = 24\nnum_attention_heads = 16\n"
       "num_key_value_heads = 16\nhead_dim = 128\nintermediate_size = 5632\nvocab_size = 32768\n"
@@ -147,7 +149,7 @@ TEST_CASE("layers are assigned to stages by time, and a layer is cut if that is 
   CHECK(assignment(sixteen, {.pp = 2}) == std::vector<int>{28, 20});
   CHECK(assignment(sixteen + "virtual_stages = 2\nschedule = \"interleaved_1f1b\"\n",
                    {.pp = 2, .virtual_stages = 2}) == std::vector<int>{10, 17, 17, 4});
-  // With many microbatches only the bottleneck stage matters, as in an evaluation.
+  // With many microbatches the step time depends only on the bottleneck stage, as in an evaluation.
   const std::string many = "[train]\nglobal_batch = 1024\nmicrobatch = 4\n[parallel]\npp = 2\n";
   CHECK(assignment(many, {.pp = 2}) == std::vector<int>{27, 21});
   CHECK(resolve_layout(config_of(reference + sixteen), {.pp = 2}, Purpose::evaluate).halves_per_stage ==
@@ -165,7 +167,7 @@ TEST_CASE("a vocabulary smaller than the dataset's is refused") {
   CHECK_NOTHROW(validate_vocabulary(config, 200, "data.h5"));
 }
 
-TEST_CASE("a switch of another kind of heads is refused, not ignored") {
+TEST_CASE("a setting of another kind of heads is refused, not ignored") {
   CHECK(refusal([] { validate(config_of("[mtp]\nkind = \"parallel\"\nrepeat = true\n")); }) ==
         "mtp: repeat = true belongs to kind \"sequential\", but kind is \"parallel\" (t.toml:3, t.toml:2)");
   CHECK(
@@ -174,7 +176,7 @@ TEST_CASE("a switch of another kind of heads is refused, not ignored") {
   CHECK_NOTHROW(validate(config_of("[mtp]\nkind = \"residual\"\nresidual_form = \"medusa\"\n")));
 }
 
-TEST_CASE("settings of the objective that do not fit together are refused with their lines") {
+TEST_CASE("settings of the objective that contradict each other are refused with their lines") {
   const std::string heads = "[mtp]\ndepths = 2\n";
   CHECK(refusal([&] { validate(config_of(heads + "depth_weights = [0.3, 0.1]\n")); }) ==
         "mtp: depth_weights = [0.3, 0.1] belongs to weighting \"per_depth\", but weighting is \"mean\" "
@@ -201,7 +203,7 @@ TEST_CASE("settings of the objective that do not fit together are refused with t
       heads + "balance = \"sampling\"\nsample_probabilities = [1, 0.5]\nschedule = [[0, 1], [9, 0.5]]")));
 }
 
-TEST_CASE("a frozen trunk and a limit of the heads' norm need heads, and the trunk a source") {
+TEST_CASE("a frozen trunk needs heads and initial weights, and heads_clip needs heads") {
   CHECK(refusal([] { validate(config_of("[train]\nfreeze = \"trunk\"\ninit_from = \"runs/a\"\n")); }) ==
         "train: freeze \"trunk\" leaves nothing to train: mtp.depths is 0 (t.toml:2)");
   CHECK(refusal([] { validate(config_of("[train]\nfreeze = \"trunk\"\n[mtp]\ndepths = 1\n")); }) ==
@@ -236,7 +238,7 @@ TEST_CASE("a resumed run keeps its model and its conventions but may change its 
         "model.hidden_size: the run that is resumed has 128, found 64 (--set model.hidden_size=64)");
 }
 
-TEST_CASE("a GPU that this build cannot use is refused before anything starts") {
+TEST_CASE("a GPU that this build cannot use is refused before a run starts") {
   const Config config = config_of("[run]\ndevice = \"cuda\"");
   if constexpr (with_cuda)
     CHECK_NOTHROW(validate(config));

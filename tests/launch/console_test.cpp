@@ -58,7 +58,7 @@ std::string read_all(int descriptor) {
 
 }  // namespace
 
-TEST_CASE("no terminal escape of a name or a path reaches the console") {
+TEST_CASE("no terminal escape in a name or a path reaches the console") {
   const TemporaryFolder folder;
   {
     Console console(true);
@@ -69,7 +69,7 @@ TEST_CASE("no terminal escape of a name or a path reaches the console") {
   CHECK(read(folder / "log.txt") == "run \\x1b]0;title\\x07 in a\tb\nnext\nwarning: \\x1b[31mred\n");
 }
 
-TEST_CASE("the log mirrors lines and warnings, also those from before it was opened; a resumed run appends") {
+TEST_CASE("the log contains lines and warnings, also earlier ones; a resumed run appends to it") {
   const TemporaryFolder folder;
   const std::string path = (folder / "log.txt").string();
   {
@@ -78,7 +78,9 @@ TEST_CASE("the log mirrors lines and warnings, also those from before it was ope
     console.open_log(path);
     console.line("step 1");
     console.warn("metrics: full");
-    CHECK(read(path) == "before the log\nstep 1\nwarning: metrics: full\n");  // each is written at once
+    CHECK(
+        read(path) ==
+        "before the log\nstep 1\nwarning: metrics: full\n");  // each line is written before the call returns
   }
   Console console(true);
   console.open_log(path);
@@ -86,7 +88,7 @@ TEST_CASE("the log mirrors lines and warnings, also those from before it was ope
   CHECK(read(path) == "before the log\nstep 1\nwarning: metrics: full\nstep 2\n");
 }
 
-TEST_CASE("the console of another rank is silent and makes no log") {
+TEST_CASE("the console of a rank other than 0 is silent and writes no log") {
   const TemporaryFolder folder;
   Console console(false);
   console.open_log((folder / "log.txt").string());
@@ -94,7 +96,7 @@ TEST_CASE("the console of another rank is silent and makes no log") {
   CHECK_FALSE(std::filesystem::exists(folder / "log.txt"));
 }
 
-TEST_CASE("a log that cannot be opened is an error, one that is full is not") {
+TEST_CASE("a log that cannot be opened is an error, a full disk is a warning") {
   Console console(true);
   CHECK_THROWS_AS(console.open_log("/nowhere/log.txt"), DataError);
   Console full(true);
@@ -102,7 +104,7 @@ TEST_CASE("a log that cannot be opened is an error, one that is full is not") {
   CHECK_NOTHROW(full.line("the disk is full"));
 }
 
-TEST_CASE("lines of a queued console are in the log in their order once it is flushed") {
+TEST_CASE("after a flush the log of a queued console has all lines in order") {
   const TemporaryFolder folder;
   const std::string path = (folder / "log.txt").string();
   Console console(true, Console::Delivery::queue);
@@ -118,7 +120,7 @@ TEST_CASE("lines of a queued console are in the log in their order once it is fl
   CHECK(read(path) == expected + "stop requested\n");
 }
 
-TEST_CASE("text that stdout does not accept is an error of a console that waits") {
+TEST_CASE("if stdout does not accept text, require_written() is an error") {
   const StandardOutput full("/dev/full");
   Console console(true);
   console.line("the result");
@@ -126,7 +128,7 @@ TEST_CASE("text that stdout does not accept is an error of a console that waits"
   CHECK_THROWS_AS(print_text("the result"), DataError);
 }
 
-TEST_CASE("a reader that stops reading keeps no line from the log, and gets the others when it reads again") {
+TEST_CASE("a reader that stops does not delay the log, and gets the remaining lines when it resumes") {
   const TemporaryFolder folder;
   const std::string path = (folder / "log.txt").string();
   const std::string wide(1000, 'x');
@@ -143,7 +145,7 @@ TEST_CASE("a reader that stops reading keeps no line from the log, and gets the 
       if (i % 750 == 749) console->flush();     // also flushes the log's queue
     }
     CHECK(read(path).size() > 1500 * wide.size());
-    // The reader resumes: about 16 KiB are in the pipe, then come the queue's lines, then the number of
+    // The reader resumes. It gets about 16 KiB from the pipe, then the queue's lines, then the number of
     // dropped lines.
     std::thread reader([&] { received = read_all(pipe[0]); });
     console->flush();

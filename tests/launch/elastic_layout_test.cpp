@@ -20,27 +20,27 @@ Config model_of(int layers, int pp, int dp) {
 
 }  // namespace
 
-TEST_CASE("a layout that fits its ranks stays, whatever another would cost") {
+TEST_CASE("a layout that fits the ranks stays, even if another would be faster") {
   const Config config = model_of(4, 2, 2);
   CHECK(is_same_layout(layout_for(config, 4).parallel, config.parallel));
   CHECK(is_same_layout(layout_for_at_most(config, 4).parallel, config.parallel));
 }
 
-TEST_CASE("three ranks of pp 2 × dp 2 take pp 3, since dp 3 does not divide the batch") {
+TEST_CASE("three ranks of pp 2 × dp 2 use pp 3, since dp 3 does not divide the batch") {
   const Config chosen = layout_for(model_of(4, 2, 2), 3);
   CHECK(chosen.parallel.pp == 3);
   CHECK(chosen.parallel.dp == 1);
 }
 
-TEST_CASE("of legal layouts one whose ranks hold no more of the model goes before a faster one") {
-  // dp 4 has no bubble, but every rank would hold the whole model.
+TEST_CASE("a layout whose ranks hold no more of the model is preferred to a faster one") {
+  // dp 4 would have no bubble, but every rank would hold the whole model.
   const Config chosen = layout_for(model_of(8, 4, 2), 4);
   CHECK(chosen.parallel.pp == 4);
   // If there is no such layout, the fastest is chosen.
   CHECK(layout_for(model_of(8, 4, 2), 2).parallel.pp < 4);
 }
 
-TEST_CASE("where no layout takes all ranks, at most that many means the fastest that takes fewer") {
+TEST_CASE("if no layout uses all ranks, layout_for_at_most() returns the fastest that uses fewer") {
   // 7 is not a multiple of a divisor of 8, and 2 layers do not fill 7 stages.
   const Config config = model_of(2, 2, 4);
   CHECK_THROWS_AS(layout_for(config, 7), UsageError);
@@ -50,7 +50,7 @@ TEST_CASE("where no layout takes all ranks, at most that many means the fastest 
   CHECK(chosen.parallel.pp >= 2);
 }
 
-TEST_CASE("a schedule that the new layout cannot run gives way to 1F1B without virtual stages") {
+TEST_CASE("a schedule that the new layout cannot run is replaced by 1F1B without virtual stages") {
   Config config = model_of(4, 2, 1);
   config.parallel.schedule = "interleaved_1f1b";
   config.parallel.virtual_stages = 4;

@@ -1,4 +1,4 @@
-// The line and the exit code of each kind of exception.
+// The error message and the exit code of each kind of exception.
 #include "launch/console/failure.h"
 
 #include <new>
@@ -22,7 +22,7 @@ Failure failure_of(const Exception& exception) {
 
 }  // namespace
 
-TEST_CASE("a typed error keeps its code and its words") {
+TEST_CASE("a typed error keeps its exit code and its message") {
   const Failure data = failure_of(DataError("checkpoint: {}: truncated", "shard_00002.h5"));
   CHECK(data.code == ExitCode::data);
   CHECK(data.message == "checkpoint: shard_00002.h5: truncated");
@@ -31,11 +31,11 @@ TEST_CASE("a typed error keeps its code and its words") {
   CHECK(failure_of(PeerError("x")).code == ExitCode::peer);
 }
 
-TEST_CASE("an error of several lines becomes one") {
+TEST_CASE("an error of several lines is reported in one line") {
   CHECK(failure_of(UsageError("a\nb\n")).message == "a; b");
 }
 
-TEST_CASE("what is no error of ours is a defect or a lack of memory") {
+TEST_CASE("an exception of another type is a defect or a lack of memory") {
   CHECK(failure_of(std::bad_alloc()).code == ExitCode::defect);
   CHECK(failure_of(std::bad_alloc()).message.rfind("memory: ", 0) == 0);
   CHECK(failure_of(std::out_of_range("vector")).message == "defect: vector");

@@ -1,4 +1,4 @@
-// Prompts for free-running acceptance, cut from a dataset's rows.
+// Prompts for free-running acceptance, taken from a dataset's rows.
 
 #include "launch/commands/free_running.h"
 
@@ -8,7 +8,7 @@
 
 using namespace foretoken;
 
-TEST_CASE("prompts begin with rows spaced evenly and lie in one document") {
+TEST_CASE("prompts begin at evenly spaced rows, and each is inside one document") {
   const TemporaryFolder folder;
   // Documents of 20, 8, 1, 1 and 30 tokens start at 0, 20, 28, 29, 30.
   const std::vector<std::int64_t> lengths{20, 8, 1, 1, 30};

@@ -28,7 +28,7 @@ TEST_CASE("commands repeat the words with which mpirun started the ranks") {
   CHECK(command.supervisor.empty());
 }
 
-TEST_CASE("commands carry the flags that mpirun had from its environment, each once") {
+TEST_CASE("commands have as flags the settings of mpirun's environment, each once") {
   const LaunchSurroundings surroundings{.own = own,
                                         .ancestors = {Words{"mpirun", "-n", "4", "--bind-to", "none"} + own},
                                         .ranks = 4,
@@ -38,13 +38,13 @@ TEST_CASE("commands carry the flags that mpirun had from its environment, each o
         "mpirun -n 4 --bind-to none --allow-run-as-root --oversubscribe");
 }
 
-TEST_CASE("commands name a launcher also where its own words are out of reach") {
+TEST_CASE("commands name a launcher also if its command line cannot be read") {
   CHECK(launch_command({.own = own, .ancestors = {Words{"orted"}}, .ranks = 3}).ranks == "mpirun -n 3");
   CHECK(launch_command({.own = own, .ancestors = {Words{"slurmstepd"}}, .ranks = 3, .slurm_step = true})
             .ranks == "srun --mpi=pmix -n 3");
   CHECK(launch_command({.own = own, .ancestors = {Words{"bash"}}, .ranks = 1}).on_ranks("x") ==
         "bin/foretoken x");
-  // mpirun started other programs beside this one.
+  // mpirun started several programs.
   CHECK(launch_command(
             {.own = own, .ancestors = {Words{"mpirun", "-n", "1"} + own + Words{":", "b"}}, .ranks = 2})
             .ranks == "mpirun -n 2");

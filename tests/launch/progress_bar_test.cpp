@@ -18,20 +18,20 @@ TEST_CASE("a progress line shows done, total, rate and time left") {
           "tokenize  [##############################]  100 %  4.0 kB of 4.0 kB  2.0 kB/s");
 }
 
-TEST_CASE("a progress line gives up its bar, then nothing else, on a narrow terminal") {
+TEST_CASE("on a narrow terminal a progress line loses its bar and nothing else") {
   REQUIRE(progress_line("tokenize", 1'000, 10'000, 1, 69) ==
           "tokenize  [#---------]   10 %  1.0 kB of 10.0 kB  1.0 kB/s  0:09 left");
   REQUIRE(progress_line("tokenize", 1'000, 10'000, 1, 30) ==
           "tokenize   10 %  1.0 kB of 10.0 kB  1.0 kB/s  0:09 left");
 }
 
-TEST_CASE("a progress line without a rate yet, or with nothing to do, is still a line") {
+TEST_CASE("a progress line is valid without a rate and for no work") {
   REQUIRE(progress_line("tokenize", 0, 500, 0, 30) == "tokenize    0 %  0 B of 500 B");
   REQUIRE(progress_line("tokenize", 0, 0, 1, 30) == "tokenize  100 %  0 B of 0 B");
   REQUIRE(progress_line("tokenize", 700, 500, 0, 30) == "tokenize  100 %  700 B of 500 B");
 }
 
-TEST_CASE("sizes read as people write them") {
+TEST_CASE("sizes are printed with a unit and few digits") {
   REQUIRE(format_bytes(0) == "0 B");
   REQUIRE(format_bytes(999) == "999 B");
   REQUIRE(format_bytes(1000) == "1.0 kB");
@@ -41,7 +41,7 @@ TEST_CASE("sizes read as people write them") {
   REQUIRE(format_bytes(2.5e15) == "2.5 PB");
 }
 
-TEST_CASE("off a terminal progress is one plain line at each tenth") {
+TEST_CASE("without a terminal, progress is one line at each tenth") {
   const TemporaryFolder folder;
   std::FILE* out = std::fopen((folder / "log").c_str(), "w");
   {

@@ -1,4 +1,4 @@
-// Rules between rooms: which folder may include which, and the files at the top level.
+// Rules of the repository: allowed includes between folders, files at the top level, links between pages.
 #include <algorithm>
 #include <filesystem>
 #include <fstream>
@@ -30,7 +30,7 @@ const std::map<std::string, std::set<std::string>> allowed = {
     {"tests", {"tests", "launch", "io", "model", "parallel", "runtime"}},
 };
 
-/// What is wrong with one line of a room's file; empty if nothing is.
+/// Says why the room's files must not contain the line; empty if they may.
 std::string complaint(const std::string& room, const std::string& line) {
   std::istringstream words(line);
   std::string directive;
@@ -76,12 +76,12 @@ std::string read(const fs::path& path) {
 
 }  // namespace
 
-TEST_CASE("no room includes what it may not") {
+TEST_CASE("no room includes a header that it may not include") {
   for (const auto& [room, unused] : allowed)
     for (const std::string& wrong : complaints_about(room)) FAIL_CHECK(wrong);
 }
 
-TEST_CASE("the include check sees what it is for") {
+TEST_CASE("the include check finds a forbidden include") {
   CHECK(complaint("runtime", "#include \"parallel/grid.h\"") ==
         "includes \"parallel/grid.h\", but runtime may not include parallel");
   CHECK(complaint("io", "  # include \"parallel/comm/communicator.h\"") ==
@@ -139,8 +139,8 @@ std::map<std::string, std::set<std::string>> includes_of(const std::string& room
   return includes;
 }
 
-/// The nodes that include themselves through others: those that remain after all that include nothing, or
-/// that nothing includes, are removed.
+/// The nodes that include themselves through others: nodes that include nothing, or that no node includes,
+/// are removed until none is left.
 std::set<std::string> in_circles(const std::map<std::string, std::set<std::string>>& includes) {
   std::set<std::pair<std::string, std::string>> edges;
   for (const auto& [from, others] : includes)
@@ -171,7 +171,7 @@ TEST_CASE("the files of model do not include each other in a circle") {
   CHECK(in_circles(includes_of("model", false)) == std::set<std::string>{});
 }
 
-TEST_CASE("the circle check sees what it is for") {
+TEST_CASE("the circle check finds a circle") {
   const std::set<std::string> circle{"model/heads", "model/layout"}, none;
   CHECK(in_circles({{"model/rank_model", {"model/layout"}},
                     {"model/layout", {"model/heads"}},
@@ -193,7 +193,7 @@ TEST_CASE("the circle check sees what it is for") {
   CHECK(headers_of(kernel, false) == std::vector<std::string>{"a.h", "b.h", "c.h", "d.h"});
 }
 
-TEST_CASE("the top holds the rooms and nothing else") {
+TEST_CASE("the top-level folder contains the rooms and no other folder") {
   const std::set<std::string> expected = {"runtime", "parallel", "model",          "io",
                                           "launch",  "tests",    "CMakeLists.txt", "CMakePresets.json",
                                           "LICENSE", "README.md"};
@@ -217,7 +217,7 @@ TEST_CASE("no folder holds more than 28 source files") {
   }
 }
 
-TEST_CASE("every room has a page that tells what lives there") {
+TEST_CASE("every room has a README") {
   for (const auto& [room, unused] : allowed) {
     INFO(room);
     CHECK(read(root / room / "README.md").rfind("# ", 0) == 0);
@@ -245,7 +245,7 @@ std::string without_code(const std::string& page) {
   return text;
 }
 
-TEST_CASE("every link of a page leads to a file") {
+TEST_CASE("every link in a page leads to a file") {
   std::vector<fs::path> pages{root / "README.md"};
   for (const auto& [room, unused] : allowed)
     for (const auto& entry : fs::recursive_directory_iterator(root / room))
@@ -262,7 +262,7 @@ TEST_CASE("every link of a page leads to a file") {
   }
 }
 
-TEST_CASE("the documented table of options is the program's") {
+TEST_CASE("the documented table of options equals the program's") {
   const std::string page = read(root / "launch/docs/configuration.md");
   const std::string begin = "<!-- options: the output of foretoken train --list-options -->\n";
   const std::size_t from = page.find(begin);

@@ -26,7 +26,7 @@ std::pair<int, std::string> run(const std::string& command) {
 
 }  // namespace
 
-TEST_CASE("every script prints what it does and how it is called, and does nothing") {
+TEST_CASE("every script's --help prints purpose and usage and does nothing else") {
   int scripts = 0;
   for (const auto& entry : fs::recursive_directory_iterator(foretoken::testing::in_source_tree("launch"))) {
     const bool is_executable = (entry.status().permissions() & fs::perms::owner_exec) != fs::perms::none;
@@ -42,7 +42,7 @@ TEST_CASE("every script prints what it does and how it is called, and does nothi
   CHECK(scripts >= 6);
 }
 
-TEST_CASE("the quickstart refuses a text that is not there before it builds anything") {
+TEST_CASE("the quickstart refuses a missing text before it builds anything") {
   const auto [code, output] =
       run("'" + foretoken::testing::in_source_tree("launch/quickstart.sh") + "' --verbose");
   CHECK(code == 2);

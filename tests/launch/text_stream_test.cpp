@@ -15,7 +15,8 @@ namespace {
 
 using Strings = std::vector<std::string>;
 
-/// The definition: the first byte that completes a stop text, and the longest stop text that ends there.
+/// Reference: the text before the stop text that is completed first, or before the longest of them if one
+/// byte completes several.
 std::string before_stop(const std::string& text, const Strings& stops) {
   for (std::size_t end = 1; end <= text.size(); ++end) {
     std::size_t longest = 0;
@@ -26,7 +27,7 @@ std::string before_stop(const std::string& text, const Strings& stops) {
   return text;
 }
 
-/// What is shown for bytes without stop texts.
+/// The text that a stream without stop texts shows for the bytes.
 std::string shown(const std::string& bytes) {
   TextStream stream({});
   const std::string text = stream.push(bytes);
@@ -36,7 +37,7 @@ std::string shown(const std::string& bytes) {
 /// The bytes of a tiny model's eleven tokens: letters, and parts of two- and three-byte characters.
 const Strings pieces{"a", "b", "c", "d", "\xC3", "\xA4", "\xE2", "\x82", "\xAC", "bc", "\n"};
 
-/// Some of them overlap, some have a common prefix, some end inside a character.
+/// Random stop texts: some overlap, some have a common prefix, some end inside a character.
 Strings random_stops(std::mt19937& random, const std::string& text) {
   Strings stops(1 + random() % 4);
   for (std::string& stop : stops) {
@@ -52,7 +53,7 @@ Strings random_stops(std::mt19937& random, const std::string& text) {
 
 }  // namespace
 
-TEST_CASE("a character is shown once its last byte has come") {
+TEST_CASE("a character is shown once its last byte has arrived") {
   TextStream stream({});
   CHECK(stream.push("a\xC3") == "a");
   CHECK(stream.push("\xA4\xE2\x82") == "\xC3\xA4");
@@ -62,7 +63,7 @@ TEST_CASE("a character is shown once its last byte has come") {
   CHECK(stream.finish() == "");
 }
 
-TEST_CASE("bytes that are no UTF-8 become U+FFFD, and what follows them is whole") {
+TEST_CASE("bytes that are not UTF-8 become U+FFFD, and the characters after them are intact") {
   const std::string broken = "\xEF\xBF\xBD";
   const auto all = [](const std::string& bytes) {
     TextStream stream({});
@@ -79,7 +80,7 @@ TEST_CASE("bytes that are no UTF-8 become U+FFFD, and what follows them is whole
   CHECK(all("x\xF0\x9F\x98") == "x" + broken);  // the text ends here
 }
 
-TEST_CASE("a stop text ends the text before it, also where it comes in pieces") {
+TEST_CASE("a stop text ends the text before it, also if it arrives in pieces") {
   TextStream stream({"END", "\n\n"});
   CHECK(stream.push("one E") == "one ");
   CHECK(stream.push("N") == "");
@@ -91,14 +92,14 @@ TEST_CASE("a stop text ends the text before it, also where it comes in pieces") 
   CHECK(stream.finish() == "");
 }
 
-TEST_CASE("what may begin a stop text is shown where the text ends") {
+TEST_CASE("bytes that might begin a stop text are shown at the end of the text") {
   TextStream stream({"aab"});
   CHECK(stream.push("xaa") == "x");
   CHECK(stream.push("a") == "a");
   CHECK(stream.finish() == "aa");
 }
 
-TEST_CASE("of overlapping stop texts the one that is complete first ends the text, however it is cut") {
+TEST_CASE("of overlapping stop texts the first complete one ends the text, in any division into pieces") {
   for (const std::size_t size : {1, 2, 3, 6}) {
     TextStream stream({"bcdef", "cd"});
     const std::string text = "abcdefg";
@@ -111,7 +112,7 @@ TEST_CASE("of overlapping stop texts the one that is complete first ends the tex
   CHECK(longest.push("abcd") == "a");
 }
 
-TEST_CASE("random texts end at random stop texts by the definition, in random pieces of bytes") {
+TEST_CASE("random texts in random pieces end at random stop texts as the reference does") {
   std::mt19937 random(7);
   for (int trial = 0; trial < 5000; ++trial) {
     std::string text;
@@ -133,7 +134,7 @@ TEST_CASE("random texts end at random stop texts by the definition, in random pi
   }
 }
 
-TEST_CASE("stop texts end speculative text after the token after which they end plain text") {
+TEST_CASE("stop texts end a text after the same token with and without speculation") {
   const auto heads = GENERATE(from_range(foretoken::testing::every_kind_of_heads(3)));
   CAPTURE(heads.name);
   const foretoken::testing::Texts prompts{{3, 1, 4, 1, 5, 9}, {5}, {2, 7, 1}};
@@ -166,7 +167,8 @@ TEST_CASE("stop texts end speculative text after the token after which they end 
       const auto [text, run] = written(heads.mtp, drafts, stops);
       CHECK(text == plain);
       CHECK(run.texts == plain_run.texts);
-      // Every token of a text except the first is either a round's own token or an accepted draft.
+      // Every token of a text after the first is an accepted draft or the token that the model adds in each
+      // round.
       std::int64_t tokens = 0;
       for (std::size_t i = 0; i < prompts.size(); ++i)
         tokens += static_cast<std::int64_t>(run.texts[i].size() - prompts[i].size());

@@ -57,7 +57,7 @@ std::string text_of(const std::filesystem::path& dataset_path) {
   return make_tokenizer("bytes")->decode(ids);
 }
 
-TEST_CASE("tokenize turns a folder into one dataset and sums up what it did") {
+TEST_CASE("tokenize converts a folder into one dataset and prints a summary") {
   const TemporaryFolder folder;
   folder.write("in/b.txt", "second");
   folder.write("in/a.txt", "first");
@@ -86,7 +86,7 @@ TEST_CASE(
   std::set<std::string> all;
   std::size_t tokens = 0;
   for (int i = 0; i < 300; ++i) {
-    // A few documents have most of the text.
+    // A few documents hold most of the text.
     const std::string text = fmt::format("document {} {}", i, std::string(i % 50 == 0 ? 5000 : i % 7, '.'));
     all.insert(text);
     tokens += text.size() + 1;
@@ -128,7 +128,7 @@ TEST_CASE(
   REQUIRE(chosen[0] == chosen[1]);
 }
 
-TEST_CASE("no further document brings the tokens that are held out nearer to their fraction") {
+TEST_CASE("no other document brings the held-out tokens closer to their fraction") {
   const CounterRng random(3, "document lengths");
   for (int trial = 0; trial < 200; ++trial) {
     std::vector<std::int64_t> tokens(1 + static_cast<std::size_t>(trial));
@@ -153,7 +153,7 @@ TEST_CASE("no further document brings the tokens that are held out nearer to the
   }
 }
 
-TEST_CASE("a document that is appended leaves most of the choice of documents as it is") {
+TEST_CASE("an appended document changes little of the choice of documents") {
   std::vector<std::int64_t> tokens(500, 100);
   const std::vector<bool> before = held_out_documents(tokens, 0.1);
   tokens.push_back(100);
@@ -177,7 +177,7 @@ TEST_CASE("tokenize without any text is a data error and writes nothing") {
   REQUIRE(files_in(folder.path()) == 2);  // in/ and output
 }
 
-TEST_CASE("tokenize that cannot split keeps what was there before") {
+TEST_CASE("tokenize keeps the old outputs if it cannot split the text") {
   const TemporaryFolder folder;
   folder.write("in/a", "one document");
   folder.write("data.h5", "the old one");
@@ -191,7 +191,7 @@ TEST_CASE("tokenize that cannot split keeps what was there before") {
   REQUIRE_FALSE(std::filesystem::exists(folder / "validation.h5"));
 }
 
-TEST_CASE("tokenize refuses options that make no sense") {
+TEST_CASE("tokenize refuses invalid options") {
   const TemporaryFolder folder;
   const std::filesystem::path text = folder.write("a", "text");
   const std::filesystem::path out = folder / "data.h5";

@@ -20,7 +20,7 @@ constexpr int wide = 1000;
 
 }  // namespace
 
-TEST_CASE("a step line gives up columns of least interest first where the terminal is narrow") {
+TEST_CASE("a step line for a narrow terminal leaves out the least important columns first") {
   CHECK(
       step_line(example_step(20), wide) ==
       "step  20/400  loss 2.3456  main 2.1000  mtp 2.4000 2.6200  grad    0.84  lr 3.0e-04   182 ms    11250 "
@@ -32,7 +32,7 @@ TEST_CASE("a step line gives up columns of least interest first where the termin
   CHECK(step_line(example_step(20), 10) == "step  20/400  loss 2.3456    11250 tok/s");
 }
 
-TEST_CASE("step lines of a run have the same width and columns whatever their numbers are") {
+TEST_CASE("step lines of a run have the same columns for small and large numbers") {
   const std::string line = step_line(example_step(20), wide);
   for (const double scale : {1e-3, 1.0, 4.7, 47.0}) {
     StepMetrics other = example_step(20);
@@ -49,7 +49,7 @@ TEST_CASE("step lines of a run have the same width and columns whatever their nu
   }
 }
 
-TEST_CASE("a step line of a model without heads has one loss, and says what is unusual") {
+TEST_CASE("a step line without heads has one loss, and marks unusual values") {
   StepMetrics metrics = example_step(20);
   metrics.depth_losses = {2.34564};
   metrics.loss_z = 0.3;
@@ -68,7 +68,7 @@ TEST_CASE("a step line of a model without heads has one loss, and says what is u
   CHECK_THAT(step_line(metrics, wide), testing::contains("grad    0.84 heads   0.126  lr"));
 }
 
-TEST_CASE("what a step measured about its heads is a table, without acceptance where nothing was accepted") {
+TEST_CASE("measurements of heads are a table, without acceptance if no draft was accepted") {
   StepMetrics metrics = example_step(20);
   metrics.heads = HeadsMetrics{.acceptance = {0.41, not_a_number},
                                .accepted_length = 1.41,
@@ -89,7 +89,7 @@ heads at step 20  trunk gradient  cosine
   CHECK(heads_table(metrics) == "heads at step 20: no draft is accepted");
 }
 
-TEST_CASE("an evaluation inside a run is a short table") {
+TEST_CASE("an evaluation during a run is a short table") {
   EvaluationMetrics metrics{.step = 120,
                             .loss = 2.5,
                             .depth_losses = {2.1, 11.25},
@@ -119,7 +119,7 @@ TEST_CASE("the progress of a run fits any terminal") {
   CHECK(training_progress(120, 400, 51, 20) == "step 120/400");
 }
 
-TEST_CASE("the closing block says what a run reached and gives commands that use it") {
+TEST_CASE("the closing block states the run's results and gives commands that use it") {
   RunSummary summary{
       .step = 400,
       .steps = 400,

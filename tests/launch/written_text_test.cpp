@@ -1,4 +1,4 @@
-// What generate says about a text that it has written.
+// Descriptions of a generated text: JSON, and the reason it ended.
 #include "launch/generate/written_text.h"
 
 #include <nlohmann/json.hpp>
@@ -8,7 +8,7 @@
 using namespace foretoken;
 using nlohmann::json;
 
-TEST_CASE("a text as JSON is one line that reads back to the same, whatever bytes it has") {
+TEST_CASE("a text as JSON is one line that parses back to the text, for all bytes") {
   WrittenText text;
   text.prompt = "a \"quoted\"\tprompt\nof two lines \\ with a byte \xC3";
   text.text = std::string("\x1b[31m\0", 6) + "\xC3\xA4\xE2\x82\xAC";
@@ -31,7 +31,7 @@ TEST_CASE("a text as JSON is one line that reads back to the same, whatever byte
   CHECK_FALSE(read.contains("speculation"));
 }
 
-TEST_CASE("the drafts of a text are in its JSON, with the shares of the depths that were drafted") {
+TEST_CASE("the JSON of a text has its drafts and the acceptance of each depth that was drafted") {
   WrittenText text;
   text.tokens_per_second = 250;
   text.drafts.emplace();
@@ -52,7 +52,7 @@ TEST_CASE("the drafts of a text are in its JSON, with the shares of the depths t
                                     {"acceptance_by_depth", {1.0, 0.5}}});
 }
 
-TEST_CASE("every reason to stop has its name and its words") {
+TEST_CASE("every stop reason has a name and a description") {
   WrittenText text;
   text.tokens = 1;
   const auto names = [&](StopReason reason) {

@@ -7,7 +7,7 @@
 
 using namespace foretoken;
 
-TEST_CASE("a z-score is the distance from the window's mean in deviations") {
+TEST_CASE("a z-score is the distance from the window's mean in standard deviations") {
   ZScore scores;
   for (int i = 0; i < 200; ++i)
     scores.add(i < 72 ? 1e6 : i % 2 == 0 ? 1 : 3);  // the window drops the first 72
@@ -15,7 +15,7 @@ TEST_CASE("a z-score is the distance from the window's mean in deviations") {
   CHECK(scores.of(4.5).value() == Approx(2.5));
 }
 
-TEST_CASE("there is no z-score of too few numbers, of equal ones, or of what is not finite") {
+TEST_CASE("there is no z-score for too few numbers, for equal numbers, or for a number that is not finite") {
   ZScore scores;
   for (std::size_t i = 0; i + 1 < ZScore::fewest; ++i) scores.add(static_cast<double>(i));
   CHECK_FALSE(scores.of(1));

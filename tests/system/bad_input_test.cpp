@@ -100,7 +100,7 @@ TEST_CASE("an unreadable or invalid configuration is refused before anything is 
   check_refusal(run(program() + " train " + folder.write("bad.toml", "[model\nx=").string()), 2,
                 "bad.toml:1");
   check_refusal(run(program() + " train " + folder.write("key.toml", "[model]\nhidden_sizes = 3\n").string()),
-                2, "key.toml:2: [model] hidden_sizes: unknown key; did you mean hidden_size?");
+                2, "unknown key model.hidden_sizes; did you mean hidden_size? (");
   check_refusal(run(program() + " " + train + " --resume " + (folder / "no-run").string()), 3, "no-run");
   const Outcome product =
       run(program_on(4) + " " + train + " --set parallel.pp=2 --set parallel.dp=3 --run-directory " +
@@ -110,7 +110,7 @@ TEST_CASE("an unreadable or invalid configuration is refused before anything is 
   CHECK(!std::filesystem::exists(folder / "run"));
 }
 
-TEST_CASE("device cuda is an error without a GPU, and device auto uses the CPU") {
+TEST_CASE("without a GPU, device cuda is an error and device auto uses the CPU") {
   if (Device::gpus() > 0) return;  // tests/gpu tests the case with a GPU
   const TemporaryFolder folder;
   const std::string train =

@@ -1,4 +1,4 @@
-// What a person sees of a training run: its lines in a pipe and on a terminal, and the commands at its end.
+// The output of a training run: its lines in a pipe and on a terminal, and the commands at its end.
 
 #include <algorithm>
 #include <fstream>
@@ -35,7 +35,8 @@ std::map<std::string, std::string> commands_in(const std::string& output) {
   return commands;
 }
 
-/// The terminal's text without what clears a line; a line that was drawn over is a line of its own.
+/// The lines that the terminal showed, without control sequences. A line that was redrawn counts as several
+/// lines.
 std::vector<std::string> drawn_lines(std::string text) {
   for (std::size_t at = 0; (at = text.find("\033[K", at)) != std::string::npos;) text.erase(at, 3);
   std::replace(text.begin(), text.end(), '\r', '\n');
@@ -76,7 +77,8 @@ TEST_CASE("launch/run.sh starts ranks anywhere, and every command that a run pri
   }
 }
 
-TEST_CASE("in a pipe a run prints aligned lines at run.log_every, and metrics.jsonl has every step") {
+TEST_CASE(
+    "in a pipe a run prints aligned lines every run.log_every steps, and metrics.jsonl has every step") {
   const TemporaryFolder folder;
   const std::string path = (folder / "run").string();
   const Outcome outcome = run(program_on(1) + " " + small_training(folder) +
@@ -94,7 +96,7 @@ TEST_CASE("in a pipe a run prints aligned lines at run.log_every, and metrics.js
     CHECK(steps[i].starts_with(fmt::format("step {:>2}/25  loss ", std::vector{1, 10, 20, 25}[i])));
     for (const char* column : {"main ", "mtp ", "grad ", "lr ", "tok/s"})
       CHECK(steps[i].find(column) == steps[0].find(column));
-    // The z-scores come last, once there are enough earlier steps.
+    // z-scores are the last columns; they need enough earlier steps.
     CHECK((steps[i].find("  z ") != std::string::npos) == (i >= 2));
   }
   CHECK(saves.size() == 2);

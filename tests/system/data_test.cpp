@@ -1,4 +1,4 @@
-// The dataset of a run: a different one, a damaged one, and one that changes while the run reads it.
+// Runs whose dataset is another one than before, is damaged, or changes while the run reads it.
 
 #include <fstream>
 

@@ -15,7 +15,7 @@
 using namespace foretoken;
 using namespace foretoken::testing;
 
-TEST_CASE("evaluate prints a table, and writes a metrics line that is the same in every layout") {
+TEST_CASE("evaluate prints a table, and its metrics line is the same in every layout") {
   const TemporaryFolder folder;
   const std::string run_path = (folder / "run").string(), file = (folder / "metrics.jsonl").string();
   const Outcome trained =

@@ -1,4 +1,4 @@
-// Runs that are killed, stopped or run out of disk space continue where they were.
+// Runs that are killed, stopped or run out of disk space can be resumed.
 
 #include <csignal>
 #include <fstream>
@@ -81,7 +81,7 @@ TEST_CASE("SIGUSR1 to any one rank stops the run with a checkpoint and code 75, 
         0);
 }
 
-TEST_CASE("a full disk is an error that says so, and the old checkpoint stays") {
+TEST_CASE("a full disk is an error that names the cause, and the old checkpoint stays") {
   const TemporaryFolder folder;
   const std::string path = (folder / "run").string();
   const std::string train = program() + " " + small_training(folder);
@@ -101,7 +101,8 @@ TEST_CASE("a full disk is an error that says so, and the old checkpoint stays") 
         0);
 }
 
-TEST_CASE("a run that ends on numbers that are not finite says where it can resume, if it can") {
+TEST_CASE(
+    "a run that ends because numbers are not finite names the checkpoint to resume from, if there is one") {
   const TemporaryFolder folder;
   const std::string path = (folder / "run").string();
   const std::string train = program() + " " + small_training(folder) + " --set checkpoint.every=0";

@@ -14,7 +14,7 @@ using namespace foretoken::testing;
 
 namespace {
 
-/// A model with two MTP modules, trained to continue the lines of a repetitive text.
+/// Trains a model with two MTP modules on a repetitive text.
 struct Trained {
   TemporaryFolder folder;
   std::string run_path = (folder / "run").string();
@@ -148,7 +148,7 @@ TEST_CASE("a prompt comes from standard input on any number of ranks, and can be
   CHECK_THAT(folder.output, contains("generate: standard input cannot be read: Is a directory"));
 }
 
-TEST_CASE("with --json each text is a line with what it says, why it stopped, and its drafts") {
+TEST_CASE("with --json each text is a line with the text, its stop reason and its drafts") {
   const Trained model;
   const std::string greedy = both + "--temperature 0 --max-tokens 60 --speculate 2 ";
   const std::string text = model.text(greedy);
@@ -207,8 +207,9 @@ TEST_CASE("generate without prediction heads says so and decodes without drafts"
   const Trained model("--set mtp.depths=0");
   const Outcome outcome = run(model.command("--prompt line --max-tokens 5 --speculate 2"));
   CHECK(outcome.code == 0);
-  CHECK_THAT(outcome.output,
-             contains("warning: generate: the model has no prediction heads; it generates plainly"));
+  CHECK_THAT(
+      outcome.output,
+      contains("warning: generate: the model has no prediction heads: it generates without speculation"));
 }
 
 TEST_CASE("invalid prompts and paths without a checkpoint are refused") {
@@ -235,7 +236,7 @@ TEST_CASE("invalid prompts and paths without a checkpoint are refused") {
                  contains("stopped    at the model's last position after 3 new tokens"));
 }
 
-TEST_CASE("a text that may become longer than the rows of the training is warned of") {
+TEST_CASE("a text that may become longer than the training rows gives a warning") {
   const Trained model;
   const std::string warning = "but the model was trained on rows of ";
   const Outcome within = run(model.command("--prompt line --max-tokens 4"));

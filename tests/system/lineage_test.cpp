@@ -72,7 +72,7 @@ TEST_CASE("every command uses the branch of a run that went back, and its metric
   CHECK_THAT(on.output, contains("resume     step 6 of 12"));
   CHECK(steps_in(path).size() == 12);
 
-  // Resumes the abandoned branch: its checkpoints and its lines of metrics are present again.
+  // Resumes the abandoned branch: its checkpoints and its lines in metrics.jsonl return.
   const Outcome returned =
       run(fmt::format("{} train --resume {} --set train.steps=13", program(), abandoned));
   INFO(returned.output);
@@ -84,7 +84,7 @@ TEST_CASE("every command uses the branch of a run that went back, and its metric
     CHECK(nlohmann::json::parse(line).value("branch", 1) != 2);
 }
 
-TEST_CASE("a second job in a run is refused at once, and one whose process was killed is taken over") {
+TEST_CASE("a second job in a run is refused immediately, and the lock of a killed process is taken over") {
   const TemporaryFolder folder;
   const std::string path = (folder / "run").string();
   Process first(one_rank(folder, " --set train.steps=100000 --set checkpoint.every=2") + " --run-directory " +
@@ -106,7 +106,7 @@ TEST_CASE("a second job in a run is refused at once, and one whose process was k
   CHECK_THAT(third.output, contains("taken over from pid ") && contains("that process has ended"));
 }
 
-TEST_CASE("auto-resume starts a run, starts it again without a checkpoint, and resumes with one") {
+TEST_CASE("auto-resume starts a run, starts it again if there is no checkpoint, and otherwise resumes") {
   const TemporaryFolder folder;
   const std::string path = (folder / "r_lr[1e-3]").string();
   const std::string at = fmt::format(" --auto-resume --run-directory '{}'", path);
@@ -133,7 +133,7 @@ TEST_CASE("auto-resume starts a run, starts it again without a checkpoint, and r
   CHECK_THAT(refused.output, contains("contains config.toml and is not a run"));
 }
 
-TEST_CASE("a folder or a pipe in the place of config.toml is kept, and the configuration restored") {
+TEST_CASE("a folder or a pipe named config.toml is kept under another name, and the configuration restored") {
   const TemporaryFolder folder;
   const std::string path = (folder / "run").string();
   REQUIRE(run(one_rank(folder) + " --stop-after 4 --run-directory " + path).code == 75);
@@ -154,7 +154,7 @@ TEST_CASE("a folder or a pipe in the place of config.toml is kept, and the confi
   CHECK(std::filesystem::is_fifo(path + "/config.toml.damaged.2"));
 }
 
-TEST_CASE("a config.toml that power loss emptied is restored from the newest manifest") {
+TEST_CASE("an empty config.toml, as after a power loss, is restored from the newest manifest") {
   const TemporaryFolder folder;
   const std::string path = (folder / "run").string();
   REQUIRE(run(one_rank(folder) + " --stop-after 4 --run-directory " + path).code == 75);

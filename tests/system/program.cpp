@@ -37,7 +37,7 @@ std::string unique_output_file() {
 }  // namespace
 
 Process::Process(const std::string& command) : output_file_(unique_output_file()) {
-  pid_ = _Fork();  // without the fork handlers of libraries: OpenBLAS may still be starting its threads
+  pid_ = _Fork();  // _Fork() skips the fork handlers of libraries: OpenBLAS may still be starting its threads
   if (pid_ < 0) throw DefectError("test: fork failed");
   if (pid_ != 0) return;
   setpgid(0, 0);

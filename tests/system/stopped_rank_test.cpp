@@ -17,7 +17,7 @@ using namespace foretoken::testing;
 
 namespace {
 
-/// Pid of the rank, found by the launcher's variable in its environment; 0 if there is none yet.
+/// Pid of the rank, found by the launcher's variable in its environment; 0 if the rank has not started yet.
 pid_t process_of(const Process& job, int rank) {
   for (const pid_t pid : job.children("foretoken")) {
     std::ifstream file(fmt::format("/proc/{}/environ", pid), std::ios::binary);

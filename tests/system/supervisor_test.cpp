@@ -1,4 +1,4 @@
-// foretoken run: behaviour if ranks are killed or the run is asked to stop.
+// foretoken run if ranks are killed or the run receives a stop signal.
 
 #include <chrono>
 #include <csignal>
@@ -58,7 +58,7 @@ void check_same_weights(const std::string& run, const std::string& expected) {
 
 }  // namespace
 
-TEST_CASE("a supervised run whose ranks are killed ends with the bits of an undisturbed one") {
+TEST_CASE("a supervised run whose ranks are killed ends with the same bits as an undisturbed run") {
   const TemporaryFolder folder;
   const std::string whole = (folder / "whole").string(), killed = (folder / "killed").string();
   REQUIRE(run(program_on(2) + " " + small_training(folder) + settings + " --run-directory " + whole).code ==
@@ -104,7 +104,7 @@ TEST_CASE("a signal to the supervisor ends it with 75 and a checkpoint, and the 
   check_same_weights(path, whole);
 }
 
-TEST_CASE("a signal that arrives before the ranks are ready takes effect when they are") {
+TEST_CASE("a signal that arrives before the ranks are ready takes effect once they are ready") {
   const TemporaryFolder folder;
   const std::string path = (folder / "run").string();
   Process supervisor(supervised(folder, path) +
@@ -156,7 +156,7 @@ TEST_CASE("three ranks resume an elastic run of pp 2 × dp 2 and train the same 
                         1e-4) == "");
 }
 
-TEST_CASE("ranks start on the reachable hosts of a hostfile, fewer of them only for an elastic run") {
+TEST_CASE("ranks start on the reachable hosts of a hostfile, and fewer ranks only for an elastic run") {
   const TemporaryFolder folder;
   const std::string path = (folder / "run").string();
   const auto hosts = folder.write("hosts", "localhost slots=2\ngone.invalid slots=2\n");

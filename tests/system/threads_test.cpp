@@ -1,4 +1,4 @@
-// The number of threads of a rank.
+// The number of threads that a rank starts.
 
 #include <sched.h>
 

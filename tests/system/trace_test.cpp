@@ -1,4 +1,4 @@
-// The timeline of a step, as a user requests it.
+// train.trace_step, which writes the timeline of a step.
 
 #include <fstream>
 #include <map>

@@ -24,7 +24,7 @@ TEST_CASE("every flipped bit of a point's file is an error that names the file")
   const std::string path = (folder / "outcome.json").string();
   write_outcome(folder.path().string(), {.exit_code = 75, .seconds = 7.25});
   const std::string written = text_of(path);
-  for (std::size_t at = 0; at + 1 < written.size(); ++at)  // the newline is no part of the object
+  for (std::size_t at = 0; at + 1 < written.size(); ++at)  // the newline is not part of the object
     for (int bit = 0; bit < 8; ++bit) {
       std::string flipped = written;
       flipped[at] = static_cast<char>(flipped[at] ^ (1 << bit));
@@ -43,7 +43,7 @@ TEST_CASE("a point's file of an earlier version, without a digest, is read") {
   CHECK(outcome_of(folder.path().string()).exit_code == 0);
 }
 
-TEST_CASE("a damaged record of a point's data is an error, and data that cannot be opened leaves no record") {
+TEST_CASE("a damaged record of a point's data is an error, and data that cannot be opened has no record") {
   const TemporaryFolder folder;
   const std::string path = (folder / "data.json").string();
   Config config;

@@ -63,7 +63,7 @@ mtp.depths = [0, 1]
 
 }  // namespace
 
-TEST_CASE("a point is compared with the one without heads that shares its other settings") {
+TEST_CASE("a point's baseline is the point without heads that shares its other settings") {
   const Lab lab;
   const std::vector<PointResult> results = lab.results();
   REQUIRE(results.size() == 4);
@@ -80,7 +80,7 @@ TEST_CASE("a point is compared with the one without heads that shares its other 
   CHECK(summary(one) == "main 3.0000, 90 tok/s");
 }
 
-TEST_CASE("the table has a row per point, and empty fields for what is not known") {
+TEST_CASE("the table has a row per point, and empty fields for unknown values") {
   const Lab lab;
   const std::string csv = study_csv(lab.sweep, lab.results());
   CHECK(csv.substr(0, csv.find('\n')) ==
@@ -92,7 +92,7 @@ TEST_CASE("the table has a row per point, and empty fields for what is not known
                       contains(",10,640,3,3,2.5,3,0.25,1.25,90.0,500.000,1073741824\n"));
 }
 
-TEST_CASE("the page shows acceptance where it was measured, and costs against the baseline") {
+TEST_CASE("the page shows acceptance if it was measured, and costs relative to the baseline") {
   const Lab lab;
   write_report(lab.sweep, (lab.folder / "sweep.toml").string());
   std::ifstream file(lab.folder / "study.html");
@@ -101,7 +101,7 @@ TEST_CASE("the page shows acceptance where it was measured, and costs against th
   CHECK_THAT(page, contains("Acceptance by depth") && contains("0.50 (90 tok/s)") &&
                        contains("1.00 (1.00 GiB)") && contains("ranks = [1, 2]") &&
                        contains("2 of 4 points done"));
-  // Every cell repeats its heading, for the cards of narrow screens.
+  // Every cell repeats its heading, because narrow screens show rows as cards.
   CHECK_THAT(page, contains(R"(<td data-label="status" class="bad">failed (4)</td>)") &&
                        contains(R"(<td data-label="time">7s</td>)") && contains("<th>time</th></tr>") &&
                        contains("prefers-color-scheme: dark"));

@@ -46,11 +46,12 @@ class CapturedStdout {
 
 }  // namespace
 
-TEST_CASE("output is copied whole, without control characters, also where it is cut inside a character") {
+TEST_CASE(
+    "output is copied completely and without control characters, also if a read ends inside a character") {
   const TemporaryFolder folder;
   const auto path = folder.write("log", "");
   std::string long_line(5000, 'x');
-  long_line[4095] = '\xE2';  // a block of the copy ends inside a character
+  long_line[4095] = '\xE2';  // the first block that is read ends inside this character
   long_line.replace(4096, 2, "\x80\x93");
   std::string text;
   {

@@ -14,7 +14,7 @@ bool is_started_again(int code) {
 
 }  // namespace
 
-TEST_CASE("a run that is done, or whose configuration or data is wrong, is not started again") {
+TEST_CASE("a run that is done, or whose configuration or data is invalid, is not restarted") {
   for (const int code : {0, 2, 3, 127}) {
     const Decision decision = RestartPolicy(3, -1).after({.code = code, .step = 5});
     CHECK_FALSE(decision.again);
@@ -22,7 +22,7 @@ TEST_CASE("a run that is done, or whose configuration or data is wrong, is not s
   }
 }
 
-TEST_CASE("a run that a silent job of another host held is started again, and given up with code 2") {
+TEST_CASE("a run that a silent job on another host held is restarted, and finally ends with code 2") {
   RestartPolicy policy(1, -1);
   CHECK(policy.after({.code = 2, .run_was_held = true}).again);
   const Decision last = policy.after({.code = 2, .run_was_held = true});
@@ -30,14 +30,14 @@ TEST_CASE("a run that a silent job of another host held is started again, and gi
   CHECK(last.code == 2);
 }
 
-TEST_CASE("a lost peer, a signal, lack of memory and the launcher's own codes start a run again") {
+TEST_CASE("a run is restarted after a lost peer, a signal, lack of memory or a launcher's own code") {
   for (const int code : {5, killed, 128 + 15, 139, 213, 75}) {
     INFO("code " << code);
     CHECK(is_started_again(code));
   }
 }
 
-TEST_CASE("a run that was asked to stop ends with 75 whatever ended it, but for faults that would return") {
+TEST_CASE("a run with a stop request ends with 75, unless its error would return") {
   for (const int code : {75, 5, killed}) {
     const Decision decision = RestartPolicy(3, -1).after({.code = code, .step = 5, .stop_requested = true});
     CHECK_FALSE(decision.again);
@@ -47,11 +47,11 @@ TEST_CASE("a run that was asked to stop ends with 75 whatever ended it, but for 
     CHECK(RestartPolicy(3, -1).after({.code = code, .step = 5, .stop_requested = true}).code == code);
 }
 
-TEST_CASE("a run is given up after K restarts without a newer checkpoint, which a newer one makes K again") {
+TEST_CASE("a run ends after K consecutive restarts without a newer checkpoint") {
   RestartPolicy policy(2, 10);
   CHECK(policy.after({.code = 5, .step = 10}).again);
   CHECK(policy.after({.code = killed, .step = 10}).again);
-  CHECK(policy.after({.code = 5, .step = 20}).again);  // progress
+  CHECK(policy.after({.code = 5, .step = 20}).again);  // the newer checkpoint resets the count
   CHECK(policy.after({.code = 5, .step = 20}).again);
   const Decision last = policy.after({.code = killed, .step = 20});
   CHECK_FALSE(last.again);
@@ -59,7 +59,7 @@ TEST_CASE("a run is given up after K restarts without a newer checkpoint, which 
   CHECK_FALSE(RestartPolicy(0, -1).after({.code = 5, .step = -1}).again);
 }
 
-TEST_CASE("a defect or a numerical failure gets one more try, and another after every progress") {
+TEST_CASE("a defect or a numerical failure gets one more attempt, and another after each newer checkpoint") {
   for (const int code : {1, 4}) {
     RestartPolicy policy(5, 10);
     CHECK(policy.after({.code = code, .step = 10}).again);
@@ -74,7 +74,7 @@ TEST_CASE("a defect or a numerical failure gets one more try, and another after 
   }
 }
 
-TEST_CASE("the pause doubles with each restart without progress, up to a minute") {
+TEST_CASE("the pause doubles with each restart without a newer checkpoint, up to a minute") {
   RestartPolicy policy(20, 10);
   std::vector<std::int64_t> pauses;
   for (int i = 0; i < 9; ++i) pauses.push_back(policy.after({.code = 5, .step = 10}).pause.count());

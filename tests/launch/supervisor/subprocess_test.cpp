@@ -31,12 +31,12 @@ CommandEnd run_in(const TemporaryFolder& folder, const std::string& line) {
 
 }  // namespace
 
-TEST_CASE("a launcher gets the number of ranks in place of {ranks}, or at its end") {
+TEST_CASE("a launcher gets the number of ranks in place of {ranks}, or as -n at its end") {
   CHECK(with_ranks("mpirun", 4) == "mpirun -n 4");
   CHECK(with_ranks("mpirun -np {ranks} --host a:{ranks}", 12) == "mpirun -np 12 --host a:12");
 }
 
-TEST_CASE("a command's end is its exit code, or 128 and the signal that ended it") {
+TEST_CASE("the code of a command is its exit code, or 128 + the signal that ended it") {
   const TemporaryFolder folder;
   CHECK(run_in(folder, "sh -c 'echo said; exit 75'").code == 75);
   CHECK(run_in(folder, "sh -c 'kill -9 $$'").code == 137);
@@ -51,7 +51,7 @@ TEST_CASE("signals to the terminal's or the job's processes do not reach a launc
   CHECK_FALSE(end.cut_short);
 }
 
-TEST_CASE("nothing that a command started is left, in whatever session and under whatever parent") {
+TEST_CASE("no process that a command started is left, also in another session or under another parent") {
   const TemporaryFolder folder;
   const std::string pids = (folder / "pids").string();
   // One process in its own session whose parent has ended, and one that ignores SIGTERM.
@@ -71,7 +71,7 @@ TEST_CASE("a process of this program that sleeps two seconds", "[.]") {
   std::this_thread::sleep_for(std::chrono::seconds(2));
 }
 
-TEST_CASE("a launcher that goes on without its ranks is ended, and that counts as killed") {
+TEST_CASE("a launcher that continues without its ranks is ended, and its code is 137") {
   const TemporaryFolder folder;
   const std::string rank = std::filesystem::read_symlink("/proc/self/exe").string();
   const CommandEnd end = run_command(
@@ -82,7 +82,7 @@ TEST_CASE("a launcher that goes on without its ranks is ended, and that counts a
   CHECK(ProcessTree().members().empty());
 }
 
-TEST_CASE("a launcher that starts no rank and prints nothing is ended, one that prints is not") {
+TEST_CASE("a launcher that starts no rank and prints nothing is ended, a launcher that prints is not") {
   const TemporaryFolder folder;
   const auto end_of = [&](const std::string& line) {
     return run_command(
