@@ -56,15 +56,14 @@ CLI::App* add_train(CLI::App& app, TrainFlags& into) {
           "override the settings, and the prediction heads may differ")
       ->excludes(resume);
   add_number(*command, "--stop-after", into.arguments.stop_after, {1},
-             "stop with a checkpoint after this step, or at once if the run is past it");
+             "stop with a checkpoint after this step; immediately if the run is already past it");
   command
       ->add_option("--run-directory", into.arguments.run_directory,
                    "run folder to create; default: a new folder in run.directory")
       ->excludes(resume);
-  command->add_flag(
-      "--auto-resume", into.arguments.auto_resume,
-      "resume the run in --run-directory if it has a checkpoint, with its settings and --set; otherwise "
-      "start it there with CONFIG and --set");
+  command->add_flag("--auto-resume", into.arguments.auto_resume,
+                    "if the run in --run-directory has a checkpoint, resume it with its own settings and "
+                    "--set; otherwise start a run there with CONFIG and --set");
   command->add_flag("--auto-layout", into.arguments.auto_layout,
                     "choose another layout if the configured one does not fit the ranks (parallel.elastic)");
   command->add_flag("--print-config", into.print_config, "print the resolved configuration and exit");
@@ -133,12 +132,11 @@ CLI::App* add_generate(CLI::App& app, GenerateFlags& flags) {
                    "number of tokens that the prediction heads draft per round and the model verifies; auto: "
                    "the fastest number")
       ->type_name("K|auto");
-  CLI::Option* tree =
-      command
-          ->add_option("--tree", flags.tree,
-                       "draft a tree: number of continuations of each draft, by depth, such as 3,2,1; with "
-                       "--speculate auto to the fastest depth")
-          ->type_name("N,N,...");
+  CLI::Option* tree = command
+                          ->add_option("--tree", flags.tree,
+                                       "draft a tree: number of continuations of each draft, by depth, such "
+                                       "as 3,2,1; --speculate auto cuts it to the fastest depth")
+                          ->type_name("N,N,...");
   CLI::Option* draft = command
                            ->add_option("--draft", into.draft_path,
                                         "run or checkpoint of a smaller model with the same tokenizer that "
@@ -149,7 +147,7 @@ CLI::App* add_generate(CLI::App& app, GenerateFlags& flags) {
       add_number(
           *command, "--parallel-decode", into.parallel_candidates, {1, 64},
           "combine the N likeliest tokens of each head and keep the block that the model finds likeliest; "
-          "greedy, and the text differs from plain decoding")
+          "greedy; the text differs from the text without this flag")
           ->type_name("N");
   parallel->excludes(tree)->excludes(draft);
   for (const char* sampled : {"--temperature", "--top-k", "--top-p", "--min-p"})
@@ -196,15 +194,14 @@ CLI::App* add_run(CLI::App& app, RunArguments& into) {
                       "command that starts the ranks; {ranks} stands for their number, otherwise -n and the "
                       "number are appended; default: mpirun");
   add_number(*command, "--max-restarts", into.max_restarts, {0, 1 << 20},
-             "restarts in a row without a newer checkpoint before the run is abandoned", true);
+             "consecutive restarts without a newer checkpoint after which the run is given up", true);
   add_number(*command, "--grace", into.grace, {1, 1 << 20},
              "seconds for the ranks to write a checkpoint after a signal before they are killed", true);
   command->add_option("--hostfile", into.hostfile,
                       "hosts and their slots, in Open MPI's format; only hosts that ssh reaches are used");
-  command->add_flag(
-      "--elastic", into.elastic,
-      "if the ranks do not fit the layout or hosts are missing, use the fastest valid layout of the ranks "
-      "that are left");
+  command->add_flag("--elastic", into.elastic,
+                    "if the ranks do not fit the layout or hosts are missing, use the fastest valid layout "
+                    "for the remaining ranks");
   command->add_option("--set", into.sets, "section.key=value: overrides CONFIG; may be repeated")
       ->take_all()
       ->allow_extra_args(false);
@@ -274,9 +271,9 @@ TreeShape tree_of(const std::string& text) {
     const auto children = read_integer(std::string_view(text).substr(begin, end - begin));
     if (!children || *children < 1 || *children > most_drafts)
       throw UsageError(
-          "generate: --tree: found \"{}\", expected integers, 1 to {}, with commas between them; see "
+          "generate: --tree: expected integers, 1 to {}, with commas between them, found \"{}\"; see "
           "foretoken generate --help",
-          text, most_drafts);
+          most_drafts, text);
     tree.push_back(static_cast<int>(*children));
     begin = end + 1;
   }
@@ -296,10 +293,10 @@ void resolve_drafts(const std::string& speculate, GenerateArguments& into) {
                        speculate, deepest);
     depth = static_cast<int>(*number);
     if (!into.drafts.empty())
-      throw UsageError("generate: --speculate {} and --tree, which has depths of its own", speculate);
+      throw UsageError("generate: --speculate {} contradicts --tree, which sets the depth", speculate);
   }
   if (into.adapt_drafts && into.parallel_candidates > 0)
-    throw UsageError("generate: --speculate auto and --parallel-decode, which takes blocks of one length");
+    throw UsageError("generate: --speculate auto contradicts --parallel-decode, which needs one fixed depth");
   if (into.drafts.empty()) into.drafts.assign(static_cast<std::size_t>(depth), 1);
   validate(into.drafts);
 }
@@ -311,7 +308,7 @@ RunConfig::Device device_of(const std::string& name) {
   const auto device = devices.find(name);
   if (device == devices.end())
     throw UsageError(
-        "generate: --device: found \"{}\", expected auto, cpu or cuda; see foretoken generate --help", name);
+        "generate: --device: expected auto, cpu or cuda, found \"{}\"; see foretoken generate --help", name);
   return device->second;
 }
 

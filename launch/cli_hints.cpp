@@ -91,7 +91,7 @@ std::optional<std::string> unknown_flag(const CLI::App& command, std::span<const
     const bool is_assignment = text.find('=') != std::string::npos && text.find('.') < text.find('=');
     if (!is_assignment || command.get_option_no_throw("--set") == nullptr) continue;
     if (const auto names = settings_named(argument.name); !names.empty())
-      return fmt::format("{} is no argument{}", text, settings_hint(names, argument.value));
+      return fmt::format("unexpected argument {}{}", text, settings_hint(names, argument.value));
   }
   return std::nullopt;
 }

@@ -90,14 +90,14 @@ Json to_json(const CheckpointInfo& info) {
 // explicitly. Every exception below becomes a DataError that names the file.
 std::int64_t natural(const Json& json) {
   if (!json.is_number_unsigned() || json.get<std::uint64_t>() > std::numeric_limits<std::int64_t>::max())
-    throw DataError("expected a whole number, not {}", brief(json));
+    throw DataError("expected a whole number, found {}", brief(json));
   return json.get<std::int64_t>();
 }
 
 int small_natural(const Json& json) {
   const std::int64_t value = natural(json);
   if (value < 1 || value > std::numeric_limits<int>::max())
-    throw DataError("expected a number of ranks, not {}", value);
+    throw DataError("expected a number of ranks, found {}", value);
   return static_cast<int>(value);
 }
 
@@ -110,7 +110,7 @@ DType dtype_named(const std::string& name) {
 
 Shape shape_from(const Json& json) {
   if (!json.is_array() || json.empty() || json.size() > Shape::max_rank)
-    throw DataError("expected a shape of 1 to {} dims, not {}", Shape::max_rank, brief(json));
+    throw DataError("expected a shape of 1 to {} dims, found {}", Shape::max_rank, brief(json));
   std::vector<std::int64_t> dims;
   // Eight bytes per element must fit, so that no later product of sizes overflows.
   std::int64_t room = std::numeric_limits<std::int64_t>::max() / 8;
@@ -188,7 +188,7 @@ std::optional<DatasetRecord> record_from(const Json& info, const char* name) {
 TokenizerIdentity tokenizer_from(const Json& json) {
   if (json.is_string()) {  // format 1
     if (const auto identity = parse_tokenizer_identity(json.get<std::string>())) return *identity;
-    throw DataError("tokenizer {} is not the identity of one", brief(json));
+    throw DataError("{} is not the identity of a tokenizer", brief(json));
   }
   const std::int64_t end = natural(json.at("end_of_document"));
   if (end > std::numeric_limits<std::int32_t>::max())
@@ -282,7 +282,8 @@ CheckpointManifest read_manifest(const std::filesystem::path& file) {
     manifest.info = info_from(body);
     manifest.files = files_from(body.at("files"));
     manifest.pieces = pieces_from(body.at("pieces"), manifest.files);
-    if (const std::string fault = tiling_fault(manifest.pieces); !fault.empty()) throw DataError("{}", fault);
+    if (const std::string message = tiling_error(manifest.pieces); !message.empty())
+      throw DataError("{}", message);
     return manifest;
   });
 }
@@ -333,7 +334,7 @@ ShardVote read_vote(const std::filesystem::path& file) {
   });
 }
 
-std::string tiling_fault(std::vector<PieceRecord> pieces) {
+std::string tiling_error(std::vector<PieceRecord> pieces) {
   const auto key = [](const PieceRecord& piece) { return std::tie(piece.kind, piece.tensor); };
   std::sort(pieces.begin(), pieces.end(), [](const PieceRecord& a, const PieceRecord& b) {
     return std::tie(a.kind, a.tensor, a.range.begin) < std::tie(b.kind, b.tensor, b.range.begin);

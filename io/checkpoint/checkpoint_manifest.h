@@ -119,9 +119,9 @@ void mark_suspect(const std::filesystem::path& checkpoint, const std::string& re
 std::string vote_text(const ShardVote& vote);
 ShardVote read_vote(const std::filesystem::path& file);
 
-/// Empty if the pieces of every tensor agree on shape and dtype and tile it exactly once; otherwise the first
-/// fault, naming the tensor.
-std::string tiling_fault(std::vector<PieceRecord> pieces);
+/// Empty if the pieces of every tensor agree on shape and dtype and tile it exactly once; otherwise a message
+/// about the first tensor that does not.
+std::string tiling_error(std::vector<PieceRecord> pieces);
 
 /// Example: "1.50 GB". For messages.
 std::string bytes_text(std::int64_t bytes);

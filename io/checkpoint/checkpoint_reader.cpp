@@ -17,7 +17,7 @@ namespace fs = std::filesystem;
 namespace {
 
 /// Says how the file's size on disk differs from its size in the manifest; empty if it does not.
-std::string size_fault(const fs::path& path, const ShardFile& file) {
+std::string size_error(const fs::path& path, const ShardFile& file) {
   std::error_code error;
   if (!fs::is_regular_file(path, error)) return "is missing";
   const std::uintmax_t bytes = fs::file_size(path, error);
@@ -72,8 +72,8 @@ Checkpoint Checkpoint::open(const fs::path& directory) {
   for (const PieceRecord& piece : checkpoint.manifest_.pieces) needed.insert(piece.file);
   for (const ShardFile& file : checkpoint.manifest_.files)
     if (needed.contains(file.name))
-      if (const std::string fault = size_fault(clean / file.name, file); !fault.empty())
-        throw DataError("{}: {}", checkpoint.label(file.name), fault);
+      if (const std::string message = size_error(clean / file.name, file); !message.empty())
+        throw DataError("{}: {}", checkpoint.label(file.name), message);
   return checkpoint;
 }
 
@@ -141,8 +141,8 @@ std::vector<std::string> Checkpoint::verify(int part, int parts) const {
   for (std::size_t i = static_cast<std::size_t>(part); i < manifest_.files.size();
        i += static_cast<std::size_t>(parts)) {
     const ShardFile& file = manifest_.files[i];
-    if (const std::string fault = size_fault(directory_ / file.name, file); !fault.empty()) {
-      failures.push_back(fmt::format("{}: {}", label(file.name), fault));
+    if (const std::string message = size_error(directory_ / file.name, file); !message.empty()) {
+      failures.push_back(fmt::format("{}: {}", label(file.name), message));
       continue;
     }
     for (const PieceRecord& piece : manifest_.pieces) {

@@ -35,7 +35,7 @@ class Checkpoint {
   /// differs; the contents of `out` are then undefined.
   void read(const std::string& kind, const std::string& tensor, const Range& range, const Tensor& out) const;
 
-  /// Checks all digests and returns the faults, one line each; empty if there are none. If `parts` ranks
+  /// Checks all digests and returns one message per damaged part; empty if there is none. If `parts` ranks
   /// share the work, each passes its number as `part` and checks every `parts`-th file.
   std::vector<std::string> verify(int part = 0, int parts = 1) const;
 

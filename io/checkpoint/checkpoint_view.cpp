@@ -102,7 +102,7 @@ void write_view(const std::filesystem::path& file, std::span<const PieceRecord> 
 
   Hdf5File view = Hdf5File::create(file);
   const Hdf5Id groups = property_list(H5P_LINK_CREATE);
-  must(H5Pset_create_intermediate_group(groups.get(), 1) >= 0, "cannot ask for groups");
+  must(H5Pset_create_intermediate_group(groups.get(), 1) >= 0, "cannot enable the creation of groups");
   for (const auto& [key, parts] : tensors) {
     const PieceRecord& any = *parts.front();
     const Hdf5Id creation = property_list(H5P_DATASET_CREATE);

@@ -41,7 +41,7 @@ std::optional<BranchRecord> record_in(const fs::path& directory) {
   if (!fs::exists(directory / record_name, error)) return std::nullopt;
   try {
     return read_branch(directory / record_name);
-  } catch (const DataError&) {  // branch_fault() reports the reason
+  } catch (const DataError&) {  // branch_error() reports the reason
     return std::nullopt;
   }
 }
@@ -165,7 +165,7 @@ Lineage continue_from(const fs::path& directory, const fs::path& path, const Che
   std::error_code error;
   // A damaged branch.json is replaced by a new branch.
   if (tip != branches.entries.end() && fs::equivalent(tip->path, path, error) &&
-      branch_fault(directory).empty())
+      branch_error(directory).empty())
     return branches.current.branch >= from.lineage.branch ? branches.current : from.lineage;
 
   Lineage lineage = from.lineage;
@@ -193,7 +193,7 @@ void restore_branches(const fs::path& directory) {
   remove_empty_folders(directory / abandoned_name);
 }
 
-std::string branch_fault(const fs::path& directory) try {
+std::string branch_error(const fs::path& directory) try {
   std::error_code error;
   if (fs::exists(directory / record_name, error)) read_branch(directory / record_name);
   return {};

@@ -95,7 +95,7 @@ Lineage continue_from(const std::filesystem::path& directory, const std::filesys
 void restore_branches(const std::filesystem::path& directory);
 
 /// Says what is wrong with branch.json; empty if the file is valid or missing.
-std::string branch_fault(const std::filesystem::path& directory);
+std::string branch_error(const std::filesystem::path& directory);
 
 /// Removes the configuration from branch.json, if there is one.
 void finish_branch(const std::filesystem::path& directory);

@@ -66,7 +66,7 @@ void Publication::publish(const Save& save, const std::vector<ShardVote>& votes,
     for (const PieceRecord& piece : vote.pieces) bytes += piece.bytes();
   }
   const std::string name = checkpoint_name(save.info.step);
-  if (const std::string fault = tiling_fault(manifest.pieces); !fault.empty())
+  if (const std::string fault = tiling_error(manifest.pieces); !fault.empty())
     throw DefectError("checkpoint {}: {}", name, fault);
 
   const fs::path view = unfinished / view_name;

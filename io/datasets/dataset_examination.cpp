@@ -70,7 +70,7 @@ Json extents_of_chunks(const Hdf5Dataset& dataset, std::int64_t elements_a_chunk
   const Hdf5Id space(H5Dget_space(dataset.id()), H5Sclose);
   hsize_t chunks = 0;
   if (H5Dget_num_chunks(dataset.id(), space.get(), &chunks) < 0)
-    throw_hdf5_error(dataset.file_path(), dataset.name(), "its chunks cannot be counted");
+    throw_hdf5_error(dataset.file_path(), dataset.name(), "its number of chunks cannot be read");
   Json extents = Json::array();
   for (hsize_t i = 0; i < chunks; ++i) {
     hsize_t begin = 0, bytes = 0;

@@ -36,7 +36,7 @@ std::string sealed(std::string_view text) {
   return fmt::format("{}{}\n{}", label, digest_of(text), text);
 }
 
-std::string seal_fault(std::string_view text) {
+std::string seal_error(std::string_view text) {
   constexpr std::size_t seal_bytes = label.size() + 32 + 1;
   const std::string_view seal = text.substr(0, std::min(text.size(), seal_bytes));
   const std::string actual = sealed(text.substr(seal.size()));
@@ -53,7 +53,7 @@ std::string sealed_line(std::string_view object) {
   return fmt::format("{}{}{}{}", content, check_begin, check_of(content), check_end);
 }
 
-std::string line_fault(std::string_view line) {
+std::string line_error(std::string_view line) {
   if (line.size() < check_bytes) return {};
   const std::string_view content = line.substr(0, line.size() - check_bytes);
   const std::string_view field = line.substr(content.size());

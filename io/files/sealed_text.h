@@ -19,13 +19,13 @@ std::string sealed(std::string_view text);
 
 /// An error message if the first line holds a digest that differs from the digest of the following bytes.
 /// Empty if both agree, or if there is no digest line, as in files written by a person or an earlier version.
-std::string seal_fault(std::string_view text);
+std::string seal_error(std::string_view text);
 
 /// A JSON object with at least one field, extended by the field "check".
 std::string sealed_line(std::string_view object);
 
 /// An error message if the "check" field differs from the digest of the bytes before it. Empty if both agree,
 /// or if the line has no such field.
-std::string line_fault(std::string_view line);
+std::string line_error(std::string_view line);
 
 }  // namespace foretoken

@@ -42,7 +42,7 @@ Hdf5Id own(std::int64_t id, Hdf5Id::Close close, const Hdf5Object& object, std::
 
 Hdf5Id property_list(std::int64_t list_class) {
   const hid_t id = H5Pcreate(list_class);
-  if (id < 0) throw DefectError("HDF5: cannot make a property list: {}", last_message());
+  if (id < 0) throw DefectError("HDF5: cannot create a property list: {}", last_message());
   return {id, H5Pclose};
 }
 
@@ -54,7 +54,7 @@ Hdf5Id dataspace(const Shape& shape) {
   std::vector<hsize_t> dims(shape.dims().begin(), shape.dims().end());
   const hid_t id = dims.empty() ? H5Screate(H5S_SCALAR)
                                 : H5Screate_simple(static_cast<int>(dims.size()), dims.data(), nullptr);
-  must(id >= 0, "cannot make a dataspace");
+  must(id >= 0, "cannot create a dataspace");
   return {id, H5Sclose};
 }
 
@@ -117,7 +117,7 @@ Hdf5Id hdf5_type(DType dtype) {
   if (dtype == DType::bf16) {  // the upper half of an f32: sign 15, exponent 14..7, mantissa 6..0
     must(H5Tset_fields(id, 15, 7, 8, 0, 7) >= 0 && H5Tset_precision(id, 16) >= 0 && H5Tset_size(id, 2) >= 0 &&
              H5Tset_ebias(id, 127) >= 0,
-         "cannot make the bf16 type");
+         "cannot create the bf16 type");
   }
   return type;
 }

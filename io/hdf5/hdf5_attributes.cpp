@@ -21,7 +21,7 @@ Hdf5Id string_type(std::size_t bytes) {
   const hid_t id = H5Tcopy(H5T_C_S1);
   must(id >= 0 && H5Tset_size(id, bytes) >= 0 && H5Tset_cset(id, H5T_CSET_UTF8) >= 0 &&
            H5Tset_strpad(id, H5T_STR_NULLPAD) >= 0,
-       "cannot make the string type");
+       "cannot create the string type");
   return {id, H5Tclose};
 }
 

@@ -123,7 +123,7 @@ void Hdf5Dataset::write(std::int64_t begin, const Tensor& values) {
 std::int64_t Hdf5Dataset::address() const {
   silence_thread();
   const haddr_t address = H5Dget_offset(id());
-  if (address == HADDR_UNDEF) throw_hdf5_error(file_path_, name_, "has no place in the file");
+  if (address == HADDR_UNDEF) throw_hdf5_error(file_path_, name_, "has no space in the file");
   return static_cast<std::int64_t>(address);
 }
 

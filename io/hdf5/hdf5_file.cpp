@@ -61,7 +61,7 @@ Hdf5File Hdf5File::open(const std::filesystem::path& path) {
 
 void Hdf5File::close() {
   silence_thread();
-  if (H5Fflush(id(), H5F_SCOPE_LOCAL) < 0) throw_hdf5_error(file_path_, "/", "cannot be written out");
+  if (H5Fflush(id(), H5F_SCOPE_LOCAL) < 0) throw_hdf5_error(file_path_, "/", "cannot be flushed");
   if (!id_.reset()) throw_hdf5_error(file_path_, "/", "cannot be closed");
   sync_to_disk(file_path_);
 }
@@ -78,9 +78,9 @@ bool Hdf5File::has(const std::string& object) const {
 Hdf5Dataset Hdf5File::create(const std::string& name, DType dtype, const Shape& shape, bool reserve) {
   silence_thread();
   const Hdf5Id groups = property_list(H5P_LINK_CREATE);
-  must(H5Pset_create_intermediate_group(groups.get(), 1) >= 0, "cannot ask for groups");
+  must(H5Pset_create_intermediate_group(groups.get(), 1) >= 0, "cannot enable the creation of groups");
   const Hdf5Id creation = property_list(H5P_DATASET_CREATE);
-  must(H5Pset_layout(creation.get(), H5D_CONTIGUOUS) >= 0, "cannot ask for contiguous data");
+  must(H5Pset_layout(creation.get(), H5D_CONTIGUOUS) >= 0, "cannot set the contiguous layout");
   must(H5Pset_fill_time(creation.get(), H5D_FILL_TIME_NEVER) >= 0, "cannot turn fill values off");
   must(H5Pset_alloc_time(creation.get(), reserve ? H5D_ALLOC_TIME_EARLY : H5D_ALLOC_TIME_LATE) >= 0,
        "cannot set the time of allocation");

@@ -138,7 +138,7 @@ struct LinePlace {
 };
 
 LinePlace place_of(const std::string& line) {
-  if (const std::string fault = line_fault(line); !fault.empty()) throw DataError("{}", fault);
+  if (const std::string message = line_error(line); !message.empty()) throw DataError("{}", message);
   require_shallow_json(line);  // dump() below recurses
   const Json object = Json::parse(line, nullptr, false);
   if (!object.is_object()) throw DataError("is not a JSON object");
@@ -156,7 +156,7 @@ LinePlace place_of(const std::string& line) {
 struct MetricsLine {
   std::string text;
   std::optional<LineKey> kept;  // set if the line belongs to the lineage and is not after `step`
-  std::string fault;            // empty if there is none
+  std::string message;          // empty if there is none
 };
 
 /// Throws a DataError if the file cannot be read; a missing file counts as empty.
@@ -170,7 +170,7 @@ void for_each_line(const std::string& path, const Lineage& lineage, std::int64_t
   if (!file) throw DataError("metrics: {}: cannot be read: {}", path, std::strerror(errno));
   std::int64_t number = 0;
   for (std::string text; std::getline(file, text);) {
-    MetricsLine line{.text = text, .kept = {}, .fault = {}};
+    MetricsLine line{.text = text, .kept = {}, .message = {}};
     ++number;
     try {
       // A line without a newline is incomplete even if it parses: more text may have been lost.
@@ -178,7 +178,7 @@ void for_each_line(const std::string& path, const Lineage& lineage, std::int64_t
       const LinePlace place = place_of(text);
       if (place.key.first <= step && lineage.contains(place.branch, place.key.first)) line.kept = place.key;
     } catch (const DataError& error) {
-      line.fault = fmt::format("{}:{}: {}", path, number, error.what());
+      line.message = fmt::format("{}:{}: {}", path, number, error.what());
     }
     take(line);
   }
@@ -228,7 +228,7 @@ std::string table(const EvaluationMetrics& metrics) {
 
   const std::optional<double> bits = metrics.bits_per_byte();
   text += fmt::format("\n\nbits/byte  {}\ntext       {} rows, {} tokens",
-                      bits ? fmt::format("{:.4f}", *bits) : "not known: the tokenizer is not", metrics.rows,
+                      bits ? fmt::format("{:.4f}", *bits) : "unknown for this tokenizer", metrics.rows,
                       metrics.tokens);
   if (bits) text += fmt::format(" of {} bytes", metrics.bytes);
   text += fmt::format("; objective {:.4f}; {}", metrics.loss, milliseconds_in_words(metrics.milliseconds));
@@ -255,9 +255,9 @@ void MetricsSink::sync() try { file_.sync(); } catch (const DataError& error) {
   warn_once(error.what());
 }
 
-void MetricsSink::warn_once(const char* fault) {
+void MetricsSink::warn_once(const char* message) {
   if (warned_.exchange(true)) return;
-  warn_(fmt::format("metrics: {}", fault));
+  warn_(fmt::format("metrics: {}", message));
 }
 
 void MetricsSink::write(const StepMetrics& metrics) {
@@ -285,10 +285,10 @@ TruncatedMetrics truncate_metrics(const std::string& path, const Lineage& lineag
   for_each_line(path, lineage, step, [&](const MetricsLine& line) {
     if (line.kept) {
       returning.erase(*line.kept);
-    } else if (line.fault.empty()) {
+    } else if (line.message.empty()) {
       ++moved.superseded;
     } else if (moved.damaged++ == 0) {
-      moved.first_damage = line.fault;
+      moved.first_damage = line.message;
     }
   });
   if (moved.superseded + moved.damaged == 0 && returning.empty()) return moved;
@@ -308,7 +308,7 @@ TruncatedMetrics truncate_metrics(const std::string& path, const Lineage& lineag
         bring_back(*line.kept);
         return kept.append(line.text);
       }
-      const std::string other = line.fault.empty() ? superseded_path : path + ".damaged";
+      const std::string other = line.message.empty() ? superseded_path : path + ".damaged";
       others.try_emplace(other, other).first->second.append(line.text);
     });
     bring_back({step + 1, ""});

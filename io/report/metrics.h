@@ -137,7 +137,7 @@ class MetricsSink {
 
  private:
   void append(const std::string& line);
-  void warn_once(const char* fault);
+  void warn_once(const char* message);
 
   AppendedFile file_;
   std::function<void(const std::string&)> warn_;

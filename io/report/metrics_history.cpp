@@ -74,7 +74,7 @@ MetricsHistory read_metrics(const std::string& path) {
   LineReader file(path);
   for (std::string text; file.next(text);) {
     try {
-      if (const std::string fault = line_fault(text); !fault.empty()) throw DataError("{}", fault);
+      if (const std::string message = line_error(text); !message.empty()) throw DataError("{}", message);
       take(history, parse_json_bounded(text));
     } catch (const std::exception& error) {
       if (history.unreadable_lines++ == 0)

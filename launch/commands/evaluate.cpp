@@ -64,7 +64,7 @@ int evaluate(const EvaluateArguments& arguments) {
     std::optional<MetricsSink> sink;
     std::string unwritten;
     if (world.rank() == 0 && !arguments.metrics.empty())
-      sink.emplace(arguments.metrics, [&](const std::string& fault) { unwritten = fault; });
+      sink.emplace(arguments.metrics, [&](const std::string& message) { unwritten = message; });
     EvaluationMetrics metrics = teacher_forced(arguments, config, dataset, world, console);
     if (!std::isfinite(metrics.loss))
       throw NumericalError("evaluate: {} at step {}: the loss is {}", arguments.path, metrics.step,
@@ -74,7 +74,7 @@ int evaluate(const EvaluateArguments& arguments) {
           free_running(arguments.path, config, dataset, metrics.rows, arguments.free_running, world);
     // A training job in the same run may have retired the first checkpoint in the meantime.
     if (metrics.free_running && metrics.free_running->step != metrics.step)
-      console.warn(fmt::format("evaluate: the free-running figures are of step {}, all others of step {}",
+      console.warn(fmt::format("evaluate: free-running figures are for step {}, all others for step {}",
                                metrics.free_running->step, metrics.step));
     console.line(table(metrics));
     if (sink) {

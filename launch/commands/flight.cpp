@@ -18,10 +18,10 @@ namespace {
 
 namespace fs = std::filesystem;
 
-constexpr std::size_t kept_starts = 4;
+constexpr std::size_t kept_launches = 4;
 
 /// The name of this launch of the program, equal on all its ranks.
-std::string start_name() {
+std::string launch_name() {
   const std::string id = job_by_environment().id;
   return id.empty() ? "job" : id;
 }
@@ -36,16 +36,16 @@ bool has_records(const fs::path& folder) {
 }
 
 /// Folders of records in `folder`, newest first.
-std::vector<fs::path> starts_in(const fs::path& folder) {
-  std::vector<std::pair<fs::file_time_type, fs::path>> starts;
+std::vector<fs::path> launches_in(const fs::path& folder) {
+  std::vector<std::pair<fs::file_time_type, fs::path>> launches;
   std::error_code error;
   for (fs::directory_iterator i(folder, error), end; !error && i != end; i.increment(error)) {
     std::error_code unknown;
-    if (has_records(i->path())) starts.emplace_back(fs::last_write_time(i->path(), unknown), i->path());
+    if (has_records(i->path())) launches.emplace_back(fs::last_write_time(i->path(), unknown), i->path());
   }
-  std::sort(starts.begin(), starts.end(), std::greater<>());
+  std::sort(launches.begin(), launches.end(), std::greater<>());
   std::vector<fs::path> paths;
-  for (auto& [time, path] : starts) paths.push_back(std::move(path));
+  for (auto& [time, path] : launches) paths.push_back(std::move(path));
   return paths;
 }
 
@@ -54,9 +54,10 @@ fs::path records_at(const std::string& path) {
   while (plain.size() > 1 && plain.back() == '/') plain.pop_back();
   if (has_records(plain)) return plain;
   for (const fs::path& folder : {fs::path(plain), fs::path(plain) / "flight", fs::path(plain + ".flight")})
-    if (const auto starts = starts_in(folder); !starts.empty()) return starts.front();
+    if (const auto launches = launches_in(folder); !launches.empty()) return launches.front();
   throw DataError(
-      "inspect: {}: no flight records; ranks write them where they wait for another beyond their limit",
+      "inspect: {}: no flight records; a rank writes one when it has waited for another rank longer than its "
+      "limit",
       path);
 }
 
@@ -66,22 +67,22 @@ fs::path start_up_flight_folder(const Config& config, const TrainArguments& argu
   if (!arguments.resume.empty()) return flight_folder(RunDirectory::open(arguments.resume).path());
   const fs::path run = arguments.run_directory.empty() ? fs::path(config.run.directory) / config.run.name
                                                        : fs::path(arguments.run_directory);
-  return fs::path(run.string() + ".flight") / start_name();
+  return fs::path(run.string() + ".flight") / launch_name();
 }
 
 fs::path flight_folder(const std::string& run) {
-  return fs::path(run) / "flight" / start_name();
+  return fs::path(run) / "flight" / launch_name();
 }
 
 fs::path flight_folder_without_run() {
-  return fs::temp_directory_path() / fmt::format("foretoken-flight-{}", getuid()) / start_name();
+  return fs::temp_directory_path() / fmt::format("foretoken-flight-{}", getuid()) / launch_name();
 }
 
 void remove_old_flights(const std::string& run) {
-  const std::vector<fs::path> starts = starts_in(fs::path(run) / "flight");
-  for (std::size_t i = kept_starts; i < starts.size(); ++i) {
+  const std::vector<fs::path> launches = launches_in(fs::path(run) / "flight");
+  for (std::size_t i = kept_launches; i < launches.size(); ++i) {
     std::error_code error;  // an old record that cannot be removed is harmless
-    fs::remove_all(starts[i], error);
+    fs::remove_all(launches[i], error);
   }
 }
 

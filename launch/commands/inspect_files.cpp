@@ -52,15 +52,15 @@ int inspect_dataset(const std::string& path, bool verify, std::ostream& out) {
   if (!failures.empty()) return static_cast<int>(ExitCode::data);
   fmt::print(out, "{}\n",
              dataset.has_digests()
-                 ? "every byte is as it was written"
-                 : "every token lies in the vocabulary; without digests no more can be checked");
+                 ? "every byte is unchanged"
+                 : "every token is in the vocabulary; without digests nothing else can be checked");
   return static_cast<int>(ExitCode::done);
 }
 
 namespace {
 
 /// Says what is wrong with a metrics file; empty if it is intact.
-std::string metrics_fault(const std::string& path) try {
+std::string metrics_error(const std::string& path) try {
   const MetricsHistory history = read_metrics(path);
   if (history.unreadable_lines > 0)
     return fmt::format("{} cannot be read; the first: {}", counted(history.unreadable_lines, "line"),
@@ -72,26 +72,26 @@ std::string metrics_fault(const std::string& path) try {
 
 }  // namespace
 
-std::vector<std::string> run_file_faults(const std::string& run_or_checkpoint) {
+std::vector<std::string> run_file_errors(const std::string& run_or_checkpoint) {
   std::optional<RunDirectory> run;
   try {
     run = RunDirectory::open(run_or_checkpoint);
   } catch (const DataError&) {
     return {};
   }
-  std::vector<std::string> faults;
+  std::vector<std::string> messages;
   try {
-    if (const std::string fault = seal_fault(read_text_file(run->config_path(), most_config_bytes));
-        !fault.empty())
-      faults.push_back(fmt::format("{}: {}", run->config_path(), fault));
+    if (const std::string message = seal_error(read_text_file(run->config_path(), most_config_bytes));
+        !message.empty())
+      messages.push_back(fmt::format("{}: {}", run->config_path(), message));
   } catch (const DataError& error) {
-    faults.push_back(error.what());
+    messages.push_back(error.what());
   }
   for (const std::string& path : {run->metrics_path(), run->metrics_path() + ".superseded"})
-    if (const std::string fault = metrics_fault(path); !fault.empty()) faults.push_back(fault);
-  if (const std::string fault = branch_fault(run->checkpoints_path()); !fault.empty())
-    faults.push_back(fault);
-  return faults;
+    if (const std::string message = metrics_error(path); !message.empty()) messages.push_back(message);
+  if (const std::string message = branch_error(run->checkpoints_path()); !message.empty())
+    messages.push_back(message);
+  return messages;
 }
 
 }  // namespace foretoken

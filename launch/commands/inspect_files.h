@@ -14,6 +14,6 @@ int inspect_dataset(const std::string& path, bool verify, std::ostream& out);
 /// Checks config.toml, metrics.jsonl, its superseded lines and branch.json of the run that
 /// `run_or_checkpoint` is or belongs to. Returns one message for each damaged file; empty for a checkpoint
 /// outside a run.
-std::vector<std::string> run_file_faults(const std::string& run_or_checkpoint);
+std::vector<std::string> run_file_errors(const std::string& run_or_checkpoint);
 
 }  // namespace foretoken

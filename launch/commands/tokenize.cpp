@@ -24,8 +24,7 @@ void validate(const TokenizeOptions& options) {
   for (const std::filesystem::path& text : options.paths)
     for (const std::filesystem::path& output : {options.output, options.validation_output})
       if (std::error_code none; std::filesystem::equivalent(text, output, none))
-        throw UsageError("tokenize: the output {} would replace the text that it is made from",
-                         output.string());
+        throw UsageError("tokenize: the output {} would replace an input file", output.string());
   if (options.validation_output.empty()) return;
   if (std::filesystem::weakly_canonical(options.validation_output) ==
       std::filesystem::weakly_canonical(options.output))
@@ -44,7 +43,7 @@ void require_documents(const TokenizeOptions& options, const TokenDatasetWriter&
   if (validation && (main.documents() == 0 || validation->documents() == 0))
     throw DataError(
         "tokenize: a validation fraction of {} leaves {} of {} for training and {} for validation; "
-        "documents are whole files, give more of them or another fraction",
+        "documents are whole files: add files or change the fraction",
         options.validation_fraction, main.documents(), counted(documents, "document"),
         validation->documents());
 }
@@ -112,7 +111,7 @@ struct Split {
   }
   void require_same(std::size_t document, std::int64_t found, const std::filesystem::path& path) const {
     if (document >= tokens.size() || tokens[document] != found)
-      throw DataError("tokenize: {}: the text has changed while it was read, run it again", path.string());
+      throw DataError("tokenize: {}: the text changed while it was read; run tokenize again", path.string());
   }
 };
 

@@ -39,7 +39,7 @@ int train(const Config& parsed, const TrainArguments& arguments) {
       if (const std::string text = config_difference(arguments, settings); !text.empty()) console.warn(text);
     const Config config = settings.parallel.elastic ? layout_for(settings, world.size()) : settings;
     if (!is_same_layout(config.parallel, settings.parallel))
-      console.line(fmt::format("elastic    the ranks take {}, since they do not fit the settings' layout",
+      console.line(fmt::format("elastic    the ranks use {}, because the configured layout does not fit them",
                                layout_text(config, world.size())));
     const Grid grid = resolve_grid(config, world.size());
     name_rank(world.rank(), fmt::format("rank {} pp{} dp{}", world.rank(), grid.pp_rank_of(world.rank()),

@@ -51,7 +51,8 @@ void validate_model(const Config& config) {
                       model.hidden_size, model.num_attention_heads);
   if (model.head_dim % 2 != 0)
     throw usage_error(config, {"model.head_dim", "model.hidden_size", "model.num_attention_heads"},
-                      "model: head_dim {} is odd, but rotary embedding turns pairs", model.head_dim);
+                      "model: head_dim {} is odd, but rotary embedding rotates pairs of elements",
+                      model.head_dim);
 }
 
 /// Refuses a non-default value of a setting that the chosen kind of heads does not have, because it would be
@@ -130,10 +131,9 @@ void validate_batch(const Config& config) {
 void validate_fp8(const Config& config) {
   if (config.train.precision != TrainConfig::Precision::fp8) return;
   if (config.train.recompute == Recompute::selective)
-    throw usage_error(
-        config, {"train.precision", "train.recompute"},
-        "train: precision \"fp8\" keeps 8-bit inputs of products, which recompute \"selective\" would not: "
-        "\"none\" or \"full\" expected");
+    throw usage_error(config, {"train.precision", "train.recompute"},
+                      "train: precision \"fp8\" keeps the 8-bit inputs of products: expected recompute "
+                      "\"none\" or \"full\", found \"selective\"");
   const ModelConfig& model = config.model;
   const std::int64_t multiple = config.fp8.recipe == Fp8Recipe::tensor ? 16 : 128;
   const auto require = [&](const char* what, std::int64_t value,
@@ -183,7 +183,7 @@ void validate_pipeline(const Config& config) {
         make_program(parallel.schedule, {.pp = parallel.pp, .virtual_stages = parallel.virtual_stages});
     if (config.train.recompute == Recompute::full && has_split_backward(program))
       throw UsageError(
-          "parallel: schedule \"{}\" takes weight gradients late, which recompute \"full\" forbids",
+          "parallel: schedule \"{}\" delays weight gradients, which is not possible with recompute \"full\"",
           parallel.schedule);
   });
 }
@@ -191,8 +191,10 @@ void validate_pipeline(const Config& config) {
 void validate_run(const Config& config) {
   const std::string& name = config.run.name;
   if (name.empty() || name.front() == '.' || name.find('/') != std::string::npos)
-    throw usage_error(config, {"run.name"},
-                      "run: name \"{}\" cannot name a folder: no '/', no '.' in front, not empty", name);
+    throw usage_error(
+        config, {"run.name"},
+        "run: name \"{}\" cannot name a folder: expected no '/', no '.' at the beginning, and not empty",
+        name);
   if (config.run.directory.empty()) throw usage_error(config, {"run.directory"}, "run: directory is empty");
   if (config.run.device == RunConfig::Device::cuda && !with_cuda)
     throw usage_error(config, {"run.device"},

@@ -49,7 +49,7 @@ void validate_layout(const Config& config, const Grid& grid) {
   // Limits the table of the partition search to about 100 MB.
   if (const std::int64_t cells = config.model.num_hidden_layers * grid.stages(); cells > most_partition_cells)
     throw UsageError(
-        "partition: {} layers × {} stages = {}: more than {} are not searched; give "
+        "partition: {} layers × {} stages = {}, expected at most {} for the search; set "
         "parallel.blocks_per_stage",
         config.model.num_hidden_layers, grid.stages(), cells, most_partition_cells);
 }
@@ -70,7 +70,7 @@ void validate_step(const Config& config, const Grid& grid) {
   const std::int64_t microbatches = microbatches_of(config, grid);
   if (microbatches > most_actions / (2 * std::int64_t{grid.stages()}))
     throw UsageError(
-        "parallel: {} microbatches × {} stages: a step has at most {}; give a larger train.microbatch",
+        "parallel: {} microbatches × {} stages, expected at most {} in a step; increase train.microbatch",
         microbatches, grid.stages(), most_actions / 2);
 }
 

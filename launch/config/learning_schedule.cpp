@@ -35,9 +35,8 @@ std::vector<std::string> resume_warnings(const Config& before, const Config& now
   constexpr double noticed = 0.01;
   if (std::abs(is - was) > noticed * std::max(is, was))
     warnings.push_back(
-        fmt::format("train.steps {} instead of {} reshapes the schedule: the learning rate of step {} is "
-                    "{:.2e}, not {:.2e}; "
-                    "optimizer.decay_steps and optimizer.lr shape it",
+        fmt::format("train.steps {} instead of {} changes the schedule: the learning rate of step {} is "
+                    "{:.2e}, not {:.2e}; set optimizer.decay_steps and optimizer.lr to keep it",
                     now.train.steps, before.train.steps, step + 1, is, was));
   return warnings;
 }

@@ -63,7 +63,7 @@ CLI::Option* add_number(CLI::App& command, const std::string& name, Number& into
     const std::optional<Number> number = read_as<Number>(text);
     if (!number || !range.holds(static_cast<double>(*number)))
       throw CLI::ValidationError(flag,
-                                 fmt::format("found \"{}\", expected {}", text, describe<Number>(range)));
+                                 fmt::format("expected {}, found \"{}\"", describe<Number>(range), text));
     into = *number;
   };
   CLI::Option* option = command.add_option_function<std::string>(name, take, help);

@@ -32,8 +32,8 @@ std::string first_line(const RunSummary& summary) {
       text = fmt::format("stopped    at step {} of {}", summary.step, summary.steps);
       break;
   }
-  if (summary.trained == 0) return text + ", before the first step of this start";
-  if (summary.trained < summary.step) text += fmt::format(", {} of them since this start", summary.trained);
+  if (summary.trained == 0) return text + ", before the first step of this launch";
+  if (summary.trained < summary.step) text += fmt::format(", {} of them in this launch", summary.trained);
   return text + fmt::format(" in {}, {} tokens seen, {:.0f} tokens/s, peak memory {} a rank",
                             duration_in_words(summary.seconds), count_text(summary.tokens),
                             summary.tokens_per_second,

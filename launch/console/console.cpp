@@ -143,7 +143,7 @@ class Console::Sinks {
       return static_cast<std::int64_t>(result.written);
     const std::lock_guard lock(mutex_);
     if (error_of(descriptor) == 0 && log_queue_ && !closing_)
-      log_queue_->add({log_, fmt::format("warning: console: {} cannot be written: {}; the run goes on\n",
+      log_queue_->add({log_, fmt::format("warning: console: {} cannot be written: {}; the run continues\n",
                                          stream_name(descriptor), std::strerror(result.error))});
     note_failure(descriptor, result.error);
     return -1;
@@ -166,8 +166,8 @@ class Console::Sinks {
       if (written > 0) text.remove_prefix(static_cast<std::size_t>(written));
     }
     if (text.empty() || std::exchange(log_failed_, true)) return {};
-    return fmt::format("warning: console: {}: the log cannot be written: {}; this is said once\n", log_path_,
-                       std::strerror(errno));
+    return fmt::format("warning: console: {}: the log cannot be written: {}; this is reported once\n",
+                       log_path_, std::strerror(errno));
   }
 
   std::mutex mutex_;

@@ -54,7 +54,7 @@ Failure current_failure() {
   } catch (const Error& error) {
     return {error.code(), one_line(error.what())};
   } catch (const std::bad_alloc&) {
-    return {ExitCode::defect, "memory: this machine has not enough of it for this rank"};
+    return {ExitCode::defect, "memory: this machine does not have enough memory for this rank"};
   } catch (const std::exception& error) {
     return {ExitCode::defect, one_line(fmt::format("defect: {}", error.what()))};
   } catch (...) {

@@ -44,7 +44,7 @@ void StopNotice::open_run(Communicator& world, const std::string& run) {
   {
     const std::lock_guard lock(mutex_);
     run_ = run;
-    signal = std::exchange(unsaid_, 0);
+    signal = std::exchange(unacknowledged_, 0);
   }
   if (signal != 0 && claim(run)) say(signal);
 }
@@ -65,7 +65,7 @@ void StopNotice::acknowledge(int signal) {
   {
     const std::lock_guard lock(mutex_);
     run = run_;
-    if (run.empty() && rank_ > 0) unsaid_ = signal;
+    if (run.empty() && rank_ > 0) unacknowledged_ = signal;
   }
   if (rank_ == 0 && (run.empty() || claim(run))) say(signal);
   if (run.empty()) return;

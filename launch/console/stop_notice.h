@@ -47,7 +47,7 @@ class StopNotice {
   std::atomic<std::int64_t> step_ = 0;
   std::mutex mutex_;
   std::string run_;            // empty during start-up; guarded by mutex_
-  int unsaid_ = 0;             // a signal that is acknowledged once run_ is set; guarded by mutex_
+  int unacknowledged_ = 0;     // a signal that is acknowledged once run_ is set; guarded by mutex_
   std::function<void()> act_;  // guarded by mutex_
   StopListener listener_;      // last, because its thread uses the other members
 };

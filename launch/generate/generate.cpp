@@ -60,15 +60,15 @@ TreeShape drafts_of(const GenerateArguments& arguments, const Config& config, Co
   TreeShape drafts = arguments.drafts;
   if (!arguments.draft_path.empty() || (drafts.empty() && arguments.parallel_candidates == 0)) return drafts;
   if (config.mtp.depths == 0) {
-    console.warn("generate: the model has no prediction heads; it generates plainly");
+    console.warn("generate: the model has no prediction heads: it generates without speculation");
     return {};
   }
   if (arguments.parallel_candidates > 0) {
     if (drafts.empty()) drafts.resize(static_cast<std::size_t>(config.mtp.depths));
     std::fill(drafts.begin(), drafts.end(), arguments.parallel_candidates);
     console.warn(
-        "generate: --parallel-decode keeps the likeliest candidates as a whole; "
-        "the text is not that of plain decoding");
+        "generate: --parallel-decode accepts whole blocks of drafts: the text differs from the text without "
+        "this flag");
   }
   validate(drafts);
   return drafts;
@@ -81,14 +81,14 @@ void warn_of_length(const GenerateArguments& arguments, const Config& config, st
                      positions = config.model.max_position_embeddings, trained = config.data.sequence_length;
   if (wanted > positions && longest_prompt < positions)
     console.warn(
-        fmt::format("generate: a prompt of {} and {} do not fit the model's {} "
-                    "(max_position_embeddings): the text ends there",
+        fmt::format("generate: a prompt of {} and {} exceed the model's {} (max_position_embeddings): the "
+                    "text ends at the last position",
                     counted(longest_prompt, "token"), counted(arguments.max_tokens, "new token"),
                     counted(positions, "position")));
   if (std::min(wanted, positions) > trained)
     console.warn(
         fmt::format("generate: a text may reach {} tokens, but the model was trained on rows of {} "
-                    "(data.sequence_length): expect worse text beyond them",
+                    "(data.sequence_length): the text may get worse beyond that length",
                     std::min(wanted, positions), trained));
 }
 
@@ -107,7 +107,7 @@ struct Request {
       draft_model.emplace(arguments.draft_path, arguments);
       if (draft_model->tokenizer() != model.tokenizer())
         throw DataError(
-            "generate: the draft model {} was trained on tokens of {}, the model {} on those of {}",
+            "generate: the tokenizers differ: draft model {} was trained with {}, model {} with {}",
             arguments.draft_path, to_string(draft_model->tokenizer()), arguments.path,
             to_string(model.tokenizer()));
     }

@@ -41,11 +41,11 @@ std::vector<std::string> gather_texts(Communicator& world, const std::string& te
   return texts;
 }
 
-std::string first_fault(Communicator& world, const std::string& fault) {
-  std::array<std::int64_t, 1> first{fault.empty() ? world.size() : world.rank()};
+std::string first_error(Communicator& world, const std::string& message) {
+  std::array<std::int64_t, 1> first{message.empty() ? world.size() : world.rank()};
   world.all_reduce(tensor_over<std::int64_t>(first, {1}), ReduceOp::min);
   if (first[0] == world.size()) return {};
-  return broadcast_text(world, fault, static_cast<int>(first[0]));
+  return broadcast_text(world, message, static_cast<int>(first[0]));
 }
 
 }  // namespace foretoken

@@ -16,6 +16,6 @@ std::vector<std::string> gather_texts(Communicator& world, const std::string& te
 
 /// Each rank passes its error message, or an empty text if it has no error. Returns the message of the lowest
 /// rank that has one, on every rank; empty if no rank has one. Collective.
-std::string first_fault(Communicator& world, const std::string& fault);
+std::string first_error(Communicator& world, const std::string& message);
 
 }  // namespace foretoken

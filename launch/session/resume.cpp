@@ -27,7 +27,7 @@ void require_same_conventions(const CheckpointInfo& info, const Config& config) 
   const auto require_same = [&](const std::string& name) {
     const Values& values = conventions[name];
     if (values.found != values.expected)
-      throw UsageError("checkpoint: it was trained with {} {}, but this run has {}", name, values.found,
+      throw UsageError("checkpoint: trained with {} {}, but this run has {}", name, values.found,
                        values.expected);
   };
   require_same("mtp.kind");
@@ -46,12 +46,13 @@ void read_piece(const Checkpoint& checkpoint, const StatePiece& piece, Stream& s
 }
 
 /// Reports that the run keeps its moments in another dtype than the checkpoint.
-void tell_conversion(const Checkpoint& checkpoint, const std::vector<StatePiece>& pieces, Console& console) {
+void report_conversion(const Checkpoint& checkpoint, const std::vector<StatePiece>& pieces,
+                       Console& console) {
   for (const StatePiece& piece : pieces) {
     const DType saved = checkpoint.pieces(piece.kind, piece.spec->name).front().dtype;
     if (saved == piece.data.dtype) continue;
-    return console.line(
-        fmt::format("resume     moments saved in {} go on in {}", name_of(saved), name_of(piece.data.dtype)));
+    return console.line(fmt::format("resume     moments are converted from {} to {}", name_of(saved),
+                                    name_of(piece.data.dtype)));
   }
 }
 
@@ -104,15 +105,15 @@ std::vector<StatePiece> weight_pieces(const Parameters& parameters) {
 
 Checkpoint newest_readable(const std::string& path) {
   for (int listing = 1;; ++listing) {
-    std::string first_fault;
+    std::string first_error;
     bool vanished = false;
     for (const auto& directory : checkpoints_at(path)) try {
         return Checkpoint::open(directory);
       } catch (const DataError& error) {
         vanished = vanished || has_vanished(directory);
-        if (first_fault.empty()) first_fault = error.what();
+        if (first_error.empty()) first_error = error.what();
       }
-    if (!vanished || listing == listings_tried) throw DataError("{}", first_fault);
+    if (!vanished || listing == listings_tried) throw DataError("{}", first_error);
   }
 }
 
@@ -124,7 +125,7 @@ Config settings_of(const Checkpoint& checkpoint) {
 
 void require_same_tokenizer(const Checkpoint& checkpoint, const TokenizerIdentity& tokenizer) {
   if (checkpoint.info().tokenizer != tokenizer)
-    throw DataError("checkpoint: {}: was trained on tokens of {}, but the dataset has those of {}",
+    throw DataError("checkpoint: {}: was trained with tokenizer {}, but the dataset was made with {}",
                     checkpoint.directory().string(), to_string(checkpoint.info().tokenizer),
                     to_string(tokenizer));
 }
@@ -134,13 +135,13 @@ namespace {
 /// Calls checkpoints_at() on rank 0 only: all ranks must try the same checkpoints while another job saves and
 /// retires checkpoints.
 std::vector<std::string> agreed_listing(const std::string& path, Communicator& world) {
-  std::string listing, fault;
+  std::string listing, message;
   if (world.rank() == 0) try {
       for (const auto& directory : checkpoints_at(path)) listing += directory.string() + '\n';
     } catch (const Error& error) {
-      fault = error.what();
+      message = error.what();
     }
-  if (fault = first_fault(world, fault); !fault.empty()) throw DataError("{}", fault);
+  if (message = first_error(world, message); !message.empty()) throw DataError("{}", message);
   listing = broadcast_text(world, listing);
   std::vector<std::string> directories;
   for (std::size_t begin = 0; begin < listing.size(); begin = listing.find('\n', begin) + 1)
@@ -152,33 +153,33 @@ std::vector<std::string> agreed_listing(const std::string& path, Communicator& w
 /// if no rank failed.
 std::string try_to_load(const std::string& directory, const PiecesOf& pieces_of, Stream& stream,
                         Communicator& world, Console& console, std::optional<Checkpoint>& checkpoint) {
-  std::string fault;
+  std::string message;
   try {
     checkpoint = Checkpoint::open(directory);
   } catch (const Error& error) {
-    fault = error.what();
+    message = error.what();
   }
-  if (fault = first_fault(world, fault); !fault.empty()) return fault;
+  if (message = first_error(world, message); !message.empty()) return message;
   const std::vector<StatePiece> pieces = pieces_of(*checkpoint);
   try {
     for (const StatePiece& piece : pieces) read_piece(*checkpoint, piece, stream);
   } catch (const Error& error) {
-    fault = error.what();
+    message = error.what();
   }
-  fault = first_fault(world, fault);
-  if (fault.empty()) tell_conversion(*checkpoint, pieces, console);
-  return fault;
+  message = first_error(world, message);
+  if (message.empty()) report_conversion(*checkpoint, pieces, console);
+  return message;
 }
 
 /// Reports that the loaded checkpoint is suspect, or which newer checkpoints were skipped because they are
 /// suspect.
-void tell_suspects(const Checkpoint& loaded, const std::vector<std::string>& listing, Console& console) {
+void report_suspects(const Checkpoint& loaded, const std::vector<std::string>& listing, Console& console) {
   for (const std::string& directory : listing) try {
       const CheckpointInfo info = read_manifest(std::filesystem::path(directory) / manifest_name).info;
       if (info.suspect.empty() || info.step < loaded.info().step) continue;
       const bool passed_over = info.step > loaded.info().step;
       console.warn(fmt::format("{} is marked suspect: {}{}", directory, info.suspect,
-                               passed_over ? "; it is passed over, name it to use it nevertheless" : ""));
+                               passed_over ? "; it is skipped: name this checkpoint to use it anyway" : ""));
     } catch (const DataError&) {  // unreadable, so not the checkpoint that was loaded
     }
 }
@@ -188,23 +189,23 @@ void tell_suspects(const Checkpoint& loaded, const std::vector<std::string>& lis
 Checkpoint load_newest(const std::string& path, const PiecesOf& pieces_of, Stream& stream,
                        Communicator& world, Console& console) {
   for (int listing = 1;; ++listing) {
-    std::string fault;
+    std::string message;
     bool vanished = false;
     const std::vector<std::string> directories = agreed_listing(path, world);
     for (const std::string& directory : directories) {
       std::optional<Checkpoint> checkpoint;
-      fault = try_to_load(directory, pieces_of, stream, world, console, checkpoint);
-      if (fault.empty()) {
-        if (world.rank() == 0) tell_suspects(*checkpoint, directories, console);
+      message = try_to_load(directory, pieces_of, stream, world, console, checkpoint);
+      if (message.empty()) {
+        if (world.rank() == 0) report_suspects(*checkpoint, directories, console);
         return std::move(*checkpoint);
       }
       // If a training job in the run has retired the checkpoint, there is a newer one.
-      vanished = !first_fault(world, has_vanished(directory) ? directory : "").empty();
+      vanished = !first_error(world, has_vanished(directory) ? directory : "").empty();
       if (vanished && listing < listings_tried) break;
-      console.warn(fmt::format("{}; trying the checkpoint before it", fault));
+      console.warn(fmt::format("{}; trying the previous checkpoint", message));
     }
     if (!vanished || listing == listings_tried)
-      throw DataError("{}: no checkpoint holds; the oldest: {}", path, fault);
+      throw DataError("{}: every checkpoint is damaged; the oldest: {}", path, message);
   }
 }
 

@@ -23,14 +23,15 @@ namespace {
 namespace fs = std::filesystem;
 
 /// Reads config.toml into `text`. Says why the file is not what a run wrote; empty if it is.
-std::string fault_of(const std::string& path, std::string& text) {
+std::string config_error(const std::string& path, std::string& text) {
   std::error_code error;
   if (!fs::exists(path, error)) return fmt::format("{}: is missing", path);
   try {
     text = read_toml_file(path);
     if (text.find_first_not_of(std::string_view(" \t\r\n\0", 5)) == std::string::npos)
       return fmt::format("{}: is empty", path);
-    if (const std::string fault = seal_fault(text); !fault.empty()) return fmt::format("{}: {}", path, fault);
+    if (const std::string message = seal_error(text); !message.empty())
+      return fmt::format("{}: {}", path, message);
     parse_toml(text, path);
   } catch (const UsageError& unreadable) {
     return unreadable.what();
@@ -44,8 +45,8 @@ RunSettings settings_of_run(const std::string& path) {
   const RunDirectory run = RunDirectory::open(path);
   RunSettings settings;
   std::string text;
-  settings.fault = fault_of(run.config_path(), text);
-  if (settings.fault.empty()) {
+  settings.error = config_error(run.config_path(), text);
+  if (settings.error.empty()) {
     apply_toml(settings.config, text, run.config_path());
     return settings;
   }
@@ -93,10 +94,10 @@ std::string config_difference(const TrainArguments& arguments, const Config& res
     std::vector<std::string> differing;
     for (const Option& option : options())
       if (in_file.contains(option.name()) && option.get(given) != option.get(resolved))
-        differing.push_back(fmt::format("{} ({} there, {} here)", option.name(), to_toml(option.get(given)),
-                                        to_toml(option.get(resolved))));
+        differing.push_back(fmt::format("{} ({} in the file, {} in the run)", option.name(),
+                                        to_toml(option.get(given)), to_toml(option.get(resolved))));
     if (differing.empty()) return {};
-    return fmt::format("the run keeps its own settings, which differ from {}: {}; --set changes them",
+    return fmt::format("the run keeps its own settings, which differ from {}: {}; use --set to change them",
                        arguments.config_path, fmt::join(differing, ", "));
   } catch (const UsageError& error) {
     return fmt::format("the run keeps its own settings; {}", error.what());

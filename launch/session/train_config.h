@@ -13,7 +13,7 @@ namespace foretoken {
 /// checkpoint's manifest.
 struct RunSettings {
   Config config;
-  std::string fault;   // why config.toml was not read; empty if it was
+  std::string error;   // why config.toml was not read; empty if it was
   std::string source;  // the manifest that was read instead of config.toml
 };
 /// `path` is the run or one of its checkpoints. Throws a UsageError if config.toml is TOML with unknown

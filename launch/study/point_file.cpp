@@ -15,8 +15,8 @@ void write_point_file(const std::string& path, const nlohmann::json& object) {
 nlohmann::json read_point_file(const std::string& path) {
   std::string text = read_text_file(path, most_config_bytes);
   if (text.ends_with('\n')) text.pop_back();
-  if (const std::string fault = line_fault(text); !fault.empty())
-    throw DataError("study: {}: {}", path, fault);
+  if (const std::string message = line_error(text); !message.empty())
+    throw DataError("study: {}: {}", path, message);
   try {
     return parse_json_bounded(text);
   } catch (const nlohmann::json::exception& error) {

@@ -37,13 +37,14 @@ namespace fs = std::filesystem;
 /// Throws a UsageError if the point has run before with other settings: its row would mix both.
 void require_same_settings(const SweepPoint& point, const std::string& config_path) {
   if (!fs::exists(config_path)) return;
-  if (const std::string fault = seal_fault(read_text_file(config_path, most_config_bytes)); !fault.empty())
-    throw DataError("study: {}: {}", config_path, fault);
+  if (const std::string message = seal_error(read_text_file(config_path, most_config_bytes));
+      !message.empty())
+    throw DataError("study: {}: {}", config_path, message);
   Config before;
   apply_toml_file(before, config_path);
   for (const Option& option : options())
     if (option.get(before) != option.get(point.config))
-      throw UsageError("study: point \"{}\" was started with {} {}, found {}: rename the point, or remove {}",
+      throw UsageError("study: point \"{}\" has run with {} {}, found {}: rename the point, or remove {}",
                        point.name, option.name(), to_toml(option.get(before)),
                        to_toml(option.get(point.config)), fs::path(config_path).parent_path().string());
 }
@@ -181,13 +182,11 @@ class Study {
     for (const SweepPoint& point : sweep_.points) {
       const MetricsHistory history = result_of(sweep_, point).metrics;
       if (history.unreadable_lines > 0)
-        console_.warn(
-            fmt::format("point \"{}\": lines of its metrics that cannot be read are left out: {}; the "
-                        "first: {}",
-                        point.name, history.unreadable_lines, history.first_unreadable));
+        console_.warn(fmt::format("point \"{}\": unreadable lines of metrics are left out: {}; the first: {}",
+                                  point.name, history.unreadable_lines, history.first_unreadable));
       if (history.torn)
         console_.warn(
-            fmt::format("point \"{}\": its metrics end inside a line, which is left out", point.name));
+            fmt::format("point \"{}\": metrics.jsonl ends inside a line, which is left out", point.name));
     }
   }
 
@@ -222,7 +221,7 @@ int study(const StudyArguments& arguments) {
   Sweep sweep = read_sweep(arguments.sweep, arguments.sets);
   if (!arguments.launcher.empty()) sweep.launcher = arguments.launcher;
   if (sweep.launcher.find("{ranks}") == std::string::npos)
-    throw UsageError("study: launcher \"{}\" does not say {{ranks}}", sweep.launcher);
+    throw UsageError("study: launcher \"{}\" does not contain {{ranks}}", sweep.launcher);
   return Study(std::move(sweep), arguments.sweep).run();
 }
 

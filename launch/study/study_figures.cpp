@@ -108,7 +108,7 @@ class Figures {
   /// together to show it.
   void loss_change(const char* section) {
     LineChart chart{
-        .title = fmt::format("Main {} loss less that of D = 0", validation_ ? "validation" : "training"),
+        .title = fmt::format("Main {} loss minus the loss at D = 0", validation_ ? "validation" : "training"),
         .x = {.title = "tokens"},
         .y = {.title = "difference, nats per token"}};
     for (const PointResult& result : results_) {
@@ -174,7 +174,7 @@ class Figures {
     add_lines("Acceptance", "acceptance", std::move(chart));
     bars(
         "Acceptance", "accepted_length", "Expected accepted length",
-        "tokens that a step of speculative decoding gives", std::nullopt,
+        "tokens per round of speculative decoding", std::nullopt,
         [](const PointResult& result) -> std::optional<double> {
           const MetricsHistory::Losses* last = result.last_acceptance();
           return last == nullptr ? std::nullopt : last->accepted_length;
@@ -217,13 +217,14 @@ class Figures {
       return result.metrics.peak_memory_bytes;
     };
     bars(
-        section, "throughput", "Throughput against D = 0", "tokens/s over those of D = 0", 1.0,
+        section, "throughput", "Throughput relative to D = 0", "tokens/s, divided by tokens/s at D = 0", 1.0,
         [&](const PointResult& result) { return ratio(result, speed); },
         [](double value, const PointResult& result) {
           return fmt::format("{:.2f} ({} tok/s)", value, short_number(std::round(result.tokens_per_second)));
         });
     bars(
-        section, "memory", "Peak memory against D = 0", "memory of the fullest rank over that of D = 0", 1.0,
+        section, "memory", "Peak memory relative to D = 0",
+        "largest memory of a rank, divided by the memory at D = 0", 1.0,
         [&](const PointResult& result) { return ratio(result, memory); },
         [&](double value, const PointResult& result) {
           return fmt::format("{:.2f} ({:.2f} GiB)", value, *memory(result) / gib);

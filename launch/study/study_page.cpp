@@ -176,10 +176,11 @@ std::string study_page(const Sweep& sweep, const std::vector<PointResult>& resul
       xml_text(sweep.launcher));
   page += "<h2>Points</h2>\n<div class=\"scroll\">\n" + Page(sweep, results).table() + "</div>\n";
   page +=
-      "<p>Losses are nats per token, of the last evaluation on held-out data where there is one. Depth k "
+      "<p>Losses are nats per token: of the last evaluation on held-out data, or else of the last training "
+      "step. Depth k "
       "predicts the token k + 1 ahead. tokens/s is the median over the steps after the first fifth; memory "
-      "is that of the fullest rank at its peak (of a process on the CPU, in use on a GPU); time is the "
-      "launcher's, start to end. D = 0 is the point without prediction heads that shares most of the other "
+      "is the largest peak of a rank (of the process on a CPU, in use on a GPU); time is from the start of "
+      "the launcher to its end. D = 0 is the point without prediction heads that shares most of the other "
       "settings.</p>\n";
   std::string section;
   for (const Figure& figure : figures) {

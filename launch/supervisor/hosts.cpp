@@ -100,8 +100,8 @@ std::vector<Host> read_hostfile(const std::string& path) {
       const auto slots =
           word.starts_with("slots=") ? read_integer(std::string_view(word).substr(6)) : std::nullopt;
       if (!slots || *slots < 1 || *slots > most_slots)
-        throw UsageError("hostfile: {}:{}: found \"{}\", expected slots=N, 1 to {}", path, number, word,
-                         most_slots);
+        throw UsageError("hostfile: expected slots=N, 1 to {}, found \"{}\" ({}:{})", most_slots, word, path,
+                         number);
       host.slots = static_cast<int>(*slots);
     }
     const auto listed =

@@ -21,7 +21,7 @@ std::string on_hosts(const std::string& launcher, const std::vector<Host>& hosts
 /// - mpirun may run as root, as in a container.
 /// - `local`: more ranks than half this host's hardware threads are allowed, and they are not bound to cores.
 /// - Job steps may share the allocation (SLURM_OVERLAP). Slurm counts a job step as running until each of its
-/// nodes, even a lost one, reports its end. Without SLURM_OVERLAP the next attempt would wait for that.
+///   nodes, even a lost one, reports its end. Without SLURM_OVERLAP the next attempt would wait for that.
 /// mpirun's time from SIGTERM to SIGKILL stays at one second: run_command() (launch/supervisor/subprocess.h)
 /// keeps stop signals from mpirun, so this is the time between the end of one rank and that of the others.
 void set_launcher_defaults(int ranks, bool local);

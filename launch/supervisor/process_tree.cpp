@@ -53,8 +53,8 @@ std::map<pid_t, Entry> list_processes() {
        it.increment(error)) {
     const std::string name = it->path().filename().string();
     pid_t pid = 0;
-    const auto [rest, fault] = std::from_chars(name.data(), name.data() + name.size(), pid);
-    if (fault != std::errc() || rest != name.data() + name.size()) continue;
+    const auto [rest, status] = std::from_chars(name.data(), name.data() + name.size(), pid);
+    if (status != std::errc() || rest != name.data() + name.size()) continue;
     if (Entry entry; read_entry(it->path().string(), entry)) processes[pid] = entry;
   }
   return processes;

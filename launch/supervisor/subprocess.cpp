@@ -114,14 +114,14 @@ class RunningCommand {
       return end(fmt::format("the ranks did not stop within {} s", options_.grace.count()));
     const std::vector<pid_t> ranks = tree_.ranks();
     for (const pid_t rank : ranks)
-      if (!told_.contains(rank) && catches_signal(rank, SIGUSR1)) {
+      if (!signalled_.contains(rank) && catches_signal(rank, SIGUSR1)) {
         kill(rank, SIGUSR1);
-        told_.insert(rank);
+        signalled_.insert(rank);
       }
-    const bool remote = ranks.empty() && told_.empty() && now - *stop_ > remote_ranks_limit;
+    const bool remote = ranks.empty() && signalled_.empty() && now - *stop_ > remote_ranks_limit;
     if (remote) {
       kill(child_, SIGUSR1);
-      told_.insert(child_);
+      signalled_.insert(child_);
     }
   }
 
@@ -153,7 +153,7 @@ class RunningCommand {
   }
 
   void end(const std::string& reason) {
-    log(fmt::format("ended      {}: what is left of it is killed", reason));
+    log(fmt::format("ended      {}: the remaining processes are killed", reason));
     cut_short_ = true;
     for (const pid_t rank : tree_.ranks()) kill(rank, SIGKILL);
     kill(child_,
@@ -171,7 +171,7 @@ class RunningCommand {
     const auto since = Clock::now();
     while (!tree_.members().empty() && Clock::now() - since < std::chrono::seconds(1))
       std::this_thread::sleep_for(pause);
-    if (!tree_.kill_all()) log("warning: processes of this attempt are still there, blocked in the kernel");
+    if (!tree_.kill_all()) log("warning: processes of this attempt are still running, blocked in the kernel");
   }
 
   const CommandOptions& options_;
@@ -184,7 +184,7 @@ class RunningCommand {
   std::optional<Clock::time_point> stop_, first_gone_, last_gone_;
   Clock::time_point looked_ = Clock::now();
   std::size_t most_ranks_ = 0;
-  std::set<pid_t> told_;  // members that have received the stop signal
+  std::set<pid_t> signalled_;  // members that have received the stop signal
 };
 
 }  // namespace

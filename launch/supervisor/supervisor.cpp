@@ -62,7 +62,7 @@ int default_ranks(const Config& config) {
     if (error == std::errc() && rest == end && tasks > 0) return tasks;
   }
   if (config.parallel.dp > 0) return config.parallel.pp * config.parallel.dp;
-  throw UsageError("run: how many ranks? -n is not given, there is no SLURM_NTASKS, and parallel.dp is 0");
+  throw UsageError("run: the number of ranks is unknown: expected -n, SLURM_NTASKS or parallel.dp above 0");
 }
 
 /// Opens the run's folder; creates it with the resolved configuration if it does not exist.
@@ -131,7 +131,7 @@ class Supervisor {
     if (end.code <= 128) return "";
     const char* name = strsignal(end.code - 128);
     return fmt::format(" ({}{})", name == nullptr ? "signal" : name,
-                       end.code == 137 ? ": by a person, or for lack of memory" : "");
+                       end.code == 137 ? ": by a user, or because memory ran out" : "");
   }
 
   /// Slurm sends some signals to the ranks only (preemption, --signal without B:).
@@ -144,7 +144,7 @@ class Supervisor {
   bool run_was_held(int code) {
     if (code != static_cast<int>(ExitCode::usage) || stop_signal() != 0) return false;
     const bool silent = holder_falls_silent(run_.path(), [] { return stop_signal() != 0; });
-    if (silent) console_.line("run lock   its holder on another host is silent or has ended: tried again");
+    if (silent) console_.line("run lock   its holder on another host is silent or has ended: trying again");
     return silent;
   }
 
@@ -174,8 +174,8 @@ class Supervisor {
     ranks_ = other ? layout_.parallel.pp * layout_.parallel.dp : available;
     if (other && ranks_ != ranks_before)
       console_.line(fmt::format(
-          "elastic    {} of {} available ranks take {}, since they do not fit the settings' layout", ranks_,
-          available, layout_text(layout_, ranks_)));
+          "elastic    {} of {} available ranks use {}, because the configured layout does not fit them",
+          ranks_, available, layout_text(layout_, ranks_)));
     return true;
   }
 

@@ -20,20 +20,20 @@ std::string stop_help(const CheckpointRules& rules) {
     bounds.push_back(fmt::format("{} step{}", rules.every_steps, rules.every_steps == 1 ? "" : "s"));
   if (rules.every.count() > 0) bounds.push_back(fmt::format("{:g} min", rules.every.count() / 60));
   return fmt::format(
-      "SIGTERM, SIGINT, SIGHUP or SIGUSR1 to any rank ends the run after its step, with a checkpoint; a kill "
-      "loses {}",
-      bounds.empty() ? "all since the start: checkpoint.every and checkpoint.every_minutes are 0"
+      "SIGTERM, SIGINT, SIGHUP or SIGUSR1 to any rank stops the run after the current step, with a "
+      "checkpoint; a kill loses {}",
+      bounds.empty() ? "all steps since the launch: checkpoint.every and checkpoint.every_minutes are 0"
                      : fmt::format("at most {}", fmt::join(bounds, " or ")));
 }
 
-bool is_last_asked_for(const CheckpointRules& rules, std::int64_t step) {
+bool has_reached_stop_after(const CheckpointRules& rules, std::int64_t step) {
   return rules.stop_after > 0 && step >= rules.stop_after;
 }
 
 StepDecision decide(const CheckpointRules& rules, std::int64_t step, const RankVotes& votes) {
   StepDecision decision;
   const bool last = step == rules.last_step;
-  decision.stop = !last && (votes.signalled > 0 || is_last_asked_for(rules, step));
+  decision.stop = !last && (votes.signalled > 0 || has_reached_stop_after(rules, step));
   decision.save = decision.stop || last || (rules.every_steps > 0 && step % rules.every_steps == 0) ||
                   votes.save_ready == votes.ranks;
   decision.stage = !decision.save && votes.stage_ready == votes.ranks;

@@ -40,7 +40,7 @@ struct StepDecision {
 };
 
 /// Whether `step` is at or after stop_after. A resumed run may start after it.
-bool is_last_asked_for(const CheckpointRules& rules, std::int64_t step);
+bool has_reached_stop_after(const CheckpointRules& rules, std::int64_t step);
 
 StepDecision decide(const CheckpointRules& rules, std::int64_t step, const RankVotes& votes);
 

@@ -68,16 +68,18 @@ std::string NumericalGuard::memory_fault() {
     verified_ = examined_;
     return {};
   }
-  return fmt::format("memory: {} has changed on rank {} since the update of step {}, though nothing wrote it",
-                     tensor, rank_text(session_.groups()), examined_);
+  return fmt::format(
+      "memory: {} has changed on rank {} since the update of step {}, although the program did not write to "
+      "it",
+      tensor, rank_text(session_.groups()), examined_);
 }
 
 void NumericalGuard::throw_memory_fault(const std::string& own) {
   Communicator& world = session_.groups().world;
-  const std::string fault = first_fault(world, own);
+  const std::string message = first_error(world, own);
   world.all_reduce(tensor_over(std::span(&verified_, 1), {1}), ReduceOp::min);
   suspect_after_ = verified_;
-  throw NumericalError("{}; it was last found whole after step {}", fault, verified_);
+  throw NumericalError("{}; the state was last verified after step {}", message, verified_);
 }
 
 void NumericalGuard::begin(std::int64_t step) {
@@ -136,11 +138,11 @@ StepMetrics NumericalGuard::replay(std::int64_t step, const StepMetrics& first,
   std::string verdict;
   if (deterministic)
     verdict = differing.empty()
-                  ? "the same bits: the numbers are the model's and its data's, no transient fault"
-                  : "other bits, a transient fault of the hardware: " + differing;
+                  ? "the same bits: the model and the data give these numbers, not a transient hardware fault"
+                  : "other bits, a transient hardware fault: " + differing;
   else
-    verdict = wants_replay(second) ? "unusual again: no transient fault is seen"
-                                   : "usual now: a transient fault of the hardware is likely";
+    verdict = wants_replay(second) ? "unusual again: no sign of a transient hardware fault"
+                                   : "no longer unusual: a transient hardware fault is likely";
   console_.warn(fmt::format("replay     step {}: first {}; second {}: {}", step, in_words(first),
                             in_words(second), verdict));
   return second;
@@ -186,21 +188,22 @@ void NumericalGuard::count_skipped(std::int64_t step, StepMetrics& metrics) {
       fmt::format("step {}: {}; not finite: {}", step, in_words(metrics), gathered(not_finite_here()));
   const std::int64_t limit = session_.config().train.skip_limit;
   if (in_a_row_ > limit)
-    throw NumericalError("{}; {} step{} in a row without an update, train.skip_limit is {}", what, in_a_row_,
-                         in_a_row_ == 1 ? "" : "s", limit);
-  console_.warn(fmt::format("skipped    {}; weights stay as they were, saves wait ({} in a row, {} in all)",
-                            what, in_a_row_, skipped_));
+    throw NumericalError("{}; {} consecutive step{} without an update, train.skip_limit is {}", what,
+                         in_a_row_, in_a_row_ == 1 ? "" : "s", limit);
+  console_.warn(
+      fmt::format("skipped    {}; weights are unchanged, no checkpoint is written ({} in a row, {} in all)",
+                  what, in_a_row_, skipped_));
 }
 
 void NumericalGuard::require_sound_state(std::int64_t step) {
   check_state();
   const std::string changed = memory_fault();
   Communicator& world = session_.groups().world;
-  if (!first_fault(world, changed).empty()) throw_memory_fault(changed);
-  std::string fault = optimizer_.not_finite_state(session_.stream());
-  if (!fault.empty()) fault += " is not finite on rank " + rank_text(session_.groups());
-  if (fault = first_fault(world, fault); !fault.empty())
-    throw NumericalError("checkpoint: step {} is not saved: {}", step, fault);
+  if (!first_error(world, changed).empty()) throw_memory_fault(changed);
+  std::string message = optimizer_.not_finite_state(session_.stream());
+  if (!message.empty()) message += " is not finite on rank " + rank_text(session_.groups());
+  if (message = first_error(world, message); !message.empty())
+    throw NumericalError("checkpoint: step {} is not saved: {}", step, message);
   compare_replicas(step);
 }
 

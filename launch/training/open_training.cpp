@@ -67,13 +67,13 @@ void start_fresh(TrainingParts& parts, RunFolder& folder, StopNotice& notice, co
 /// Only a --set on the command line may change the seed, and so the order of the data.
 void require_same_seed(const Config& config, const CheckpointInfo& info, Console& console) {
   if (info.seed == config.train.seed) return;
-  const std::string change = fmt::format(
-      "train.seed: the checkpoint's order of data has seed {}, this run {}", info.seed, config.train.seed);
+  const std::string change =
+      fmt::format("train.seed: the checkpoint has {}, this run has {}", info.seed, config.train.seed);
   const auto origin = config.origins.find("train.seed");
   if (origin == config.origins.end() || !origin->second.starts_with("--set"))
-    throw UsageError("{}; --set train.seed={} asks for it", change, config.train.seed);
-  console.warn(fmt::format("{}: from sample {} on rows and sampled depths come in another order", change,
-                           info.samples));
+    throw UsageError("{}; use --set train.seed={} to change it", change, config.train.seed);
+  console.warn(
+      fmt::format("{}: from sample {} on, rows and sampled depths have another order", change, info.samples));
 }
 
 void resume(TrainingParts& parts, RunFolder& folder, StopNotice& notice, const CheckpointRules& rules,
@@ -97,7 +97,7 @@ void resume(TrainingParts& parts, RunFolder& folder, StopNotice& notice, const C
   show_run(parts, rules);
   for (const std::string& text : resume_warnings(settings_of(checkpoint), config, info.step))
     parts.console.warn(text);
-  show(parts.console, fmt::format("resume     step {} of {}, {} tokens seen, written as {}", info.step,
+  show(parts.console, fmt::format("resume     step {} of {}, {} tokens seen, written by layout {}", info.step,
                                   config.train.steps, info.tokens, to_string(info.grid)));
 }
 

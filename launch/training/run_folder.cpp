@@ -21,19 +21,19 @@ namespace fs = std::filesystem;
 /// Runs `body` on rank 0 and rethrows its error on every rank.
 template <class Body>
 void on_root(Communicator& world, const Body& body) {
-  std::string fault;
+  std::string message;
   ExitCode code = ExitCode::done;
   if (world.rank() == 0) try {
       body();
     } catch (const Error& error) {
-      fault = error.what();
+      message = error.what();
       code = error.code();
     }
-  fault = first_fault(world, fault);
-  if (fault.empty()) return;
+  message = first_error(world, message);
+  if (message.empty()) return;
   const auto agreed = broadcast_text(world, code == ExitCode::usage ? "usage" : "data");
-  if (agreed == "usage") throw UsageError("{}", fault);
-  throw DataError("{}", fault);
+  if (agreed == "usage") throw UsageError("{}", message);
+  throw DataError("{}", message);
 }
 
 /// The checkpoints that the new lineage sets aside, as subject and verb: "steps 15 to 30 are".
@@ -84,7 +84,7 @@ void RunFolder::claim_automatic() {
   RunDirectory::require_usable(path);
   std::error_code error;
   fs::create_directories(path, error);
-  if (error) throw DataError("run directory: {}: cannot be made: {}", path, error.message());
+  if (error) throw DataError("run directory: {}: cannot be created: {}", path, error.message());
   lock(path);
   if (!holds_checkpoint(path)) return;
   directory_ = RunDirectory::open(path);
@@ -99,17 +99,18 @@ void RunFolder::lock(const std::string& path) {
 void RunFolder::repair() {
   const std::string checkpoints = directory_->checkpoints_path();
   const std::optional<std::string> unfinished = branches_of(checkpoints).unfinished_config;
-  if (const std::string fault = branch_fault(checkpoints); !fault.empty())
-    console_.warn(fmt::format("{}; the branch is taken from the checkpoints, and a new one starts", fault));
+  if (const std::string message = branch_error(checkpoints); !message.empty())
+    console_.warn(
+        fmt::format("{}; the current branch is read from the checkpoints, and a new branch starts", message));
   restore_branches(checkpoints);
   if (unfinished) directory_->write_config(*unfinished);
   finish_branch(checkpoints);
   const RunSettings settings = settings_of_run(directory_->path());
-  if (settings.fault.empty()) return;
+  if (settings.error.empty()) return;
   const std::string kept = keep_damaged(directory_->config_path());
   directory_->write_config(to_toml(settings.config));
-  console_.warn(fmt::format("{}; it is restored from {}{}", settings.fault, settings.source,
-                            kept.empty() ? "" : ", what was there is kept as " + kept));
+  console_.warn(fmt::format("{}; it is restored from {}{}", settings.error, settings.source,
+                            kept.empty() ? "" : ", the old one is kept as " + kept));
 }
 
 void RunFolder::start(const Config& config) {

@@ -95,7 +95,8 @@ std::string objective_line(const MtpConfig& mtp) {
     text += fmt::format(", times {:g} at {:g} tokens to {:g} at {:g}", mtp.schedule.front().second,
                         mtp.schedule.front().first, mtp.schedule.back().second, mtp.schedule.back().first);
   if (mtp.balance == MtpConfig::Balance::dynamic)
-    text += fmt::format(", moved to gradients of {:g} of the main loss's at the trunk", mtp.balance_ratio);
+    text += fmt::format(", balanced to gradient norms of {:g} times the main loss's at the trunk",
+                        mtp.balance_ratio);
   if (mtp.balance == MtpConfig::Balance::sampling)
     text += fmt::format(", depths drawn with probability {:g}", fmt::join(mtp.sample_probabilities, ", "));
   return text + "\n";
@@ -189,7 +190,7 @@ std::string startup_table(const SessionPlan& plan, int columns) {
                   counted(config.train.microbatch, "row"), grid.dp);
   lines += precision_line(plan);
   lines +=
-      fmt::format("layout     {}, {}, expected bubble {:.1f} %; time and memory below are expected, too\n",
+      fmt::format("layout     {}, {}, expected bubble {:.1f} %; the times and memory below are estimates\n",
                   to_string(grid), config.parallel.schedule, 100 * step.bubble());
   return wrapped(lines, columns, 11) + rank_table(plan, expected.stages, columns);
 }

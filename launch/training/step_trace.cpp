@@ -48,13 +48,13 @@ std::string StepTrace::write(const std::filesystem::path& file, std::int64_t ste
   const std::string name =
       fmt::format("rank {}: pp{} dp{}", world.rank(), session_.groups().pp_rank, session_.groups().dp_rank);
   const std::vector<std::string> events = gather_texts(world, trace_events(world.rank(), name, spans));
-  std::string fault;
+  std::string message;
   if (session_.is_root()) try {
       write_trace(file, events);
     } catch (const DataError& error) {
-      fault = error.what();
+      message = error.what();
     }
-  if (fault = first_fault(world, fault); !fault.empty()) throw DataError("{}", fault);
+  if (message = first_error(world, message); !message.empty()) throw DataError("{}", message);
 
   const TraceOverlap overlap = overlap_of(spans);
   const double hidden = overlap.communication > 0 ? overlap.hidden / overlap.communication : 0;

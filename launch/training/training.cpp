@@ -109,7 +109,7 @@ ExitCode Training::stop() {
 
 ExitCode Training::run_steps() {
   if (progress_.step < config_.train.steps &&
-      (any_rank_signalled() || is_last_asked_for(rules_, progress_.step)))
+      (any_rank_signalled() || has_reached_stop_after(rules_, progress_.step)))
     return stop();
   if (progress_.step == 0 && parts_->validation) evaluate();
   while (progress_.step < config_.train.steps) {
@@ -293,17 +293,17 @@ void Training::stage() {
   clock_.staged(begin, CheckpointClock::Clock::now());
 }
 
-void Training::keep_last_good(const char* fault) noexcept try {
+void Training::keep_last_good(const char* reason) noexcept try {
   files_.notice.close_run();
   publish_staged();
   writer_.finish();  // the state of a running save was verified, or the checkpoint is marked below
   if (!session_.is_root()) return;
-  if (guard_.suspect_after()) mark_suspects(fault);
+  if (guard_.suspect_after()) mark_suspects(reason);
   const std::string run = files_.directory.path();
   const bool saved = !list_checkpoints(files_.directory.checkpoints_path()).empty();
   console_.status({});
   console_.line(fmt::format("stopped    after step {} of {}: {}; {}", progress_.step, config_.train.steps,
-                            fault,
+                            reason,
                             saved ? fmt::format("the newest checkpoint to resume from is {}\nresume     {}",
                                                 checkpoints_at(run).front().filename().string(),
                                                 resume_command(launch_command(world_.size()), run))
@@ -312,13 +312,12 @@ void Training::keep_last_good(const char* fault) noexcept try {
   console_.warn(error.what());
 }
 
-void Training::mark_suspects(const char* fault) {
+void Training::mark_suspects(const char* reason) {
   for (const CompleteCheckpoint& checkpoint : complete_checkpoints(files_.directory.checkpoints_path())) {
     if (checkpoint.step <= *guard_.suspect_after()) continue;
-    mark_suspect(checkpoint.path, fault);
+    mark_suspect(checkpoint.path, reason);
     console_.warn(
-        fmt::format("checkpoint {}: marked suspect: it was taken after step {}, the last one whose "
-                    "state was found whole",
+        fmt::format("checkpoint {}: marked suspect: step {} is the last one whose state was verified",
                     checkpoint_name(checkpoint.step), *guard_.suspect_after()));
   }
 }

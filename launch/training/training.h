@@ -53,10 +53,10 @@ class Training {
   void save();
   /// Stages a copy of the state for StopNotice::while_in_step().
   void stage();
-  /// Called after a numerical fault: waits for a running save, marks checkpoints that must not be trusted,
+  /// Called after a numerical failure: waits for a running save, marks checkpoints that must not be trusted,
   /// and reports the newest one that remains.
-  void keep_last_good(const char* fault) noexcept;
-  void mark_suspects(const char* fault);
+  void keep_last_good(const char* reason) noexcept;
+  void mark_suspects(const char* reason);
   void evaluate();
 
   std::unique_ptr<TrainingParts> parts_;

@@ -29,9 +29,8 @@ void require_same_structure(const Checkpoint& checkpoint, const Config& found, c
   for (const char* key : structure) {
     const Option& option = *find_option("model", key);
     if (option.get(found) != option.get(config))
-      throw usage_error(config, {option.name()},
-                        "{}: the checkpoint {} has {}, but the run that starts from it {}", option.name(),
-                        checkpoint.directory().string(), to_toml(option.get(found)),
+      throw usage_error(config, {option.name()}, "{}: checkpoint {} has {}, but the new run has {}",
+                        option.name(), checkpoint.directory().string(), to_toml(option.get(found)),
                         to_toml(option.get(config)));
   }
 }
@@ -44,7 +43,7 @@ void check_tensors(const Checkpoint& checkpoint, const Transfer& transfer) {
     for (const ParameterSpec& spec : unit.specs) {
       const Shape& shape = checkpoint.pieces("model", spec.name).front().shape;
       if (shape != spec.shape)
-        throw UsageError("checkpoint {}: {} has the shape {}, but the run that starts from it has {}",
+        throw UsageError("checkpoint {}: {} has shape {}, but the new run has {}",
                          checkpoint.directory().string(), spec.name, to_string(shape), to_string(spec.shape));
       known.insert(spec.name);
     }
@@ -52,7 +51,7 @@ void check_tensors(const Checkpoint& checkpoint, const Transfer& transfer) {
     for (const ParameterSpec& spec : unit.specs) known.insert(spec.name);
   for (const PieceRecord& piece : checkpoint.manifest().pieces)
     if (piece.kind == "model" && !known.contains(piece.tensor))
-      throw DataError("checkpoint {}: holds {}, which is not of the model that its settings describe",
+      throw DataError("checkpoint {}: contains {}, which is not a tensor of the model in its settings",
                       checkpoint.directory().string(), piece.tensor);
 }
 
@@ -163,7 +162,7 @@ std::string transfer_weights(const std::string& path, const Config& config,
   };
   const CheckpointInfo info = load_newest(path, weights, stream, world, console).info();
   parameters.round_weights(stream);
-  return fmt::format("weights    of {} at step {}, {} tokens\n{}", path, info.step, info.tokens,
+  return fmt::format("weights    from {} at step {}, {} tokens\n{}", path, info.step, info.tokens,
                      to_string(transfer));
 }
 

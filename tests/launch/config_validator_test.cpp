@@ -75,7 +75,8 @@ TEST_CASE("options that contradict each other are refused with their lines and f
        "run: name \"../other\" cannot name a folder: expected no '/', no '.' at the beginning, and not empty "
        "(t.toml:2)"},
       {"[train]\nrecompute = \"full\"\n[parallel]\nschedule = \"zero_bubble_h1\"",
-       "parallel: schedule \"zero_bubble_h1\" takes weight gradients late, which recompute \"full\" forbids "
+       "parallel: schedule \"zero_bubble_h1\" delays weight gradients, which is not possible with recompute "
+       "\"full\" "
        "(t.toml:4)"},
   };
   for (const auto& [toml, message] : mistakes) {
@@ -109,7 +110,7 @@ TEST_CASE("more stages than layers are refused with figures") {
 TEST_CASE("sizes too large for the partition search or for a step's program are refused with figures") {
   CHECK_THAT(
       refusal([] { validate(config_of("[model]\nnum_hidden_layers = 8192\n[parallel]\npp = 1024\n")); }),
-      contains("partition: 8192 layers × 1024 stages = 8388608: more than 4194304 are not searched"));
+      contains("partition: 8192 layers × 1024 stages = 8388608, expected at most 4194304 for the search"));
   CHECK_THAT(refusal([] {
                validate(
                    config_of("[parallel]\npp = 65536\nvirtual_stages = 1024\nschedule = "
@@ -123,7 +124,7 @@ TEST_CASE("sizes too large for the partition search or for a step's program are 
                validate(config);
                resolve_grid(config, 2);
              }),
-             contains("16777216 microbatches × 2 stages: a step has at most 8388608"));
+             contains("16777216 microbatches × 2 stages, expected at most 8388608 in a step"));
 }
 
 TEST_CASE("a placement of heads without enough stages is refused") {

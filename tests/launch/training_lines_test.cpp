@@ -146,7 +146,7 @@ generate   foretoken generate runs/first)");
   summary.last_step->depth_losses.resize(1);
   summary.last_evaluation->depth_losses.resize(1);
   CHECK("\n" + closing_block(summary, wide) == R"(
-stopped    at step 400 of 500, 1 of them since this start in 1m 13s, 1.64 M tokens seen, 22444 tokens/s, peak memory 215 MB a rank
+stopped    at step 400 of 500, 1 of them in this launch in 1m 13s, 1.64 M tokens seen, 22444 tokens/s, peak memory 215 MB a rank
 loss          main
   training  2.1000
   held out  2.2000  at step 300

@@ -172,7 +172,7 @@ TEST_CASE("a flipped bit of state stops the run naming tensor and rank, in every
     });
     CHECK_THAT(message, contains(fmt::format("rank {} (", world.size() - 1)) &&
                             contains("the update of step 9") &&
-                            contains(fmt::format("found whole after step {}", every == 1 ? 8 : 6)));
+                            contains(fmt::format("last verified after step {}", every == 1 ? 8 : 6)));
     if (is_last_rank()) CHECK_THAT(message, contains(flipped + " has changed"));
     if (world.rank() != 0) continue;
     CHECK(TrainingLab::checkpoint(run, 4).info().suspect.empty());
@@ -194,7 +194,7 @@ TEST_CASE("a bit that flips between a save and the next update is found, and the
     lab.train(multi_rank::world(), {"parallel.check_state_every=1", "checkpoint.every=1"},
               {.run_directory = run}, hooks);
   });
-  CHECK_THAT(message, contains("since the update of step 4") && contains("found whole after step 4"));
+  CHECK_THAT(message, contains("since the update of step 4") && contains("last verified after step 4"));
   CHECK(TrainingLab::checkpoint(run, 4).info().suspect.empty());
 }
 
@@ -212,7 +212,7 @@ TEST_CASE(
   lab.train(world, {"train.steps=9"}, {.resume = named ? suspect : run});
   const std::string log = TrainingLab::log(run);
   CHECK_THAT(log, contains(suspect + " is marked suspect: a reason"));
-  CHECK((log.find("passed over") == std::string::npos) == named);
+  CHECK((log.find("it is skipped") == std::string::npos) == named);
   CHECK_THAT(log, contains(fmt::format("resume     step {} of 9", named ? 8 : 4)));
 }
 
@@ -313,10 +313,10 @@ TEST_CASE("a replayed step separates a transient fault, whose second result is u
     if (world.rank() != 0) continue;
     const std::string log = TrainingLab::log(run);
     if (fault == "real") {
-      CHECK_THAT(log, contains("no transient fault") && contains("skipped    step 25"));
+      CHECK_THAT(log, contains("not a transient hardware fault") && contains("skipped    step 25"));
       continue;
     }
-    CHECK_THAT(log, contains(fmt::format("a transient fault of the hardware: rank {} (", world.size() - 1)));
+    CHECK_THAT(log, contains(fmt::format("a transient hardware fault: rank {} (", world.size() - 1)));
     CHECK(loss_mismatch(run, whole, 0) == "");
     CHECK(tensor_mismatch(TrainingLab::checkpoint(run, 30), TrainingLab::checkpoint(whole, 30), "model", 0,
                           0) == "");

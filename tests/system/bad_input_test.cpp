@@ -72,7 +72,7 @@ TEST_CASE("a run does not resume with the tokens of another tokenizer") {
   writer.publish();
   check_refusal(run(fmt::format("{} train --resume {} --set train.steps=4 --set data.path={} 2>&1 >/dev/null",
                                 program(), run_path, (folder / "other.h5").string())),
-                3, "trained on tokens of bytes");
+                3, "trained with tokenizer bytes");
   CHECK(run(program() + " inspect --verify " + run_path).code == 0);
 }
 
@@ -135,7 +135,7 @@ TEST_CASE("evaluate skips a checkpoint whose manifest is damaged") {
   folder.write("run/checkpoints/step_00000004/manifest.json", "{");
   const Outcome outcome = run(evaluate);
   CHECK(outcome.code == 0);
-  CHECK_THAT(outcome.output, contains("step_00000004") && contains("trying the checkpoint before it") &&
+  CHECK_THAT(outcome.output, contains("step_00000004") && contains("trying the previous checkpoint") &&
                                  contains("at step 2"));
   folder.write("run/checkpoints/step_00000002/manifest.json", "{");
   check_refusal(run(evaluate), 3, "step_00000004");

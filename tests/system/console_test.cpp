@@ -62,7 +62,7 @@ TEST_CASE("launch/run.sh starts ranks anywhere, and every command that a run pri
   const Outcome done = run(without_permission + at_stop.at("resume"));
   INFO(done.output);
   REQUIRE(done.code == 0);
-  CHECK_THAT(done.output, contains("done       40 steps, 36 of them since this start in "));
+  CHECK_THAT(done.output, contains("done       40 steps, 36 of them in this launch in "));
   const auto at_end = commands_in(done.output);
   REQUIRE(at_end.size() == 3);
   const Outcome again = run(without_permission + at_stop.at("resume"));

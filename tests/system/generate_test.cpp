@@ -92,21 +92,21 @@ TEST_CASE("a draft model with another tokenizer is refused") {
   writer.finish();
   const Outcome outcome = run(model.command("--prompt line --draft " + other));
   CHECK(outcome.code == 3);
-  CHECK_THAT(
-      outcome.output,
-      contains("generate: the draft model " + other +
-               " was trained on tokens of words (digest 1, vocabulary 9, end of document 8), the model " +
-               model.run_path + " on those of bytes (digest "));
+  CHECK_THAT(outcome.output,
+             contains("generate: the tokenizers differ: draft model " + other +
+                      " was trained with words (digest 1, vocabulary 9, end of document 8), model " +
+                      model.run_path + " with bytes (digest "));
   CHECK(run(model.command("--prompt line --draft /nowhere")).code == 3);
 }
 
 TEST_CASE(
-    "generate --parallel-decode needs fewer rounds and says that the text is not that of plain decoding") {
+    "generate --parallel-decode needs fewer rounds and warns that the text differs from other decoding") {
   const Trained model;
   const Outcome outcome = run(model.command("--prompt 'line 1 of a' --max-tokens 61 --parallel-decode 3"));
   INFO(outcome.output);
   CHECK(outcome.code == 0);
-  CHECK_THAT(outcome.output, contains("the text is not that of plain decoding") && contains(" text "));
+  CHECK_THAT(outcome.output,
+             contains("the text differs from the text without this flag") && contains(" text "));
   CHECK(figure(outcome.output, "mean acceptance length ") == 3);
 }
 
@@ -231,8 +231,8 @@ TEST_CASE("invalid prompts and paths without a checkpoint are refused") {
   CHECK(run(program() + " generate " + model.folder.path().string() + "/no-run --prompt x").code == 3);
   const Outcome full = run(model.command("--prompt 'line 1 of a text that' --max-tokens 50 --temperature 0"));
   CHECK_THAT(full.output,
-             contains("warning: generate: a prompt of 21 tokens and 50 new tokens do not fit the model's 24 "
-                      "positions (max_position_embeddings): the text ends there") &&
+             contains("warning: generate: a prompt of 21 tokens and 50 new tokens exceed the model's 24 "
+                      "positions (max_position_embeddings): the text ends at the last position") &&
                  contains("stopped    at the model's last position after 3 new tokens"));
 }
 

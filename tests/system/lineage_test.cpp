@@ -145,8 +145,7 @@ TEST_CASE("a folder or a pipe named config.toml is kept under another name, and 
     const Outcome on = run(fmt::format("{} train --resume {} --stop-after 5", program(), path));
     INFO(on.output);
     CHECK(on.code == 75);
-    CHECK_THAT(on.output,
-               contains("it is restored from") && contains("what was there is kept as " + expected));
+    CHECK_THAT(on.output, contains("it is restored from") && contains("the old one is kept as " + expected));
     CHECK_THAT(run(fmt::format("cat {}/config.toml", path)).output, contains("hidden_size"));
     expected += ".2";
   }

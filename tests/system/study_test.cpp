@@ -149,10 +149,10 @@ parallel.pp = 2
 
   const Outcome launcher = run(command + " --launcher 'mpirun -n 2'");
   CHECK(launcher.code == 2);
-  CHECK_THAT(launcher.output, contains("launcher \"mpirun -n 2\" does not say {ranks}"));
+  CHECK_THAT(launcher.output, contains("launcher \"mpirun -n 2\" does not contain {ranks}"));
   const Outcome changed = run(command + " --set train.seed=2");
   CHECK(changed.code == 2);
-  CHECK_THAT(changed.output, contains("point \"no heads\" was started with train.seed 1, found 2"));
+  CHECK_THAT(changed.output, contains("point \"no heads\" has run with train.seed 1, found 2"));
 }
 
 TEST_CASE("an interrupted study stops with a checkpoint and continues from it") {

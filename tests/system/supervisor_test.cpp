@@ -144,14 +144,14 @@ TEST_CASE("three ranks resume an elastic run of pp 2 × dp 2 and train the same 
   const Outcome chosen = run(program_on(3) + " train --resume " + path + " --auto-layout --stop-after 20");
   INFO(chosen.output);
   CHECK(chosen.code == 75);
-  CHECK_THAT(chosen.output, contains("the ranks take pp 3 × dp 1"));
+  CHECK_THAT(chosen.output, contains("the ranks use pp 3 × dp 1"));
 
   const std::string config = small_training(folder).substr(std::string("train ").size());
   const Outcome elastic = run(fmt::format("{} run {} --run-directory {} -n 1 --elastic --set parallel.pp=2",
                                           program(), config, path));
   INFO(elastic.output);
   CHECK(elastic.code == 0);
-  CHECK_THAT(elastic.output, contains("1 of 1 available ranks take pp 1 × dp 1"));
+  CHECK_THAT(elastic.output, contains("1 of 1 available ranks use pp 1 × dp 1"));
   CHECK(tensor_mismatch(TrainingLab::checkpoint(path, 40), TrainingLab::checkpoint(whole, 40), "model", 1e-4,
                         1e-4) == "");
 }
