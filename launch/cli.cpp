@@ -330,7 +330,7 @@ Command finish_evaluate(const EvaluateArguments& arguments) {
   return arguments;
 }
 
-/// For options with several values CLI11 parses "[a,b]" as a list, so no file could have such a name. A NUL
+/// CLI11 parses "[a,b]" as a list if an option takes several values, so no file could have such a name. A NUL
 /// byte, which no argument can contain, is appended to such arguments and removed from the values.
 std::vector<std::string> marked_as_literal(std::vector<std::string> arguments) {
   for (std::string& argument : arguments)

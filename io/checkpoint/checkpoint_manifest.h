@@ -57,9 +57,9 @@ struct CheckpointInfo {
   std::int64_t skipped = 0;                        // steps that made no update
   std::int64_t skipped_in_a_row = 0;               // consecutive skipped steps up to this one
   std::vector<double> balance;                     // factor per depth of dynamic balance; else empty
-  std::map<std::string, std::string> conventions;  // the MTP switches
+  std::map<std::string, std::string> conventions;  // settings of the MTP conventions
   std::string config;                              // resolved, as text
-  TokenizerIdentity tokenizer;                     // of the training data
+  TokenizerIdentity tokenizer;                     // the tokenizer of the training data
   std::optional<DatasetRecord> training_data;      // empty in checkpoints of earlier versions
   std::optional<DatasetRecord> validation_data;    // also empty if the run has no validation data
   std::string suspect;  // why the checkpoint must not be trusted; empty: no reason is known
@@ -73,13 +73,13 @@ struct CheckpointInfo {
 struct PieceRecord {
   std::string kind;    // "model", "exp_avg", "exp_avg_sq", ...
   std::string tensor;  // Hugging Face name
-  Shape shape;         // of the whole tensor
+  Shape shape;         // shape of the whole tensor
   DType dtype = DType::f32;
   Range range;               // flat elements of the whole tensor
   std::string file;          // inside the checkpoint's directory
   std::string dataset;       // path inside the file
   std::int64_t address = 0;  // file offset of the first byte
-  std::string digest;        // of its bytes
+  std::string digest;        // digest of the piece's bytes
 
   std::int64_t bytes() const { return range.size() * static_cast<std::int64_t>(size_of(dtype)); }
 };
@@ -87,7 +87,7 @@ struct PieceRecord {
 struct ShardFile {
   std::string name;
   std::int64_t bytes = 0;
-  std::string digest;  // of the bytes outside pieces
+  std::string digest;  // digest of the bytes outside pieces
 };
 
 struct CheckpointManifest {

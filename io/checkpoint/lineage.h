@@ -75,8 +75,8 @@ std::vector<std::filesystem::path> list_checkpoints(const std::filesystem::path&
 /// Never empty: throws a DataError if the path does not exist, is still being written, or has no checkpoint.
 std::vector<std::filesystem::path> checkpoints_at(const std::filesystem::path& path);
 
-/// How often a reader lists a run's checkpoints before it gives up, because a training job retires the ones
-/// that it listed.
+/// How often a reader lists a run's checkpoints before it gives up. It lists them again if a training job has
+/// retired a listed checkpoint.
 constexpr int listings_tried = 20;
 /// Whether a listed checkpoint no longer exists.
 bool has_vanished(const std::filesystem::path& checkpoint);

@@ -115,7 +115,7 @@ std::string describe_holder(const std::optional<Holder>& holder) {
 
 struct LockFile {
   std::string text;
-  double time = 0;  // of its last heartbeat, by the file system's clock
+  double time = 0;  // time of the last heartbeat by the file system's clock
 };
 
 double modified(const struct stat& status) {
@@ -144,7 +144,8 @@ std::optional<LockFile> read_lock(const fs::path& file) {
 
 enum class HolderState { alive, ended, silent };
 
-/// One attempt to take a lock. Uses a file of this job, which also gives the file system's current time.
+/// One attempt to take a lock. It writes a temporary file, which link() makes the lock. The time stamp of
+/// this file also gives the file system's current time.
 class Attempt {
  public:
   Attempt(const fs::path& file, const std::string& text, const RunLockOptions& options)
@@ -159,7 +160,7 @@ class Attempt {
     for (int i = 0; i < attempts; ++i) {
       if (create(file)) return std::nullopt;
       const std::optional<LockFile> found = read_lock(file);
-      if (!found) continue;  // released in the meantime
+      if (!found) continue;  // the lock was released after create()
       if (holder_state(*found) != HolderState::ended) return found;
       const std::optional<Holder> holder = holder_of(found->text);
       const fs::path claim = file.string() + "." + (holder ? holder->id : "unnamed");

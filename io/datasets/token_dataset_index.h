@@ -21,7 +21,7 @@
 //     "identity":   digest of the content, as hex }
 //
 // The digest tables have 16 bytes (XXH3-128, canonical) for every chunk of `chunk_bytes` bytes of their
-// array; the last chunk is the rest. The identity is the XXH3-128 of
+// array; the last chunk may be shorter. The identity is the XXH3-128 of
 //
 //   "foretoken token dataset 2\n{tokenizer_name}\n{tokenizer_digest}\n{vocab_size}\n{end_of_document}\n
 //    {dtype of tokens}\n{count of tokens}\n{count of document_offsets}\n{chunk_bytes}\n"     (no line break)

@@ -15,8 +15,8 @@ namespace foretoken {
 namespace {
 
 constexpr std::size_t flushed_tokens = 1 << 19;  // 1 MiB of u16, 2 MiB of u32: whole digest chunks
-/// Where HDF5 places the first array of 1 MiB or more: it aligns such arrays (io/hdf5/hdf5.h), and the
-/// attributes before it need less than 1 MiB.
+/// File offset at which HDF5 places the first array of 1 MiB or more: it aligns such arrays (io/hdf5/hdf5.h),
+/// and the attributes before it need less than 1 MiB.
 constexpr std::int64_t planned_address = 1 << 20;
 
 const std::filesystem::path& with_folder(const std::filesystem::path& path) {
@@ -83,7 +83,7 @@ void TokenDatasetWriter::end_document() {
   offsets_.push_back(tokens_);
 }
 
-/// Narrows the pending tokens in place and returns their bytes.
+/// Converts the pending tokens to dtype_ in place and returns their bytes.
 std::span<const std::byte> TokenDatasetWriter::narrow_pending() {
   const std::span bytes = std::as_writable_bytes(std::span(pending_));
   if (dtype_ == DType::u32) return bytes;

@@ -118,7 +118,7 @@ class IndexedTokens : public TokenStore {
 
   mutable std::mutex mutex_;
   mutable std::vector<std::byte> chunk_;  // the last chunk that was read
-  mutable std::int64_t loaded_ = -1;      // its number; -1: none
+  mutable std::int64_t loaded_ = -1;      // number of the chunk in chunk_; -1: none
 };
 
 }  // namespace

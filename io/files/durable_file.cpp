@@ -66,7 +66,8 @@ std::string random_name() {
   return name;
 }
 
-/// The file that a write to `path` replaces. Throws a DataError for a target that a rename would destroy.
+/// The file that a write to `path` replaces. Throws a DataError for a folder or a device, which a rename
+/// would replace.
 fs::path resolved_output(const fs::path& path) {
   std::error_code error;
   const fs::path output = fs::is_symlink(path, error) ? fs::weakly_canonical(path, error) : path;
@@ -198,7 +199,7 @@ void AppendedFile::append(std::string_view line) {
 }
 
 void AppendedFile::sync() {
-  // A pipe or a device cannot be synced.
+  // A pipe or a device cannot be synced, so these errors are ignored.
   if (::fsync(descriptor_) != 0 && errno != EINVAL && errno != ENOTSUP && errno != EROFS)
     fail(path_, "cannot be synced to disk", errno);
   sync_folder(folder_of(path_));  // the file may be new

@@ -16,8 +16,7 @@ struct ChartAxis {
 
 struct ChartLine {
   std::string name;
-  int colour =
-      0;  // index in the palette; larger numbers repeat the palette with dashed lines and hollow markers
+  int colour = 0;  // palette index; beyond the palette, lines are dashed and markers hollow
   std::vector<double> x, y;
   bool marked = false;  // a marker at every point, unless there are many; otherwise a few along the line
 };

@@ -159,7 +159,7 @@ struct MetricsLine {
   std::string message;          // empty if there is none
 };
 
-/// Throws a DataError if the file cannot be read; a missing file counts as empty.
+/// Calls `take` for each line. Throws a DataError if the file cannot be read; a missing file counts as empty.
 void for_each_line(const std::string& path, const Lineage& lineage, std::int64_t step,
                    const std::function<void(const MetricsLine&)>& take) {
   std::error_code none;
@@ -312,7 +312,8 @@ TruncatedMetrics truncate_metrics(const std::string& path, const Lineage& lineag
       others.try_emplace(other, other).first->second.append(line.text);
     });
     bring_back({step + 1, ""});
-    for (auto& [name, other] : others) other.sync();  // on disk in the other file before they leave this one
+    for (auto& [name, other] : others)
+      other.sync();  // the lines must be on disk there before they leave this file
   }
   pending.publish();
   return moved;

@@ -36,22 +36,20 @@ namespace foretoken {
 
 /// Metrics of prediction heads in addition to their losses.
 struct HeadsMetrics {
-  std::vector<double> acceptance;     // [D] share of the drafts to depth k that the main model agrees with
-  double accepted_length = 1;         // 1 + Σ acceptance: tokens per step of speculative decoding
-  std::vector<double> trunk_norms;    // [D + 1] gradient norm of each depth's loss at the trunk; may be empty
+  std::vector<double> acceptance;   // [D] share of positions where drafts 1 to k are the main model's choices
+  double accepted_length = 1;       // 1 + Σ acceptance: tokens per step of speculative decoding
+  std::vector<double> trunk_norms;  // [D + 1] gradient norm of each depth's loss at the trunk; may be empty
   std::vector<double> trunk_cosines;  // [D] cosine of depth k's gradient there and the main loss's
 };
 
 struct StepMetrics {
-  std::int64_t step = 0;   // finished steps, starting at 1
-  std::int64_t steps = 0;  // of the whole run
-  double loss = 0;         // the objective: main loss and weighted MTP losses
-  std::vector<double>
-      depth_losses;             // [0] main, [k] MTP depth k; nats per token; NaN if the step did not train it
-  std::vector<double> weights;  // of the losses in the objective, same indices
-  double grad_norm = 0;         // global, before clipping
-  std::optional<double>
-      heads_grad_norm;  // set if heads have a norm of their own; grad_norm then excludes them
+  std::int64_t step = 0;                  // finished steps, starting at 1
+  std::int64_t steps = 0;                 // steps of the whole run
+  double loss = 0;                        // the objective: main loss and weighted MTP losses
+  std::vector<double> depth_losses;       // [0] main, [k] depth k; nats per token; NaN if not trained
+  std::vector<double> weights;            // weights of the losses in the objective, same indices
+  double grad_norm = 0;                   // global, before clipping
+  std::optional<double> heads_grad_norm;  // set if grad_norm excludes the heads
   /// z-scores relative to earlier steps: (x − mean) / deviation; empty while there are too few.
   std::optional<double> loss_z, grad_norm_z;
   bool skipped = false;            // loss or norm is not finite: the step changed no weight
@@ -65,7 +63,7 @@ struct StepMetrics {
   std::optional<HeadsMetrics> heads;  // set if the step measured it
 };
 
-/// Acceptance of drafts that follow drafts, on text that the model wrote itself
+/// Acceptance of drafts on text that the model wrote itself, where later drafts depend on earlier ones
 /// (launch/commands/free_running.h).
 struct FreeRunningMetrics {
   std::int64_t prompts = 0;
@@ -74,7 +72,7 @@ struct FreeRunningMetrics {
   std::vector<double> acceptance;  // [D] share of rounds in which draft k, and all before it, was accepted
   double acceptance_rate = 0;      // accepted / drafted
   double accepted_length = 1;      // 1 + accepted / rounds: tokens per round
-  std::int64_t step = 0;           // of the checkpoint that drafted
+  std::int64_t step = 0;           // step of the checkpoint that drafted
 };
 
 struct EvaluationMetrics {
@@ -86,8 +84,8 @@ struct EvaluationMetrics {
   /// Bytes of the targets' text (bytes_of_tokens()); 0: unknown.
   std::int64_t bytes = 0;
   double milliseconds = 0;
-  std::optional<HeadsMetrics>
-      heads;  // teacher-forced, on the dataset's text; set if there are heads and the loss is finite
+  /// Teacher-forced, on the dataset's text. Set if there are heads and the loss is finite.
+  std::optional<HeadsMetrics> heads;
   std::optional<FreeRunningMetrics> free_running;
 
   /// The main loss over all its targets in bits per byte of their text: nats · tokens / (ln 2 · bytes). It

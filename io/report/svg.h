@@ -7,7 +7,7 @@
 
 namespace foretoken {
 
-/// What an element is for; each has a light and a dark colour.
+/// The purpose of an element; each purpose has a light and a dark colour.
 enum class Role { ink, soft, grid, axis };
 
 /// Last part of its class in the style sheet (runtime/enum_names.h).
@@ -41,7 +41,7 @@ double width_of(const std::string& text, double size = 12);
 
 std::string to_svg(const SvgText& text);
 std::string svg_line(double x1, double y1, double x2, double y2, Role role, bool dashed = false);
-/// A path in a series' colour; series beyond those of the palette are dashed.
+/// A path in a series' colour. It is dashed if the palette is repeated for the series.
 std::string svg_path(const std::string& path, int series);
 std::string svg_bar(double x, double y, double width, double height, int series);
 /// The series' marker: a shape of its own, hollow if the palette is repeated. `tooltip` may be empty.

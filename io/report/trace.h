@@ -18,8 +18,8 @@ std::string trace_events(int rank, const std::string& name, std::span<const Time
 /// Writes the file with all ranks' events. Throws a DataError if it cannot be written.
 void write_trace(const std::filesystem::path& file, std::span<const std::string> events_of_ranks);
 
-/// How much of a rank's communication was hidden by its compute. Receives are not counted: a message's time
-/// is counted at its sender, and the rest of a receive is waiting for the sender.
+/// Communication of a rank that was hidden by its compute. Receives are not counted: the time of a message is
+/// counted at its sender, and a receive lasts longer only because it waits for the sender.
 struct TraceOverlap {
   double length = 0;         // seconds from the first span's start to the last span's end
   double compute = 0;        // seconds in which a compute span ran

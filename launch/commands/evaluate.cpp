@@ -72,7 +72,7 @@ int evaluate(const EvaluateArguments& arguments) {
     if (config.mtp.depths > 0 && arguments.free_running > 0)
       metrics.free_running =
           free_running(arguments.path, config, dataset, metrics.rows, arguments.free_running, world);
-    // A training job in the same run may have retired the first checkpoint in the meantime.
+    // A training job in the same run may have retired the first checkpoint since.
     if (metrics.free_running && metrics.free_running->step != metrics.step)
       console.warn(fmt::format("evaluate: free-running figures are for step {}, all others for step {}",
                                metrics.free_running->step, metrics.step));

@@ -89,8 +89,8 @@ FreeRunningMetrics free_running(const std::string& path, const Config& config, c
       dataset, {.length = length, .rows = rows, .count = prompts, .tokens = prompt_tokens});
 
   Config own = config;
-  own.train.deterministic =
-      true;  // reproducible choice among tokens of equal probability: no kernel is chosen by timing
+  // Reproducible choice among tokens of equal probability: no kernel is chosen by timing.
+  own.train.deterministic = true;
   Device device(resolve_device(own, world));
   const int stages = config.parallel.pp, pipelines = world.size() / stages;
   std::optional<TrunkPipeline> pipeline;

@@ -51,7 +51,7 @@ struct NaturalOrder {
 struct TensorRow {
   Shape shape;
   DType dtype = DType::f32;
-  int pieces = 0;                 // of the weights
+  int pieces = 0;                 // pieces of the weights
   std::set<std::string> files;    // shards with pieces of the weights or the moments
   std::set<std::string> moments;  // kinds of AdamW's moments: exp_avg, exp_avg_sq
 };

@@ -51,7 +51,7 @@ int train(const Config& parsed, const TrainArguments& arguments) {
     auto parts = open_training(world, config, arguments, folder, console, notice);
     const std::string run = parts->files->directory.path();
     if (watchdog) {
-      world.barrier();  // records of one time-out must be in one folder
+      world.barrier();  // all ranks must write the records of one time-out to the same folder
       watchdog->set_folder(flight_folder(run));
     }
     if (world.rank() == 0) remove_old_flights(run);

@@ -31,7 +31,8 @@ struct TrainConfig {
   std::uint64_t seed = 1;
   std::string init_from;  // run or checkpoint that a new run takes its weights from; empty: new weights
   Freeze freeze = Freeze::none;
-  Precision precision = Precision::automatic;  // of activations and of the weights that layers compute with
+  Precision precision =
+      Precision::automatic;  // dtype of activations and of the weights that layers compute with
   Recompute recompute = Recompute::none;
   bool deterministic = false;
   std::int64_t skip_limit = 5;  // maximum of consecutive skipped steps
@@ -64,7 +65,7 @@ struct ParallelConfig {
   int pp = 1;
   int dp = 0;  // 0: world size / pp
   int virtual_stages = 1;
-  std::string schedule = "1f1b";  // of schedule_names()
+  std::string schedule = "1f1b";  // one of schedule_names()
   bool elastic = false;           // choose another layout if pp × dp differs from the number of ranks
   bool sharded_optimizer = false;
   std::int64_t bucket_mib = 25;
@@ -103,7 +104,7 @@ struct Config {
   CheckpointConfig checkpoint;
   RunConfig run;
 
-  /// Where each non-default value was set, for messages: "parallel.pp" -> "train.toml:12" or "--set
+  /// For messages, the place that set each non-default value: "parallel.pp" -> "train.toml:12" or "--set
   /// parallel.pp=2".
   std::map<std::string, std::string> origins;
 };

@@ -28,7 +28,7 @@ void with_origin(const Config& config, std::initializer_list<std::string_view> n
   }
 }
 
-/// config.toml and the manifests of checkpoints store every setting as UTF-8.
+/// Texts must be UTF-8, because config.toml and the manifests of checkpoints store them.
 void validate_texts(const Config& config) {
   for (const Option& option : options()) {
     if (option.type != Option::Type::text) continue;

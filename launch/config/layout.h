@@ -1,5 +1,5 @@
 #pragma once
-// Assignment of the model to stages for a configuration: pure functions, without ranks and devices.
+// Assigns the layers of a configuration's model to stages. Pure functions: they need no ranks and no devices.
 
 #include "launch/config/config.h"
 #include "model/layout.h"

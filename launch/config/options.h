@@ -1,6 +1,6 @@
 #pragma once
 // The table of options, which declares every setting once. The configuration file, --set, --print-config,
-// --help and the table in docs/configuration.md are all generated from it.
+// --help and the table in launch/docs/configuration.md are generated from it.
 
 #include <cstdint>
 #include <functional>
@@ -26,7 +26,7 @@ struct OptionDomain {
   std::function<bool(double)> holds = [](double) { return true; };
 };
 
-/// How an option's default follows from other options, which the same section of the file may set.
+/// Derives an option's default from other options, which the same section of the file may set.
 struct Derivation {
   std::vector<std::string> inputs;  // names of these options: "model.hidden_size"
   std::function<std::int64_t(const Config&)> value;
@@ -40,7 +40,7 @@ struct Option {
   Type type = Type::text;
   std::string help;
   OptionDomain domain;               // for every number in the value
-  std::vector<std::string> choices;  // of Type::choice
+  std::vector<std::string> choices;  // values of Type::choice
   bool fixed = false;                // a resumed run must not change it
   bool path = false;                 // a path: relative to the folder of the file that sets it
   std::optional<Derivation> derivation;

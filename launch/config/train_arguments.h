@@ -1,5 +1,5 @@
 #pragma once
-// What the command line of `foretoken train` says.
+// The command-line arguments of `foretoken train`.
 
 #include <cstdint>
 #include <string>

@@ -16,7 +16,7 @@ struct RunSummary {
 
   End end = End::done;
   std::int64_t step = 0;         // reached
-  std::int64_t steps = 0;        // of the whole run
+  std::int64_t steps = 0;        // steps of the whole run
   std::int64_t trained = 0;      // steps of this launch
   std::int64_t tokens = 0;       // seen in the whole run
   double seconds = 0;            // from the first step of this launch on, evaluations and saves included

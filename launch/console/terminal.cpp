@@ -14,7 +14,7 @@ namespace {
 std::string wrapped_line(std::string_view line, int columns, int indent) {
   std::string text;
   int column = 0;
-  bool at_start = true;  // of a line
+  bool at_start = true;  // at the beginning of a line
   while (!line.empty()) {
     // A word keeps the spaces before it, so that the text after a label stays in its column.
     const std::size_t begin = std::min(line.find_first_not_of(' '), line.size());

@@ -98,7 +98,7 @@ struct Request {
   std::optional<Model> draft_model;
   TreeShape drafts;
   std::unique_ptr<Tokenizer> tokenizer;
-  std::vector<std::vector<std::int32_t>> tokens;  // of the prompts
+  std::vector<std::vector<std::int32_t>> tokens;  // tokens of the prompts
   std::int64_t longest = 0;                       // longest prompt, in tokens
 
   Request(const GenerateArguments& arguments, const std::vector<std::string>& prompts, Console& console)

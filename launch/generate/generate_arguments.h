@@ -1,5 +1,5 @@
 #pragma once
-// What the command line of `foretoken generate` says.
+// The command-line arguments of `foretoken generate`.
 
 #include <cstdint>
 #include <string>
@@ -22,7 +22,7 @@ struct GenerateArguments {
   TreeShape drafts;  // per round, by the model's heads or the model of `draft_path`; empty: no speculation
   bool adapt_drafts = false;    // choose the fastest depth, up to the depth of `drafts`
   std::string draft_path;       // run or checkpoint of a smaller model; empty: the heads draft
-  int parallel_candidates = 0;  // per depth, accepted as a whole, not lossless; 0: lossless drafts
+  int parallel_candidates = 0;  // N of --parallel-decode, which changes the text; 0: off
   RunConfig::Device device = RunConfig::Device::automatic;
   bool echo = false;  // print each prompt before its text
   bool json = false;  // print one line of JSON per text instead of the text

@@ -32,7 +32,7 @@ class TextCollector {
   struct Text {
     TextStream stream;
     WrittenText written;
-    std::int64_t first_tokens = 0;  // of the first round, which computes the prompts
+    std::int64_t first_tokens = 0;  // tokens of the first round, which computes the prompts
     bool ended = false;
   };
   void show(std::size_t sequence, const std::string& shown);

@@ -26,7 +26,7 @@ class TextStream {
  private:
   struct Found {
     std::size_t begin = 0;
-    const std::string* text = nullptr;  // of stops_
+    const std::string* text = nullptr;  // points into stops_
   };
   Found find_stop() const;
   std::size_t held_back() const;

@@ -22,7 +22,7 @@ struct WrittenText {
   std::int64_t prompt_tokens = 0;
   std::int64_t tokens = 0;  // new tokens, including the tokens of the stop text and the end-of-document token
   StopReason stop_reason = StopReason::length;
-  std::string stop_text;  // of StopReason::stop_text
+  std::string stop_text;  // set for StopReason::stop_text
   double seconds_to_first_token = 0;
   double seconds = 0;                           // from the start of all texts to the end of this one
   std::optional<double> tokens_per_second;      // after the first token; empty for a text of one token
@@ -32,7 +32,7 @@ struct WrittenText {
 /// Example: "128 new tokens (--max-tokens)".
 std::string stop_in_words(const WrittenText& text);
 
-/// One line of JSON with a line end. Bytes that are not UTF-8 become U+FFFD.
+/// One line of JSON that ends with a newline. Bytes that are not UTF-8 become U+FFFD.
 std::string json_line(const WrittenText& text);
 
 }  // namespace foretoken

@@ -16,7 +16,7 @@ namespace foretoken {
 void require_same_on_all_ranks(const TokenDataset& dataset, Communicator& world, Console& console);
 
 /// Throws a DataError naming both paths and identities if the checkpoint was trained or validated on other
-/// data; only warns if other data is allowed. The same content at another path is the same data. Warns if the
+/// data; only warns if other data is allowed. Only the content is compared, not the path. Warns if the
 /// checkpoint has no identity. A null `validation` is not compared.
 void require_same_data(const CheckpointInfo& info, const TokenDataset& training,
                        const TokenDataset* validation, bool allow_other, Console& console);

@@ -212,7 +212,7 @@ class Study {
   RunLock lock_;  // keeps other studies out of the folder
   StudyData data_;
   Console console_;
-  std::string label_;  // of the point that is running
+  std::string label_;  // label of the point that is running
 };
 
 }  // namespace

@@ -54,7 +54,7 @@ const PointResult* baseline_of(const PointResult& result, const Sweep& sweep,
 std::string study_csv(const Sweep& sweep, const std::vector<PointResult>& results);
 
 struct Figure {
-  std::string name;  // of its file, without .svg
+  std::string name;  // name of its file without .svg
   std::string section;
   std::string svg;
 };

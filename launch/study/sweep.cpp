@@ -97,7 +97,7 @@ class SweepReader {
     axes.push_back(std::move(axis));
   }
 
-  /// In the order of the file, which TOML tables do not keep.
+  /// The axes in the order of the file. TOML tables do not keep that order.
   std::vector<Axis> read_axes() const {
     std::vector<Axis> axes;
     const toml::node* node = file_.get("axes");
@@ -202,7 +202,7 @@ class SweepReader {
     sweep_.points.push_back(std::move(point));
   }
 
-  /// Text without TOML's quotes.
+  /// The point's value of the setting; a string is without TOML's quotes.
   static std::string value_of(const SweepPoint& point, const std::string& name) {
     if (name == "ranks") return std::to_string(point.ranks);
     const std::size_t dot = name.find('.');

@@ -34,7 +34,7 @@ struct SweepPoint {
   std::string name;  // also the name of its folder
   int ranks = 1;
   Config config;                                // checked, also for its number of ranks
-  std::map<std::string, std::string> settings;  // of Sweep::swept, as text
+  std::map<std::string, std::string> settings;  // values of the options in Sweep::swept, as text
 };
 
 struct Sweep {

@@ -267,7 +267,7 @@ class Supervisor {
   fs::path attempts_;
   RestartPolicy policy_;
   Console console_;
-  int number_ = 0;  // of the attempt
+  int number_ = 0;  // number of the attempt
 };
 
 }  // namespace

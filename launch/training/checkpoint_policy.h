@@ -14,7 +14,7 @@ namespace foretoken {
 struct CheckpointRules {
   std::int64_t every_steps = 0;           // 0: no saves by steps
   std::chrono::duration<double> every{};  // 0: no saves by time
-  std::int64_t last_step = 0;             // of the run; always saved
+  std::int64_t last_step = 0;             // last step of the run; always saved
   std::int64_t stop_after = 0;            // stop with a checkpoint after this step; 0: no such step
 };
 
@@ -24,7 +24,7 @@ std::string stop_help(const CheckpointRules& rules);
 
 /// Number of ranks that cast each vote at the end of a step.
 struct RankVotes {
-  std::int64_t ranks = 1;  // of the job
+  std::int64_t ranks = 1;  // ranks of the job
   std::int64_t signalled = 0;
   std::int64_t save_ready = 0;   // the interval has passed, and no earlier save is being written
   std::int64_t stage_ready = 0;  // stage_ready() of the rank's CheckpointClock
@@ -33,8 +33,7 @@ struct RankVotes {
 struct StepDecision {
   bool stop = false;  // after this step's save
   bool save = false;
-  bool stage =
-      false;  // copy the state: the copy is written if the process is killed before the next step ends
+  bool stage = false;  // copy the state; the copy is saved if the next step outlasts a stop request
 
   bool operator==(const StepDecision&) const = default;
 };

@@ -25,13 +25,12 @@ class GradientPass {
   /// Valid targets by depth over this rank's rows. Zero except on ranks with the main head's stage.
   struct Counts {
     std::vector<std::int64_t> all;
-    std::vector<std::int64_t>
-        trained;  // of the depths that this step trains; equal to `all` unless depths are sampled
+    std::vector<std::int64_t> trained;  // counts only microbatches that train the depth
   };
 
   /// Prepares the step whose rows are in `batches`; its first row is global sample `sample`. If depths are
-  /// sampled, draws the depths that the step trains. The batches must stay valid until the step's last pass.
-  /// Collective over data-parallel ranks.
+  /// sampled, draws the depths that each microbatch trains. The batches must stay valid until the step's last
+  /// pass. Collective over data-parallel ranks.
   void prepare(std::span<const Batch> batches, std::int64_t sample);
   const Counts& counts() const { return counts_; }
 

@@ -20,7 +20,7 @@ struct LaunchCommand {
   }
 };
 
-/// What launch_command() reads from the system.
+/// The input of launch_command(), read from the system.
 struct LaunchSurroundings {
   Words own;                     // command line of this process
   std::vector<Words> ancestors;  // command lines of its parent, grandparent, ...

@@ -33,7 +33,7 @@ class RunReport {
   std::optional<StepMetrics> last_step_;
   std::optional<EvaluationMetrics> last_evaluation_;
   std::int64_t trained_ = 0;                              // steps
-  double tokens_ = 0, milliseconds_ = 0;                  // of this launch
+  double tokens_ = 0, milliseconds_ = 0;                  // sums of this launch
   double unshown_tokens_ = 0, unshown_milliseconds_ = 0;  // since the previous line
   std::int64_t unshown_ = 0;                              // steps
 };

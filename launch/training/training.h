@@ -80,7 +80,7 @@ class Training {
   CheckpointClock clock_;
   CheckpointClock::Clock::time_point step_start_;
   std::int64_t first_step_;      // steps finished before this launch
-  RankVotes votes_;              // of the last step, equal on every rank
+  RankVotes votes_;              // votes of the last step, equal on every rank
   double seconds_per_step_ = 0;  // running mean, for the remaining time
 };
 

@@ -28,12 +28,12 @@ struct TrainingData {
   std::optional<TokenDataset> validation;
 };
 
-/// How far a run has come.
+/// The progress of a run.
 struct TrainingProgress {
   std::int64_t step = 0;         // finished steps
   std::int64_t samples = 0;      // consumed
   std::int64_t tokens = 0;       // seen
-  std::int64_t saved_step = -1;  // of the newest checkpoint; -1: none
+  std::int64_t saved_step = -1;  // step of the newest checkpoint; -1: none
 };
 
 /// Members refer to earlier ones.
@@ -68,7 +68,7 @@ std::unique_ptr<TrainingParts> open_training(MpiCommunicator& world, const Confi
                                              const TrainArguments& arguments, RunFolder& folder,
                                              Console& console, StopNotice& notice);
 
-/// When the run saves and stops.
+/// The rules of when the run saves and stops.
 CheckpointRules checkpoint_rules(const Config& config, const TrainArguments& arguments);
 
 }  // namespace foretoken

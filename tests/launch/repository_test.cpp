@@ -124,7 +124,7 @@ std::vector<std::string> headers_of(std::istream& source, bool is_cpp) {
   return headers;
 }
 
-/// Which nodes each node of the room includes, except itself.
+/// The nodes that each node of the room includes, except itself.
 std::map<std::string, std::set<std::string>> includes_of(const std::string& room, bool by_folder) {
   std::map<std::string, std::set<std::string>> includes;
   for (const auto& entry : fs::recursive_directory_iterator(root / room)) {
