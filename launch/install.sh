@@ -10,7 +10,7 @@ packages=(g++ make cmake ninja-build pkg-config openmpi-bin libopenmpi-dev libhd
   libfmt-dev catch2 libtomlplusplus-dev libcli11-dev libxxhash-dev nlohmann-json3-dev "$@")
 
 if ! command -v dpkg-query >/dev/null || ! command -v apt-get >/dev/null; then
-  echo "install: this is no Debian or Ubuntu; nothing is installed. Needed, by Debian's names: ${packages[*]}" >&2
+  echo "install: this is not Debian or Ubuntu, so nothing is installed. Needed, by Debian's names: ${packages[*]}" >&2
   exit 0 # CMake reports what is missing
 fi
 
@@ -26,7 +26,7 @@ install_cudnn_frontend() {
   local to=$here/../build/python
   if ! $cuda || [[ -e $to/include/cudnn_frontend.h ]]; then return; fi
   python3 -m pip install --quiet --disable-pip-version-check --root-user-action=ignore --no-deps --target "$to" nvidia-cudnn-frontend ||
-    echo "install: cuDNN's frontend cannot be had; attention runs through Foretoken's own kernels" >&2
+    echo "install: cuDNN's frontend cannot be downloaded; attention uses Foretoken's own kernels" >&2
 }
 
 missing=()

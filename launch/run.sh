@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# Starts a command on N ranks of this machine, where plain mpirun refuses to or slows the ranks down: as root, as in a
-# container; with more ranks than cores; and without binding ranks to single cores, which Open MPI does for one or two
-# ranks. Takes the place of "mpirun -n N".
+# Starts a command on N ranks of this machine, like "mpirun -n N". It also works as root, as in a container, and with more
+# ranks than cores; plain mpirun refuses both. Ranks are not bound to cores, whereas Open MPI binds one or two ranks to
+# single cores, which slows them down.
 #
 #   launch/run.sh N COMMAND...
 #   launch/run.sh 4 foretoken train train.toml --set parallel.pp=2
@@ -26,7 +26,7 @@ if [[ $program == foretoken ]] && ! command -v foretoken >/dev/null; then
   folder=$(dirname "${BASH_SOURCE[0]}")
   program=$(realpath -m --relative-to=. "$folder/../build/$("$folder/preset.sh")/bin/foretoken")
   if [[ ! -x $program ]]; then
-    echo "run.sh: no foretoken in PATH, and none in build/: launch/build.sh makes it" >&2
+    echo "run.sh: no foretoken in PATH, and none in build/: launch/build.sh builds it" >&2
     exit 127
   fi
 fi

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# The body of the Slurm templates: runs `foretoken run` in the job's allocation, and queues the job again if that ends
+# The body of the Slurm templates: runs `foretoken run` in the job's allocation, and queues the job again if the run ends
 # with code 75 (stopped with a checkpoint). The program decides what to resume and which failures to try again.
 #
 #   train_and_requeue.sh CONFIG.toml RUN_FOLDER [FLAG OF foretoken run ...]
@@ -36,7 +36,7 @@ if [[ $code -eq 75 ]]; then
   if [[ $state == RUNNING ]]; then
     echo "slurm      job $SLURM_JOB_ID is queued again"
     scontrol requeue "$SLURM_JOB_ID"
-    sleep 60 # Slurm ends this script; its own end would count as the job's
+    sleep 60 # until Slurm ends this script: an exit would end the job
   else
     echo "slurm      job $SLURM_JOB_ID is ${state:-gone} and is not queued again by its script"
   fi

@@ -51,7 +51,7 @@ def serve(address):
 
 
 def remote_shell(words):
-    """What mpirun starts its daemon with, as it would ssh: HOST COMMAND..."""
+    """Stands for ssh when mpirun starts its daemon: HOST COMMAND..."""
     connection = socket.create_connection((words[0], PORT), timeout=5)
     connection.settimeout(None)
     connection.sendall(f"export {MARK}={os.environ.get(MARK, '')}; {' '.join(words[1:])}\n".encode())
@@ -118,7 +118,7 @@ class Hosts:
 
 class Trial:
     def __init__(self, hosts, lab, name, *flags, steps=STEPS, supervised=False):
-        """`flags` of foretoken run, for `supervised`."""
+        """Starts the run; `flags` are flags of foretoken run and need `supervised`."""
         self.hosts, self.name, self.run = hosts, name, lab.path(name)
         self.mark, self.out = f"{os.getpid()}-{name}", lab.path(name + ".txt")
         config = str(lab.write_config(name + ".toml", train__steps=steps, parallel__timeout_seconds=LIMIT))
@@ -147,7 +147,7 @@ class Trial:
         self.hosts.wait_for_b()
 
     def marked(self, name=""):
-        """Processes of this trial on both hosts whose name begins so."""
+        """Processes of this trial on both hosts whose name begins with the argument."""
         found = [pid for pid in processes() if f"{MARK}={self.mark}".encode() in environment_of(pid)]
         return [pid for pid in found if (stat := stat_of(pid)) and stat[0].startswith(name) and stat[1] not in "ZX"]
 

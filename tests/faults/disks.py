@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Full, failing, read-only and slow disks under a run: what was saved stays whole, and the run goes on with the same bits.
+"""Full, failing, read-only and slow disks under a run: saved checkpoints stay complete, and the run continues with the same bits.
 
     tests/faults/disks.py PROGRAM [--trials 100] [--seed 1] [--short]
 
@@ -39,7 +39,7 @@ class Bench:
         return str(built)
 
     def after(self, code, output):
-        """What is wrong after a fault that ended the run with that code; goes on with it."""
+        """Resumes the run that a fault ended with this code. Returns what is wrong; empty if nothing is."""
         if code not in (0, 3):
             return f"code {code}: {output[-600:]}"
         if code == 3 and str(self.run) not in output:
@@ -53,7 +53,7 @@ class Bench:
 
 
 def full(bench, draw):
-    """The disk is filled at a random step, to a random rest."""
+    """Fills the disk at a random step, up to a random number of free bytes."""
     filler = bench.lab.path("disk/filler")
     job = bench.lab.start(*bench.words(bench.run))
     until = draw.randrange(1, STEPS - 5)
@@ -71,7 +71,7 @@ def full(bench, draw):
 
 
 def failing(bench, draw):
-    """One call, or every one from then on, fails."""
+    """One call fails, or that call and all later ones."""
     call = draw.choice(list(CALLS))
     error = errno.EIO if call == "read" else draw.choice([errno.EIO, errno.ENOSPC, errno.EROFS, errno.EDQUOT])
     environment = dict(os.environ, LD_PRELOAD=bench.library("failing_disk"), FAILING_DISK_CALL=call,
@@ -79,7 +79,7 @@ def failing(bench, draw):
                        FAILING_DISK_BELOW=str(bench.run))
     if draw.random() < 0.5:
         environment["FAILING_DISK_ONCE"] = "1"
-    if call == "read":  # a checkpoint, by a job that goes on from it
+    if call == "read":  # a resumed job reads a checkpoint
         bench.lab.must(*bench.words(bench.run), "--stop-after", draw.randrange(2, STEPS - 2), code=75)
     done = bench.lab.call(*bench.words(bench.run), env=environment)
     failure = bench.after(done.returncode, done.stdout)
@@ -102,7 +102,7 @@ def read_only(bench, _):
 
 
 def slow(bench, _):
-    """Every fsync of rank 1 takes 1.2 s, where steps have a limit of 1 s."""
+    """Every fsync of rank 1 takes 1.2 s; steps have a limit of 1 s."""
     settings = ["--set", "parallel.pp=2", "--set", "parallel.timeout_seconds=1", "--set", "checkpoint.every=10"]
     whole = bench.lab.path("whole2")
     if not whole.exists():

@@ -1,4 +1,4 @@
-"""What the fault sweeps share: a small training run, its processes, its files, and the row of the table."""
+"""Shared by the fault sweeps: a small training run, its processes, its files, and the row of the table."""
 
 import argparse
 import collections
@@ -13,7 +13,7 @@ import sys
 import tempfile
 import time
 
-SKIPPED = 77  # exit code: this host may not do what the sweep needs
+SKIPPED = 77  # exit code: this host cannot run the sweep
 
 # mpirun starts for root, as in a container.
 os.environ.setdefault("OMPI_ALLOW_RUN_AS_ROOT", "1")
@@ -67,7 +67,7 @@ def command_line(doc, **options):
 
 
 def arguments(doc, **options):
-    """A sweep's command line: command_line()'s, --part and --tally."""
+    """A sweep's command line: the arguments of command_line(), --part and --tally."""
     return command_line(
         doc, **options,
         part={"type": Part, "default": "0/1", "metavar": "K/N", "help": "part K (from 0) of N parts of the trials"},
@@ -75,7 +75,7 @@ def arguments(doc, **options):
 
 
 def random_of(options):
-    """Random numbers that differ between parts and are the same each time."""
+    """Random numbers that differ between parts and are the same in every run."""
     return random.Random(f"{getattr(options, 'seed', 1)}, part {options.part.index} of {options.part.count}")
 
 
@@ -93,7 +93,7 @@ def enter_mount_namespace(*tools):
 
 
 def mpirun(ranks):
-    """Words that start that many ranks; none for one rank, which needs no launcher."""
+    """Words of the command that starts the ranks; empty for one rank, which needs no launcher."""
     return [] if ranks == 1 else ["mpirun", "-n", str(ranks), "--oversubscribe", "--bind-to", "none"]
 
 
@@ -129,7 +129,7 @@ class Lab:
         return self.folder / name
 
     def write_config(self, name, **changed):
-        """Settings by section__key; the file's path."""
+        """Writes a configuration with settings given as section__key. Returns its path."""
         settings = dict(self.settings, **{key.replace("__", "."): value for key, value in changed.items()})
         settings.setdefault("data.path", str(self.folder / "data.h5"))
         sections = {}
@@ -140,13 +140,13 @@ class Lab:
         return self.path(name)
 
     def call(self, *words, ranks=1, timeout=300, **options):
-        """Runs a command of the program; its end, with stdout and stderr in `stdout`."""
+        """Runs a command of the program. Returns the finished process; `stdout` has its stdout and stderr."""
         return subprocess.run([*mpirun(ranks), self.program, *map(str, words)], cwd=self.folder, text=True,
                               errors="replace", stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=timeout,
                               check=False, **options)
 
     def must(self, *words, code=0, **options):
-        """The same, and an error where the exit code is another."""
+        """The same. Raises an error if the exit code is another one."""
         done = self.call(*words, **options)
         if done.returncode != code:
             raise RuntimeError(f"{words[0]}: code {done.returncode}, not {code}: {done.stdout[-800:]}")
@@ -168,7 +168,7 @@ class Lab:
 
 
 def stat_of(pid):
-    """Fields of /proc/PID/stat: (name, state, parent); nothing where there is no such process."""
+    """Fields of /proc/PID/stat: (name, state, parent); None if there is no such process."""
     try:
         text = pathlib.Path(f"/proc/{pid}/stat").read_text()
     except OSError:
@@ -207,7 +207,7 @@ def ranks_of(launcher):
 
 
 def wait_for(condition, seconds, pause=0.005):
-    """Whether the condition became true in time."""
+    """Polls the condition. Returns whether it became true in time."""
     end = time.monotonic() + seconds
     while not condition():
         if time.monotonic() > end:
@@ -220,7 +220,7 @@ def wait_for(condition, seconds, pause=0.005):
 
 
 def steps_in(run):
-    """Steps that metrics.jsonl holds."""
+    """Steps in metrics.jsonl."""
     try:
         return (run / "metrics.jsonl").read_text(errors="replace").count('{"kind":"step",')
     except OSError:
@@ -249,7 +249,7 @@ def manifest_of(checkpoint):
 
 
 def digests(run):
-    """Weights and moments of the newest checkpoint, by digest; equal digests are equal bits."""
+    """Digests of weights and moments of the newest checkpoint; equal digests mean equal bits."""
     found = checkpoints(run)
     if not found:
         return None
@@ -263,7 +263,7 @@ HEADER = "| sweep | what was done | trials | result | time |\n|---|---|---|---|-
 
 
 class Tally:
-    """Counts of a sweep. Those of its parts add up to those of the whole."""
+    """Counts of a sweep. The counts of its parts add up to the counts of the whole sweep."""
 
     def __init__(self, name, what, result, trials=0, wrong=(), sums=(), maxima=()):
         self.name, self.what, self.result, self.trials = name, what, result, trials
@@ -289,7 +289,7 @@ class Sweep:
     """Counts trials and failures. finish() prints the sweep's row, always as the last line of stdout."""
 
     def __init__(self, options, what, result):
-        """`result` names in braces what count() and most() receive; {trials}, {right} and {wrong} are there."""
+        """`result` names in braces the counts of count() and most(); {trials}, {right} and {wrong} always exist."""
         self.tally = Tally(pathlib.Path(sys.argv[0]).stem, what, result)
         self.file = options.tally and pathlib.Path(options.tally)
         self.start = time.monotonic()
@@ -309,12 +309,12 @@ class Sweep:
         self.tally.maxima |= collections.Counter(numbers)
 
     def trial(self, failure=""):
-        """Counts one trial, wrong where `failure` says why."""
+        """Counts one trial; it failed if `failure` is not empty."""
         self.tally.trials += 1
         self.check(failure)
 
     def check(self, failure):
-        """Something that is no trial of its own, such as the end of all."""
+        """Checks that belong to no single trial, such as the check at the end."""
         if failure:
             self.tally.wrong.append(failure)
             print(f"{self.tally.name}: {failure}", file=sys.stderr, flush=True)

@@ -1,4 +1,4 @@
-"""Tests of what the sweeps count: python3 -m unittest discover tests/faults -p '*_test.py'"""
+"""Tests of the sweeps' counts: python3 -m unittest discover tests/faults -p '*_test.py'"""
 
 import json
 import unittest

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Every pair of 8 layouts: a checkpoint that one wrote is loaded by the other with the same bits.
+"""Every pair of 8 layouts: one layout loads a checkpoint that the other wrote, with the same bits.
 
     tests/faults/layouts.py PROGRAM [--short]
 
@@ -54,7 +54,7 @@ def moments_differ(actual, expected):
 
 
 def pair(lab, saved, layout, before, expected):
-    """Loads a copy of `saved` in the layout; (failure, tensors that it saved)."""
+    """Loads a copy of `saved` in the layout and saves it. Returns (failure, saved tensors)."""
     ranks, sets = layout
     copy = lab.path("copy")
     shutil.copytree(saved, copy)
@@ -84,7 +84,7 @@ def main():
             lab.must("train", "train.toml", "--run-directory", run, "--stop-after", "4", *set_flags(sets), ranks=ranks,
                      code=75)
             before, expected = tensors(run / "checkpoints/step_00000004"), None
-            for loading in [saved] + [name for name in layouts if name != saved]:  # what the others compare with comes first
+            for loading in [saved] + [name for name in layouts if name != saved]:  # the reference of the comparisons comes first
                 failure, loaded = pair(lab, run, layouts[loading], before, expected)
                 expected = expected or loaded
                 sweep.trial(failure and f"{saved} -> {loading}: {failure}")

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Flips single bits of weights and moments in the memory of running ranks; compares what the run names.
+"""Flips single bits of weights and moments in the memory of running ranks; the run must name the tensor and the rank.
 
     tests/faults/memory_flips.py PROGRAM [--flips 10] [--short] [--layout NAME]...
 
@@ -28,7 +28,7 @@ LAYOUTS = {
 }
 KINDS = {"model": "master weights", "exp_avg": "first moments", "exp_avg_sq": "second moments"}
 SIZES = {"f32": 4, "bf16": 2}
-SHORTEST = 256  # bytes of a tensor that is searched for: enough to be unique
+SHORTEST = 256  # bytes of a tensor that are searched for: enough to be unique
 THREAD_HEAP = 64 << 20  # glibc's heaps of all threads but the main one start at multiples of it
 SETTINGS = {
     "model.hidden_size": 64,
@@ -40,7 +40,7 @@ SETTINGS = {
     "checkpoint.every": 1,
     "checkpoint.keep": 2,
 }
-ROWS = 32  # of a rank and step: a step must last longer than a save
+ROWS = 32  # rows of a rank in a step: a step must last longer than a save
 EARLY = 0.8  # of the fastest step's time
 
 
@@ -125,7 +125,7 @@ def strike_soon(job, run, pids, kind, chance):
 
 
 def trial(lab, layout, kind, chance):
-    """What is wrong; empty if the flip was found and named."""
+    """Returns what is wrong; empty if the run found the flip and named tensor and rank."""
     ranks, sets = LAYOUTS[layout]
     run, log = lab.path("run"), lab.path("out.txt")
     subprocess.run(["rm", "-rf", str(run)], check=True)

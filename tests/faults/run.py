@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Runs every sweep of this folder and prints one table: a row a sweep.
+"""Runs every sweep of this folder and prints one table with one row per sweep.
 
     tests/faults/run.py PROGRAM [--short] [--only NAME]... [--cores N] [--limit SECONDS] [--logs FOLDER]
 
@@ -68,7 +68,7 @@ class Part:
             self.process.wait()
 
     def counted(self):
-        """What this part counted, or the reason why it was skipped."""
+        """The counts of this part, or the reason why it was skipped."""
         if self.process is None:
             return Tally(self.name, "", "**no result**", wrong=[self.cut_off])
         last = self.log.read_text(errors="replace").strip().splitlines()[-1:]
@@ -101,7 +101,7 @@ def run_all(parts, cores, limit):
                     part.start()
             time.sleep(0.1)
     finally:
-        for part in running:  # SIGTERM ends a sweep as its own errors do: it leaves nothing behind
+        for part in running:  # after SIGTERM a sweep cleans up as after an error
             part.process.terminate()
         for part in running:
             part.wait(30)
@@ -113,7 +113,7 @@ def row(parts):
     tallies = [each for each in counted if isinstance(each, Tally)]
     if not tallies:
         return f"| {parts[0].name} | {counted[0]} | 0 | | |", False
-    whole = max(tallies, key=lambda tally: tally.trials)  # has text where a part has no result
+    whole = max(tallies, key=lambda tally: tally.trials)  # another part may have no result
     for tally in tallies:
         if tally is not whole:
             whole.add(tally)

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""SIGKILL at random moments, resume each time: the final weights are bitwise those of an undisturbed run.
+"""SIGKILL at random moments, each time followed by a resume: the final weights equal an undisturbed run's bitwise.
 
     tests/faults/sigkill.py PROGRAM [--kills 300] [--ranks 1|4] [--seed 1] [--short]
 

@@ -21,13 +21,13 @@ SPEEDS = {"fast": (20, {}),
 
 
 class Job:
-    """In a session of its own on a terminal of its own: closing it hangs the job up."""
+    """Starts the command in its own session on its own terminal. Closing the terminal sends SIGHUP to the job."""
 
     def __init__(self, command):
         self.code = None
         self.pid, self.terminal = pty.fork()
         if self.pid == 0:
-            for number in [signal.SIGINT, signal.SIGHUP]:  # ignored where this sweep runs in the background
+            for number in [signal.SIGINT, signal.SIGHUP]:  # they are ignored if this sweep runs in the background
                 signal.signal(number, signal.SIG_DFL)
             os.execvp(command[0], command)
         os.set_blocking(self.terminal, False)
@@ -53,7 +53,7 @@ class Job:
         return self.code is not None
 
     def ranks(self):
-        """By rank, also where a supervisor stands between."""
+        """Pids of the ranks by rank, also if a supervisor started mpirun."""
         below = [self.pid] + [pid for pid in processes() if (stat := stat_of(pid)) and stat[2] == self.pid]
         return {rank: pid for launcher in below for rank, pid in ranks_of(launcher).items()}
 

@@ -65,7 +65,7 @@ PartitionName=urgent Nodes=ft1 MaxTime=INFINITE State=UP PriorityTier=10 Preempt
 
 
 def missing():
-    """What this host lacks, by name; empty where the test can run."""
+    """Names of the programs that this host lacks; empty if the sweep can run."""
     if os.geteuid() != 0:
         return "root"
     for name in DAEMONS + ["mpirun"]:
@@ -130,7 +130,7 @@ class Cluster:
         shutil.rmtree(self.folder, ignore_errors=True)
 
     def kill_strays(self):
-        """slurmstepd and what it started: every process that has this folder in its environment."""
+        """slurmstepd and its processes: every process that has this folder in its environment."""
         mark = f"SLURM_CONF={self.folder}/slurm.conf".encode()
         for entry in pathlib.Path("/proc").iterdir():
             if not entry.name.isdigit() or int(entry.name) == os.getpid():
@@ -174,7 +174,7 @@ class Cluster:
             self.start_node(node)
 
     def lose_node(self, node):
-        """As a power cut: slurmd and all that it started stand still, and nobody is told. Their pids."""
+        """Imitates a power cut: stops slurmd and all its processes without notice to slurmctld. Returns their pids."""
         tasks = [pid for pid in processes() if f"SLURMD_NODENAME={node}".encode() in environment_of(pid)
                  and f"SLURM_CONF={self.folder}/slurm.conf".encode() in environment_of(pid)]
         above = {stat[2] for pid in tasks if (stat := stat_of(pid))}
@@ -184,7 +184,7 @@ class Cluster:
         return lost
 
     def find_node(self, node, lost):
-        """The node is there again, without what it ran before."""
+        """Starts the node again, without the processes that it ran before."""
         for pid in lost:
             try:
                 os.kill(pid, signal.SIGKILL)
@@ -214,7 +214,7 @@ class Cluster:
         return int(output.split(";")[0])
 
     def job(self, number):
-        """scontrol's fields; JobState among them."""
+        """Fields that scontrol shows, such as JobState."""
         text = self.call("scontrol", "show", "job", "-o", str(number), check=False)
         return dict(part.split("=", 1) for part in text.split() if "=" in part)
 
@@ -243,7 +243,7 @@ class Cluster:
         return path.read_text(errors="replace") if path.exists() else ""
 
     def ranks(self, run):
-        """Processes of the run on this host, the supervisor and mpirun left out."""
+        """Processes of the run on this host except the supervisor and mpirun."""
         found = []
         for entry in pathlib.Path("/proc").iterdir():
             try:
@@ -284,7 +284,7 @@ class Bench:
         assert not self.cluster.ranks(run), f"{run.name}: ranks are left behind"
 
 
-# Scenarios: each returns what it saw, for the table.
+# Scenarios: each returns its outcome for the table.
 
 
 def requeue(bench, template="one_node", flags=(), settings=(), **environment):
@@ -315,7 +315,7 @@ def requeue_two_nodes(bench):
 
 
 def time_limit(bench):
-    """Slurm's own USR1 before a time limit. The ranks stand still until it comes, so that the run is not done before."""
+    """Slurm's own USR1 before a time limit. The ranks are stopped until then, so that the run does not end before."""
     cluster, run = bench.cluster, bench.run("time_limit")
     job = cluster.submit("one_node", bench.config, run, flags=["--time=2", "--signal=B:USR1@90"])
     bench.wait_step(run, 20)
@@ -351,7 +351,7 @@ def early_signal(bench):
 
 
 def cancel(bench, template="one_node", flags=(), settings=(), **environment):
-    """scancel: a checkpoint of the last step within Slurm's KillWait, no requeue; the same command goes on."""
+    """scancel: a checkpoint of the last step within Slurm's KillWait, no requeue; the same command continues."""
     cluster, run = bench.cluster, bench.run(f"cancel_{template}_{len(environment)}")
     arguments = [bench.config, run, *set_flags(settings)]
     job = cluster.submit(template, *arguments, flags=flags, **environment)
@@ -416,7 +416,7 @@ def out_of_memory(bench):
 
 
 def drained_node(bench):
-    """A node is drained under a job of two, which goes on; then it is down, and the job waits for it to return."""
+    """A node of a job on two nodes is drained, and the job continues; then the node is down, and the job waits for it."""
     cluster, run = bench.cluster, bench.run("drained_node")
     job = cluster.submit("many_nodes", bench.config, run, "--set", "parallel.dp=2", flags=["--nodes=2"])
     bench.wait_step(run, 60)
@@ -432,7 +432,7 @@ def drained_node(bench):
 
 
 def lost_node(bench, **environment):
-    """A node of two is lost from a job with --no-kill: an elastic run goes on with the other one, in the same job."""
+    """A job on two nodes with --no-kill loses one: an elastic run continues on the other node, in the same job."""
     cluster, run = bench.cluster, bench.run(f"lost_node_{len(environment)}")
     job = cluster.submit("many_nodes", bench.config, run, "--set", "parallel.dp=2", "--elastic",
                          "--set", "parallel.timeout_seconds=5", flags=["--nodes=2", "--no-kill", "--no-requeue"],

@@ -32,7 +32,7 @@ MOMENTS = {
 
 
 def trial(lab, layout, moment, rank):
-    """(rank named, exit code, seconds to the end, failure)"""
+    """Returns (rank that the run named, exit code, seconds to the end, failure)."""
     ranks, sets = LAYOUTS[layout]
     run = lab.path("run")
     for folder in [run, lab.path("run.flight")]:

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Two jobs in one run folder: one trains, the other is refused with a typed error, nothing is damaged.
+"""Two jobs in one run folder: one trains, the other is refused with a typed error, no file is damaged.
 
     tests/faults/two_jobs.py PROGRAM [--trials 100] [--short]
 

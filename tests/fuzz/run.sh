@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
-# Builds the fuzz targets with clang and runs each: for a time each, or for a number of executions each.
+# Builds the fuzz targets with clang and runs each of them, for a number of seconds or of executions.
 #   tests/fuzz/run.sh --seconds 7                    # all targets, what CI does: the same inputs in every run
 #   tests/fuzz/run.sh --executions 10000000 config   # one family, the long run
-# A finding stops the script and stays in build/fuzz/findings. Where there is no clang with libFuzzer the targets
-# are skipped by name.
+# A finding stops the script and stays in build/fuzz/findings. Without clang and libFuzzer the
+# script prints the name of every target as skipped.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/../.."
 

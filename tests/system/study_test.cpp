@@ -142,7 +142,7 @@ parallel.pp = 2
   const Outcome second = run(command);
   INFO(second.output);
   CHECK(second.code == 0);
-  CHECK_THAT(second.output, contains("point \"two, in a pipeline\": its metrics end inside a line"));
+  CHECK_THAT(second.output, contains("point \"two, in a pipeline\": metrics.jsonl ends inside a line"));
   CHECK_THAT(second.output, contains("no heads: already done") && contains("no data: done in") &&
                                 contains("two, in a pipeline: already done"));
   CHECK(rows_of(folder / "study/study.csv").at("no data").at("status") == "done");
