@@ -76,7 +76,7 @@ void add_model(std::vector<Option>& table) {
   model.add("rms_norm_eps", &M::rms_norm_eps, positive(), "added to the mean square inside RMSNorm");
   model.add("rope_theta", &M::rope_theta, positive(), "base of the rotary position embedding");
   model.add("initializer_range", &M::initializer_range, positive(),
-            "standard deviation of every matrix at the start");
+            "initial standard deviation of every matrix");
   model.add("tie_word_embeddings", &M::tie_word_embeddings, "the output head is the embedding table");
   for (Option& option : table) option.fixed = true;
 }
@@ -128,14 +128,15 @@ void add_mtp(std::vector<Option>& table) {
   mtp.add("auxiliary_factor", &M::auxiliary_factor, at_least(0),
           "inverse_distance: depth k has this weight / (k + 1)");
   mtp.add("schedule", &M::schedule, at_least(0),
-          "[tokens seen, factor]: from that point weights are multiplied by the factor; empty: never");
+          "[tokens seen, factor]: from that point on, weights are multiplied by the factor; empty: never");
   mtp.add("schedule_form", &M::schedule_form,
-          "between two points of the schedule: the first one's factor, or on the line between them");
+          "between two points of the schedule: the earlier point's factor, or the value on the line between "
+          "them");
   mtp.add(
       "balance", &M::balance,
       "constant weights; weights that follow gradient norms at the trunk; or depths sampled per microbatch");
   mtp.add("balance_ratio", &M::balance_ratio, positive(),
-          "dynamic: a depth's gradient norm at the trunk over the main loss's");
+          "dynamic: a depth's gradient norm at the trunk, divided by the main loss's");
   mtp.add("sample_probabilities", &M::sample_probabilities, above(0, 1),
           "sampling: one probability for each depth; for sequential heads, not above the previous depth's");
   mtp.add("diagnose_every", &M::diagnose_every, at_least(0),
@@ -159,7 +160,7 @@ void add_train(std::vector<Option>& table) {
   train.add("steps", &T::steps, at_least(1), "optimizer steps of the whole run");
   train.add("global_batch", &T::global_batch, within(1, 16777216), "rows of a step, over all ranks");
   train.add("microbatch", &T::microbatch, within(1, 65536), "rows that pass the pipeline together");
-  train.add("seed", &T::seed, at_least(0), "of initial weights and data order");
+  train.add("seed", &T::seed, at_least(0), "seed of initial weights and data order");
   train
       .add("init_from", &T::init_from,
            "run or checkpoint whose weights a new run starts from, as --from sets it; heads that it lacks or "
@@ -185,7 +186,7 @@ void add_train(std::vector<Option>& table) {
             "standard deviations from which a loss or gradient norm is unusual");
   train.add("evaluate_every", &T::evaluate_every, at_least(0),
             "steps between evaluations on data.validation_path, 0: never");
-  train.add("evaluate_rows", &T::evaluate_rows, at_least(1), "rows of such an evaluation");
+  train.add("evaluate_rows", &T::evaluate_rows, at_least(1), "rows of each evaluation");
   train.add("trace_step", &T::trace_step, at_least(0),
             "step whose timeline is written to the run's folder, for Perfetto; 0: none");
 }
@@ -207,9 +208,9 @@ void add_optimizer(std::vector<Option>& table) {
   optimizer.add("lr", &O::lr, positive(), "peak learning rate of AdamW");
   optimizer.add("beta1", &O::beta1, below(0, 1), "decay of the first moment");
   optimizer.add("beta2", &O::beta2, below(0, 1), "decay of the second moment");
-  optimizer.add("eps", &O::eps, positive(), "added to the root of the second moment");
+  optimizer.add("eps", &O::eps, positive(), "added to the square root of the second moment");
   optimizer.add("weight_decay", &O::weight_decay, at_least(0),
-                "decoupled; not applied to norms and step embeddings");
+                "decoupled weight decay; not applied to norms and step embeddings");
   optimizer.add("clip", &O::clip, at_least(0), "largest global gradient norm, 0: no limit");
   optimizer.add("moments", &O::moments,
                 "dtype that AdamW's moments are kept in; bf16 takes half the memory, rounded stochastically");
@@ -222,7 +223,8 @@ void add_optimizer(std::vector<Option>& table) {
   optimizer.add(
       "decay_steps", &O::decay_steps, at_least(0),
       "length of the decay, which for wsd ends with the run; 0: cosine decays from the warm-up to the end");
-  optimizer.add("min_lr_ratio", &O::min_lr_ratio, within(0, 1), "learning rate at the decay's end / lr");
+  optimizer.add("min_lr_ratio", &O::min_lr_ratio, within(0, 1),
+                "learning rate at the end of the decay, divided by lr");
 }
 
 void add_parallel(std::vector<Option>& table) {
@@ -234,7 +236,7 @@ void add_parallel(std::vector<Option>& table) {
   parallel.add("schedule", &P::schedule, schedule_names(), "pipeline program");
   parallel.add(
       "elastic", &P::elastic,
-      "if these do not fit the number of ranks, use the layout with the shortest simulated step that does");
+      "if pp × dp does not fit the number of ranks, use the valid layout with the shortest simulated step");
   parallel.add("sharded_optimizer", &P::sharded_optimizer,
                "each data-parallel rank keeps and updates its part of the optimizer state");
   parallel.add("bucket_mib", &P::bucket_mib, within(1, 65536), "size of a gradient reduction, MiB");
@@ -247,8 +249,9 @@ void add_parallel(std::vector<Option>& table) {
                "a communication in a step that takes longer ends the run");
   parallel.add("startup_seconds", &P::startup_seconds, at_least(1),
                "the same limit before the first step, while ranks open and load files");
-  parallel.add("check_replicas_every", &P::check_replicas_every, at_least(0),
-               "steps between comparisons of replicated weights, 0: at start, resume and saves only");
+  parallel.add(
+      "check_replicas_every", &P::check_replicas_every, at_least(0),
+      "steps between comparisons of replicated weights, 0: only at start-up, on resume and at saves");
   parallel.add("check_state_every", &P::check_state_every, at_least(0),
                "steps between checks that a rank's weights and moments keep their bits from one update to "
                "the next, 0: never");
