@@ -83,9 +83,8 @@ TEST_CASE("a run starts from another run's weights with its settings, but not fr
       run(program() + " " + small_training(folder) + " --set train.steps=3 --run-directory " + base).code ==
       0);
   const std::string from = program() + " train --from " + base + " --run-directory " + next;
-  check_refusal(
-      run(from + " --set model.hidden_size=32 2>&1 >/dev/null"), 2,
-      "model.embed_tokens.weight has the shape [257, 16], but the run that starts from it has [257, 32]");
+  check_refusal(run(from + " --set model.hidden_size=32 2>&1 >/dev/null"), 2,
+                "model.embed_tokens.weight has shape [257, 16], but the new run has [257, 32]");
   CHECK(!std::filesystem::exists(next));
   const Outcome outcome = run(from + " --set mtp.depths=1");
   CHECK(outcome.code == 0);

@@ -172,5 +172,5 @@ TEST_CASE("ranks start on the reachable hosts of a hostfile, and fewer ranks onl
   const Outcome elastic = run(command + " --elastic");
   INFO(elastic.output);
   CHECK(elastic.code == 0);
-  CHECK_THAT(elastic.output, contains("1 of 2 are available: localhost:2") && contains("take pp 2 × dp 1"));
+  CHECK_THAT(elastic.output, contains("1 of 2 are available: localhost:2") && contains("use pp 2 × dp 1"));
 }
