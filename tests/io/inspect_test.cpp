@@ -187,7 +187,7 @@ TEST_CASE("inspect --verify never ends with 0 unchecked while a training job ret
   for (int i = 0; i < 100; ++i) {
     std::ostringstream out;
     const int code = inspect(run.string(), true, out);
-    unchecked += code == 0 && out.str().find("digests hold") == std::string::npos;
+    unchecked += code == 0 && out.str().find("digests match") == std::string::npos;
   }
   ended = true;
   job.join();

@@ -217,5 +217,6 @@ TEST_CASE("a run does not start from a different main model, and leaves no folde
   copy_checkpoint(whole, lab.path("headless"), "model.layers.8.eh_proj.weight", "");
   CHECK_THAT(refusal({}, lab.path("headless")), contains("has no model.layers.8.eh_proj.weight"));
   copy_checkpoint(whole, lab.path("beyond"), "", "model.layers.2.router.weight");
-  CHECK_THAT(refusal({}, lab.path("beyond")), contains("holds model.layers.2.router.weight, which is not"));
+  CHECK_THAT(refusal({}, lab.path("beyond")),
+             contains("contains model.layers.2.router.weight, which is not"));
 }
