@@ -32,7 +32,7 @@ std::vector<Sets> models() {
           {"mtp.kind=residual", "model.tie_word_embeddings=false", "mtp.detach_heads=true"},
           {"mtp.kind=linear", "train.microbatch=2", "optimizer.heads_clip=1"},
           {"mtp.balance=dynamic", "mtp.diagnose_every=10", "model.tie_word_embeddings=true"},
-          {"train.freeze=trunk", "mtp.kind=residual"}};
+          {"train.freeze=trunk", "train.init_from=run", "mtp.kind=residual"}};
 }
 
 }  // namespace

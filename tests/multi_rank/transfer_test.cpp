@@ -123,7 +123,7 @@ TEST_CASE(
               values_of(before, tied ? "model.embed_tokens.weight" : "lm_head.weight"));
       CHECK(evaluated(run, true) == Approx(evaluated(base, false)).epsilon(1e-6));
       CHECK_THAT(TrainingLab::log(run),
-                 contains("weights    of " + base + " at step 6,") && contains(change.log));
+                 contains("weights    from " + base + " at step 6,") && contains(change.log));
     }
     if (world.rank() == 0) CHECK(evaluated(serial, true) == evaluated(base, false));
   }
