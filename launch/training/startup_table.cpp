@@ -189,9 +189,8 @@ std::string startup_table(const SessionPlan& plan, int columns) {
                   counted(microbatches_of(config, grid), "microbatch", "microbatches"),
                   counted(config.train.microbatch, "row"), grid.dp);
   lines += precision_line(plan);
-  lines +=
-      fmt::format("layout     {}, {}, expected bubble {:.1f} %; the times and memory below are estimates\n",
-                  to_string(grid), config.parallel.schedule, 100 * step.bubble());
+  lines += fmt::format("layout     {}, {}, expected bubble {:.1f} %; the times below are estimates\n",
+                       to_string(grid), config.parallel.schedule, 100 * step.bubble());
   return wrapped(lines, columns, 11) + rank_table(plan, expected.stages, columns);
 }
 
