@@ -215,8 +215,7 @@ Request MpiCommunicator::start_receive(const Tensor& tensor, int from, int tag) 
   return Request(std::move(operation));
 }
 
-// All ranks get the same bits, because MPI computes each element's sum on one rank: the root of a tree, or
-// the owner of a piece in a ring.
+// All ranks get the same bits: the MPI standard requires identical results of an all-reduce on all ranks.
 Request MpiCommunicator::start_all_reduce(const Tensor& tensor, ReduceOp op) {
   require_cpu("all-reduce", tensor);
   const MPI_Datatype type = reducible_type("all-reduce", tensor.dtype);
