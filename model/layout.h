@@ -60,10 +60,10 @@ StageTensors tensors_of(const ModelConfig& model, const MtpConfig& mtp, const Mo
 std::vector<ParameterUnit> head_units(const ModelConfig& model, const MtpConfig& mtp);
 
 /// The units that a pipeline rank holds, in forward order. A unit that stages of several ranks read is
-/// shared; its canonical copy is on the first stage that reads it. A step's first contribution overwrites the
-/// gradient of a repeated module only if a single stage of the rank contributes to it, and the output matrix'
-/// gradient only if that stage is the main head's. Otherwise all contributions are added to a zeroed
-/// gradient.
+/// shared; its canonical copy is on the first stage that reads it. A gradient is either
+/// overwritten by the step's first contribution, or zeroed at the start of the step and added to. A repeated
+/// module's gradient is overwritten only if a single stage of this rank reads the module. The output matrix'
+/// gradient is overwritten only if the main head's stage is the only one of this rank that reads the matrix.
 std::vector<ParameterUnit> units_of(const ModelConfig& model, const MtpConfig& mtp, const ModelLayout& layout,
                                     int pp_rank);
 

@@ -215,7 +215,8 @@ std::vector<std::filesystem::path> all_checkpoints(const std::string& path) {
   return all;
 }
 
-/// Checks a run, or a checkpoint and its run. Returns 3 if something is damaged.
+/// Checks the files of a run and all its checkpoints or, if the path is a checkpoint, that one and the files
+/// of its run, if it is in one. Returns 3 if something is damaged.
 int verify_all(const std::string& path, std::ostream& out) {
   std::optional<bool> hold;
   for (int listing = 1; !hold; ++listing) {

@@ -54,7 +54,7 @@ std::string z_text(const std::optional<double>& z) {
   return z ? fmt::format("{:>+5.1f}", *z) : fmt::format("{:>5}", "-");
 }
 
-/// Whether so many drafts were accepted that "1.00 tokens a round" changes.
+/// Whether the accepted length rounds to more than "1.00 tokens a round".
 bool accepts_any(const HeadsMetrics& heads) {
   return heads.accepted_length >= 1.005;
 }

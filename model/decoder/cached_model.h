@@ -28,7 +28,8 @@ class CachedModel {
 
   /// [count, C] the hidden states of a pass's rows, received from the previous stage and sent to the next.
   Tensor hidden_states(std::int64_t count) const { return scratch_.x.rows(0, count); }
-  /// [M, V] the logits of the last pass that computed any.
+  /// [options.logits_per_pass(), V]: the first rows are the logits of the latest pass that computed any, one
+  /// row per slot of that pass. The other rows are not valid.
   const Tensor& logits() const { return logits_; }
   /// [2 · options.logits] i32: the chosen tokens, indexed by their number (Pass::first_choice).
   const Tensor& chosen() const { return tokens_.chosen; }

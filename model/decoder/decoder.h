@@ -104,7 +104,7 @@ class Decoder {
   PassQueue queue_;
   Tensor host_logits_;           // [logits, V]
   Tensor host_chosen_;           // [2·logits] i32
-  std::vector<Choice> choices_;  // by number, since the last call of tokens()
+  std::vector<Choice> choices_;  // queued since the last call of tokens(), indexed by number (choose())
 };
 
 }  // namespace foretoken

@@ -35,7 +35,7 @@ class Predictions {
   /// Receives the decoder's tokens (Decoder::tokens()).
   void resolve(std::span<const std::int32_t> tokens) { tokens_ = tokens; }
 
-  /// Index of the prediction after the sequence's first slot.
+  /// Index, for operator[], of the first of the constructor's slots that belongs to the sequence.
   std::size_t first_of(std::int32_t sequence) const {
     const auto first = std::ranges::lower_bound(slots_, sequence, {}, &CacheSlot::sequence);
     return static_cast<std::size_t>(first - slots_.begin());

@@ -40,7 +40,8 @@ class Timeline {
   std::size_t begin(TimelineSpan span, CUstream_st* queue);
   void end(std::size_t span);
 
-  /// All ended spans, in the order of their starts; waits for spans that the GPU has not completed.
+  /// All ended spans, in the order of the calls of begin(), which can differ from the order of their times if
+  /// they run in several queues. Waits for spans that the GPU has not completed.
   std::vector<TimelineSpan> spans();
 
  private:

@@ -292,8 +292,8 @@ TEST_CASE("a step that samples depths trains the drawn depths and zeroes the oth
   MtpConfig mtp = heads.mtp;
   mtp.trunk_hidden = mtp.recycled_hidden = hidden;
   Serial serial(mtp, serial_options(tiny_model(), mtp, shape, DType::f64, 2, split_backward));
-  // Trains each microbatch alone with every set of depths, once as a DepthSet and once by setting the other
-  // weights to zero.
+  // Trains both microbatches with every set of depths, once as a DepthSet and once by setting the scales of
+  // the other depths to zero.
   const std::vector<double> full = serial.scales;
   serial.step(false, split_backward);  // fills all buffers, so that a zero found later was written
   for (int bits = 0; bits < 8; ++bits) {

@@ -142,7 +142,8 @@ TEST_CASE("correct drafts are all accepted, wrong ones never, on any branch") {
   CAPTURE(drafts);
   for (const bool wrong : {false, true}) {
     KnownContinuationDrafter known(plain.texts, wrong);
-    // The heads' caches must stay equal to those of generation without drafts, as the trunk's do.
+    // Parallel heads read the input of the trunk's last block, so the trunk's passes also cache it. The heads
+    // do not run here: only the trunk's caches are compared, through the texts.
     const GenerationRun run = generate({.mtp = {.kind = MtpConfig::Kind::parallel, .depths = 1},
                                         .options = greedy(drafts),
                                         .prompts = prompts},

@@ -137,7 +137,8 @@ TEST_CASE("text sampled with speculation follows the distribution of the whole m
   const SamplingOptions options{.temperature = sampling.temperature, .top_p = sampling.top_p};
   CAPTURE(sampling.temperature, sampling.top_p, drafts, by_model);
   if (drafts.empty() && by_model) return;
-  // The first token of each text is drawn without drafts, the next two in a round with drafts.
+  // The first token of each text is drawn without drafts and is not counted. The next two are counted. With
+  // drafts they come from one round, or from two if the first round accepts no draft.
   const std::vector<std::int32_t> prompt{3, 1, 4, 1, 5};
   std::vector<std::int64_t> counts(121);
   for (std::uint64_t seed = 1; seed <= 20; ++seed) {

@@ -31,7 +31,7 @@ class Process {
   void signal(int signal) const;
   /// Sets RLIMIT_FSIZE of the running command.
   void limit_file_size(unsigned long bytes) const;
-  /// The command's descendants whose name is `name`, ascending by pid.
+  /// The command's direct children whose name is `name`, ascending by pid.
   std::vector<pid_t> children(const std::string& name) const;
   pid_t pid() const { return pid_; }
 

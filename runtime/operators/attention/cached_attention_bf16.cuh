@@ -308,8 +308,9 @@ struct OnlineSoftmax {
   // ScoreFragment.
   float sum[Spans][2][4] = {};
 
-  /// Converts the scores of a tile to weights, stores them in shared.queries, and rescales `total` to the new
-  /// largest score. The caller must multiply the sums by `rescale`.
+  /// Converts the scores of a tile to weights relative to the new largest score, which becomes `top`, and
+  /// stores them in the memory of shared.queries, which is free once the queries are in registers. Rescales
+  /// `total` and adds the weights to it. The caller must multiply `sum` by `rescale` (add_values()).
   __device__ __forceinline__ void weigh(const ScoreFragment& score, const Layout& shared, const Lane& at,
                                         float (&rescale)[2]) {
 #pragma unroll

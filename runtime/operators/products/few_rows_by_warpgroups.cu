@@ -36,9 +36,10 @@ struct Pieces {
   uint4 x[T::many], norm;
 };
 
-/// Stores a step's pieces of x in shared memory as operand B, multiplied by the norm's weight, and adds their
-/// squares to the sums of the rows. `to` is the position of the thread's word in the first of the four
-/// arrays.
+/// Stores a step's pieces of x as operand B in a stage of x in shared memory. If `normed`, first adds the
+/// squares of x to `squares`, one sum per row, and then multiplies x by the norm's weight. `to` is the
+/// shared-memory address of the thread's word for its first row in the first of the stage's four arrays
+/// (Tiling).
 template <class T, bool normed>
 __device__ __forceinline__ void store_pieces(Pieces<T>& from, float (&squares)[T::many], std::uint32_t to) {
 #pragma unroll
