@@ -8,7 +8,7 @@
 #include <fmt/ostream.h>
 
 #include "io/checkpoint/run_directory.h"
-#include "parallel/flight/flight_analysis.h"
+#include "parallel/flight/flight_sentence.h"
 #include "parallel/job.h"
 #include "runtime/error.h"
 

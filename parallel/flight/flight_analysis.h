@@ -49,8 +49,4 @@ std::string describe(const FlightRecord& record, const FlightRecord::Operation& 
 /// result is the first of them in the order of the enum after `none`.
 Divergence first_divergence(const std::vector<FlightFile>& files, int size);
 
-/// "rank 2 (pp1 dp0, host h, pid 7), whose process is stopped, did not complete all-reduce #418 of
-/// \"dp of pp1\" and left no flight record; all other ranks wait for it"
-std::string sentence(const Divergence& divergence, const std::vector<FlightFile>& files, int size);
-
 }  // namespace foretoken

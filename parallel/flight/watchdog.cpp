@@ -12,7 +12,7 @@
 
 #include <fmt/format.h>
 
-#include "parallel/flight/flight_analysis.h"
+#include "parallel/flight/flight_sentence.h"
 
 namespace foretoken {
 

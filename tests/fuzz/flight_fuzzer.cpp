@@ -1,7 +1,7 @@
 // Fuzzes flight records, one or more with a zero byte between them: parses them and builds the message about
 // stuck ranks.
 #include "io/files/printable.h"
-#include "parallel/flight/flight_analysis.h"
+#include "parallel/flight/flight_sentence.h"
 #include "tests/fuzz/scratch_file.h"
 
 using namespace foretoken;

@@ -5,6 +5,7 @@
 
 #include <fmt/format.h>
 
+#include "parallel/flight/flight_sentence.h"
 #include "runtime/error.h"
 #include "tests/support/catch.h"
 #include "tests/support/expect_error.h"
