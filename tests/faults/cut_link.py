@@ -203,7 +203,7 @@ def left(hosts, lab, name):
         words, done = trial.text(), newest_step(trial.run)
         said = f"1 of 2 are available: {hosts.addresses[0]}:2" in words
         failure = "" if code == 0 and said and done == STEPS else f"code {code}, newest step {done}\n{words[-4000:]}"
-        return f"code {code}, went on with 2 of 4 ranks", failure
+        return f"code {code}, continued with 2 of 4 ranks", failure
 
 
 def returned(hosts, lab, name, expected):
@@ -240,8 +240,8 @@ def main():
             return SKIPPED
         try:
             sweep = Sweep(options, "the link between two hosts (network namespaces) down for seconds, and cut for good; limit "
-                          f"{LIMIT} s", "healed: weights bitwise equal; cut: both hosts' processes gone within the limit + 15 s, "
-                          "hosts named; a run continues on the host that is left")
+                          f"{LIMIT} s", "healed: weights bitwise equal; cut: the processes of both hosts gone within the limit + 15 s, "
+                          "hosts named; a run continues on the other host")
             with Trial(hosts, lab, "whole") as whole:
                 code, expected = whole.end(120), digests(whole.run)
                 if code != 0 or not expected:

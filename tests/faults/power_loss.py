@@ -127,9 +127,9 @@ def main():
             return SKIPPED
         try:
             sweep = Sweep(options, f"XFS shut down without a flush at random moments of a run (a checkpoint every {EVERY} steps), of "
-                          "a new run's start and of `tokenize`, then resume", "the newest announced checkpoint there each time, "
+                          "a new run's start and of `tokenize`, then resume", "the newest announced checkpoint is there each time, "
                           "at most {lost} steps lost, {went_back} jobs went back; final weights and moments bitwise equal, "
-                          "metrics hold each step once")
+                          "metrics have each step once")
             for number in options.part.of(10 if options.short else options.trials):
                 other = {3: started, 8: tokenized}.get(number % 10)
                 failure = other(lab, disk, draw, number) if other else continued(lab, disk, draw, number, sweep)
@@ -141,7 +141,7 @@ def main():
             if digests(run) != digests(whole):
                 sweep.check("the final weights or moments DIFFER")
             if step_numbers(run) != list(range(1, steps + 1)):
-                sweep.check("metrics.jsonl does not hold each step once")
+                sweep.check("metrics.jsonl does not have each step once")
         finally:
             disk.unmount()
     return sweep.finish()

@@ -26,7 +26,7 @@ def main():
     with Lab(options.program, settings) as lab:
         whom = "one rank" if ranks == 1 else "pp 2 × dp 2 or its mpirun"
         sweep = Sweep(options, f"SIGKILL at random moments, {whom}, then resume", "{in_save} in a save, {went_back} jobs went back; "
-                      "final weights and moments bitwise equal, metrics hold each step once")
+                      "final weights and moments bitwise equal, metrics have each step once")
         whole, killed = lab.path("whole"), lab.path("killed")
         life = 1.5 if ranks == 1 else 6.0
         while sweep.tally.trials < kills:
@@ -60,7 +60,7 @@ def main():
         if digests(killed) != digests(whole):
             sweep.check("the final weights or moments DIFFER")
         if step_numbers(killed) != list(range(1, steps + 1)):
-            sweep.check("metrics.jsonl does not hold each step once")
+            sweep.check("metrics.jsonl does not have each step once")
     return sweep.finish()
 
 

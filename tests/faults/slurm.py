@@ -428,7 +428,7 @@ def drained_node(bench):
     cluster.call("scontrol", "update", "NodeName=ft2", "State=RESUME")
     cluster.wait_state(job, "COMPLETED")
     bench.check_equal(run, "parallel.dp=2")
-    return "went on while drained; down: requeued, final weights equal"
+    return "continued while drained; when it was down: requeued, final weights equal"
 
 
 def lost_node(bench, **environment):
@@ -446,7 +446,7 @@ def lost_node(bench, **environment):
     words = cluster.output(job)
     assert "1 of 2 are available: ft1:2" in words, words[-2000:]
     assert newest_step(run) == bench.steps and not cluster.ranks(run)
-    return "went on with the ranks of the node that was left"
+    return "continued with the ranks of the other node"
 
 
 def lost_node_srun(bench):

@@ -84,8 +84,8 @@ def main():
     settings = {"model.hidden_size": 16, "model.head_dim": 8, "model.intermediate_size": 24, "model.num_hidden_layers": 8,
                 "mtp.depths": 1, "data.sequence_length": 16, "parallel.timeout_seconds": LIMIT}
     with Lab(options.program, settings) as lab:
-        sweep = Sweep(options, f"each rank of {len(layouts)} layouts stopped (SIGSTOP) in: {', '.join(moments)}; limit {LIMIT} s",
-                      "{named} of {stopped} stopped ranks named, ended after at most {longest} s, nothing left behind")
+        sweep = Sweep(options, f"each rank of {len(layouts)} layouts stopped (SIGSTOP), moments: {', '.join(moments)}; limit {LIMIT} s",
+                      "{named} of {stopped} stopped ranks named, ended after at most {longest} s, no process left")
         sweep.headings("layout", "moment", "stopped", "named", "exit code", "seconds to the end")
         for layout, moment, rank in options.part.of(trials):
             named, code, seconds, failure = trial(lab, layout, moment, rank)
