@@ -22,11 +22,15 @@ struct Job {
 Job job_by_environment();
 
 /// State of a process on this host, as Linux reports it: 'R' running, 'S' sleeping, 'D' in uninterruptible
-/// sleep (disk, device), 'T' stopped, 'Z' ended but not reaped.
+/// sleep (disk, device), 'T' stopped, 't' stopped by a debugger, 'Z' ended but not reaped, 'X' ended; '?'
+/// unknown.
 struct LocalProcess {
   int rank = 0;
   int pid = 0;
   char state = '?';
+
+  bool stopped() const { return state == 'T' || state == 't'; }
+  bool ended() const { return state == 'Z' || state == 'X'; }
 };
 
 /// Processes of this host and user whose environment names the same job, this process included, ascending by

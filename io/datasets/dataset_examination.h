@@ -28,7 +28,7 @@ struct ExaminedArray {
   std::vector<StoredExtent> extents;
 };
 
-/// HDF5's description of a token dataset of version 1.
+/// What the child process reports about a token dataset of version 1.
 struct ExaminedDataset {
   TokenizerIdentity tokenizer;
   ExaminedArray tokens;

@@ -41,7 +41,7 @@ std::string absolute_path(const std::string& path, const std::string& folder = {
 /// parallel.pp=2)"; empty if no file and no flag sets them.
 std::string origin_of(const Config& config, std::initializer_list<std::string_view> names);
 
-/// A message about these options, with the places that set them at its end.
+/// A message about these options. It ends with the places that set them.
 template <class... Arguments>
 UsageError usage_error(const Config& config, std::initializer_list<std::string_view> names,
                        fmt::format_string<Arguments...> format, Arguments&&... arguments) {

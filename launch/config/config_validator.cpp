@@ -17,8 +17,8 @@
 namespace foretoken {
 namespace {
 
-/// Runs a check that another room defines. A UsageError of the check gets the places that set these options
-/// at its end.
+/// Runs a check. If it throws a UsageError, adds the places that set these options to the end of its
+/// message.
 template <class Check>
 void with_origin(const Config& config, std::initializer_list<std::string_view> names, const Check& check) {
   try {

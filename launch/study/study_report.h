@@ -29,7 +29,7 @@ struct PointResult {
   double tokens_per_second = 0;
   double milliseconds = 0;
 
-  /// One of "done", "failed (3)", "stopped", "not run".
+  /// "done", "failed (3)", "stopped", "interrupted" (no exit code, but steps) or "not run".
   std::string status() const;
   std::int64_t depths() const { return point->config.mtp.depths; }
   /// Loss of depth k in the last evaluation, and the lowest of all evaluations after step 0.

@@ -10,7 +10,7 @@ namespace foretoken {
 struct PassScratch {
   CachedBlock::Scratch block;
   Tensor x;         // [R, C] hidden states of the pass's rows; blocks update them in place
-  Tensor gathered;  // [M, C] states whose logits are computed together; undefined if the rank has no head
+  Tensor gathered;  // [slots with logits, C] their states; undefined if the rank has no head
 };
 
 class StateCache {

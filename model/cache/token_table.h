@@ -8,7 +8,7 @@ namespace foretoken {
 
 struct TokenTable {
   Tensor table;   // [V, C]
-  Tensor chosen;  // [M] i32: token −1 − m stands for chosen[m]; undefined if this rank chooses no tokens
+  Tensor chosen;  // [chosen tokens] i32: −1 − m stands for chosen[m]; undefined if this rank chooses none
 
   /// out[n] = table[tokens[n]], tokens [N] i32, out [N, C]
   void embed(Stream& stream, const Tensor& tokens, const Tensor& out) const;

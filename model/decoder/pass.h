@@ -22,7 +22,7 @@ struct CacheSlot {
 struct DecoderRow {
   std::int32_t sequence = 0;
   std::int32_t position = 0;
-  std::int32_t token = 0;  // or Decoder::chosen(i), the i-th token of Decoder::choose()
+  std::int32_t token = 0;  // or Decoder::chosen(i): token i of those chosen since Decoder::tokens()
   /// In a tree: the slots of the row and of its ancestors among the drafts, nearest first.
   std::span<const std::int32_t> branch{};
   std::int32_t input_slot = -1;  // in a tree: the slot of the input state; −1: the slot of its position
@@ -43,7 +43,7 @@ struct Pass {
   DepthRows::Input input = DepthRows::Input::previous_depth;
   std::int64_t path_length = 0;  // length of the longest branch
   // choose:
-  std::int64_t first_choice = 0;  // number of the first chosen token
+  std::int64_t first_choice = 0;  // number of the pass's first chosen token
   std::int64_t vocabulary = 0;    // ids to choose from
   std::int64_t candidates = 0;    // tokens chosen per slot
 
@@ -68,7 +68,7 @@ struct RowIndices {
 };
 RowIndices row_indices(const Pass& pass, const Tensor& indices);
 struct MoveIndices {
-  Tensor from, to;  // [M]
+  Tensor from, to;  // [number of moves]
 };
 MoveIndices move_indices(const Pass& pass, const Tensor& indices);
 

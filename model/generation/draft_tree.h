@@ -26,7 +26,7 @@ void validate(const TreeShape& shape);
 class DraftTree {
  public:
   struct Node {
-    std::int32_t token = 0;  // negative: the placeholder of a chosen token (Decoder::chosen())
+    std::int32_t token = 0;  // negative: not yet read from the device (Decoder::chosen())
     std::int32_t parent = -1;
     std::int32_t depth = 1;
   };

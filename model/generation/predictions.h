@@ -1,6 +1,7 @@
 #pragma once
 // A decoder level's predictions of the tokens after given rows: logits or, if they suffice, the likeliest
-// tokens, so that the logits stay on the device. These tokens may be placeholders (Decoder::choose()).
+// tokens, so that the logits stay on the device. Until Predictions::resolve()
+// these tokens are placeholders (Decoder::chosen()).
 
 #include <algorithm>
 #include <span>
@@ -12,7 +13,7 @@ namespace foretoken {
 struct Prediction {
   std::span<const float> logits;  // [V], or empty
   std::int32_t likeliest = -1;    // set if there are no logits
-  int candidates = 1;             // likeliest − i is the placeholder of candidate i, likeliest first
+  int candidates = 1;             // while likeliest is a placeholder, likeliest − i is that of candidate i
 };
 
 /// The slots must be in ascending order of sequence and must outlive the object.

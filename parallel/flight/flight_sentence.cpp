@@ -52,18 +52,9 @@ class Names {
   std::string state(int rank) const {
     const auto process = processes_.find(rank);
     if (process == processes_.end()) return "";
-    switch (process->second.state) {
-      case 'T':
-      case 't':
-        return ", whose process is stopped,";
-      case 'D':
-        return ", whose process waits for a device,";
-      case 'Z':
-      case 'X':
-        return ", whose process has ended,";
-      default:
-        return "";
-    }
+    if (process->second.stopped()) return ", whose process is stopped,";
+    if (process->second.ended()) return ", whose process has ended,";
+    return process->second.state == 'D' ? ", whose process waits for a device," : "";
   }
 
  private:

@@ -193,7 +193,7 @@ bool Watchdog::is_last_of_host() const {
   } catch (const std::exception&) {
   }
   return std::none_of(processes.begin(), processes.end(), [&](const LocalProcess& process) {
-    if (process.rank >= job_.rank || process.state == 'T' || process.state == 'Z') return false;
+    if (process.rank >= job_.rank || process.stopped() || process.ended()) return false;
     return recorded.empty() || std::find(recorded.begin(), recorded.end(), process.rank) != recorded.end();
   });
 }
@@ -201,9 +201,7 @@ bool Watchdog::is_last_of_host() const {
 void Watchdog::end_host() {
   const auto others = [&] {
     std::vector<LocalProcess> processes = local_processes(job_);
-    std::erase_if(processes, [&](const LocalProcess& p) {
-      return p.rank == job_.rank || p.state == 'Z' || p.state == 'X';
-    });
+    std::erase_if(processes, [&](const LocalProcess& p) { return p.rank == job_.rank || p.ended(); });
     return processes;
   };
   const auto limit = Clock::now() + std::chrono::duration_cast<Clock::duration>(siblings_limit);

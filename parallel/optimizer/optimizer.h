@@ -44,7 +44,7 @@ class Optimizer {
   /// if heads_clip_norm is 0.
   std::optional<double> heads_norm(Stream& stream) const;
 
-  /// Moments and norms, and the pieces of a checkpoint.
+  /// The moments and gradient norms. It also lists the tensors that a checkpoint saves and loads.
   const OptimizerState& state() const { return state_; }
 
   // The name of a tensor of this rank with an element that is not finite, or an empty string if all are

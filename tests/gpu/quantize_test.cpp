@@ -147,7 +147,8 @@ TEST_CASE("quantized products match the CPU") {
   const DType dtype = GENERATE(DType::bf16, DType::f32);
   CAPTURE(static_cast<int>(pair.a), static_cast<int>(pair.b), name_of(pair.a_format), m, n, k,
           name_of(dtype));
-  // Rows of very different magnitudes, so that the use of another row's scale is detected.
+  // The magnitude of x changes with the row and with the block of 128 columns, that of w with the block of
+  // 128 × 128, so that the use of a wrong scale is detected.
   const Twin x = bench.normal("x", {m, k}), w = bench.normal("w", {n, k});
   for (std::int64_t r = 0; r < m; ++r)
     for (std::int64_t c = 0; c < k; ++c)

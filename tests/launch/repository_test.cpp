@@ -20,7 +20,7 @@ namespace {
 
 const fs::path root = foretoken::testing::in_source_tree("");
 
-// A room, or a single header of a room.
+// For each room (top-level folder): the rooms, and single headers of other rooms, that it may include.
 const std::map<std::string, std::set<std::string>> allowed = {
     {"runtime", {"runtime"}},
     {"parallel", {"parallel", "runtime"}},

@@ -91,7 +91,7 @@ TEST_CASE("a quantized matrix is within half a step of its values, and its trans
   Arena arena(DeviceKind::cpu);
   const Tensor x = arena.tensor(DType::f32, {rows, columns});
   fill_normal(x, "x", 1.0);
-  // Gives the groups different largest magnitudes.
+  // Raises the largest magnitude of the groups on the diagonal.
   for (std::int64_t r = 0; r < rows; ++r) x.as<float>()[r * columns + r] *= 100;
   const QuantizedTensor out = plan_quantized(arena, format, rows, columns, scaling),
                         transposed = plan_quantized(arena, format, columns, rows, scaling);

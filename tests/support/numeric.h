@@ -28,10 +28,11 @@ void fill_normal(const Tensor& tensor, const std::string& name, double std = 1.0
 /// Fills with NaN, so that a comparison detects elements that an operator does not write.
 void poison(const Tensor& tensor);
 
-/// The tolerance of an element: relative · |expected| + absolute + Σ factor · magnitude[element].
+/// Tolerances of a comparison. The tolerance of an element is
+/// relative · |expected| + absolute + Σ factor · magnitude[element], summed over the terms.
 struct Bound {
-  /// A magnitude has the shape of the compared tensors: Σ|aᵢbᵢ| or √Σ(aᵢbᵢ)² of the sum that made the
-  /// element.
+  /// A term of the tolerance. `magnitude` has the shape of the compared tensors. Each of its elements is
+  /// Σ|aᵢbᵢ| or √Σ(aᵢbᵢ)², where Σ aᵢbᵢ is the compared element.
   struct Term {
     double factor = 0;
     Tensor magnitude;

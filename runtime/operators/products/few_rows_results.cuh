@@ -14,7 +14,8 @@ namespace foretoken::cuda::few_rows {
 
 enum class Result { bf16, f32, gated, heads };
 
-/// Parts of I. Fixed, because they determine the order of a sum: pairs of slices, then in order.
+/// Number of slices of I. It is fixed, because it determines the order of a sum: the two slices of each pair
+/// are added first, then the sums of the pairs in order.
 constexpr int slices = 8;
 constexpr int block_threads = 32 * slices;
 
@@ -69,8 +70,8 @@ __device__ __forceinline__ void store_pair(const Arguments& p, int row, int outp
   }
 }
 
-/// Adds the partial sums of all slices for `many` neighbouring outputs of a row. If the slices are spread
-/// over a cluster, each block's shared memory has the sum of two.
+/// Adds the partial sums of all slices for `many` neighbouring outputs of a row. If a cluster shares the
+/// slices, each block has already added its two slices: its shared memory holds their sum.
 template <class T, int many>
 __device__ __forceinline__ void sum_slices(float (&sum)[many], float* partial, int row, int output) {
   float* from = partial + row * T::pitch + output;

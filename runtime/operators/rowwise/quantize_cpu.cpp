@@ -21,7 +21,7 @@ void with_format(DType format, Function&& function) {
   throw DefectError("quantize: dtype {}, f8e4m3 or f8e5m2 expected", name_of(format));
 }
 
-/// Element [r, c] of a matrix or of its transpose.
+/// A view of a matrix or of its transpose. view(r, c) is an element.
 struct View {
   const float* x;
   std::int64_t rows, columns, row_step, column_step;
