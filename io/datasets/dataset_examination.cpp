@@ -238,18 +238,18 @@ ExaminedArray array_from(const Json& json, const char* name, std::span<const DTy
                     dtypes.size() > 1 ? "one dim of u16 or u32" : "at least two of i64");
   array.dtype = *found;
   const auto element = static_cast<std::int64_t>(size_of(array.dtype));
-  std::vector<Range> places;
+  std::vector<Range> ranges;
   for (const Json& entry : json.at("extents")) {
     const StoredExtent part{natural(entry.at(0)), natural(entry.at(1)), natural(entry.at(2))};
     if (part.address > file_bytes || part.count > (file_bytes - part.address) / element)
       throw DataError("{}: {} elements at byte {} are out of range for the file of {} bytes", name,
                       part.count, part.address, file_bytes);
-    places.push_back({part.address, part.address + part.count * element});
+    ranges.push_back({part.address, part.address + part.count * element});
     array.extents.push_back(part);
   }
   const auto by_begin = [](const auto& a, const auto& b) { return a.begin < b.begin; };
   std::sort(array.extents.begin(), array.extents.end(), by_begin);
-  std::sort(places.begin(), places.end(), by_begin);
+  std::sort(ranges.begin(), ranges.end(), by_begin);
   std::int64_t covered = 0;
   for (const StoredExtent& part : array.extents) {
     if (part.begin != covered) break;
@@ -257,9 +257,9 @@ ExaminedArray array_from(const Json& json, const char* name, std::span<const DTy
   }
   if (covered != array.count)
     throw DataError("{}: declares {} elements, but the file holds at most {}", name, array.count, covered);
-  for (std::size_t i = 1; i < places.size(); ++i)
-    if (places[i].begin < places[i - 1].end)
-      throw DataError("{}: two of its parts overlap at byte {}", name, places[i].begin);
+  for (std::size_t i = 1; i < ranges.size(); ++i)
+    if (ranges[i].begin < ranges[i - 1].end)
+      throw DataError("{}: two of its parts overlap at byte {}", name, ranges[i].begin);
   return array;
 }
 

@@ -300,14 +300,14 @@ std::string absolute_path(const std::string& path, const std::string& folder) {
 }
 
 std::string origin_of(const Config& config, std::initializer_list<std::string_view> names) {
-  std::vector<std::string> places;
+  std::vector<std::string> origins;
   for (const std::string_view name : names) {
     const auto found = config.origins.find(std::string(name));
     if (found != config.origins.end() &&
-        std::find(places.begin(), places.end(), found->second) == places.end())
-      places.push_back(found->second);
+        std::find(origins.begin(), origins.end(), found->second) == origins.end())
+      origins.push_back(found->second);
   }
-  return places.empty() ? "" : fmt::format(" ({})", fmt::join(places, ", "));
+  return origins.empty() ? "" : fmt::format(" ({})", fmt::join(origins, ", "));
 }
 
 }  // namespace foretoken

@@ -49,8 +49,8 @@ void SequentialHeads::add_slot(const TrunkTensors& trunk, const TrunkTensors& dt
     slot.gradients = plan_gradients(dtrunk);
   } else {
     slot.gradients = slots_.front().gradients;
-    slot.gradients.draw.front() = dtrunk.raw;
-    slot.gradients.dnormed.front() = dtrunk.normed;
+    slot.gradients.raw.front() = dtrunk.raw;
+    slot.gradients.normed.front() = dtrunk.normed;
   }
   slots_.push_back(std::move(slot));
 }
@@ -72,12 +72,12 @@ SequentialHeads::Saved SequentialHeads::plan_saved(const TrunkTensors& trunk) {
 
 SequentialHeads::Gradients SequentialHeads::plan_gradients(const TrunkTensors& dtrunk) {
   Gradients gradients;
-  gradients.draw.push_back(dtrunk.raw);
-  gradients.dnormed.push_back(dtrunk.normed);
+  gradients.raw.push_back(dtrunk.raw);
+  gradients.normed.push_back(dtrunk.normed);
   const std::int64_t n = plan_.shape.tokens(), c = model_.hidden_size;
   for (int depth = first(); depth <= last(); ++depth) {
-    gradients.draw.push_back(arena_.tensor(plan_.dtype, {n, c}));
-    gradients.dnormed.push_back(arena_.tensor(plan_.dtype, {plan_.shape.rows, plan_.shape.length, c}));
+    gradients.raw.push_back(arena_.tensor(plan_.dtype, {n, c}));
+    gradients.normed.push_back(arena_.tensor(plan_.dtype, {plan_.shape.rows, plan_.shape.length, c}));
     gradients.modules.push_back(MtpModule::plan_gradients(arena_, model_, plan_, scratch_));
   }
   return gradients;
@@ -120,7 +120,7 @@ void SequentialHeads::backward(const Backward& op) const {
   const int deepest = pass.input.depths.deepest(depths()), end = std::min(deepest, last());
   if (op.halves.input) {
     for (int depth = first(); depth <= end; ++depth) {
-      const Tensor& dnormed = gradients.dnormed[state(depth)];
+      const Tensor& dnormed = gradients.normed[state(depth)];
       op.loss({.depth = depth,
                .hidden = saved.normed[state(depth)],
                .matrix = output(depth),
@@ -139,13 +139,13 @@ void SequentialHeads::backward(const Backward& op) const {
 void SequentialHeads::depth_backward_input(const StagePass& pass, int depth) const {
   const auto& [saved, gradients] = at(pass.slot);
   const std::size_t k = state(depth);
-  // If module k + 1 reads hᵏ before its norm, draw (the gradient of raw) already holds its contribution.
+  // If module k + 1 reads hᵏ before its norm, gradients.raw already holds its contribution.
   const bool deeper_read_raw = depth < pass.input.depths.deepest(depths()) && !reads_normed(depth + 1);
-  norm_backward(pass.layers, at(pass.slot), depth, gradients.dnormed[k], deeper_read_raw);
+  norm_backward(pass.layers, at(pass.slot), depth, gradients.normed[k], deeper_read_raw);
   // Detached heads give the trunk no gradient: module 1 writes the gradient of its input to scratch memory.
   const bool stops = detached_ && depth == 1, normed = reads_normed(depth);
-  const Tensor& dinput = normed ? gradients.dnormed[k - 1] : gradients.draw[k - 1];
-  modules_[index(depth)].backward_input(pass.layers, {.dout = gradients.draw[k],
+  const Tensor& dinput = normed ? gradients.normed[k - 1] : gradients.raw[k - 1];
+  modules_[index(depth)].backward_input(pass.layers, {.dout = gradients.raw[k],
                                                       .hidden = input_of(depth, saved),
                                                       .dhidden = stops ? scratch_.dnormed : dinput,
                                                       .accumulate = normed && !stops,
@@ -158,7 +158,7 @@ void SequentialHeads::depth_backward_weight(const StagePass& pass, int depth, in
   const auto& [saved, gradients] = at(pass.slot);
   LayerContext context = pass.layers;  // a repeated module's deepest depth contributes first
   context.halves_run.weight |= adds_ || (mtp_.repeat && depth < end);
-  modules_[index(depth)].backward_weight(context, {.dout = gradients.draw[state(depth)],
+  modules_[index(depth)].backward_weight(context, {.dout = gradients.raw[state(depth)],
                                                    .tokens = pass.input.tokens,
                                                    .dtable = dtable_,
                                                    .saved = saved.modules[index(depth)],
@@ -176,9 +176,9 @@ void SequentialHeads::add_deeper_gradients(const StagePass& pass, const DepthGra
                   *probe);
   const std::size_t k = state(last());
   if (normed)
-    add(pass.stream(), deeper.sum, gradients.dnormed[k]);
+    add(pass.stream(), deeper.sum, gradients.normed[k]);
   else
-    copy(pass.stream(), deeper.sum.view(gradients.draw[k].shape), gradients.draw[k]);
+    copy(pass.stream(), deeper.sum.view(gradients.raw[k].shape), gradients.raw[k]);
 }
 
 void SequentialHeads::probe_depth(const StagePass& pass, const ChainGradient& from,
@@ -188,8 +188,8 @@ void SequentialHeads::probe_depth(const StagePass& pass, const ChainGradient& fr
   LayerContext context = pass.layers;
   context.measure_only = true;
   if (!from.of_normed) {
-    const Tensor& draw = gradients.draw[state(from.module)];
-    copy(context.stream, from.gradient.view(draw.shape), draw);
+    const Tensor& raw_gradient = gradients.raw[state(from.module)];
+    copy(context.stream, from.gradient.view(raw_gradient.shape), raw_gradient);
   }
   Tensor gradient = from.gradient;
   bool of_normed = from.of_normed;
@@ -199,8 +199,8 @@ void SequentialHeads::probe_depth(const StagePass& pass, const ChainGradient& fr
     MtpModule::Saved of_module = saved.modules[index(module)];
     of_module.block.dgate_up = probing_->dgate_up;
     of_normed = reads_normed(module);
-    gradient = of_normed || module == first() ? probing_->gradient : gradients.draw[k - 1];
-    modules_[index(module)].backward_input(context, {.dout = gradients.draw[k],
+    gradient = of_normed || module == first() ? probing_->gradient : gradients.raw[k - 1];
+    modules_[index(module)].backward_input(context, {.dout = gradients.raw[k],
                                                      .hidden = input_of(module, saved),
                                                      .dhidden = gradient,
                                                      .accumulate = false,
@@ -214,13 +214,13 @@ void SequentialHeads::probe_depth(const StagePass& pass, const ChainGradient& fr
 void SequentialHeads::norm_backward(const LayerContext& context, const Slot& slot, int depth,
                                     const Tensor& dnormed, bool accumulate) const {
   const std::size_t k = state(depth);
-  const Tensor& draw = slot.gradients.draw[k];
+  const Tensor& raw_gradient = slot.gradients.raw[k];
   rms_norm_backward(context.stream, {.dout = {dnormed},
                                      .x = slot.saved.raw[k],
                                      .weight = norm_[index(depth)],
                                      .rstd = slot.saved.rstd[k],
-                                     .residual = accumulate ? draw : Tensor{},
-                                     .dx = draw,
+                                     .residual = accumulate ? raw_gradient : Tensor{},
+                                     .dx = raw_gradient,
                                      .dweight = context.measure_only ? Tensor{} : dnorm_[index(depth)]});
 }
 

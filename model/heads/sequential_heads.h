@@ -39,8 +39,8 @@ class SequentialHeads : public PredictionHeads {
   };
   /// Tensors of one microbatch between the two halves of backward, indexed like Saved.
   struct Gradients {
-    std::vector<Tensor> draw;     // gradients of raw: [N, C] each
-    std::vector<Tensor> dnormed;  // gradients of normed: [B, T, C] each
+    std::vector<Tensor> raw;     // of raw: [N, C] each
+    std::vector<Tensor> normed;  // of normed: [B, T, C] each
     std::vector<MtpModule::Gradients> modules;
   };
   struct Slot {
@@ -55,7 +55,7 @@ class SequentialHeads : public PredictionHeads {
   /// Whether module k reads the previous depth's state after its norm.
   bool reads_normed(int depth) const;
   const Tensor& input_of(int depth, const Saved& saved) const;
-  /// Computes the gradient of the depth's raw (draw) from dnormed [N, C]: overwrites it or, with
+  /// Computes the gradient of the depth's raw from dnormed [N, C]: overwrites it or, with
   /// `accumulate`, adds to it. Adds to the norm's gradient, unless context.measure_only is set.
   void norm_backward(const LayerContext& context, const Slot& slot, int depth, const Tensor& dnormed,
                      bool accumulate) const;

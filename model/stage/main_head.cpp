@@ -30,11 +30,11 @@ void MainHead::add_slot(TrunkTensors& trunk, TrunkTensors& dtrunk) {
   trunk.normed = arena_.tensor(plan_.dtype, rows);
   // Slots share one gradient of normed, unless the weight half of backward may run later.
   const bool shared = !plan_.split_backward && !slots_.empty();
-  dtrunk.normed = shared ? slots_.front().dnormed : arena_.tensor(plan_.dtype, rows);
+  dtrunk.normed = shared ? slots_.front().normed_gradient : arena_.tensor(plan_.dtype, rows);
   slots_.push_back({.raw = trunk.raw,
-                    .draw = dtrunk.raw,
+                    .raw_gradient = dtrunk.raw,
                     .normed = trunk.normed,
-                    .dnormed = dtrunk.normed,
+                    .normed_gradient = dtrunk.normed,
                     .rstd = arena_.tensor(statistics_dtype(plan_.dtype), {plan_.shape.tokens()})});
 }
 
@@ -46,7 +46,7 @@ void MainHead::forward(const LayerContext& context, int slot) const {
 
 DepthOutput MainHead::output(int slot) const {
   DepthOutput output{.depth = 0, .hidden = at(slot).normed, .matrix = matrix_, .dhidden = {}};
-  if (!frozen_) output.dhidden = at(slot).dnormed;
+  if (!frozen_) output.dhidden = at(slot).normed_gradient;
   return output;
 }
 
@@ -55,21 +55,21 @@ void MainHead::trunk_gradient(const LayerContext& context, int slot, TrunkTensor
   const Slot& s = at(slot);
   if (of == TrunkTensor::last_input)
     throw DefectError("main head: the gradient of the last block's input is computed by that block");
-  if (of == TrunkTensor::normed) return copy(context.stream, s.dnormed.view(out.shape), out);
+  if (of == TrunkTensor::normed) return copy(context.stream, s.normed_gradient.view(out.shape), out);
   rms_norm_backward(context.stream,
-                    {.dout = {s.dnormed}, .x = s.raw, .weight = norm_, .rstd = s.rstd, .dx = out});
+                    {.dout = {s.normed_gradient}, .x = s.raw, .weight = norm_, .rstd = s.rstd, .dx = out});
 }
 
 void MainHead::backward(const LayerContext& context, int slot, bool accumulate) const {
   const Slot& s = at(slot);
   if (frozen_) return;
   // n⁰ = RMSNorm(x)
-  rms_norm_backward(context.stream, {.dout = {s.dnormed},
+  rms_norm_backward(context.stream, {.dout = {s.normed_gradient},
                                      .x = s.raw,
                                      .weight = norm_,
                                      .rstd = s.rstd,
-                                     .residual = accumulate ? s.draw : Tensor{},
-                                     .dx = s.draw,
+                                     .residual = accumulate ? s.raw_gradient : Tensor{},
+                                     .dx = s.raw_gradient,
                                      .dweight = dnorm_});
 }
 

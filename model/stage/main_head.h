@@ -30,9 +30,9 @@ class MainHead {
 
  private:
   struct Slot {
-    Tensor raw, draw;        // [N, C]
-    Tensor normed, dnormed;  // [B, T, C]
-    Tensor rstd;             // [N]
+    Tensor raw, raw_gradient;        // [N, C]
+    Tensor normed, normed_gradient;  // [B, T, C]
+    Tensor rstd;                     // [N]
   };
   const Slot& at(int slot) const { return slots_[static_cast<std::size_t>(slot)]; }
 

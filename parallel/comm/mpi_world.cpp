@@ -99,12 +99,12 @@ MpiWorld::~MpiWorld() {
     const CollectiveCall farewell(recorder_, "farewell", size_, limits_.wait);
     MPI_Request request = MPI_REQUEST_NULL;
     int rc = MPI_Ibarrier(MPI_COMM_WORLD, &request);
-    const bool together = rc == MPI_SUCCESS && poll_until(limits_.wait, [&] {
-                            int done = 0;
-                            rc = MPI_Test(&request, &done, MPI_STATUS_IGNORE);
-                            return done != 0 || rc != MPI_SUCCESS;
-                          });
-    if (!together || rc != MPI_SUCCESS) {
+    const bool all_arrived = rc == MPI_SUCCESS && poll_until(limits_.wait, [&] {
+                               int done = 0;
+                               rc = MPI_Test(&request, &done, MPI_STATUS_IGNORE);
+                               return done != 0 || rc != MPI_SUCCESS;
+                             });
+    if (!all_arrived || rc != MPI_SUCCESS) {
       const std::string reason =
           fmt::format("mpi: not all {} ranks finished within {:g} s", size_, limits_.wait.count());
       if (watchdog_)

@@ -140,7 +140,7 @@ __device__ __forceinline__ void cluster_barrier() {
 
 /// Synchronizes all threads of the cluster without ordering memory: stores before it need not be visible
 /// after it. For the end of a kernel, when other blocks may still read this block's shared memory.
-__device__ __forceinline__ void leave_together() {
+__device__ __forceinline__ void cluster_barrier_relaxed() {
   asm volatile("barrier.cluster.arrive.relaxed.aligned;\nbarrier.cluster.wait.aligned;" ::: "memory");
 }
 

@@ -12,7 +12,7 @@ namespace foretoken::cuda {
 
 /// The next kernel's blocks may start, on free resources, once every block of this kernel has called this or
 /// ended.
-__device__ __forceinline__ void let_next_begin() {
+__device__ __forceinline__ void launch_dependents() {
   asm volatile("griddepcontrol.launch_dependents;" ::: "memory");
 }
 

@@ -149,9 +149,9 @@ TEST_CASE(
   const RunDirectory run = RunDirectory::create_at((folder / "run").string(), "");
   const std::filesystem::path checkpoints = run.checkpoints_path();
   for (const std::int64_t step : {100, 200, 300}) save_checkpoint(checkpoints, step, cut_evenly(1, 1));
-  const std::string sound = inspected(run.path(), true, 0);
+  const std::string intact = inspected(run.path(), true, 0);
   for (const char* name : {"step_00000100", "step_00000200", "step_00000300"})
-    has(sound, std::string("\n") + name + ": all 17 digests match\n");
+    has(intact, std::string("\n") + name + ": all 17 digests match\n");
   has(inspected(checkpoints / "step_00000100", true, 0), "\nall 17 digests match\n");
 
   std::filesystem::create_directories(checkpoints / "abandoned/branch_1");

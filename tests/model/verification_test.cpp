@@ -66,9 +66,9 @@ TEST_CASE(
   CAPTURE(draft_temperature, top_p, shape);
   const SamplingOptions options{.temperature = 0.8, .top_p = top_p};
   const auto model_after = [&](std::size_t first) {
-    std::vector<float> turned(v);
-    for (std::size_t i = 0; i < v; ++i) turned[i] = logits[(i + first) % v];
-    return distribution(turned, {}, options);
+    std::vector<float> rotated(v);
+    for (std::size_t i = 0; i < v; ++i) rotated[i] = logits[(i + first) % v];
+    return distribution(rotated, {}, options);
   };
   const Weights p0 = distribution(logits, {}, options),
                 q = distribution(other, {}, {.temperature = draft_temperature, .top_p = top_p});

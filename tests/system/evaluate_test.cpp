@@ -64,18 +64,18 @@ TEST_CASE("evaluate and generate with a NaN weight end with code 4") {
       run(fmt::format("{} {} --run-directory {} --stop-after 4", program(), small_training(folder), run_path))
           .code == 75);
   // Training never saves such a state, so the test writes it.
-  const Checkpoint sound = Checkpoint::open(run_path + "/checkpoints/step_00000004");
+  const Checkpoint intact = Checkpoint::open(run_path + "/checkpoints/step_00000004");
   std::vector<std::vector<float>> values;
   std::vector<CheckpointPiece> pieces;
-  for (const PieceRecord& record : sound.manifest().pieces) {
+  for (const PieceRecord& record : intact.manifest().pieces) {
     std::vector<float>& data = values.emplace_back(static_cast<std::size_t>(record.range.size()));
     const Tensor tensor = tensor_over(std::span(data), {record.range.size()});
-    sound.read(record.kind, record.tensor, record.range, tensor);
+    intact.read(record.kind, record.tensor, record.range, tensor);
     if (record.kind == "model" && record.tensor == "model.norm.weight")
       data[3] = std::numeric_limits<float>::quiet_NaN();
     pieces.push_back({record.kind, record.tensor, record.shape, record.range, tensor});
   }
-  CheckpointInfo info = sound.info();
+  CheckpointInfo info = intact.info();
   info.step = 5;
   CheckpointWriter writer(run_path + "/checkpoints", 0, 1);
   writer.save(info, pieces, {});

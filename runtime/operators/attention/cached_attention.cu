@@ -16,7 +16,7 @@ constexpr int store_threads = 128;
 template <class T, int N>
 __global__ void store_rows(const T* x, std::int64_t stride, const std::int32_t* slots, T* cache,
                            std::int64_t width) {
-  let_next_begin();
+  launch_dependents();
   wait_for_earlier_work();
   const T* from = x + static_cast<std::int64_t>(blockIdx.x) * stride;
   T* to = cache + slots[blockIdx.x] * width;
@@ -25,21 +25,21 @@ __global__ void store_rows(const T* x, std::int64_t stride, const std::int32_t* 
 }
 
 /// cache[to[m]] = cache[from[m]] in order of m. A thread owns N columns, so the moves of a column run in
-/// order. No move reads a row that an earlier move wrote, so a thread reads `together` rows before it writes
+/// order. No move reads a row that an earlier move wrote, so a thread reads `batch` rows before it writes
 /// them, which hides latency.
 template <class T, int N>
 __global__ void move_rows(std::int64_t moves, const std::int32_t* __restrict__ from,
                           const std::int32_t* __restrict__ to, T* cache, std::int64_t width) {
   const std::int64_t i = (static_cast<std::int64_t>(blockIdx.x) * store_threads + threadIdx.x) * N;
   if (i >= width) return;
-  constexpr int together = 8;
-  for (std::int64_t first = 0; first < moves; first += together) {
-    Pack<T, N> rows[together];
+  constexpr int batch = 8;
+  for (std::int64_t first = 0; first < moves; first += batch) {
+    Pack<T, N> rows[batch];
 #pragma unroll
-    for (int j = 0; j < together; ++j)
+    for (int j = 0; j < batch; ++j)
       if (first + j < moves) rows[j] = load<N>(cache + from[first + j] * width + i);
 #pragma unroll
-    for (int j = 0; j < together; ++j)
+    for (int j = 0; j < batch; ++j)
       if (first + j < moves) store<N>(cache + to[first + j] * width + i, rows[j]);
   }
 }
@@ -276,13 +276,14 @@ void cached_attention(Stream& stream, const CachedAttention& op) {
                   .scale = 1 / std::sqrt(static_cast<float>(h.dim))};
   // `partial` grows with the number of rows, so the rows of a long prompt run in groups that reuse it.
   const auto row_bytes = static_cast<std::size_t>(h.query * parts * (h.dim + 2)) * sizeof(float);
-  const std::int64_t together =
+  const std::int64_t rows_per_launch =
       std::clamp<std::int64_t>(static_cast<std::int64_t>(most_partial_bytes / row_bytes), 1, n);
   auto* partial =
-      static_cast<float*>(stream.cuda().workspace(static_cast<std::size_t>(together) * row_bytes));
+      static_cast<float*>(stream.cuda().workspace(static_cast<std::size_t>(rows_per_launch) * row_bytes));
   with_activation("cached_attention", op.qkv.dtype, [&]<class T>() {
-    for (std::int64_t row = 0; row < n; row += together) {
-      const dim3 blocks(static_cast<unsigned>(std::min(together, n - row)), static_cast<unsigned>(h.query));
+    for (std::int64_t row = 0; row < n; row += rows_per_launch) {
+      const dim3 blocks(static_cast<unsigned>(std::min(rows_per_launch, n - row)),
+                        static_cast<unsigned>(h.query));
       const T* qkv = static_cast<const T*>(op.qkv.data) + row * p.qkv_width;
       Rows rows{.slots = op.slots.as<std::int32_t>() + row};
       if (p.reach > 0) {

@@ -18,8 +18,8 @@ template <bool Branches>
 __device__ __forceinline__ __nv_bfloat16* output_of(const Problem& p, const Window& window,
                                                     const Run<Branches>& run, int query) {
   return p.tensors.out +
-         (static_cast<std::int64_t>(window.first + run.begin + query / p.heads.together) * p.heads.query +
-          window.head + query % p.heads.together) *
+         (static_cast<std::int64_t>(window.first + run.begin + query / p.heads.per_window) * p.heads.query +
+          window.head + query % p.heads.per_window) *
              p.heads.dim;
 }
 
@@ -90,7 +90,7 @@ __device__ __forceinline__ void reduce_cluster(OnlineSoftmax<Spans>& part, const
     *reinterpret_cast<__nv_bfloat162*>(output_of(p, window, run, query) + element) =
         __floats2bfloat162_rn(result.x / all, result.y / all);
   }
-  leave_together();  // other blocks read this block's part
+  cluster_barrier_relaxed();  // other blocks read this block's part
 }
 
 /// Prefetches the first keys and values of the window's first row into L2 while earlier kernels may still
@@ -201,11 +201,11 @@ __global__ void __launch_bounds__(block_threads, resident<Spans>) attend(const P
   const int slot = p.tensors.slots[row];
   const Window window{.first = first,
                       .count = count,
-                      .head = static_cast<int>(blockIdx.y) * p.heads.together,
+                      .head = static_cast<int>(blockIdx.y) * p.heads.per_window,
                       .sequence = slot / p.cache.sequence_slots,
                       .position = Branches ? p.tensors.positions[row] : slot % p.cache.sequence_slots};
 
-  let_next_begin();
+  launch_dependents();
   prefetch_keys<Alone>(p, window, rank, at.thread);
   wait_for_earlier_work();
 
@@ -222,7 +222,7 @@ void launch(const Context& gpu, Problem p) {
   allow_shared_memory<kernel>(static_cast<int>(Layout::bytes(64 * Spans, most_stages)), "cached_attention");
   constexpr unsigned cluster = Alone ? 1 : parts;
   const dim3 grid(blocks_for(p.rows, p.window) * cluster,
-                  static_cast<unsigned>(p.heads.query / p.heads.together));
+                  static_cast<unsigned>(p.heads.query / p.heads.per_window));
 
   // A third stage hides more of the latency of copies, but fewer blocks then fit on a multiprocessor. Blocks
   // run in waves. The blocks of a wave share the memory bandwidth, so a wave takes time proportional to the
@@ -230,11 +230,11 @@ void launch(const Context& gpu, Problem p) {
   // it does not increase the total over all waves. A block of a cluster often has only one or two tiles, so
   // it keeps two stages.
   const auto room = [&](int stages) {
-    int together = 0;
-    check(cudaOccupancyMaxActiveBlocksPerMultiprocessor(&together, kernel, block_threads,
+    int resident = 0;
+    check(cudaOccupancyMaxActiveBlocksPerMultiprocessor(&resident, kernel, block_threads,
                                                         Layout::bytes(p.heads.dim, stages)),
           "cached_attention");
-    return blocks_for(grid.x * grid.y, together * gpu.multiprocessors()) * static_cast<unsigned>(together);
+    return blocks_for(grid.x * grid.y, resident * gpu.multiprocessors()) * static_cast<unsigned>(resident);
   };
   if (Alone && room(most_stages) <= room(least_stages)) p.stages = most_stages;
   launch_overlapped(gpu.stream(), kernel,
@@ -264,14 +264,14 @@ void attend(Stream& stream, const CachedAttention& op) {
   const std::int64_t n = op.slots.elements(), sequences = op.cache.shape[0];
   if (n == 0) return;
   const int group = static_cast<int>(h.query / h.key_value);
-  int together = std::min(group, most_queries);
-  while (group % together != 0) --together;
+  int per_window = std::min(group, most_queries);
+  while (group % per_window != 0) --per_window;
   const int reach = op.paths.defined() ? static_cast<int>(op.paths.shape[1]) : 0;
   // A window holds as many rows as a sequence has on average, if they fit: with equal numbers of rows per
   // sequence, every window is one sequence.
-  auto window = std::min<std::int64_t>((n + sequences - 1) / sequences, most_queries / together);
+  auto window = std::min<std::int64_t>((n + sequences - 1) / sequences, most_queries / per_window);
   const Context& gpu = stream.cuda();
-  const auto windows = [&] { return (n + window - 1) / window * (h.query / together); };
+  const auto windows = [&] { return (n + window - 1) / window * (h.query / per_window); };
   // The rows of a tree need a step each for their last keys, one after another. Smaller windows run them in
   // parallel if multiprocessors would be idle otherwise.
   if (reach > 0 && windows() < gpu.multiprocessors()) window = std::min<std::int64_t>(window, few_branches);
@@ -283,7 +283,7 @@ void attend(Stream& stream, const CachedAttention& op) {
                         .out = static_cast<__nv_bfloat16*>(op.out.data)};
   const Heads heads{.query = static_cast<int>(h.query),
                     .group = group,
-                    .together = together,
+                    .per_window = per_window,
                     .dim = static_cast<int>(h.dim),
                     .value_offset = static_cast<int>(h.key_value * h.dim),
                     .scale = std::numbers::log2e_v<float> / std::sqrt(static_cast<float>(h.dim))};

@@ -41,9 +41,9 @@ struct CacheShape {
 };
 
 struct Heads {
-  int query, group, together;  // NH, NH/NKV, and the query heads of a group that a window holds
-  int dim, value_offset;       // HS, and the elements from a head's key to its value
-  float scale;                 // log₂e / √HS, because weights are computed as powers of two
+  int query, group, per_window;  // NH, NH/NKV, and the query heads of a group that a window holds
+  int dim, value_offset;         // HS, and the elements from a head's key to its value
+  float scale;                   // log₂e / √HS, because weights are computed as powers of two
 };
 
 struct Problem {
@@ -155,12 +155,12 @@ struct Run {
     last = __reduce_max_sync(full_warp, inside ? window.position : 0);
     const int lowest = __reduce_min_sync(full_warp, inside ? window.position : last);
     tiles = last / tile_keys + 1;
-    queries = length * p.heads.together;
+    queries = length * p.heads.per_window;
     common = Branches ? max(lowest + 1 - p.reach, 0) / tile_keys : tiles;
 #pragma unroll
     for (int half = 0; half < 2; ++half) {
       const int query = at.group + 8 * half;
-      row[half] = min(query / p.heads.together, length - 1);
+      row[half] = min(query / p.heads.per_window, length - 1);
       const int position = __shfl_sync(full_warp, window.position, begin + row[half]);
       limit[half] = query < queries ? position : -1;
     }
@@ -216,8 +216,8 @@ struct Loader {
     copy_row(
         shared.queries,
         p.tensors.qkv +
-            static_cast<std::int64_t>(window.first + run.begin + query / p.heads.together) * p.qkv_width +
-            (window.head + query % p.heads.together) * p.heads.dim,
+            static_cast<std::int64_t>(window.first + run.begin + query / p.heads.per_window) * p.qkv_width +
+            (window.head + query % p.heads.per_window) * p.heads.dim,
         query, query < run.queries);
   }
   /// Copies the step's tile, or nothing if the step is past the end. Keys that no row attends to become

@@ -62,7 +62,7 @@ void score_keys(const T* q, const T* k, const Keys& keys, std::int64_t stride, s
 /// Softmax of scores[0, count), in place. The padding to a whole vector becomes 0. Maximum and sum are
 /// computed per lane first and then over the lanes, so that their order is fixed.
 template <class T>
-void soften(T* scores, std::int64_t count) {
+void softmax(T* scores, std::int64_t count) {
   constexpr int n = lanes<T>;
   const std::int64_t end = padded<T>(count);
   T largest[n], sum[n] = {};
@@ -94,16 +94,16 @@ template <int vectors, class T>
 void add_values(const T* weights, const T* v, const Keys& keys, std::int64_t stride, std::int64_t i,
                 std::int64_t width, T* out) {
   using V = typename VectorOf<T>::type;
-  constexpr int n = lanes<T>, together = 4;
-  V sum[vectors * together] = {};
+  constexpr int n = lanes<T>, unroll = 4;
+  V sum[vectors * unroll] = {};
   const auto add = [&](const auto& load) __attribute__((always_inline)) {
-    for (std::int64_t u = 0; u < keys.count; u += together) {
-      const T* value[together];
+    for (std::int64_t u = 0; u < keys.count; u += unroll) {
+      const T* value[unroll];
       keys.find(v + i, stride, u, value);
-      unrolled<together>([&](auto j) {
+      unrolled<unroll>([&](auto j) {
         const V weight = repeated(weights[u + j]);
         unrolled<vectors>([&](auto c) {
-          V& at = sum[c * together + j];
+          V& at = sum[c * unroll + j];
           at = multiply_add<T>(load(value[j] + c * n), weight, at);
         });
       });
@@ -114,7 +114,7 @@ void add_values(const T* weights, const T* v, const Keys& keys, std::int64_t str
   else
     add([&](const T* from) { return load_some(from, width); });
   unrolled<vectors>([&](auto c) {
-    const V* of = sum + c * together;
+    const V* of = sum + c * unroll;
     const V all = (of[0] + of[1]) + (of[2] + of[3]);
     std::memcpy(out + i + c * n, &all, static_cast<std::size_t>(width) * sizeof(T));
   });
@@ -129,7 +129,7 @@ void attend(const T* q, const T* k, const T* v, const Keys& keys, std::int64_t s
   thread_local std::vector<T> scores;
   scores.resize(static_cast<std::size_t>(padded<T>(keys.count)));
   score_keys(q, k, keys, stride, dim, T(1 / std::sqrt(static_cast<double>(dim))), scores.data());
-  soften(scores.data(), keys.count);
+  softmax(scores.data(), keys.count);
   std::int64_t i = 0;
   for (; i + 4 * n <= dim; i += 4 * n) add_values<4>(scores.data(), v, keys, stride, i, n, out);
   for (; i + 2 * n <= dim; i += 2 * n) add_values<2>(scores.data(), v, keys, stride, i, n, out);

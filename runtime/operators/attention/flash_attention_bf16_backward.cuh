@@ -31,7 +31,7 @@ struct QuerySums {
 };
 
 /// Rotates elements (i, i + HS/2) of a gradient by the negative of the angle that rope rotated them by.
-__device__ __forceinline__ void turn_back(float& x1, float& x2, float cos, float sin) {
+__device__ __forceinline__ void rotate_back(float& x1, float& x2, float cos, float sin) {
   const float a = x1;
   x1 = a * cos + x2 * sin;
   x2 = x2 * cos - a * sin;
@@ -40,7 +40,7 @@ __device__ __forceinline__ void turn_back(float& x1, float& x2, float cos, float
 /// Rotates all pairs of this thread's part of d [64 × HS] back if the problem has rope tables. The thread
 /// holds both elements of each pair. `row` is the position in the sequence that Place::row stands for.
 template <int HS>
-__device__ __forceinline__ void turn_back(const Problem& p, float (&d)[HS / 2], int row) {
+__device__ __forceinline__ void rotate_back(const Problem& p, float (&d)[HS / 2], int row) {
   if (p.rope_cos == nullptr) return;
 #pragma unroll
   for (int r = 0; r < 2; ++r) {
@@ -51,8 +51,8 @@ __device__ __forceinline__ void turn_back(const Problem& p, float (&d)[HS / 2], 
       const float2 cos = *reinterpret_cast<const float2*>(p.rope_cos + angles + 8 * g);
       const float2 sin = *reinterpret_cast<const float2*>(p.rope_sin + angles + 8 * g);
       float *x1 = d + 4 * g + 2 * r, *x2 = x1 + HS / 4;
-      turn_back(x1[0], x2[0], cos.x, sin.x);
-      turn_back(x1[1], x2[1], cos.y, sin.y);
+      rotate_back(x1[0], x2[0], cos.x, sin.x);
+      rotate_back(x1[1], x2[1], cos.y, sin.y);
     }
   }
 }

@@ -268,7 +268,7 @@ __global__ void __launch_bounds__(block_threads, 1)
 
   const float scale[2] = {p.scale, p.scale}, one[2] = {1, 1};
   store_rows<HS>(dv, one, tensors.dqkv + p.value(work.row, work.head), p.qkv_width(), k0 + at.row, p.time);
-  turn_back<HS>(p, dk, k0 + at.row);
+  rotate_back<HS>(p, dk, k0 + at.row);
   store_rows<HS>(dk, scale, tensors.dqkv + p.key(work.row, work.head), p.qkv_width(), k0 + at.row, p.time);
 }
 

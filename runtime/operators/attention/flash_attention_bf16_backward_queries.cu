@@ -107,7 +107,7 @@ __global__ void __launch_bounds__(block_threads, 1)
   wgmma_wait<0>();
   pin(dq);
 
-  turn_back<HS>(p, dq, t[0]);
+  rotate_back<HS>(p, dq, t[0]);
   const float scale[2] = {p.scale, p.scale};
   store_rows<HS>(dq, scale, dqkv + p.query(work.row, work.head), p.qkv_width(), t[0], p.time);
 }
@@ -147,7 +147,7 @@ __global__ void queries_sums_kernel(Problem p, const float* __restrict__ sums,
       const std::int64_t angles = std::int64_t(t) * Sums::columns + piece * 8;
       const Pack<float, 8> cos = load<8>(p.rope_cos + angles), sin = load<8>(p.rope_sin + angles);
 #pragma unroll
-      for (int j = 0; j < 8; ++j) turn_back(x[r][0][j], x[r][1][j], cos.at[j], sin.at[j]);
+      for (int j = 0; j < 8; ++j) rotate_back(x[r][0][j], x[r][1][j], cos.at[j], sin.at[j]);
     }
     __nv_bfloat16* to =
         dqkv + p.query(int(head / p.heads), int(head % p.heads)) + t * p.qkv_width() + piece * 8;

@@ -55,17 +55,17 @@ struct Work {
   int rank, head, row;
 };
 
-/// The order in which blocks start. Within a set of `together` heads, whose keys and values fit in L2, tiles
+/// The order in which blocks start. Within a set of `set_heads` heads, whose keys and values fit in L2, tiles
 /// with more work start first. The shortest tiles, `late` of each head, start after all sets and balance the
 /// load at the end.
 struct Schedule {
-  int tiles, heads, rows, together, late;
+  int tiles, heads, rows, set_heads, late;
 
   Schedule(const Problem& p, int tile_rows, int scheduled_heads, std::size_t element)
       : tiles((p.time + tile_rows - 1) / tile_rows), heads(scheduled_heads), rows(p.rows) {
     constexpr std::int64_t l2_share = 16 << 20;
     const std::int64_t head_bytes = 2 * std::int64_t(p.time) * p.dim * static_cast<std::int64_t>(element);
-    together =
+    set_heads =
         static_cast<int>(std::clamp<std::int64_t>(l2_share / head_bytes, 1, std::int64_t(heads) * rows));
     late = tiles / 4;
   }
@@ -74,10 +74,10 @@ struct Schedule {
   __device__ Work work(unsigned block) const {
     const unsigned pairs = unsigned(heads) * rows, early = tiles - late;
     const bool is_late = block >= early * pairs;
-    const unsigned set = block / (early * together);
-    const unsigned first = is_late ? 0 : set * together;
+    const unsigned set = block / (early * set_heads);
+    const unsigned first = is_late ? 0 : set * set_heads;
     const unsigned within = block - first * early, left = pairs - first;
-    const unsigned size = is_late ? pairs : left < unsigned(together) ? left : together;
+    const unsigned size = is_late ? pairs : left < unsigned(set_heads) ? left : set_heads;
     const unsigned pair = first + within % size;
     return {int(within / size), int(pair % heads), int(pair / heads)};
   }

@@ -156,7 +156,7 @@ __global__ void __launch_bounds__(block_threads, 2) multiply_many_rows(const Arg
                       step < filled ? weights[i] + step * depth : p.weight, step < filled);
     commit_copies();
   };
-  let_next_begin();
+  launch_dependents();
   for (int step = 0; step < T::stages - 1; ++step) copy_weights(step);
   wait_for_earlier_work();
 

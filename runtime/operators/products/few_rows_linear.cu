@@ -29,8 +29,8 @@ struct Tiling {
 template <class T, Result result, bool normed>
 __global__ void __launch_bounds__(block_threads, 2) multiply_rows(const Arguments p) {
   // octets: groups of eight rows. ahead: 16-byte pieces of each row of W that a thread loads in advance.
-  // together: steps whose x is loaded at the same time.
-  constexpr int octets = T::rows / 8, ahead = 8, together = octets == 1 ? 4 : 2;
+  // batch: steps whose x is loaded at the same time.
+  constexpr int octets = T::rows / 8, ahead = 8, batch = octets == 1 ? 4 : 2;
   __shared__ float partial[slices * T::rows * T::pitch];
   const int lane = static_cast<int>(threadIdx.x) % 32, warp = static_cast<int>(threadIdx.x) / 32;
   const int g = lane / 4, t = lane % 4;
@@ -47,7 +47,7 @@ __global__ void __launch_bounds__(block_threads, 2) multiply_rows(const Argument
   // Steps for which this lane has elements: rows may end before the last step's 32 elements do.
   const int count = min(end, (p.inputs - 8 * t + depth - 1) / depth) - begin;
 
-  let_next_begin();
+  launch_dependents();
   uint4 w[ahead][2];
   const auto load_first = [&](auto filled) {
 #pragma unroll
@@ -65,21 +65,21 @@ __global__ void __launch_bounds__(block_threads, 2) multiply_rows(const Argument
   float d[octets][4] = {}, squares[octets] = {};
   for (int first = 0; first < end - begin; first += ahead) {
 #pragma unroll
-    for (int i = 0; i < ahead; i += together) {
+    for (int i = 0; i < ahead; i += batch) {
       if (first + i >= end - begin) break;
-      uint4 x[together][octets];
+      uint4 x[batch][octets];
 #pragma unroll
-      for (int j = 0; j < together; ++j)
+      for (int j = 0; j < batch; ++j)
 #pragma unroll
         for (int octet = 0; octet < octets; ++octet)
           x[j][octet] = load_row(rows + (octet * 8 * p.inputs + (i + j) * depth),
                                  octet * 8 + g < p.rows && first + i + j < count);
       if constexpr (normed) {
-        uint4 norm[together];
+        uint4 norm[batch];
 #pragma unroll
-        for (int j = 0; j < together; ++j) norm[j] = load_row(norms + (i + j) * depth, first + i + j < count);
+        for (int j = 0; j < batch; ++j) norm[j] = load_row(norms + (i + j) * depth, first + i + j < count);
 #pragma unroll
-        for (int j = 0; j < together; ++j)
+        for (int j = 0; j < batch; ++j)
 #pragma unroll
           for (int octet = 0; octet < octets; ++octet) {
             add_squares(squares[octet], x[j][octet]);
@@ -87,7 +87,7 @@ __global__ void __launch_bounds__(block_threads, 2) multiply_rows(const Argument
           }
       }
 #pragma unroll
-      for (int j = 0; j < together; ++j) {
+      for (int j = 0; j < batch; ++j) {
         uint4(&a)[2] = w[i + j];
 #pragma unroll
         for (int octet = 0; octet < octets; ++octet) {

@@ -163,7 +163,7 @@ __device__ __forceinline__ void finish(const Arguments& p, float* partial, int r
       }
     }
   }
-  if constexpr (T::spread > 1) leave_together();  // other blocks may still read this block's sums
+  if constexpr (T::spread > 1) cluster_barrier_relaxed();  // other blocks may still read this block's sums
 }
 
 /// Calls f with the kind of results and whether rows are normed as compile-time constants.

@@ -234,14 +234,14 @@ __device__ __forceinline__ void scale_columns(const Matrix<Source>& m, const Ele
 /// Writes the transposed tile, which is in shared memory, in whole rows.
 template <class Source>
 __device__ __forceinline__ void store_transposed(const Matrix<Source>& m, const Part& part,
-                                                 const uint2 (&turned)[tile][pieces]) {
+                                                 const uint2 (&transposed)[tile][pieces]) {
 #pragma unroll
   for (int i = 0; i < tile / pieces; ++i) {
     const int c = i * pieces + part.group;
     const std::int64_t to_row = part.column0 + c, to_column = part.row0 + part.lane * piece;
     if (to_row < m.columns && to_column < m.rows)
       *reinterpret_cast<uint2*>(m.transposed + to_row * m.rows + to_column) =
-          turned[c][part.lane ^ (c / piece)];
+          transposed[c][part.lane ^ (c / piece)];
   }
 }
 
@@ -256,7 +256,7 @@ template <class Source, class F, Scaling scaling>
 __global__ void __launch_bounds__(threads) quantize_tile(const Matrix<Source> m) {
   __shared__ float column_parts[threads / 32][tile];
   __shared__ float column_inverse[tile];
-  __shared__ uint2 turned[tile][pieces];
+  __shared__ uint2 transposed[tile][pieces];
   const Part part;
   const bool inside = part.row < m.rows && part.column < m.columns;
 
@@ -295,11 +295,11 @@ __global__ void __launch_bounds__(threads) quantize_tile(const Matrix<Source> m)
   for (int c = 0; c < piece; ++c) {
     float inverse = tile_inverse;
     if constexpr (scaling == Scaling::vector128) inverse = column_inverse[part.lane * piece + c];
-    turned[part.lane * piece + c][part.group ^ part.lane] =
+    transposed[part.lane * piece + c][part.group ^ part.lane] =
         eight<F>([&](int r) { return x[r][c] * inverse; });
   }
   __syncthreads();
-  store_transposed(m, part, turned);
+  store_transposed(m, part, transposed);
 }
 
 template <class Source, class F>

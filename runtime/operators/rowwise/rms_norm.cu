@@ -36,7 +36,7 @@ template <class T, int N, int P, int R, int Threads>
 __global__ void __launch_bounds__(Threads)
     forward(const T* x, const T* weight, T* out, float* rstd, float* amax, Rows rows, float eps) {
   __shared__ float shared[R][32];
-  let_next_begin();
+  launch_dependents();
   wait_for_earlier_work();
   const std::int64_t row0 = static_cast<std::int64_t>(blockIdx.x) * R;
   Pack<T, N> in[R][P];

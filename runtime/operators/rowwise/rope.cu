@@ -19,7 +19,7 @@ template <class T, int N>
 __global__ void rotate(T* qkv, const float* cos, const float* sin, const std::int32_t* positions, Sizes sizes,
                        float sign) {
   const auto [length, width, heads, half] = sizes;
-  let_next_begin();
+  launch_dependents();
   wait_for_earlier_work();
   const std::int64_t row = blockIdx.x;
   const std::int64_t angles = (positions ? positions[row] : row % length) * half;

@@ -12,17 +12,17 @@ constexpr int threads = 1024, warps = threads / 32;
 struct Best {
   float value = -INFINITY;
   int at = 0x7fffffff;
-  bool sound = true;  // no value is a NaN
+  bool without_nan = true;  // no value is a NaN
 
   __device__ void take(const Best& other) {
     if (other.value > value || (other.value == value && other.at < at)) value = other.value, at = other.at;
-    sound = sound && other.sound;
+    without_nan = without_nan && other.without_nan;
   }
   __device__ void take_lanes() {
 #pragma unroll
     for (int offset = 16; offset > 0; offset /= 2)
       take({__shfl_xor_sync(full_warp, value, offset), __shfl_xor_sync(full_warp, at, offset),
-            __shfl_xor_sync(full_warp, sound, offset) != 0});
+            __shfl_xor_sync(full_warp, without_nan, offset) != 0});
   }
 };
 
@@ -33,12 +33,12 @@ template <int N>
 __global__ void __launch_bounds__(threads)
     find(const float* x, std::int64_t stride, int count, std::int32_t* out, int candidates) {
   __shared__ Best shared[warps];
-  let_next_begin();
+  launch_dependents();
   wait_for_earlier_work();
   const float* row = x + static_cast<std::int64_t>(blockIdx.x) * stride;
   const int warp = static_cast<int>(threadIdx.x) / 32, lane = static_cast<int>(threadIdx.x) % 32;
   Best last{INFINITY, -1};  // the previous candidate
-  bool sound = true;
+  bool valid = true;        // no NaN, and the largest is finite
   for (int k = 0; k < candidates; ++k) {
     Best best;
     for (int first = static_cast<int>(threadIdx.x) * N; first < count; first += threads * N) {
@@ -49,7 +49,7 @@ __global__ void __launch_bounds__(threads)
         const float value = pack.at[j];
         if (value < last.value || (value == last.value && first + j > last.at))
           best.take({value, first + j, true});
-        best.sound = best.sound && value == value;
+        best.without_nan = best.without_nan && value == value;
       }
     }
     best.take_lanes();
@@ -57,8 +57,8 @@ __global__ void __launch_bounds__(threads)
     __syncthreads();
     best = shared[lane];
     best.take_lanes();
-    if (k == 0) sound = best.sound && isfinite(best.value);
-    if (threadIdx.x == 0) out[static_cast<std::int64_t>(blockIdx.x) * candidates + k] = sound ? best.at : -1;
+    if (k == 0) valid = best.without_nan && isfinite(best.value);
+    if (threadIdx.x == 0) out[static_cast<std::int64_t>(blockIdx.x) * candidates + k] = valid ? best.at : -1;
     last = best;
     __syncthreads();  // all threads have read `shared`, which the next pass overwrites
   }

@@ -33,11 +33,11 @@ void argmax(Stream& stream, const Argmax& op) {
             largest = row[i] > largest ? row[i] : largest;
             faults += row[i] != row[i] ? 1.0F : 0.0F;
           }
-          const bool sound = std::isfinite(largest) && faults == 0;
+          const bool valid = std::isfinite(largest) && faults == 0;
           std::int32_t* out = op.out.as<std::int32_t>() + n * candidates;
-          out[0] = sound ? static_cast<std::int32_t>(std::find(row, row + op.count, largest) - row) : -1;
+          out[0] = valid ? static_cast<std::int32_t>(std::find(row, row + op.count, largest) - row) : -1;
           for (std::int64_t k = 1; k < candidates; ++k)
-            out[k] = sound ? next_after(row, op.count, out[k - 1]) : -1;
+            out[k] = valid ? next_after(row, op.count, out[k - 1]) : -1;
         }
       });
 }

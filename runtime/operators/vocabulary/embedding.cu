@@ -24,7 +24,7 @@ struct Window {
 /// N.
 template <class T, int N>
 __global__ void look_up(Window window, const T* table, T* out, std::int64_t c) {
-  let_next_begin();
+  launch_dependents();
   wait_for_earlier_work();
   const std::int64_t n = blockIdx.x;
   const T* from = table + window.token(n) * c;
