@@ -22,6 +22,21 @@ void label_ranks(Watchdog& watchdog, const Grid& grid, int size) {
   watchdog.set_labels(labels);
 }
 
+/// resolve_grid(). If the layout does not fit the ranks, the error says what --auto-layout would choose.
+Grid grid_for(const Config& config, int ranks) {
+  try {
+    return resolve_grid(config, ranks);
+  } catch (const UsageError& misfit) {
+    std::string choice;
+    try {
+      choice = layout_text(layout_for(config, ranks), ranks);
+    } catch (const UsageError&) {
+      throw misfit;
+    }
+    throw UsageError("{}; --auto-layout would choose {}", misfit.what(), choice);
+  }
+}
+
 }  // namespace
 
 int train(const Config& parsed, const TrainArguments& arguments) {
@@ -41,7 +56,7 @@ int train(const Config& parsed, const TrainArguments& arguments) {
     if (!is_same_layout(config.parallel, settings.parallel))
       console.line(fmt::format("elastic    the ranks use {}, because the configured layout does not fit them",
                                layout_text(config, world.size())));
-    const Grid grid = resolve_grid(config, world.size());
+    const Grid grid = grid_for(config, world.size());
     name_rank(world.rank(), fmt::format("rank {} pp{} dp{}", world.rank(), grid.pp_rank_of(world.rank()),
                                         grid.dp_rank_of(world.rank())));
     Watchdog* watchdog = world.world().watchdog();

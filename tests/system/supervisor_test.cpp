@@ -140,7 +140,8 @@ TEST_CASE("three ranks resume an elastic run of pp 2 × dp 2 and train the same 
 
   const Outcome refused = run(program_on(3) + " train --resume " + path);
   CHECK(refused.code == 2);
-  CHECK_THAT(refused.output, contains("pp 2 does not divide the world of 3 ranks"));
+  CHECK_THAT(refused.output, contains("pp 2 does not divide the world of 3 ranks") &&
+                                 contains("; --auto-layout would choose pp 3 × dp 1"));
   const Outcome chosen = run(program_on(3) + " train --resume " + path + " --auto-layout --stop-after 20");
   INFO(chosen.output);
   CHECK(chosen.code == 75);
