@@ -13,6 +13,13 @@ namespace foretoken {
 
 namespace {
 
+/// The value with this number of significant digits, trailing zeros included, so that columns align.
+std::string significant(double value, int digits) {
+  std::string text = fmt::format("{:#.{}g}", value, digits);
+  if (text.back() == '.') text.pop_back();
+  return text;
+}
+
 constexpr double unusual_z = 5;
 constexpr int widest_bar = 40;
 
@@ -104,8 +111,8 @@ std::string step_line(const StepMetrics& metrics, int columns) {
     }
     line.push_back({depths, 2});
   }
-  std::string norm = fmt::format("grad {:>7.3g}", metrics.grad_norm);
-  if (metrics.heads_grad_norm) norm += fmt::format(" heads {:>7.3g}", *metrics.heads_grad_norm);
+  std::string norm = fmt::format("grad {:>8}", significant(metrics.grad_norm, 3));
+  if (metrics.heads_grad_norm) norm += fmt::format(" heads {:>8}", significant(*metrics.heads_grad_norm, 3));
   line.push_back({norm, 3});
   line.push_back({fmt::format("lr {:.1e}", metrics.lr), 4});
   line.push_back({fmt::format("{:>7}", duration_text(metrics.milliseconds)), 5});
@@ -147,8 +154,8 @@ std::string evaluation_table(const EvaluationMetrics& metrics) {
   if (accepts) rows[0].emplace_back("acceptance");
   for (std::size_t k = 0; k < metrics.depth_losses.size(); ++k) {
     const double loss = metrics.depth_losses[k];
-    auto& row = rows.emplace_back(std::vector<std::string>{"  " + depth_name(k), loss_text(loss),
-                                                           fmt::format("{:.4g}", std::exp(loss))});
+    auto& row = rows.emplace_back(
+        std::vector<std::string>{"  " + depth_name(k), loss_text(loss), significant(std::exp(loss), 4)});
     if (accepts && k > 0) row.push_back(share_text(metrics.heads->acceptance.at(k - 1)));
   }
   std::string text = table_text(rows) + "\n  ";
