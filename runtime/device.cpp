@@ -33,6 +33,14 @@ std::string Device::name() const {
   return cuda_ ? cuda_->name() : "cpu";
 }
 
+std::string Device::pci_address() const {
+  return cuda_ ? cuda_->pci_address() : "";
+}
+
+std::string Device::cuda_version() {
+  return cuda::runtime_version();
+}
+
 std::size_t Device::memory_in_use() const {
   return cuda_ ? cuda::Context::memory_in_use() : 0;
 }
@@ -51,6 +59,14 @@ Device::Device(const Options& options) : threads_(options.threads) {
 
 std::string Device::name() const {
   return "cpu";
+}
+
+std::string Device::pci_address() const {
+  return "";
+}
+
+std::string Device::cuda_version() {
+  return "";
 }
 
 std::size_t Device::memory_in_use() const {

@@ -26,11 +26,15 @@ class Device {
   Stream& stream() { return *stream_; }
   /// "cpu" or "NVIDIA H100 80GB HBM3"
   std::string name() const;
+  /// The GPU's address on the PCI bus, "0000:1b:00.0"; empty on the CPU.
+  std::string pci_address() const;
   /// Bytes of the GPU's memory in use, by all processes; 0 on the CPU.
   std::size_t memory_in_use() const;
 
   /// Number of GPUs visible to this process; 0 in a build without CUDA or on a machine without a driver.
   static int gpus();
+  /// "13.0", the version of the CUDA runtime; empty in a build without CUDA.
+  static std::string cuda_version();
 
  private:
   ThreadPool threads_;

@@ -63,6 +63,12 @@ Hdf5Id dataspace(const Shape& shape) {
 using detail::must;
 using detail::silence_thread;
 
+std::string hdf5_version() {
+  unsigned major = 0, minor = 0, release = 0;
+  H5get_libversion(&major, &minor, &release);
+  return fmt::format("{}.{}.{}", major, minor, release);
+}
+
 Hdf5Id& Hdf5Id::operator=(Hdf5Id&& other) noexcept {
   if (this != &other) {
     reset();

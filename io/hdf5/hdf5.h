@@ -27,6 +27,9 @@
 
 namespace foretoken {
 
+/// Version of the HDF5 library that this process uses: "1.10.8".
+std::string hdf5_version();
+
 /// Owner of one HDF5 identifier (a hid_t) of any kind. Move-only; the destructor closes and never throws.
 class Hdf5Id {
  public:

@@ -119,6 +119,14 @@ MpiWorld::~MpiWorld() {
   MPI_Finalize();
 }
 
+std::string MpiWorld::library() {
+  std::string text(MPI_MAX_LIBRARY_VERSION_STRING, '\0');
+  int length = 0;
+  if (MPI_Get_library_version(text.data(), &length) != MPI_SUCCESS) return "unknown";
+  text.resize(static_cast<std::size_t>(length));
+  return text.substr(0, text.find_first_of(",\n"));  // Open MPI appends its package and build
+}
+
 void MpiWorld::abort(ExitCode code) {
   const auto abort = [code] {
     std::cout.flush();

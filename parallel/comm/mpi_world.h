@@ -69,6 +69,9 @@ class MpiWorld {
     for (Background* background : background_) background->progress();
   }
 
+  /// Version of the MPI library: "Open MPI v4.1.4".
+  static std::string library();
+
   /// Ends all ranks; mpirun returns the exit code. With a watchdog this takes at most Watchdog::end_limit,
   /// even if MPI blocks.
   [[noreturn]] void abort(ExitCode code);

@@ -20,6 +20,12 @@ int device_count() {
   return count;
 }
 
+std::string runtime_version() {
+  int version = 0;
+  check(cudaRuntimeGetVersion(&version), "version");
+  return std::to_string(version / 1000) + "." + std::to_string(version % 1000 / 10);
+}
+
 Context::Context(const Options& options) : options_(options) {
   check(cudaSetDevice(options.device), "device");
   cudaDeviceProp properties{};
@@ -33,6 +39,13 @@ Context::Context(const Options& options) : options_(options) {
 }
 
 Context::~Context() = default;
+
+std::string Context::pci_address() const {
+  std::string address(32, '\0');
+  check(cudaDeviceGetPCIBusId(address.data(), static_cast<int>(address.size()), options_.device),
+        "address on the PCI bus");
+  return address.c_str();
+}
 
 void Context::synchronize() const {
   check(cudaStreamSynchronize(stream_.get()), "stream");

@@ -15,6 +15,8 @@ class Matmul;
 
 /// Number of GPUs visible to this process; 0 without a driver.
 int device_count();
+/// "13.0"
+std::string runtime_version();
 
 class Context {
  public:
@@ -35,6 +37,8 @@ class Context {
   bool deterministic() const { return options_.deterministic; }
   /// "NVIDIA H100 80GB HBM3"
   const std::string& name() const { return name_; }
+  /// Address on the PCI bus: "0000:1b:00.0".
+  std::string pci_address() const;
 
   /// Scratch memory of one operator: the next operator on the stream may use the same memory. Allocates only
   /// if `bytes` exceeds every earlier request.
