@@ -214,6 +214,24 @@ CLI::App* add_run(CLI::App& app, RunArguments& into) {
   return command;
 }
 
+CLI::App* add_doctor(CLI::App& app, DoctorArguments& into) {
+  CLI::App* command =
+      app.add_subcommand("doctor", "Check machine, devices, links and run folder before a long job");
+  command->add_option("CONFIG", into.config_path,
+                      "configuration file (TOML) whose layout and device are checked; default: one pipeline "
+                      "of all ranks");
+  command->add_option("--run", into.run, "run folder to check; its parent if it does not exist yet");
+  command->add_flag("--json", into.json, "print everything as JSON instead of a table");
+  command->add_option("--save", into.save, "file for the measured rates of devices and links (JSON)");
+  command->add_option("--set", into.sets, "section.key=value: overrides CONFIG; may be repeated")
+      ->take_all()
+      ->allow_extra_args(false);
+  command->footer(
+      "The exit code is 5 if something is wrong. Warnings do not change it.\n"
+      "\nExample:\n  mpirun -n 4 foretoken doctor train.toml --run runs/first");
+  return command;
+}
+
 CLI::App* add_study(CLI::App& app, StudyArguments& into) {
   CLI::App* command =
       app.add_subcommand("study", "Run the points of a sweep one after another and compare them");
@@ -261,6 +279,13 @@ Command finish_run(const RunArguments& arguments) {
   apply_sets(config, arguments.sets);
   if (arguments.elastic) config.parallel.elastic = true;
   return SuperviseCommand{std::move(config), arguments};
+}
+
+Command finish_doctor(const DoctorArguments& arguments) {
+  Config config;
+  if (!arguments.config_path.empty()) apply_toml_file(config, arguments.config_path);
+  apply_sets(config, arguments.sets);
+  return DoctorCommand{std::move(config), arguments};
 }
 
 /// Example: "3,2,1".
@@ -349,6 +374,8 @@ void name_values(CLI::App& app) {
                                                  {"--resume", "PATH"},
                                                  {"--from", "PATH"},
                                                  {"--run-directory", "FOLDER"},
+                                                 {"--run", "FOLDER"},
+                                                 {"--save", "FILE"},
                                                  {"--tokenizer", "NAME"},
                                                  {"--device", "NAME"},
                                                  {"--launcher", "COMMAND"},
@@ -402,6 +429,7 @@ Command parse_command_line(const std::vector<std::string>& arguments) {
   InspectArguments inspect_arguments;
   StudyArguments study_arguments;
   RunArguments run_arguments;
+  DoctorArguments doctor_arguments;
 
   CLI::App app("Foretoken trains language models that predict several tokens ahead.", "foretoken");
   app.set_version_flag("--version", "foretoken " FORETOKEN_VERSION);
@@ -415,6 +443,7 @@ Command parse_command_line(const std::vector<std::string>& arguments) {
   const CLI::App* generate = add_generate(app, generate_flags);
   const CLI::App* study = add_study(app, study_arguments);
   const CLI::App* run = add_run(app, run_arguments);
+  const CLI::App* doctor = add_doctor(app, doctor_arguments);
   add_inspect(app, inspect_arguments);
   name_values(app);
   remove_literal_marks(app);
@@ -440,6 +469,7 @@ Command parse_command_line(const std::vector<std::string>& arguments) {
   if (chosen() == generate) return finish_generate(generate_flags);
   if (chosen() == study) return study_arguments;
   if (chosen() == run) return finish_run(run_arguments);
+  if (chosen() == doctor) return finish_doctor(doctor_arguments);
   return inspect_arguments;
 }
 

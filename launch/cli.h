@@ -6,6 +6,7 @@
 #include <variant>
 #include <vector>
 
+#include "launch/commands/doctor.h"
 #include "launch/commands/evaluate.h"
 #include "launch/commands/tokenize.h"
 #include "launch/commands/train.h"
@@ -31,6 +32,11 @@ struct SuperviseCommand {
   RunArguments arguments;
 };
 
+struct DoctorCommand {
+  Config config;  // file and flags are applied; not yet cross-checked
+  DoctorArguments arguments;
+};
+
 struct InspectArguments {
   std::string path;
   bool verify = false;
@@ -38,7 +44,7 @@ struct InspectArguments {
 };
 
 using Command = std::variant<PrintText, TokenizeOptions, TrainCommand, StudyArguments, EvaluateArguments,
-                             GenerateArguments, InspectArguments, SuperviseCommand>;
+                             GenerateArguments, InspectArguments, SuperviseCommand, DoctorCommand>;
 
 /// Parses the arguments after the program's name. Throws a UsageError for arguments that the program does not
 /// accept.

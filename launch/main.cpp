@@ -37,6 +37,7 @@ struct RunCommand {
   int operator()(const SuperviseCommand& command) const {
     return supervise(command.config, command.arguments);
   }
+  int operator()(const DoctorCommand& command) const { return doctor(command.config, command.arguments); }
   int operator()(const StudyArguments& arguments) const { return study(arguments); }
 };
 

@@ -38,12 +38,24 @@ std::string printed(const std::vector<std::string>& arguments) {
 
 TEST_CASE("the help lists every command, and every command's help has an example") {
   const std::string help = printed({"--help"});
-  for (const std::string command : {"tokenize", "train", "study", "evaluate", "generate", "inspect", "run"}) {
+  for (const std::string command :
+       {"tokenize", "train", "study", "evaluate", "generate", "inspect", "run", "doctor"}) {
     CHECK_THAT(help, contains("  " + command + " "));
     CHECK_THAT(printed({command, "--help"}),
                contains("Example:\n") && contains("foretoken " + command + " "));
   }
   CHECK_THAT(printed({"--version"}), StartsWith("foretoken "));
+}
+
+TEST_CASE("doctor applies its file and flags, and refuses unknown settings") {
+  const auto command = std::get<DoctorCommand>(parse_command_line(
+      {"doctor", "--run", "runs/x", "--json", "--save", "machine.json", "--set", "parallel.pp=2"}));
+  CHECK(command.config.parallel.pp == 2);
+  CHECK(command.arguments.run == "runs/x");
+  CHECK(command.arguments.json);
+  CHECK(command.arguments.save == "machine.json");
+  CHECK_THAT(refusal({"doctor", "--set", "parallel.qq=1"}), StartsWith("unknown key parallel.qq"));
+  CHECK_THAT(refusal({"doctor", "--rnu", "x"}), contains("did you mean --run?"));
 }
 
 TEST_CASE("train's help lists every option") {

@@ -1,0 +1,43 @@
+#include <algorithm>
+#include <set>
+
+#include <fmt/format.h>
+
+#include "launch/console/columns.h"
+#include "launch/doctor/report.h"
+#include "runtime/plural.h"
+
+namespace foretoken {
+
+namespace {
+
+constexpr std::size_t finding_column = 9;  // after "warning  "
+
+}  // namespace
+
+std::string report_text(const JobFacts& facts, const std::vector<Check>& checks) {
+  std::set<std::string> hosts;
+  for (const RankFacts& rank : facts.ranks) hosts.insert(rank.host.name);
+  std::size_t width = 0;
+  for (const Check& check : checks) width = std::max(width, check.name.size() + 2);
+  std::string text = fmt::format("doctor     {} on {}, {}\n\n", counted(facts.ranks.size(), "rank"),
+                                 counted(hosts.size(), "host"), facts.layout);
+  for (const Check& check : checks)
+    text += in_columns(fmt::format("{:<{}}{}", check.name, width, name_of(check.severity())), check.summary,
+                       width + finding_column);
+  std::size_t warnings = 0, wrong = 0;
+  std::string lines;
+  for (const Severity severity : {Severity::wrong, Severity::warning})
+    for (const Check& check : checks)
+      for (const Finding& finding : check.findings)
+        if (finding.severity == severity) {
+          lines += in_columns(name_of(severity), check.name + ": " + finding.text, finding_column);
+          ++(severity == Severity::wrong ? wrong : warnings);
+        }
+  if (!lines.empty()) text += "\n" + lines;
+  text += wrong + warnings == 0 ? "\neverything is fine\n"
+                                : fmt::format("\n{} wrong, {}\n", wrong, counted(warnings, "warning"));
+  return text;
+}
+
+}  // namespace foretoken
