@@ -202,6 +202,8 @@ CLI::App* add_run(CLI::App& app, RunArguments& into) {
   command->add_flag("--elastic", into.elastic,
                     "if the ranks do not fit the layout or hosts are missing, use the fastest valid layout "
                     "for the remaining ranks");
+  command->add_flag("--doctor", into.doctor,
+                    "first run foretoken doctor on the same ranks, and end with its code if it is not 0");
   command->add_option("--set", into.sets, "section.key=value: overrides CONFIG; may be repeated")
       ->take_all()
       ->allow_extra_args(false);

@@ -6,6 +6,7 @@
 
 : "${FORETOKEN:=foretoken}"                  # the program, or its path
 : "${FORETOKEN_LAUNCHER:=mpirun}"            # mpirun, srun, or a whole command
+: "${DOCTOR:=0}"                             # 1: check the nodes first (foretoken doctor), end with its code
 : "${FORETOKEN_MAX_RESTARTS:=3}"             # consecutive, without a newer checkpoint
 : "${FORETOKEN_GRACE:=110}"                  # seconds for a checkpoint; less than --signal's, more than a save takes
 

@@ -13,11 +13,14 @@ stop=
 trap 'stop=1' USR1 TERM INT HUP
 source "$(dirname "${BASH_SOURCE[0]}")/settings.sh"
 
+flags=("${@:3}")
+if [[ $DOCTOR == 1 ]]; then flags+=(--doctor); fi
+
 # Until the supervisor has its own handlers, it ignores a signal, which is repeated below.
 (
   trap '' USR1 TERM INT HUP
   exec "$FORETOKEN" run "$config" --run-directory "$run" --launcher "$FORETOKEN_LAUNCHER" \
-    --max-restarts "$FORETOKEN_MAX_RESTARTS" --grace "$FORETOKEN_GRACE" "${@:3}"
+    --max-restarts "$FORETOKEN_MAX_RESTARTS" --grace "$FORETOKEN_GRACE" "${flags[@]}"
 ) &
 supervisor=$!
 

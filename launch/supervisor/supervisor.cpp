@@ -105,6 +105,12 @@ class Supervisor {
   }
 
   int run() {
+    // Without hosts, the first attempt reports what is missing.
+    if (arguments_.doctor && stop_signal() == 0 && choose_hosts()) {
+      const CommandEnd end = examine();
+      if (end.code != 0 && stop_signal() == 0)
+        return finish({.code = end.code, .reason = "foretoken doctor found something wrong"});
+    }
     for (;;) {
       if (stop_signal() != 0)
         return finish({.code = static_cast<int>(ExitCode::resumable), .reason = "asked to stop"});
@@ -179,14 +185,15 @@ class Supervisor {
     return true;
   }
 
-  std::string command() const {
+  /// The command that starts the ranks with a command of this program, such as "train", its configuration,
+  /// `arguments` and the settings.
+  std::string command(const char* name, const std::string& arguments) const {
     std::string launcher = arguments_.launcher.empty() ? "mpirun" : arguments_.launcher;
     // Slurm's launchers use the whole allocation by default.
     if (!arguments_.hostfile.empty() || here_ != hosts_) launcher = on_hosts(launcher, here_);
     std::string line = with_ranks(launcher, ranks_);
-    line += fmt::format(" {} train {} --run-directory {} --auto-resume",
-                        shell_quoted(fs::read_symlink("/proc/self/exe").string()),
-                        shell_quoted(arguments_.config_path), shell_quoted(run_.path()));
+    line += fmt::format(" {} {} {} {}", shell_quoted(fs::read_symlink("/proc/self/exe").string()), name,
+                        shell_quoted(arguments_.config_path), arguments);
     for (const std::string& set : sets()) line += " --set " + shell_quoted(set);
     return line;
   }
@@ -221,13 +228,27 @@ class Supervisor {
   }
 
   CommandEnd attempt() {
-    const std::string log = new_log(), line = command();
+    const std::string log = new_log();
+    console_.line(fmt::format("attempt    {} on {}, {}", number_, counted(ranks_, "rank"), log));
+    return run_ranks(
+        command("train", fmt::format("--run-directory {} --auto-resume", shell_quoted(run_.path()))), log);
+  }
+
+  /// Runs `foretoken doctor` on the ranks that the first attempt will use.
+  CommandEnd examine() {
+    const std::string log = (attempts_ / "doctor.log").string();
+    std::error_code ignored;
+    fs::remove(log, ignored);  // of an earlier start
+    return run_ranks(command("doctor", "--run " + shell_quoted(run_.path())), log);
+  }
+
+  /// Runs a command that starts ranks, and copies its output to the log and to the console.
+  CommandEnd run_ranks(const std::string& line, const std::string& log) {
     const auto note = [&](const std::string& text) {
       std::ofstream(log, std::ios::app) << "# " << text << '\n';
     };
     note("command: " + line);
     note(fmt::format("host: {}, process {}, started {}", host_name(), getpid(), time_text()));
-    console_.line(fmt::format("attempt    {} on {}, {}", number_, counted(ranks_, "rank"), log));
     OutputFollower output(log);
     const CommandEnd end =
         run_command(line, {.output_file = log,

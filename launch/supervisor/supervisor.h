@@ -9,6 +9,7 @@
 //
 // In the run's folder:
 //   attempts/0001.log         command, host, start, the ranks' output, end and exit code
+//   attempts/doctor.log       the same of `foretoken doctor`, if it was asked for
 //   attempts/supervisor.log   the supervisor's output
 
 #include <string>
@@ -24,10 +25,12 @@ struct RunArguments {
   int ranks = 0;  // 0: SLURM_NTASKS, else parallel.pp × parallel.dp
   std::string
       launcher;  // empty: mpirun; launch/supervisor/launcher.h describes how it gets the number of ranks
-  int max_restarts = 3;           // consecutive, without a newer checkpoint
-  int grace = 110;                // seconds from a stop signal until ranks are killed
-  std::string hostfile;           // Open MPI's; empty: mpirun's own choice, or the Slurm allocation
-  bool elastic = false;           // parallel.elastic
+  int max_restarts = 3;  // consecutive, without a newer checkpoint
+  int grace = 110;       // seconds from a stop signal until ranks are killed
+  std::string hostfile;  // Open MPI's; empty: mpirun's own choice, or the Slurm allocation
+  bool elastic = false;  // parallel.elastic
+  bool doctor =
+      false;  // run `foretoken doctor` before the first attempt; its code ends the run unless it is 0
   std::vector<std::string> sets;  // section.key=value applied after CONFIG
 };
 
