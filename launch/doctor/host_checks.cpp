@@ -150,9 +150,10 @@ Check limits_row(const JobFacts& facts) {
   const auto ranks = static_cast<std::int64_t>(facts.ranks.size());
   const std::int64_t needed_files = 256 + 4 * ranks, needed_stack = std::int64_t{1} << 20;
   if (files >= 0 && files < needed_files)
-    check.findings.push_back({Severity::wrong, fmt::format("{} may open {} files; {} need {} (ulimit -n)",
-                                                           ranks_text(facts, {files_rank}), files,
-                                                           counted(ranks, "rank"), needed_files)});
+    check.findings.push_back(
+        {Severity::wrong,
+         fmt::format("{} may open {} files; a job of {} needs {} (ulimit -n)",
+                     ranks_text(facts, {files_rank}), files, counted(ranks, "rank"), needed_files)});
   if (stack >= 0 && stack < needed_stack)
     check.findings.push_back({Severity::wrong, fmt::format("{} has a stack of {}, at least {} are needed "
                                                            "(ulimit -s)",

@@ -18,7 +18,14 @@ std::string report_json(const JobFacts& facts, const std::vector<Check>& checks,
 std::string to_json_text(const RankFacts& facts);
 RankFacts rank_facts_from(const std::string& json);
 
-/// The content of the file of --save: rates of the devices and links.
+/// The content of the file of --save, for a job that was measured:
+///
+///   device, ranks, nodes               "cpu" or the GPU's name; numbers
+///   matrix_rate, memory_bandwidth      medians of the ranks, FLOP/s and bytes/s
+///   links.inside, links.between        latency (s) and bandwidth (bytes/s) of messages inside a node and
+///                                      between nodes, medians; a kind that the job does not have is missing
+///   links.per_node                     the most ranks on a node
+///   all_reduce                         latency and bandwidth of all ranks (parallel/comm/link_rates.h)
 std::string machine_json(const JobFacts& facts);
 
 }  // namespace foretoken

@@ -1,5 +1,5 @@
 #include <algorithm>
-#include <set>
+#include <map>
 #include <utility>
 
 #include "io/files/bounded_json.h"
@@ -183,22 +183,26 @@ std::string report_json(const JobFacts& facts, const std::vector<Check>& checks,
 
 std::string machine_json(const JobFacts& facts) {
   std::vector<double> matrix, memory;
-  std::set<std::string> hosts;
+  std::map<std::string, int> hosts;
   for (const RankFacts& rank : facts.ranks) {
     matrix.push_back(rank.device.matrix_rate);
     memory.push_back(rank.device.memory_bandwidth);
-    hosts.insert(rank.host.name);
+    ++hosts[rank.host.name];
   }
-  Json links = Json::object();
+  const int per_node = std::max_element(hosts.begin(), hosts.end(), [](const auto& a, const auto& b) {
+                         return a.second < b.second;
+                       })->second;
+  Json links{{"per_node", per_node}};
   const Links measured = links_of(facts);
-  if (!measured.inside_node.empty()) links["inside_node"] = json_of(median_of(measured.inside_node));
-  if (!measured.between_nodes.empty()) links["between_nodes"] = json_of(median_of(measured.between_nodes));
+  if (!measured.inside_node.empty()) links["inside"] = json_of(median_of(measured.inside_node));
+  if (!measured.between_nodes.empty()) links["between"] = json_of(median_of(measured.between_nodes));
   const Json json{{"device", facts.ranks.front().device.name},
                   {"ranks", facts.ranks.size()},
-                  {"hosts", hosts.size()},
+                  {"nodes", hosts.size()},
                   {"matrix_rate", median(matrix)},
                   {"memory_bandwidth", median(memory)},
-                  {"links", std::move(links)}};
+                  {"links", std::move(links)},
+                  {"all_reduce", json_of(facts.ranks.front().groups.front().rate)}};
   return json.dump(2, ' ', false, Json::error_handler_t::replace) + "\n";
 }
 

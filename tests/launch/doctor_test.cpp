@@ -169,7 +169,7 @@ TEST_CASE("slow links, limits, clocks and shared memory are named") {
   job.ranks[6].clock->seconds = -90;
   for (const std::size_t rank : {2U, 3U}) job.ranks[rank].host.shared_memory = 64 << 20;
   CHECK(findings(job) ==
-        "limits: WRONG rank 4 (node2) may open 100 files; 8 ranks need 288 (ulimit -n)\n"
+        "limits: WRONG rank 4 (node2) may open 100 files; a job of 8 ranks needs 288 (ulimit -n)\n"
         "shared memory: warning /dev/shm of node1 has 67.1 MB; MPI and NCCL may need 134 MB for 2 ranks "
         "(in Docker: --shm-size)\n"
         "clocks: warning the clock of rank 6 (node3) is 90.00 s behind that of rank 0: times in logs of the "
@@ -246,9 +246,11 @@ TEST_CASE("the saved file has the median rates and the links inside and between 
   job.ranks[3].device.matrix_rate = 40e9;
   const nlohmann::json machine = nlohmann::json::parse(machine_json(job));
   CHECK(machine["device"] == "cpu");
+  CHECK(machine["links"]["per_node"] == 2);
+  CHECK(machine["all_reduce"]["bandwidth"] == 5e9);
   CHECK(machine["matrix_rate"] == 100e9);
-  CHECK(machine["links"]["inside_node"]["bandwidth"] == 10e9);
-  CHECK(machine["links"]["inside_node"]["latency"] == 2e-6);
-  CHECK(machine["links"]["between_nodes"]["bandwidth"] == 1e9);
-  CHECK_FALSE(nlohmann::json::parse(machine_json(healthy(2, 2)))["links"].contains("between_nodes"));
+  CHECK(machine["links"]["inside"]["bandwidth"] == 10e9);
+  CHECK(machine["links"]["inside"]["latency"] == 2e-6);
+  CHECK(machine["links"]["between"]["bandwidth"] == 1e9);
+  CHECK_FALSE(nlohmann::json::parse(machine_json(healthy(2, 2)))["links"].contains("between"));
 }

@@ -1,5 +1,6 @@
 // foretoken doctor as a user runs it.
-#include <sched.h>
+#include <filesystem>
+#include <fstream>
 
 #include <fmt/format.h>
 #include <nlohmann/json.hpp>
@@ -9,20 +10,6 @@
 
 using namespace foretoken;
 using namespace foretoken::testing;
-
-namespace {
-
-std::vector<int> own_cores() {
-  cpu_set_t set;
-  CPU_ZERO(&set);
-  REQUIRE(sched_getaffinity(0, sizeof set, &set) == 0);
-  std::vector<int> cores;
-  for (int core = 0; core < CPU_SETSIZE; ++core)
-    if (CPU_ISSET(core, &set)) cores.push_back(core);
-  return cores;
-}
-
-}  // namespace
 
 TEST_CASE("doctor checks a rank and its run folder, prints JSON and saves the rates") {
   const TemporaryFolder folder;
@@ -48,6 +35,27 @@ TEST_CASE("doctor ends with code 5 and one line if the run folder cannot be writ
              contains("\nWRONG    run folder: rank 0: writing to /proc failed: ") && contains("\n1 wrong, "));
 }
 
+TEST_CASE("a supervised run with --doctor trains on a sound machine and ends with code 5 on another") {
+  const TemporaryFolder folder;
+  const std::string path = (folder / "run").string();
+  const std::string command =
+      fmt::format("{} run {} --run-directory {} -n 1 --doctor --set train.steps=2", program(),
+                  small_training(folder).substr(std::string("train ").size()), path);
+  const Outcome refused = run(fmt::format(R"(bash -c "ulimit -n 200 && exec {}")", command));
+  INFO(refused.output);
+  CHECK(refused.code == 5);
+  CHECK_THAT(refused.output,
+             contains("WRONG    limits: rank 0 may open 200 files; a job of 1 rank needs 260") &&
+                 contains("ended      foretoken doctor found something wrong: code 5"));
+  CHECK_FALSE(std::filesystem::exists(path + "/attempts/0001.log"));
+
+  const Outcome trained = run(command);
+  INFO(trained.output);
+  CHECK(trained.code == 0);
+  CHECK_THAT(trained.output, contains("doctor     1 rank on 1 host, ") && contains("attempt    1 on 1 rank"));
+  CHECK(std::filesystem::exists(path + "/attempts/doctor.log"));
+}
+
 TEST_CASE("doctor refuses a layout that does not fit the ranks") {
   const TemporaryFolder folder;
   small_training(folder);
@@ -57,14 +65,10 @@ TEST_CASE("doctor refuses a layout that does not fit the ranks") {
   CHECK_THAT(outcome.output, contains("pp 2 × dp 1"));
 }
 
-TEST_CASE("doctor names the rank whose core other programs use") {
-  const std::vector<int> cores = own_cores();
-  REQUIRE(cores.size() >= 2);
-  const Process others(fmt::format(
-      R"(bash -c "for i in 1 2; do taskset -c {} sh -c 'while :; do :; done' & done; wait")", cores[1]));
-  const std::string all = program_on(1), mpirun = all.substr(0, all.size() - program().size());
-  const Outcome outcome = run(fmt::format("{}taskset -c {} {} doctor : -n 1 taskset -c {} {} doctor", mpirun,
-                                          cores[0], program(), cores[1], program()));
+TEST_CASE("doctor names the rank whose matrix products are slow") {
+  std::string command = program_on(2) + " doctor";
+  command.replace(command.find(" -n "), 1, slow_products(1));
+  const Outcome outcome = run(command);
   INFO(outcome.output);
   CHECK(outcome.code == 5);
   CHECK_THAT(outcome.output,

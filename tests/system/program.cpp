@@ -139,6 +139,10 @@ std::string slow_disk(int rank, int milliseconds) {
                      SLOW_DISK_LIBRARY, rank, milliseconds);
 }
 
+std::string slow_products(int rank) {
+  return fmt::format(" -x LD_PRELOAD={} -x SLOW_PRODUCTS_RANK={} ", SLOW_PRODUCTS_LIBRARY, rank);
+}
+
 std::string small_training(const TemporaryFolder& folder) {
   std::string text;
   for (int i = 0; i < 400; ++i)

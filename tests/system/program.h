@@ -55,6 +55,8 @@ std::string program_on(int ranks);
 
 /// The mpirun options that give one rank a disk with slow fsync: " -x LD_PRELOAD=... ".
 std::string slow_disk(int rank, int milliseconds);
+/// The mpirun options that make the matrix products of one CPU rank take five times as long.
+std::string slow_products(int rank);
 
 /// Writes a tokenized text and a configuration of a small model to `folder`; returns a complete "train
 /// CONFIG" command.
