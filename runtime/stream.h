@@ -34,10 +34,14 @@ class Stream {
   /// Spans of work are recorded in this timeline while it is set.
   void set_timeline(Timeline* timeline) { timeline_ = timeline; }
   Timeline* timeline() const { return timeline_; }
+  /// Whether spans of work are marked as NVTX ranges (runtime/timing/nvtx.h).
+  void set_nvtx(bool on) { nvtx_ = on; }
+  bool nvtx() const { return nvtx_; }
 
  private:
   Profile* profile_ = nullptr;
   Timeline* timeline_ = nullptr;
+  bool nvtx_ = false;
   ThreadPool* threads_;
   cuda::Context* cuda_ = nullptr;
 };

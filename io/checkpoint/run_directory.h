@@ -5,6 +5,7 @@
 //   metrics.jsonl    one object per step (io/report/metrics.h)
 //   run.lock         lock of the job that trains in the folder (io/checkpoint/run_lock.h)
 //   log.txt          the console's output
+//   tensorboard/     event files, if the run writes them (io/report/tensorboard.h)
 //   checkpoints/     step_00001000/ ... and abandoned branches (io/checkpoint/lineage.h)
 
 #include <string>

@@ -188,10 +188,18 @@ AppendedFile::~AppendedFile() {
 }
 
 void AppendedFile::append(std::string_view line) {
-  const off_t before = ::lseek(descriptor_, 0, SEEK_END);
   std::string text = torn_ ? "\n" : "";
-  text.append(line).append("\n");
-  if (const int error = write_all(descriptor_, text); error != 0) {
+  write_whole(text.append(line).append("\n"));
+}
+
+void AppendedFile::append_bytes(std::string_view bytes) {
+  if (torn_) throw DataError("{}: cannot be written: the file ends in an incomplete record", path_.string());
+  write_whole(bytes);
+}
+
+void AppendedFile::write_whole(std::string_view bytes) {
+  const off_t before = ::lseek(descriptor_, 0, SEEK_END);
+  if (const int error = write_all(descriptor_, bytes); error != 0) {
     if (before >= 0 && ::ftruncate(descriptor_, before) != 0) torn_ = true;
     fail(path_, "cannot be written", error);
   }

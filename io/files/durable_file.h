@@ -39,7 +39,7 @@ class PendingFile {
   int descriptor_ = -1;  // holds the lock that marks the file as in use
 };
 
-/// A file that grows by whole lines. Only one writer at a time.
+/// A file that grows by whole lines, or by whole records of another format. Only one writer at a time.
 class AppendedFile {
  public:
   /// Throws a DataError if the file cannot be opened or created.
@@ -51,14 +51,18 @@ class AppendedFile {
   /// Appends the line and a newline, all or nothing: if the disk is full, the partial line is removed and a
   /// DataError thrown.
   void append(std::string_view line);
+  /// The same for bytes of a format without lines. Nothing follows bytes whose removal has failed.
+  void append_bytes(std::string_view bytes);
   /// Returns when all appended lines are on disk. Callable from another thread. Throws a DataError on
   /// failure.
   void sync();
 
  private:
+  void write_whole(std::string_view bytes);
+
   std::filesystem::path path_;
   int descriptor_ = -1;
-  bool torn_ = false;  // the file ends in an incomplete line of another writer
+  bool torn_ = false;  // the file ends in an incomplete line or record
 };
 
 /// Syncs a file or a folder to disk. Throws a DataError on failure.

@@ -3,12 +3,16 @@
 //
 //   step        {"kind": "step", "step": 120, "steps": 400, "loss": 2.3456, "main_loss": 2.10,
 //                "mtp1_loss": 2.40, "mtp1_weight": 0.3, "grad_norm": 0.84, "lr": 3e-4, "milliseconds": 182,
-//                "tokens_per_second": 11250, "tokens_seen": 245760, "samples_seen": 1920, "time": ...}
+//                "tokens_per_second": 11250, "tflops_per_rank": 0.012, "tokens_seen": 245760, "samples_seen":
+//                1920, "time": ...}
 //               If a step measured them: "mtp1_acceptance": 0.41, "accepted_length": 1.41,
 //               "main_trunk_norm": 0.02, "mtp1_trunk_norm": 0.006, "mtp1_trunk_cosine": 0.3.
 //               From the 17th step of a launch on: "loss_z", "grad_norm_z". If the update was skipped:
 //               "skipped": true. From the first skipped step on: "skipped_steps": 2, their number. The loss
-//               of a depth that a step did not train, or that had no target, is NaN.
+//               of a depth that a step did not train, or that had no target, is NaN. If the ranks' times were
+//               measured (StepTimes): "compute_share": 0.81, "bubble": 0.12, "exposed_communication": 0.03,
+//               "optimizer_share": 0.02, "data_share": 0.0, "slowest_rank": 3, "slowest_rank_excess": 0.04,
+//               "memory_bytes": 214958080, the largest of the ranks.
 //   evaluation  {"kind": "evaluation", "step": 120, "loss": ..., "main_loss": ..., "main_perplexity": ...,
 //                "mtp1_acceptance": ..., "accepted_length": ..., "rows": 64, "tokens": 8130,
 //                "bytes": 8101, "bits_per_byte": 2.1, ...}
@@ -42,6 +46,21 @@ struct HeadsMetrics {
   std::vector<double> trunk_cosines;  // [D] cosine of depth k's gradient there and the main loss's
 };
 
+/// How the ranks spent a step: shares of its time, means over the ranks. The rest of the step is the host's
+/// work between them. A pass is the time from the first action of any rank to the last action of any rank.
+struct StepTimes {
+  double compute = 0;  // forward and backward actions
+  double bubble = 0;   // within the pass, but in no action: waiting for messages or other ranks
+  double exposed_communication =
+      0;                      // after the pass, not computing: reductions and gathers that are not hidden
+  double optimizer = 0;       // gradient norm, update and digests
+  double data = 0;            // waiting for the step's rows
+  int slowest_rank = 0;       // the rank that computed longest
+  double slowest_excess = 0;  // its time in actions and optimizer / the median of the ranks − 1
+  std::vector<double> compute_seconds;     // [ranks] in actions and optimizer
+  std::vector<std::int64_t> memory_bytes;  // [ranks] peak resident memory, or a GPU's memory in use
+};
+
 struct StepMetrics {
   std::int64_t step = 0;                  // finished steps, starting at 1
   std::int64_t steps = 0;                 // steps of the whole run
@@ -57,10 +76,12 @@ struct StepMetrics {
   double lr = 0;
   double milliseconds = 0;
   double tokens_per_second = 0;
+  double tflops_per_rank = 0;  // model TFLOP/s (training_flops_per_token() in model/cost.h)
   double seconds_left = 0;
   std::int64_t tokens_seen = 0;
   std::int64_t samples_seen = 0;
   std::optional<HeadsMetrics> heads;  // set if the step measured it
+  std::optional<StepTimes> times;     // set if the step measured it
 };
 
 /// Acceptance of drafts on text that the model wrote itself, where later drafts depend on earlier ones
@@ -148,6 +169,8 @@ struct TruncatedMetrics {
   std::int64_t superseded = 0;  // from later steps and abandoned branches
   std::int64_t damaged = 0;
   std::string first_damage;  // "PATH:LINE: what is wrong"
+  /// Lines of an abandoned branch returned to the file: the first step that they are of.
+  std::optional<std::int64_t> first_returned;
 };
 
 /// Prepares metrics.jsonl before a run resumes at `step` of its lineage. Lines of later steps and of

@@ -93,6 +93,12 @@ struct RunConfig {
   Device device = Device::automatic;
 };
 
+struct MetricsConfig {
+  bool tensorboard = false;
+  std::string prometheus;  // file; empty: none
+  bool nvtx = false;
+};
+
 struct Config {
   ModelConfig model;
   MtpConfig mtp;
@@ -103,6 +109,7 @@ struct Config {
   ParallelConfig parallel;
   CheckpointConfig checkpoint;
   RunConfig run;
+  MetricsConfig metrics;
 
   /// For messages, the place that set each non-default value: "parallel.pp" -> "train.toml:12" or "--set
   /// parallel.pp=2".

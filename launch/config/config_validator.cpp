@@ -1,5 +1,7 @@
 #include "launch/config/config_validator.h"
 
+#include <filesystem>
+
 #include <fmt/format.h>
 
 #include "io/files/utf8.h"
@@ -201,6 +203,14 @@ void validate_run(const Config& config) {
                       "run: device \"cuda\": this program was built without a CUDA backend");
 }
 
+void validate_metrics(const Config& config) {
+  const std::filesystem::path file = config.metrics.prometheus;
+  if (!file.empty() && file.extension() != ".prom")
+    throw usage_error(config, {"metrics.prometheus"},
+                      "metrics: prometheus {} is not read by node_exporter: expected a file NAME.prom",
+                      file.string());
+}
+
 }  // namespace
 
 void validate(const Config& config) {
@@ -214,6 +224,7 @@ void validate(const Config& config) {
   validate_learning_rate(config);
   validate_pipeline(config);
   validate_run(config);
+  validate_metrics(config);
 }
 
 Grid resolve_grid(const Config& config, int world_size) {

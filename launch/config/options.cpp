@@ -282,6 +282,21 @@ void add_run(std::vector<Option>& table) {
   run.add("device", &R::device, "where ranks compute; auto: on GPUs if every rank sees one");
 }
 
+void add_metrics(std::vector<Option>& table) {
+  Section metrics(table, "metrics", &Config::metrics);
+  using M = MetricsConfig;
+  metrics.add("tensorboard", &M::tensorboard,
+              "TensorBoard event files in the run's folder tensorboard/, in addition to metrics.jsonl");
+  metrics
+      .add("prometheus", &M::prometheus,
+           "file NAME.prom in Prometheus' text format, replaced at most once a second, for the textfile "
+           "collector of node_exporter; empty: none")
+      .path = true;
+  metrics.add("nvtx", &M::nvtx,
+              "mark the pipeline's actions, reductions, the optimizer and checkpoints as NVTX ranges, for "
+              "Nsight Systems; needs a build with CUDA");
+}
+
 std::vector<Option> make_table() {
   std::vector<Option> table;
   add_model(table);
@@ -293,6 +308,7 @@ std::vector<Option> make_table() {
   add_parallel(table);
   add_checkpoint(table);
   add_run(table);
+  add_metrics(table);
   return table;
 }
 

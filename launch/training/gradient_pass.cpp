@@ -2,6 +2,7 @@
 
 #include "launch/session/evaluation.h"
 #include "runtime/printed_nan.h"
+#include "runtime/timing/nvtx.h"
 #include "runtime/timing/timeline.h"
 
 namespace foretoken {
@@ -13,10 +14,14 @@ class GradientPass::Overlap : public ActionObserver {
   Overlap(Stream& stream, GradientReducer& reducer, SharedWeights& shared)
       : stream_(stream), reducer_(reducer), shared_(shared) {}
   void on_action_start(const Action& action, Time) override {
+    if constexpr (with_cuda)
+      if (stream_.nvtx()) push_nvtx(to_string(action).c_str());
     if (Timeline* timeline = timeline_of(action)) span_ = timeline->begin(to_string(action));
   }
   void on_action_done(const Action& action, Time, Time) override {
     if (Timeline* timeline = timeline_of(action)) timeline->end(span_);
+    if constexpr (with_cuda)
+      if (stream_.nvtx()) pop_nvtx();
     reducer_.progress();
     shared_.progress();
   }
@@ -84,6 +89,7 @@ void GradientPass::execute(std::span<const MicrobatchInput> inputs, std::vector<
                     }});
   executor_.run();
   if (!reduce) return;
+  const NvtxRange range(session_.stream(), "reduce");
   reducer_.finish();
   shared_.finish();
 }

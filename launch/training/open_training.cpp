@@ -14,6 +14,7 @@
 #include "launch/training/startup_table.h"
 #include "launch/training/training_parts.h"
 #include "launch/training/transfer.h"
+#include "runtime/backend.h"
 #include "runtime/error.h"
 #include "runtime/plural.h"
 
@@ -59,7 +60,8 @@ void start_fresh(TrainingParts& parts, RunFolder& folder, StopNotice& notice, co
     transferred = transfer_weights(config.train.init_from, config, parts.data->training.tokenizer(),
                                    parameters, parts.session.stream(), parts.world, parts.console);
   folder.start(config);
-  parts.files = std::make_unique<RunFiles>(parts.world, config.checkpoint, folder, parts.console, notice);
+  parts.files =
+      std::make_unique<RunFiles>(parts.world, config, parts.progress.step, folder, parts.console, notice);
   show_run(parts, rules);
   if (!transferred.empty()) parts.console.line(transferred);
 }
@@ -93,7 +95,8 @@ void resume(TrainingParts& parts, RunFolder& folder, StopNotice& notice, const C
   parts.guard.restore(info.skipped, info.skipped_in_a_row);
   require_same_seed(config, info, parts.console);
   folder.continue_from(checkpoint, config);
-  parts.files = std::make_unique<RunFiles>(parts.world, config.checkpoint, folder, parts.console, notice);
+  parts.files =
+      std::make_unique<RunFiles>(parts.world, config, parts.progress.step, folder, parts.console, notice);
   show_run(parts, rules);
   for (const std::string& text : resume_warnings(settings_of(checkpoint), config, info.step))
     parts.console.warn(text);
@@ -142,6 +145,9 @@ std::unique_ptr<TrainingParts> open_training(MpiCommunicator& world, const Confi
                                              const TrainArguments& arguments, RunFolder& folder,
                                              Console& console, StopNotice& notice) {
   validate(schedule_of(config));
+  if (config.metrics.nvtx && !with_cuda)
+    throw usage_error(config, {"metrics.nvtx"},
+                      "metrics: nvtx needs a build with CUDA, and this one has none");
   auto data = std::make_unique<TrainingData>(config, world, console);
   const Sampler sampler(data->training.path().string(), data->training.tokens(), row_shape(config),
                         config.train.seed);
@@ -158,6 +164,7 @@ std::unique_ptr<TrainingParts> open_training(MpiCommunicator& world, const Confi
                         batch_layout(config, parts->session.groups()),
                         TrainingOrder{.seed = config.train.seed, .consumed_samples = samples});
   parts->guard.begin(parts->progress.step);
+  parts->session.stream().set_nvtx(config.metrics.nvtx);
   if (parts->session.stream().device() != DeviceKind::cpu)
     parts->files->writer.reserve(checkpoint_pieces(parts->optimizer.state().pieces_to_save()));
   show(console, fmt::format("data       {} tokens, {} rows an epoch; at sample {} (epoch {}, row {})",

@@ -18,14 +18,14 @@ std::string random_word() {
 
 }  // namespace
 
-RunFiles::RunFiles(MpiCommunicator& world, const CheckpointConfig& config, RunFolder& run_folder,
+RunFiles::RunFiles(MpiCommunicator& world, const Config& config, std::int64_t step, RunFolder& run_folder,
                    Console& console, StopNotice& stop_notice)
     : folder(run_folder),
       notice(stop_notice),
       directory(run_folder.directory()),
       writer(directory.checkpoints_path(), world.rank(), world.size(),
-             {.keep = static_cast<int>(config.keep),
-              .stall_timeout = std::chrono::seconds(config.timeout_seconds),
+             {.keep = static_cast<int>(config.checkpoint.keep),
+              .stall_timeout = std::chrono::seconds(config.checkpoint.timeout_seconds),
               .parent = folder.parent(),
               .lineage = folder.lineage(),
               .before_publication =  // on the writer's thread: this job must still hold the run, and metrics
@@ -41,7 +41,13 @@ RunFiles::RunFiles(MpiCommunicator& world, const CheckpointConfig& config, RunFo
     const auto warn = [&console](const std::string& text) {
       console.warn(text + "; training continues, and this is reported once");
     };
-    metrics.emplace(directory.metrics_path(), warn, folder.lineage().branch);
+    const std::int64_t next = step == 0 ? 0 : step + 1;  // the first evaluation is at step 0
+    metrics.emplace(MetricsOutputs::Options{.run = directory.path(),
+                                            .branch = folder.lineage().branch,
+                                            .tensorboard = config.metrics.tensorboard,
+                                            .prometheus = config.metrics.prometheus,
+                                            .from = folder.first_returned().value_or(next)},
+                    warn);
   }
   notice.while_in_step([this] { writer.commit_staged(); });
   notice.open_run(world, directory.path());

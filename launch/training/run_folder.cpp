@@ -154,6 +154,7 @@ void RunFolder::record(const Checkpoint& from, const Config& config) {
 void RunFolder::truncate(std::int64_t step) {
   const std::string path = directory_->metrics_path();
   const TruncatedMetrics moved = truncate_metrics(path, lineage_, step);
+  first_returned_ = moved.first_returned;
   if (moved.damaged > 0)
     console_.warn(fmt::format("metrics: {}; {} damaged line{} moved to {}.damaged", moved.first_damage,
                               moved.damaged, moved.damaged == 1 ? " is" : "s are", path));

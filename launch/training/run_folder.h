@@ -37,6 +37,8 @@ class RunFolder {
   /// Set on rank 0. Other ranks return the defaults: the first branch, no parent.
   const Lineage& lineage() const { return lineage_; }
   const CheckpointInfo::Parent& parent() const { return parent_; }
+  /// On rank 0: the first step of the metrics that returned from an abandoned branch.
+  std::optional<std::int64_t> first_returned() const { return first_returned_; }
   /// On rank 0: throws a DataError if another job has taken over the run.
   void require_held() const;
 
@@ -56,6 +58,7 @@ class RunFolder {
   std::optional<RunLock> lock_;  // set on rank 0
   Lineage lineage_;
   CheckpointInfo::Parent parent_;
+  std::optional<std::int64_t> first_returned_;
 };
 
 }  // namespace foretoken

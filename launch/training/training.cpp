@@ -13,7 +13,9 @@
 #include "launch/session/resume.h"
 #include "launch/training/launch_command.h"
 #include "launch/training/step_trace.h"
+#include "model/cost.h"
 #include "runtime/error.h"
+#include "runtime/timing/nvtx.h"
 
 namespace foretoken {
 
@@ -162,7 +164,10 @@ StepMetrics Training::step() {
       return exchange_metrics(diagnose && !heads, lr);
     });
   guard_.before_update();
-  optimizer_.update(session_.stream(), lr, progress_.step + 1 - guard_.skipped());
+  {
+    const NvtxRange range(session_.stream(), "optimizer");
+    optimizer_.update(session_.stream(), lr, progress_.step + 1 - guard_.skipped());
+  }
   guard_.after_update(progress_.step + 1);
   if (hooks_.updated) hooks_.updated(progress_.step + 1, session_, optimizer_);
   StepMetrics metrics = replayable ? *replayable : exchange_metrics(diagnose && !heads, lr);
@@ -184,6 +189,9 @@ StepMetrics Training::step() {
   metrics.steps = config_.train.steps;
   metrics.milliseconds = seconds * 1e3;
   metrics.tokens_per_second = static_cast<double>(tokens) / seconds;
+  metrics.tflops_per_rank =
+      training_flops_per_token(config_.model, config_.mtp, config_.data.sequence_length) *
+      metrics.tokens_per_second / world_.size() / 1e12;
   metrics.seconds_left = seconds_per_step_ * static_cast<double>(config_.train.steps - progress_.step);
   metrics.tokens_seen = progress_.tokens;
   metrics.samples_seen = progress_.samples;
@@ -279,6 +287,7 @@ void Training::finish_save() {
 
 void Training::save() {
   if (progress_.saved_step == progress_.step) return;
+  const NvtxRange range(session_.stream(), "checkpoint");
   guard_.require_sound_state(progress_.step);
   writer_.save(checkpoint_info(), checkpoint_pieces(optimizer_.state().pieces_to_save()),
                [this] { meet_after_save(); });
@@ -287,6 +296,7 @@ void Training::save() {
 }
 
 void Training::stage() {
+  const NvtxRange range(session_.stream(), "checkpoint");
   const auto begin = CheckpointClock::Clock::now();
   guard_.require_sound_state(progress_.step);  // a staged copy may be published later without another check
   writer_.stage(checkpoint_info(), checkpoint_pieces(optimizer_.state().pieces_to_save()));

@@ -5,7 +5,7 @@
 #include <memory>
 #include <string>
 
-#include "io/report/metrics.h"
+#include "io/report/metrics_outputs.h"
 #include "launch/training/checkpoint_policy.h"
 #include "launch/training/run_report.h"
 #include "launch/training/training_parts.h"
@@ -70,7 +70,7 @@ class Training {
   GradientPass& pass_;
   TrainingProgress& progress_;
   RunFiles& files_;
-  std::optional<MetricsSink>& metrics_;
+  std::optional<MetricsOutputs>& metrics_;
   CheckpointWriter& writer_;
 
   TrainingHooks hooks_;

@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "runtime/stream.h"
+#include "runtime/timing/nvtx.h"
 
 struct CUstream_st;  // cudaStream_t is a pointer to it
 
@@ -56,10 +57,11 @@ class Timeline {
   std::vector<Open> open_;
 };
 
-/// Records a span of the compute stream until the scope ends, if the stream has a timeline.
+/// Records a span of the compute stream until the scope ends, if the stream has a timeline; also an NVTX
+/// range of that name.
 class TimelineScope {
  public:
-  TimelineScope(Stream& stream, const char* name) : timeline_(stream.timeline()) {
+  TimelineScope(Stream& stream, const char* name) : range_(stream, name), timeline_(stream.timeline()) {
     if (timeline_) span_ = timeline_->begin(name);
   }
   ~TimelineScope() {
@@ -69,6 +71,7 @@ class TimelineScope {
   TimelineScope& operator=(const TimelineScope&) = delete;
 
  private:
+  NvtxRange range_;
   Timeline* timeline_;
   std::size_t span_ = 0;
 };
