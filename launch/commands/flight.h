@@ -4,7 +4,7 @@
 //   RUN/flight/JOB/rank_00003.txt   one launch of the run's ranks; JOB is the launcher's name for the job
 //   RUN.flight/JOB/                 a launch that got stuck before the folder of its new run existed; RUN is
 //                                   --run-directory or, without this flag, run.directory/run.name
-//   TMP/foretoken-flight-UID/JOB/   a command without a run folder (evaluate, generate)
+//   TMP/foretoken-flight-UID/JOB/   a command without a run folder (evaluate, generate, doctor)
 
 #include <filesystem>
 #include <ostream>

@@ -52,8 +52,9 @@ struct FolderFacts {
 };
 
 struct GroupRate {
-  std::string name;        // "world", "dp of pp1"
-  std::vector<int> ranks;  // of the world
+  std::string name;        // "world", "data parallel", "shared weights"
+  int first = 0;           // the group's first rank
+  std::vector<int> ranks;  // all of them, in the facts of the first rank only
   LinkRate rate;
 };
 

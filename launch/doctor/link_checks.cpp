@@ -55,37 +55,37 @@ struct WorldFirst {
 
 /// The rate of a group is that of its slowest rank.
 std::vector<Check> all_reduce_rows(const JobFacts& facts) {
-  std::map<std::string, std::map<std::vector<int>, LinkRate>, WorldFirst> kinds;
+  std::map<std::string, std::map<int, GroupRate>, WorldFirst> kinds;
   for (const RankFacts& rank : facts.ranks)
     for (const GroupRate& group : rank.groups) {
-      if (group.ranks.size() < 2) continue;
-      const auto [entry, inserted] = kinds[group.name].emplace(group.ranks, group.rate);
-      if (inserted) continue;
-      entry->second.latency = std::max(entry->second.latency, group.rate.latency);
-      entry->second.bandwidth = std::min(entry->second.bandwidth, group.rate.bandwidth);
+      const auto [entry, inserted] = kinds[group.name].emplace(group.first, group);
+      GroupRate& whole = entry->second;
+      if (whole.ranks.empty()) whole.ranks = group.ranks;
+      whole.rate.latency = std::max(whole.rate.latency, group.rate.latency);
+      whole.rate.bandwidth = std::min(whole.rate.bandwidth, group.rate.bandwidth);
     }
   std::vector<Check> rows;
   for (const auto& [kind, groups] : kinds) {
     Check check{.name = "all-reduce, " + kind};
     std::vector<double> bandwidths, latencies;
-    for (const auto& [ranks, rate] : groups) {
-      bandwidths.push_back(rate.bandwidth);
-      latencies.push_back(rate.latency);
+    for (const auto& [first, group] : groups) {
+      bandwidths.push_back(group.rate.bandwidth);
+      latencies.push_back(group.rate.latency);
     }
     std::sort(bandwidths.begin(), bandwidths.end());
     std::sort(latencies.begin(), latencies.end());
     const double median = bandwidths[bandwidths.size() / 2];
     check.summary =
         fmt::format("{} of {}: {}, {} per rank{}", counted(groups.size(), "group"),
-                    counted(groups.begin()->first.size(), "rank"),
+                    counted(groups.begin()->second.ranks.size(), "rank"),
                     duration_text(latencies[latencies.size() / 2]), scaled(median, "B/s"),
                     groups.size() > 1 ? fmt::format(", slowest {}", scaled(bandwidths.front(), "B/s")) : "");
-    for (const auto& [ranks, rate] : groups)
-      if (rate.bandwidth < slow * median)
+    for (const auto& [first, group] : groups)
+      if (group.rate.bandwidth < slow * median)
         check.findings.push_back(
             {slow_link(facts),
-             fmt::format("the all-reduce of {} has {}, the median is {}", ranks_text(facts, ranks),
-                         scaled(rate.bandwidth, "B/s"), scaled(median, "B/s"))});
+             fmt::format("the all-reduce of {} has {}, the median is {}", ranks_text(facts, group.ranks),
+                         scaled(group.rate.bandwidth, "B/s"), scaled(median, "B/s"))});
     rows.push_back(std::move(check));
   }
   return rows;

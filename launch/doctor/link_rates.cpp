@@ -1,3 +1,5 @@
+#include <utility>
+
 #include "launch/doctor/measure.h"
 #include "runtime/arena.h"
 
@@ -25,8 +27,11 @@ void measure_links(Groups& groups, Stream& stream, RankFacts& facts) {
     facts.next = *rate;
   }
   const auto measure = [&](const char* name, Communicator& group) {
+    std::vector<int> ranks = world_ranks(group, own);
+    const int first = ranks.front();
+    if (first != own) ranks.clear();
     facts.groups.push_back(
-        {name, world_ranks(group, own), measure_all_reduce(group, *groups.transport, buffer)});
+        {name, first, std::move(ranks), measure_all_reduce(group, *groups.transport, buffer)});
   };
   measure("world", *groups.device_world);
   if (groups.grid.dp > 1 && groups.grid.pp > 1) measure("data parallel", *groups.dp);

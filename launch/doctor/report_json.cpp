@@ -114,7 +114,8 @@ Json json_of(const RankFacts& facts) {
   for (const GroupRate& group : facts.groups) {
     Json json = json_of(group.rate);
     json["name"] = group.name;
-    json["ranks"] = group.ranks;
+    json["first"] = group.first;
+    if (!group.ranks.empty()) json["ranks"] = group.ranks;
     groups.push_back(std::move(json));
   }
   Json json{{"versions", facts.versions}, {"host", host}, {"device", device}, {"all_reduce", groups}};
@@ -151,7 +152,8 @@ RankFacts rank_facts_from(const std::string& text) {
   for_each_device_member(facts.device, from(device));
   if (device.contains("state")) facts.device.state = gpu_from(device.at("state"));
   for (const Json& group : json.at("all_reduce"))
-    facts.groups.push_back({group.at("name"), group.at("ranks"), link_from(group)});
+    facts.groups.push_back(
+        {group.at("name"), group.at("first"), group.value("ranks", std::vector<int>{}), link_from(group)});
   if (json.contains("clock"))
     facts.clock = ClockOffset{json.at("clock").at("offset"), json.at("clock").at("uncertainty")};
   if (json.contains("next")) {

@@ -11,6 +11,7 @@ namespace foretoken {
 
 namespace {
 
+constexpr std::size_t most_findings = 20;  // of a row and severity
 constexpr std::size_t finding_column = 9;  // after "warning  "
 
 }  // namespace
@@ -27,13 +28,18 @@ std::string report_text(const JobFacts& facts, const std::vector<Check>& checks)
                        width + finding_column);
   std::size_t warnings = 0, wrong = 0;
   std::string lines;
+  const auto add = [&](Severity severity, const Check& check, const std::string& what) {
+    lines += in_columns(name_of(severity), check.name + ": " + what, finding_column);
+  };
   for (const Severity severity : {Severity::wrong, Severity::warning})
-    for (const Check& check : checks)
+    for (const Check& check : checks) {
+      std::size_t count = 0;
       for (const Finding& finding : check.findings)
-        if (finding.severity == severity) {
-          lines += in_columns(name_of(severity), check.name + ": " + finding.text, finding_column);
-          ++(severity == Severity::wrong ? wrong : warnings);
-        }
+        if (finding.severity == severity && ++count <= most_findings) add(severity, check, finding.text);
+      if (count > most_findings)
+        add(severity, check, fmt::format("{} more findings, listed by --json", count - most_findings));
+      (severity == Severity::wrong ? wrong : warnings) += count;
+    }
   if (!lines.empty()) text += "\n" + lines;
   text += wrong + warnings == 0 ? "\neverything is fine\n"
                                 : fmt::format("\n{} wrong, {}\n", wrong, counted(warnings, "warning"));

@@ -28,9 +28,9 @@ JobFacts healthy(int ranks, int per_host) {
     facts.device.memory_bandwidth = 20e9;
     if (rank % per_host == 0 && rank > 0) facts.clock = ClockOffset{0.001, 1e-4};
     if (rank + 1 < ranks) facts.next_rank = rank + 1, facts.next = {2e-6, 10e9};
-    std::vector<int> all(static_cast<std::size_t>(ranks));
-    for (int i = 0; i < ranks; ++i) all[static_cast<std::size_t>(i)] = i;
-    facts.groups = {{"world", all, {2e-5, 5e9}}};
+    facts.groups = {{"world", 0, {}, {2e-5, 5e9}}, {"data parallel", rank - rank % 2, {}, {1e-5, 8e9}}};
+    if (rank % 2 == 0) facts.groups[1].ranks = {rank, rank + 1};
+    for (int i = 0; i < ranks && rank == 0; ++i) facts.groups[0].ranks.push_back(i);
     facts.folder = FolderFacts{.path = "/scratch/runs",
                                .shared = true,
                                .file_system = "lustre",
@@ -165,6 +165,7 @@ TEST_CASE("faults of a GPU are named with their rank") {
 TEST_CASE("slow links, limits, clocks and shared memory are named") {
   JobFacts job = healthy_gpus(8, 2);
   job.ranks[3].next.bandwidth = 4e9;  // between nodes
+  job.ranks[7].groups[1].rate.bandwidth = 2e9;
   job.ranks[4].host.limits.open_files = 100;
   job.ranks[6].clock->seconds = -90;
   for (const std::size_t rank : {2U, 3U}) job.ranks[rank].host.shared_memory = 64 << 20;
@@ -175,7 +176,10 @@ TEST_CASE("slow links, limits, clocks and shared memory are named") {
         "clocks: warning the clock of rank 6 (node3) is 90.00 s behind that of rank 0: times in logs of the "
         "hosts do not compare\n"
         "messages: WRONG the link from rank 3 (node1) to rank 4 (node2) has 4.00 GB/s, the median between "
-        "nodes: 10.0 GB/s\n");
+        "nodes: 10.0 GB/s\n"
+        "all-reduce, data parallel: WRONG the all-reduce of ranks 6, 7 (node3) has 2.00 GB/s, the median is "
+        "8.00 "
+        "GB/s\n");
 }
 
 TEST_CASE("a run folder that ranks cannot use or do not share is wrong") {
@@ -207,6 +211,17 @@ TEST_CASE("the table fits 100 columns and counts its findings") {
   }
   CHECK_THAT(text, contains("doctor     16 ranks on 2 hosts") && contains("\n2 wrong, 1 warning\n"));
   CHECK_THAT(report_text(healthy(2, 2), checks(healthy(2, 2))), contains("\neverything is fine\n"));
+}
+
+TEST_CASE("the table lists the first findings of a row and counts the others") {
+  JobFacts job = healthy(64, 8);
+  for (std::size_t rank = 0; rank < 30; ++rank) job.ranks[rank].device.matrix_rate = 50e9;
+  const std::string text = report_text(job, checks(job));
+  INFO(text);
+  CHECK_THAT(text, contains("rank 19 (node2) is 50 % slower") && !contains("rank 20 (node2) is") &&
+                       contains("WRONG    matrix rate, f32: 10 more findings, listed by --json\n") &&
+                       contains("\n30 wrong, 0 warnings\n"));
+  CHECK_THAT(report_json(job, checks(job), 5), contains("rank 29 (node3) is 50 % slower"));
 }
 
 TEST_CASE("facts stay the same through JSON, and the JSON report has every finding") {

@@ -65,6 +65,18 @@ TEST_CASE("doctor refuses a layout that does not fit the ranks") {
   CHECK_THAT(outcome.output, contains("pp 2 × dp 1"));
 }
 
+TEST_CASE("doctor names the rank with another executable and measures nothing") {
+  const TemporaryFolder folder;
+  const std::string other = (folder / "foretoken").string();
+  std::filesystem::copy_file(program(), other);
+  std::ofstream(other, std::ios::app) << '\n';
+  const Outcome outcome = run(fmt::format("{} doctor : -n 1 {} doctor", program_on(1), other));
+  INFO(outcome.output);
+  CHECK(outcome.code == 5);
+  CHECK_THAT(outcome.output, contains("WRONG    program: build: rank 1 has ") &&
+                                 contains("speeds and links were not measured") && !contains("matrix rate"));
+}
+
 TEST_CASE("doctor names the rank whose matrix products are slow") {
   std::string command = program_on(2) + " doctor";
   command.replace(command.find(" -n "), 1, slow_products(1));
