@@ -6,6 +6,7 @@
 
 #include <fmt/format.h>
 
+#include "launch/console/progress_bar.h"
 #include "launch/console/terminal.h"
 #include "runtime/plural.h"
 
@@ -50,6 +51,11 @@ std::string duration_text(double milliseconds) {
   if (milliseconds < 10) return fmt::format("{:.2f} ms", milliseconds);
   if (milliseconds < 10000) return fmt::format("{:.0f} ms", milliseconds);
   return fmt::format("{:.1f} s", milliseconds / 1000);
+}
+
+std::string flops_text(double tflops) {
+  return tflops >= 0.1 ? fmt::format("{:>5.1f} TFLOP/s", tflops)
+                       : fmt::format("{:>5.2f} GFLOP/s", 1e3 * tflops);
 }
 
 bool is_unusual(const StepMetrics& metrics) {
@@ -114,13 +120,23 @@ std::string step_line(const StepMetrics& metrics, int columns) {
   std::string norm = fmt::format("grad {:>8}", significant(metrics.grad_norm, 3));
   if (metrics.heads_grad_norm) norm += fmt::format(" heads {:>8}", significant(*metrics.heads_grad_norm, 3));
   line.push_back({norm, 3});
-  line.push_back({fmt::format("lr {:.1e}", metrics.lr), 4});
-  line.push_back({fmt::format("{:>7}", duration_text(metrics.milliseconds)), 5});
+  line.push_back({fmt::format("lr {:.1e}", metrics.lr), 6});
+  line.push_back({fmt::format("{:>7}", duration_text(metrics.milliseconds)), 7});
   line.push_back({fmt::format("{:>7.0f} tok/s", metrics.tokens_per_second)});
+  if (metrics.tflops_per_rank > 0) line.push_back({flops_text(metrics.tflops_per_rank), 5});
+  if (metrics.times) {
+    const StepTimes& times = *metrics.times;
+    line.push_back({fmt::format("bubble {:>4.1f} %", 100 * times.bubble), 4});
+    line.push_back({fmt::format("exposed {:>4.1f} %", 100 * times.exposed_communication), 8});
+    line.push_back({fmt::format("slowest {} {:+.0f} %", times.slowest_rank, 100 * times.slowest_excess), 10});
+    line.push_back({format_bytes(static_cast<double>(
+                        *std::max_element(times.memory_bytes.begin(), times.memory_bytes.end()))),
+                    9});
+  }
   if (metrics.skipped) line.push_back({"skipped"});
   if (metrics.loss_z || metrics.grad_norm_z)
     line.push_back({fmt::format("z {} {}", z_text(metrics.loss_z), z_text(metrics.grad_norm_z)),
-                    is_unusual(metrics) ? 0 : 6});
+                    is_unusual(metrics) ? 0 : 11});
   return fitted(std::move(line), columns);
 }
 

@@ -11,11 +11,16 @@ namespace foretoken {
 /// One line whose columns are the same for every step of a run:
 ///
 ///   step 120/400  loss 2.3456  main 2.1000  mtp 2.4000 2.6200  grad    0.84  lr 3.0e-04  182 ms  11250 tok/s
+///   412.5 TFLOP/s  bubble 12.0 %  exposed  3.1 %  slowest 3 +4 %  1.2 GiB
 ///
-/// If the line would be wider than `columns`, columns are left out: first the time, then the learning rate,
-/// the gradient norm, the losses of the depths. "-" stands for a depth that the step did not train. A step
-/// without an update ends with "skipped"; if the loss or the gradient norm is unusual (more than 5 standard
-/// deviations from the mean of earlier steps), the line ends with its z-score: "loss z +6.2".
+/// TFLOP/s are the model's, per rank. Steps that measured the ranks' times (StepTimes) have the bubble,
+/// exposed communication, the rank that computed longest and by how much more than the median, and the
+/// largest memory of a rank. If the line would be wider than `columns`, columns are left out: first z-scores
+/// that are not unusual, then the slowest rank, the memory, exposed communication, the time, the learning
+/// rate, TFLOP/s, the bubble, the gradient norm, the losses of the depths. "-" stands for a depth that the
+/// step did not train. A step without an update ends with "skipped"; if the loss or the gradient norm is
+/// unusual (more than 5 standard deviations from the mean of earlier steps), the line ends with its z-score:
+/// "loss z +6.2".
 std::string step_line(const StepMetrics& metrics, int columns);
 
 /// Whether the console shows this step even if it is not due: it was skipped, it is unusual, or it measured

@@ -46,6 +46,7 @@ void RunReport::step(const StepMetrics& metrics, bool last) {
     StepMetrics shown = metrics;
     shown.milliseconds = unshown_milliseconds_ / static_cast<double>(unshown_);
     shown.tokens_per_second = 1e3 * unshown_tokens_ / unshown_milliseconds_;
+    shown.tflops_per_rank *= shown.tokens_per_second / metrics.tokens_per_second;
     unshown_ = 0;
     unshown_tokens_ = unshown_milliseconds_ = 0;
     console_.line(step_line(shown, all_columns), step_line(shown, columns.value_or(all_columns) - 1));

@@ -18,8 +18,8 @@ class RunReport {
   RunReport(Console& console, const Config& config) : console_(console), config_(config) {}
 
   /// Shows the progress. Prints a line for the first step, the last step, every multiple of run.log_every,
-  /// and notable steps (is_notable()). Time and tokens/s of a line are means over the steps since the
-  /// previous line.
+  /// and notable steps (is_notable()). Time, tokens/s and FLOP/s of a line are means over the steps since the
+  /// previous line; bubble, communication and memory are the step's.
   void step(const StepMetrics& metrics, bool last);
   void evaluation(const EvaluationMetrics& metrics);
 

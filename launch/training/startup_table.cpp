@@ -109,6 +109,10 @@ std::int64_t parameters_of(const SessionPlan& plan, int pp_rank) {
   return count;
 }
 
+std::string flops_text(double flops) {
+  return flops < 1e9 ? fmt::format("{:.4g} MFLOP", flops / 1e6) : fmt::format("{:.4g} GFLOP", flops / 1e9);
+}
+
 std::string model_line(const Config& config) {
   const ModelConfig& model = config.model;
   std::string heads = fmt::format("{} of {}", counted(model.num_attention_heads, "head"), model.head_dim);
@@ -189,6 +193,12 @@ std::string startup_table(const SessionPlan& plan, int columns) {
                   counted(microbatches_of(config, grid), "microbatch", "microbatches"),
                   counted(config.train.microbatch, "row"), grid.dp);
   lines += precision_line(plan);
+  lines += fmt::format(
+      "work       {} per token: 6 × weights that it passes + 6 × blocks × heads × head size × {} tokens of a "
+      "row; "
+      "FLOP/s of a rank: this × tokens/s / {}\n",
+      flops_text(training_flops_per_token(config.model, config.mtp, config.data.sequence_length)),
+      config.data.sequence_length, counted(grid.pp * grid.dp, "rank"));
   lines += fmt::format("layout     {}, {}, expected bubble {:.1f} %; the times below are estimates\n",
                        to_string(grid), config.parallel.schedule, 100 * step.bubble());
   return wrapped(lines, columns, 11) + rank_table(plan, expected.stages, columns);

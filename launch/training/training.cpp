@@ -12,6 +12,7 @@
 #include "launch/session/diagnosis.h"
 #include "launch/session/resume.h"
 #include "launch/training/launch_command.h"
+#include "launch/training/step_profile.h"
 #include "launch/training/step_trace.h"
 #include "model/cost.h"
 #include "runtime/error.h"
@@ -151,7 +152,11 @@ StepMetrics Training::step() {
   const std::int64_t every = config_.mtp.depths > 0 ? config_.mtp.diagnose_every : 0;
   const bool diagnose = every > 0 && (progress_.step + 1) % every == 0;
   const double lr = learning_rate(schedule_, progress_.step + 1);
-  pass_.prepare(parts_->loader->next(), progress_.samples);
+  std::optional<StepProfile> profile;
+  if (measures_times(progress_.step + 1)) profile.emplace(session_);
+  const std::span<const Batch> rows = parts_->loader->next();
+  if (profile) profile->data_ready();
+  pass_.prepare(rows, progress_.samples);
   std::optional<HeadsMetrics> heads;
   if (diagnose && pass_.samples_depths()) heads = measure_heads();
   run_pass(diagnose && !heads);
@@ -171,6 +176,7 @@ StepMetrics Training::step() {
   guard_.after_update(progress_.step + 1);
   if (hooks_.updated) hooks_.updated(progress_.step + 1, session_, optimizer_);
   StepMetrics metrics = replayable ? *replayable : exchange_metrics(diagnose && !heads, lr);
+  if (profile) profile->exchanged();
   if (heads) metrics.heads = std::move(heads);
   guard_.count_skipped(progress_.step + 1, metrics);
 
@@ -193,9 +199,15 @@ StepMetrics Training::step() {
       training_flops_per_token(config_.model, config_.mtp, config_.data.sequence_length) *
       metrics.tokens_per_second / world_.size() / 1e12;
   metrics.seconds_left = seconds_per_step_ * static_cast<double>(config_.train.steps - progress_.step);
+  if (profile) metrics.times = profile->finish(peak_memory(session_.device()));
   metrics.tokens_seen = progress_.tokens;
   metrics.samples_seen = progress_.samples;
   return metrics;
+}
+
+/// The steps that have a line on the console anyway.
+bool Training::measures_times(std::int64_t step) const {
+  return step == first_step_ + 1 || step == config_.train.steps || step % config_.run.log_every == 0;
 }
 
 void Training::run_pass(bool diagnose) {

@@ -39,6 +39,7 @@ class Training {
   /// Writes the end metrics and prints the closing block. Collective.
   void end(ExitCode code, double seconds);
   StepMetrics step();
+  bool measures_times(std::int64_t step) const;
   /// Runs forward, backward and reduction, and measures the norm.
   void run_pass(bool diagnose);
   /// Measures the heads of all depths, before a pass that trains only some of them.

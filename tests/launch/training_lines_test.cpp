@@ -11,6 +11,7 @@
 #include "tests/support/example_metrics.h"
 
 using namespace foretoken;
+using foretoken::testing::contains;
 using foretoken::testing::example_step;
 
 namespace {
@@ -31,6 +32,23 @@ TEST_CASE("a step line for a narrow terminal leaves out the least important colu
   CHECK(step_line(example_step(20), 80) ==
         "step  20/400  loss 2.3456  main 2.1000  mtp 2.4000 2.6200    11250 tok/s");
   CHECK(step_line(example_step(20), 10) == "step  20/400  loss 2.3456    11250 tok/s");
+}
+
+TEST_CASE("a measured step line says how the ranks spent it, and fits a terminal of 120 columns") {
+  StepMetrics metrics = example_step(20);
+  metrics.tflops_per_rank = 412.5;
+  metrics.times = StepTimes{.bubble = 0.12,
+                            .exposed_communication = 0.031,
+                            .slowest_rank = 3,
+                            .slowest_excess = 0.04,
+                            .memory_bytes = {1000, 1200000000}};
+  CHECK_THAT(step_line(metrics, wide),
+             contains(" tok/s  412.5 TFLOP/s  bubble 12.0 %  exposed  3.1 %  slowest 3 +4 %  1.2 GB"));
+  const std::string fitted = step_line(metrics, 119);
+  CHECK(fitted.size() <= 119);
+  CHECK_THAT(fitted, contains("grad") && contains("bubble 12.0 %") && !contains("slowest"));
+  metrics.tflops_per_rank = 0.0712;
+  CHECK_THAT(step_line(metrics, wide), contains("  71.20 GFLOP/s  "));
 }
 
 TEST_CASE("step lines of a run have the same columns for small and large numbers") {
