@@ -456,6 +456,22 @@ def lost_node_srun(bench):
     return lost_node(bench, FORETOKEN_LAUNCHER="srun")
 
 
+def doctor(bench):
+    """DOCTOR=1: a job whose ranks may open too few files ends before it trains; with enough files it trains."""
+    cluster, run = bench.cluster, bench.run("doctor")
+    job = cluster.submit("one_node", bench.config, run, DOCTOR="1",
+                         FORETOKEN_LAUNCHER="prlimit --nofile=200 mpirun")
+    cluster.wait_state(job, "FAILED")
+    code = cluster.job(job)["ExitCode"].split(":")[0]
+    assert code == "5", f"code {code}"
+    assert "may open 200 files" in cluster.output(job), cluster.output(job)[-2000:]
+    assert not (run / "attempts" / "0001.log").exists()
+    job = cluster.submit("one_node", bench.config, run, DOCTOR="1")
+    cluster.wait_state(job, "COMPLETED")
+    bench.check_equal(run)
+    return "ended with code 5 before the first attempt; on sound nodes done, final weights equal"
+
+
 def array(bench):
     """A job array over seeds."""
     cluster, folder = bench.cluster, bench.run("array")
@@ -483,7 +499,7 @@ def preemption(bench):
 
 SCENARIOS = [requeue, requeue_srun, requeue_two_nodes, time_limit, early_signal, cancel, cancel_srun, cancel_two_nodes,
              killed_rank, out_of_memory, drained_node, lost_node, lost_node_srun,
-             array, preemption]
+             array, doctor, preemption]
 SHORT = [requeue, early_signal, cancel, killed_rank]
 
 
