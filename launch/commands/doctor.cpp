@@ -77,9 +77,9 @@ int doctor(const Config& config, const DoctorArguments& arguments) {
           const std::vector<Check> rows = checks(job);
           code[0] =
               static_cast<std::int32_t>(worst(rows) == Severity::wrong ? ExitCode::peer : ExitCode::done);
+          if (!arguments.save.empty() && job.measured) write_durably(arguments.save, machine_json(job));
           print_text(
               printable_lines(arguments.json ? report_json(job, rows, code[0]) : report_text(job, rows)));
-          if (!arguments.save.empty() && job.measured) write_durably(arguments.save, machine_json(job));
         }
         world.broadcast(tensor_over<std::int32_t>(code, {1}), 0);
         return static_cast<ExitCode>(code[0]);

@@ -168,6 +168,9 @@ Check speed_row(const JobFacts& facts, std::string name, double DeviceFacts::*me
       if (!others.empty())
         text += fmt::format("; it shares {} with {}", on_gpu(own) ? "its GPU" : "its cores",
                             ranks_text(facts, others));
+      else if (own.device.core_share < 1 - limits.warning)
+        text += fmt::format("; its threads had a core for {:.0f} % of the time: other programs use its cores",
+                            100 * own.device.core_share);
       check.findings.push_back(
           {missing > limits.wrong && others.empty() ? Severity::wrong : Severity::warning, text});
     }

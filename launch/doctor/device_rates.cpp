@@ -1,7 +1,10 @@
 #include <algorithm>
+#include <array>
 #include <chrono>
+#include <ctime>
 #include <functional>
 
+#include "launch/doctor/checks.h"
 #include "launch/doctor/measure.h"
 #include "runtime/arena.h"
 #include "runtime/error.h"
@@ -13,7 +16,9 @@ namespace foretoken {
 
 namespace {
 
-constexpr int repetitions = 6;
+constexpr int repetitions = 6;  // of a round
+constexpr int most_rounds = 3;
+
 constexpr double shortest = 0.12;  // seconds of one repetition: many time slices of the scheduler
 
 /// Random numbers, because the power that a GPU needs depends on the values.
@@ -26,31 +31,56 @@ Tensor random_matrix(Stream& stream, Arena& arena, DType dtype, std::int64_t siz
   return rounded;
 }
 
-/// Calls of `work` per second in the fastest of several repetitions that all ranks start together.
-/// `while_busy` is called in the middle of one of them.
-double highest_rate(Stream& stream, MpiCommunicator& world, const std::function<void()>& work,
-                    const std::function<void()>& while_busy) {
+struct Rate {
+  double per_second = 0;  // calls
+  double core_share = 1;  // of the threads' time, in which they ran on a core
+};
+
+double core_seconds() {
+  timespec time{};
+  clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &time);
+  return static_cast<double>(time.tv_sec) + 1e-9 * static_cast<double>(time.tv_nsec);
+}
+
+/// Whether the slowest rank is nearly as fast as the fastest one.
+bool all_alike(double own, Communicator& world) {
+  std::array<double, 2> extremes{own, -own};
+  world.all_reduce(tensor_over<double>(extremes, {2}), ReduceOp::min);
+  return extremes[0] >= (1 - SpeedLimits{}.warning) * -extremes[1];
+}
+
+/// The fastest of several repetitions that all ranks start together. If the ranks differ, more of them are
+/// made, so that a short disturbance is not taken for a slow device. `while_busy` is called in the middle of
+/// some repetitions.
+Rate highest_rate(Stream& stream, MpiCommunicator& world, const std::function<void()>& work,
+                  const std::function<void()>& while_busy) {
   const auto time = [&](int calls, bool look) {
+    const double on_cores = core_seconds();
     const auto begin = std::chrono::steady_clock::now();
     for (int i = 0; i < calls; ++i) {
       work();
       if (look && i == calls / 2) while_busy();
     }
     stream.synchronize();
-    const std::chrono::duration<double> seconds = std::chrono::steady_clock::now() - begin;
-    return std::max(seconds.count(), 1e-9);
+    const std::chrono::duration<double> duration = std::chrono::steady_clock::now() - begin;
+    const double seconds = std::max(duration.count(), 1e-9);
+    return Rate{calls / seconds, (core_seconds() - on_cores) / (seconds * stream.threads().threads())};
   };
   time(1, false);  // the first call selects algorithms and touches memory
-  const int calls = static_cast<int>(std::clamp(shortest / time(1, false), 1.0, 1e5)) + 1;
-  double best = 0;
-  for (int i = 0; i < repetitions; ++i) {
-    world.barrier();
-    best = std::max(best, calls / time(calls, i == repetitions / 2));
+  const int calls = static_cast<int>(std::clamp(shortest * time(1, false).per_second, 1.0, 1e5)) + 1;
+  Rate best;
+  for (int round = 0; round < most_rounds; ++round) {
+    for (int i = 0; i < repetitions; ++i) {
+      world.barrier();
+      if (const Rate rate = time(calls, i == repetitions / 2); rate.per_second > best.per_second) best = rate;
+    }
+    if (all_alike(best.per_second, world)) break;
   }
   return best;
 }
 
-double matrix_rate(Device& device, MpiCommunicator& world, const std::function<void()>& while_busy) {
+void measure_products(Device& device, MpiCommunicator& world, const std::function<void()>& while_busy,
+                      DeviceFacts& facts) {
   Stream& stream = device.stream();
   const bool gpu = stream.device() == DeviceKind::cuda;
   const DType dtype = gpu ? DType::bf16 : DType::f32;
@@ -59,10 +89,11 @@ double matrix_rate(Device& device, MpiCommunicator& world, const std::function<v
   const Tensor x = random_matrix(stream, arena, dtype, size, "x");
   const Tensor weight = random_matrix(stream, arena, dtype, size, "weight");
   const Tensor out = arena.tensor(dtype, {size, size});
-  const double rate = highest_rate(
+  const Rate rate = highest_rate(
       stream, world, [&] { linear_forward(stream, {.x = x, .weight = weight, .out = out}); }, while_busy);
   const auto n = static_cast<double>(size);
-  return rate * 2 * n * n * n;
+  facts.matrix_rate = rate.per_second * 2 * n * n * n;
+  if (!gpu) facts.core_share = rate.core_share;
 }
 
 double memory_bandwidth(Device& device, MpiCommunicator& world) {
@@ -76,9 +107,9 @@ double memory_bandwidth(Device& device, MpiCommunicator& world) {
   Arena arena(stream.device());
   const Tensor x = arena.tensor(DType::f32, {bytes / 4}), out = arena.tensor(DType::f32, {bytes / 4});
   // out += x reads both and writes one.
-  return 3 * static_cast<double>(bytes) *
-         highest_rate(
-             stream, world, [&] { add(stream, x, out); }, [] {});
+  const Rate rate = highest_rate(
+      stream, world, [&] { add(stream, x, out); }, [] {});
+  return 3 * static_cast<double>(bytes) * rate.per_second;
 }
 
 }  // namespace
@@ -89,9 +120,10 @@ DeviceFacts measure_device(Device& device, const Nvml& nvml, MpiCommunicator& wo
                     .visible_gpus = Device::gpus(),
                     .machine_gpus = nvml.gpus(),
                     .nvml_problem = nvml.problem()};
-  facts.matrix_rate = matrix_rate(device, world, [&] {
+  const auto look = [&] {
     if (!facts.pci_address.empty()) facts.state = nvml.state(facts.pci_address);
-  });
+  };
+  measure_products(device, world, look, facts);
   facts.memory_bandwidth = memory_bandwidth(device, world);
   return facts;
 }

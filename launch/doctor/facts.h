@@ -37,6 +37,7 @@ struct DeviceFacts {
   std::string nvml_problem;       // why there is no state
   std::optional<GpuState> state;  // under load
   double matrix_rate = 0;         // FLOP/s of large matrix products
+  double core_share = 1;          // of the products' time, in which the threads ran on a core (CPU)
   double memory_bandwidth = 0;    // bytes/s, read and written
 };
 

@@ -88,6 +88,7 @@ void for_each_device_member(Device& device, const Visit& visit) {
   visit("machine_gpus", device.machine_gpus);
   visit("nvml_problem", device.nvml_problem);
   visit("matrix_rate", device.matrix_rate);
+  visit("core_share", device.core_share);
   visit("memory_bandwidth", device.memory_bandwidth);
 }
 
