@@ -26,13 +26,28 @@ std::map<std::string, std::vector<int>> by_device(const JobFacts& facts) {
   return devices;
 }
 
-/// "2 × NVIDIA H100 80GB HBM3"
+/// "8", "1-8"
+std::string range_of(const std::set<int>& values) {
+  return values.size() == 1 ? std::to_string(*values.begin())
+                            : fmt::format("{}-{}", *values.begin(), *values.rbegin());
+}
+
+/// "2 × NVIDIA H100 80GB HBM3; GPUs that a rank sees: 2 of 8 of its machine"
 Check devices_row(const JobFacts& facts) {
   Check check{.name = "devices"};
   std::vector<std::string> parts;
   const auto devices = by_device(facts);
   for (const auto& [name, ranks] : devices) parts.push_back(fmt::format("{} × {}", ranks.size(), name));
   check.summary = fmt::format("{}", fmt::join(parts, ", "));
+  std::set<int> visible, present;
+  for (const RankFacts& rank : facts.ranks) {
+    visible.insert(rank.device.visible_gpus);
+    present.insert(rank.device.machine_gpus);
+  }
+  if (*visible.rbegin() > 0) {
+    check.summary += fmt::format("; GPUs that a rank sees: {}", range_of(visible));
+    if (*present.rbegin() > 0) check.summary += fmt::format(" of {} of its machine", range_of(present));
+  }
   if (devices.size() > 1)
     for (const auto& [name, ranks] : devices)
       check.findings.push_back({Severity::warning, fmt::format("the ranks have different devices: {} on {}",
@@ -108,7 +123,8 @@ Check health_row(const JobFacts& facts) {
     if (!on_gpu(rank)) continue;
     gpus = true;
     if (!rank.device.state) {
-      problems[rank.device.nvml_problem].push_back(static_cast<int>(i));
+      const std::string& problem = rank.device.nvml_problem;
+      problems[problem.empty() ? "NVML does not list them" : problem].push_back(static_cast<int>(i));
       continue;
     }
     add_health(ranks_text(facts, {static_cast<int>(i)}), *rank.device.state, check.findings);

@@ -159,6 +159,13 @@ TEST_CASE("faults of a GPU are named with their rank") {
   CHECK_THAT(findings(job), contains("devices: warning ranks 0, 1 share GPU 0000:10:00.0") &&
                                 contains("matrix rate, bf16: warning rank 1 is 60 % slower") &&
                                 contains("it shares its GPU with rank 0"));
+  job = healthy_gpus(2, 2);
+  job.ranks[0].device.visible_gpus = 1;
+  job.ranks[1].device.state.reset();
+  CHECK(findings(job) ==
+        "GPU health: warning the GPUs of rank 1 were not checked: NVML does not list them\n");
+  CHECK_THAT(report_text(job, checks(job)),
+             contains(" 2 × NVIDIA H100; GPUs that a rank sees: 1-2 of 2 of its machine\n"));
   job = healthy(2, 2);
   job.ranks[1].device.machine_gpus = 8;
   CHECK(findings(job) ==
