@@ -10,8 +10,6 @@
 
 namespace foretoken {
 
-namespace {
-
 double duration_of(ActionKind kind, const StageDurations& stage) {
   switch (kind) {
     case ActionKind::forward:
@@ -26,8 +24,6 @@ double duration_of(ActionKind kind, const StageDurations& stage) {
       return 0;  // starting a message takes no time
   }
 }
-
-}  // namespace
 
 double SimulatedTimeline::makespan() const {
   double end = 0;
@@ -62,7 +58,9 @@ Simulation::Simulation(const Program& lowered, const ProgramFootprint& footprint
     Place place = reached[rank].empty() ? 0 : reached[rank].back();
     if (is_compute(action.kind)) {
       for (const Message& message : awaited)
-        waits_.push_back({place_of(message.send), place_of(message.receive)});
+        waits_.push_back({place_of(message.send), place_of(message.receive),
+                          lowered.ranks[static_cast<std::size_t>(message.send.rank)]
+                                       [static_cast<std::size_t>(message.send.index)]});
       steps_.push_back({action, position.rank, place, waits_.size()});
       place = steps_.size();
     }

@@ -21,6 +21,9 @@ struct Span {
   double end = 0;
 };
 
+/// The time of a compute action on its stage; 0 for a message.
+double duration_of(ActionKind kind, const StageDurations& stage);
+
 struct SimulatedTimeline {
   std::vector<std::vector<Span>> ranks;  // [pp], the compute actions in order
 
@@ -44,27 +47,31 @@ class Simulation {
   /// The makespan of timeline(durations), computed without storing the timeline.
   double makespan(const Durations& durations) const;
 
- private:
-  /// A point in time: place i > 0 is the end of steps_[i − 1], place 0 the start of the timeline.
+  /// A point in time: place i > 0 is the end of steps()[i − 1], place 0 the start of the timeline.
   using Place = std::size_t;
   struct Step {
     Action action;
     int rank = 0;
     Place previous = 0;      // previous step of the same rank
-    std::size_t waited = 0;  // end of its waits in waits_; they start at the end of the previous step's waits
+    std::size_t waited = 0;  // end of its waits in waits(); they start at the end of the previous step's
   };
-  /// A message starts when both of its ranks have completed these steps.
+  /// A message starts when both of its ranks have reached these places.
   struct Wait {
     Place sender = 0;
     Place receiver = 0;
+    Action send;
   };
+  /// The compute actions, in an order in which they can run.
+  const std::vector<Step>& steps() const { return steps_; }
+  const std::vector<Wait>& waits() const { return waits_; }
 
+ private:
   template <class Visit>
   void run(const Durations& durations, const Visit& visit) const;
 
   int stages_;
   std::size_t ranks_;
-  std::vector<Step> steps_;  // compute actions, in an order in which they can run
+  std::vector<Step> steps_;
   std::vector<Wait> waits_;
 };
 
