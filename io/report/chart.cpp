@@ -185,4 +185,50 @@ std::string to_svg(const BarChart& chart) {
   return framed(x.end + labels + 20, base + bottom - 4, chart.title, content);
 }
 
+std::string to_svg(const SpanChart& chart) {
+  constexpr double row_height = 24, row_gap = 6, label_size = 9;
+  double names = 0;
+  for (const SpanChart::Row& row : chart.rows) names = std::max(names, width_of(row.name));
+  const double begin = 12 + names + 10, width = std::max(chart_width, begin + fewest_plot + right_margin),
+               right = width - right_margin;
+  const double base = top + static_cast<double>(chart.rows.size()) * (row_height + row_gap);
+  const double length = chart.length > 0 ? chart.length : 1;
+  const auto at = [&](double value) { return begin + value / length * (right - begin); };
+
+  std::string content;
+  for (const double tick : round_ticks(0, length, 5)) {
+    content += svg_line(at(tick), top - 4, at(tick), base, Role::grid);
+    content += to_svg(SvgText{.x = at(tick), .y = base + 16, .text = short_number(tick)});
+  }
+  double y = top;
+  for (const SpanChart::Row& row : chart.rows) {
+    content +=
+        to_svg(SvgText{.x = begin - 10, .y = y + row_height / 2 + 4, .text = row.name, .anchor = "end"});
+    for (const SpanChart::Span& span : row.spans) {
+      const double from = at(span.begin), to = at(span.end);
+      content += svg_bar(from, y, std::max(0.4, to - from - 0.5), row_height, span.colour);
+      if (!span.label.empty() && width_of(span.label, label_size) + 4 < to - from)
+        content += to_svg(SvgText{.x = (from + to) / 2,
+                                  .y = y + row_height / 2 + 3,
+                                  .text = span.label,
+                                  .size = label_size,
+                                  .role = Role::ink,
+                                  .halo = true});
+    }
+    y += row_height + row_gap;
+  }
+  content += svg_line(begin, base, right, base, Role::axis);
+  content += to_svg(SvgText{.x = (begin + right) / 2, .y = base + 36, .text = chart.axis});
+  double x = 12, legend = base + 60;
+  for (const auto& [name, colour] : chart.legend) {
+    constexpr double sample = 14, gap = 6, between = 16;
+    const double entry = sample + gap + width_of(name);
+    if (x > 12 && x + entry > right) x = 12, legend += legend_row;
+    content += svg_bar(x, legend - 10, sample, 12, colour);
+    content += to_svg(SvgText{.x = x + sample + gap, .y = legend, .text = name, .anchor = "start"});
+    x += entry + between;
+  }
+  return framed(width, chart.legend.empty() ? base + 46 : legend + 14, chart.title, content);
+}
+
 }  // namespace foretoken

@@ -5,6 +5,7 @@
 
 #include <optional>
 #include <string>
+#include <utility>
 #include <vector>
 
 namespace foretoken {
@@ -44,8 +45,27 @@ struct BarChart {
   std::optional<double> reference;  // position of a dashed line
 };
 
+/// Rows of spans along one axis from zero: timelines, stacked shares.
+struct SpanChart {
+  struct Span {
+    double begin = 0, end = 0;
+    int colour = 0;     // palette index
+    std::string label;  // shown if it fits
+  };
+  struct Row {
+    std::string name;
+    std::vector<Span> spans;
+  };
+  std::string title;
+  std::string axis;   // with its unit
+  double length = 0;  // of the axis
+  std::vector<Row> rows;
+  std::vector<std::pair<std::string, int>> legend;  // names of colours
+};
+
 std::string to_svg(const LineChart& chart);
 std::string to_svg(const BarChart& chart);
+std::string to_svg(const SpanChart& chart);
 
 /// About `count` multiples of 1, 2, 2.5 or 5 · 10ⁿ in [low, high], ascending.
 std::vector<double> round_ticks(double low, double high, int count);

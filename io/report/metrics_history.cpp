@@ -42,10 +42,20 @@ MetricsHistory::Losses losses_of(const Json& line) {
 
 void take(MetricsHistory& history, const Json& line) {
   const std::string kind = line.at("kind");
-  if (kind == "step")
-    history.steps.push_back({losses_of(line), whole(line, "tokens_seen"), number(line, "milliseconds"),
-                             number(line, "tokens_per_second")});
-  else if (kind == "evaluation")
+  const auto known = [&](const char* name) {
+    return line.contains(name) ? number(line, name) : std::numeric_limits<double>::quiet_NaN();
+  };
+  if (kind == "step") {
+    MetricsHistory::Step step{losses_of(line), whole(line, "tokens_seen"), number(line, "milliseconds"),
+                              number(line, "tokens_per_second")};
+    step.lr = known("lr");
+    step.grad_norm = known("grad_norm");
+    step.tflops_per_rank = known("tflops_per_rank");
+    if (line.contains("bubble"))
+      for (const char* name : MetricsHistory::time_shares) step.shares.push_back(number(line, name));
+    if (line.contains("memory_bytes")) step.memory_bytes = whole(line, "memory_bytes");
+    history.steps.push_back(std::move(step));
+  } else if (kind == "evaluation")
     history.evaluations.push_back(losses_of(line));
   else if (kind == "end")
     history.peak_memory_bytes =

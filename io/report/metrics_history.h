@@ -1,6 +1,7 @@
 #pragma once
 // Metrics of a run, read back from metrics.jsonl (io/report/metrics.h describes the lines).
 
+#include <array>
 #include <cstdint>
 #include <optional>
 #include <string>
@@ -20,7 +21,13 @@ struct MetricsHistory {
     std::int64_t tokens_seen = 0;
     double milliseconds = 0;
     double tokens_per_second = 0;
+    double lr = 0, grad_norm = 0;
+    double tflops_per_rank = 0;  // NaN in lines of earlier versions
+    std::vector<double> shares;  // of the step's time, in the order of time_shares; empty if not measured
+    std::optional<std::int64_t> memory_bytes;
   };
+  static constexpr std::array<const char*, 5> time_shares = {
+      "compute_share", "bubble", "exposed_communication", "optimizer_share", "data_share"};
   std::vector<Step> steps;
   std::vector<Losses> evaluations;
   std::optional<std::int64_t> peak_memory_bytes;  // maximum over all launches of the program

@@ -6,7 +6,10 @@
 
 #include <nlohmann/json.hpp>
 
+#include "io/files/bounded_json.h"
 #include "io/files/durable_file.h"
+#include "io/files/text_file.h"
+#include "runtime/error.h"
 
 namespace foretoken {
 
@@ -79,6 +82,35 @@ void write_trace(const std::filesystem::path& file, std::span<const std::string>
   for (std::size_t rank = 0; rank < events_of_ranks.size(); ++rank)
     text += (rank > 0 ? ",\n" : "") + events_of_ranks[rank];
   write_durably(file, text + "\n]}\n");
+}
+
+std::vector<TracedRank> read_trace(const std::filesystem::path& file) try {
+  constexpr std::int64_t most_bytes = std::int64_t{1} << 30;
+  const Json trace = parse_json_bounded<Json>(read_text_file(file, most_bytes));
+  std::map<int, TracedRank> ranks;
+  std::map<std::pair<int, int>, std::string> lanes;
+  for (const Json& event : trace.at("traceEvents")) {
+    const int rank = event.at("pid").get<int>(), lane = event.at("tid").get<int>();
+    if (event.at("name") == "thread_name")
+      lanes[{rank, lane}] = event.at("args").at("name").get<std::string>();
+    if (event.at("ph") != "X") continue;
+    const std::string kind = event.at("cat");
+    const double begin = event.at("ts").get<double>() / 1e6;
+    TracedRank& of = ranks[rank];
+    of.rank = rank;
+    of.spans.push_back({.kind = kind == "compute"         ? Kind::compute
+                                : kind == "communication" ? Kind::communication
+                                                          : Kind::receive,
+                        .lane = lanes[{rank, lane}],
+                        .name = event.at("name").get<std::string>(),
+                        .begin = begin,
+                        .end = begin + event.at("dur").get<double>() / 1e6});
+  }
+  std::vector<TracedRank> result;
+  for (auto& [rank, traced] : ranks) result.push_back(std::move(traced));
+  return result;
+} catch (const Json::exception& error) {
+  throw DataError("trace: {}: is not a trace: {}", file.string(), error.what());
 }
 
 TraceOverlap overlap_of(std::span<const TimelineSpan> spans) {

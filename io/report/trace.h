@@ -18,6 +18,15 @@ std::string trace_events(int rank, const std::string& name, std::span<const Time
 /// Writes the file with all ranks' events. Throws a DataError if it cannot be written.
 void write_trace(const std::filesystem::path& file, std::span<const std::string> events_of_ranks);
 
+/// A rank's part of a trace.
+struct TracedRank {
+  int rank = 0;
+  std::vector<TimelineSpan> spans;
+};
+/// Reads a file that write_trace() wrote, ascending by rank. Throws a DataError if it cannot be read or is
+/// not a trace.
+std::vector<TracedRank> read_trace(const std::filesystem::path& file);
+
 /// Communication of a rank that was hidden by its compute. Receives are not counted: the time of a message is
 /// counted at its sender, and a receive lasts longer only because it waits for the sender.
 struct TraceOverlap {

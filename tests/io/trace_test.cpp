@@ -36,6 +36,28 @@ TEST_CASE("overlap is the time in which both communication and compute run, each
   CHECK(overlap_of({}).length == 0);
 }
 
+TEST_CASE("a trace is read back with its ranks, lanes and times") {
+  const TemporaryFolder folder;
+  const std::vector<TimelineSpan> spans = example();
+  const std::string events[] = {trace_events(0, "rank 0", {}), trace_events(3, "rank 3", spans)};
+  write_trace(folder / "trace.json", events);
+  const std::vector<TracedRank> ranks = read_trace(folder / "trace.json");
+  REQUIRE(ranks.size() == 1);
+  CHECK(ranks[0].rank == 3);
+  REQUIRE(ranks[0].spans.size() == spans.size());
+  for (std::size_t i = 0; i < spans.size(); ++i) {
+    CHECK(ranks[0].spans[i].kind == spans[i].kind);
+    CHECK(ranks[0].spans[i].lane == spans[i].lane);
+    CHECK(ranks[0].spans[i].name == spans[i].name);
+    CHECK(ranks[0].spans[i].begin == Approx(spans[i].begin));
+    CHECK(ranks[0].spans[i].end == Approx(spans[i].end));
+  }
+  for (const char* text : {"", "[]", "{\"traceEvents\": [{\"ph\": \"X\"}]}"}) {
+    folder.write("wrong.json", text);
+    CHECK_THROWS_AS(read_trace(folder / "wrong.json"), DataError);
+  }
+}
+
 TEST_CASE("a trace holds every rank's lanes and spans in Chrome's format") {
   const TemporaryFolder folder;
   const std::vector<std::string> events{trace_events(0, "rank 0: pp0 dp0", example()),
