@@ -216,6 +216,20 @@ CLI::App* add_run(CLI::App& app, RunArguments& into) {
   return command;
 }
 
+CLI::App* add_report(CLI::App& app, ReportArguments& into) {
+  CLI::App* command = app.add_subcommand("report", "Show what runs have reported on one page");
+  command->add_option("RUN", into.run, "folder of a run, or one of its checkpoints")->required();
+  command->add_option("--compare", into.compare, "further runs, drawn into the same figures");
+  command->add_option("-o,--output", into.output, "the page to write (HTML, without external parts)")
+      ->required();
+  command->footer(
+      "The page shows losses by depth, learning rate, gradient norm, acceptance, speed, memory, where the "
+      "time\n"
+      "goes, and the timeline of a step that train.trace_step traced beside the simulated one.\n"
+      "\nExample:\n  foretoken report runs/a --compare runs/b -o report.html");
+  return command;
+}
+
 CLI::App* add_doctor(CLI::App& app, DoctorArguments& into) {
   CLI::App* command =
       app.add_subcommand("doctor", "Check machine, devices, links and run folder before a long job");
@@ -430,6 +444,7 @@ Command parse_command_line(const std::vector<std::string>& arguments) {
   GenerateFlags generate_flags;
   InspectArguments inspect_arguments;
   StudyArguments study_arguments;
+  ReportArguments report_arguments;
   RunArguments run_arguments;
   DoctorArguments doctor_arguments;
 
@@ -446,6 +461,7 @@ Command parse_command_line(const std::vector<std::string>& arguments) {
   const CLI::App* study = add_study(app, study_arguments);
   const CLI::App* run = add_run(app, run_arguments);
   const CLI::App* doctor = add_doctor(app, doctor_arguments);
+  const CLI::App* report = add_report(app, report_arguments);
   add_inspect(app, inspect_arguments);
   name_values(app);
   remove_literal_marks(app);
@@ -470,6 +486,7 @@ Command parse_command_line(const std::vector<std::string>& arguments) {
   if (chosen() == evaluate) return finish_evaluate(evaluate_arguments);
   if (chosen() == generate) return finish_generate(generate_flags);
   if (chosen() == study) return study_arguments;
+  if (chosen() == report) return report_arguments;
   if (chosen() == run) return finish_run(run_arguments);
   if (chosen() == doctor) return finish_doctor(doctor_arguments);
   return inspect_arguments;

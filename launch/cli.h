@@ -12,6 +12,7 @@
 #include "launch/commands/train.h"
 #include "launch/config/config.h"
 #include "launch/generate/generate.h"
+#include "launch/report/report.h"
 #include "launch/study/study.h"
 #include "launch/supervisor/supervisor.h"
 
@@ -43,8 +44,9 @@ struct InspectArguments {
   bool flight = false;
 };
 
-using Command = std::variant<PrintText, TokenizeOptions, TrainCommand, StudyArguments, EvaluateArguments,
-                             GenerateArguments, InspectArguments, SuperviseCommand, DoctorCommand>;
+using Command =
+    std::variant<PrintText, TokenizeOptions, TrainCommand, StudyArguments, EvaluateArguments,
+                 GenerateArguments, InspectArguments, SuperviseCommand, DoctorCommand, ReportArguments>;
 
 /// Parses the arguments after the program's name. Throws a UsageError for arguments that the program does not
 /// accept.

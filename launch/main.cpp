@@ -39,6 +39,7 @@ struct RunCommand {
   }
   int operator()(const DoctorCommand& command) const { return doctor(command.config, command.arguments); }
   int operator()(const StudyArguments& arguments) const { return study(arguments); }
+  int operator()(const ReportArguments& arguments) const { return write_run_page(arguments); }
 };
 
 }  // namespace

@@ -39,7 +39,7 @@ std::string printed(const std::vector<std::string>& arguments) {
 TEST_CASE("the help lists every command, and every command's help has an example") {
   const std::string help = printed({"--help"});
   for (const std::string command :
-       {"tokenize", "train", "study", "evaluate", "generate", "inspect", "run", "doctor"}) {
+       {"tokenize", "train", "study", "evaluate", "generate", "inspect", "run", "doctor", "report"}) {
     CHECK_THAT(help, contains("  " + command + " "));
     CHECK_THAT(printed({command, "--help"}),
                contains("Example:\n") && contains("foretoken " + command + " "));
