@@ -2,9 +2,9 @@
 
 #include <algorithm>
 #include <map>
-#include <set>
 #include <utility>
 
+#include "parallel/pipeline/action_table.h"
 #include "parallel/pipeline/prerequisites.h"
 #include "runtime/error.h"
 
@@ -35,26 +35,25 @@ Postings wanted_postings(const std::vector<Action>& actions, const PipelineShape
 }
 
 /// The sends among `needed` that carry the result of `done`.
-std::vector<Action> sends_after(const Action& done, const std::set<Action>& needed,
+std::vector<Action> sends_after(const Action& done, const ActionTable<char>& needed,
                                 const PipelineShape& shape) {
   std::vector<Action> sends;
   for (const ActionKind kind : {ActionKind::send_activation, ActionKind::send_gradient}) {
     const Action send{kind, done.stage, done.microbatch};
-    if (needed.contains(send) && fulfils(done, prerequisites(send, shape).front())) sends.push_back(send);
+    if (needed[send] && fulfils(done, prerequisites(send, shape).front())) sends.push_back(send);
   }
   return sends;
 }
 
 /// Puts the receives of a channel in the order of their sends. A receive is then posted no later than the
 /// receives after it.
-void follow_send_order(std::vector<Posting>& postings, const std::map<Action, std::size_t>& send_order) {
+void follow_send_order(std::vector<Posting>& postings, const ActionTable<int>& send_order) {
   for (const Posting& posting : postings)
-    if (!send_order.contains(posting.send))
+    if (send_order[posting.send] < 0)
       throw UsageError("pipeline program: {} needs a message, but no action produces {}",
                        to_string(posting.receive), to_string(posting.send));
-  std::sort(postings.begin(), postings.end(), [&](const Posting& a, const Posting& b) {
-    return send_order.at(a.send) < send_order.at(b.send);
-  });
+  std::sort(postings.begin(), postings.end(),
+            [&](const Posting& a, const Posting& b) { return send_order[a.send] < send_order[b.send]; });
   for (std::size_t i = postings.size(); i-- > 1;)
     postings[i - 1].before = std::min(postings[i - 1].before, postings[i].before);
 }
@@ -64,22 +63,25 @@ void follow_send_order(std::vector<Posting>& postings, const std::map<Action, st
 Program lower_program(const Program& compute) {
   const PipelineShape& shape = compute.shape;
   std::vector<Postings> postings;
-  std::set<Action> needed_sends;
+  ActionTable<char> is_needed(shape, 0);  // by send
   for (const std::vector<Action>& actions : compute.ranks) {
-    for (const Action& action : actions)
+    for (const Action& action : actions) {
       if (!is_compute(action.kind))
         throw UsageError(
             "pipeline program: {}: expected only compute actions, because lowering adds the messages",
             to_string(action));
+      if (!is_needed.covers(action))
+        throw UsageError("pipeline program: {}: out of range for {}", to_string(action), to_string(shape));
+    }
     for (const auto& [channel, wanted] : postings.emplace_back(wanted_postings(actions, shape)))
-      for (const Posting& posting : wanted) needed_sends.insert(posting.send);
+      for (const Posting& posting : wanted) is_needed[posting.send] = 1;
   }
 
-  std::map<Action, std::size_t> send_order;  // sends of one rank have ascending numbers
+  ActionTable<int> send_order(shape, -1);  // sends of one rank have ascending numbers; −1: not sent
+  int sends = 0;
   for (const std::vector<Action>& actions : compute.ranks)
     for (const Action& done : actions)
-      for (const Action& send : sends_after(done, needed_sends, shape))
-        send_order.emplace(send, send_order.size());
+      for (const Action& send : sends_after(done, is_needed, shape)) send_order[send] = sends++;
 
   Program lowered{shape, {}};
   for (std::size_t rank = 0; rank < compute.ranks.size(); ++rank) {
@@ -97,7 +99,7 @@ Program lower_program(const Program& compute) {
       for (; next != posted.end() && next->before == i; ++next) out.push_back(next->receive);
       const Action& action = compute.ranks[rank][i];
       out.push_back(action);
-      for (const Action& send : sends_after(action, needed_sends, shape)) out.push_back(send);
+      for (const Action& send : sends_after(action, is_needed, shape)) out.push_back(send);
     }
   }
   return lowered;

@@ -14,7 +14,8 @@ namespace foretoken {
 /// order of the sends, because channels such as NCCL's are ordered. If the receiver uses the messages in
 /// another order than they are sent, some receives are posted earlier than necessary.
 ///
-/// Throws UsageError if the program already has messages, or if no action fulfils a prerequisite.
+/// Throws UsageError if the program already has messages, or an action out of its shape's range, or if no
+/// action fulfils a prerequisite.
 Program lower_program(const Program& compute);
 
 }  // namespace foretoken

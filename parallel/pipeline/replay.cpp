@@ -7,20 +7,19 @@
 
 namespace foretoken {
 
-ProgramIndex::ProgramIndex(const Program& program) {
+ProgramIndex::ProgramIndex(const Program& program) : positions_(program.shape, Position{.index = -1}) {
   for (int rank = 0; const std::vector<Action>& actions : program.ranks) {
-    for (int index = 0; const Action& action : actions) positions_.emplace(action, Position{rank, index++});
+    for (int index = 0; const Action& action : actions) positions_[action] = Position{rank, index++};
     ++rank;
   }
 }
 
 const Position* ProgramIndex::find(const Action& action) const {
-  auto found = positions_.find(action);
-  if (found == positions_.end()) {
-    found = positions_.find({ActionKind::backward, action.stage, action.microbatch});
-    if (found == positions_.end() || !fulfils(found->first, action)) return nullptr;
-  }
-  return &found->second;
+  if (!positions_.covers(action)) return nullptr;
+  if (const Position& found = positions_[action]; found.index >= 0) return &found;
+  const Action whole{ActionKind::backward, action.stage, action.microbatch};
+  const Position& found = positions_[whole];
+  return found.index >= 0 && fulfils(whole, action) ? &found : nullptr;
 }
 
 std::string describe(const Program& program, const Position& position) {

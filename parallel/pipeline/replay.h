@@ -3,9 +3,9 @@
 // simulator.
 
 #include <functional>
-#include <map>
 #include <vector>
 
+#include "parallel/pipeline/action_table.h"
 #include "parallel/pipeline/program.h"
 
 namespace foretoken {
@@ -23,7 +23,7 @@ struct Message {
   Position receive;
 };
 
-/// Positions of all actions of a program, which must contain no action twice.
+/// Positions of all actions of a program, which must contain no action twice and none outside of its shape.
 class ProgramIndex {
  public:
   explicit ProgramIndex(const Program& program);
@@ -32,7 +32,7 @@ class ProgramIndex {
   const Position* find(const Action& action) const;
 
  private:
-  std::map<Action, Position> positions_;
+  ActionTable<Position> positions_;  // index −1: not in the program
 };
 
 /// "rank 1, action 7 (1B0)"

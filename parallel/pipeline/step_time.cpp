@@ -463,8 +463,9 @@ SchedulePrediction::SchedulePrediction(std::string_view schedule, const Pipeline
   PipelineShape simulated = shape;
   const int fewest = std::max(simulated_groups * shape.pp, fewest_microbatches);
   const int groups = shape.pp > 0 ? (shape.microbatches - fewest) / shape.pp : 0;
-  if (groups > groups_apart) {
-    simulated.microbatches -= groups * shape.pp;
+  const int left = shape.microbatches - groups * shape.pp;  // in the shorter step
+  if (2 * left + groups_apart * shape.pp < shape.microbatches) {
+    simulated.microbatches = left;
     simulations_.push_back(make_simulation(schedule, simulated));
     simulated.microbatches += groups_apart * shape.pp;
     left_out_ = static_cast<double>(groups - groups_apart) / groups_apart;

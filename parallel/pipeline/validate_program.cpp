@@ -1,12 +1,14 @@
 #include "parallel/pipeline/validate_program.h"
 
 #include <algorithm>
+#include <cstdint>
 #include <map>
 #include <set>
 #include <tuple>
 
 #include <fmt/format.h>
 
+#include "parallel/pipeline/action_table.h"
 #include "parallel/pipeline/prerequisites.h"
 #include "parallel/pipeline/replay.h"
 #include "runtime/error.h"
@@ -43,9 +45,8 @@ void check_shape(const Program& program) {
                      counted(program.ranks.size(), "rank"));
 }
 
-void check_each_action(const Program& program) {
+void check_each_place(const Program& program) {
   const PipelineShape& shape = program.shape;
-  std::map<Action, Position> seen;
   for_each_action(program, [&](const Action& action, const Position& position) {
     if (action.stage < 0 || action.stage >= shape.stages() || action.microbatch < 0 ||
         action.microbatch >= shape.microbatches)
@@ -54,17 +55,37 @@ void check_each_action(const Program& program) {
     if (shape.rank_of(action.stage) != position.rank)
       throw UsageError("pipeline program: {}: stage {} belongs to rank {}", describe(program, position),
                        action.stage, shape.rank_of(action.stage));
-    const auto [first, is_new] = seen.emplace(action, position);
-    if (!is_new)
-      throw UsageError("pipeline program: {}: repeats action {}", describe(program, position),
-                       first->second.index);
   });
-  for (const auto& [action, position] : seen)
-    if ((action.kind == backward_input || action.kind == backward_weight) &&
-        seen.contains({backward, action.stage, action.microbatch}))
+}
+
+[[noreturn]] void throw_missing(const Program& program, const Action& action) {
+  throw UsageError("pipeline program: rank {} lacks {} ({})", program.shape.rank_of(action.stage),
+                   to_string(action), to_string(program.shape));
+}
+
+/// A short text can have the shape of a huge program, for which a table of all actions has no memory.
+void check_forwards(const Program& program) {
+  std::set<Action> actions;
+  for_each_action(program, [&](const Action& action, const Position&) { actions.insert(action); });
+  const PipelineShape& shape = program.shape;
+  for (int stage = 0; stage < shape.stages(); ++stage)
+    for (int m = 0; m < shape.microbatches; ++m)
+      if (const Action action{forward, stage, m}; !actions.contains(action)) throw_missing(program, action);
+}
+
+void check_repetitions(const Program& program) {
+  ActionTable<int> seen(program.shape, -1);  // index of the action in its rank
+  for_each_action(program, [&](const Action& action, const Position& position) {
+    if (seen[action] >= 0)
+      throw UsageError("pipeline program: {}: repeats action {}", describe(program, position), seen[action]);
+    seen[action] = position.index;
+  });
+  for_each_action(program, [&](const Action& action, const Position& position) {
+    const Action whole{backward, action.stage, action.microbatch};
+    if ((action.kind == backward_input || action.kind == backward_weight) && seen[whole] >= 0)
       throw UsageError("pipeline program: {}: the program also contains the whole backward {}",
-                       describe(program, position),
-                       to_string(Action{backward, action.stage, action.microbatch}));
+                       describe(program, position), to_string(whole));
+  });
 }
 
 void check_complete(const Program& program, const ProgramIndex& index) {
@@ -73,15 +94,13 @@ void check_complete(const Program& program, const ProgramIndex& index) {
   for (int stage = 0; stage < program.shape.stages(); ++stage)
     for (int m = 0; m < program.shape.microbatches; ++m)
       for (const ActionKind kind : kinds)
-        if (!index.find({kind, stage, m}))
-          throw UsageError("pipeline program: rank {} lacks {} ({})", program.shape.rank_of(stage),
-                           to_string(Action{kind, stage, m}), to_string(program.shape));
+        if (!index.find({kind, stage, m})) throw_missing(program, {kind, stage, m});
 }
 
 /// Checks that every action follows its prerequisites on its own rank, and that every message has both ends
 /// and is needed.
 void check_waits(const Program& program, const ProgramIndex& index) {
-  std::set<Action> messages;
+  ActionTable<char> is_needed(program.shape, 0);  // by message
   const auto require = [&](const Action& needed, const Position& by) -> const Position& {
     const Position* found = index.find(needed);
     if (!found)
@@ -99,12 +118,12 @@ void check_waits(const Program& program, const ProgramIndex& index) {
       if (is_compute(action.kind) && is_receive(needed.kind)) {
         const Action send = prerequisites(needed, program.shape).front();
         require(send, found);
-        messages.insert({needed, send});
+        is_needed[needed] = is_needed[send] = 1;
       }
     }
   });
   for_each_action(program, [&](const Action& action, const Position& position) {
-    if (!is_compute(action.kind) && !messages.contains(action))
+    if (!is_compute(action.kind) && !is_needed[action])
       throw UsageError("pipeline program: {}: no action needs this message", describe(program, position));
   });
 }
@@ -172,7 +191,11 @@ ProgramFootprint footprint_of(const Program& program) {
 
 ProgramFootprint validate_program(const Program& lowered) {
   check_shape(lowered);
-  check_each_action(lowered);
+  check_each_place(lowered);
+  std::int64_t actions = 0;
+  for (const std::vector<Action>& of_rank : lowered.ranks) actions += std::ssize(of_rank);
+  if (actions < std::int64_t{lowered.shape.stages()} * lowered.shape.microbatches) check_forwards(lowered);
+  check_repetitions(lowered);
   const ProgramIndex index(lowered);
   check_complete(lowered, index);
   check_waits(lowered, index);
