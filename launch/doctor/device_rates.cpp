@@ -42,11 +42,14 @@ double core_seconds() {
   return static_cast<double>(time.tv_sec) + 1e-9 * static_cast<double>(time.tv_nsec);
 }
 
-/// Whether the slowest rank is nearly as fast as the fastest one.
-bool all_alike(double own, Communicator& world) {
-  std::array<double, 2> extremes{own, -own};
-  world.all_reduce(tensor_over<double>(extremes, {2}), ReduceOp::min);
-  return extremes[0] >= (1 - SpeedLimits{}.warning) * -extremes[1];
+/// Whether more repetitions are worth their time: the slowest rank is not nearly as fast as the fastest one,
+/// and no rank has measured for long, as ranks that share cores do.
+bool repeat(double own_rate, Seconds elapsed, Communicator& world) {
+  constexpr Seconds longest{3};
+  std::array<double, 3> extremes{own_rate, -own_rate, -elapsed.count()};
+  world.all_reduce(tensor_over<double>(extremes, {3}), ReduceOp::min);
+  const auto [slowest, fastest, time] = std::array{extremes[0], -extremes[1], -extremes[2]};
+  return slowest < (1 - SpeedLimits{}.warning) * fastest && time < longest.count();
 }
 
 /// The fastest of several repetitions that all ranks start together. If the ranks differ, more of them are
@@ -68,13 +71,14 @@ Rate highest_rate(Stream& stream, MpiCommunicator& world, const std::function<vo
   };
   time(1, false);  // the first call selects algorithms and touches memory
   const int calls = static_cast<int>(std::clamp(shortest * time(1, false).per_second, 1.0, 1e5)) + 1;
+  const auto start = std::chrono::steady_clock::now();
   Rate best;
   for (int round = 0; round < most_rounds; ++round) {
     for (int i = 0; i < repetitions; ++i) {
       world.barrier();
       if (const Rate rate = time(calls, i == repetitions / 2); rate.per_second > best.per_second) best = rate;
     }
-    if (all_alike(best.per_second, world)) break;
+    if (!repeat(best.per_second, std::chrono::steady_clock::now() - start, world)) break;
   }
   return best;
 }
