@@ -1,6 +1,7 @@
 #include "io/report/trace.h"
 
 #include <algorithm>
+#include <limits>
 #include <map>
 #include <utility>
 
@@ -57,6 +58,15 @@ double common_length(const std::vector<Interval>& a, const std::vector<Interval>
   return length;
 }
 
+/// A number that fits an int.
+std::int64_t whole(const Json& event, const char* name) {
+  const Json& value = event.at(name);
+  const std::int64_t number = value.is_number_integer() ? value.get<std::int64_t>() : -1;
+  if (number < 0 || number > std::numeric_limits<int>::max())
+    throw DataError("{} is {}, expected a whole number", name, brief(value));
+  return number;
+}
+
 }  // namespace
 
 std::string trace_events(int rank, const std::string& name, std::span<const TimelineSpan> spans) {
@@ -85,19 +95,19 @@ void write_trace(const std::filesystem::path& file, std::span<const std::string>
 }
 
 std::vector<TracedRank> read_trace(const std::filesystem::path& file) try {
-  constexpr std::int64_t most_bytes = std::int64_t{1} << 30;
+  constexpr std::int64_t most_bytes = std::int64_t{1} << 28;
   const Json trace = parse_json_bounded<Json>(read_text_file(file, most_bytes));
-  std::map<int, TracedRank> ranks;
-  std::map<std::pair<int, int>, std::string> lanes;
+  std::map<std::int64_t, TracedRank> ranks;
+  std::map<std::pair<std::int64_t, std::int64_t>, std::string> lanes;
   for (const Json& event : trace.at("traceEvents")) {
-    const int rank = event.at("pid").get<int>(), lane = event.at("tid").get<int>();
+    const std::int64_t rank = whole(event, "pid"), lane = whole(event, "tid");
     if (event.at("name") == "thread_name")
       lanes[{rank, lane}] = event.at("args").at("name").get<std::string>();
     if (event.at("ph") != "X") continue;
     const std::string kind = event.at("cat");
     const double begin = event.at("ts").get<double>() / 1e6;
     TracedRank& of = ranks[rank];
-    of.rank = rank;
+    of.rank = static_cast<int>(rank);
     of.spans.push_back({.kind = kind == "compute"         ? Kind::compute
                                 : kind == "communication" ? Kind::communication
                                                           : Kind::receive,
@@ -109,7 +119,7 @@ std::vector<TracedRank> read_trace(const std::filesystem::path& file) try {
   std::vector<TracedRank> result;
   for (auto& [rank, traced] : ranks) result.push_back(std::move(traced));
   return result;
-} catch (const Json::exception& error) {
+} catch (const std::exception& error) {
   throw DataError("trace: {}: is not a trace: {}", file.string(), error.what());
 }
 

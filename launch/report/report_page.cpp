@@ -129,16 +129,17 @@ class RunFigures {
     }
   }
 
-  /// Of evaluations, or of the steps that measured the heads.
-  void acceptance() {
-    LineChart chart{
-        .title = "Expected accepted length", .x = {.title = "step"}, .y = {.title = "tokens a round"}};
+  /// Values of evaluations, or else of the steps that measured the heads; `value` is NaN where there is none.
+  void acceptance_figure(const std::string& title, const std::string& unit,
+                         const std::function<double(const MetricsHistory::Losses&)>& value) {
+    LineChart chart{.title = title, .x = {.title = "step"}, .y = {.title = unit}};
     for (std::size_t i = 0; i < runs_.size(); ++i) {
       ChartLine line{.name = runs_[i].name, .colour = static_cast<int>(i), .marked = true};
       const auto take = [&](const MetricsHistory::Losses& from) {
-        if (!from.accepted_length) return;
+        const double y = value(from);
+        if (!std::isfinite(y)) return;
         line.x.push_back(static_cast<double>(from.step));
-        line.y.push_back(*from.accepted_length);
+        line.y.push_back(y);
       };
       for (const MetricsHistory::Losses& evaluation : runs_[i].metrics.evaluations) take(evaluation);
       if (line.x.empty())
@@ -146,6 +147,19 @@ class RunFigures {
       chart.lines.push_back(std::move(line));
     }
     add("Acceptance", std::move(chart));
+  }
+
+  void acceptance() {
+    acceptance_figure("Expected accepted length", "tokens a round",
+                      [](const MetricsHistory::Losses& of) { return of.accepted_length.value_or(NAN); });
+    std::size_t depths = 0;
+    for (const ReportedRun& run : runs_)
+      if (run.config) depths = std::max(depths, static_cast<std::size_t>(run.config->mtp.depths));
+    for (std::size_t k = 0; k < depths; ++k)
+      acceptance_figure(fmt::format("Acceptance of drafts up to depth {}", k + 1), "share of positions",
+                        [k](const MetricsHistory::Losses& of) {
+                          return k < of.acceptance.size() ? of.acceptance[k] : NAN;
+                        });
   }
 
   void shares() {

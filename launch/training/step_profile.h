@@ -12,14 +12,14 @@
 
 namespace foretoken {
 
-/// One rank's part of a step, in seconds. Times of day count from `exchanged`, the return of the exchange of
-/// the step's sums, which all ranks reach together; so they are negative in the pass.
+/// One rank's part of a step, in seconds. Points in time are relative to the end of the exchange of the step's
+/// sums, which all ranks leave together; before it they are negative.
 struct RankTimes {
   double pass_begin = 0;   // start of the first action
   double pass_end = 0;     // end of the last action
   double actions = 0;      // in actions
   double other = 0;        // computing, but in no action
-  double other_after = 0;  // of it after the last action
+  double other_after = 0;  // the part of `other` after the last action
   double end = 0;          // end of the step
   double step = 0;         // whole step
   double data = 0;         // waiting for rows
