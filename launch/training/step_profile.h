@@ -12,8 +12,8 @@
 
 namespace foretoken {
 
-/// One rank's part of a step, in seconds. Points in time are relative to the end of the exchange of the step's
-/// sums, which all ranks leave together; before it they are negative.
+/// One rank's part of a step, in seconds. Points in time are relative to the end of the exchange of the
+/// step's sums, which all ranks leave together; before it they are negative.
 struct RankTimes {
   double pass_begin = 0;   // start of the first action
   double pass_end = 0;     // end of the last action
