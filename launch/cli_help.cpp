@@ -22,7 +22,7 @@ std::string relation(const char* what, const std::set<CLI::Option*>& options) {
   return names.empty() ? "" : fmt::format("{} {}", what, fmt::join(names, ", "));
 }
 
-/// " (default: 0.01; needs --validation-output)"
+/// Example: " (default: 0.01; needs --validation-output)".
 std::string notes_on(const CLI::Option& option) {
   std::vector<std::string> notes;
   if (option.get_required() && option.nonpositional()) notes.emplace_back("required");

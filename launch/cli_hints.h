@@ -14,7 +14,7 @@ namespace foretoken {
 /// command.
 std::optional<std::string> unknown_flag(const CLI::App& command, std::span<const std::string> arguments);
 
-/// "there is no command trian; did you mean train?"
+/// Example: "there is no command trian; did you mean train?"
 std::string unknown_command(const CLI::App& app, const std::string& name);
 
 }  // namespace foretoken

@@ -28,7 +28,7 @@ struct Grid {
 /// "pp 2 × dp 3 = 6, but the world has 4 ranks".
 void validate(const Grid& grid, int world_size);
 
-/// "pp 2 × dp 2 × v 1"
+/// Example: "pp 2 × dp 2 × v 1".
 std::string to_string(const Grid& grid);
 
 }  // namespace foretoken

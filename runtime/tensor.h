@@ -91,7 +91,7 @@ class Shape {
   int rank_ = 0;
 };
 
-/// "[4, 128, 64]"
+/// Example: "[4, 128, 64]".
 std::string to_string(const Shape& shape);
 
 struct Tensor {

@@ -75,7 +75,7 @@ struct PieceRecord {
   std::string tensor;  // Hugging Face name
   Shape shape;         // shape of the whole tensor
   DType dtype = DType::f32;
-  Range range;               // flat elements of the whole tensor
+  Range range;               // the piece's elements, numbered flat in the tensor
   std::string file;          // inside the checkpoint's directory
   std::string dataset;       // path inside the file
   std::int64_t address = 0;  // file offset of the first byte

@@ -1,6 +1,7 @@
 #pragma once
 // Saves checkpoints while training continues. Ranks coordinate through the file system alone: each writes a
-// shard and then a vote (shard_00002.json); rank 0 publishes the checkpoint once every rank has voted.
+// shard and then a vote (for rank 2 shard_00002.json); rank 0 publishes the checkpoint once every rank has
+// voted.
 //
 // A save has two states. "staged": this rank's tensors are copied, so training may change them. "committed"
 // (rank 0): all shards, the view and the manifest are on disk, synced and renamed to their final name. Only

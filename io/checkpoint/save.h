@@ -53,7 +53,7 @@ struct CheckpointWriterOptions {
 };
 
 /// step_N.tmp while ranks save: `save_id` names the save, written first by rank 0 and removed last, and each
-/// rank's vote (shard_00002.json) says that its shard is complete, or why it failed.
+/// rank's vote (for rank 2 shard_00002.json) says that its shard is complete, or why it failed.
 class SaveDirectory {
  public:
   explicit SaveDirectory(std::filesystem::path path) : path_(std::move(path)) {}

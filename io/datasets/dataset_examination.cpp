@@ -34,7 +34,7 @@ using Clock = std::chrono::steady_clock;
 
 constexpr const char* argument = "--examine-dataset";
 constexpr std::chrono::seconds limit{60};
-constexpr std::size_t most_output = std::size_t{1} << 28;  // 5 million chunks
+constexpr std::size_t most_output = std::size_t{1} << 28;  // 5 million chunks of up to 53 bytes of JSON
 constexpr rlim_t memory_for_hdf5 = rlim_t{1} << 30;
 
 // The child.

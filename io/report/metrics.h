@@ -84,8 +84,8 @@ struct StepMetrics {
   std::optional<StepTimes> times;     // set if the step measured it
 };
 
-/// Acceptance of drafts on text that the model wrote itself, where later drafts depend on earlier ones
-/// (launch/commands/free_running.h).
+/// Acceptance of drafts while the model continues its own text (launch/commands/free_running.h). A chained
+/// head reads the drafts of the shallower depths, not the text's tokens.
 struct FreeRunningMetrics {
   std::int64_t prompts = 0;
   std::int64_t tokens = 0;         // written after the prompts

@@ -58,8 +58,8 @@ const std::vector<Option>& options();
 /// nullptr if there is no such option.
 const Option* find_option(std::string_view section, std::string_view key);
 
-/// Returns "; did you mean hidden_size?" for the best match of a misspelt key: a key of the section, a key of
-/// another section or, if the section is unknown, a section. Empty if nothing is close.
+/// Returns "; did you mean model.hidden_size?" for the best match of a misspelt key: a key of the section, a
+/// key of another section or, if the section is unknown, a section. Empty if nothing is close.
 std::string suggestion(std::string_view section, std::string_view key);
 
 /// The value as TOML; reading it back gives the same value.

@@ -61,7 +61,7 @@ std::string suggestion(std::string_view section, std::string_view key) {
   for (const Option& option : options()) {
     if (option.section != section) continue;
     known_section = true;
-    if (is_closer_spelling(key, option.key, best)) meant = option.key;
+    if (is_closer_spelling(key, option.key, best)) meant = option.name();
   }
   if (meant.empty())
     for (const Option& option : options())

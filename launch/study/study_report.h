@@ -45,8 +45,9 @@ PointResult result_of(const Sweep& sweep, const SweepPoint& point);
 /// Example: "main 1.532, 11250 tok/s".
 std::string summary(const PointResult& result);
 
-/// The point without heads that `result` is compared with: of these points that have run, the one that shares
-/// the most swept settings with it, the heads' settings aside. nullptr if none has run.
+/// Returns the point that `result` is compared with. Candidates are the points without heads that have run.
+/// The candidate that shares the most swept settings with `result` is chosen; mtp.* settings do not count.
+/// nullptr if there is no candidate.
 const PointResult* baseline_of(const PointResult& result, const Sweep& sweep,
                                const std::vector<PointResult>& results);
 

@@ -23,8 +23,9 @@ struct RunArguments {
   std::string config_path;
   std::string run_directory;
   int ranks = 0;  // 0: SLURM_NTASKS, else parallel.pp × parallel.dp
-  std::string
-      launcher;  // empty: mpirun; launch/supervisor/launcher.h describes how it gets the number of ranks
+  /// The command that starts the ranks; empty: mpirun. with_ranks() (launch/supervisor/launcher.h) adds their
+  /// number.
+  std::string launcher;
   int max_restarts = 3;  // consecutive, without a newer checkpoint
   int grace = 110;       // seconds from a stop signal until ranks are killed
   std::string hostfile;  // Open MPI's; empty: mpirun's own choice, or the Slurm allocation

@@ -37,8 +37,8 @@ class GradientPass {
   /// Runs forward and backward over the step's depths, and the reduction. Gradients are then final; on a GPU,
   /// for work that is enqueued later. `diagnose`: also measures the heads (RankModel::diagnosis()).
   void run(bool diagnose);
-  /// If depths are sampled: runs forward and backward over every depth for measurement only. Nothing is
-  /// reduced and the gradients are left undefined, so run() must follow. Returns this rank's sums
+  /// Call this only if samples_depths(). Runs forward and backward over every depth, for measurement only.
+  /// Nothing is reduced and the gradients are left undefined, so run() must follow. Returns this rank's sums
   /// (Session::read_sums()).
   std::vector<double> measure();
 

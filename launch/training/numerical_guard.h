@@ -75,7 +75,8 @@ class NumericalGuard {
   };
   Bits bits();
   std::string not_finite_here();
-  /// Example: "rank 1 (pp0 dp1): gradient of lm_head.weight; ...". Returns it on every rank.
+  /// Joins the messages `own` of all ranks that have one, and returns the text on every rank. Shows the first
+  /// 8 ranks. Collective. Example: "rank 1 (pp0 dp1): gradient of lm_head.weight; ...".
   std::string gathered(const std::string& own);
 
   Session& session_;

@@ -109,7 +109,8 @@ std::string line_of(const char* what, const std::vector<ParameterUnit>& units) {
     for (const ParameterSpec& spec : unit.specs) elements += spec.shape.elements();
   }
   if (units.empty()) return fmt::format("  {:<9}none", what);
-  const bool heads = units.front().head;  // kept units start with the main model
+  // Drawn and dropped units are heads only; kept units start with the main model.
+  const bool heads = units.front().head;
   return fmt::format("  {:<9}{} tensor{}, {} parameters: {}{}", what, tensors, tensors == 1 ? "" : "s",
                      elements, names_of(units), heads ? tensors_of(units) : "");
 }

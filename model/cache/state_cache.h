@@ -1,6 +1,7 @@
 #pragma once
 // The hidden states of one level, one per slot. A level is the trunk or the prediction head of one depth. The
-// level's logits are computed from its states, and the next depth of a chain reads them.
+// states have two readers: the level's output matrix, which computes logits from them, and the next depth of
+// a chain.
 
 #include "model/cache/cached_block.h"
 

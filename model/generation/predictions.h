@@ -30,7 +30,8 @@ class Predictions {
         first_(decoder.choose(level, slots, vocabulary, candidates_)) {}
   /// Minimum number of texts per thread for which choosing tokens in parallel is worthwhile.
   std::int64_t texts_per_thread() const {
-    constexpr std::int64_t logits = 32768, all = 1 << 30;  // about as much work as waking a thread
+    constexpr std::int64_t logits = 32768;  // about as much work as waking a thread
+    constexpr std::int64_t all = 1 << 30;   // one thread takes all texts
     return width_ == 0 ? all : 1 + logits / static_cast<std::int64_t>(width_);
   }
   /// Receives the decoder's tokens (Decoder::tokens()).

@@ -52,7 +52,8 @@ class HeadDrafting {
   /// The cache in which the trunk stores the input of its last block; null if no depth reads that input.
   virtual const SlotCache* last_input() const { return nullptr; }
 
-  /// Whether depths cache states of their own; forward() must then compute rows before output() reads them.
+  /// Whether depths cache states of their own. If so, forward() must compute a row before output() reads the
+  /// row's state.
   virtual bool keeps_states() const { return false; }
   /// Computes new rows of a depth; `trunk` holds the trunk's states of these rows. Called only if
   /// keeps_states().

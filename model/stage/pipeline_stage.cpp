@@ -130,8 +130,8 @@ void PipelineStage::plan_slots(const StagePlan& plan) {
     return Block::plan_gradients(arena, plan.model, activations, scratch_, part);
   };
 
-  // Buffers used between the two halves of backward. One set serves all blocks and microbatches, unless the
-  // weight half may run later: then every slot has its own.
+  // Buffers used between the two halves of backward. One set serves all blocks and microbatches. If the
+  // weight half may run later (split), every block of every slot has a set of its own.
   const std::size_t blocks = blocks_.size();
   const bool one_set = !split && blocks > 0;
   const Block::Gradients common = one_set ? block_gradients(Block::Part::whole) : Block::Gradients{};

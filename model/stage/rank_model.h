@@ -97,7 +97,7 @@ class RankModel : public StageWork {
     return step_.microbatches[static_cast<std::size_t>(microbatch)];
   }
   StagePass pass(const InFlight& at) const;
-  /// Whether drafts are counted in forward although backward follows.
+  /// Whether a step with gradients counts accepted drafts in forward. Otherwise it counts them in backward.
   bool counts_in_forward() const;
   void run_backward(const InFlight& at, Halves halves);
   void plan_inputs();

@@ -20,15 +20,17 @@ class TrunkGradients : public TrunkProbe {
   bool main_first() const { return main_gradient_.has_value(); }
   /// The tensor [N, C] that the caller fills with g₀ before add_main(); requires main_first().
   const Tensor& main_gradient() const { return *main_gradient_; }
+  /// Adds g₀. Requires main_first().
   void add_main(const StagePass& pass) const;
   void add(const StagePass& pass, int depth, const Tensor& gradient) const override;
-  /// Unless main_first(): adds g₀ [N, C], the gradient of the last block's input without the heads'
-  /// contribution.
+  /// Adds g₀ [N, C], the gradient of the last block's input without the heads' contribution. Must not be
+  /// called if main_first().
   void add_main_last(const StagePass& pass, const Tensor& gradient) const;
 
  private:
-  std::optional<Tensor> main_gradient_;  // [N, C] g₀, kept for the products, if main_first()
-  std::vector<Tensor> depth_gradients_;  // [D], each [N, C]: gₖ, kept for the products, if not main_first()
+  std::optional<Tensor> main_gradient_;  // [N, C] g₀, read for every gₖ · g₀; only if main_first()
+  std::vector<Tensor>
+      depth_gradients_;  // [D], each [N, C]: gₖ, kept until g₀ is known; only if not main_first()
 };
 
 }  // namespace foretoken

@@ -1,7 +1,7 @@
 #pragma once
-// Collectives and messages in a group of ranks. Count and dtype come from the tensor, so a byte count cannot
-// be passed for an element count. MPI implements them for CPU ranks; NCCL, or MPI through host memory, for
-// GPUs.
+// Collectives and messages in a group of ranks. On CPU ranks MPI implements them; on GPUs NCCL does, or MPI
+// through host memory. Count and dtype come from the tensor, so a byte count cannot be passed for an element
+// count.
 //
 // On a GPU a communication is ordered with the compute stream: it starts after all work enqueued before
 // start_*(), and work enqueued after wait() runs after it. The host does not wait for the GPU, except in

@@ -21,7 +21,8 @@ std::string text_of(int error) {
 }
 
 MPI_Datatype reducible_type(const char* operation, DType dtype) {
-  if (dtype == DType::bf16) throw DefectError("mpi: {} does not support bf16", operation);
+  if (dtype == DType::bf16 || dtype == DType::f8e4m3 || dtype == DType::f8e5m2)
+    throw DefectError("mpi: {} does not support {}", operation, name_of(dtype));
   return mpi_type(dtype);
 }
 

@@ -3,8 +3,8 @@
 //
 // A wait polls and sleeps instead of spinning, because ranks may share cores. It throws PeerError after
 // MpiLimits::wait. Every error that MPI reports is thrown as PeerError. A tensor may have more elements than
-// an int can count. Reductions accept f32, f64 and integers (sums must fit: Open MPI saturates some); the
-// other operations also accept bf16.
+// an int can count. Reductions accept f32, f64 and integers. A sum of integers must fit its type, because
+// Open MPI saturates the sums of some types. The other operations also accept bf16 and 8-bit floating point.
 //
 // Start every communication from the thread that created the world. Wait for a Request before its
 // communicator is destroyed.

@@ -32,15 +32,15 @@ struct FlightFile {
   std::vector<LocalProcess> processes;  // ranks on the same host
 };
 
-/// "rank_00003.txt"
+/// Example: "rank_00003.txt".
 std::string flight_file_name(int rank);
 
 std::string to_text(const FlightFile& file);
 /// Throws DataError, naming `origin` and line, if the text is not a flight record.
 FlightFile parse_flight_file(const std::string& text, const std::string& origin);
 
-/// Writes rank_00003.txt to `folder`, which it creates if necessary. The file is written under a temporary
-/// name and then renamed. Throws DataError if the file cannot be written.
+/// Writes the record to flight_file_name() of its rank in `folder`, and creates the folder if necessary. The
+/// file is written under a temporary name and then renamed. Throws DataError if the file cannot be written.
 void write_flight_file(const std::filesystem::path& folder, const FlightFile& file);
 
 /// Returns all records of a folder, in rank order. Throws DataError if one cannot be read.

@@ -25,7 +25,7 @@ class Names {
                : "";
   }
 
-  /// "rank 2 (pp1 dp0, host h, pid 7)"
+  /// Example: "rank 2 (pp1 dp0, host h, pid 7)".
   std::string rank(int rank) const {
     RankIdentity identity;
     if (static_cast<std::size_t>(rank) < identities_.size())

@@ -30,8 +30,8 @@ constexpr Seconds shortest_pause{1};
 /// Seconds without communication after which the rank checks whether another rank has abandoned the job.
 constexpr double quiet = 1;
 /// siblings_limit: time that the last rank of a host waits for the host's other ranks to leave.
-/// launcher_limit: time that it then waits for the launcher to end it. report_limit: time that every other
-/// rank waits for the reporting rank.
+/// launcher_limit: time that this last rank then waits for the launcher to end the rank. report_limit: time
+/// that every other rank waits for the reporting rank.
 constexpr Seconds siblings_limit{2}, launcher_limit{4}, report_limit{1};
 
 constexpr const char* conclusion_file = "conclusion.txt";
@@ -213,8 +213,9 @@ void Watchdog::leave(ExitCode code, const std::function<void()>& abort) {
   code_ = static_cast<int>(code);
   abandoning_ = true;
   if (deadline_ == 0) deadline_ = nanoseconds_from_now(end_limit);
-  // Under a daemon the last rank of the host does not call abort(), which might end it: it stays to check
-  // that the daemon ends the other ranks and itself. On the launcher's own host the launcher ends them.
+  // Under a daemon the last rank of the host does not call abort(), which might end this rank. The rank
+  // stays, to check that the daemon ends the other ranks and then exits. On the launcher's own host the
+  // launcher ends all ranks.
   const int daemon = code == ExitCode::peer ? remote_daemon() : 0;
   if (daemon > 0 && is_last_of_host()) {
     end_host();

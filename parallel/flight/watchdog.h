@@ -1,18 +1,19 @@
 #pragma once
 // Ends a rank that cannot continue, and reports which rank blocks the job.
 //
-// A separate thread of the process watches for a wait that exceeds its limit (MPI_Init and other calls
-// without a limit of their own) and for flight records of ranks that have abandoned the job. In either case,
-// or if the rank itself calls abandon() after a PeerError, the rank
+// A separate thread of the process watches for two things: an MPI call that exceeds its limit and cannot end
+// by itself (MPI_Init), and flight records of ranks that have abandoned the job. In either case, or if the
+// rank itself calls abandon() after a PeerError, the rank
 //   1. writes its flight record to the folder that all ranks share,
 //   2. waits up to gather_limit for the records of the others; a stopped rank writes none,
 //   3. finds the rank that all wait for. The lowest rank that has a record prints the result and writes it to
 //      conclusion.txt. No rank adds a record after that,
-//   4. ends the process. On a host with a remote launcher daemon (remote_daemon()) the lowest rank leaves
-//      last: it kills processes of the job that remain (a stopped rank) and, if the daemon does not end it,
-//      the daemon.
-// No step uses MPI. The whole sequence is limited by end_limit: a file system that does not answer, or a call
-// that blocks, cannot hold the process.
+//   4. ends the process: leave(). On a host with a remote launcher daemon (remote_daemon()) the lowest rank
+//   of
+//      this host that has a record leaves last: it kills the processes of the job that remain (a stopped
+//      rank). If the daemon then does not end this rank, the rank kills the daemon.
+// Steps 1 to 3 do not use MPI. The whole sequence is limited by end_limit: a file system that does not
+// answer, or a call that blocks, cannot hold the process.
 
 #include <atomic>
 #include <chrono>

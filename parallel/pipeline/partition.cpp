@@ -88,7 +88,7 @@ std::string describe_stages(const Grid& grid) {
                      grid.stages() == 1 ? "" : "s");
 }
 
-/// "13", "13.5"
+/// Examples: "13", "13.5".
 std::string in_layers(std::int64_t halves) {
   return fmt::format("{:g}", static_cast<double>(halves) / 2);
 }

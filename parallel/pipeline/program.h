@@ -86,9 +86,9 @@ struct Program {
   friend bool operator==(const Program&, const Program&) = default;
 };
 
-/// "2F0", "2SB0"
+/// Examples: "2F0", "2SB0".
 std::string to_string(const Action& action);
-/// "pp 4 × v 2, 8 microbatches"
+/// Example: "pp 4 × v 2, 8 microbatches".
 std::string to_string(const PipelineShape& shape);
 /// One line per rank, actions separated by one space.
 std::string to_string(const Program& program);

@@ -35,7 +35,7 @@ class ProgramIndex {
   ActionTable<Position> positions_;  // index −1: not in the program
 };
 
-/// "rank 1, action 7 (1B0)"
+/// Example: "rank 1, action 7 (1B0)".
 std::string describe(const Program& program, const Position& position);
 
 /// Is called for each action, in an order in which the ranks can run them. `awaited` are the messages that

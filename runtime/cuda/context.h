@@ -35,7 +35,7 @@ class Context {
   cudaStream_t stream() const { return stream_.get(); }
   int multiprocessors() const { return multiprocessors_; }
   bool deterministic() const { return options_.deterministic; }
-  /// "NVIDIA H100 80GB HBM3"
+  /// Example: "NVIDIA H100 80GB HBM3".
   const std::string& name() const { return name_; }
   /// Address on the PCI bus: "0000:1b:00.0".
   std::string pci_address() const;

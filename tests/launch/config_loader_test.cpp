@@ -93,7 +93,7 @@ TEST_CASE("every option's default lies within its own bounds and survives a roun
 TEST_CASE("an error about a file names file and line") {
   const std::vector<std::pair<std::string, std::string>> mistakes = {
       {"[model]\n\nhidden_sizes = 3",
-       "unknown key model.hidden_sizes; did you mean hidden_size? (train.toml:3)"},
+       "unknown key model.hidden_sizes; did you mean model.hidden_size? (train.toml:3)"},
       {"[data]\nlr = 1", "unknown key data.lr; did you mean optimizer.lr? (train.toml:2)"},
       {"[data]\nqwertyuiop = 1", "unknown key data.qwertyuiop (train.toml:2)"},
       {"[modle]\nhidden_size = 3", "unknown section [modle]; did you mean [model]? (train.toml:1)"},
@@ -299,7 +299,8 @@ TEST_CASE("sizes of the model that are not set follow from sizes that are") {
 TEST_CASE("an error about a flag quotes the flag") {
   CHECK(set_refusal({"steps=3"}) == "expected section.key=value (--set steps=3)");
   CHECK(set_refusal({"train.steps"}) == "expected section.key=value (--set train.steps)");
-  CHECK(set_refusal({"train.step=3"}) == "unknown key train.step; did you mean steps? (--set train.step=3)");
+  CHECK(set_refusal({"train.step=3"}) ==
+        "unknown key train.step; did you mean train.steps? (--set train.step=3)");
   CHECK(set_refusal({"train.steps=many"}) ==
         "train.steps: expected integer, at least 1, found \"many\" (--set train.steps=many)");
   CHECK(set_refusal({"train.steps="}) ==

@@ -117,7 +117,7 @@ TEST_CASE("the model's gradients match finite differences under each convention 
 TEST_CASE("the model's gradients match finite differences for every way to recompute") {
   const auto recompute = GENERATE(Recompute::selective, Recompute::full);
   const bool split_backward = GENERATE(false, true);
-  if (recompute == Recompute::full && split_backward) return;  // refused, see the next test
+  if (recompute == Recompute::full && split_backward) return;  // refused, as another test checks
   CAPTURE(static_cast<int>(recompute), split_backward);
   Serial(tiny_model(), {.depths = 2}, split_backward, recompute).check_gradients(split_backward);
 }
@@ -127,7 +127,7 @@ TEST_CASE("the gradients of every kind of heads match finite differences") {
   const bool tied = GENERATE(false, true);
   const bool split_backward = GENERATE(false, true);
   const auto recompute = GENERATE(Recompute::none, Recompute::selective, Recompute::full);
-  if (recompute == Recompute::full && split_backward) return;  // refused, see the last test
+  if (recompute == Recompute::full && split_backward) return;  // refused, as another test checks
   CAPTURE(heads.name, tied, split_backward, static_cast<int>(recompute));
   ModelConfig config = tiny_model();
   config.tie_word_embeddings = tied;

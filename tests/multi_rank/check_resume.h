@@ -1,5 +1,5 @@
 #pragma once
-// Compares a run that stops and resumes with an uninterrupted run.
+// Compares an interrupted and resumed run with an uninterrupted one.
 
 #include "tests/support/catch.h"
 #include "tests/support/models/training_lab.h"

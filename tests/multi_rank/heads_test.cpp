@@ -1,5 +1,5 @@
-// Trains every kind of prediction heads in full runs: compares layouts with each other, and runs that stop
-// and resume with uninterrupted runs.
+// Trains every kind of prediction heads in full runs. Compares layouts with each other. Compares interrupted
+// and resumed runs with uninterrupted ones.
 
 #include <cmath>
 

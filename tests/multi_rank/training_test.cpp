@@ -1,5 +1,5 @@
-// Tests full training runs: compares layouts with each other, and runs that stop and resume with
-// uninterrupted runs.
+// Tests full training runs. Compares layouts with each other. Compares interrupted and resumed runs with
+// uninterrupted ones.
 
 #include <cstring>
 #include <filesystem>

@@ -24,7 +24,8 @@ std::string usage_error(const std::string& name, const PipelineShape& shape) {
 
 }  // namespace
 
-// The expected 1F1B differs from the paper's figure by one more microbatch in flight, which hides messages.
+// On all ranks but the last, the expected 1F1B has one more microbatch in flight than the paper's figure. It
+// hides messages.
 TEST_CASE("the schedules of three ranks and four microbatches equal their papers' figures") {
   CHECK(to_string(gpipe({3, 1, 4})) ==
         "0F0 0F1 0F2 0F3 0B0 0B1 0B2 0B3\n"

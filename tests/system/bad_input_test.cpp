@@ -99,7 +99,7 @@ TEST_CASE("an unreadable or invalid configuration is refused before anything is 
   check_refusal(run(program() + " train " + folder.write("bad.toml", "[model\nx=").string()), 2,
                 "bad.toml:1");
   check_refusal(run(program() + " train " + folder.write("key.toml", "[model]\nhidden_sizes = 3\n").string()),
-                2, "unknown key model.hidden_sizes; did you mean hidden_size? (");
+                2, "unknown key model.hidden_sizes; did you mean model.hidden_size? (");
   check_refusal(run(program() + " " + train + " --resume " + (folder / "no-run").string()), 3, "no-run");
   const Outcome product =
       run(program_on(4) + " " + train + " --set parallel.pp=2 --set parallel.dp=3 --run-directory " +

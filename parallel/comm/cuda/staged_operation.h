@@ -15,8 +15,8 @@ class StagedOperation final : public Request::Pending {
     const char* name;
     int peer = -1;
     int tag = -1;
-    Tensor whole;                 // dtype and elements of the host copy
-    Tensor from;                  // on the GPU, copied to the host first; may be undefined
+    Tensor whole;  // the host copy; the caller sets dtype and shape, the constructor the memory
+    Tensor from;   // on the GPU, copied to the host first; may be undefined
     std::int64_t from_begin = 0;  // index in `whole` of the first element of `from`
     Tensor to;                    // on the GPU, copied from the host at the end; may be undefined
     std::int64_t to_begin = 0;    // index in `whole` of the first element of `to`

@@ -139,7 +139,7 @@ struct Run {
   int begin, length, sequence;
   int last;            // the largest position of a row
   int tiles, queries;  // tiles of keys up to `last`; queries of the run, at most most_queries
-  int common;          // in tiles before this one, every key is in the same slot for all rows
+  int common;          // before this tile, all rows of the run read a key from the same slot
   int parts_used;      // parts that have a tile
   // For queries `group` and group + 8: the row in the run, and the position of the last key that it attends
   // to (−1 for queries past the run's end).

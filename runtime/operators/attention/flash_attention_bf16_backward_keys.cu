@@ -254,7 +254,7 @@ __global__ void __launch_bounds__(block_threads, 1)
       gradient.add();
       gradient.to += Sums::tile;
     } else {
-      load_next();  // a step is short, so its copies start one step earlier
+      load_next();  // a step without dQ is short: the next copies start before the next products
     }
     stage = stage + 1 < stages ? stage + 1 : 0;
     q0 += rows;

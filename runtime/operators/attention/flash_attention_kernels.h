@@ -13,14 +13,15 @@ namespace foretoken::cuda::flash {
 
 /// The kernels' arguments for one attention call. The functions return offsets in elements.
 struct Problem {
-  int rows = 0;                                  // B
-  int time = 0;                                  // T
-  int heads = 0;                                 // NH
-  int kv_heads = 0;                              // NKV
-  int dim = 0;                                   // HS
-  float scale = 0;                               // 1 / √HS
-  const std::int32_t* document_start = nullptr;  // [B, S ≥ T], non-decreasing along a row; null: no mask
-  std::int64_t document_stride = 0;              // S
+  int rows = 0;      // B
+  int time = 0;      // T
+  int heads = 0;     // NH
+  int kv_heads = 0;  // NKV
+  int dim = 0;       // HS
+  float scale = 0;   // 1 / √HS
+  const std::int32_t* document_start =
+      nullptr;                       // [B, S ≥ T], non-decreasing along a row; null: one document per row
+  std::int64_t document_stride = 0;  // S
   // [T, HS/2], read by the tensor-core backward only; null if dQ and dK are not rotated back.
   const float *rope_cos = nullptr, *rope_sin = nullptr;
 

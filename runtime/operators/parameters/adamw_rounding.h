@@ -17,9 +17,9 @@ constexpr std::uint32_t adamw_dither(std::uint32_t step, std::uint32_t gradient,
   return x ^ (x >> 16);
 }
 
-/// Rounds a float to bf16 stochastically; both are passed as bits. The probability of rounding away from zero
-/// is the truncated fraction, so the mean over all dithers equals the float. Only the lower 16 bits of dither
-/// are used. A NaN stays a NaN.
+/// Rounds a float to bf16 stochastically. Takes the float's bits and returns the bf16's bits. The probability
+/// of rounding away from zero is the truncated fraction, so the mean over all dithers equals the float. Only
+/// the lower 16 bits of dither are used. A NaN stays a NaN.
 constexpr std::uint16_t stochastic_bf16(std::uint32_t word, std::uint32_t dither) {
   const bool nan = (word & 0x7fffffffU) > 0x7f800000U;
   return static_cast<std::uint16_t>(nan ? word >> 16 | 0x40U : (word + (dither & 0xffffU)) >> 16);

@@ -52,7 +52,8 @@ __device__ __forceinline__ void place_pair(const Arguments& p, int row, const Pa
   to[pair.j + h.dim / 2] = second;
 }
 
-/// Stores a pair of results: a gate and its up, with `gated`, or two elements of a head.
+/// Stores the results of a pair. Result::heads: two elements of a head. Result::gated: silu(gate) · up in
+/// p.gated, and the gate and its up in p.out unless that is null.
 template <Result result>
 __device__ __forceinline__ void store_pair(const Arguments& p, int row, int output, __nv_bfloat16 first,
                                            __nv_bfloat16 second) {

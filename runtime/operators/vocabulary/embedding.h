@@ -11,7 +11,7 @@
 namespace foretoken {
 
 struct EmbeddingForward {
-  Tensor tokens;           // [B, S] i32, S ≥ first + T, every token in [0, V)
+  Tensor tokens;           // [B, S] i32, S ≥ first + T; tokens in [0, V), or `chosen` below
   std::int64_t first = 0;  // k for MTP depth k
   Tensor table;            // [V, C]
   /// [M] i32, optional: results of argmax() that the host has not read yet. A token −1 − m stands for

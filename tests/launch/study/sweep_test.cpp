@@ -100,9 +100,9 @@ TEST_CASE("an invalid sweep is refused with file and line") {
   CHECK(files.refusal(study + "[axes]\nmtp.depths = 2\n") ==
         "axis mtp.depths: expected a list of values, found an integer (sweep.toml:4)");
   CHECK(files.refusal(study + "[axes]\nmtp.depth = [2]\n") ==
-        "unknown key mtp.depth in [axes]; did you mean depths? (sweep.toml:4)");
+        "unknown key mtp.depth in [axes]; did you mean mtp.depths? (sweep.toml:4)");
   CHECK(files.refusal(study + "[axes]\n\"mtp.depth\" = [2]\n") ==
-        "unknown key mtp.depth in [axes]; did you mean depths? (sweep.toml:4)");
+        "unknown key mtp.depth in [axes]; did you mean mtp.depths? (sweep.toml:4)");
   CHECK(files.refusal(study + "[axes]\ndepths = [2]\n") ==
         "unknown key depths in [axes], expected ranks or section.key (sweep.toml:4)");
   CHECK(files.refusal(study + "[axes]\nmtp.depths = [2, \"three\"]\n") ==
@@ -124,7 +124,7 @@ TEST_CASE("an invalid sweep is refused with file and line") {
         "two points are named \"a\" (sweep.toml:5)");
   CHECK_THAT(files.refusal(study + "[[points]]\nname = \"a/b\"\n"), contains("cannot name a folder"));
   CHECK(files.refusal(study + "[[points]]\nname = \"a\"\nmtp.depthz = 1\n") ==
-        "unknown key mtp.depthz; did you mean depths? (sweep.toml:5)");
+        "unknown key mtp.depthz; did you mean mtp.depths? (sweep.toml:5)");
   CHECK(files.refusal(study + "[points]\nname = \"a\"\n") ==
         "points: expected tables [[points]], found a table (sweep.toml:3)");
   const std::string misfit =

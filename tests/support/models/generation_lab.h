@@ -20,7 +20,7 @@ struct GenerationCase {
       draft_model{};  // if set, drafts instead of the heads, with weights of `draft_seed`
   std::uint64_t draft_seed = 11;
   DraftLength* length = nullptr;
-  Generator::OnTokens last_token{};  // undefined: texts continue to their limit
+  Generator::OnTokens last_token{};  // empty: no text ends because of its receiver
   std::int64_t rows = 7;             // maximum rows of a pass (DecoderOptions::rows)
 };
 

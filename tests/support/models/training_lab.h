@@ -17,7 +17,7 @@ namespace foretoken::testing {
 /// A layout as settings: {"parallel.pp=2", "parallel.schedule=gpipe"}.
 using Sets = std::vector<std::string>;
 Sets operator+(Sets a, const Sets& b);
-/// "pp=2 schedule=gpipe "
+/// Example: "pp=2 schedule=gpipe ".
 std::string name_of(const Sets& sets);
 
 class TrainingLab {
