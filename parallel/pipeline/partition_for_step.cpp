@@ -116,11 +116,20 @@ class Search {
   template <class Takes>
   void try_all(std::vector<int>& counts, int left, const Takes& takes) const {
     if (counts.size() == ranges_.size()) {
-      if (left == 0) takes(counts, 0.0);
+      takes(counts, 0.0);
       return;
     }
-    const auto& [least, most] = ranges_[counts.size()];
-    for (int count = least; count <= std::min(left, most); ++count) {
+    // The later stages must be able to take exactly the rest; without this limit nearly all visits of a long
+    // pipeline would be dead ends.
+    const HalvesRange& range = ranges_[counts.size()];
+    int least_later = 0, most_later = 0;
+    for (std::size_t stage = counts.size() + 1; stage < ranges_.size(); ++stage) {
+      least_later += ranges_[stage].least;
+      most_later += std::min(ranges_[stage].most, halves_);
+    }
+    const int first = std::max(range.least, left - most_later),
+              last = std::min(range.most, left - least_later);
+    for (int count = first; count <= last; ++count) {
       counts.push_back(count);
       try_all(counts, left - count, takes);
       counts.pop_back();

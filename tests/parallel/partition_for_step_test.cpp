@@ -164,6 +164,14 @@ TEST_CASE("a partition for 4096 microbatches and 32 stages balances the ranks to
   CHECK(*std::max_element(ranks.begin(), ranks.end()) < 1.03 * 201.3 / 8);
 }
 
+TEST_CASE("a search over many stages with few partitions ends") {
+  // 46 stages and 48 halves have 1,081 partitions, but 10¹³ beginnings that no partition has.
+  const LayerCosts costs = decoder(24, 1.0);
+  const PipelineShape shape{2, 23, 2};
+  const std::vector<int> halves = partition_for_step(costs, "gpipe", shape);
+  CHECK_NOTHROW(validate_partition(halves, costs, grid_of(shape)));
+}
+
 TEST_CASE("a layer is cut only if that shortens the step by more than a thousandth") {
   const PipelineShape shape{2, 1, 64};
   CHECK(partition_for_step(decoder(12, 0.001), "1f1b", shape) == std::vector<int>{12, 12});
