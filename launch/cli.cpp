@@ -230,6 +230,40 @@ CLI::App* add_report(CLI::App& app, ReportArguments& into) {
   return command;
 }
 
+struct PlanFlags {
+  PlanArguments arguments;
+  std::string ranks;
+};
+
+CLI::App* add_plan(CLI::App& app, PlanFlags& flags) {
+  PlanArguments& into = flags.arguments;
+  CLI::App* command =
+      app.add_subcommand("plan", "Compare the layouts of a configuration: memory, step time, cost");
+  command->add_option("CONFIG", into.config_path, "configuration file (TOML)")->required();
+  command->add_option("--gpus", flags.ranks, "numbers of devices, with one rank each, such as 8,64,2048")
+      ->type_name("N,N,...")
+      ->required();
+  command->add_option("--gpu", into.device, "h100, h200 or cpu; default: cpu if run.device is cpu, else h100")
+      ->type_name("NAME");
+  command
+      ->add_option("--memory", into.memory,
+                   "memory of one device, such as 80GiB; default: the device's; for cpu no limit")
+      ->type_name("SIZE");
+  add_number(*command, "--per-node", into.per_node, {1, 1 << 20}, "ranks of a node", true);
+  add_number(*command, "--top", into.top, {1, 1000}, "layouts to show", true);
+  command->add_flag("--json", into.json, "print JSON instead of tables");
+  command
+      ->add_option("--set", into.sets,
+                   "section.key=value: overrides CONFIG, and the setting is not varied; may be repeated")
+      ->take_all()
+      ->allow_extra_args(false);
+  command->footer(
+      "Layouts vary parallel.pp, dp, virtual_stages, schedule and sharded_optimizer, train.microbatch and\n"
+      "recompute, and mtp.placement; the global batch stays. The command needs no ranks and no such device.\n"
+      "\nExample:\n  foretoken plan train.toml --gpus 8,64 --set train.recompute=selective");
+  return command;
+}
+
 CLI::App* add_doctor(CLI::App& app, DoctorArguments& into) {
   CLI::App* command =
       app.add_subcommand("doctor", "Check machine, devices, links and run folder before a long job");
@@ -302,6 +336,14 @@ Command finish_doctor(const DoctorArguments& arguments) {
   if (!arguments.config_path.empty()) apply_toml_file(config, arguments.config_path);
   apply_sets(config, arguments.sets);
   return DoctorCommand{std::move(config), arguments};
+}
+
+Command finish_plan(const PlanFlags& flags) {
+  PlanCommand command{.config = {}, .arguments = flags.arguments};
+  command.arguments.ranks = rank_counts(flags.ranks);
+  apply_toml_file(command.config, flags.arguments.config_path);
+  apply_sets(command.config, flags.arguments.sets);
+  return command;
 }
 
 /// Example: "3,2,1".
@@ -447,6 +489,7 @@ Command parse_command_line(const std::vector<std::string>& arguments) {
   ReportArguments report_arguments;
   RunArguments run_arguments;
   DoctorArguments doctor_arguments;
+  PlanFlags plan_flags;
 
   CLI::App app("Foretoken trains language models that predict several tokens ahead.", "foretoken");
   app.set_version_flag("--version", "foretoken " FORETOKEN_VERSION);
@@ -462,6 +505,7 @@ Command parse_command_line(const std::vector<std::string>& arguments) {
   const CLI::App* run = add_run(app, run_arguments);
   const CLI::App* doctor = add_doctor(app, doctor_arguments);
   const CLI::App* report = add_report(app, report_arguments);
+  const CLI::App* plan = add_plan(app, plan_flags);
   add_inspect(app, inspect_arguments);
   name_values(app);
   remove_literal_marks(app);
@@ -488,6 +532,7 @@ Command parse_command_line(const std::vector<std::string>& arguments) {
   if (chosen() == study) return study_arguments;
   if (chosen() == report) return report_arguments;
   if (chosen() == run) return finish_run(run_arguments);
+  if (chosen() == plan) return finish_plan(plan_flags);
   if (chosen() == doctor) return finish_doctor(doctor_arguments);
   return inspect_arguments;
 }

@@ -8,6 +8,7 @@
 
 #include "launch/commands/doctor.h"
 #include "launch/commands/evaluate.h"
+#include "launch/commands/plan.h"
 #include "launch/commands/tokenize.h"
 #include "launch/commands/train.h"
 #include "launch/config/config.h"
@@ -38,15 +39,20 @@ struct DoctorCommand {
   DoctorArguments arguments;
 };
 
+struct PlanCommand {
+  Config config;  // file and flags are applied; not yet cross-checked
+  PlanArguments arguments;
+};
+
 struct InspectArguments {
   std::string path;
   bool verify = false;
   bool flight = false;
 };
 
-using Command =
-    std::variant<PrintText, TokenizeOptions, TrainCommand, StudyArguments, EvaluateArguments,
-                 GenerateArguments, InspectArguments, SuperviseCommand, DoctorCommand, ReportArguments>;
+using Command = std::variant<PrintText, TokenizeOptions, TrainCommand, StudyArguments, EvaluateArguments,
+                             GenerateArguments, InspectArguments, SuperviseCommand, DoctorCommand,
+                             ReportArguments, PlanCommand>;
 
 /// Parses the arguments after the program's name. Throws a UsageError for arguments that the program does not
 /// accept.

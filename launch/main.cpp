@@ -10,6 +10,7 @@
 #include "launch/cli.h"
 #include "launch/commands/flight.h"
 #include "launch/commands/inspect.h"
+#include "launch/commands/plan.h"
 #include "launch/commands/tokenize.h"
 #include "launch/console/console.h"
 #include "launch/console/failure.h"
@@ -36,6 +37,12 @@ struct RunCommand {
   }
   int operator()(const SuperviseCommand& command) const {
     return supervise(command.config, command.arguments);
+  }
+  int operator()(const PlanCommand& command) const {
+    std::ostringstream text;
+    const int code = plan(command.config, command.arguments, text);
+    print_text(printable_lines(text.str()));
+    return code;
   }
   int operator()(const DoctorCommand& command) const { return doctor(command.config, command.arguments); }
   int operator()(const StudyArguments& arguments) const { return study(arguments); }

@@ -17,13 +17,13 @@ namespace {
 
 constexpr double most_bytes = 1e15;  // no machine has more
 
-ReadyProgram ready(const Program& compute) {
+}  // namespace
+
+ReadyProgram make_ready(const Program& compute) {
   ReadyProgram result{.program = lower_program(compute), .footprint = {}};
   result.footprint = validate_program(result.program);
   return result;
 }
-
-}  // namespace
 
 Device::Options resolve_device(const Config& config, MpiCommunicator& world) {
   const int threads = config.parallel.threads;
@@ -58,9 +58,9 @@ SessionPlan plan_session(const Config& config, const Grid& grid, Purpose purpose
           .purpose = purpose,
           .device = device,
           .layout = resolve_layout(config, grid, purpose),
-          .training = purpose == Purpose::train ? ready(make_program(config.parallel.schedule, shape))
+          .training = purpose == Purpose::train ? make_ready(make_program(config.parallel.schedule, shape))
                                                 : ReadyProgram{},
-          .evaluation = ready(forward_only(shape))};
+          .evaluation = make_ready(forward_only(shape))};
 }
 
 SessionPlan plan_session(MpiCommunicator& world, const Config& config, const Grid& grid, Purpose purpose) {

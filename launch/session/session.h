@@ -20,6 +20,8 @@ struct ReadyProgram {
   Program program;
   ProgramFootprint footprint;
 };
+/// Lowers and validates a program of compute actions.
+ReadyProgram make_ready(const Program& compute);
 
 /// The decisions about a session that are made before memory is allocated.
 struct SessionPlan {

@@ -1,0 +1,155 @@
+#include "launch/commands/plan.h"
+
+#include <algorithm>
+#include <sstream>
+
+#include <nlohmann/json.hpp>
+
+#include "launch/config/config_loader.h"
+#include "launch/config/config_validator.h"
+#include "launch/plan/layout_space.h"
+#include "launch/plan/planner.h"
+#include "runtime/error.h"
+#include "tests/support/catch.h"
+
+using namespace foretoken;
+
+namespace {
+
+/// Two layers and four rows per step.
+Config small_config(const std::vector<std::string>& sets = {}) {
+  Config config;
+  config.model.num_hidden_layers = 2;
+  config.data.path = "data.h5";
+  config.train.global_batch = 4;
+  config.train.microbatch = 4;
+  config.run.device = RunConfig::Device::cpu;
+  apply_sets(config, sets);
+  return config;
+}
+
+std::size_t layouts_with(const std::vector<PlanLayout>& layouts, const std::string& schedule) {
+  return static_cast<std::size_t>(std::count_if(
+      layouts.begin(), layouts.end(), [&](const PlanLayout& layout) { return layout.schedule == schedule; }));
+}
+
+nlohmann::json json_of(const Config& config, PlanArguments arguments) {
+  arguments.json = true;
+  std::ostringstream out;
+  CHECK(plan(config, arguments, out) == 0);
+  return nlohmann::json::parse(out.str());
+}
+
+}  // namespace
+
+TEST_CASE("one rank has every schedule of one stage, recompute mode and microbatch that divides the batch") {
+  const std::vector<PlanLayout> layouts = legal_layouts(small_config(), 1);
+  // Microbatches of 1, 2 and 4 rows; zero_bubble_h1 excludes recompute "full".
+  CHECK(layouts_with(layouts, "1f1b") == 9);
+  CHECK(layouts_with(layouts, "gpipe") == 9);
+  CHECK(layouts_with(layouts, "zero_bubble_h1") == 6);
+  CHECK(layouts.size() == 24);
+}
+
+TEST_CASE("two pipeline ranks of two layers have one or two stages each") {
+  const std::vector<PlanLayout> layouts =
+      legal_layouts(small_config({"parallel.pp=2", "train.microbatch=1", "train.recompute=none"}), 2);
+  // The head without layers is a stage of its own in the other placement. Four halves fill four stages.
+  CHECK(layouts_with(layouts, "1f1b") == 2);
+  CHECK(layouts_with(layouts, "zero_bubble_h1") == 2);
+  CHECK(layouts_with(layouts, "interleaved_1f1b") == layouts_with(layouts, "gpipe") - 2);
+  for (const PlanLayout& layout : layouts) {
+    CHECK(layout.pp == 2);
+    CHECK(layout.dp == 1);
+    CHECK(layout.virtual_stages <= 2);
+  }
+}
+
+TEST_CASE("with two replicas the optimizer is sharded or not, and every replica has half of the rows") {
+  const std::vector<PlanLayout> layouts =
+      legal_layouts(small_config({"parallel.pp=1", "parallel.schedule=1f1b", "train.recompute=none"}), 2);
+  CHECK(layouts.size() == 4);  // microbatches of 1 and 2 rows
+  CHECK(std::count_if(layouts.begin(), layouts.end(),
+                      [](const PlanLayout& layout) { return layout.sharded_optimizer; }) == 2);
+}
+
+TEST_CASE("the planned bytes of a layout are those that its fullest rank would allocate") {
+  for (const std::vector<std::string>& sets :
+       {std::vector<std::string>{"mtp.depths=1"}, {"mtp.depths=0"}, {"mtp.depths=2", "mtp.kind=linear"}}) {
+    const Config config = small_config(sets);
+    const RanksPlan planned = plan_ranks(config, 4, {.rates = rates_of("cpu"), .top = 12});
+    REQUIRE(planned.best.size() == 12);
+    for (const PlannedLayout& best : planned.best) {
+      const Config chosen = with_layout(config, best.layout);
+      const SessionPlan session =
+          plan_session(chosen, resolve_grid(chosen, 4), Purpose::train, {.kind = DeviceKind::cpu});
+      CHECK(session.layout.halves_per_stage == best.halves_per_stage);
+      std::size_t most = 0;
+      for (int pp_rank = 0; pp_rank < best.layout.pp; ++pp_rank)
+        most = std::max(most, plan_memory(session, pp_rank, best.layout.dp - 1).allocated);
+      CHECK(best.fullest.memory.allocated == most);
+      CHECK(best.fullest.memory.use == plan_memory(session, best.fullest.pp_rank, 0).use);
+    }
+  }
+}
+
+TEST_CASE("layouts are ordered by step time, and the table and JSON have at most --top of them") {
+  const nlohmann::json json =
+      json_of(small_config({"mtp.depths=1"}), {.ranks = {2, 4}, .device = "cpu", .top = 5});
+  REQUIRE(json["plans"].size() == 2);
+  for (const nlohmann::json& of_ranks : json["plans"]) {
+    const nlohmann::json& best = of_ranks["best"];
+    REQUIRE(best.size() == 5);
+    for (std::size_t i = 1; i < best.size(); ++i)
+      CHECK(best[i - 1]["step_seconds"].get<double>() <= best[i]["step_seconds"].get<double>());
+    for (const nlohmann::json& layout : best) {
+      CHECK(layout["pp"].get<int>() * layout["dp"].get<int>() == of_ranks["ranks"].get<int>());
+      CHECK(layout["tensor_bytes"] == layout["memory_bytes"]);
+    }
+  }
+}
+
+TEST_CASE("a step is longer on slower links, and never shorter than its compute") {
+  const Config config = small_config({"parallel.pp=2", "parallel.schedule=1f1b"});
+  PlanOptions options{.rates = rates_of("cpu")};
+  const double near = plan_ranks(config, 2, options).best.front().step.total;
+  options.per_node = 1;
+  const StepEstimate far = plan_ranks(config, 2, options).best.front().step;
+  CHECK(far.total > near);
+  CHECK(far.communication > 0);
+  CHECK(far.bubble > 0);
+}
+
+TEST_CASE("layouts that do not fit are counted, and the smallest states its largest parts") {
+  const nlohmann::json json = json_of(small_config(), {.ranks = {2}, .device = "cpu", .memory = "1MiB"});
+  const nlohmann::json& of_ranks = json["plans"][0];
+  CHECK(of_ranks["best"].empty());
+  CHECK(of_ranks["too_large"] == of_ranks["legal_layouts"]);
+  CHECK_THAT(of_ranks["nearest"]["reason"].get<std::string>(),
+             foretoken::testing::contains("of 0.001 GiB: "));
+}
+
+TEST_CASE("7 devices that no layout uses are refused with the batch and the layers") {
+  std::ostringstream out;
+  CHECK_THROWS_WITH(plan(small_config(), {.ranks = {7}, .device = "cpu"}, out),
+                    foretoken::testing::contains("no layout of 7 ranks is legal: global_batch 4"));
+  CHECK_THROWS_AS(plan(small_config(), {.ranks = {7}, .device = "cpu"}, out), UsageError);
+}
+
+TEST_CASE("an illegal configuration is refused with the validator's message") {
+  std::ostringstream out;
+  CHECK_THROWS_WITH(plan(small_config({"model.head_dim=33"}), {.ranks = {1}, .device = "cpu"}, out),
+                    foretoken::testing::contains("head_dim 33 is odd"));
+  CHECK_THROWS_WITH(plan(small_config({"train.precision=bf16"}), {.ranks = {1}, .device = "cpu"}, out),
+                    foretoken::testing::contains("needs GPUs"));
+}
+
+TEST_CASE("sizes and numbers of devices are read strictly") {
+  CHECK(memory_size("80GiB") == std::size_t{80} << 30);
+  CHECK(memory_size("0.5MiB") == std::size_t{1} << 19);
+  for (const char* text : {"80", "80GB", "GiB", "-1GiB", "0GiB", "1e300GiB"})
+    CHECK_THROWS_AS(memory_size(text), UsageError);
+  CHECK(rank_counts("8,64,2048") == std::vector<int>{8, 64, 2048});
+  for (const char* text : {"", "8,", "0", "x", "8 64"}) CHECK_THROWS_AS(rank_counts(text), UsageError);
+  CHECK_THROWS_AS(rates_of("a100"), UsageError);
+}
