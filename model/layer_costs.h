@@ -5,7 +5,7 @@
 #include <cstdint>
 
 #include "model/config.h"
-#include "parallel/pipeline/partition.h"
+#include "parallel/planning/partition.h"
 
 namespace foretoken {
 

@@ -21,7 +21,7 @@ struct HeldBlock {
 };
 
 /// Assignment of the trunk's blocks to stages, in order and in units of half a block
-/// (parallel/pipeline/partition.h). The first stage also holds the embedding. The trunk's last stage also
+/// (parallel/planning/partition.h). The first stage also holds the embedding. The trunk's last stage also
 /// holds the final norm, the main head and the prediction heads; with depth_stages, each depth has a further
 /// stage instead.
 struct ModelLayout {

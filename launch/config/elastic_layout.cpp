@@ -10,7 +10,7 @@
 
 #include "launch/config/config_validator.h"
 #include "launch/config/layout.h"
-#include "parallel/pipeline/partition_for_step.h"
+#include "parallel/planning/partition_for_step.h"
 #include "runtime/error.h"
 
 namespace foretoken {

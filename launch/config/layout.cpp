@@ -3,7 +3,7 @@
 #include <fmt/format.h>
 
 #include "model/layer_costs.h"
-#include "parallel/pipeline/partition_for_step.h"
+#include "parallel/planning/partition_for_step.h"
 #include "runtime/error.h"
 
 namespace foretoken {

@@ -3,8 +3,8 @@
 
 #include "launch/config/config.h"
 #include "model/layout.h"
-#include "parallel/pipeline/partition.h"
 #include "parallel/pipeline/program.h"
+#include "parallel/planning/partition.h"
 
 namespace foretoken {
 

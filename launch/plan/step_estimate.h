@@ -8,7 +8,7 @@
 
 #include "launch/plan/device_rates.h"
 #include "launch/session/session.h"
-#include "parallel/pipeline/simulate.h"
+#include "parallel/planning/simulate.h"
 
 namespace foretoken {
 

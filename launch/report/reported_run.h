@@ -8,7 +8,7 @@
 #include "io/report/metrics_history.h"
 #include "io/report/trace.h"
 #include "launch/config/config.h"
-#include "parallel/pipeline/simulate.h"
+#include "parallel/planning/simulate.h"
 
 namespace foretoken {
 

@@ -12,7 +12,7 @@
 #include "launch/session/rank_memory.h"
 #include "model/cost.h"
 #include "model/heads/head_kinds.h"
-#include "parallel/pipeline/simulate.h"
+#include "parallel/planning/simulate.h"
 #include "runtime/plural.h"
 
 namespace foretoken {

@@ -8,7 +8,7 @@
 
 #include "model/heads/head_kinds.h"
 #include "model/layers/block.h"
-#include "parallel/pipeline/partition.h"
+#include "parallel/planning/partition.h"
 
 namespace foretoken {
 

@@ -1,4 +1,4 @@
-#include "parallel/pipeline/links.h"
+#include "parallel/planning/links.h"
 
 #include <vector>
 

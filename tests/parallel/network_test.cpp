@@ -1,4 +1,4 @@
-#include "parallel/pipeline/network.h"
+#include "parallel/planning/network.h"
 
 #include <algorithm>
 #include <utility>

@@ -1,4 +1,4 @@
-#include "parallel/pipeline/partition_for_step.h"
+#include "parallel/planning/partition_for_step.h"
 
 #include <algorithm>
 #include <functional>
@@ -9,8 +9,8 @@
 
 #include "parallel/pipeline/lower_program.h"
 #include "parallel/pipeline/schedules.h"
-#include "parallel/pipeline/simulate.h"
 #include "parallel/pipeline/validate_program.h"
+#include "parallel/planning/simulate.h"
 #include "runtime/error.h"
 #include "runtime/random.h"
 #include "tests/support/catch.h"

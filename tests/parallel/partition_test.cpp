@@ -1,4 +1,4 @@
-#include "parallel/pipeline/partition.h"
+#include "parallel/planning/partition.h"
 
 #include <algorithm>
 #include <limits>

@@ -2,7 +2,7 @@
 
 #include "parallel/pipeline/lower_program.h"
 #include "parallel/pipeline/schedules.h"
-#include "parallel/pipeline/simulate.h"
+#include "parallel/planning/simulate.h"
 #include "runtime/error.h"
 #include "tests/support/catch.h"
 

@@ -1,4 +1,4 @@
-#include "parallel/pipeline/step_time.h"
+#include "parallel/planning/step_time.h"
 
 #include <string>
 #include <vector>

@@ -8,7 +8,7 @@
 #include <vector>
 
 #include "parallel/grid.h"
-#include "parallel/pipeline/stage_durations.h"
+#include "parallel/planning/stage_durations.h"
 
 namespace foretoken {
 
@@ -24,7 +24,7 @@ struct LayerCosts {
 };
 
 /// Returns the number of halves of each stage of the grid, in stage order. The cost of the bottleneck stage
-/// is minimal (exact, not heuristic); parallel/pipeline/partition_for_step.h minimizes the time of a training
+/// is minimal (exact, not heuristic); parallel/planning/partition_for_step.h minimizes the time of a training
 /// step instead. Every trunk stage has at least one half, except the trunk's last stage, which has at least
 /// fewest_on_last halves in addition to its fixed work.
 ///

@@ -16,11 +16,11 @@
 #include <string_view>
 #include <vector>
 
-#include "parallel/pipeline/links.h"
 #include "parallel/pipeline/program.h"
-#include "parallel/pipeline/simulate.h"
-#include "parallel/pipeline/stage_durations.h"
 #include "parallel/pipeline/validate_program.h"
+#include "parallel/planning/links.h"
+#include "parallel/planning/simulate.h"
+#include "parallel/planning/stage_durations.h"
 
 namespace foretoken {
 

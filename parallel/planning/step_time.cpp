@@ -1,12 +1,12 @@
-#include "parallel/pipeline/step_time.h"
+#include "parallel/planning/step_time.h"
 
 #include <algorithm>
 #include <map>
 #include <utility>
 
 #include "parallel/pipeline/lower_program.h"
-#include "parallel/pipeline/network.h"
 #include "parallel/pipeline/schedules.h"
+#include "parallel/planning/network.h"
 #include "runtime/error.h"
 
 namespace foretoken {

@@ -1,4 +1,4 @@
-#include "parallel/pipeline/simulate.h"
+#include "parallel/planning/simulate.h"
 
 #include <algorithm>
 #include <cmath>

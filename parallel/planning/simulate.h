@@ -5,8 +5,8 @@
 #include <vector>
 
 #include "parallel/pipeline/program.h"
-#include "parallel/pipeline/stage_durations.h"
 #include "parallel/pipeline/validate_program.h"
+#include "parallel/planning/stage_durations.h"
 
 namespace foretoken {
 

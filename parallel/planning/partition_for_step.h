@@ -6,8 +6,8 @@
 #include <string_view>
 #include <vector>
 
-#include "parallel/pipeline/partition.h"
 #include "parallel/pipeline/program.h"
+#include "parallel/planning/partition.h"
 
 namespace foretoken {
 
