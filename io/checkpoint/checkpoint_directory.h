@@ -45,7 +45,7 @@ void set_aside_checkpoint(const std::filesystem::path& directory, std::int64_t s
 void publish_checkpoint(const std::filesystem::path& directory, std::int64_t step);
 
 /// Removes old checkpoints: of those up to `step`, the `keep` newest stay, always including `step`. Later
-/// steps, which belong to a branch that the run has left, stay too.
+/// steps stay too.
 void retire_checkpoints(const std::filesystem::path& directory, std::int64_t step, int keep);
 
 /// Removes an incomplete directory and ignores errors. The directory is renamed first, because other ranks

@@ -89,7 +89,7 @@ struct Save {
   std::string id;  // equal on every rank, different for every save
   std::chrono::steady_clock::time_point start_time;
   bool staged = false;  // started by CheckpointWriter::stage()
-  double pause = 0;     // seconds that training waited
+  double pause = 0;     // seconds in CheckpointWriter::save() after any earlier save has ended; 0 if staged
 };
 
 /// Requests to end saves before they are complete, from any thread.

@@ -39,7 +39,8 @@ class PendingFile {
   int descriptor_ = -1;  // holds the lock that marks the file as in use
 };
 
-/// A file that grows by whole lines, or by whole records of another format. Only one writer at a time.
+/// A file that grows by whole lines, or by whole records of another format. The caller must ensure
+/// that only one object writes to the file at a time.
 class AppendedFile {
  public:
   /// Throws a DataError if the file cannot be opened or created.

@@ -20,7 +20,7 @@ std::string signal_name(int signal);
 void restore_signals();
 
 /// Calls `react` once with the stop signal, on a separate thread; immediately if the signal arrived before.
-/// Only one listener at a time; requires catch_stop_signals().
+/// Requires catch_stop_signals(). The caller must ensure that only one listener exists at a time.
 class StopListener {
  public:
   explicit StopListener(std::function<void(int signal)> react);

@@ -1,6 +1,6 @@
 #pragma once
-// The folder of a run while one training job holds it: rank 0 takes its lock before anything in it is read,
-// and keeps it until the job ends.
+// The folder of a run while one training job holds it. Rank 0 takes its lock and keeps it until the job ends.
+// What the command line read before that is read again under the lock.
 
 #include <optional>
 #include <string>

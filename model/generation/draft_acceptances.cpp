@@ -7,7 +7,7 @@ namespace foretoken {
 namespace {
 
 constexpr double decay = 0.985;           // factor of a count for each new draft
-constexpr double largest_old_weight = 3;  // number of drafts that a count stands for after reduce_weight()
+constexpr double largest_old_weight = 3;  // reduce_weight() scales a count of more drafts to this
 
 }  // namespace
 

@@ -2,9 +2,10 @@
 // Finds the rank and the operation that the other ranks wait for, from the flight records of a job.
 //
 // Ranks and operations are matched by channel name and sequence number. A rank that waits in a collective
-// waits for every member that has not started it; a rank that waits for a message waits for a peer that has
-// not started its end. These edges lead to a rank that waits for no other rank: a stopped rank has no record;
-// a rank that computes or hangs in a system call is in no communication.
+// waits for every member that has not started it or, if all have, for a member that another operation blocks.
+// A rank that waits for a message waits likewise for its peer. Unless ranks wait for each other, these edges
+// end at a rank that waits for no other: it left no record (stopped), is in no communication (computes or
+// hangs in a system call), or waits in an operation that all have entered (connection).
 
 #include <string>
 #include <vector>

@@ -46,8 +46,8 @@ struct RankCosts {
 
 struct StepCosts {
   std::vector<StageDurations> stages;  // [stages], s of one microbatch
-  std::vector<double> boundary_bytes;  // [stages − 1], of the activation from stage s to s + 1, and of its
-                                       // gradient; empty: messages cost nothing
+  std::vector<double> boundary_bytes;  // [stages − 1], of one message: the activation from stage s to s + 1
+                                       // or its gradient, which has the same size; empty: no cost
   std::vector<RankCosts> ranks;        // [pp]; empty: no reductions and no optimizer
   int dp = 1;
   bool sharded_optimizer = false;  // buckets are reduce-scattered and gathered, not all-reduced

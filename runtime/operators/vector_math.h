@@ -8,8 +8,8 @@
 
 namespace foretoken::cpu {
 
-/// eˣ to 2 ulp on [−87, 88]. Returns e⁻⁸⁷ (about 1e−38) below and e⁸⁸ above this range. Splits x = n·ln 2 + r
-/// with |r| ≤ ln 2 / 2 and computes eʳ by a polynomial of degree 6 (coefficients of Cephes' expf).
+/// eˣ to 2 ulp on [−87, 88]. Returns e⁻⁸⁷ (about 2e−38) below and e⁸⁸ above this range. Splits x = n·ln 2 + r
+/// with |r| ≤ ln 2 / 2 and computes eʳ by a polynomial of degree 7 (coefficients of Cephes' expf).
 inline float exp(float x) {
   x = std::min(std::max(x, -87.0F), 88.0F);
   const float shifted = x * 1.44269504F + 12582912.0F;  // 1.5·2²³: rounds to the nearest integer

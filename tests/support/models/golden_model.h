@@ -27,8 +27,8 @@ struct GoldenComparison {
   double rounding_noise = 0;  // largest relative error of PyTorch's value under random roundings to bf16
   std::shared_ptr<Arena> arena;
 };
-/// Runs one step with the golden weights and tokens; returns the comparisons of the logits and mean losses of
-/// every depth and of every gradient.
+/// Runs one step with the golden weights and tokens; returns the comparisons of every
+/// depth's logits, of the mean losses and of every gradient.
 std::vector<GoldenComparison> run_golden(Stream& stream, const GoldenCase& golden, DType activations);
 
 }  // namespace foretoken::testing
