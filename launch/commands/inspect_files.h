@@ -11,8 +11,8 @@ namespace foretoken {
 /// exit code: 3 if something is damaged. Throws a DataError if the dataset cannot be opened.
 int inspect_dataset(const std::string& path, bool verify, std::ostream& out);
 
-/// Checks config.toml, metrics.jsonl, its superseded lines and branch.json of the run that
-/// `run_or_checkpoint` is or belongs to. Returns one message for each damaged file; empty for a checkpoint
+/// Checks a run's config.toml, metrics.jsonl, metrics.jsonl.superseded and branch.json. `run_or_checkpoint`
+/// is the run or one of its checkpoints. Returns one message for each damaged file; empty for a checkpoint
 /// outside a run.
 std::vector<std::string> run_file_errors(const std::string& run_or_checkpoint);
 

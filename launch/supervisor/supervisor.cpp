@@ -65,7 +65,7 @@ int default_ranks(const Config& config) {
   throw UsageError("run: the number of ranks is unknown: expected -n, SLURM_NTASKS or parallel.dp above 0");
 }
 
-/// Opens the run's folder; creates it with the resolved configuration if it does not exist.
+/// Opens the run's folder. If it does not exist or is empty, creates the run with the resolved configuration.
 RunDirectory open_or_create(const std::string& path, const Config& config) {
   std::error_code ignored;
   if (fs::exists(path, ignored) && !fs::is_empty(path, ignored)) return RunDirectory::open(path);

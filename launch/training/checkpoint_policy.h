@@ -52,8 +52,9 @@ class CheckpointClock {
 
   /// `busy`: an earlier save is being written.
   bool save_ready(Clock::time_point now, bool busy) const;
-  /// Whether to stage a copy. Staging takes at most a hundredth of the run's time. A copy is useless if steps
-  /// take `step_seconds` so short that they end within mpirun's grace period.
+  /// Whether to stage a copy of the state (StepDecision::stage). Staging takes at most a hundredth of the
+  /// run's time. Returns false if steps are so short (`step_seconds`) that one ends, and its state is saved,
+  /// within mpirun's grace period.
   bool stage_ready(Clock::time_point now, bool busy, double step_seconds) const;
   void saved(Clock::time_point now) { saved_ = now; }
   void staged(Clock::time_point begin, Clock::time_point end);

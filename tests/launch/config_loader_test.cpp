@@ -287,7 +287,7 @@ TEST_CASE("sizes of the model that are not set follow from sizes that are") {
   CHECK(config.model.head_dim == 32);
   CHECK(config.model.num_key_value_heads == 2);
   CHECK(config.model.intermediate_size == 700);
-  // The defaults themselves follow the rule.
+  // The default sizes are those that follow from the default hidden_size and num_attention_heads.
   Config defaults;
   apply_sets(defaults, {"model.hidden_size=128", "model.num_attention_heads=4"});
   CHECK(to_toml(defaults) == to_toml(Config{}));

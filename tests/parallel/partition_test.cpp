@@ -188,7 +188,7 @@ TEST_CASE("stages that hold only heads get no layers, and the trunk is assigned 
   separate.after = {{3}, {3}};
   CHECK(partition_layers(separate, grid_of(4)) == std::vector<int>{10, 6, 0, 0});
   CHECK(stage_costs(separate, {10, 6, 0, 0}) == std::vector<StageDurations>{{5}, {5}, {3}, {3}});
-  // An expensive stage after the trunk does not make the other stages uneven.
+  // If a stage after the trunk is the bottleneck, the layers are spread in even counts.
   separate.after = {{3}, {9}};
   CHECK(partition_layers(separate, grid_of(4)) == std::vector<int>{8, 8, 0, 0});
   CHECK_THROWS_WITH(partition_layers(separate, grid_of(2)),

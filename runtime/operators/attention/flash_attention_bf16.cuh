@@ -137,8 +137,9 @@ struct Place {
   int column = threadIdx.x % 4 * 2;
 };
 
-/// Writes this thread's part of d [64 × HS] to a matrix in bf16, its two rows multiplied by `scale`. `row` is
-/// the matrix row that Place::row stands for. Rows from `end` on are not written.
+/// Writes this thread's part of d [64 × HS] to a matrix in bf16. `row` is the matrix row of the thread's
+/// first row; its second is row + 8. They are multiplied by scale[0] and scale[1]. Rows from `end` on are not
+/// written.
 template <int HS>
 __device__ __forceinline__ void store_rows(const float (&d)[HS / 2], const float (&scale)[2],
                                            __nv_bfloat16* matrix, std::int64_t stride, int row, int end) {

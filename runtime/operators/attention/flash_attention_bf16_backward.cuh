@@ -38,7 +38,8 @@ __device__ __forceinline__ void rotate_back(float& x1, float& x2, float cos, flo
 }
 
 /// Rotates all pairs of this thread's part of d [64 × HS] back if the problem has rope tables. The thread
-/// holds both elements of each pair. `row` is the position in the sequence that Place::row stands for.
+/// holds both elements of each pair. `row` is the position of the thread's first row in
+/// the sequence; its second is row + 8.
 template <int HS>
 __device__ __forceinline__ void rotate_back(const Problem& p, float (&d)[HS / 2], int row) {
   if (p.rope_cos == nullptr) return;

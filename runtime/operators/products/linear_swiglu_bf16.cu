@@ -309,7 +309,8 @@ __device__ __forceinline__ void gate_forward(std::uint32_t shared, const Order& 
   });
 }
 
-/// The gates and ups of `turns` turns of a thread, loaded before the product's results are ready.
+/// The gates and ups that a thread needs in its next `turns` turns (Turn). They are loaded before the
+/// product's results are ready.
 template <class T>
 struct Ahead {
   static constexpr int turns = 4;

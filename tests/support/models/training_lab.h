@@ -14,7 +14,7 @@
 
 namespace foretoken::testing {
 
-/// A layout as settings: {"parallel.pp=2", "parallel.schedule=gpipe"}.
+/// Settings as for --set, for example a layout: {"parallel.pp=2", "parallel.schedule=gpipe"}.
 using Sets = std::vector<std::string>;
 Sets operator+(Sets a, const Sets& b);
 /// Example: "pp=2 schedule=gpipe ".
