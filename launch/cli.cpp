@@ -24,6 +24,11 @@ struct TrainFlags {
   bool list_options = false;
 };
 
+/// A flag that may be repeated, with one value each time.
+void add_texts(CLI::App& command, const char* name, std::vector<std::string>& values, const char* help) {
+  command.add_option(name, values, help)->take_all()->allow_extra_args(false);
+}
+
 CLI::App* add_tokenize(CLI::App& app, TokenizeOptions& into) {
   CLI::App* command = app.add_subcommand("tokenize", "Turn text files and folders into a token dataset");
   command->add_option("PATHS", into.paths, "text files and folders (searched recursively)")->required();
@@ -42,9 +47,7 @@ CLI::App* add_tokenize(CLI::App& app, TokenizeOptions& into) {
 CLI::App* add_train(CLI::App& app, TrainFlags& into) {
   CLI::App* command = app.add_subcommand("train", "Train a model on the ranks that mpirun starts");
   command->add_option("CONFIG", into.arguments.config_path, "configuration file (TOML)");
-  command->add_option("--set", into.arguments.sets, "section.key=value: overrides the file; may be repeated")
-      ->take_all()
-      ->allow_extra_args(false);
+  add_texts(*command, "--set", into.arguments.sets, "section.key=value: overrides the file; may be repeated");
   auto* resume = command->add_option("--resume", into.arguments.resume,
                                      "run or checkpoint to resume; CONFIG and --set override its settings");
   command->add_flag("--allow-other-data", into.arguments.allow_other_data,
@@ -86,11 +89,8 @@ CLI::App* add_evaluate(CLI::App& app, EvaluateArguments& into) {
              true);
   command->add_option("--metrics", into.metrics,
                       "file to append the results to, in the form of a run's metrics.jsonl");
-  command
-      ->add_option("--set", into.sets,
-                   "section.key=value: overrides the checkpoint's settings; may be repeated")
-      ->take_all()
-      ->allow_extra_args(false);
+  add_texts(*command, "--set", into.sets,
+            "section.key=value: overrides the checkpoint's settings; may be repeated");
   command->footer(
       "Example:\n  mpirun -n 4 foretoken evaluate runs/first --data validation.h5 --set parallel.pp=4");
   return command;
@@ -106,14 +106,11 @@ struct GenerateFlags {
 CLI::App* add_generate(CLI::App& app, GenerateFlags& flags) {
   GenerateArguments& into = flags.arguments;
   CLI::App* command = app.add_subcommand("generate", "Continue prompts with a checkpoint's model");
-  const auto texts = [&](const char* name, std::vector<std::string>& values, const char* help) {
-    command->add_option(name, values, help)->take_all()->allow_extra_args(false);
-  };
   SamplingOptions& sampling = into.sampling;
   command->add_option("PATH", into.path, "run (its newest checkpoint) or checkpoint")->required();
-  texts("--prompt", into.prompts, "text to continue, - for standard input; may be repeated");
-  texts("--prompt-file", into.prompt_files,
-        "file whose whole text is a prompt, - for standard input; may be repeated");
+  add_texts(*command, "--prompt", into.prompts, "text to continue, - for standard input; may be repeated");
+  add_texts(*command, "--prompt-file", into.prompt_files,
+            "file whose whole text is a prompt, - for standard input; may be repeated");
   add_number(*command, "--max-tokens", into.max_tokens, {1, 1 << 24},
              "maximum number of new tokens per prompt", true);
   add_number(*command, "--temperature", sampling.temperature, {0},
@@ -125,7 +122,7 @@ CLI::App* add_generate(CLI::App& app, GenerateFlags& flags) {
              "sample from tokens with at least this fraction of the likeliest token's probability");
   add_number(*command, "--repetition-penalty", sampling.repetition_penalty, {.above = true},
              "above 1: makes tokens that are already in the text less likely");
-  texts("--stop", into.stops, "end the text before this string; may be repeated");
+  add_texts(*command, "--stop", into.stops, "end the text before this string; may be repeated");
   add_number(*command, "--seed", into.seed, {0}, "seed of the sampling, below 2^64", true);
   command
       ->add_option("--speculate", flags.speculate,
@@ -204,9 +201,7 @@ CLI::App* add_run(CLI::App& app, RunArguments& into) {
                     "for the remaining ranks");
   command->add_flag("--doctor", into.doctor,
                     "first run foretoken doctor on the same ranks, and end with its code if it is not 0");
-  command->add_option("--set", into.sets, "section.key=value: overrides CONFIG; may be repeated")
-      ->take_all()
-      ->allow_extra_args(false);
+  add_texts(*command, "--set", into.sets, "section.key=value: overrides CONFIG; may be repeated");
   command->footer(
       "TERM, INT, HUP and USR1 make the ranks write a checkpoint and stop. The exit code is then 75, and\n"
       "the same command resumes the run. Exit codes 2 and 3 of the ranks end the run, 1 and 4 end it after\n"
@@ -252,11 +247,8 @@ CLI::App* add_plan(CLI::App& app, PlanFlags& flags) {
   add_number(*command, "--per-node", into.per_node, {1, 1 << 20}, "ranks of a node", true);
   add_number(*command, "--top", into.top, {1, 1000}, "layouts to show", true);
   command->add_flag("--json", into.json, "print JSON instead of tables");
-  command
-      ->add_option("--set", into.sets,
-                   "section.key=value: overrides CONFIG, and the setting is not varied; may be repeated")
-      ->take_all()
-      ->allow_extra_args(false);
+  add_texts(*command, "--set", into.sets,
+            "section.key=value: overrides CONFIG, and the setting is not varied; may be repeated");
   command->footer(
       "Layouts vary parallel.pp, dp, virtual_stages, schedule and sharded_optimizer, train.microbatch and\n"
       "recompute, and mtp.placement; the global batch stays. The command needs no ranks and no such device.\n"
@@ -273,9 +265,7 @@ CLI::App* add_doctor(CLI::App& app, DoctorArguments& into) {
   command->add_option("--run", into.run, "run folder to check; its parent if it does not exist yet");
   command->add_flag("--json", into.json, "print everything as JSON instead of a table");
   command->add_option("--save", into.save, "file for the measured rates of devices and links (JSON)");
-  command->add_option("--set", into.sets, "section.key=value: overrides CONFIG; may be repeated")
-      ->take_all()
-      ->allow_extra_args(false);
+  add_texts(*command, "--set", into.sets, "section.key=value: overrides CONFIG; may be repeated");
   command->footer(
       "The exit code is 5 if something is wrong. Warnings do not change it.\n"
       "\nExample:\n  mpirun -n 4 foretoken doctor train.toml --run runs/first");
@@ -290,9 +280,7 @@ CLI::App* add_study(CLI::App& app, StudyArguments& into) {
   command->add_option(
       "--launcher", into.launcher,
       "command that starts the ranks, overrides the sweep's; {ranks} stands for their number");
-  command->add_option("--set", into.sets, "section.key=value: overrides every point; may be repeated")
-      ->take_all()
-      ->allow_extra_args(false);
+  add_texts(*command, "--set", into.sets, "section.key=value: overrides every point; may be repeated");
   command->footer(
       "The same command continues an interrupted study: points that are done are not run again.\n"
       "\nA sweep file is a configuration file with\n\n"

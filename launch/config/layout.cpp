@@ -38,6 +38,13 @@ void require_stages(const MtpConfig& mtp, const Grid& grid) {
                    apart + 1, grid.pp, grid.virtual_stages, grid.stages());
 }
 
+/// Without halves_per_stage unless the configuration has them.
+ModelLayout configured_layout(const Config& config, const Grid& grid, const LayerCosts& costs) {
+  return {.grid = grid,
+          .halves_per_stage = halves_of(config.parallel.blocks_per_stage),
+          .depth_stages = static_cast<int>(costs.after.size())};
+}
+
 }  // namespace
 
 void validate_layout(const Config& config, const Grid& grid) {
@@ -54,15 +61,19 @@ void validate_layout(const Config& config, const Grid& grid) {
         config.model.num_hidden_layers, grid.stages(), cells, most_partition_cells);
 }
 
-ModelLayout resolve_layout(const Config& config, const Grid& grid, Purpose purpose) {
+ModelLayout even_layout(const Config& config, const Grid& grid, Purpose purpose) {
   const LayerCosts costs = layer_costs(config, purpose);
-  ModelLayout layout{.grid = grid,
-                     .halves_per_stage = halves_of(config.parallel.blocks_per_stage),
-                     .depth_stages = static_cast<int>(costs.after.size())};
+  ModelLayout layout = configured_layout(config, grid, costs);
+  if (layout.halves_per_stage.empty()) layout.halves_per_stage = partition_layers(costs, grid);
+  return layout;
+}
+
+ModelLayout resolve_layout(const Config& config, const Grid& grid, Purpose purpose) {
+  if (purpose != Purpose::train) return even_layout(config, grid, purpose);
+  const LayerCosts costs = layer_costs(config, purpose);
+  ModelLayout layout = configured_layout(config, grid, costs);
   if (layout.halves_per_stage.empty())
-    layout.halves_per_stage = purpose == Purpose::train ? partition_for_step(costs, config.parallel.schedule,
-                                                                             shape_of(config, grid))
-                                                        : partition_layers(costs, grid);
+    layout.halves_per_stage = partition_for_step(costs, config.parallel.schedule, shape_of(config, grid));
   return layout;
 }
 

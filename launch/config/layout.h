@@ -24,6 +24,8 @@ void validate_step(const Config& config, const Grid& grid);
 /// training step or, for an evaluation, the one with the least expensive bottleneck stage. Requires that
 /// validate_layout() has passed.
 ModelLayout resolve_layout(const Config& config, const Grid& grid, Purpose purpose);
+/// The same, but always with the least expensive bottleneck stage: without a simulation.
+ModelLayout even_layout(const Config& config, const Grid& grid, Purpose purpose);
 
 /// Number of microbatches per step on each data-parallel rank.
 std::int64_t microbatches_of(const Config& config, const Grid& grid);

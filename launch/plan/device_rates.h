@@ -7,15 +7,10 @@
 #include <string_view>
 #include <vector>
 
+#include "parallel/planning/links.h"
 #include "runtime/tensor.h"
 
 namespace foretoken {
-
-/// The connection of one rank to another.
-struct LinkRates {
-  double latency = 0;    // s
-  double bandwidth = 0;  // bytes/s in each direction
-};
 
 struct DeviceRates {
   std::string name;  // of --gpu: "h100"
@@ -25,8 +20,8 @@ struct DeviceRates {
   double update_bandwidth = 0;        // bytes/s of AdamW
   std::optional<std::size_t> memory;  // bytes of one device; empty: not limited
   std::size_t libraries = 0;          // bytes that a process takes on the device beside its tensors
-  LinkRates inside;                   // a node
-  LinkRates between;                  // nodes
+  Link inside;                        // a node
+  Link between;                       // nodes
 };
 
 std::vector<std::string> device_names();

@@ -88,7 +88,7 @@ class Planner {
     PlannedLayout planned{.layout = layout};
     SessionPlan session{.config = with_layout(config_, layout), .device = {.kind = options_.rates.kind}};
     const Grid grid{layout.pp, layout.dp, layout.virtual_stages};
-    session.layout = even_layout(session.config, grid);
+    session.layout = even_layout(session.config, grid, Purpose::train);
     session.training.footprint.slots.assign(static_cast<std::size_t>(grid.stages()), 1);
     session.evaluation.footprint.slots = session.training.footprint.slots;
     if (!measure(session, planned)) {
@@ -135,16 +135,6 @@ class Planner {
     }
     set_programs(session, whole);
     return measure(session, planned);
-  }
-
-  /// Layers by cost alone; a lower bound of memory needs no better partition.
-  static ModelLayout even_layout(const Config& config, const Grid& grid) {
-    const LayerCosts costs = layer_costs(config, Purpose::train);
-    ModelLayout layout{.grid = grid,
-                       .halves_per_stage = halves_of(config.parallel.blocks_per_stage),
-                       .depth_stages = static_cast<int>(costs.after.size())};
-    if (layout.halves_per_stage.empty()) layout.halves_per_stage = partition_layers(costs, grid);
-    return layout;
   }
 
   /// The layout that training would choose. It does not depend on the rows of a microbatch beyond their

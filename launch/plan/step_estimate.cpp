@@ -90,8 +90,8 @@ StepEstimate StepEstimator::estimate(const Config& config, const ModelLayout& la
   const double left_out = (whole.microbatches - shape.microbatches) * busiest;
 
   const bool one_node = grid.world() <= per_node_;
-  const LinkRates& neighbour = one_node || per_node_ % grid.pp == 0 ? rates_.inside : rates_.between;
-  const LinkRates& replica = one_node ? rates_.inside : rates_.between;
+  const Link& neighbour = one_node || per_node_ % grid.pp == 0 ? rates_.inside : rates_.between;
+  const Link& replica = one_node ? rates_.inside : rates_.between;
   const Simulation& program = simulation(config.parallel.schedule, shape);
   Durations durations{.stages = stages};
   const double free = program.makespan(durations) + left_out;
