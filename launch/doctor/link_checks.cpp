@@ -40,7 +40,7 @@ Check messages_row(const JobFacts& facts) {
                          ranks_text(facts, {link.to}), scaled(link.rate.bandwidth, "B/s"), where,
                          scaled(median.bandwidth, "B/s"))});
   };
-  const Links links = links_of(facts);
+  const MeasuredLinks links = links_of(facts);
   add("inside a node", links.inside_node);
   add("between nodes", links.between_nodes);
   if (check.summary.empty()) check.summary = "no pipeline neighbours in this layout";
@@ -93,8 +93,8 @@ std::vector<Check> all_reduce_rows(const JobFacts& facts) {
 
 }  // namespace
 
-Links links_of(const JobFacts& facts) {
-  Links links;
+MeasuredLinks links_of(const JobFacts& facts) {
+  MeasuredLinks links;
   for (std::size_t rank = 0; rank < facts.ranks.size(); ++rank) {
     const RankFacts& own = facts.ranks[rank];
     if (own.next_rank < 0) continue;

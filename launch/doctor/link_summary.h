@@ -12,12 +12,12 @@ struct NamedLink {
   LinkRate rate;
 };
 
-struct Links {
+struct MeasuredLinks {
   std::vector<NamedLink> inside_node;
   std::vector<NamedLink> between_nodes;
 };
 
-Links links_of(const JobFacts& facts);
+MeasuredLinks links_of(const JobFacts& facts);
 
 /// Median latency and median bandwidth of at least one link; the faster of two.
 LinkRate median_of(const std::vector<NamedLink>& links);

@@ -196,7 +196,7 @@ std::string machine_json(const JobFacts& facts) {
                          return a.second < b.second;
                        })->second;
   Json links{{"per_node", per_node}};
-  const Links measured = links_of(facts);
+  const MeasuredLinks measured = links_of(facts);
   if (!measured.inside_node.empty()) links["inside"] = json_of(median_of(measured.inside_node));
   if (!measured.between_nodes.empty()) links["between"] = json_of(median_of(measured.between_nodes));
   const Json json{{"device", facts.ranks.front().device.name},
