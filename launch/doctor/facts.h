@@ -56,7 +56,7 @@ struct GroupRate {
   std::string name;        // "world", "data parallel", "shared weights"
   int first = 0;           // the group's first rank
   std::vector<int> ranks;  // all of them, in the facts of the first rank only
-  LinkRate rate;
+  Link rate;
 };
 
 struct RankFacts {
@@ -65,7 +65,7 @@ struct RankFacts {
   DeviceFacts device;
   std::optional<ClockOffset> clock;  // for one rank of each host
   int next_rank = -1;                // next rank of the pipeline; -1: none
-  LinkRate next;                     // to next_rank
+  Link next;                         // to next_rank
   std::vector<GroupRate> groups;
   std::optional<FolderFacts> folder;  // empty without --run
 };

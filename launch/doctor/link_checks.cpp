@@ -28,7 +28,7 @@ Check messages_row(const JobFacts& facts) {
   Check check{.name = "messages"};
   const auto add = [&](const char* where, const std::vector<NamedLink>& links) {
     if (links.empty()) return;
-    const LinkRate median = median_of(links);
+    const Link median = median_of(links);
     check.summary += fmt::format("{}{}: {}, {} ({})", check.summary.empty() ? "" : "; ", where,
                                  duration_text(median.latency), scaled(median.bandwidth, "B/s"),
                                  counted(links.size(), "link"));
@@ -105,7 +105,7 @@ MeasuredLinks links_of(const JobFacts& facts) {
   return links;
 }
 
-LinkRate median_of(const std::vector<NamedLink>& links) {
+Link median_of(const std::vector<NamedLink>& links) {
   std::vector<double> latencies, bandwidths;
   for (const NamedLink& link : links) {
     latencies.push_back(link.rate.latency);

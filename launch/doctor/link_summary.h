@@ -9,7 +9,7 @@ namespace foretoken {
 
 struct NamedLink {
   int from = 0, to = 0;  // ranks of the world
-  LinkRate rate;
+  Link rate;
 };
 
 struct MeasuredLinks {
@@ -20,6 +20,6 @@ struct MeasuredLinks {
 MeasuredLinks links_of(const JobFacts& facts);
 
 /// Median latency and median bandwidth of at least one link; the faster of two.
-LinkRate median_of(const std::vector<NamedLink>& links);
+Link median_of(const std::vector<NamedLink>& links);
 
 }  // namespace foretoken

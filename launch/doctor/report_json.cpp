@@ -27,11 +27,11 @@ void take(const Json& json, const char* key, Value& value) {
   json.at(key).get_to(value);
 }
 
-Json json_of(const LinkRate& rate) {
-  return {{"latency", rate.latency}, {"bandwidth", rate.bandwidth}};
+Json json_of(const Link& link) {
+  return {{"latency", link.latency}, {"bandwidth", link.bandwidth}};
 }
 
-LinkRate link_from(const Json& json) {
+Link link_from(const Json& json) {
   return {.latency = json.at("latency"), .bandwidth = json.at("bandwidth")};
 }
 

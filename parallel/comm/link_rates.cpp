@@ -36,10 +36,9 @@ double now() {
 
 }  // namespace
 
-std::optional<LinkRate> measure_next_link(Communicator& pipeline, Transport& transport,
-                                          const Tensor& buffer) {
+std::optional<Link> measure_next_link(Communicator& pipeline, Transport& transport, const Tensor& buffer) {
   const int rank = pipeline.rank();
-  std::optional<LinkRate> result;
+  std::optional<Link> result;
   for (const int parity : {0, 1}) {
     const bool leads = rank % 2 == parity;
     const int peer = leads ? rank + 1 : rank - 1;
@@ -59,15 +58,15 @@ std::optional<LinkRate> measure_next_link(Communicator& pipeline, Transport& tra
     const double one_way = fastest(pipeline, transport, [&] { bounce(buffer, 1); }) / 2;
     // A disturbed measurement of the latency must not make the bandwidth look better than twice the measured.
     if (leads && takes_part)
-      result = LinkRate{.latency = latency,
-                        .bandwidth = static_cast<double>(buffer.bytes()) /
-                                     std::max({one_way - latency, one_way / 2, 1e-9})};
+      result = Link{.latency = latency,
+                    .bandwidth = static_cast<double>(buffer.bytes()) /
+                                 std::max({one_way - latency, one_way / 2, 1e-9})};
   }
   return result;
 }
 
-LinkRate measure_all_reduce(Communicator& group, Transport& transport, const Tensor& buffer) {
-  if (group.size() == 1) return {};
+Link measure_all_reduce(Communicator& group, Transport& transport, const Tensor& buffer) {
+  if (group.size() == 1) return {.latency = 0, .bandwidth = 0};
   const Tensor one = buffer.flat(0, 1);
   const double latency = fastest(group, transport,
                                  [&] {

@@ -5,24 +5,20 @@
 
 #include <optional>
 
+#include "parallel/comm/link.h"
 #include "parallel/comm/transport.h"
 
 namespace foretoken {
 
-struct LinkRate {
-  double latency = 0;    // seconds
-  double bandwidth = 0;  // bytes per second
-};
-
 /// Messages between this rank and the next rank of a pipeline group, one way. The links 0-1, 2-3, … are
 /// measured at the same time, then 1-2, 3-4, …. `buffer` is the message whose bandwidth is measured; it is
-/// overwritten. Returns the link's rate; empty on the last rank.
-std::optional<LinkRate> measure_next_link(Communicator& pipeline, Transport& transport, const Tensor& buffer);
+/// overwritten. Returns the link; empty on the last rank.
+std::optional<Link> measure_next_link(Communicator& pipeline, Transport& transport, const Tensor& buffer);
 
 /// Latency: the time of an all-reduce of one element. Bandwidth: 2 (n-1)/n · bytes of `buffer` / time, the
-/// rate at which each of the n ranks sends in a ring. The buffer is overwritten. Zero for a group of one
-/// rank.
-LinkRate measure_all_reduce(Communicator& group, Transport& transport, const Tensor& buffer);
+/// rate at which each of the n ranks sends in a ring. The buffer is overwritten. Both are zero for a
+/// group of one rank.
+Link measure_all_reduce(Communicator& group, Transport& transport, const Tensor& buffer);
 
 struct ClockOffset {
   double seconds = 0;      // the rank's clock minus that of rank 0

@@ -3,15 +3,10 @@
 
 #include <limits>
 
+#include "parallel/comm/link.h"
 #include "parallel/grid.h"
 
 namespace foretoken {
-
-/// Carries messages in both directions at the same time, each direction at the full bandwidth.
-struct Link {
-  double latency = 0;                                          // s
-  double bandwidth = std::numeric_limits<double>::infinity();  // bytes/s in each direction
-};
 
 /// Rank r is on node r / per_node, because launchers fill one node after another. `inside` is the connection
 /// of one rank to the other ranks of its node, such as NVLink through a switch. `between` is one network
