@@ -295,8 +295,17 @@ CLI::App* add_study(CLI::App& app, StudyArguments& into) {
       "  [[points]]                              # additional points\n"
       "  name = \"no heads\"\n"
       "  ranks = 1\n"
-      "  mtp.depths = 0\n"
-      "\nExample:\n  foretoken study launch/configs/study_cpu.toml");
+      "  mtp.depths = 0\n\n"
+      "A scaling study has instead of [[points]]\n\n"
+      "  [scaling]\n"
+      "  mode = \"strong\"                         # or \"weak\": the global batch grows with the ranks\n"
+      "  ranks = [1, 2, 4, 8]\n"
+      "  layout = \"best\"                         # the shortest simulated step; without it [parallel] and "
+      "[axes]\n"
+      "  repeats = 3                             # default; median and spread are reported\n"
+      "  warmup_steps = 5                        # default; first steps that are not measured\n"
+      "\nExamples:\n  foretoken study launch/configs/study_cpu.toml"
+      "\n  foretoken study launch/configs/scaling_strong_cpu.toml");
   return command;
 }
 

@@ -56,7 +56,29 @@ struct Scale {
   }
 };
 
+/// A dashed line between neighbouring points that both axes take.
+std::string drawn_reference(const ChartLine& line, const Scale& x, const Scale& y) {
+  std::string lines;
+  for (std::size_t i = 1; i < std::min(line.x.size(), line.y.size()); ++i)
+    if (x.takes(line.x[i - 1]) && y.takes(line.y[i - 1]) && x.takes(line.x[i]) && y.takes(line.y[i]))
+      lines += svg_line(x.at(line.x[i - 1]), y.at(line.y[i - 1]), x.at(line.x[i]), y.at(line.y[i]),
+                        Role::soft, true);
+  return lines;
+}
+
+std::string drawn_spread(const ChartLine& line, const Scale& x, const Scale& y) {
+  std::string bars;
+  for (std::size_t i = 0; i < std::min({line.x.size(), line.low.size(), line.high.size()}); ++i)
+    if (x.takes(line.x[i]) && y.takes(line.low[i]) && y.takes(line.high[i]))
+      bars +=
+          svg_path(fmt::format("M{0:.1f} {1:.1f}V{2:.1f}M{3:.1f} {1:.1f}h8M{3:.1f} {2:.1f}h8",
+                               x.at(line.x[i]), y.at(line.low[i]), y.at(line.high[i]), x.at(line.x[i]) - 4),
+                   line.colour);
+  return bars;
+}
+
 std::string drawn(const ChartLine& line, const Scale& x, const Scale& y) {
+  if (line.reference) return drawn_reference(line, x, y);
   const std::size_t points = std::min(line.x.size(), line.y.size());
   const std::size_t stride = std::max<std::size_t>(1, (points + most_points - 1) / most_points);
   // A line of many points has few markers. Each line has them at other points, so that markers of close lines
@@ -79,7 +101,7 @@ std::string drawn(const ChartLine& line, const Scale& x, const Scale& y) {
     marks += svg_marker(px, py, line.colour,
                         fmt::format("{}: {}, {:.5g}", line.name, short_number(line.x[i]), line.y[i]));
   }
-  return svg_path(path, line.colour) + marks;
+  return drawn_spread(line, x, y) + svg_path(path, line.colour) + marks;
 }
 
 /// Samples and names below the plot, in rows.
@@ -100,8 +122,9 @@ Legend legend_of(const std::vector<ChartLine>& lines, double y) {
       legend.height += legend_row;
     }
     legend.content +=
-        svg_path(fmt::format("M{:.1f} {:.1f}h{}", x, y, sample), line.colour) +
-        svg_marker(x + sample / 2, y, line.colour, "") +
+        (line.reference ? svg_line(x, y, x + sample, y, Role::soft, true)
+                        : svg_path(fmt::format("M{:.1f} {:.1f}h{}", x, y, sample), line.colour) +
+                              svg_marker(x + sample / 2, y, line.colour, "")) +
         to_svg(SvgText{.x = x + sample + gap, .y = y + 4, .text = line.name, .anchor = "start"});
     x += width + between;
     legend.width = std::max(legend.width, x - between + right_margin);
@@ -110,17 +133,34 @@ Legend legend_of(const std::vector<ChartLine>& lines, double y) {
   return legend;
 }
 
+/// Lines of text from `y` on.
+Legend notes_of(const std::vector<std::string>& notes, double y) {
+  Legend lines;
+  for (const std::string& note : notes) {
+    lines.content += to_svg(SvgText{.x = 20, .y = y + lines.height + 4, .text = note, .anchor = "start"});
+    lines.height += legend_row;
+    lines.width = std::max(lines.width, 20 + width_of(note) + right_margin);
+  }
+  return lines;
+}
+
 }  // namespace
 
 std::string to_svg(const LineChart& chart) {
   const double base = top + plot_height;
   const Legend legend = legend_of(chart.lines, base + bottom + 10);
-  const double width = std::max(chart_width, legend.width), right = width - right_margin;
+  const Legend notes = notes_of(chart.notes, base + bottom + 10 + legend.height);
+  const double width = std::max({chart_width, legend.width, notes.width}), right = width - right_margin;
   Scale x{.logarithmic = chart.x.logarithmic, .begin = left, .end = right};
   Scale y{.logarithmic = chart.y.logarithmic, .begin = base, .end = top};
   for (const ChartLine& line : chart.lines)
     for (std::size_t i = 0; i < std::min(line.x.size(), line.y.size()); ++i)
-      if (x.takes(line.x[i]) && y.takes(line.y[i])) x.include(line.x[i]), y.include(line.y[i]);
+      if (x.takes(line.x[i]) && y.takes(line.y[i])) {
+        x.include(line.x[i]);
+        y.include(line.y[i]);
+        if (i < line.low.size()) y.include(line.low[i]);
+        if (i < line.high.size()) y.include(line.high[i]);
+      }
   x.widen(chart.whole_x ? 0.05 : 0.01);
   y.widen(0.04);
 
@@ -130,7 +170,11 @@ std::string to_svg(const LineChart& chart) {
     content +=
         to_svg(SvgText{.x = left - 8, .y = y.at(tick) + 4, .text = short_number(tick), .anchor = "end"});
   }
-  for (const double tick : x.ticks(6)) {
+  for (const ChartTick& tick : chart.x_ticks) {
+    content += svg_line(x.at(tick.at), base, x.at(tick.at), base + 5, Role::axis);
+    content += to_svg(SvgText{.x = x.at(tick.at), .y = base + 20, .text = tick.text});
+  }
+  for (const double tick : chart.x_ticks.empty() ? x.ticks(6) : std::vector<double>()) {
     if (chart.whole_x && tick != std::round(tick)) continue;
     content += svg_line(x.at(tick), base, x.at(tick), base + 5, Role::axis);
     content += to_svg(SvgText{.x = x.at(tick), .y = base + 20, .text = short_number(tick)});
@@ -139,7 +183,8 @@ std::string to_svg(const LineChart& chart) {
   content += to_svg(SvgText{.x = (left + right) / 2, .y = base + 40, .text = chart.x.title});
   content += to_svg(SvgText{.x = 14, .y = top + plot_height / 2, .text = chart.y.title, .vertical = true});
   for (const ChartLine& line : chart.lines) content += drawn(line, x, y);
-  return framed(width, base + bottom + legend.height, chart.title, content + legend.content);
+  return framed(width, base + bottom + legend.height + notes.height, chart.title,
+                content + legend.content + notes.content);
 }
 
 std::string to_svg(const BarChart& chart) {
@@ -182,15 +227,20 @@ std::string to_svg(const BarChart& chart) {
   content += ends;
   content += svg_line(x.begin, top, x.begin, base, Role::axis);
   content += to_svg(SvgText{.x = (x.begin + x.end) / 2, .y = base + 38, .text = chart.axis});
-  return framed(x.end + labels + 20, base + bottom - 4, chart.title, content);
+  const Legend notes = notes_of(chart.notes, base + bottom + 4);
+  return framed(std::max(x.end + labels + 20, notes.width), base + bottom - 4 + notes.height, chart.title,
+                content + notes.content);
 }
 
 std::string to_svg(const SpanChart& chart) {
   constexpr double row_height = 24, row_gap = 6, label_size = 9;
-  double names = 0;
-  for (const SpanChart::Row& row : chart.rows) names = std::max(names, width_of(row.name));
-  const double begin = 12 + names + 10, width = std::max(chart_width, begin + fewest_plot + right_margin),
-               right = width - right_margin;
+  double names = 0, totals = 0;
+  for (const SpanChart::Row& row : chart.rows) {
+    names = std::max(names, width_of(row.name));
+    if (!row.total.empty()) totals = std::max(totals, width_of(row.total) + 6);
+  }
+  const double begin = 12 + names + 10, margin = totals + right_margin,
+               right = std::max(chart_width - margin, begin + fewest_plot);
   const double base = top + static_cast<double>(chart.rows.size()) * (row_height + row_gap);
   const double length = chart.length > 0 ? chart.length : 1;
   const auto at = [&](double value) { return begin + value / length * (right - begin); };
@@ -215,6 +265,13 @@ std::string to_svg(const SpanChart& chart) {
                                   .role = Role::ink,
                                   .halo = true});
     }
+    const double end = row.spans.empty() ? begin : at(row.spans.back().end);
+    if (!row.total.empty())
+      content += to_svg(SvgText{.x = end + 6,
+                                .y = y + row_height / 2 + 4,
+                                .text = row.total,
+                                .anchor = "start",
+                                .role = Role::ink});
     y += row_height + row_gap;
   }
   content += svg_line(begin, base, right, base, Role::axis);
@@ -228,7 +285,10 @@ std::string to_svg(const SpanChart& chart) {
     content += to_svg(SvgText{.x = x + sample + gap, .y = legend, .text = name, .anchor = "start"});
     x += entry + between;
   }
-  return framed(width, chart.legend.empty() ? base + 46 : legend + 14, chart.title, content);
+  const double height = chart.legend.empty() ? base + 46 : legend + 14;
+  const Legend notes = notes_of(chart.notes, height);
+  return framed(std::max(right + margin, notes.width), height + notes.height, chart.title,
+                content + notes.content);
 }
 
 }  // namespace foretoken

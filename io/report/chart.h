@@ -20,6 +20,14 @@ struct ChartLine {
   int colour = 0;  // palette index; beyond the palette, lines are dashed and markers hollow
   std::vector<double> x, y;
   bool marked = false;  // a marker at every point, unless there are many; otherwise a few along the line
+  std::vector<double> low, high;  // empty, or the spread of every y as a vertical bar
+  bool reference = false;         // what y would ideally be: dashed, without colour and markers
+};
+
+/// A mark of an axis instead of those that the chart would choose.
+struct ChartTick {
+  double at = 0;
+  std::string text;
 };
 
 /// Non-finite values leave a gap.
@@ -27,7 +35,9 @@ struct LineChart {
   std::string title;
   ChartAxis x, y;
   std::vector<ChartLine> lines;
-  bool whole_x = false;  // x is a count: ticks at integers only
+  bool whole_x = false;            // x is a count: ticks at integers only
+  std::vector<ChartTick> x_ticks;  // empty: chosen by the chart
+  std::vector<std::string> notes;  // lines of text at the lower edge
 };
 
 struct ChartBar {
@@ -43,6 +53,7 @@ struct BarChart {
   std::string axis;  // with its unit
   std::vector<ChartBar> bars;
   std::optional<double> reference;  // position of a dashed line
+  std::vector<std::string> notes;   // lines of text at the lower edge
 };
 
 /// Rows of spans along one axis from zero: timelines, stacked shares.
@@ -55,12 +66,14 @@ struct SpanChart {
   struct Row {
     std::string name;
     std::vector<Span> spans;
+    std::string total = {};  // text after the last span
   };
   std::string title;
   std::string axis;   // with its unit
   double length = 0;  // of the axis
   std::vector<Row> rows;
   std::vector<std::pair<std::string, int>> legend;  // names of colours
+  std::vector<std::string> notes;                   // lines of text at the lower edge
 };
 
 std::string to_svg(const LineChart& chart);

@@ -57,9 +57,11 @@ void take(MetricsHistory& history, const Json& line) {
     history.steps.push_back(std::move(step));
   } else if (kind == "evaluation")
     history.evaluations.push_back(losses_of(line));
-  else if (kind == "end")
+  else if (kind == "end") {
     history.peak_memory_bytes =
         std::max(history.peak_memory_bytes.value_or(0), whole(line, "peak_memory_bytes"));
+    if (line.contains("seconds")) history.loop_seconds += number(line, "seconds");
+  }
 }
 
 }  // namespace

@@ -12,7 +12,7 @@ std::string html_page(const std::string& heading, const std::string& title, cons
 
 struct PageCell {
   std::string text;
-  std::string style_class;  // "better", "worse", "bad" or empty
+  std::string style_class = {};  // "better", "worse", "bad" or empty
 };
 /// A table that scrolls if it is wide. Rows have a cell for each heading.
 std::string html_table(const std::vector<std::string>& headings,

@@ -20,6 +20,7 @@
 #include "launch/console/console.h"
 #include "launch/console/stop_signal.h"
 #include "launch/session/train_config.h"
+#include "launch/study/point_command.h"
 #include "launch/study/study_data.h"
 #include "launch/study/study_report.h"
 #include "launch/study/sweep.h"
@@ -98,6 +99,7 @@ class Study {
         lock_(made(sweep_.directory), {.log = [](const std::string& text) { fmt::print("{}\n", text); }}),
         console_(true) {
     for (const SweepPoint& point : sweep_.points) {
+      if (!point.illegal.empty()) continue;
       require_same_settings(point, folder(point) + "/config.toml");
       data_.require_same(folder(point) + "/data.json", point.name, point.config);
     }
@@ -111,7 +113,9 @@ class Study {
     for (std::size_t i = 0; i < sweep_.points.size() && stop_signal() == 0; ++i) {
       const SweepPoint& point = sweep_.points[i];
       label_ = fmt::format("point {}/{}  {}", i + 1, sweep_.points.size(), point.name);
-      if (outcome_of(folder(point)).exit_code == 0)
+      if (!point.illegal.empty())
+        console_.line(fmt::format("{}: not run: {}", label_, point.illegal));
+      else if (outcome_of(folder(point)).exit_code == 0)
         console_.line(label_ + ": already done");
       else
         run_point(point);
@@ -133,16 +137,10 @@ class Study {
 
   std::string folder(const SweepPoint& point) const { return sweep_.directory + "/" + point.name; }
 
-  std::string command(const SweepPoint& point) const {
-    const std::string line = with_ranks(sweep_.launcher, point.ranks);
-    return fmt::format("{} {} train {} --run-directory {} --auto-resume", line,
-                       shell_quoted(fs::read_symlink("/proc/self/exe").string()),
-                       shell_quoted(folder(point) + "/config.toml"), shell_quoted(folder(point) + "/run"));
-  }
-
   void run_point(const SweepPoint& point) {
     const fs::path run = folder(point) + "/run";
     const std::string output = folder(point) + "/output.txt";
+    if (sweep_.scaling) start_again(run);
     const bool resumed = holds_checkpoint(run.string());
     if (!resumed) {
       made(folder(point));
@@ -155,19 +153,30 @@ class Study {
     int code = 0;
     {
       LatestLine latest((run / "log.txt").string());
-      code = run_command(command(point), {.output_file = output,
-                                          .meanwhile = [&] { latest.update(); },
-                                          .log = [&](const std::string& text) { console_.line(text); }})
+      code = run_command(point_command(sweep_, point),
+                         {.output_file = output,
+                          .meanwhile = [&] { latest.update(); },
+                          .log = [&](const std::string& text) { console_.line(text); }})
                  .code;
     }
     const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
     const double before = resumed ? outcome_of(folder(point)).seconds : 0;
-    write_outcome(folder(point), {.exit_code = code, .seconds = before + seconds});
-    tell(point, code, seconds, output);
+    const bool failed = code != 0 && code != static_cast<int>(ExitCode::resumable);
+    write_outcome(
+        folder(point),
+        {.exit_code = code, .seconds = before + seconds, .reason = failed ? reason_in(output) : ""});
+    tell(point, code, seconds);
     write_report(sweep_, sweep_file_);
   }
 
-  void tell(const SweepPoint& point, int code, double seconds, const std::string& output) {
+  /// A measurement in two parts is none: an unfinished run of a scaling study is replaced.
+  static void start_again(const fs::path& run) {
+    std::error_code error;
+    fs::remove_all(run, error);
+    if (error) throw DataError("study: {}: cannot be removed: {}", run.string(), error.message());
+  }
+
+  void tell(const SweepPoint& point, int code, double seconds) {
     const std::string time = duration_in_words(seconds);
     if (code == 0)
       return console_.line(
@@ -175,7 +184,7 @@ class Study {
     if (code == static_cast<int>(ExitCode::resumable))
       return console_.line(fmt::format("{}: stopped after {} with a checkpoint", label_, time));
     console_.warn(fmt::format("{}: failed with code {} after {}: {}; see {}", label_, code, time,
-                              reason_in(output), output));
+                              outcome_of(folder(point)).reason, folder(point) + "/output.txt"));
   }
 
   void warn_of_unreadable_metrics() {
@@ -191,15 +200,19 @@ class Study {
   }
 
   int finish() {
-    int done = 0, first_code = 0;
+    int done = 0, first_code = 0, illegal = 0;
     for (const SweepPoint& point : sweep_.points) {
+      illegal += !point.illegal.empty();
+      if (!point.illegal.empty()) continue;
       const std::optional<int> code = outcome_of(folder(point)).exit_code;
       done += code == 0;
       if (first_code == 0 && code) first_code = *code;
     }
-    const auto points = static_cast<int>(sweep_.points.size());
-    console_.line(fmt::format("{:<11}{} of {} points; {}/study.html and study.csv",
-                              done == points ? "done" : "ended", done, points, sweep_.directory));
+    const auto points = static_cast<int>(sweep_.points.size()) - illegal;
+    console_.line(fmt::format("{:<11}{} of {} points{}; {}/study.html and {}",
+                              done == points ? "done" : "ended", done, points,
+                              illegal > 0 ? fmt::format(", {} illegal", illegal) : "", sweep_.directory,
+                              sweep_.scaling ? "scaling.csv" : "study.csv"));
     if (done < points && stop_signal() != 0) {
       console_.line("stopped    the same command resumes it");
       return static_cast<int>(ExitCode::resumable);

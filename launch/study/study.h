@@ -4,15 +4,18 @@
 // The study's folder:
 //
 //   study.csv, study.html, figures/*.svg   the report (study_report.h), rewritten after every point
+//   scaling.csv                            of a scaling study: one row per number of ranks
 //   log.txt                                the console's output
 //   POINT/config.toml                      the point's settings
 //   POINT/data.json                        its datasets: path and identity
 //   POINT/run/                             its run folder
 //   POINT/output.txt                       its launcher's output
-//   POINT/outcome.json                     {"exit_code": 0, "seconds": 71.3}, once the point has ended
+//   POINT/outcome.json                     {"exit_code": 0, "seconds": 71.3}, once the point has ended;
+//                          of a failure also "reason"
 //
 // A point with exit code 0 is done and is not run again. A point that failed or was stopped continues from
-// its newest checkpoint or, if it has no checkpoint, from step 0.
+// its newest checkpoint or, if it has no checkpoint, from step 0. In a scaling study it starts again, because
+// a resumed run is no measurement.
 
 #include <string>
 #include <vector>

@@ -114,11 +114,7 @@ class Page {
 
 std::string study_page(const Sweep& sweep, const std::vector<PointResult>& results,
                        const std::vector<Figure>& figures, const std::string& sweep_text) {
-  const auto done = std::count_if(results.begin(), results.end(),
-                                  [](const PointResult& result) { return result.outcome.exit_code == 0; });
-  std::string page =
-      fmt::format("<p>{} of {} points done, {:%Y-%m-%d %H:%M} UTC; launched by <code>{}</code></p>\n", done,
-                  results.size(), fmt::gmtime(std::time(nullptr)), xml_text(sweep.launcher));
+  std::string page = progress_html(sweep, results);
   page += "<h2>Points</h2>\n" + Page(sweep, results).table();
   page +=
       "<p>Losses are nats per token: of the last evaluation on held-out data, or else of the last training "
@@ -127,11 +123,31 @@ std::string study_page(const Sweep& sweep, const std::vector<PointResult>& resul
       "is the largest peak of a rank (of the process on a CPU, in use on a GPU); time is from the start of "
       "the launcher to its end. D = 0 is the point without prediction heads that shares most of the other "
       "settings.</p>\n";
+  return whole_page(sweep, page + figures_html(figures), sweep_text);
+}
+
+std::string progress_html(const Sweep& sweep, const std::vector<PointResult>& results) {
+  const auto done = std::count_if(results.begin(), results.end(),
+                                  [](const PointResult& result) { return result.outcome.exit_code == 0; });
+  const auto illegal = std::count_if(results.begin(), results.end(), [](const PointResult& result) {
+    return !result.point->illegal.empty();
+  });
+  return fmt::format("<p>{} of {} points done{}, {:%Y-%m-%d %H:%M} UTC; launched by <code>{}</code></p>\n",
+                     done, std::ssize(results) - illegal,
+                     illegal > 0 ? fmt::format(", {} illegal", illegal) : "", fmt::gmtime(std::time(nullptr)),
+                     xml_text(sweep.launcher));
+}
+
+std::string figures_html(const std::vector<Figure>& figures) {
   std::vector<PageFigure> drawn;
   for (const Figure& figure : figures) drawn.push_back({.section = figure.section, .svg = figure.svg});
-  page += html_figures(drawn);
-  page += "<details>\n<summary>The sweep</summary>\n<pre>" + xml_text(sweep_text) + "</pre>\n</details>\n";
-  return html_page(sweep.title, sweep.title + ": a study by Foretoken", page);
+  return html_figures(drawn);
+}
+
+std::string whole_page(const Sweep& sweep, const std::string& body, const std::string& sweep_text) {
+  return html_page(sweep.title, sweep.title + ": a study by Foretoken",
+                   body + "<details>\n<summary>The sweep</summary>\n<pre>" + xml_text(sweep_text) +
+                       "</pre>\n</details>\n");
 }
 
 }  // namespace foretoken

@@ -10,6 +10,7 @@
 #include "io/files/text_file.h"
 #include "io/report/csv.h"
 #include "launch/study/point_file.h"
+#include "launch/study/scaling_rows.h"
 #include "model/cost.h"
 #include "runtime/error.h"
 
@@ -31,6 +32,10 @@ std::optional<double> finite(double value) {
   return std::isfinite(value) ? std::optional(value) : std::nullopt;
 }
 
+void append(std::vector<std::string>& row, std::vector<std::string> more) {
+  row.insert(row.end(), std::make_move_iterator(more.begin()), std::make_move_iterator(more.end()));
+}
+
 std::string field(std::optional<double> value) {
   return value ? fmt::format("{:.6g}", *value) : "";
 }
@@ -42,22 +47,35 @@ Outcome outcome_of(const std::string& point_folder) {
   if (!fs::exists(path)) return {};
   try {
     const nlohmann::json json = read_point_file(path);
-    return {.exit_code = json.at("exit_code").get<int>(), .seconds = json.at("seconds").get<double>()};
+    return {.exit_code = json.at("exit_code").get<int>(),
+            .seconds = json.at("seconds").get<double>(),
+            .reason = json.value("reason", "")};
   } catch (const nlohmann::json::exception& error) {
     throw DataError("study: {}: {}", path, error.what());
   }
 }
 
 void write_outcome(const std::string& point_folder, const Outcome& outcome) {
-  write_point_file(point_folder + "/outcome.json",
-                   {{"exit_code", outcome.exit_code.value()}, {"seconds", outcome.seconds}});
+  nlohmann::json json{{"exit_code", outcome.exit_code.value()}, {"seconds", outcome.seconds}};
+  if (!outcome.reason.empty()) json["reason"] = outcome.reason;
+  write_point_file(point_folder + "/outcome.json", json);
 }
 
 std::string PointResult::status() const {
+  if (!point->illegal.empty()) return "illegal";
   if (!outcome.exit_code) return metrics.steps.empty() ? "not run" : "interrupted";
   if (*outcome.exit_code == 0) return "done";
   if (*outcome.exit_code == static_cast<int>(ExitCode::resumable)) return "stopped";
   return fmt::format("failed ({})", *outcome.exit_code);
+}
+
+std::span<const MetricsHistory::Step> PointResult::measured(const Sweep& sweep) const {
+  const std::span<const MetricsHistory::Step> steps = metrics.steps;
+  if (!sweep.scaling) return steps.subspan(steps.size() / 5);
+  const auto first = std::find_if(steps.begin(), steps.end(), [&](const MetricsHistory::Step& step) {
+    return step.step > sweep.scaling->warmup_steps;
+  });
+  return steps.subspan(static_cast<std::size_t>(first - steps.begin()));
 }
 
 std::optional<double> PointResult::final_loss(std::size_t depth) const {
@@ -92,11 +110,12 @@ PointResult result_of(const Sweep& sweep, const SweepPoint& point) {
                      .index = static_cast<int>(&point - sweep.points.data()),
                      .outcome = outcome_of(folder),
                      .parameters = parameter_count(point.config.model, point.config.mtp),
-                     .metrics = read_metrics(folder + "/run/metrics.jsonl")};
+                     .metrics = read_metrics(folder + "/run/metrics.jsonl"),
+                     .machine = read_machine_record(folder + "/run")};
   std::vector<double> rates, times;
-  for (std::size_t i = result.metrics.steps.size() / 5; i < result.metrics.steps.size(); ++i) {
-    rates.push_back(result.metrics.steps[i].tokens_per_second);
-    times.push_back(result.metrics.steps[i].milliseconds);
+  for (const MetricsHistory::Step& step : result.measured(sweep)) {
+    rates.push_back(step.tokens_per_second);
+    times.push_back(step.milliseconds);
   }
   result.tokens_per_second = median(std::move(rates));
   result.milliseconds = median(std::move(times));
@@ -134,7 +153,8 @@ std::string study_csv(const Sweep& sweep, const std::vector<PointResult>& result
   std::vector<std::string> header{"point"};
   for (const std::string& name : sweep.swept)
     if (name != "ranks") header.push_back(name);
-  for (const char* name : {"ranks", "status", "exit_code", "seconds", "parameters", "steps", "tokens"})
+  for (const char* name :
+       {"ranks", "status", "reason", "exit_code", "seconds", "parameters", "steps", "tokens"})
     header.emplace_back(name);
   for (std::size_t k = 0; k <= depths; ++k) header.push_back("final_" + name_of(k) + "_loss");
   for (std::size_t k = 0; k <= depths; ++k) header.push_back("best_" + name_of(k) + "_loss");
@@ -142,6 +162,8 @@ std::string study_csv(const Sweep& sweep, const std::vector<PointResult>& result
   for (const char* name :
        {"accepted_length", "tokens_per_second", "milliseconds_per_step", "peak_memory_bytes"})
     header.emplace_back(name);
+
+  if (sweep.scaling) append(header, run_columns());
 
   std::string text = csv_line(header);
   for (const PointResult& result : results) {
@@ -152,6 +174,7 @@ std::string study_csv(const Sweep& sweep, const std::vector<PointResult>& result
       if (name != "ranks") row.push_back(result.point->settings.at(name));
     row.push_back(std::to_string(result.point->ranks));
     row.push_back(result.status());
+    row.push_back(result.reason());
     row.push_back(result.outcome.exit_code ? std::to_string(*result.outcome.exit_code) : "");
     row.push_back(result.outcome.exit_code ? fmt::format("{:.1f}", result.outcome.seconds) : "");
     row.push_back(std::to_string(result.parameters));
@@ -166,6 +189,7 @@ std::string study_csv(const Sweep& sweep, const std::vector<PointResult>& result
     row.push_back(ran ? fmt::format("{:.1f}", result.tokens_per_second) : "");
     row.push_back(ran ? fmt::format("{:.3f}", result.milliseconds) : "");
     row.push_back(metrics.peak_memory_bytes ? std::to_string(*metrics.peak_memory_bytes) : "");
+    if (sweep.scaling) append(row, run_fields(sweep, result));
     text += csv_line(row);
   }
   return text;
@@ -174,13 +198,16 @@ std::string study_csv(const Sweep& sweep, const std::vector<PointResult>& result
 void write_report(const Sweep& sweep, const std::string& sweep_file) {
   std::vector<PointResult> results;
   for (const SweepPoint& point : sweep.points) results.push_back(result_of(sweep, point));
-  const std::vector<Figure> figures = study_figures(sweep, results);
+  const std::vector<Figure> figures =
+      sweep.scaling ? scaling_figures(sweep, results) : study_figures(sweep, results);
   const fs::path folder = sweep.directory;
   fs::create_directories(folder / "figures");
   for (const Figure& figure : figures) write_durably(folder / "figures" / (figure.name + ".svg"), figure.svg);
   const std::string text = read_text_file(sweep_file, most_config_bytes);
   write_durably(folder / "study.csv", study_csv(sweep, results));
-  write_durably(folder / "study.html", study_page(sweep, results, figures, text));
+  if (sweep.scaling) write_durably(folder / "scaling.csv", scaling_csv(scaling_rows(sweep, results)));
+  write_durably(folder / "study.html", sweep.scaling ? scaling_page(sweep, results, figures, text)
+                                                     : study_page(sweep, results, figures, text));
 }
 
 }  // namespace foretoken

@@ -3,10 +3,12 @@
 // figures, which are also written as SVG files.
 
 #include <optional>
+#include <span>
 #include <string>
 #include <vector>
 
 #include "io/report/metrics_history.h"
+#include "launch/doctor/machine_record.h"
 #include "launch/study/sweep.h"
 
 namespace foretoken {
@@ -15,6 +17,7 @@ namespace foretoken {
 struct Outcome {
   std::optional<int> exit_code;
   double seconds = 0;  // sum over all launches of the point
+  std::string reason;  // of a failure: the line of its output that says why
 };
 Outcome outcome_of(const std::string& point_folder);
 void write_outcome(const std::string& point_folder, const Outcome& outcome);
@@ -25,12 +28,18 @@ struct PointResult {
   Outcome outcome;
   std::int64_t parameters = 0;
   MetricsHistory metrics;
-  /// Medians over the steps after the first fifth; 0 if there are none.
+  std::optional<MachineRecord> machine;  // of its newest launch
+  /// Medians over the steps after the first fifth or, in a scaling study, after the warm-up; 0 if there are
+  /// none.
   double tokens_per_second = 0;
   double milliseconds = 0;
 
-  /// "done", "failed (3)", "stopped", "interrupted" (no exit code, but steps) or "not run".
+  /// "done", "failed (3)", "stopped", "interrupted" (no exit code, but steps), "not run" or "illegal".
   std::string status() const;
+  /// Why it failed or is illegal; empty otherwise.
+  const std::string& reason() const { return point->illegal.empty() ? outcome.reason : point->illegal; }
+  /// The steps that are measured.
+  std::span<const MetricsHistory::Step> measured(const Sweep& sweep) const;
   std::int64_t depths() const { return point->config.mtp.depths; }
   /// Loss of depth k in the last evaluation, and the lowest of all evaluations after step 0.
   std::optional<double> final_loss(std::size_t depth) const;
@@ -61,11 +70,22 @@ struct Figure {
 };
 std::vector<Figure> study_figures(const Sweep& sweep, const std::vector<PointResult>& results);
 
+/// Parts of pages of studies, in HTML: "5 of 6 points done, 2026-11-22 10:00 UTC; launched by mpirun", the
+/// figures below their sections' headings, and the page around `body` with the sweep's file at its end.
+std::string progress_html(const Sweep& sweep, const std::vector<PointResult>& results);
+std::string figures_html(const std::vector<Figure>& figures);
+std::string whole_page(const Sweep& sweep, const std::string& body, const std::string& sweep_text);
+
 /// The whole page; `sweep_text` is the sweep's file, for its last section.
 std::string study_page(const Sweep& sweep, const std::vector<PointResult>& results,
                        const std::vector<Figure>& figures, const std::string& sweep_text);
 
-/// Writes study.csv, study.html and figures/ into the study's folder.
+/// The same of a scaling study (launch/study/scaling_rows.h).
+std::vector<Figure> scaling_figures(const Sweep& sweep, const std::vector<PointResult>& results);
+std::string scaling_page(const Sweep& sweep, const std::vector<PointResult>& results,
+                         const std::vector<Figure>& figures, const std::string& sweep_text);
+
+/// Writes study.csv, study.html and figures/, and scaling.csv of a scaling study, into the study's folder.
 void write_report(const Sweep& sweep, const std::string& sweep_file);
 
 }  // namespace foretoken

@@ -10,6 +10,8 @@
 #include "launch/config/config_toml.h"
 #include "launch/config/config_validator.h"
 #include "launch/config/options.h"
+#include "launch/study/best_layout.h"
+#include "launch/study/scaling_section.h"
 #include "runtime/error.h"
 
 namespace foretoken {
@@ -17,7 +19,6 @@ namespace {
 
 namespace fs = std::filesystem;
 
-constexpr std::int64_t most_ranks = 65536;
 constexpr std::size_t most_points = 1000;
 
 /// One list of [axes]: the values of a setting, or numbers of ranks.
@@ -39,9 +40,13 @@ class SweepReader {
     sweep_.directory = "runs/" + sweep_.title;
     sweep_.launcher = "mpirun -n {ranks}";
     read_study();
-    apply_table(common_, file_, path_, {"study", "axes", "points"});
+    sweep_.scaling = read_scaling(file_, path_);
+    apply_table(common_, file_, path_, {"study", "scaling", "axes", "points"});
     add_combinations();
-    add_points();
+    if (sweep_.scaling)
+      repeat_points();
+    else
+      add_points();
     if (sweep_.points.empty()) throw UsageError("no points: expected [axes] or [[points]] ({})", path_);
     state_settings();
     return std::move(sweep_);
@@ -66,6 +71,11 @@ class SweepReader {
     return static_cast<int>(*ranks);
   }
 
+  int study_ranks(const toml::node& node, const std::string& where) const {
+    if (file_.contains("scaling")) refuse(node, "study.ranks: scaling.ranks lists the ranks");
+    return ranks_of(node, where);
+  }
+
   void read_study() {
     const toml::node* study = file_.get("study");
     if (study == nullptr) return;
@@ -75,7 +85,7 @@ class SweepReader {
       if (key == "base")
         apply_toml_file(common_, (fs::path(path_).parent_path() / text_of(node, where)).string());
       else if (key == "ranks")
-        ranks_ = ranks_of(node, where);
+        ranks_ = study_ranks(node, where);
       else if (key == "directory")
         sweep_.directory = text_of(node, where);
       else if (key == "launcher")
@@ -129,14 +139,20 @@ class SweepReader {
   }
 
   void add_combinations() {
-    const std::vector<Axis> axes = read_axes();
-    if (axes.empty()) return;
+    std::vector<Axis> axes = read_axes();
     std::size_t combinations = 1;
+    if (sweep_.scaling) {
+      require_other_axes(axes);
+      axes.insert(axes.begin(), {.section = "", .key = "ranks", .values = scaling_ranks(file_)});
+      combinations = static_cast<std::size_t>(sweep_.scaling->repeats);
+    }
+    if (axes.empty()) return;
     for (const Axis& axis : axes)
       if (combinations *= axis.values->size(); combinations > most_points)
         refuse(*axis.values, fmt::format("[axes]: the combinations are more than {} points", most_points));
+    if (sweep_.scaling) combinations /= static_cast<std::size_t>(sweep_.scaling->repeats);
     for (std::size_t number = 0; number < combinations; ++number) {
-      SweepPoint point{.name = "", .ranks = ranks_, .config = common_, .settings = {}};
+      SweepPoint point{.name = "", .ranks = ranks_, .config = common_};
       std::size_t rest = number, block = combinations;
       for (const Axis& axis : axes) {
         block /= axis.values->size();
@@ -163,10 +179,8 @@ class SweepReader {
     for (const toml::node& entry : *points) {
       const toml::table& table = *entry.as_table();
       if (!table.contains("name")) refuse(entry, "[[points]]: the name is missing");
-      SweepPoint point{.name = text_of(*table.get("name"), "[[points]] name"),
-                       .ranks = ranks_,
-                       .config = common_,
-                       .settings = {}};
+      SweepPoint point{
+          .name = text_of(*table.get("name"), "[[points]] name"), .ranks = ranks_, .config = common_};
       if (const toml::node* ranks = table.get("ranks")) point.ranks = ranks_of(*ranks, "[[points]] ranks");
       const std::set<std::string_view> own{"name", "ranks"};
       apply_table(point.config, table, path_, own);
@@ -191,15 +205,49 @@ class SweepReader {
       if (other.name == point.name) refuse(node, fmt::format("two points are named \"{}\"", point.name));
     apply_sets(point.config, sets_);
     point.config.run.directory = absolute_path(point.config.run.directory);  // as the point's run stores it
+    if (sweep_.scaling) require_measured_steps(*sweep_.scaling, point.config, path_);
     try {
+      if (sweep_.scaling) scale(*sweep_.scaling, point.ranks, point.config);
       validate(point.config);
       resolve_grid(point.config, point.ranks);
     } catch (const UsageError& error) {
+      if (sweep_.scaling) {
+        point.illegal = error.what();
+        sweep_.points.push_back(std::move(point));
+        return;
+      }
       const std::string what = fmt::format("point \"{}\": {}", point.name, error.what());
       if (what.ends_with(')')) throw UsageError("{}", what);  // ends with the places of its settings
       refuse(node, what);
     }
     sweep_.points.push_back(std::move(point));
+  }
+
+  void require_other_axes(const std::vector<Axis>& axes) const {
+    for (const Axis& axis : axes) {
+      if (axis.section.empty()) refuse(*axis.values, "axis ranks: scaling.ranks lists the ranks already");
+      if (sweep_.scaling->best_layout && is_layout_setting(axis.name()))
+        refuse(*axis.values, fmt::format("axis {}: scaling.layout = \"best\" chooses it", axis.name()));
+    }
+  }
+
+  /// Replaces each legal combination by its repeats.
+  void repeat_points() {
+    const std::vector<SweepPoint> groups = std::move(sweep_.points);
+    const auto is_illegal = [](const SweepPoint& point) { return !point.illegal.empty(); };
+    if (std::all_of(groups.begin(), groups.end(), is_illegal))
+      throw UsageError("every point is illegal; the first, \"{}\": {} ({})", groups.front().name,
+                       groups.front().illegal, path_);
+    sweep_.points.clear();
+    for (int repeat = 1; repeat <= sweep_.scaling->repeats; ++repeat)
+      for (SweepPoint point : groups) {
+        if (is_illegal(point) && repeat > 1) continue;
+        point.group = point.name;
+        point.repeat = repeat;
+        if (!is_illegal(point) && sweep_.scaling->repeats > 1)
+          point.name += fmt::format(",repeat={}", repeat);
+        sweep_.points.push_back(std::move(point));
+      }
   }
 
   /// The point's value of the setting; a string is without TOML's quotes.

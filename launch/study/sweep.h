@@ -20,13 +20,16 @@
 //   ranks = 1                            # optional
 //   mtp.depths = 0                       # overrides the sections above
 //
-// `ranks` may also be an axis. Mistakes are UsageErrors that end with file and line.
+// `ranks` may also be an axis. A scaling study has a table [scaling] instead of [[points]]
+// (launch/study/scaling_section.h). Mistakes are UsageErrors that end with file and line.
 
 #include <map>
+#include <optional>
 #include <string>
 #include <vector>
 
 #include "launch/config/config.h"
+#include "launch/study/scaling.h"
 
 namespace foretoken {
 
@@ -35,6 +38,10 @@ struct SweepPoint {
   int ranks = 1;
   Config config;                                // checked, also for its number of ranks
   std::map<std::string, std::string> settings;  // values of the options in Sweep::swept, as text
+  // Of a scaling study:
+  std::string group;    // the name without the repeat: points of a group differ in nothing else
+  int repeat = 1;       // 1 to ScalingStudy::repeats
+  std::string illegal;  // why its ranks cannot have its layout; empty if they can. It is reported, not run.
 };
 
 struct Sweep {
@@ -43,8 +50,11 @@ struct Sweep {
   std::string launcher;
   std::vector<std::string>
       swept;  // options that differ between points; also "ranks" if the number of ranks differs
-  std::vector<SweepPoint>
-      points;  // first the combinations of the axes, the last axis fastest; then [[points]]
+  /// First the combinations of the axes, the last axis fastest; then [[points]]. In a scaling study the
+  /// numbers of ranks are the first axis, and all combinations run once before any runs again, so that a
+  /// machine that becomes slower with time does not slow one combination only.
+  std::vector<SweepPoint> points;
+  std::optional<ScalingStudy> scaling;
 };
 
 /// `sets` are flags "section.key=value" applied to every point.

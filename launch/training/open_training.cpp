@@ -7,6 +7,7 @@
 #include "launch/config/config_validator.h"
 #include "launch/config/learning_schedule.h"
 #include "launch/console/terminal.h"
+#include "launch/doctor/machine_record.h"
 #include "launch/session/data_identity.h"
 #include "launch/session/rank_memory.h"
 #include "launch/session/resume.h"
@@ -159,6 +160,7 @@ std::unique_ptr<TrainingParts> open_training(MpiCommunicator& world, const Confi
     start_fresh(*parts, folder, notice, rules);
   else
     resume(*parts, folder, notice, rules, arguments.allow_other_data);
+  write_machine_record(parts->session, parts->files->directory.path());
   const std::int64_t samples = parts->progress.samples;
   parts->loader.emplace(parts->data->training, row_shape(config),
                         batch_layout(config, parts->session.groups()),

@@ -84,11 +84,11 @@ TEST_CASE("the table has a row per point, and empty fields for unknown values") 
   const Lab lab;
   const std::string csv = study_csv(lab.sweep, lab.results());
   CHECK(csv.substr(0, csv.find('\n')) ==
-        "point,mtp.depths,ranks,status,exit_code,seconds,parameters,steps,tokens,final_main_loss,"
+        "point,mtp.depths,ranks,status,reason,exit_code,seconds,parameters,steps,tokens,final_main_loss,"
         "final_mtp1_loss,best_main_loss,best_mtp1_loss,mtp1_acceptance,accepted_length,tokens_per_second,"
         "milliseconds_per_step,peak_memory_bytes");
-  CHECK_THAT(csv, contains("\n\"ranks=1,depths=1\",1,1,not run,,,") && contains(",0,0,,,,,,,,,\n"));
-  CHECK_THAT(csv, contains(",failed (4),4,7.2,") &&
+  CHECK_THAT(csv, contains("\n\"ranks=1,depths=1\",1,1,not run,,,,") && contains(",0,0,,,,,,,,,\n"));
+  CHECK_THAT(csv, contains(",failed (4),,4,7.2,") &&
                       contains(",10,640,3,3,2.5,3,0.25,1.25,90.0,500.000,1073741824\n"));
 }
 

@@ -134,3 +134,107 @@ TEST_CASE("an invalid sweep is refused with file and line") {
   CHECK_THAT(files.refusal(study + "[[points]]\nname = \"no place\"\nranks = 7\n"),
              StartsWith("point \"no place\": ") && Catch::Matchers::EndsWith(" (sweep.toml:3)"));
 }
+
+TEST_CASE("a scaling study runs every legal number of ranks once before it repeats any") {
+  const Files files;
+  const Sweep sweep = files.read(study + R"(
+[scaling]
+mode = "strong"
+ranks = [1, 2]
+repeats = 2
+warmup_steps = 3
+[axes]
+parallel.pp = [1, 2]
+)");
+  std::vector<std::string> names;
+  for (const SweepPoint& point : sweep.points) names.push_back(point.name);
+  CHECK(names == std::vector<std::string>{"ranks=1,pp=1,repeat=1", "ranks=1,pp=2", "ranks=2,pp=1,repeat=1",
+                                          "ranks=2,pp=2,repeat=1", "ranks=1,pp=1,repeat=2",
+                                          "ranks=2,pp=1,repeat=2", "ranks=2,pp=2,repeat=2"});
+  REQUIRE(sweep.scaling.has_value());
+  CHECK(sweep.scaling->warmup_steps == 3);
+  CHECK(sweep.points[5].group == "ranks=2,pp=1");
+  CHECK(sweep.points[5].repeat == 2);
+  CHECK_THAT(sweep.points[1].illegal, StartsWith("parallel: pp 2 does not divide the world of 1 rank"));
+  CHECK(sweep.points[0].illegal.empty());
+}
+
+TEST_CASE("a weak study's batch grows with the ranks, and a batch that would not be whole is illegal") {
+  const Files files;
+  const Sweep sweep = files.read(study + R"(
+[train]
+global_batch = 24
+microbatch = 4
+[scaling]
+mode = "weak"
+ranks = [2, 3, 4, 5]
+repeats = 1
+)");
+  REQUIRE(sweep.points.size() == 4);
+  CHECK(sweep.points[0].name == "ranks=2");
+  CHECK(sweep.points[0].config.train.global_batch == 24);
+  CHECK(sweep.points[1].config.train.global_batch == 36);
+  CHECK(sweep.points[2].config.train.global_batch == 48);
+  CHECK(sweep.points[3].config.train.global_batch == 60);
+  CHECK(sweep.points[3].illegal.empty());
+  const Sweep odd = files.read(study +
+                               "[train]\nglobal_batch = 3\nmicrobatch = 1\n[scaling]\nmode = \"weak\"\n"
+                               "ranks = [2, 3]\nrepeats = 1\nwarmup_steps = 5\n[parallel]\npp = 2\ndp = 1\n");
+  CHECK_THAT(odd.points[1].illegal, contains("3 · 3 / 2 is not a whole number of rows"));
+}
+
+TEST_CASE("the best layout uses all ranks even if the configured layout fits") {
+  const Files files;
+  const Sweep sweep = files.read(study + R"(
+[train]
+global_batch = 8
+microbatch = 8
+[model]
+num_hidden_layers = 4
+[scaling]
+mode = "strong"
+ranks = [1, 2, 64]
+layout = "best"
+repeats = 1
+)");
+  CHECK(sweep.points[0].config.parallel.pp == 1);
+  CHECK(sweep.points[1].config.parallel.pp == 2);  // one microbatch cannot be divided
+  CHECK(sweep.points[1].config.parallel.dp == 1);
+  CHECK_THAT(sweep.points[2].illegal, contains("no layout of 64 ranks is legal"));
+}
+
+TEST_CASE("an invalid [scaling] is refused with file and line") {
+  const Files files;
+  const std::string legal = study + "[scaling]\nmode = \"strong\"\nranks = [1, 2]\n";
+  CHECK(files.refusal(study + "scaling = 2\n") ==
+        "unknown key study.scaling, expected base, ranks, directory or launcher (sweep.toml:3)");
+  CHECK(files.refusal("scaling = 2\n") == "[scaling]: expected a table, found an integer (sweep.toml:1)");
+  CHECK(files.refusal(study + "[scaling]\nranks = [1]\n") == "[scaling]: mode is missing (sweep.toml:3)");
+  CHECK(files.refusal(study + "[scaling]\nmode = \"weak\"\n") ==
+        "[scaling]: ranks is missing (sweep.toml:3)");
+  CHECK(files.refusal(study + "[scaling]\nmode = \"week\"\n") ==
+        "scaling.mode: expected \"strong\" or \"weak\" (sweep.toml:4)");
+  CHECK(files.refusal(study + "[scaling]\nranks = [2, 1]\n") ==
+        "scaling.ranks: expected ascending numbers, found 1 after 2 (sweep.toml:4)");
+  CHECK(files.refusal(study + "[scaling]\nranks = [0]\n") ==
+        "scaling.ranks: expected an integer, 1 to 65536 (sweep.toml:4)");
+  CHECK(files.refusal(study + "[scaling]\nranks = []\n") ==
+        "scaling.ranks: expected a list of at least one number (sweep.toml:4)");
+  CHECK(files.refusal(legal + "repeat = 2\n") ==
+        "unknown key scaling.repeat, expected mode, ranks, layout, repeats or warmup_steps (sweep.toml:6)");
+  CHECK(files.refusal(legal + "repeats = 0\n") ==
+        "scaling.repeats: expected an integer, 1 to 100 (sweep.toml:6)");
+  CHECK(files.refusal(legal + "warmup_steps = 50\n") ==
+        "scaling.warmup_steps 50: none of the 50 steps of train.steps is measured (sweep.toml)");
+  CHECK_THAT(files.refusal(legal + "layout = \"good\"\n"), StartsWith("scaling.layout: expected \"best\""));
+  CHECK(files.refusal(legal + "layout = \"best\"\n[axes]\nparallel.pp = [1]\n") ==
+        "axis parallel.pp: scaling.layout = \"best\" chooses it (sweep.toml:8)");
+  CHECK(files.refusal(legal + "[axes]\nranks = [1]\n") ==
+        "axis ranks: scaling.ranks lists the ranks already (sweep.toml:7)");
+  CHECK(files.refusal(study + "ranks = 2\n[scaling]\nmode = \"weak\"\nranks = [1]\n") ==
+        "study.ranks: scaling.ranks lists the ranks (sweep.toml:3)");
+  CHECK(files.refusal(legal + "[[points]]\nname = \"a\"\n") ==
+        "[[points]]: a scaling study has no single points, expected [axes] (sweep.toml:6)");
+  CHECK_THAT(files.refusal(legal + "[parallel]\npp = 64\n"),
+             StartsWith("every point is illegal; the first, \"ranks=1\": "));
+}

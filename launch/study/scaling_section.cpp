@@ -1,0 +1,116 @@
+#include "launch/study/scaling_section.h"
+
+#include <algorithm>
+
+#include "launch/study/best_layout.h"
+#include "runtime/error.h"
+
+namespace foretoken {
+
+namespace {
+
+class ScalingReader {
+ public:
+  explicit ScalingReader(const std::string& path) : path_(path) {}
+
+  ScalingStudy read(const toml::table& table) {
+    for (const auto& [key, node] : table) {
+      if (key == "mode")
+        scaling_.mode = mode_of(node);
+      else if (key == "ranks")
+        read_ranks(node);
+      else if (key == "layout")
+        scaling_.best_layout = is_best(node);
+      else if (key == "repeats")
+        scaling_.repeats = static_cast<int>(integer(node, "scaling.repeats", 1, 100));
+      else if (key == "warmup_steps")
+        scaling_.warmup_steps = integer(node, "scaling.warmup_steps", 0, 1'000'000);
+      else
+        refuse(node, fmt::format("unknown key scaling.{}, expected mode, ranks, layout, repeats or "
+                                 "warmup_steps",
+                                 key.str()));
+    }
+    for (const char* key : {"mode", "ranks"})
+      if (!table.contains(key)) refuse(table, fmt::format("[scaling]: {} is missing", key));
+    return std::move(scaling_);
+  }
+
+  [[noreturn]] void refuse(const toml::node& node, const std::string& what) const {
+    throw UsageError("{} ({})", what, line_of(path_, node));
+  }
+
+ private:
+  std::int64_t integer(const toml::node& node, const char* name, std::int64_t low, std::int64_t high) const {
+    const auto value = node.value_exact<std::int64_t>();
+    if (!value || *value < low || *value > high)
+      refuse(node, fmt::format("{}: expected an integer, {} to {}", name, low, high));
+    return *value;
+  }
+
+  ScalingStudy::Mode mode_of(const toml::node& node) const {
+    const auto text = node.value_exact<std::string>();
+    if (text == "strong") return ScalingStudy::Mode::strong;
+    if (text == "weak") return ScalingStudy::Mode::weak;
+    refuse(node, "scaling.mode: expected \"strong\" or \"weak\"");
+  }
+
+  bool is_best(const toml::node& node) const {
+    if (node.value_exact<std::string>() == "best") return true;
+    refuse(node,
+           "scaling.layout: expected \"best\"; [axes] varies layouts, for example parallel.pp = [1, 2]");
+  }
+
+  void read_ranks(const toml::node& node) {
+    const toml::array* list = node.as_array();
+    if (list == nullptr || list->empty())
+      refuse(node, "scaling.ranks: expected a list of at least one number");
+    for (const toml::node& entry : *list) {
+      const auto ranks = static_cast<int>(integer(entry, "scaling.ranks", 1, most_ranks));
+      if (!scaling_.ranks.empty() && ranks <= scaling_.ranks.back())
+        refuse(entry, fmt::format("scaling.ranks: expected ascending numbers, found {} after {}", ranks,
+                                  scaling_.ranks.back()));
+      scaling_.ranks.push_back(ranks);
+    }
+  }
+
+  const std::string& path_;
+  ScalingStudy scaling_;
+};
+
+}  // namespace
+
+std::optional<ScalingStudy> read_scaling(const toml::table& file, const std::string& path) {
+  const toml::node* node = file.get("scaling");
+  if (node == nullptr) return std::nullopt;
+  ScalingReader reader(path);
+  if (!node->is_table()) reader.refuse(*node, "[scaling]: expected a table, found " + type_in_words(*node));
+  if (const toml::node* points = file.get("points"))
+    reader.refuse(*points, "[[points]]: a scaling study has no single points, expected [axes]");
+  return reader.read(*node->as_table());
+}
+
+const toml::array* scaling_ranks(const toml::table& file) {
+  return file.get("scaling")->as_table()->get("ranks")->as_array();
+}
+
+void scale(const ScalingStudy& scaling, int ranks, Config& config) {
+  if (scaling.mode == ScalingStudy::Mode::weak) {
+    const std::int64_t batch = config.train.global_batch, fewest = scaling.ranks.front();
+    std::int64_t rows = 0;
+    if (__builtin_mul_overflow(batch, ranks, &rows) || rows % fewest != 0)
+      throw UsageError(
+          "train.global_batch {} of {} ranks cannot grow to {} ranks: {} · {} / {} is not a whole "
+          "number of rows",
+          batch, fewest, ranks, batch, ranks, fewest);
+    config.train.global_batch = rows / fewest;
+  }
+  if (scaling.best_layout) config = best_layout(std::move(config), ranks);
+}
+
+void require_measured_steps(const ScalingStudy& scaling, const Config& config, const std::string& path) {
+  if (config.train.steps <= scaling.warmup_steps)
+    throw UsageError("scaling.warmup_steps {}: none of the {} steps of train.steps is measured ({})",
+                     scaling.warmup_steps, config.train.steps, path);
+}
+
+}  // namespace foretoken

@@ -1,0 +1,152 @@
+// The rows, figures and page of a scaling study.
+#include "launch/study/scaling_rows.h"
+
+#include <filesystem>
+#include <fstream>
+
+#include <fmt/format.h>
+
+#include "io/files/sealed_text.h"
+#include "tests/support/catch.h"
+#include "tests/support/temporary_folder.h"
+#include "tests/support/xml.h"
+
+using namespace foretoken;
+using namespace foretoken::testing;
+
+namespace {
+
+/// A study of 1, 2 and 4 ranks with three repeats and two warm-up steps; 3 ranks are illegal.
+struct Lab {
+  TemporaryFolder folder;
+  Sweep sweep;
+
+  Lab() {
+    folder.write("sweep.toml", R"([data]
+path = "d.h5"
+[train]
+steps = 5
+global_batch = 8
+microbatch = 2
+[optimizer]
+warmup_steps = 0
+[scaling]
+mode = "strong"
+ranks = [1, 2, 3, 4]
+warmup_steps = 2
+)");
+    sweep = read_sweep((folder / "sweep.toml").string(), {});
+    sweep.directory = folder.path().string();
+  }
+
+  void run(const std::string& name, double rate, int code = 0, const std::string& host = "") const {
+    std::string lines;
+    for (int step = 1; step <= 5; ++step)
+      lines += fmt::format(
+          R"({{"kind": "step", "step": {0}, "main_loss": 5, "tokens_seen": {0}, "milliseconds": {1}, "tokens_per_second": {2}, "compute_share": 0.5, "bubble": 0.25, "exposed_communication": 0.125, "optimizer_share": 0.0625, "data_share": 0}})"
+          "\n",
+          step, step <= 2 ? 1e6 : 1000.0, step <= 2 ? 1 : rate);
+    lines += R"({"kind": "end", "step": 5, "seconds": 2003.5, "peak_memory_bytes": 1048576})"
+             "\n";
+    folder.write(name + "/run/metrics.jsonl", lines);
+    if (!host.empty())
+      folder.write(
+          name + "/run/machine.json",
+          sealed_line(
+              R"({"versions":{"MPI":"Open MPI v4.1.4","commit":"0335df8+"},"transport":"","hosts":[)" + host +
+              "]}") +
+              "\n");
+    write_outcome((folder / name).string(),
+                  {.exit_code = code, .seconds = 7.25, .reason = code == 0 ? "" : "[rank 1] a fault"});
+  }
+
+  std::vector<PointResult> results() const {
+    std::vector<PointResult> all;
+    for (const SweepPoint& point : sweep.points) all.push_back(result_of(sweep, point));
+    return all;
+  }
+};
+
+const std::string shared = R"({"name":"a","ranks":4,"threads":4,"cores":2,"device":"cpu","devices":1})";
+
+}  // namespace
+
+TEST_CASE("a row has the median of its repeats without warm-up, and the speed-up over the fewest ranks") {
+  const Lab lab;
+  const double rates[] = {90, 130, 100};
+  for (int repeat = 1; repeat <= 3; ++repeat) {
+    lab.run(fmt::format("ranks=1,repeat={}", repeat), rates[repeat - 1]);
+    lab.run(fmt::format("ranks=4,repeat={}", repeat), 300 + repeat, repeat == 2 ? 4 : 0, shared);
+  }
+  const std::vector<PointResult> results = lab.results();
+  const std::vector<ScalingRow> rows = scaling_rows(lab.sweep, results);
+  REQUIRE(rows.size() == 4);
+  CHECK(rows[0].tokens_per_second->median == 100);
+  CHECK(rows[0].tokens_per_second->lowest == 90);
+  CHECK(rows[0].tokens_per_second->highest == 130);
+  CHECK(rows[0].speedup == 1.0);
+  CHECK(rows[0].status == "done");
+  CHECK(rows[1].status == "not run");
+  CHECK_FALSE(rows[1].speedup.has_value());
+  CHECK(rows[2].status == "illegal");
+  CHECK_FALSE(rows[2].reason.empty());
+  CHECK(rows[3].status == "2 of 3 done");
+  CHECK(rows[3].reason == "[rank 1] a fault");
+  CHECK(rows[3].tokens_per_second->median == 302);  // of 301 and 303
+  CHECK(rows[3].speedup == Approx(3.02));
+  CHECK(rows[3].efficiency == Approx(0.755));
+  CHECK(rows[3].sharing == "4 ranks on 2 cores");
+  CHECK(rows[0].sharing.empty());
+}
+
+TEST_CASE("the parts of a row's time add up to the time of a step and of what runs between steps") {
+  const Lab lab;
+  lab.run("ranks=1,repeat=1", 100);
+  const std::vector<PointResult> results = lab.results();
+  const std::vector<ScalingRow> rows = scaling_rows(lab.sweep, results);
+  std::vector<std::string> parts;
+  for (const TimePart& part : rows[0].time)
+    parts.push_back(fmt::format("{} {}", part.name, part.milliseconds));
+  // 2003.5 s in the loop, of which 2 · 1000 s + 3 · 1 s are steps: 0.5 s between 5 steps.
+  CHECK(parts == std::vector<std::string>{"compute 500", "bubble 250", "exposed communication 125",
+                                          "optimizer 62.5", "data 0", "other 62.5",
+                                          "checkpoint, evaluation 100"});
+}
+
+TEST_CASE("ranks share GPUs or cores if they have fewer than ranks or threads") {
+  const auto sharing = [](MachineRecord::Host host) { return MachineRecord{.hosts = {host}}.sharing(); };
+  CHECK(sharing({.ranks = 2, .threads = 2, .cores = 2, .device = "cpu", .devices = 1}).empty());
+  CHECK(sharing({.ranks = 2, .threads = 8, .cores = 4, .device = "cpu", .devices = 1}) ==
+        "8 threads of 2 ranks on 4 cores");
+  CHECK(sharing({.ranks = 2, .threads = 8, .cores = 4, .device = "NVIDIA H100", .devices = 2}).empty());
+  CHECK(sharing({.ranks = 2, .threads = 8, .cores = 16, .device = "NVIDIA H100", .devices = 1}) ==
+        "2 ranks on 1 GPU");
+}
+
+TEST_CASE("tables, figures and page of a scaling study mark shared cores and show reasons") {
+  const Lab lab;
+  for (int repeat = 1; repeat <= 3; ++repeat) {
+    lab.run(fmt::format("ranks=1,repeat={}", repeat), 100);
+    lab.run(fmt::format("ranks=4,repeat={}", repeat), 300, 0, shared);
+  }
+  write_report(lab.sweep, (lab.folder / "sweep.toml").string());
+  const auto text_of = [&](const char* name) {
+    std::ifstream file(lab.folder / name);
+    return std::string{std::istreambuf_iterator<char>(file), {}};
+  };
+  const std::string page = text_of("study.html");
+  CHECK(xml_error(page) == "");
+  CHECK_THAT(page, contains("Strong scaling") && contains("* 4 ranks on 2 cores") && contains(">4*<") &&
+                       contains("3.00×") && contains("75 %") && contains("6 of 9 points done, 1 illegal") &&
+                       contains("after the first 2, which are left out"));
+  std::vector<std::string> names;
+  for (const Figure& figure : scaling_figures(lab.sweep, lab.results())) {
+    names.push_back(figure.name);
+    CHECK_THAT(figure.svg, contains("* 4 ranks on 2 cores"));
+  }
+  CHECK(names == std::vector<std::string>{"speedup", "efficiency", "tokens_per_rank", "time", "memory"});
+  CHECK_THAT(text_of("scaling.csv"),
+             contains(",4 ranks on 2 cores,300,300,300,75,1000,1000,1000,3,0.75,ranks=1,"));
+  CHECK_THAT(text_of("study.csv"),
+             contains("Open MPI v4.1.4") && contains("0335df8+") && contains("illegal"));
+}
