@@ -7,7 +7,7 @@
 
 #include "io/datasets/dataset_examination.h"
 #include "io/files/printable.h"
-#include "launch/cli.h"
+#include "launch/cli/cli.h"
 #include "launch/commands/flight.h"
 #include "launch/commands/inspect.h"
 #include "launch/commands/plan.h"

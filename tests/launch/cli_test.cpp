@@ -1,5 +1,5 @@
 // The command line: arguments of every command, and errors.
-#include "launch/cli.h"
+#include "launch/cli/cli.h"
 
 #include <algorithm>
 #include <filesystem>

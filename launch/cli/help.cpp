@@ -1,4 +1,4 @@
-#include "launch/cli_help.h"
+#include "launch/cli/help.h"
 
 #include <set>
 #include <string>

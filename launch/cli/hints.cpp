@@ -1,4 +1,4 @@
-#include "launch/cli_hints.h"
+#include "launch/cli/hints.h"
 
 #include <algorithm>
 #include <string_view>

@@ -1,0 +1,54 @@
+#include <memory>
+
+#include "launch/cli/flags.h"
+#include "launch/config/config_loader.h"
+#include "launch/config/number_flag.h"
+
+namespace foretoken {
+
+namespace {
+
+struct PlanFlags {
+  PlanArguments arguments;
+  std::string ranks;
+};
+
+Command finish(const PlanFlags& flags) {
+  PlanCommand command{.config = {}, .arguments = flags.arguments};
+  command.arguments.ranks = rank_counts(flags.ranks);
+  apply_toml_file(command.config, flags.arguments.config_path);
+  apply_sets(command.config, flags.arguments.sets);
+  return command;
+}
+
+}  // namespace
+
+CommandFlags add_plan(CLI::App& app) {
+  const auto parsed = std::make_shared<PlanFlags>();
+  PlanFlags& flags = *parsed;
+  PlanArguments& into = flags.arguments;
+  CLI::App* command =
+      app.add_subcommand("plan", "Compare the layouts of a configuration: memory, step time, cost");
+  command->add_option("CONFIG", into.config_path, "configuration file (TOML)")->required();
+  command->add_option("--gpus", flags.ranks, "numbers of devices, with one rank each, such as 8,64,2048")
+      ->type_name("N,N,...")
+      ->required();
+  command->add_option("--gpu", into.device, "h100, h200 or cpu; default: cpu if run.device is cpu, else h100")
+      ->type_name("NAME");
+  command
+      ->add_option("--memory", into.memory,
+                   "memory of one device, such as 80GiB; default: the device's; for cpu no limit")
+      ->type_name("SIZE");
+  add_number(*command, "--per-node", into.per_node, {1, 1 << 20}, "ranks of a node", true);
+  add_number(*command, "--top", into.top, {1, 1000}, "layouts to show", true);
+  command->add_flag("--json", into.json, "print JSON instead of tables");
+  add_texts(*command, "--set", into.sets,
+            "section.key=value: overrides CONFIG, and the setting is not varied; may be repeated");
+  command->footer(
+      "Layouts vary parallel.pp, dp, virtual_stages, schedule and sharded_optimizer, train.microbatch and\n"
+      "recompute, and mtp.placement; the global batch stays. The command needs no ranks and no such device.\n"
+      "\nExample:\n  foretoken plan train.toml --gpus 8,64 --set train.recompute=selective");
+  return {command, [parsed] { return finish(*parsed); }};
+}
+
+}  // namespace foretoken

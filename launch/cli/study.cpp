@@ -1,0 +1,46 @@
+#include <memory>
+
+#include "launch/cli/flags.h"
+
+namespace foretoken {
+
+CommandFlags add_study(CLI::App& app) {
+  const auto parsed = std::make_shared<StudyArguments>();
+  StudyArguments& into = *parsed;
+  CLI::App* command =
+      app.add_subcommand("study", "Run the points of a sweep one after another and compare them");
+  command->add_option("SWEEP", into.sweep, "sweep file (TOML): a configuration and the settings to vary")
+      ->required();
+  command->add_option(
+      "--launcher", into.launcher,
+      "command that starts the ranks, overrides the sweep's; {ranks} stands for their number");
+  add_texts(*command, "--set", into.sets, "section.key=value: overrides every point; may be repeated");
+  command->footer(
+      "The same command continues an interrupted study: points that are done are not run again.\n"
+      "\nA sweep file is a configuration file with\n\n"
+      "  [study]\n"
+      "  base = \"quickstart.toml\"                # a configuration beside this file, applied first\n"
+      "  ranks = 2                               # per point, default 1\n"
+      "  directory = \"runs/study\"                # output folder, default runs/NAME\n"
+      "  launcher = \"mpirun -n {ranks}\"          # default\n\n"
+      "  [axes]                                  # every combination is a point\n"
+      "  mtp.kind = [\"parallel\", \"linear\"]\n"
+      "  mtp.depths = [1, 2]\n\n"
+      "  [[points]]                              # additional points\n"
+      "  name = \"no heads\"\n"
+      "  ranks = 1\n"
+      "  mtp.depths = 0\n\n"
+      "A scaling study has instead of [[points]]\n\n"
+      "  [scaling]\n"
+      "  mode = \"strong\"                         # or \"weak\": the global batch grows with the ranks\n"
+      "  ranks = [1, 2, 4, 8]\n"
+      "  layout = \"best\"                         # the shortest simulated step; without it [parallel] and "
+      "[axes]\n"
+      "  repeats = 3                             # default; median and spread are reported\n"
+      "  warmup_steps = 5                        # default; first steps that are not measured\n"
+      "\nExamples:\n  foretoken study launch/configs/study_cpu.toml"
+      "\n  foretoken study launch/configs/scaling_strong_cpu.toml");
+  return {command, [parsed] { return *parsed; }};
+}
+
+}  // namespace foretoken
