@@ -49,7 +49,7 @@ void measure(const Config& config, const Layout& layout, const Nvml& nvml, MpiCo
   const Device::Options options = resolve_device(config, world);
   Device device(options);
   Groups groups = make_groups(world, layout.grid, device.stream(), layout.holders);
-  facts.versions["messages"] = groups.transport->description();
+  facts.versions["transport"] = groups.transport->description();
   facts.host.threads = options.threads;
   facts.device = measure_device(device, nvml, world);
   measure_links(groups, device.stream(), facts);

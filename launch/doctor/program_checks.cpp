@@ -57,7 +57,7 @@ Check row(const JobFacts& facts, std::string name, const std::vector<std::string
 
 std::vector<Check> program_checks(const JobFacts& facts) {
   std::vector<Check> rows{row(facts, "program", {"foretoken", "commit", "build", "for"}),
-                          row(facts, "libraries", {"MPI", "HDF5", "messages", "CUDA", "driver"})};
+                          row(facts, "libraries", {"MPI", "HDF5", "transport", "CUDA", "driver"})};
   if (!facts.measured)
     rows.front().findings.push_back(
         {Severity::warning,
