@@ -18,7 +18,7 @@ namespace {
 class Planner {
  public:
   Planner(const Config& config, int ranks, const PlanOptions& options)
-      : config_(config), options_(options), estimator_(options_.rates, options.per_node) {
+      : config_(config), options_(options), estimator_(*options_.times, options_.rates, options_.per_node) {
     plan_.ranks = ranks;
   }
 
@@ -48,22 +48,21 @@ class Planner {
  private:
   /// Seconds of a step in a pipeline whose ranks compute equally long.
   double first_estimate(const PlanLayout& layout) {
-    const auto [found, is_new] = row_seconds_.try_emplace(
-        {static_cast<int>(layout.recompute), static_cast<int>(layout.placement)}, StageDurations{});
+    const bool split = layout.schedule == "zero_bubble_h1";
+    const auto [found, is_new] = microbatch_seconds_.try_emplace(
+        {layout.microbatch, static_cast<int>(layout.recompute), static_cast<int>(layout.placement), split},
+        StageDurations{});
     if (is_new) {
-      PlanLayout one_row = layout;
-      one_row.microbatch = 1;
-      const LayerCosts costs = layer_seconds(with_layout(config_, one_row), options_.rates);
+      const LayerCosts costs = options_.times->layers(with_layout(config_, layout));
       found->second = std::accumulate(costs.halves.begin(), costs.halves.end(), costs.first + costs.last);
       for (const StageDurations& depth : costs.after) found->second += depth;
     }
     const double rank = found->second.total() / layout.pp;
-    const bool split = layout.schedule == "zero_bubble_h1";
     const double fill = (layout.pp - 1) *
                         (rank - (split ? 2 * found->second.backward_weight / layout.pp : 0)) /
                         layout.virtual_stages;
-    const auto rows = static_cast<double>(config_.train.global_batch / layout.dp);
-    return rows * rank + static_cast<double>(layout.microbatch) * fill;
+    const auto microbatches = static_cast<double>(config_.train.global_batch / layout.dp / layout.microbatch);
+    return microbatches * rank + fill;
   }
 
   std::vector<std::size_t> in_order_of_first_estimate(const std::vector<PlanLayout>& layouts) {
@@ -166,7 +165,8 @@ class Planner {
   RanksPlan plan_;
   RankMemoryCounter memory_;
   StepEstimator estimator_;
-  std::map<std::pair<int, int>, StageDurations> row_seconds_;  // by recompute and placement: the model's
+  /// Of the whole model, by rows, recompute, placement, and whether backward is split.
+  std::map<std::tuple<std::int64_t, int, int, bool>, StageDurations> microbatch_seconds_;
   std::map<std::tuple<int, int, int, int, bool>, std::int64_t> fewest_too_large_;  // rows of a microbatch
   std::map<std::tuple<std::string, int, int, int, int, int>, ModelLayout> layouts_;
   std::map<std::pair<std::string, std::tuple<int, int, int>>, ReadyProgram> training_;  // by schedule, shape

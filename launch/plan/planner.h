@@ -2,18 +2,21 @@
 // Compares the layouts of a configuration on a number of ranks: which fit, and how long a step takes.
 
 #include <cstddef>
+#include <memory>
 #include <optional>
 #include <vector>
 
 #include "launch/plan/device_rates.h"
 #include "launch/plan/fullest_rank.h"
 #include "launch/plan/layout_space.h"
+#include "launch/plan/rated_times.h"
 #include "launch/plan/step_estimate.h"
 
 namespace foretoken {
 
 struct PlanOptions {
   DeviceRates rates;
+  std::shared_ptr<const DeviceTimes> times = std::make_shared<RatedTimes>(rates);
   int per_node = 8;                   // ranks of a node
   std::optional<std::size_t> memory;  // bytes of one device; empty: not limited
   int top = 10;                       // layouts to show

@@ -10,9 +10,6 @@ namespace foretoken {
 
 namespace {
 
-/// Times that a half layer reads or writes a tensor of [tokens, hidden size] outside of products and
-/// attention, in forward and backward together: 35.1 ms of a 549 ms step (launch/docs/plan.md).
-constexpr double passes_per_half = 15.6;
 /// Maximum number of compute actions of a simulated step, unless the pipeline needs more to fill.
 constexpr int simulated_actions = 8192;
 
@@ -54,21 +51,6 @@ double most_parameters(const Config& config, const ModelLayout& layout) {
 
 }  // namespace
 
-LayerCosts layer_seconds(const Config& config, const DeviceRates& rates) {
-  LayerCosts costs = layer_costs(config, Purpose::train);
-  const double factor =
-      static_cast<double>(config.train.microbatch * config.data.sequence_length) / rates.products;
-  const double passes =
-      passes_per_half * microbatch_elements(config) * activation_bytes(config, rates) / rates.row_bandwidth;
-  const bool frozen = config.train.freeze == TrainConfig::Freeze::trunk;
-  for (StageDurations& half : costs.halves)
-    half = factor * half + StageDurations{passes / 3, frozen ? 0 : passes * 2 / 3, 0};
-  costs.first = factor * costs.first;
-  costs.last = factor * costs.last;
-  for (StageDurations& depth : costs.after) depth = factor * depth;
-  return costs;
-}
-
 const Simulation& StepEstimator::simulation(const std::string& schedule, const PipelineShape& shape) {
   std::unique_ptr<Simulation>& found =
       simulations_[{schedule, shape.pp, shape.virtual_stages, shape.microbatches}];
@@ -83,8 +65,7 @@ StepEstimate StepEstimator::estimate(const Config& config, const ModelLayout& la
   const Grid& grid = layout.grid;
   const PipelineShape whole = shape_of(config, grid);
   const PipelineShape shape{grid.pp, grid.virtual_stages, simulated_microbatches(whole)};
-  const std::vector<StageDurations> stages =
-      stage_costs(layer_seconds(config, rates_), layout.halves_per_stage);
+  const std::vector<StageDurations> stages = stage_costs(times_.layers(config), layout.halves_per_stage);
   const std::vector<double> loads = loads_of(shape, stages);
   const double busiest = *std::max_element(loads.begin(), loads.end());
   const double left_out = (whole.microbatches - shape.microbatches) * busiest;
@@ -103,9 +84,7 @@ StepEstimate StepEstimator::estimate(const Config& config, const ModelLayout& la
 
   const double parameters = most_parameters(config, layout);
   const bool sharded = config.parallel.sharded_optimizer;
-  const double copies = compute_dtype(config, rates_.kind) == DType::f32 ? 0 : 2;  // bytes of a weight's copy
-  const double weight = copies > 0 ? copies : 4;
-  const double moments = config.optimizer.moments == OptimizerSettings::Moments::bf16 ? 2 : 4;
+  const auto weight = static_cast<double>(size_of(compute_dtype(config, rates_.kind)));
   const double share = static_cast<double>(grid.dp - 1) / grid.dp;
   const double rounds = (grid.dp - 1) * replica.latency;
   // A ring sends a gradient's bytes twice, or once if it is only scattered.
@@ -115,8 +94,7 @@ StepEstimate StepEstimator::estimate(const Config& config, const ModelLayout& la
   for (const StageDurations& stage : stages) last_backward = std::max(last_backward, stage.backward());
 
   StepEstimate step;
-  step.optimizer =
-      parameters * (12 + 4 * moments + copies) / (sharded ? grid.dp : 1) / rates_.update_bandwidth;
+  step.optimizer = times_.update(config, parameters / (sharded ? grid.dp : 1));
   step.communication = with_messages - free + std::max(0.0, reduction - last_backward) + gather;
   step.total = free + step.communication + step.optimizer;
   double compute = 0;

@@ -1,5 +1,5 @@
 #pragma once
-// Estimates a training step's time in a layout from the rates of a device.
+// Estimates a training step's time in a layout from the times of a device.
 
 #include <map>
 #include <memory>
@@ -7,6 +7,7 @@
 #include <tuple>
 
 #include "launch/plan/device_rates.h"
+#include "launch/profile/device_times.h"
 #include "launch/session/session.h"
 #include "parallel/planning/simulate.h"
 
@@ -20,13 +21,11 @@ struct StepEstimate {
   double optimizer = 0;
 };
 
-/// Seconds of one microbatch in each layer: the FLOPs of launch/config/layout.h's layer_costs() at the rate
-/// of products, and the passes over memory of operators that work on rows.
-LayerCosts layer_seconds(const Config& config, const DeviceRates& rates);
-
 class StepEstimator {
  public:
-  StepEstimator(const DeviceRates& rates, int per_node) : rates_(rates), per_node_(per_node) {}
+  /// `rates` are those of the links.
+  StepEstimator(const DeviceTimes& times, const DeviceRates& rates, int per_node)
+      : times_(times), rates_(rates), per_node_(per_node) {}
 
   /// Simulates the program with messages. The reduction of gradients overlaps the last microbatch's backward
   /// only, and the gather of a sharded optimizer overlaps nothing. Of many microbatches a limited number is
@@ -36,6 +35,7 @@ class StepEstimator {
  private:
   const Simulation& simulation(const std::string& schedule, const PipelineShape& shape);
 
+  const DeviceTimes& times_;
   const DeviceRates& rates_;
   int per_node_;
   std::map<std::tuple<std::string, int, int, int>, std::unique_ptr<Simulation>> simulations_;
