@@ -34,11 +34,10 @@ CommandFlags add_study(CLI::App& app) {
       "  [scaling]\n"
       "  mode = \"strong\"                         # or \"weak\": the global batch grows with the ranks\n"
       "  ranks = [1, 2, 4, 8]\n"
-      "  layout = \"best\"                         # the shortest simulated step; without it [parallel] and "
-      "[axes]\n"
+      "  layout = \"best\"                         # by simulation; without it [parallel] and [axes]\n"
       "  repeats = 3                             # default; median and spread are reported\n"
       "  warmup_steps = 5                        # default; first steps that are not measured\n"
-      "\nExamples:\n  foretoken study launch/configs/study_cpu.toml"
+      "\nExample:\n  foretoken study launch/configs/study_cpu.toml"
       "\n  foretoken study launch/configs/scaling_strong_cpu.toml");
   return {command, [parsed] { return *parsed; }};
 }
