@@ -8,6 +8,7 @@
 
 #include "launch/doctor/checks.h"
 #include "launch/doctor/units.h"
+#include "runtime/median.h"
 #include "runtime/plural.h"
 
 namespace foretoken {
@@ -164,9 +165,7 @@ Check speed_row(const JobFacts& facts, std::string name, double DeviceFacts::*me
       if (cores[i].empty() && gpus[i].empty()) alone.push_back(all.back());
     }
     const double slowest = *std::min_element(all.begin(), all.end());
-    std::vector<double>& speeds = alone.empty() ? all : alone;
-    std::sort(speeds.begin(), speeds.end());
-    const double median = speeds[speeds.size() / 2];
+    const double median = upper_median(alone.empty() ? all : alone);
     if (median <= 0) continue;
     parts.push_back(ranks.size() == 1
                         ? scaled(median, unit)

@@ -7,6 +7,7 @@
 #include "launch/doctor/checks.h"
 #include "launch/doctor/link_summary.h"
 #include "launch/doctor/units.h"
+#include "runtime/median.h"
 #include "runtime/plural.h"
 
 namespace foretoken {
@@ -72,14 +73,12 @@ std::vector<Check> all_reduce_rows(const JobFacts& facts) {
       bandwidths.push_back(group.rate.bandwidth);
       latencies.push_back(group.rate.latency);
     }
-    std::sort(bandwidths.begin(), bandwidths.end());
-    std::sort(latencies.begin(), latencies.end());
-    const double median = bandwidths[bandwidths.size() / 2];
-    check.summary =
-        fmt::format("{} of {}: {}, {} per rank{}", counted(groups.size(), "group"),
-                    counted(groups.begin()->second.ranks.size(), "rank"),
-                    duration_text(latencies[latencies.size() / 2]), scaled(median, "B/s"),
-                    groups.size() > 1 ? fmt::format(", slowest {}", scaled(bandwidths.front(), "B/s")) : "");
+    const double median = upper_median(bandwidths);
+    const double slowest = *std::min_element(bandwidths.begin(), bandwidths.end());
+    check.summary = fmt::format("{} of {}: {}, {} per rank{}", counted(groups.size(), "group"),
+                                counted(groups.begin()->second.ranks.size(), "rank"),
+                                duration_text(lower_median(latencies)), scaled(median, "B/s"),
+                                groups.size() > 1 ? fmt::format(", slowest {}", scaled(slowest, "B/s")) : "");
     for (const auto& [first, group] : groups)
       if (group.rate.bandwidth < slow * median)
         check.findings.push_back(
@@ -111,9 +110,7 @@ Link median_of(const std::vector<NamedLink>& links) {
     latencies.push_back(link.rate.latency);
     bandwidths.push_back(link.rate.bandwidth);
   }
-  std::sort(latencies.begin(), latencies.end());
-  std::sort(bandwidths.begin(), bandwidths.end());
-  return {.latency = latencies[(latencies.size() - 1) / 2], .bandwidth = bandwidths[bandwidths.size() / 2]};
+  return {.latency = lower_median(std::move(latencies)), .bandwidth = upper_median(std::move(bandwidths))};
 }
 
 std::vector<Check> link_checks(const JobFacts& facts) {

@@ -5,6 +5,7 @@
 #include "io/files/bounded_json.h"
 #include "launch/doctor/link_summary.h"
 #include "launch/doctor/report.h"
+#include "runtime/median.h"
 
 namespace foretoken {
 
@@ -130,11 +131,6 @@ Json json_of(const RankFacts& facts) {
   return json;
 }
 
-double median(std::vector<double> values) {
-  std::sort(values.begin(), values.end());
-  return values[values.size() / 2];
-}
-
 }  // namespace
 
 std::string to_json_text(const RankFacts& facts) {
@@ -202,8 +198,8 @@ std::string machine_json(const JobFacts& facts) {
   const Json json{{"device", facts.ranks.front().device.name},
                   {"ranks", facts.ranks.size()},
                   {"nodes", hosts.size()},
-                  {"matrix_rate", median(matrix)},
-                  {"memory_bandwidth", median(memory)},
+                  {"matrix_rate", upper_median(matrix)},
+                  {"memory_bandwidth", upper_median(memory)},
                   {"links", std::move(links)},
                   {"all_reduce", json_of(facts.ranks.front().groups.front().rate)}};
   return json.dump(2, ' ', false, Json::error_handler_t::replace) + "\n";

@@ -4,6 +4,7 @@
 #include <cmath>
 #include <ctime>
 #include <functional>
+#include <utility>
 
 #include <fmt/chrono.h>
 #include <fmt/format.h>
@@ -12,6 +13,7 @@
 #include "io/report/metrics.h"
 #include "io/report/page.h"
 #include "io/report/svg.h"
+#include "runtime/median.h"
 
 namespace foretoken {
 
@@ -29,15 +31,13 @@ std::string number(std::optional<double> value, int digits) {
 }
 
 /// The median of a value over the steps after the first fifth, which are slower; empty if no step has it.
-std::optional<double> median(const ReportedRun& run, const std::function<double(const Step&)>& value) {
+std::optional<double> median_of(const ReportedRun& run, const std::function<double(const Step&)>& value) {
   std::vector<double> values;
   const auto& steps = run.metrics.steps;
   for (std::size_t i = steps.size() / 5; i < steps.size(); ++i)
     if (const double of = value(steps[i]); std::isfinite(of)) values.push_back(of);
   if (values.empty()) return std::nullopt;
-  const auto middle = values.begin() + static_cast<std::ptrdiff_t>(values.size() / 2);
-  std::nth_element(values.begin(), middle, values.end());
-  return *middle;
+  return median(std::move(values));
 }
 
 double share_of(const Step& step, std::size_t kind) {
@@ -177,7 +177,7 @@ class RunFigures {
       SpanChart::Row row{.name = run.name, .spans = {}};
       double at = 0;
       for (std::size_t kind = 0; kind < colours.size(); ++kind) {
-        const auto share = median(run, [kind](const Step& step) { return share_of(step, kind); });
+        const auto share = median_of(run, [kind](const Step& step) { return share_of(step, kind); });
         if (!share) continue;
         row.spans.push_back({.begin = at,
                              .end = at + 100 * *share,
@@ -289,10 +289,10 @@ std::string runs_table(const std::vector<ReportedRun>& runs) {
     const auto& steps = run.metrics.steps;
     const auto& evaluations = run.metrics.evaluations;
     const auto percent = [&](std::size_t kind) {
-      const auto share = median(run, [kind](const Step& step) { return share_of(step, kind); });
+      const auto share = median_of(run, [kind](const Step& step) { return share_of(step, kind); });
       return share ? fmt::format("{:.1f} %", 100 * *share) : "–";
     };
-    const auto memory = median(run, memory_of);
+    const auto memory = median_of(run, memory_of);
     rows.push_back(
         {{.text = run.name},
          {.text = layout_text(run)},
@@ -303,8 +303,8 @@ std::string runs_table(const std::vector<ReportedRun>& runs) {
          {.text = steps.empty() ? "–" : number(steps.back().depths[0], 4)},
          {.text = evaluations.empty() ? "–" : number(evaluations.back().depths[0], 4)},
          {.text = evaluations.empty() ? "–" : number(evaluations.back().accepted_length, 2)},
-         {.text = number(median(run, [](const Step& step) { return step.tokens_per_second; }), 0)},
-         {.text = number(median(run, [](const Step& step) { return step.tflops_per_rank; }), 3)},
+         {.text = number(median_of(run, [](const Step& step) { return step.tokens_per_second; }), 0)},
+         {.text = number(median_of(run, [](const Step& step) { return step.tflops_per_rank; }), 3)},
          {.text = percent(1)},
          {.text = percent(2)},
          {.text = memory ? fmt::format("{:.2f} GiB", *memory) : "–"}});

@@ -10,18 +10,16 @@
 #include "io/report/csv.h"
 #include "launch/config/elastic_layout.h"
 #include "launch/study/point_command.h"
+#include "runtime/median.h"
 
 namespace foretoken {
 
 namespace {
 
-/// The median of an even number is the mean of the two in the middle.
-std::optional<Spread> spread_of(std::vector<double> values) {
+std::optional<Spread> spread_of(const std::vector<double>& values) {
   if (values.empty()) return std::nullopt;
-  std::sort(values.begin(), values.end());
-  const std::size_t middle = values.size() / 2;
-  const double median = values.size() % 2 == 1 ? values[middle] : (values[middle - 1] + values[middle]) / 2;
-  return Spread{.median = median, .lowest = values.front(), .highest = values.back()};
+  const auto [lowest, highest] = std::minmax_element(values.begin(), values.end());
+  return Spread{.median = median(values), .lowest = *lowest, .highest = *highest};
 }
 
 /// The swept settings without ranks and those that `left_out` names: "pp=2,depths=1".
@@ -95,8 +93,8 @@ ScalingRow row_of(const Sweep& sweep, const std::vector<const PointResult*>& rep
   row.status = unfinished == repeats.end() ? "done"
                : row.done > 0              ? fmt::format("{} of {} done", row.done, row.repeats)
                                            : (*unfinished)->status();
-  row.tokens_per_second = spread_of(std::move(rates));
-  row.milliseconds = spread_of(std::move(times));
+  row.tokens_per_second = spread_of(rates);
+  row.milliseconds = spread_of(times);
   row.time = time_of(sweep, done);
   return row;
 }

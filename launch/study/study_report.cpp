@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 #include <filesystem>
+#include <utility>
 
 #include <fmt/format.h>
 
@@ -13,6 +14,7 @@
 #include "launch/study/scaling_rows.h"
 #include "model/cost.h"
 #include "runtime/error.h"
+#include "runtime/median.h"
 
 namespace foretoken {
 
@@ -20,12 +22,10 @@ namespace {
 
 namespace fs = std::filesystem;
 
-double median(std::vector<double> values) {
+/// The median of the finite values; 0 if there is none.
+double finite_median(std::vector<double> values) {
   std::erase_if(values, [](double value) { return !std::isfinite(value); });
-  if (values.empty()) return 0;
-  const auto middle = values.begin() + std::ssize(values) / 2;
-  std::nth_element(values.begin(), middle, values.end());
-  return *middle;
+  return values.empty() ? 0 : median(std::move(values));
 }
 
 std::optional<double> finite(double value) {
@@ -117,8 +117,8 @@ PointResult result_of(const Sweep& sweep, const SweepPoint& point) {
     rates.push_back(step.tokens_per_second);
     times.push_back(step.milliseconds);
   }
-  result.tokens_per_second = median(std::move(rates));
-  result.milliseconds = median(std::move(times));
+  result.tokens_per_second = finite_median(std::move(rates));
+  result.milliseconds = finite_median(std::move(times));
   return result;
 }
 

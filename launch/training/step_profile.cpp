@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <vector>
 
+#include "runtime/median.h"
+
 namespace foretoken {
 
 namespace {
@@ -10,13 +12,6 @@ namespace {
 /// Actions are named by their stage: "2F0". Other spans of the compute stream are named in words.
 bool is_action(const TimelineSpan& span) {
   return !span.name.empty() && span.name[0] >= '0' && span.name[0] <= '9';
-}
-
-/// The lower one of two.
-double median_of(std::vector<double> values) {
-  const auto middle = values.begin() + static_cast<std::ptrdiff_t>((values.size() - 1) / 2);
-  std::nth_element(values.begin(), middle, values.end());
-  return *middle;
 }
 
 }  // namespace
@@ -61,7 +56,7 @@ StepTimes step_times(std::span<const RankTimes> ranks) {
   }
   const auto slowest = std::max_element(times.compute_seconds.begin(), times.compute_seconds.end());
   times.slowest_rank = static_cast<int>(slowest - times.compute_seconds.begin());
-  const double median = median_of(times.compute_seconds);
+  const double median = lower_median(times.compute_seconds);
   times.slowest_excess = median > 0 ? *slowest / median - 1 : 0;
   return times;
 }

@@ -6,6 +6,7 @@
 #include <chrono>
 #include <map>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include <CLI/CLI.hpp>
@@ -14,6 +15,7 @@
 #include "model/decoder/decoder.h"
 #include "model/heads/head_kinds.h"
 #include "runtime/device.h"
+#include "runtime/median.h"
 #include "runtime/operators/products/linear.h"
 #include "runtime/operators/products/linear_swiglu.h"
 #include "runtime/operators/rowwise/elementwise.h"
@@ -89,8 +91,7 @@ double seconds(Stream& stream, int steps, const Call& call) {
     stream.synchronize();
     if (i >= 3) spent.push_back(std::chrono::duration<double>(Clock::now() - start).count());
   }
-  std::sort(spent.begin(), spent.end());
-  return spent[spent.size() / 2];
+  return median(std::move(spent));
 }
 
 /// Bytes per second that a large copy reads and writes.

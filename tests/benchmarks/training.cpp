@@ -7,6 +7,7 @@
 #include <cmath>
 #include <map>
 #include <optional>
+#include <utility>
 #include <vector>
 
 #include <CLI/CLI.hpp>
@@ -19,6 +20,7 @@
 #include "model/stage/rank_model.h"
 #include "runtime/device.h"
 #include "runtime/error.h"
+#include "runtime/median.h"
 #include "runtime/operators/parameters/adamw.h"
 #include "runtime/operators/parameters/random_normal.h"
 #include "runtime/operators/parameters/reductions.h"
@@ -184,9 +186,8 @@ double product_ceiling(Stream& stream, DType dtype, std::int64_t n) {
     stream.synchronize();
     seconds.push_back(std::chrono::duration<double>(Clock::now() - start).count() / products);
   }
-  std::sort(seconds.begin(), seconds.end());
   const auto size = static_cast<double>(n);
-  return 2 * size * size * size / seconds[seconds.size() / 2];
+  return 2 * size * size * size / median(std::move(seconds));
 }
 
 void print_shares(Profile& profile, int steps, double step_seconds) {
@@ -219,14 +220,13 @@ int main(int argc, char** argv) try {
     if (step >= arguments.warmup)
       seconds.push_back(std::chrono::duration<double>(Clock::now() - start).count());
   }
-  std::sort(seconds.begin(), seconds.end());
-  const double median = seconds[seconds.size() / 2];
+  const double typical = median(seconds);
   const double tokens = static_cast<double>(arguments.rows * arguments.length * arguments.microbatches);
   const double flops =
-      training_flops_per_token(arguments.model, arguments.mtp, arguments.length) * tokens / median;
+      training_flops_per_token(arguments.model, arguments.mtp, arguments.length) * tokens / typical;
   fmt::print("foretoken on {}: {:.1f} ms a step, {:.0f} tokens/s, {:.1f} model GFLOP/s, loss {:.4f}",
-             gpu ? device.name() : fmt::format("{} thread(s)", arguments.device.threads), median * 1e3,
-             tokens / median, flops / 1e9, loss);
+             gpu ? device.name() : fmt::format("{} thread(s)", arguments.device.threads), typical * 1e3,
+             tokens / typical, flops / 1e9, loss);
   if (gpu)
     fmt::print(
         "\n  {:.1f} model TFLOP/s, {:.1f} % of {:.0f} TFLOP/s (8192³ product); memory in use {:.2f} GiB, "
@@ -239,7 +239,7 @@ int main(int argc, char** argv) try {
   device.stream().set_profile(&profile);
   constexpr int profiled = 3;
   for (int step = 0; step < profiled; ++step) trainer.step();
-  print_shares(profile, profiled, median);
+  print_shares(profile, profiled, typical);
 } catch (const std::exception& error) {
   fmt::print(stderr, "benchmark: {}\n", error.what());
   return 1;
