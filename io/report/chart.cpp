@@ -77,8 +77,27 @@ std::string drawn_spread(const ChartLine& line, const Scale& x, const Scale& y) 
   return bars;
 }
 
+Drawn kind_of(const ChartLine& line) {
+  return line.kind == ChartLine::Kind::predicted ? Drawn::predicted : Drawn::measured;
+}
+
+/// Texts to the upper right of points.
+std::string drawn_labels(const ChartLine& line, const Scale& x, const Scale& y) {
+  std::string texts;
+  for (std::size_t i = 0; i < std::min({line.x.size(), line.y.size(), line.labels.size()}); ++i)
+    if (x.takes(line.x[i]) && y.takes(line.y[i]) && !line.labels[i].empty())
+      texts += to_svg(SvgText{.x = x.at(line.x[i]) + 6,
+                              .y = y.at(line.y[i]) - 3,
+                              .text = line.labels[i],
+                              .anchor = "start",
+                              .size = 14,
+                              .role = Role::ink,
+                              .halo = true});
+  return texts;
+}
+
 std::string drawn(const ChartLine& line, const Scale& x, const Scale& y) {
-  if (line.reference) return drawn_reference(line, x, y);
+  if (line.kind == ChartLine::Kind::reference) return drawn_reference(line, x, y);
   const std::size_t points = std::min(line.x.size(), line.y.size());
   const std::size_t stride = std::max<std::size_t>(1, (points + most_points - 1) / most_points);
   // A line of many points has few markers. Each line has them at other points, so that markers of close lines
@@ -99,9 +118,11 @@ std::string drawn(const ChartLine& line, const Scale& x, const Scale& y) {
     if (until_mark-- > 0) continue;
     until_mark = between - 1;
     marks += svg_marker(px, py, line.colour,
-                        fmt::format("{}: {}, {:.5g}", line.name, short_number(line.x[i]), line.y[i]));
+                        fmt::format("{}: {}, {:.5g}", line.name, short_number(line.x[i]), line.y[i]),
+                        kind_of(line));
   }
-  return drawn_spread(line, x, y) + svg_path(path, line.colour) + marks;
+  return drawn_spread(line, x, y) + svg_path(path, line.colour, kind_of(line)) + marks +
+         drawn_labels(line, x, y);
 }
 
 /// Samples and names below the plot, in rows.
@@ -122,9 +143,10 @@ Legend legend_of(const std::vector<ChartLine>& lines, double y) {
       legend.height += legend_row;
     }
     legend.content +=
-        (line.reference ? svg_line(x, y, x + sample, y, Role::soft, true)
-                        : svg_path(fmt::format("M{:.1f} {:.1f}h{}", x, y, sample), line.colour) +
-                              svg_marker(x + sample / 2, y, line.colour, "")) +
+        (line.kind == ChartLine::Kind::reference
+             ? svg_line(x, y, x + sample, y, Role::soft, true)
+             : svg_path(fmt::format("M{:.1f} {:.1f}h{}", x, y, sample), line.colour, kind_of(line)) +
+                   svg_marker(x + sample / 2, y, line.colour, "", kind_of(line))) +
         to_svg(SvgText{.x = x + sample + gap, .y = y + 4, .text = line.name, .anchor = "start"});
     x += width + between;
     legend.width = std::max(legend.width, x - between + right_margin);
@@ -181,7 +203,11 @@ std::string to_svg(const LineChart& chart) {
   }
   content += svg_line(left, base, right, base, Role::axis);
   content += to_svg(SvgText{.x = (left + right) / 2, .y = base + 40, .text = chart.x.title});
-  content += to_svg(SvgText{.x = 14, .y = top + plot_height / 2, .text = chart.y.title, .vertical = true});
+  content += to_svg(SvgText{.x = 14,
+                            .y = top + plot_height / 2,
+                            .text = chart.y.title,
+                            .size = std::min(12.0, 12 * plot_height / width_of(chart.y.title)),
+                            .vertical = true});
   for (const ChartLine& line : chart.lines) content += drawn(line, x, y);
   return framed(width, base + bottom + legend.height + notes.height, chart.title,
                 content + legend.content + notes.content);
@@ -212,7 +238,8 @@ std::string to_svg(const BarChart& chart) {
     content += to_svg(SvgText{.x = x.begin - 8, .y = row + 15, .text = bar.name, .anchor = "end"});
     if (std::isfinite(bar.value)) {
       const double end = x.at(std::max(0.0, bar.value));
-      content += svg_bar(x.begin, row + 3, end - x.begin, bar_height - 6, bar.colour);
+      content += svg_bar(x.begin, row + 3, end - x.begin, bar_height - 6, bar.colour,
+                         bar.predicted ? Drawn::predicted : Drawn::measured);
       ends += to_svg(SvgText{.x = end + 6,
                              .y = row + 15,
                              .text = bar.label,

@@ -20,8 +20,10 @@ struct ChartLine {
   int colour = 0;  // palette index; beyond the palette, lines are dashed and markers hollow
   std::vector<double> x, y;
   bool marked = false;  // a marker at every point, unless there are many; otherwise a few along the line
-  std::vector<double> low, high;  // empty, or the spread of every y as a vertical bar
-  bool reference = false;         // what y would ideally be: dashed, without colour and markers
+  std::vector<double> low, high;    // empty, or the spread of every y as a vertical bar
+  std::vector<std::string> labels;  // empty, or a text beside every point
+  /// A prediction is dashed with hollow markers; a reference is dashed, without colour and markers.
+  enum class Kind { measured, predicted, reference } kind = Kind::measured;
 };
 
 /// A mark of an axis instead of those that the chart would choose.
@@ -44,7 +46,8 @@ struct ChartBar {
   std::string name;
   int colour = 0;
   double value = 0;
-  std::string label;  // at the end of the bar
+  std::string label;       // at the end of the bar
+  bool predicted = false;  // hollow
 };
 
 /// Horizontal bars from zero, in one column.

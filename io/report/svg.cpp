@@ -123,19 +123,25 @@ std::string svg_line(double x1, double y1, double x2, double y2, Role role, bool
                      dashed ? R"( stroke-dasharray="3 3")" : "");
 }
 
-std::string svg_path(const std::string& path, int series) {
+std::string svg_path(const std::string& path, int series, Drawn drawn) {
+  const std::size_t dash = drawn == Drawn::predicted ? 2 : repetition_of(series) % dashes.size();
   return fmt::format(R"(<path d="{}" fill="none" {} stroke-width="1.8" stroke-linejoin="round"{}/>)"
                      "\n",
-                     path, coloured("stroke", series), dashes[repetition_of(series) % dashes.size()]);
+                     path, coloured("stroke", series), dashes[dash]);
 }
 
-std::string svg_bar(double x, double y, double width, double height, int series) {
-  return fmt::format(R"(<rect x="{:.1f}" y="{:.1f}" width="{:.1f}" height="{:.1f}" rx="2" {}/>)"
-                     "\n",
-                     x, y, width, height, coloured("fill", series));
+std::string svg_bar(double x, double y, double width, double height, int series, Drawn drawn) {
+  if (drawn == Drawn::measured)
+    return fmt::format(R"(<rect x="{:.1f}" y="{:.1f}" width="{:.1f}" height="{:.1f}" rx="2" {}/>)"
+                       "\n",
+                       x, y, width, height, coloured("fill", series));
+  return fmt::format(
+      R"(<rect x="{:.1f}" y="{:.1f}" width="{:.1f}" height="{:.1f}" rx="2" fill="none" {} stroke-width="1.6"{}/>)"
+      "\n",
+      x + 0.8, y + 0.8, std::max(0.0, width - 1.6), height - 1.6, coloured("stroke", series), dashes[2]);
 }
 
-std::string svg_marker(double x, double y, int series, const std::string& tooltip) {
+std::string svg_marker(double x, double y, int series, const std::string& tooltip, Drawn drawn) {
   const std::size_t repetition = repetition_of(series);
   const Shape shape = shape_at(x, y, colour_of(series) + repetition);
   const std::string title = tooltip.empty() ? "" : "<title>" + xml_text(tooltip) + "</title>";
@@ -143,7 +149,7 @@ std::string svg_marker(double x, double y, int series, const std::string& toolti
     return fmt::format(R"(<path d="{}" fill="none" {} stroke-width="2.2">{}</path>)"
                        "\n",
                        shape.path, coloured("stroke", series), title);
-  if (repetition > 0)
+  if (repetition > 0 || drawn == Drawn::predicted)
     return fmt::format(R"(<g {} stroke-width="1.6"><path d="{}" fill="{}" class="ft-hollow">{}</path></g>)"
                        "\n",
                        coloured("stroke", series), shape.path, light_paper, title);

@@ -41,11 +41,16 @@ double width_of(const std::string& text, double size = 12);
 
 std::string to_svg(const SvgText& text);
 std::string svg_line(double x1, double y1, double x2, double y2, Role role, bool dashed = false);
-/// A path in a series' colour. It is dashed if the palette is repeated for the series.
-std::string svg_path(const std::string& path, int series);
-std::string svg_bar(double x, double y, double width, double height, int series);
-/// The series' marker: a shape of its own, hollow if the palette is repeated. `tooltip` may be empty.
-std::string svg_marker(double x, double y, int series, const std::string& tooltip);
+/// What a line or a bar shows. Predictions are dashed and hollow.
+enum class Drawn { measured, predicted };
+
+/// A path in a series' colour. It is also dashed if the palette is repeated for the series.
+std::string svg_path(const std::string& path, int series, Drawn drawn = Drawn::measured);
+std::string svg_bar(double x, double y, double width, double height, int series,
+                    Drawn drawn = Drawn::measured);
+/// The series' marker: a shape of its own, also hollow if the palette is repeated. `tooltip` may be empty.
+std::string svg_marker(double x, double y, int series, const std::string& tooltip,
+                       Drawn drawn = Drawn::measured);
 /// A complete drawing with its title, on a background.
 std::string framed(double width, double height, const std::string& title, const std::string& content);
 

@@ -22,14 +22,15 @@ std::optional<Spread> spread_of(const std::vector<double>& values) {
   return Spread{.median = median(values), .lowest = *lowest, .highest = *highest};
 }
 
-/// The swept settings without ranks and those that `left_out` names: "pp=2,depths=1".
+/// The swept settings without ranks and those that `left_out` names: "pp=2,depths=1". A layout is its name.
 template <class LeftOut>
 std::string settings_text(const Sweep& sweep, const SweepPoint& point, const LeftOut& left_out) {
   std::string text;
   for (const std::string& name : sweep.swept)
     if (name != "ranks" && name != "train.global_batch" && !left_out(name))
-      text += fmt::format("{}{}={}", text.empty() ? "" : ",", name.substr(name.find('.') + 1),
-                          point.settings.at(name));
+      text +=
+          fmt::format("{}{}{}", text.empty() ? "" : ",",
+                      name == "layout" ? "" : name.substr(name.find('.') + 1) + '=', point.settings.at(name));
   return text;
 }
 
@@ -62,7 +63,9 @@ std::vector<TimePart> time_of(const Sweep& sweep, const std::vector<const PointR
       rest -= parts.back().milliseconds;
     }
   parts.push_back({divided > 0 ? "other" : "step", std::max(0.0, rest)});
-  parts.push_back({"checkpoint, evaluation", all_steps > 0 ? outside / all_steps : 0});
+  const bool evaluates = done.front()->point->config.train.evaluate_every > 0;
+  parts.push_back(
+      {evaluates ? "checkpoint, evaluation" : "checkpoint", all_steps > 0 ? outside / all_steps : 0});
   return parts;
 }
 
@@ -93,6 +96,7 @@ ScalingRow row_of(const Sweep& sweep, const std::vector<const PointResult*>& rep
   row.status = unfinished == repeats.end() ? "done"
                : row.done > 0              ? fmt::format("{} of {} done", row.done, row.repeats)
                                            : (*unfinished)->status();
+  if (row.reason.empty()) row.reason = point.unplanned;
   row.tokens_per_second = spread_of(rates);
   row.milliseconds = spread_of(times);
   row.time = time_of(sweep, done);
@@ -100,9 +104,14 @@ ScalingRow row_of(const Sweep& sweep, const std::vector<const PointResult*>& rep
 }
 
 void compare(const Sweep& sweep, std::vector<ScalingRow>& rows) {
-  const auto is_layout = [](const std::string& name) { return name.starts_with("parallel."); };
-  std::map<std::string, const ScalingRow*> baselines;
+  const auto is_layout = [](const std::string& name) { return name == "layout" || is_layout_setting(name); };
+  std::map<std::string, const ScalingRow*> baselines, plans;
   for (const ScalingRow& row : rows) {
+    if (row.planned()) {
+      const ScalingRow*& plan = plans[settings_text(sweep, *row.point, is_layout)];
+      if (plan == nullptr || (row.ranks == plan->ranks && row.planned()->total < plan->planned()->total))
+        plan = &row;
+    }
     if (!row.tokens_per_second) continue;
     const ScalingRow*& best = baselines[settings_text(sweep, *row.point, is_layout)];
     if (best == nullptr || row.ranks < best->ranks ||
@@ -110,7 +119,15 @@ void compare(const Sweep& sweep, std::vector<ScalingRow>& rows) {
       best = &row;
   }
   for (ScalingRow& row : rows) {
-    const auto found = baselines.find(settings_text(sweep, *row.point, is_layout));
+    const std::string settings = settings_text(sweep, *row.point, is_layout);
+    const auto found = baselines.find(settings);
+    if (row.planned()) {
+      const ScalingRow* plan = found != baselines.end() ? found->second : plans.at(settings);
+      if (plan->planned()) {
+        row.planned_speedup = row.planned()->tokens_per_second / plan->planned()->tokens_per_second;
+        row.planned_efficiency = *row.planned_speedup * plan->ranks / row.ranks;
+      }
+    }
     if (!row.tokens_per_second || found == baselines.end()) continue;
     row.baseline = found->second;
     row.speedup = row.tokens_per_second->median / row.baseline->tokens_per_second->median;
@@ -143,6 +160,32 @@ std::string of_hosts(const std::optional<MachineRecord>& machine, const Value& v
 }
 
 }  // namespace
+
+SharingMarks::SharingMarks(const std::vector<ScalingRow>& rows) {
+  for (const ScalingRow& row : rows)
+    if (!row.sharing.empty() && std::find(texts_.begin(), texts_.end(), row.sharing) == texts_.end())
+      texts_.push_back(row.sharing);
+}
+
+std::string SharingMarks::of(const ScalingRow& row) const {
+  constexpr std::array<const char*, 5> marks = {"*", "†", "‡", "§", "¶"};
+  if (row.sharing.empty()) return "";
+  const auto place = std::find(texts_.begin(), texts_.end(), row.sharing) - texts_.begin();
+  const auto index = static_cast<std::size_t>(place);
+  std::string mark;
+  for (std::size_t i = 0; i <= index / marks.size(); ++i) mark += marks[index % marks.size()];
+  return mark;
+}
+
+std::vector<std::string> SharingMarks::notes() const {
+  std::vector<std::string> lines;
+  for (const std::string& text : texts_) {
+    ScalingRow row;
+    row.sharing = text;
+    lines.push_back(fmt::format("{} {}", of(row), text));
+  }
+  return lines;
+}
 
 std::vector<ScalingRow> scaling_rows(const Sweep& sweep, const std::vector<PointResult>& results) {
   std::vector<std::string> order;
@@ -184,7 +227,11 @@ std::string scaling_csv(const std::vector<ScalingRow>& rows) {
                                   "speedup",
                                   "efficiency",
                                   "baseline",
-                                  "peak_memory_bytes"};
+                                  "peak_memory_bytes",
+                                  "planned_milliseconds",
+                                  "planned_tokens_per_second",
+                                  "planned_speedup",
+                                  "planned_memory_bytes"};
   for (const std::string& part : parts) header.push_back(part + " ms");
   std::string text = csv_line(header);
   for (const ScalingRow& row : rows) {
@@ -210,6 +257,10 @@ std::string scaling_csv(const std::vector<ScalingRow>& rows) {
     fields.push_back(field(row.efficiency));
     fields.push_back(row.baseline != nullptr ? row.baseline->group : "");
     fields.push_back(row.peak_memory_bytes ? std::to_string(*row.peak_memory_bytes) : "");
+    fields.push_back(row.planned() ? field(row.planned()->total) : "");
+    fields.push_back(row.planned() ? field(row.planned()->tokens_per_second) : "");
+    fields.push_back(field(row.planned_speedup));
+    fields.push_back(row.planned() ? std::to_string(row.planned()->memory_bytes) : "");
     for (const std::string& name : parts) {
       const auto part = std::find_if(row.time.begin(), row.time.end(),
                                      [&](const TimePart& one) { return one.name == name; });
@@ -255,7 +306,7 @@ std::vector<std::string> run_fields(const Sweep& sweep, const PointResult& resul
           version("MPI"),
           version("foretoken"),
           version("commit"),
-          point.illegal.empty() ? point_command(sweep, point) : ""};
+          point.is_run() ? point_command(sweep, point) : ""};
 }
 
 }  // namespace foretoken

@@ -28,8 +28,8 @@ struct ScalingRow {
   const SweepPoint* point = nullptr;  // of the first repeat
   std::string layout;                 // "pp 2 × dp 2 × v 1, 1f1b"; empty if illegal
   int done = 0, repeats = 0;
-  std::string status;   // "done", "2 of 3 done", "illegal", or the status of the first repeat
-  std::string reason;   // why it is illegal, or why a repeat failed
+  std::string status;   // "done", "2 of 3 done", "illegal", "projected", or the status of the first repeat
+  std::string reason;   // why it is illegal, why a repeat failed, or why there is no plan
   std::string sharing;  // MachineRecord::sharing()
   std::optional<Spread> tokens_per_second, milliseconds;
   /// tokens/s divided by that of the baseline: the fastest row with the fewest ranks among those that differ
@@ -38,6 +38,25 @@ struct ScalingRow {
   const ScalingRow* baseline = nullptr;           // nullptr if none is measured
   std::vector<TimePart> time;                     // empty if no repeat is done
   std::optional<std::int64_t> peak_memory_bytes;  // the highest of the repeats
+  /// The plan's tokens/s divided by its tokens/s of the baseline or, if none is measured, of the fastest plan
+  /// with the fewest ranks.
+  std::optional<double> planned_speedup, planned_efficiency;
+
+  const std::optional<PlannedStep>& planned() const { return point->planned; }
+};
+
+/// Marks of rows whose ranks share cores or GPUs: "*" for the first text of ScalingRow::sharing, "†" for the
+/// next.
+class SharingMarks {
+ public:
+  explicit SharingMarks(const std::vector<ScalingRow>& rows);
+  /// Empty if nothing is shared.
+  std::string of(const ScalingRow& row) const;
+  /// "* 4 ranks on 2 cores", one line per mark.
+  std::vector<std::string> notes() const;
+
+ private:
+  std::vector<std::string> texts_;
 };
 
 /// In the order of the sweep.

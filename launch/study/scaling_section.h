@@ -17,7 +17,7 @@
 
 #include "launch/config/config.h"
 #include "launch/config/config_toml.h"
-#include "launch/study/scaling.h"
+#include "launch/study/layout_choice.h"
 
 namespace foretoken {
 
@@ -28,10 +28,12 @@ constexpr std::int64_t most_ranks = 65536;
 std::optional<ScalingStudy> read_scaling(const toml::table& file, const std::string& path);
 /// scaling.ranks of a file that read_scaling() has accepted.
 const toml::array* scaling_ranks(const toml::table& file);
+/// Its layouts, or nullptr.
+const toml::array* scaling_layouts(const toml::table& file);
 
 /// Sets the global batch and, for `best_layout`, the layout of a point with `ranks` ranks. Throws a
 /// UsageError if there is none.
-void scale(const ScalingStudy& scaling, int ranks, Config& config);
+void scale(const ScalingStudy& scaling, int ranks, const LayoutChoice& best, Config& config);
 /// Throws a UsageError if all steps are warm-up.
 void require_measured_steps(const ScalingStudy& scaling, const Config& config, const std::string& path);
 

@@ -1,9 +1,10 @@
 #include "launch/study/study.h"
 
+#include <algorithm>
 #include <chrono>
-#include <cstring>
 #include <filesystem>
 #include <fstream>
+#include <functional>
 #include <unistd.h>
 
 #include <fmt/format.h>
@@ -22,6 +23,7 @@
 #include "launch/session/train_config.h"
 #include "launch/study/point_command.h"
 #include "launch/study/study_data.h"
+#include "launch/study/study_plan.h"
 #include "launch/study/study_report.h"
 #include "launch/study/sweep.h"
 #include "launch/supervisor/launcher.h"
@@ -99,7 +101,7 @@ class Study {
         lock_(made(sweep_.directory), {.log = [](const std::string& text) { fmt::print("{}\n", text); }}),
         console_(true) {
     for (const SweepPoint& point : sweep_.points) {
-      if (!point.illegal.empty()) continue;
+      if (!point.is_run()) continue;
       require_same_settings(point, folder(point) + "/config.toml");
       data_.require_same(folder(point) + "/data.json", point.name, point.config);
     }
@@ -108,10 +110,14 @@ class Study {
 
   int run() {
     catch_stop_signals();
-    console_.line(fmt::format("study      {}: {} in {}, by {}", sweep_.title,
-                              counted(sweep_.points.size(), "point"), sweep_.directory, sweep_.launcher));
+    console_.line(fmt::format(
+        "study      {}: {} in {}, by {}", sweep_.title,
+        counted(std::count_if(sweep_.points.begin(), sweep_.points.end(), std::mem_fn(&SweepPoint::is_run)),
+                "point"),
+        sweep_.directory, sweep_.launcher));
     for (std::size_t i = 0; i < sweep_.points.size() && stop_signal() == 0; ++i) {
       const SweepPoint& point = sweep_.points[i];
+      if (point.projected) continue;
       label_ = fmt::format("point {}/{}  {}", i + 1, sweep_.points.size(), point.name);
       if (!point.illegal.empty())
         console_.line(fmt::format("{}: not run: {}", label_, point.illegal));
@@ -200,15 +206,15 @@ class Study {
   }
 
   int finish() {
-    int done = 0, first_code = 0, illegal = 0;
+    int done = 0, points = 0, first_code = 0, illegal = 0;
     for (const SweepPoint& point : sweep_.points) {
-      illegal += !point.illegal.empty();
-      if (!point.illegal.empty()) continue;
+      illegal += !point.illegal.empty() && !point.projected;
+      if (!point.is_run()) continue;
+      ++points;
       const std::optional<int> code = outcome_of(folder(point)).exit_code;
       done += code == 0;
       if (first_code == 0 && code) first_code = *code;
     }
-    const auto points = static_cast<int>(sweep_.points.size()) - illegal;
     console_.line(fmt::format("{:<11}{} of {} points{}; {}/study.html and {}",
                               done == points ? "done" : "ended", done, points,
                               illegal > 0 ? fmt::format(", {} illegal", illegal) : "", sweep_.directory,
@@ -231,7 +237,8 @@ class Study {
 }  // namespace
 
 int study(const StudyArguments& arguments) {
-  Sweep sweep = read_sweep(arguments.sweep, arguments.sets);
+  Sweep sweep = read_sweep(arguments.sweep, arguments.sets, best_layout);
+  if (sweep.scaling) plan_points(sweep);
   if (!arguments.launcher.empty()) sweep.launcher = arguments.launcher;
   if (sweep.launcher.find("{ranks}") == std::string::npos)
     throw UsageError("study: launcher \"{}\" does not contain {{ranks}}", sweep.launcher);

@@ -130,12 +130,13 @@ std::string progress_html(const Sweep& sweep, const std::vector<PointResult>& re
   const auto done = std::count_if(results.begin(), results.end(),
                                   [](const PointResult& result) { return result.outcome.exit_code == 0; });
   const auto illegal = std::count_if(results.begin(), results.end(), [](const PointResult& result) {
-    return !result.point->illegal.empty();
+    return !result.point->illegal.empty() && !result.point->projected;
   });
+  const auto run = std::count_if(results.begin(), results.end(),
+                                 [](const PointResult& result) { return result.point->is_run(); });
   return fmt::format("<p>{} of {} points done{}, {:%Y-%m-%d %H:%M} UTC; launched by <code>{}</code></p>\n",
-                     done, std::ssize(results) - illegal,
-                     illegal > 0 ? fmt::format(", {} illegal", illegal) : "", fmt::gmtime(std::time(nullptr)),
-                     xml_text(sweep.launcher));
+                     done, run, illegal > 0 ? fmt::format(", {} illegal", illegal) : "",
+                     fmt::gmtime(std::time(nullptr)), xml_text(sweep.launcher));
 }
 
 std::string figures_html(const std::vector<Figure>& figures) {

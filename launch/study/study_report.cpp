@@ -63,6 +63,7 @@ void write_outcome(const std::string& point_folder, const Outcome& outcome) {
 
 std::string PointResult::status() const {
   if (!point->illegal.empty()) return "illegal";
+  if (point->projected) return "projected";
   if (!outcome.exit_code) return metrics.steps.empty() ? "not run" : "interrupted";
   if (*outcome.exit_code == 0) return "done";
   if (*outcome.exit_code == static_cast<int>(ExitCode::resumable)) return "stopped";

@@ -34,7 +34,8 @@ struct PointResult {
   double tokens_per_second = 0;
   double milliseconds = 0;
 
-  /// "done", "failed (3)", "stopped", "interrupted" (no exit code, but steps), "not run" or "illegal".
+  /// "done", "failed (3)", "stopped", "interrupted" (no exit code, but steps), "not run", "illegal"
+  /// or "projected".
   std::string status() const;
   /// Why it failed or is illegal; empty otherwise.
   const std::string& reason() const { return point->illegal.empty() ? outcome.reason : point->illegal; }

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <filesystem>
+#include <functional>
 #include <set>
 
 #include <fmt/format.h>
@@ -10,7 +11,6 @@
 #include "launch/config/config_toml.h"
 #include "launch/config/config_validator.h"
 #include "launch/config/options.h"
-#include "launch/study/best_layout.h"
 #include "launch/study/scaling_section.h"
 #include "runtime/error.h"
 
@@ -21,9 +21,9 @@ namespace fs = std::filesystem;
 
 constexpr std::size_t most_points = 1000;
 
-/// One list of [axes]: the values of a setting, or numbers of ranks.
+/// One list of [axes]: the values of a setting, numbers of ranks, or the layouts of a scaling study.
 struct Axis {
-  std::string section;  // empty: ranks
+  std::string section;  // empty: ranks or layout
   std::string key;
   const toml::array* values = nullptr;
 
@@ -32,8 +32,8 @@ struct Axis {
 
 class SweepReader {
  public:
-  SweepReader(const std::string& path, const std::vector<std::string>& sets)
-      : path_(path), sets_(sets), file_(parse_toml(read_toml_file(path), path)) {}
+  SweepReader(const std::string& path, const std::vector<std::string>& sets, const LayoutChoice& best)
+      : path_(path), sets_(sets), best_(best), file_(parse_toml(read_toml_file(path), path)) {}
 
   Sweep read() {
     sweep_.title = fs::path(path_).stem().string();
@@ -140,34 +140,57 @@ class SweepReader {
 
   void add_combinations() {
     std::vector<Axis> axes = read_axes();
-    std::size_t combinations = 1;
-    if (sweep_.scaling) {
-      require_other_axes(axes);
-      axes.insert(axes.begin(), {.section = "", .key = "ranks", .values = scaling_ranks(file_)});
-      combinations = static_cast<std::size_t>(sweep_.scaling->repeats);
+    if (!sweep_.scaling) {
+      if (!axes.empty()) add_combinations(axes, *axes.front().values);
+      return;
     }
-    if (axes.empty()) return;
+    const ScalingStudy& scaling = *sweep_.scaling;
+    require_other_axes(axes);
+    vary("ranks");
+    if (const toml::array* layouts = scaling_layouts(file_))
+      axes.insert(axes.begin(), {.section = "", .key = "layout", .values = layouts});
+    for (const std::vector<int>* list : {&scaling.ranks, &scaling.projected})
+      for (const int ranks : *list) {
+        ranks_ = ranks;
+        projected_ = list == &scaling.projected;
+        add_combinations(axes, *scaling_ranks(file_));
+      }
+  }
+
+  void add_combinations(const std::vector<Axis>& axes, const toml::node& place) {
+    const std::size_t repeats = sweep_.scaling ? static_cast<std::size_t>(sweep_.scaling->repeats) : 1;
+    std::size_t combinations = 1;
     for (const Axis& axis : axes)
-      if (combinations *= axis.values->size(); combinations > most_points)
+      if (combinations *= axis.values->size(); combinations * repeats > most_points)
         refuse(*axis.values, fmt::format("[axes]: the combinations are more than {} points", most_points));
-    if (sweep_.scaling) combinations /= static_cast<std::size_t>(sweep_.scaling->repeats);
     for (std::size_t number = 0; number < combinations; ++number) {
-      SweepPoint point{.name = "", .ranks = ranks_, .config = common_};
+      SweepPoint point{.name = "", .ranks = ranks_, .config = common_, .projected = projected_};
+      if (sweep_.scaling) point.name = fmt::format("ranks={}", ranks_);
       std::size_t rest = number, block = combinations;
       for (const Axis& axis : axes) {
         block /= axis.values->size();
-        const toml::node& value = *axis.values->get(rest / block);
+        set(point, axis, *axis.values->get(rest / block));
         rest %= block;
-        if (axis.section.empty())
-          point.ranks = ranks_of(value, "axis ranks");
-        else
-          apply_key(point.config, axis.section, axis.key, value, path_);
-        vary(axis.name());
-        point.name +=
-            fmt::format("{}{}={}", point.name.empty() ? "" : ",", axis.key, value_of(point, axis.name()));
       }
-      add(std::move(point), *axes.front().values);
+      if (sweep_.points.size() * repeats > most_points)
+        refuse(place, fmt::format("the study has more than {} points", most_points));
+      add(std::move(point), place);
     }
+  }
+
+  void set(SweepPoint& point, const Axis& axis, const toml::node& value) {
+    if (axis.name() == "layout") {
+      const toml::table& table = *value.as_table();
+      apply_table(point.config, table, path_, {"name"});
+      point.settings["layout"] = text_of(*table.get("name"), "[[scaling.layouts]] name");
+    } else if (axis.section.empty()) {
+      point.ranks = ranks_of(value, "axis ranks");
+    } else {
+      apply_key(point.config, axis.section, axis.key, value, path_);
+    }
+    vary(axis.name());
+    point.name +=
+        fmt::format("{}{}={}", point.name.empty() ? "" : ",", axis.key, value_of(point, axis.name()));
   }
 
   void add_points() {
@@ -207,7 +230,7 @@ class SweepReader {
     point.config.run.directory = absolute_path(point.config.run.directory);  // as the point's run stores it
     if (sweep_.scaling) require_measured_steps(*sweep_.scaling, point.config, path_);
     try {
-      if (sweep_.scaling) scale(*sweep_.scaling, point.ranks, point.config);
+      if (sweep_.scaling) scale(*sweep_.scaling, point.ranks, best_, point.config);
       validate(point.config);
       resolve_grid(point.config, point.ranks);
     } catch (const UsageError& error) {
@@ -228,31 +251,40 @@ class SweepReader {
       if (axis.section.empty()) refuse(*axis.values, "axis ranks: scaling.ranks lists the ranks already");
       if (sweep_.scaling->best_layout && is_layout_setting(axis.name()))
         refuse(*axis.values, fmt::format("axis {}: scaling.layout = \"best\" chooses it", axis.name()));
+      if (scaling_layouts(file_) != nullptr && is_layout_setting(axis.name()))
+        refuse(*axis.values, fmt::format("axis {}: [[scaling.layouts]] lists the layouts", axis.name()));
     }
   }
 
-  /// Replaces each legal combination by its repeats.
+  /// Replaces each legal combination by its repeats. An illegal projection that the file does not ask for is
+  /// left out.
   void repeat_points() {
-    const std::vector<SweepPoint> groups = std::move(sweep_.points);
-    const auto is_illegal = [](const SweepPoint& point) { return !point.illegal.empty(); };
-    if (std::all_of(groups.begin(), groups.end(), is_illegal))
+    std::vector<SweepPoint> groups = std::move(sweep_.points);
+    const bool asked = file_.get("scaling")->as_table()->contains("projected_ranks");
+    std::erase_if(
+        groups, [&](const SweepPoint& point) { return point.projected && !point.illegal.empty() && !asked; });
+    if (std::none_of(groups.begin(), groups.end(), std::mem_fn(&SweepPoint::is_run)))
       throw UsageError("every point is illegal; the first, \"{}\": {} ({})", groups.front().name,
                        groups.front().illegal, path_);
+    const int repeats = sweep_.scaling->repeats;
     sweep_.points.clear();
-    for (int repeat = 1; repeat <= sweep_.scaling->repeats; ++repeat)
-      for (SweepPoint point : groups) {
-        if (is_illegal(point) && repeat > 1) continue;
-        point.group = point.name;
-        point.repeat = repeat;
-        if (!is_illegal(point) && sweep_.scaling->repeats > 1)
-          point.name += fmt::format(",repeat={}", repeat);
-        sweep_.points.push_back(std::move(point));
-      }
+    const auto add_repeat = [&](SweepPoint point, int repeat) {
+      point.group = point.name;
+      point.repeat = repeat;
+      if (point.is_run() && repeats > 1) point.name += fmt::format(",repeat={}", repeat);
+      sweep_.points.push_back(std::move(point));
+    };
+    for (int repeat = 1; repeat <= repeats; ++repeat)
+      for (const SweepPoint& point : groups)
+        if (!point.projected && (point.is_run() || repeat == 1)) add_repeat(point, repeat);
+    for (const SweepPoint& point : groups)
+      if (point.projected) add_repeat(point, 1);
   }
 
   /// The point's value of the setting; a string is without TOML's quotes.
   static std::string value_of(const SweepPoint& point, const std::string& name) {
     if (name == "ranks") return std::to_string(point.ranks);
+    if (name == "layout") return point.settings.at(name);
     const std::size_t dot = name.find('.');
     const OptionValue value = find_option(name.substr(0, dot), name.substr(dot + 1))->get(point.config);
     const auto* text = std::get_if<std::string>(&value);
@@ -272,17 +304,19 @@ class SweepReader {
 
   std::string path_;
   std::vector<std::string> sets_;
+  const LayoutChoice& best_;
   toml::table file_;
   Sweep sweep_;
   Config common_;
   int ranks_ = 1;
+  bool projected_ = false;
   std::vector<std::string> swept_;  // options that a point or an axis sets
 };
 
 }  // namespace
 
-Sweep read_sweep(const std::string& path, const std::vector<std::string>& sets) {
-  return SweepReader(path, sets).read();
+Sweep read_sweep(const std::string& path, const std::vector<std::string>& sets, const LayoutChoice& best) {
+  return SweepReader(path, sets, best).read();
 }
 
 }  // namespace foretoken

@@ -29,7 +29,7 @@
 #include <vector>
 
 #include "launch/config/config.h"
-#include "launch/study/scaling.h"
+#include "launch/study/layout_choice.h"
 
 namespace foretoken {
 
@@ -42,6 +42,11 @@ struct SweepPoint {
   std::string group;    // the name without the repeat: points of a group differ in nothing else
   int repeat = 1;       // 1 to ScalingStudy::repeats
   std::string illegal;  // why its ranks cannot have its layout; empty if they can. It is reported, not run.
+  bool projected = false;              // more ranks than the study runs: planned only
+  std::optional<PlannedStep> planned;  // set by plan_points() (launch/study/study_plan.h)
+  std::string unplanned;               // or why there is none
+
+  bool is_run() const { return illegal.empty() && !projected; }
 };
 
 struct Sweep {
@@ -52,12 +57,13 @@ struct Sweep {
       swept;  // options that differ between points; also "ranks" if the number of ranks differs
   /// First the combinations of the axes, the last axis fastest; then [[points]]. In a scaling study the
   /// numbers of ranks are the first axis, and all combinations run once before any runs again, so that a
-  /// machine that becomes slower with time does not slow one combination only.
+  /// machine that becomes slower with time does not slow one combination only. Projected points are last.
   std::vector<SweepPoint> points;
   std::optional<ScalingStudy> scaling;
 };
 
-/// `sets` are flags "section.key=value" applied to every point.
-Sweep read_sweep(const std::string& path, const std::vector<std::string>& sets);
+/// `sets` are flags "section.key=value" applied to every point; `best` chooses layouts for scaling.layout =
+/// "best".
+Sweep read_sweep(const std::string& path, const std::vector<std::string>& sets, const LayoutChoice& best);
 
 }  // namespace foretoken

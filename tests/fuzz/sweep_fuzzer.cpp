@@ -6,7 +6,8 @@ using namespace foretoken;
 
 extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
   fuzz::expect_an_answer([&] {
-    read_sweep(fuzz::scratch_file({reinterpret_cast<const char*>(data), size}), {});
+    read_sweep(fuzz::scratch_file({reinterpret_cast<const char*>(data), size}), {},
+               [](const ScalingStudy&, const Config& config, int) { return config; });
   });
   return 0;
 }

@@ -8,7 +8,7 @@
 #include "io/checkpoint/run_directory.h"
 #include "launch/config/config_loader.h"
 #include "launch/config/options.h"
-#include "launch/study/sweep.h"
+#include "launch/study/study_plan.h"
 #include "runtime/error.h"
 #include "tests/support/catch.h"
 #include "tests/support/source_tree.h"
@@ -398,7 +398,7 @@ TEST_CASE("every example configuration loads and passes the cross-checks") {
     INFO(file.path());
     const std::string name = file.path().filename().string();
     if (name.starts_with("study_") || name.starts_with("scaling_"))  // some need a GPU: run.device=auto
-      CHECK(read_sweep(file.path().string(), {"run.device=auto"}).points.size() > 2);
+      CHECK(read_sweep(file.path().string(), {"run.device=auto"}, best_layout).points.size() > 2);
     else
       CHECK_NOTHROW(parse_command_line({"train", file.path().string(), "--print-config"}));
     ++examples;

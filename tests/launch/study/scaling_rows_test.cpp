@@ -7,6 +7,7 @@
 #include <fmt/format.h>
 
 #include "io/files/sealed_text.h"
+#include "launch/study/study_plan.h"
 #include "tests/support/catch.h"
 #include "tests/support/temporary_folder.h"
 #include "tests/support/xml.h"
@@ -26,16 +27,17 @@ struct Lab {
 path = "d.h5"
 [train]
 steps = 5
-global_batch = 8
+global_batch = 16
 microbatch = 2
 [optimizer]
 warmup_steps = 0
 [scaling]
 mode = "strong"
 ranks = [1, 2, 3, 4]
+projected_ranks = [8]
 warmup_steps = 2
 )");
-    sweep = read_sweep((folder / "sweep.toml").string(), {});
+    sweep = read_sweep((folder / "sweep.toml").string(), {}, {});
     sweep.directory = folder.path().string();
   }
 
@@ -80,7 +82,7 @@ TEST_CASE("a row has the median of its repeats without warm-up, and the speed-up
   }
   const std::vector<PointResult> results = lab.results();
   const std::vector<ScalingRow> rows = scaling_rows(lab.sweep, results);
-  REQUIRE(rows.size() == 4);
+  REQUIRE(rows.size() == 5);
   CHECK(rows[0].tokens_per_second->median == 100);
   CHECK(rows[0].tokens_per_second->lowest == 90);
   CHECK(rows[0].tokens_per_second->highest == 130);
@@ -97,6 +99,37 @@ TEST_CASE("a row has the median of its repeats without warm-up, and the speed-up
   CHECK(rows[3].efficiency == Approx(0.755));
   CHECK(rows[3].sharing == "4 ranks on 2 cores");
   CHECK(rows[0].sharing.empty());
+  CHECK(rows[4].status == "projected");
+}
+
+TEST_CASE("planned steps stand beside measured ones, and their speed-up is relative to the plan") {
+  Lab lab;
+  lab.run("ranks=1,repeat=1", 100);
+  plan_points(lab.sweep);
+  const std::vector<PointResult> results = lab.results();
+  const std::vector<ScalingRow> rows = scaling_rows(lab.sweep, results);
+  REQUIRE(rows.size() == 5);
+  REQUIRE(rows[0].planned().has_value());
+  const PlannedStep& step = *rows[0].planned();
+  CHECK(step.total == Approx(step.compute + step.bubble + step.communication + step.optimizer));
+  CHECK(step.tokens_per_second * step.total / 1e3 == Approx(16 * 128));  // tokens of a step
+  CHECK(step.memory_bytes > 1e6);
+  CHECK(rows[0].planned_speedup == 1.0);
+  CHECK(rows[0].layout == "pp 1 × dp 1 × v 1, 1f1b");
+  CHECK_FALSE(rows[2].planned().has_value());  // illegal
+  REQUIRE(rows[4].planned().has_value());
+  CHECK(rows[4].planned_speedup == Approx(rows[4].planned()->tokens_per_second / step.tokens_per_second));
+  CHECK(rows[4].planned_efficiency == Approx(*rows[4].planned_speedup / 8));
+  CHECK_FALSE(rows[4].speedup.has_value());
+}
+
+TEST_CASE("a plan that finds no memory is a reason, not an error") {
+  Lab lab;
+  lab.sweep.scaling->device = "h100";
+  for (SweepPoint& point : lab.sweep.points) point.config.model.hidden_size = 1 << 20;
+  plan_points(lab.sweep);
+  CHECK_FALSE(lab.sweep.points[0].planned.has_value());
+  CHECK_FALSE(lab.sweep.points[0].unplanned.empty());
 }
 
 TEST_CASE("the parts of a row's time add up to the time of a step and of what runs between steps") {
@@ -109,8 +142,7 @@ TEST_CASE("the parts of a row's time add up to the time of a step and of what ru
     parts.push_back(fmt::format("{} {}", part.name, part.milliseconds));
   // 2003.5 s in the loop, of which 2 · 1000 s + 3 · 1 s are steps: 0.5 s between 5 steps.
   CHECK(parts == std::vector<std::string>{"compute 500", "bubble 250", "exposed communication 125",
-                                          "optimizer 62.5", "data 0", "other 62.5",
-                                          "checkpoint, evaluation 100"});
+                                          "optimizer 62.5", "data 0", "other 62.5", "checkpoint 100"});
 }
 
 TEST_CASE("ranks share GPUs or cores if they have fewer than ranks or threads") {
@@ -143,6 +175,7 @@ TEST_CASE("tables, figures and page of a scaling study mark shared cores and sho
   for (const Figure& figure : scaling_figures(lab.sweep, lab.results())) {
     names.push_back(figure.name);
     CHECK_THAT(figure.svg, contains("* 4 ranks on 2 cores"));
+    CHECK_THAT(figure.svg, figure.section == "Scaling" ? contains(">*</text>") : contains(">4*</text>"));
   }
   CHECK(names == std::vector<std::string>{"speedup", "efficiency", "tokens_per_rank", "time", "memory"});
   CHECK_THAT(text_of("scaling.csv"),

@@ -30,7 +30,7 @@ path = "d.h5"
 ranks = [1, 2]
 mtp.depths = [0, 1]
 )");
-    sweep = read_sweep((folder / "sweep.toml").string(), {});
+    sweep = read_sweep((folder / "sweep.toml").string(), {}, {});
     sweep.directory = folder.path().string();
     run("ranks=1,depths=0", "", 0, 100);
     run("ranks=2,depths=0", "", 0, 180);

@@ -1,8 +1,7 @@
 // Sweep files: the points that they describe, and errors.
-#include "launch/study/sweep.h"
-
 #include <filesystem>
 
+#include "launch/study/study_plan.h"
 #include "runtime/error.h"
 #include "tests/support/catch.h"
 #include "tests/support/temporary_folder.h"
@@ -18,7 +17,7 @@ struct Files {
 
   Files() { folder.write("base.toml", "[data]\npath = \"d.h5\"\n[train]\nsteps = 50\nseed = 3\n"); }
   Sweep read(const std::string& text, const std::vector<std::string>& sets = {}) const {
-    return read_sweep(folder.write("sweep.toml", text).string(), sets);
+    return read_sweep(folder.write("sweep.toml", text).string(), sets, best_layout);
   }
   std::string refusal(const std::string& text) const {
     try {
@@ -150,13 +149,53 @@ parallel.pp = [1, 2]
   for (const SweepPoint& point : sweep.points) names.push_back(point.name);
   CHECK(names == std::vector<std::string>{"ranks=1,pp=1,repeat=1", "ranks=1,pp=2", "ranks=2,pp=1,repeat=1",
                                           "ranks=2,pp=2,repeat=1", "ranks=1,pp=1,repeat=2",
-                                          "ranks=2,pp=1,repeat=2", "ranks=2,pp=2,repeat=2"});
+                                          "ranks=2,pp=1,repeat=2", "ranks=2,pp=2,repeat=2", "ranks=4,pp=1",
+                                          "ranks=4,pp=2", "ranks=8,pp=1", "ranks=8,pp=2", "ranks=16,pp=2"});
   REQUIRE(sweep.scaling.has_value());
   CHECK(sweep.scaling->warmup_steps == 3);
   CHECK(sweep.points[5].group == "ranks=2,pp=1");
   CHECK(sweep.points[5].repeat == 2);
   CHECK_THAT(sweep.points[1].illegal, StartsWith("parallel: pp 2 does not divide the world of 1 rank"));
   CHECK(sweep.points[0].illegal.empty());
+  CHECK_FALSE(sweep.points[6].projected);
+  CHECK(sweep.points[7].projected);  // 2, 4 and 8 times the most ranks, if they are legal
+}
+
+TEST_CASE("named layouts of a scaling study are an axis, and asked-for projections are kept if illegal") {
+  const Files files;
+  const std::string text = study + R"(
+[train]
+global_batch = 16
+microbatch = 2
+[scaling]
+mode = "strong"
+ranks = [1, 2]
+projected_ranks = [3, 4]
+repeats = 1
+[[scaling.layouts]]
+name = "replicas"
+[[scaling.layouts]]
+name = "interleaved"
+parallel.pp = 2
+parallel.virtual_stages = 2
+parallel.schedule = "interleaved_1f1b"
+)";
+  const Sweep sweep = files.read(text);
+  std::vector<std::string> names;
+  for (const SweepPoint& point : sweep.points)
+    names.push_back(point.name + (point.illegal.empty() ? "" : " illegal") +
+                    (point.projected ? " projected" : ""));
+  CHECK(names == std::vector<std::string>{"ranks=1,layout=replicas", "ranks=1,layout=interleaved illegal",
+                                          "ranks=2,layout=replicas", "ranks=2,layout=interleaved",
+                                          "ranks=3,layout=replicas illegal projected",
+                                          "ranks=3,layout=interleaved illegal projected",
+                                          "ranks=4,layout=replicas projected",
+                                          "ranks=4,layout=interleaved projected"});
+  CHECK(sweep.points[3].config.parallel.virtual_stages == 2);
+  CHECK(sweep.points[3].settings.at("layout") == "interleaved");
+  CHECK(sweep.swept == std::vector<std::string>{"ranks", "layout"});
+  CHECK_THAT(files.refusal(text + "[axes]\nparallel.pp = [1]\n"),
+             contains("[[scaling.layouts]] lists the layouts"));
 }
 
 TEST_CASE("a weak study's batch grows with the ranks, and a batch that would not be whole is illegal") {
@@ -168,6 +207,7 @@ microbatch = 4
 [scaling]
 mode = "weak"
 ranks = [2, 3, 4, 5]
+projected_ranks = []
 repeats = 1
 )");
   REQUIRE(sweep.points.size() == 4);
@@ -187,8 +227,8 @@ TEST_CASE("the best layout uses all ranks even if the configured layout fits") {
   const Files files;
   const Sweep sweep = files.read(study + R"(
 [train]
-global_batch = 8
-microbatch = 8
+global_batch = 7
+microbatch = 7
 [model]
 num_hidden_layers = 4
 [scaling]
@@ -198,7 +238,7 @@ layout = "best"
 repeats = 1
 )");
   CHECK(sweep.points[0].config.parallel.pp == 1);
-  CHECK(sweep.points[1].config.parallel.pp == 2);  // one microbatch cannot be divided
+  CHECK(sweep.points[1].config.parallel.pp == 2);  // 7 rows cannot be divided
   CHECK(sweep.points[1].config.parallel.dp == 1);
   CHECK_THAT(sweep.points[2].illegal, contains("no layout of 64 ranks is legal"));
 }
@@ -221,7 +261,16 @@ TEST_CASE("an invalid [scaling] is refused with file and line") {
   CHECK(files.refusal(study + "[scaling]\nranks = []\n") ==
         "scaling.ranks: expected a list of at least one number (sweep.toml:4)");
   CHECK(files.refusal(legal + "repeat = 2\n") ==
-        "unknown key scaling.repeat, expected mode, ranks, layout, repeats or warmup_steps (sweep.toml:6)");
+        "unknown key scaling.repeat, expected mode, ranks, projected_ranks, layout, layouts, "
+        "device, per_node, repeats or warmup_steps (sweep.toml:6)");
+  CHECK(files.refusal(legal + "projected_ranks = [2]\n") ==
+        "scaling.projected_ranks: expected more than scaling.ranks' 2, found 2 (sweep.toml:6)");
+  CHECK(files.refusal(legal + "layouts = 2\n") ==
+        "scaling.layouts: expected tables [[scaling.layouts]] (sweep.toml:6)");
+  CHECK(files.refusal(legal + "[[scaling.layouts]]\nparallel.pp = 1\n") ==
+        "[[scaling.layouts]]: the name is missing (sweep.toml:6)");
+  CHECK_THAT(files.refusal(legal + "layout = \"best\"\n[[scaling.layouts]]\nname = \"a\"\n"),
+             contains("scaling.layout = \"best\" chooses the layouts"));
   CHECK(files.refusal(legal + "repeats = 0\n") ==
         "scaling.repeats: expected an integer, 1 to 100 (sweep.toml:6)");
   CHECK(files.refusal(legal + "warmup_steps = 50\n") ==

@@ -1,0 +1,78 @@
+#include "launch/study/study_plan.h"
+
+#include <map>
+
+#include "launch/plan/plan_text.h"
+#include "launch/plan/planner.h"
+#include "runtime/backend.h"
+#include "runtime/error.h"
+
+namespace foretoken {
+
+namespace {
+
+/// The best layout of a configuration. Throws a UsageError if none is legal or none fits.
+PlannedLayout planned_layout(const ScalingStudy& scaling, Config config, int ranks) {
+  PlanOptions options{
+      .rates = rates_of(planned_device(scaling, config)), .per_node = scaling.per_node, .top = 1};
+  options.memory = options.rates.memory;
+  if (options.rates.kind == DeviceKind::cpu && config.train.precision == TrainConfig::Precision::bf16)
+    throw UsageError("plan: train.precision \"bf16\" needs GPUs, but the plan is for the CPU");
+  config.run.device = RunConfig::Device::automatic;  // a plan needs no such device
+  RanksPlan plan = plan_ranks(config, ranks, options);
+  if (plan.best.empty())
+    throw UsageError("plan: no layout of {} ranks fits: {}", ranks,
+                     plan.nearest ? too_large_reason(*plan.nearest, options.memory.value_or(0)) : "");
+  return std::move(plan.best.front());
+}
+
+PlannedStep step_of(const PlannedLayout& planned) {
+  const StepEstimate& step = planned.step;
+  const double program = step.total - step.communication - step.optimizer;
+  return {.total = 1e3 * step.total,
+          .compute = 1e3 * program * (1 - step.bubble),
+          .bubble = 1e3 * program * step.bubble,
+          .communication = 1e3 * step.communication,
+          .optimizer = 1e3 * step.optimizer,
+          .tokens_per_second = planned.tokens_per_second,
+          .memory_bytes = planned.memory};
+}
+
+/// The configuration with a layout that the planner does not vary.
+Config fixed(Config config) {
+  for (const char* name : layout_settings) config.origins[name] = "--set " + std::string(name);
+  return config;
+}
+
+}  // namespace
+
+std::string planned_device(const ScalingStudy& scaling, const Config& config) {
+  if (!scaling.device.empty()) return scaling.device;
+  const bool on_gpus = config.run.device == RunConfig::Device::cuda ||
+                       (with_cuda && config.run.device == RunConfig::Device::automatic);
+  return on_gpus ? "h100" : "cpu";
+}
+
+Config best_layout(const ScalingStudy& scaling, const Config& config, int ranks) {
+  return with_layout(config, planned_layout(scaling, config, ranks).layout);
+}
+
+void plan_points(Sweep& sweep) {
+  std::map<std::string, const SweepPoint*> planned;  // by group
+  for (SweepPoint& point : sweep.points) {
+    if (!point.illegal.empty()) continue;
+    const auto [place, is_new] = planned.try_emplace(point.group, &point);
+    if (!is_new) {
+      point.planned = place->second->planned;
+      point.unplanned = place->second->unplanned;
+      continue;
+    }
+    try {
+      point.planned = step_of(planned_layout(*sweep.scaling, fixed(point.config), point.ranks));
+    } catch (const UsageError& error) {
+      point.unplanned = error.what();
+    }
+  }
+}
+
+}  // namespace foretoken

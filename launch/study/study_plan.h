@@ -1,0 +1,19 @@
+#pragma once
+// What `foretoken plan` predicts for the points of a scaling study.
+
+#include "launch/study/layout_choice.h"
+#include "launch/study/sweep.h"
+
+namespace foretoken {
+
+/// A LayoutChoice: the fastest planned layout that fits into the device's memory. Settings that --set fixes
+/// keep their values.
+Config best_layout(const ScalingStudy& scaling, const Config& config, int ranks);
+
+/// The device whose rates the plan uses: "h200".
+std::string planned_device(const ScalingStudy& scaling, const Config& config);
+
+/// Sets SweepPoint::planned or SweepPoint::unplanned of every legal point.
+void plan_points(Sweep& sweep);
+
+}  // namespace foretoken
