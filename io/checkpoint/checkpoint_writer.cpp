@@ -45,6 +45,7 @@ CheckpointWriter::~CheckpointWriter() {
 
 void CheckpointWriter::save(const CheckpointInfo& info, std::span<const CheckpointPiece> pieces,
                             const std::function<void()>& barrier) {
+  const Clock::time_point called = Clock::now();
   drop_staged();
   const std::lock_guard lock(control_);
   check();
@@ -63,7 +64,8 @@ void CheckpointWriter::save(const CheckpointInfo& info, std::span<const Checkpoi
   if (barrier) barrier();
   save.id = save.directory.await_id();
   copy_.copy();
-  save.pause = std::chrono::duration<double>(Clock::now() - start_time).count();
+  save.pause = std::chrono::duration<double>(Clock::now() - called).count();
+  save.waited = std::chrono::duration<double>(start_time - called).count();
   options_.on_phase(SavePhase::staged);
   start(save);
 }

@@ -91,9 +91,11 @@ void Publication::publish(const Save& save, const std::vector<ShardVote>& votes,
   publish_checkpoint(directory_, save.info.step);
   parent_ = {.id = save.id, .step = save.info.step};
   options_.on_phase(SavePhase::published);
-  options_.log(fmt::format(
+  std::string line = fmt::format(
       "checkpoint {}: {} in {:.2f} s, training waited {:.2f} s", name, bytes_text(bytes),
-      std::chrono::duration<double>(std::chrono::steady_clock::now() - save.start_time).count(), save.pause));
+      std::chrono::duration<double>(std::chrono::steady_clock::now() - save.start_time).count(), save.pause);
+  if (save.waited >= 0.01) line += fmt::format(", {:.2f} s of it for the previous save", save.waited);
+  options_.log(line);
   waits_for("rank 0 to remove older checkpoints");
   retire_checkpoints(directory_, save.info.step, options_.keep);
   options_.on_phase(SavePhase::retired);

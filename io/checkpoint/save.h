@@ -89,7 +89,8 @@ struct Save {
   std::string id;  // equal on every rank, different for every save
   std::chrono::steady_clock::time_point start_time;
   bool staged = false;  // started by CheckpointWriter::stage()
-  double pause = 0;     // seconds in CheckpointWriter::save() after any earlier save has ended; 0 if staged
+  double pause = 0;     // seconds in CheckpointWriter::save(); 0 if staged
+  double waited = 0;    // the part of `pause` in which an earlier save was still being written
 };
 
 /// Requests to end saves before they are complete, from any thread.

@@ -12,14 +12,16 @@
 //               of a depth that a step did not train, or that had no target, is NaN. If the ranks' times were
 //               measured (StepTimes): "compute_share": 0.81, "bubble": 0.12, "exposed_communication": 0.03,
 //               "optimizer_share": 0.02, "data_share": 0.0, "slowest_rank": 3, "slowest_rank_excess": 0.04,
-//               "memory_bytes": 214958080, the largest of the ranks.
+//               "memory_bytes": 214958080, the largest of the ranks. If training has waited for
+//               saves since the line before: "checkpoint_seconds": 0.21.
 //   evaluation  {"kind": "evaluation", "step": 120, "loss": ..., "main_loss": ..., "main_perplexity": ...,
 //                "mtp1_acceptance": ..., "accepted_length": ..., "rows": 64, "tokens": 8130,
 //                "bytes": 8101, "bits_per_byte": 2.1, ...}
 //               If free-running drafts were measured: "free_prompts": 64, "free_tokens": 4096,
 //               "free_rounds": 2530, "free_mtp1_acceptance": 0.4, "free_acceptance_rate": ...,
 //               "free_accepted_length": ....
-//   end         {"kind": "end", "step": 400, "seconds": 73.1, "peak_memory_bytes": 214958080, "time": ...}
+//   end         {"kind": "end", "step": 400, "seconds": 73.1, "peak_memory_bytes": 214958080,
+//                "checkpoint_seconds": 0.4, "time": ...}
 //               when a run ends or stops
 //
 // A line of a branch above 1 has "branch": 2 (io/checkpoint/lineage.h). Each line ends with "check":
@@ -75,6 +77,7 @@ struct StepMetrics {
   std::int64_t skipped_steps = 0;  // in the whole run so far
   double lr = 0;
   double milliseconds = 0;
+  double checkpoint_seconds = 0;  // in which training waited for saves between the previous step and this one
   double tokens_per_second = 0;
   double tflops_per_rank = 0;  // model TFLOP/s (training_flops_per_token() in model/cost.h)
   double seconds_left = 0;
@@ -122,6 +125,7 @@ struct EndMetrics {
   double seconds = 0;  // in the loop over steps
   /// Maximum over ranks: the process's peak resident memory or, for a GPU, its memory in use.
   std::int64_t peak_memory_bytes = 0;
+  double checkpoint_seconds = 0;  // in which training waited for saves after its last step
 };
 
 /// "main" for depth 0, "mtp1" for the first depth after it.

@@ -42,6 +42,8 @@ MetricsHistory::Losses losses_of(const Json& line) {
 
 void take(MetricsHistory& history, const Json& line) {
   const std::string kind = line.at("kind");
+  if (line.contains("checkpoint_seconds"))
+    history.checkpoint_seconds = history.checkpoint_seconds.value_or(0) + number(line, "checkpoint_seconds");
   const auto known = [&](const char* name) {
     return line.contains(name) ? number(line, name) : std::numeric_limits<double>::quiet_NaN();
   };

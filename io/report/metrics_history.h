@@ -31,10 +31,12 @@ struct MetricsHistory {
   std::vector<Step> steps;
   std::vector<Losses> evaluations;
   std::optional<std::int64_t> peak_memory_bytes;  // maximum over all launches of the program
-  double loop_seconds = 0;                        // in the loops over steps of all launches that have ended
-  std::int64_t unreadable_lines = 0;              // left out because they are damaged or not metrics
-  std::string first_unreadable;                   // "PATH:LINE: what is wrong"; empty if there is none
-  bool torn = false;                              // the file ends inside a line, which is left out
+  /// In which training waited for saves, in all launches; empty in metrics of earlier versions.
+  std::optional<double> checkpoint_seconds;
+  double loop_seconds = 0;            // in the loops over steps of all launches that have ended
+  std::int64_t unreadable_lines = 0;  // left out because they are damaged or not metrics
+  std::string first_unreadable;       // "PATH:LINE: what is wrong"; empty if there is none
+  bool torn = false;                  // the file ends inside a line, which is left out
 
   /// Tokens seen, and seconds spent in steps, after `step` steps; 0 before the first.
   double tokens_at(std::int64_t step) const;

@@ -81,6 +81,7 @@ Json json_of(const StepMetrics& metrics) {
   if (metrics.skipped_steps > 0) object["skipped_steps"] = metrics.skipped_steps;
   put(object, "lr", metrics.lr);
   put(object, "milliseconds", metrics.milliseconds);
+  if (metrics.checkpoint_seconds > 0) put(object, "checkpoint_seconds", metrics.checkpoint_seconds);
   put(object, "tokens_per_second", metrics.tokens_per_second);
   put(object, "tflops_per_rank", metrics.tflops_per_rank);
   put_times(object, metrics.times);
@@ -115,6 +116,7 @@ Json json_of(const EndMetrics& metrics) {
   object["step"] = metrics.step;
   put(object, "seconds", metrics.seconds);
   object["peak_memory_bytes"] = metrics.peak_memory_bytes;
+  put(object, "checkpoint_seconds", metrics.checkpoint_seconds);
   return object;
 }
 

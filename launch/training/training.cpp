@@ -3,6 +3,7 @@
 #include <chrono>
 #include <cmath>
 #include <sys/resource.h>
+#include <utility>
 
 #include "io/checkpoint/checkpoint_directory.h"
 #include "io/checkpoint/lineage.h"
@@ -39,6 +40,19 @@ std::vector<double> balance_of(const Objective& objective, const Config& config)
 bool gives_trunk_gradients(const Config& config) {
   return measures_gradients(config.mtp) && config.train.freeze == TrainConfig::Freeze::none;
 }
+
+/// Adds the time of its scope to a sum.
+class SecondsOf {
+ public:
+  explicit SecondsOf(double& sum) : sum_(sum) {}
+  ~SecondsOf() { sum_ += std::chrono::duration<double>(std::chrono::steady_clock::now() - start_).count(); }
+  SecondsOf(const SecondsOf&) = delete;
+  SecondsOf& operator=(const SecondsOf&) = delete;
+
+ private:
+  double& sum_;
+  std::chrono::steady_clock::time_point start_ = std::chrono::steady_clock::now();
+};
 
 }  // namespace
 
@@ -77,7 +91,10 @@ ExitCode Training::run() {
 void Training::end(ExitCode code, double seconds) {
   std::int64_t memory = peak_memory(session_.device());
   world_.all_reduce(tensor_over(std::span(&memory, 1), {1}), ReduceOp::max);
-  const EndMetrics metrics{.step = progress_.step, .seconds = seconds, .peak_memory_bytes = memory};
+  const EndMetrics metrics{.step = progress_.step,
+                           .seconds = seconds,
+                           .peak_memory_bytes = memory,
+                           .checkpoint_seconds = checkpoint_seconds_};
   if (metrics_) metrics_->write(metrics);
   if (!session_.is_root()) return;
   const RunSummary::End end = code == ExitCode::resumable          ? RunSummary::End::stopped
@@ -194,6 +211,7 @@ StepMetrics Training::step() {
   metrics.step = progress_.step;
   metrics.steps = config_.train.steps;
   metrics.milliseconds = seconds * 1e3;
+  metrics.checkpoint_seconds = std::exchange(checkpoint_seconds_, 0.0);
   metrics.tokens_per_second = static_cast<double>(tokens) / seconds;
   metrics.tflops_per_rank =
       training_flops_per_token(config_.model, config_.mtp, config_.data.sequence_length) *
@@ -293,12 +311,14 @@ void Training::meet_after_save() {
 }
 
 void Training::finish_save() {
+  const SecondsOf waited(checkpoint_seconds_);
   writer_.finish();
   meet_after_save();
 }
 
 void Training::save() {
   if (progress_.saved_step == progress_.step) return;
+  const SecondsOf waited(checkpoint_seconds_);
   const NvtxRange range(session_.stream(), "checkpoint");
   guard_.require_sound_state(progress_.step);
   writer_.save(checkpoint_info(), checkpoint_pieces(optimizer_.state().pieces_to_save()),
@@ -308,6 +328,7 @@ void Training::save() {
 }
 
 void Training::stage() {
+  const SecondsOf waited(checkpoint_seconds_);
   const NvtxRange range(session_.stream(), "checkpoint");
   const auto begin = CheckpointClock::Clock::now();
   guard_.require_sound_state(progress_.step);  // a staged copy may be published later without another check

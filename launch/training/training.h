@@ -80,9 +80,10 @@ class Training {
   CheckpointRules rules_;
   CheckpointClock clock_;
   CheckpointClock::Clock::time_point step_start_;
-  std::int64_t first_step_;      // steps finished before this launch
-  RankVotes votes_;              // votes of the last step, equal on every rank
-  double seconds_per_step_ = 0;  // running mean, for the remaining time
+  std::int64_t first_step_;        // steps finished before this launch
+  RankVotes votes_;                // votes of the last step, equal on every rank
+  double seconds_per_step_ = 0;    // running mean, for the remaining time
+  double checkpoint_seconds_ = 0;  // spent waiting for saves since the last report of it
 };
 
 }  // namespace foretoken

@@ -1,5 +1,9 @@
+#include <atomic>
 #include <cstring>
 #include <fstream>
+#include <regex>
+#include <thread>
+#include <utility>
 
 #include "io/checkpoint/checkpoint_directory.h"
 #include "io/checkpoint/checkpoint_reader.h"
@@ -236,5 +240,32 @@ TEST_CASE("a save that is committed is one line with its size and the time that 
   save_checkpoint(folder / "c", 400, cut_evenly(1, 1), options);
   REQUIRE(lines.size() == 1);
   CHECK_THAT(lines[0], testing::contains("checkpoint step_00000400: 31.57 kB in ") &&
-                           testing::contains(" s, training waited "));
+                           testing::contains(" s, training waited ") && !testing::contains("previous"));
+}
+
+TEST_CASE("the time that training waited for a save includes the wait for an earlier one") {
+  const TemporaryFolder folder;
+  std::vector<std::string> lines;
+  std::atomic<bool> second_starts = false;
+  bool delayed = false;  // used on the writer's thread
+  CheckpointWriterOptions options;
+  options.log = [&](const std::string& line) { lines.push_back(line); };
+  options.on_phase = [&](SavePhase phase) {
+    if (phase != SavePhase::shard_half_written || std::exchange(delayed, true)) return;
+    while (!second_starts) std::this_thread::yield();
+    std::this_thread::sleep_for(std::chrono::milliseconds(300));
+  };
+  const std::vector<RankPieces> cut = cut_evenly(1, 1);
+  CheckpointWriter writer(folder / "c", 0, 1, options);
+  writer.save(test_info(1, 1), cut[0].pieces, {});
+  second_starts = true;
+  writer.save(test_info(2, 1), cut[0].pieces, {});
+  writer.finish();
+  REQUIRE(lines.size() == 2);
+  const std::regex waits(
+      "checkpoint step_00000002: .*, training waited (.*) s, (.*) s of it for the previous save");
+  std::smatch seconds;
+  REQUIRE(std::regex_match(lines[1], seconds, waits));
+  CHECK(std::stod(seconds[1]) >= 0.1);
+  CHECK(std::stod(seconds[2]) >= 0.1);
 }

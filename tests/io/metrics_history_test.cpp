@@ -26,6 +26,7 @@ TEST_CASE("written metrics read back") {
       metrics.step = step;
       metrics.depth_losses = {4.0 / static_cast<double>(step), step == 2 ? NAN : 4.5};
       metrics.milliseconds = 500;
+      metrics.checkpoint_seconds = step == 2 ? 0.25 : 0;
       metrics.tokens_per_second = 2048;
       metrics.tokens_seen = 1024 * step;
       sink.write(metrics);
@@ -34,7 +35,7 @@ TEST_CASE("written metrics read back") {
     evaluation.depth_losses = {1.25, 2.5};
     sink.write(evaluation);
     sink.write(EndMetrics{.step = 2, .seconds = 1, .peak_memory_bytes = 900});
-    sink.write(EndMetrics{.step = 3, .seconds = 1, .peak_memory_bytes = 700});
+    sink.write(EndMetrics{.step = 3, .seconds = 1, .peak_memory_bytes = 700, .checkpoint_seconds = 0.5});
   }
   const MetricsHistory history = read_metrics(path);
   REQUIRE(history.steps.size() == 3);
@@ -46,6 +47,7 @@ TEST_CASE("written metrics read back") {
   CHECK(history.evaluations[1].depths == std::vector<double>{1.25, 2.5});
   CHECK(history.evaluations[1].acceptance.empty());
   CHECK(history.peak_memory_bytes == 900);
+  CHECK(history.checkpoint_seconds == 0.75);
   CHECK(history.tokens_at(0) == 0);
   CHECK(history.tokens_at(2) == 2048);
   CHECK(history.seconds_at(3) == 1.5);

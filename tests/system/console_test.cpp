@@ -102,8 +102,11 @@ TEST_CASE(
   CHECK(saves.size() == 2);
   std::ifstream metrics(path + "/metrics.jsonl");
   int count = 0;
-  for (std::string line; std::getline(metrics, line);)
+  for (std::string line; std::getline(metrics, line);) {
     count += line.find("\"kind\":\"step\"") != std::string::npos;
+    if (line.find("\"step\":21,") != std::string::npos)  // the first step after a save
+      CHECK_THAT(line, contains("\"checkpoint_seconds\":"));
+  }
   CHECK(count == 25);
 }
 
