@@ -34,6 +34,15 @@ double days_of(const Config& config, const PlannedLayout& planned) {
   return static_cast<double>(config.train.steps) * planned.step.total / 86400;
 }
 
+/// A count with three digits and a unit: "55.7 G", "1.34 M", "950".
+std::string short_count(std::int64_t count) {
+  const auto number = static_cast<double>(count);
+  for (const auto& [factor, unit] : {std::pair(1e9, "G"), std::pair(1e6, "M"), std::pair(1e3, "k")})
+    if (number >= factor)
+      return fmt::format("{:.{}f} {}", number / factor, number < 10 * factor ? 2 : 1, unit);
+  return fmt::format("{}", count);
+}
+
 /// Short names, so that a row fits into 100 columns: "pp8 dp8 v2 interleaved mb1 full sharded own_stage".
 std::string short_text(const PlanLayout& layout) {
   std::string schedule = layout.schedule;
@@ -66,12 +75,12 @@ std::string table_of(const Config& config, const RanksPlan& plan) {
       {"layout", "memory", "step", "tokens/s", "TFLOP/s", "bubble", "comm", "days", "device-h"}};
   for (const PlannedLayout& planned : plan.best) {
     const double days = days_of(config, planned);
-    rows.push_back({short_text(planned.layout), gibibytes(planned.memory), seconds_text(planned.step.total),
-                    fmt::format("{:.0f}", planned.tokens_per_second),
-                    fmt::format("{:.3g}", planned.model_flops / 1e12),
-                    fmt::format("{:.1f} %", 100 * planned.step.bubble),
-                    fmt::format("{:.1f} %", 100 * planned.step.communication / planned.step.total),
-                    fmt::format("{:.3g}", days), fmt::format("{:.0f}", 24 * days * plan.ranks)});
+    rows.push_back(
+        {short_text(planned.layout), gibibytes(planned.memory), seconds_text(planned.step.total),
+         fmt::format("{:.0f}", planned.tokens_per_second), fmt::format("{:.3g}", planned.model_flops / 1e12),
+         fmt::format("{:.1f} %", 100 * std::max(0.0, planned.step.step.bubble / planned.step.total)),
+         fmt::format("{:.1f} %", 100 * planned.step.step.communication() / planned.step.total),
+         fmt::format("{:.3g}", days), fmt::format("{:.0f}", 24 * days * plan.ranks)});
   }
   std::array<int, 9> widths{};
   for (const Row& row : rows)
@@ -106,9 +115,15 @@ nlohmann::ordered_json json_of(const Config& config, const RanksPlan& plan, cons
   for (const int halves : planned.halves_per_stage) layers.push_back(halves / 2.0);
   json["blocks_per_stage"] = layers;
   json["step_seconds"] = planned.step.total;
-  json["bubble"] = planned.step.bubble;
-  json["exposed_communication_seconds"] = planned.step.communication;
-  json["optimizer_seconds"] = planned.step.optimizer;
+  const StepShares& shares = planned.step.step;
+  json["bubble"] = shares.bubble / planned.step.total;
+  json["seconds"] = {{"compute", shares.compute},
+                     {"bubble", shares.bubble},
+                     {"exposed_messages", shares.exposed_messages},
+                     {"exposed_reductions", shares.exposed_reductions},
+                     {"exposed_gathers", shares.exposed_gathers},
+                     {"optimizer", shares.optimizer},
+                     {"host", shares.host}};
   json["tokens_per_second"] = planned.tokens_per_second;
   json["model_flops_per_device"] = planned.model_flops;
   json["days"] = days_of(config, planned);
@@ -134,19 +149,22 @@ std::string too_large_reason(const PlannedLayout& planned, std::size_t memory) {
 
 std::string plan_text(const Config& config, const PlanOptions& options, const std::vector<RanksPlan>& plans) {
   std::string text = fmt::format(
-      "{:.2f} G parameters, {:.0f} tokens per step, {} steps; {}{}, {} ranks per node; times are estimates\n",
-      static_cast<double>(parameter_count(config.model, config.mtp)) / 1e9, tokens_per_step(config),
-      config.train.steps, options.rates.name,
+      "{} parameters, {:.0f} tokens per step, {} steps; {}{}, {} ranks per node; times are estimates\n",
+      short_count(parameter_count(config.model, config.mtp)), tokens_per_step(config), config.train.steps,
+      options.rates.name,
       options.memory ? " of " + gibibytes(*options.memory) : std::string(" without a limit of memory"),
       options.per_node);
   for (const RanksPlan& plan : plans) {
     text += fmt::format("\n{}: {}\n", counted(plan.ranks, "rank"), counted(plan.legal, "legal layout"));
     if (!plan.best.empty()) text += table_of(config, plan);
+    if (plan.not_faster > 0)
+      text += fmt::format("  {} {} not faster, whether {} or not\n", counted(plan.not_faster, "other layout"),
+                          plan.not_faster == 1 ? "is" : "are", plan.not_faster == 1 ? "it fits" : "they fit");
     if (plan.nearest) {
-      text += fmt::format("  {}{} {} not fit. The smallest:\n    {}\n    {}\n",
-                          plan.best.empty() ? "" : "of those tried first, ",
-                          counted(plan.too_large, "layout"), plan.too_large == 1 ? "does" : "do",
-                          short_text(plan.nearest->layout), too_large_reason(*plan.nearest, *options.memory));
+      text += fmt::format(
+          "  {}{} {} not fit. One of the smallest:\n    {}\n    {}\n", counted(plan.too_large, "layout"),
+          plan.not_faster > 0 ? " that might be faster" : "", plan.too_large == 1 ? "does" : "do",
+          short_text(plan.nearest->layout), too_large_reason(*plan.nearest, *options.memory));
     }
     if (!plan.best.empty()) {
       text += "  the first as settings:\n";
@@ -166,8 +184,10 @@ nlohmann::ordered_json plan_json(const Config& config, const PlanOptions& option
   json["memory_limit_bytes"] = options.memory ? nlohmann::ordered_json(*options.memory) : nullptr;
   json["plans"] = nlohmann::ordered_json::array();
   for (const RanksPlan& plan : plans) {
-    nlohmann::ordered_json entry{
-        {"ranks", plan.ranks}, {"legal_layouts", plan.legal}, {"too_large", plan.too_large}};
+    nlohmann::ordered_json entry{{"ranks", plan.ranks},
+                                 {"legal_layouts", plan.legal},
+                                 {"too_large", plan.too_large},
+                                 {"not_faster", plan.not_faster}};
     entry["best"] = nlohmann::ordered_json::array();
     for (const PlannedLayout& planned : plan.best)
       entry["best"].push_back(json_of(config, plan, planned, true));

@@ -2,12 +2,14 @@
 
 #include <algorithm>
 #include <map>
-#include <numeric>
 #include <string>
 #include <tuple>
+#include <utility>
 
+#include "launch/plan/layout_bound.h"
+#include "launch/plan/step_costs.h"
+#include "launch/plan/step_programs.h"
 #include "model/cost.h"
-#include "parallel/pipeline/schedules.h"
 #include "runtime/error.h"
 #include "runtime/plural.h"
 
@@ -15,10 +17,18 @@ namespace foretoken {
 
 namespace {
 
+/// Limits the memory of the simulations that are kept for later layouts: each has some megabytes.
+constexpr std::size_t most_predictions = 64;
+
+/// Equal steps of different layouts differ in their last bits.
+float rounded(double seconds) {
+  return static_cast<float>(seconds);
+}
+
 class Planner {
  public:
   Planner(const Config& config, int ranks, const PlanOptions& options)
-      : config_(config), options_(options), estimator_(*options_.times, options_.rates, options_.per_node) {
+      : config_(config), options_(options), links_(links_of(options)), costs_(*options_.times) {
     plan_.ranks = ranks;
   }
 
@@ -31,79 +41,64 @@ class Planner {
           "stages",
           counted(plan_.ranks, "rank"), config_.train.global_batch,
           counted(config_.model.num_hidden_layers, "layer"), 2 * config_.model.num_hidden_layers);
-    const std::size_t wanted = 3 * static_cast<std::size_t>(std::max(10, options_.top));
-    for (const std::size_t index : in_order_of_first_estimate(layouts)) {
-      if (plan_.best.size() == wanted) break;
-      visit(layouts[index]);
+    LayoutBound bound(config_, *options_.times, options_.rates.kind, links_);
+    std::vector<std::pair<double, std::size_t>> order;
+    for (std::size_t i = 0; i < layouts.size(); ++i) order.emplace_back(bound.seconds(layouts[i]), i);
+    std::sort(order.begin(), order.end());
+    for (std::size_t i = 0; i < order.size(); ++i) {
+      if (is_worse(order[i].first)) {
+        plan_.not_faster += order.size() - i;
+        break;
+      }
+      visit(layouts[order[i].second]);
     }
-    std::stable_sort(plan_.best.begin(), plan_.best.end(),
-                     [](const PlannedLayout& a, const PlannedLayout& b) {
-                       return std::tie(a.step.total, a.memory) < std::tie(b.step.total, b.memory);
-                     });
-    if (plan_.best.size() > static_cast<std::size_t>(options_.top))
-      plan_.best.resize(static_cast<std::size_t>(options_.top));
+    for (PlannedLayout& planned : plan_.best) complete(planned);
+    if (plan_.nearest) count_whole(*plan_.nearest);
     return std::move(plan_);
   }
 
  private:
-  /// Seconds of a step in a pipeline whose ranks compute equally long.
-  double first_estimate(const PlanLayout& layout) {
-    const bool split = layout.schedule == "zero_bubble_h1";
-    const auto [found, is_new] = microbatch_seconds_.try_emplace(
-        {layout.microbatch, static_cast<int>(layout.recompute), static_cast<int>(layout.placement), split},
-        StageDurations{});
-    if (is_new) {
-      const LayerCosts costs = options_.times->layers(with_layout(config_, layout));
-      found->second = std::accumulate(costs.halves.begin(), costs.halves.end(), costs.first + costs.last);
-      for (const StageDurations& depth : costs.after) found->second += depth;
-    }
-    const double rank = found->second.total() / layout.pp;
-    const double fill = (layout.pp - 1) *
-                        (rank - (split ? 2 * found->second.backward_weight / layout.pp : 0)) /
-                        layout.virtual_stages;
-    const auto microbatches = static_cast<double>(config_.train.global_batch / layout.dp / layout.microbatch);
-    return microbatches * rank + fill;
-  }
-
-  std::vector<std::size_t> in_order_of_first_estimate(const std::vector<PlanLayout>& layouts) {
-    std::vector<double> seconds;
-    for (const PlanLayout& layout : layouts) seconds.push_back(first_estimate(layout));
-    std::vector<std::size_t> order(layouts.size());
-    std::iota(order.begin(), order.end(), std::size_t{0});
-    std::stable_sort(order.begin(), order.end(),
-                     [&](std::size_t a, std::size_t b) { return seconds[a] < seconds[b]; });
-    return order;
+  /// Whether a layout of this step time is not among the best.
+  bool is_worse(double seconds) const {
+    return plan_.best.size() == static_cast<std::size_t>(options_.top) &&
+           rounded(seconds) > rounded(plan_.best.back().step.total);
   }
 
   void visit(const PlanLayout& layout) {
-    // More rows per microbatch or more slots never need less memory.
+    PlannedLayout planned{.layout = layout};
+    SessionPlan session{.config = with_layout(config_, layout), .device = {.kind = options_.rates.kind}};
+    const Grid grid{layout.pp, layout.dp, layout.virtual_stages};
+    if (options_.memory && !fits_evenly(session, planned)) return;
+    session.layout = trained_layout(session.config, grid);
+    planned.halves_per_stage = session.layout.halves_per_stage;
+    planned.step.total = prediction(session).seconds(costs_.costs(session), links_);
+    if (is_worse(planned.step.total)) {
+      ++plan_.not_faster;
+      return;
+    }
+    if (programs_.visit(session, [&] { return measure(session, planned); })) insert(std::move(planned));
+  }
+
+  /// Whether the layout fits with the even partition. Most layouts that do not are found with one slot per
+  /// stage, or because fewer rows per microbatch do not fit either.
+  bool fits_evenly(SessionPlan& session, PlannedLayout& planned) {
+    const PlanLayout& layout = planned.layout;
     const auto key = std::tuple(layout.pp, layout.virtual_stages, static_cast<int>(layout.recompute),
                                 static_cast<int>(layout.placement), layout.sharded_optimizer);
     const auto known = fewest_too_large_.find(key);
     if (known != fewest_too_large_.end() && layout.microbatch >= known->second) {
       ++plan_.too_large;
-      return;
+      return false;
     }
-    PlannedLayout planned{.layout = layout};
-    SessionPlan session{.config = with_layout(config_, layout), .device = {.kind = options_.rates.kind}};
-    const Grid grid{layout.pp, layout.dp, layout.virtual_stages};
-    session.layout = even_layout(session.config, grid, Purpose::train);
-    session.training.footprint.slots.assign(static_cast<std::size_t>(grid.stages()), 1);
+    session.layout =
+        even_layout(session.config, {layout.pp, layout.dp, layout.virtual_stages}, Purpose::train);
+    session.training.footprint.slots.assign(static_cast<std::size_t>(session.layout.stages()), 1);
     session.evaluation.footprint.slots = session.training.footprint.slots;
     if (!measure(session, planned)) {
       fewest_too_large_.insert_or_assign(key, layout.microbatch);
-      return;
+      return false;
     }
-    if (!measure_programs(session, planned)) return;
-    session.layout = trained_layout(session.config, grid);
-    if (!measure(session, planned)) return;
-    planned.halves_per_stage = session.layout.halves_per_stage;
-    planned.step = estimator_.estimate(session.config, session.layout);
-    const auto tokens = static_cast<double>(config_.train.global_batch * config_.data.sequence_length);
-    planned.tokens_per_second = tokens / planned.step.total;
-    planned.model_flops = training_flops_per_token(config_.model, config_.mtp, config_.data.sequence_length) *
-                          planned.tokens_per_second / plan_.ranks;
-    plan_.best.push_back(std::move(planned));
+    return programs_.visit(session, [&] { return measure(session, planned); });
   }
 
   /// Counts the fullest rank's memory. Returns whether it fits; a layout that does not is recorded.
@@ -116,64 +111,107 @@ class Planner {
     return false;
   }
 
-  /// Measures with the slots of the step's programs. Programs of more and more microbatches are tried,
-  /// because a long one takes seconds to build: once four times the microbatches need no more slots, the
-  /// whole step needs no more either. Groups of interleaved_1f1b have the sizes of the whole step only if pp
-  /// divides the microbatches.
-  bool measure_programs(SessionPlan& session, PlannedLayout& planned) {
-    const PipelineShape whole = shape_of(session.config, session.grid());
-    const int rest = whole.microbatches % whole.pp;
-    std::vector<int> slots;
-    for (std::int64_t groups = 2; rest == 0 && groups * whole.pp < whole.microbatches; groups *= 4) {
-      PipelineShape shape = whole;
-      shape.microbatches = static_cast<int>(groups * whole.pp);
-      set_programs(session, shape);
-      if (session.training.footprint.slots == slots) return true;
-      if (!measure(session, planned)) return false;
-      slots = session.training.footprint.slots;
-    }
-    set_programs(session, whole);
-    return measure(session, planned);
+  /// The layout that training would choose. It depends on the costs of the layers, not on the sharding of the
+  /// optimizer.
+  ModelLayout trained_layout(const Config& config, const Grid& grid) {
+    const LayerCosts costs = layer_costs(config, Purpose::train);
+    std::vector<double> key{costs.last_apart ? 1.0 : 0.0, static_cast<double>(costs.fewest_on_last)};
+    const auto add = [&](const StageDurations& part) {
+      key.insert(key.end(), {part.forward, part.backward_input, part.backward_weight});
+    };
+    for (const StageDurations& half : costs.halves) add(half);
+    add(costs.first);
+    add(costs.last);
+    for (const StageDurations& depth : costs.after) add(depth);
+    const PipelineShape shape = shape_of(config, grid);
+    const auto [found, is_new] = layouts_.try_emplace(std::tuple(
+        config.parallel.schedule, shape.pp, shape.virtual_stages, shape.microbatches, std::move(key)));
+    if (is_new) found->second = resolve_layout(config, grid, Purpose::train);
+    ModelLayout layout = found->second;
+    layout.grid = grid;
+    return layout;
   }
 
-  /// The layout that training would choose. It does not depend on the rows of a microbatch beyond their
-  /// number per step, nor on the sharding of the optimizer.
-  const ModelLayout& trained_layout(const Config& config, const Grid& grid) {
-    const auto key = std::tuple(config.parallel.schedule, grid.pp, grid.virtual_stages,
-                                shape_of(config, grid).microbatches, static_cast<int>(config.train.recompute),
-                                static_cast<int>(config.mtp.placement));
-    const auto found = layouts_.find(key);
-    if (found != layouts_.end()) return found->second;
-    return layouts_.emplace(key, resolve_layout(config, grid, Purpose::train)).first->second;
+  const SchedulePrediction& prediction(const SessionPlan& session) {
+    const PipelineShape shape = shape_of(session.config, session.grid());
+    const std::tuple key(session.config.parallel.schedule, shape.pp, shape.virtual_stages,
+                         shape.microbatches);
+    const auto found = predictions_.find(key);
+    if (found != predictions_.end()) return found->second;
+    if (predictions_.size() == most_predictions) predictions_.clear();
+    return predictions_.emplace(key, SchedulePrediction(session.config.parallel.schedule, shape))
+        .first->second;
   }
 
-  void set_programs(SessionPlan& session, const PipelineShape& shape) {
-    const std::string& schedule = session.config.parallel.schedule;
-    const std::tuple key(shape.pp, shape.virtual_stages, shape.microbatches);
-    auto training = training_.find({schedule, key});
-    if (training == training_.end())
-      training = training_.emplace(std::pair(schedule, key), make_ready(make_program(schedule, shape))).first;
-    auto evaluation = evaluation_.find(key);
-    if (evaluation == evaluation_.end())
-      evaluation = evaluation_.emplace(key, make_ready(forward_only(shape)).footprint).first;
-    session.training = training->second;
-    session.evaluation.footprint = evaluation->second;
+  void insert(PlannedLayout planned) {
+    std::vector<PlannedLayout>& best = plan_.best;
+    const auto is_same = [&](const PlannedLayout& other) {
+      PlanLayout layout = other.layout;
+      layout.placement = planned.layout.placement;
+      return layout == planned.layout && other.halves_per_stage == planned.halves_per_stage &&
+             (other.layout.placement == MtpConfig::Placement::stage_per_depth) ==
+                 (planned.layout.placement == MtpConfig::Placement::stage_per_depth);
+    };
+    if (std::any_of(best.begin(), best.end(), is_same)) return;
+    const auto is_better = [](const PlannedLayout& a, const PlannedLayout& b) {
+      return std::pair(rounded(a.step.total), a.memory) < std::pair(rounded(b.step.total), b.memory);
+    };
+    best.insert(std::upper_bound(best.begin(), best.end(), planned, is_better), std::move(planned));
+    if (best.size() <= static_cast<std::size_t>(options_.top)) return;
+    best.pop_back();
+    ++plan_.not_faster;
+  }
+
+  SessionPlan trained_session(const PlanLayout& layout) {
+    SessionPlan session{.config = with_layout(config_, layout), .device = {.kind = options_.rates.kind}};
+    session.layout = trained_layout(session.config, {layout.pp, layout.dp, layout.virtual_stages});
+    return session;
+  }
+
+  /// Counts the memory of a layout that was found too large before all of it was counted.
+  void count_whole(PlannedLayout& planned) {
+    SessionPlan session = trained_session(planned.layout);
+    programs_.visit(session, [&] {
+      const FullestRank fullest = memory_.fullest(session);
+      const std::size_t memory = fullest.memory.allocated + options_.rates.libraries;
+      if (memory > planned.memory) {
+        planned.memory = memory;
+        planned.fullest = fullest;
+      }
+      return true;
+    });
+  }
+
+  /// Fills in what only the shown layouts need.
+  void complete(PlannedLayout& planned) {
+    const SessionPlan session = trained_session(planned.layout);
+    planned.step = prediction(session).predict(costs_.costs(session), links_);
+    const auto tokens = static_cast<double>(config_.train.global_batch * config_.data.sequence_length);
+    planned.tokens_per_second = tokens / planned.step.total;
+    planned.model_flops = training_flops_per_token(config_.model, config_.mtp, config_.data.sequence_length) *
+                          planned.tokens_per_second / plan_.ranks;
   }
 
   const Config& config_;
   const PlanOptions& options_;
+  const Links links_;
   RanksPlan plan_;
   RankMemoryCounter memory_;
-  StepEstimator estimator_;
-  /// Of the whole model, by rows, recompute, placement, and whether backward is split.
-  std::map<std::tuple<std::int64_t, int, int, bool>, StageDurations> microbatch_seconds_;
+  StepCostModel costs_;
+  StepPrograms programs_;
   std::map<std::tuple<int, int, int, int, bool>, std::int64_t> fewest_too_large_;  // rows of a microbatch
-  std::map<std::tuple<std::string, int, int, int, int, int>, ModelLayout> layouts_;
-  std::map<std::pair<std::string, std::tuple<int, int, int>>, ReadyProgram> training_;  // by schedule, shape
-  std::map<std::tuple<int, int, int>, ProgramFootprint> evaluation_;                    // by shape
+  std::map<std::tuple<std::string, int, int, int, std::vector<double>>, ModelLayout> layouts_;
+  std::map<std::tuple<std::string, int, int, int>, SchedulePrediction> predictions_;
 };
 
 }  // namespace
+
+Links links_of(const PlanOptions& options) {
+  return {.inside = options.rates.inside,
+          .between = options.rates.between,
+          .per_node = options.per_node,
+          .adapters = options.rates.kind == DeviceKind::cuda ? options.per_node : 1};
+}
 
 RanksPlan plan_ranks(const Config& config, int ranks, const PlanOptions& options) {
   return Planner(config, ranks, options).run();

@@ -10,7 +10,7 @@
 #include "launch/plan/fullest_rank.h"
 #include "launch/plan/layout_space.h"
 #include "launch/plan/rated_times.h"
-#include "launch/plan/step_estimate.h"
+#include "parallel/planning/step_time.h"
 
 namespace foretoken {
 
@@ -22,12 +22,15 @@ struct PlanOptions {
   int top = 10;                       // layouts to show
 };
 
+/// GPUs have a network adapter each; the ranks of a CPU node share one.
+Links links_of(const PlanOptions& options);
+
 struct PlannedLayout {
   PlanLayout layout;
   std::vector<int> halves_per_stage;
   FullestRank fullest;
   std::size_t memory = 0;  // bytes of the fullest rank with the libraries
-  StepEstimate step;
+  StepTime step;
   double tokens_per_second = 0;
   double model_flops = 0;  // FLOP/s of one device
 };
@@ -36,16 +39,23 @@ struct RanksPlan {
   int ranks = 0;
   std::size_t legal = 0;            // layouts
   std::vector<PlannedLayout> best;  // that fit, best first
-  std::size_t too_large = 0;        // layouts of the search that do not fit
-  /// The one of them whose fullest rank needs the least.
+  std::size_t too_large = 0;        // layouts whose memory was counted and does not fit
+  /// One of them that exceeds the limit by little: it is chosen by the memory at which the first check
+  /// failed, and its memory is counted completely.
   std::optional<PlannedLayout> nearest;
+  /// Other layouts. None of them is faster than the last of `best`, whether it fits or not.
+  std::size_t not_faster = 0;
 };
 
-/// The layouts are visited in the order of a first estimate: the compute of a balanced pipeline and the time
-/// in which it fills and drains. Those that do not fit are counted. The search ends when three times `top`,
-/// and at least 30, layouts fit; these have the partition of layers that training would choose, the memory
-/// that it would take, and a simulated step, and the best of them are returned. Throws a UsageError if no
-/// layout is legal.
+/// Finds the layouts with the shortest steps among all that fit. The step of a layout is the predicted one of
+/// the partition of layers that training would choose (StepCostModel, SchedulePrediction). Layouts are
+/// visited in the order of LayoutBound until the next one's bound is above the last of the best, so no layout
+/// that is left out is faster. Of equal steps the one with less memory is first. Of layouts that differ only
+/// in mtp.placement and have the same stages one is listed.
+///
+/// A layout is too large if it does not fit with even_layout(), which is checked first, or with the partition
+/// of training. If all layouts that fit are fewer than options.top, too_large is the number of all others.
+/// Throws a UsageError if no layout is legal.
 RanksPlan plan_ranks(const Config& config, int ranks, const PlanOptions& options);
 
 }  // namespace foretoken

@@ -8,8 +8,8 @@ namespace foretoken {
 namespace {
 
 /// Times that a half layer reads or writes a tensor of [tokens, hidden size] outside of products and
-/// attention, in forward and backward together: 35.1 ms of a 549 ms step (launch/docs/plan.md).
-constexpr double passes_per_half = 15.6;
+/// attention, in forward and backward together: 33.2 ms of a 549 ms step (launch/docs/plan.md).
+constexpr double passes_per_half = 14.8;
 
 }  // namespace
 

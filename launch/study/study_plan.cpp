@@ -27,12 +27,11 @@ PlannedLayout planned_layout(const ScalingStudy& scaling, Config config, int ran
 }
 
 PlannedStep step_of(const PlannedLayout& planned) {
-  const StepEstimate& step = planned.step;
-  const double program = step.total - step.communication - step.optimizer;
-  return {.total = 1e3 * step.total,
-          .compute = 1e3 * program * (1 - step.bubble),
-          .bubble = 1e3 * program * step.bubble,
-          .communication = 1e3 * step.communication,
+  const StepShares& step = planned.step.step;
+  return {.total = 1e3 * planned.step.total,
+          .compute = 1e3 * step.compute,
+          .bubble = 1e3 * step.bubble,
+          .communication = 1e3 * step.communication(),
           .optimizer = 1e3 * step.optimizer,
           .tokens_per_second = planned.tokens_per_second,
           .memory_bytes = planned.memory};

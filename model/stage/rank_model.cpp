@@ -8,6 +8,16 @@
 
 namespace foretoken {
 
+Parameters plan_parameters(Arena& arena, const RankModelOptions& options) {
+  // Units split evenly over the data-parallel ranks and start at multiples of at least 256 bytes.
+  const std::int64_t alignment = std::int64_t{128} * options.layout.grid.dp;
+  std::vector<ParameterUnit> units = units_of(options.model, options.mtp, options.layout, options.pp_rank);
+  for (ParameterUnit& unit : units) unit.frozen = options.frozen_trunk && !unit.head;
+  // Trained units come first, so that the gradient buffer covers a prefix.
+  std::stable_partition(units.begin(), units.end(), [](const ParameterUnit& unit) { return !unit.frozen; });
+  return {arena, {.values = options.values, .weights = options.activations}, std::move(units), alignment};
+}
+
 RankModel::RankModel(Stream& stream, Arena arena, const RankModelOptions& options)
     : stream_(stream),
       options_(options),
@@ -16,15 +26,7 @@ RankModel::RankModel(Stream& stream, Arena arena, const RankModelOptions& option
   options_.mtp.detach_heads |= options_.frozen_trunk;
   const ModelConfig& model = options_.model;
   const ModelLayout& layout = options_.layout;
-  // Units split evenly over the data-parallel ranks and start at multiples of at least 256 bytes.
-  const std::int64_t alignment = std::int64_t{128} * layout.grid.dp;
-  std::vector<ParameterUnit> units = units_of(model, options_.mtp, layout, options_.pp_rank);
-  for (ParameterUnit& unit : units) unit.frozen = options_.frozen_trunk && !unit.head;
-  // Trained units come first, so that the gradient buffer covers a prefix.
-  std::stable_partition(units.begin(), units.end(), [](const ParameterUnit& unit) { return !unit.frozen; });
-  parameters_ = std::make_unique<Parameters>(
-      arena_, Parameters::Buffers{.values = options_.values, .weights = options_.activations},
-      std::move(units), alignment);
+  parameters_ = std::make_unique<Parameters>(plan_parameters(arena_, options_));
   rope_ = make_rope_tables(stream_, arena_, model, options_.shape.length, options_.activations);
 
   if (options_.fp8) fp8_.emplace(arena_, *options_.fp8, model.num_hidden_layers);

@@ -32,6 +32,10 @@ struct RankModelOptions {
   bool frozen_trunk = false;  // only the heads are trained; they must be detached
 };
 
+/// The rank's parameters, in units that a data-parallel group splits evenly. With a counting arena nothing is
+/// allocated.
+Parameters plan_parameters(Arena& arena, const RankModelOptions& options);
+
 class RankModel : public StageWork {
  public:
   /// Takes all memory of the rank's steps from the arena. With a counting arena no step can run.

@@ -157,14 +157,21 @@ namespace {
 struct Generator {
   std::string_view name;
   Program (*generate)(const PipelineShape&);
+  bool splits_backward = false;
 };
 
 constexpr std::array<Generator, 4> generators = {{
     {"gpipe", gpipe},
     {"1f1b", one_f_one_b},
     {"interleaved_1f1b", interleaved_1f1b},
-    {"zero_bubble_h1", zero_bubble_h1},
+    {"zero_bubble_h1", zero_bubble_h1, true},
 }};
+
+const Generator& generator_of(std::string_view name) {
+  for (const Generator& generator : generators)
+    if (generator.name == name) return generator;
+  throw UsageError("schedule {}: unknown, expected one of {}", name, fmt::join(schedule_names(), ", "));
+}
 
 }  // namespace
 
@@ -174,10 +181,12 @@ std::vector<std::string> schedule_names() {
   return names;
 }
 
+bool splits_backward(std::string_view schedule) {
+  return generator_of(schedule).splits_backward;
+}
+
 Program make_program(std::string_view name, const PipelineShape& shape) {
-  for (const Generator& generator : generators)
-    if (generator.name == name) return generator.generate(shape);
-  throw UsageError("schedule {}: unknown, expected one of {}", name, fmt::join(schedule_names(), ", "));
+  return generator_of(name).generate(shape);
 }
 
 }  // namespace foretoken

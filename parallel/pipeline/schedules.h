@@ -45,6 +45,9 @@ Program forward_only(const PipelineShape& shape);
 
 /// The schedules of training: "gpipe", "1f1b", "interleaved_1f1b", "zero_bubble_h1"
 std::vector<std::string> schedule_names();
+/// Whether the schedule's programs have separate actions for the two halves of backward
+/// (has_split_backward()). Throws UsageError for an unknown name.
+bool splits_backward(std::string_view schedule);
 
 /// Returns the program of the named schedule. Throws UsageError for an unknown name, listing the schedules,
 /// for a factor below 1, and for a number of virtual stages that the schedule does not support.

@@ -182,15 +182,21 @@ void validate_partition(const std::vector<int>& halves, const LayerCosts& costs,
 }
 
 std::vector<StageDurations> stage_costs(const LayerCosts& costs, const std::vector<int>& halves) {
+  std::vector<StageDurations> stages;
+  stage_costs(costs, halves, stages);
+  return stages;
+}
+
+void stage_costs(const LayerCosts& costs, const std::vector<int>& halves,
+                 std::vector<StageDurations>& stages) {
   const std::size_t last = halves.size() - costs.after.size() - 1;
-  std::vector<StageDurations> stages(halves.size());
+  stages.assign(halves.size(), {});
   auto half = costs.halves.begin();
   for (std::size_t stage = 0; stage <= last; ++stage)
     for (int i = 0; i < halves[stage]; ++i) stages[stage] += *half++;
   stages.front() += costs.first;
   stages[last] += costs.last;
   std::copy(costs.after.begin(), costs.after.end(), stages.begin() + static_cast<std::ptrdiff_t>(last) + 1);
-  return stages;
 }
 
 }  // namespace foretoken

@@ -53,5 +53,8 @@ void validate_partition(const std::vector<int>& halves, const LayerCosts& costs,
 
 /// The cost of every stage under a partition.
 std::vector<StageDurations> stage_costs(const LayerCosts& costs, const std::vector<int>& halves);
+/// The same, in a vector that keeps its memory.
+void stage_costs(const LayerCosts& costs, const std::vector<int>& halves,
+                 std::vector<StageDurations>& stages);
 
 }  // namespace foretoken

@@ -51,11 +51,11 @@ class StepLength {
   std::int64_t actions() const { return 2 * std::int64_t{shape_.stages()} * simulated_; }
 
   /// The step time, or infinity if the compute of the busiest rank alone takes longer than `bound`.
-  double operator()(const std::vector<int>& halves, double bound) const {
-    const Durations durations{.stages = stage_costs(costs_, halves)};
-    const double busiest = busiest_rank(durations);
+  double operator()(const std::vector<int>& halves, double bound) {
+    stage_costs(costs_, halves, durations_.stages);
+    const double busiest = busiest_rank();
     if (shape_.microbatches * busiest > bound) return std::numeric_limits<double>::infinity();
-    return simulation_.makespan(durations) + (shape_.microbatches - simulated_) * busiest;
+    return simulation_.makespan(durations_) + (shape_.microbatches - simulated_) * busiest;
   }
 
  private:
@@ -64,18 +64,20 @@ class StepLength {
     return {lowered, validate_program(lowered)};
   }
 
-  double busiest_rank(const Durations& durations) const {
-    std::vector<double> loads(static_cast<std::size_t>(shape_.pp), 0.0);
+  double busiest_rank() {
+    loads_.assign(static_cast<std::size_t>(shape_.pp), 0.0);
     for (int stage = 0; stage < shape_.stages(); ++stage)
-      loads[static_cast<std::size_t>(shape_.rank_of(stage))] +=
-          durations.stages[static_cast<std::size_t>(stage)].total();
-    return *std::max_element(loads.begin(), loads.end());
+      loads_[static_cast<std::size_t>(shape_.rank_of(stage))] +=
+          durations_.stages[static_cast<std::size_t>(stage)].total();
+    return *std::max_element(loads_.begin(), loads_.end());
   }
 
   const LayerCosts& costs_;
   PipelineShape shape_;
   int simulated_;  // number of simulated microbatches
   Simulation simulation_;
+  Durations durations_;        // of the partition in work
+  std::vector<double> loads_;  // by rank
 };
 
 /// Visits partitions within the limits: all of them if they are few. Otherwise it visits the partitions of a
@@ -182,7 +184,7 @@ std::vector<int> partition_for_step(const LayerCosts& costs, std::string_view sc
   const std::vector<int> even =
       partition_layers(costs, {.pp = shape.pp, .virtual_stages = shape.virtual_stages});
   if (2 * std::int64_t{shape.stages()} * simulated_microbatches(shape) > most_simulated_actions) return even;
-  const StepLength length(costs, schedule, shape);
+  StepLength length(costs, schedule, shape);
   const Search search(costs, shape.stages(), length.actions());
 
   std::vector<int> best = even;

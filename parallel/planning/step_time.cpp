@@ -17,9 +17,6 @@ std::size_t at(int i) {
   return static_cast<std::size_t>(i);
 }
 
-/// Bytes of the all-reduce of the gradient norm.
-constexpr double norm_bytes = 8;
-
 }  // namespace
 
 StepSimulation::StepSimulation(const Program& lowered, const ProgramFootprint& footprint)
@@ -474,18 +471,23 @@ SchedulePrediction::SchedulePrediction(std::string_view schedule, const Pipeline
 }
 
 template <class Seconds>
-double SchedulePrediction::extended(const Seconds& seconds) const {
+double SchedulePrediction::extended(const StepCosts& costs, const Seconds& seconds) const {
   const double longer = seconds(simulations_.back());
-  return left_out_ == 0 ? longer : longer + left_out_ * (longer - seconds(simulations_.front()));
+  if (left_out_ == 0) return longer;
+  std::vector<double> loads(at(shape_.pp), 0.0);
+  for (int stage = 0; stage < shape_.stages(); ++stage)
+    loads[at(shape_.rank_of(stage))] += costs.stages[at(stage)].total();
+  const double compute = groups_apart * shape_.pp * *std::max_element(loads.begin(), loads.end());
+  return longer + left_out_ * std::max(compute, longer - seconds(simulations_.front()));
 }
 
 double SchedulePrediction::seconds(const StepCosts& costs, const Links& links) const {
-  return extended([&](const StepSimulation& simulation) { return simulation.seconds(costs, links); });
+  return extended(costs, [&](const StepSimulation& simulation) { return simulation.seconds(costs, links); });
 }
 
 StepTime SchedulePrediction::predict(const StepCosts& costs, const Links& links) const {
   return shares_of(shape_, costs, [&](StepRun::Costed costed) {
-    return extended([&](const StepSimulation& simulation) {
+    return extended(costs, [&](const StepSimulation& simulation) {
       return StepRun(simulation, costs, links, costed).seconds();
     });
   });

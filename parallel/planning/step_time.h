@@ -24,6 +24,9 @@
 
 namespace foretoken {
 
+/// Bytes of the all-reduce of the gradient norm.
+inline constexpr double norm_bytes = 8;
+
 /// One bucket of a rank's parameters (parallel/optimizer/shard_plan.h). Times are in seconds.
 struct BucketCosts {
   /// The bucket's gradients are final when this fraction of the stage's backward (or its weight half) of the
@@ -66,9 +69,8 @@ struct StepShares {
   double optimizer = 0;  // norm and AdamW
   double host = 0;
 
-  double total() const {
-    return compute + bubble + exposed_messages + exposed_reductions + exposed_gathers + optimizer + host;
-  }
+  double communication() const { return exposed_messages + exposed_reductions + exposed_gathers; }
+  double total() const { return compute + bubble + communication() + optimizer + host; }
 };
 
 struct StepTime {
@@ -110,8 +112,9 @@ class StepSimulation {
 
 /// Predicts the step of a schedule of this shape. If there are many microbatches, simulates two steps with
 /// fewer microbatches and extends their difference: once the pipeline has filled, each further group of pp
-/// microbatches takes about the same time. Tested: within 1 % of the whole step. Throws UsageError like
-/// make_program() (parallel/pipeline/schedules.h).
+/// microbatches takes about the same time, and at least the compute of the busiest rank. Tested: within 1 %
+/// of the whole step. A prediction is never below least_program_time() (parallel/planning/step_bound.h).
+/// Throws UsageError like make_program() (parallel/pipeline/schedules.h).
 class SchedulePrediction {
  public:
   SchedulePrediction(std::string_view schedule, const PipelineShape& shape);
@@ -121,7 +124,7 @@ class SchedulePrediction {
 
  private:
   template <class Seconds>
-  double extended(const Seconds& seconds) const;
+  double extended(const StepCosts& costs, const Seconds& seconds) const;
 
   PipelineShape shape_;
   std::vector<StepSimulation> simulations_;  // one, or a shorter and a longer one

@@ -71,6 +71,13 @@ TEST_CASE("an evaluation is valid for any ranks, stages per rank and microbatche
         "1F0 1F1 1F2 3F0 3F1 3F2\n");
 }
 
+TEST_CASE("a schedule splits backward if and only if its programs do") {
+  for (const std::string& name : schedule_names()) {
+    const Program program = make_program(name, {2, name == "interleaved_1f1b" ? 2 : 1, 3});
+    CHECK(splits_backward(name) == has_split_backward(program));
+  }
+}
+
 TEST_CASE("a stage runs its backwards in the order of the microbatches") {
   for (const std::string& name : schedule_names()) {
     const int v = name == "interleaved_1f1b" ? 3 : 1;

@@ -7,8 +7,10 @@
 
 #include "launch/config/config_loader.h"
 #include "launch/config/config_validator.h"
+#include "launch/plan/layout_bound.h"
 #include "launch/plan/layout_space.h"
 #include "launch/plan/planner.h"
+#include "launch/plan/step_costs.h"
 #include "runtime/error.h"
 #include "tests/support/catch.h"
 
@@ -31,6 +33,26 @@ Config small_config(const std::vector<std::string>& sets = {}) {
 std::size_t layouts_with(const std::vector<PlanLayout>& layouts, const std::string& schedule) {
   return static_cast<std::size_t>(std::count_if(
       layouts.begin(), layouts.end(), [&](const PlanLayout& layout) { return layout.schedule == schedule; }));
+}
+
+/// What planning finds out about one layout, without any shortcut.
+struct MeasuredLayout {
+  PlanLayout layout;
+  std::vector<int> halves_per_stage;
+  std::size_t memory = 0;
+  double seconds = 0;
+};
+
+MeasuredLayout measured(const Config& config, const PlanLayout& layout, const PlanOptions& options) {
+  const Config chosen = with_layout(config, layout);
+  const Grid grid{layout.pp, layout.dp, layout.virtual_stages};
+  const SessionPlan session = plan_session(chosen, grid, Purpose::train, {.kind = options.rates.kind});
+  MeasuredLayout result{.layout = layout, .halves_per_stage = session.layout.halves_per_stage};
+  for (int pp_rank = 0; pp_rank < layout.pp; ++pp_rank)
+    result.memory = std::max(result.memory, plan_memory(session, pp_rank, 0).allocated);
+  result.seconds = SchedulePrediction(layout.schedule, shape_of(chosen, grid))
+                       .seconds(StepCostModel(*options.times).costs(session), links_of(options));
+  return result;
 }
 
 nlohmann::json json_of(const Config& config, PlanArguments arguments) {
@@ -101,7 +123,8 @@ TEST_CASE("layouts are ordered by step time, and the table and JSON have at most
     const nlohmann::json& best = of_ranks["best"];
     REQUIRE(best.size() == 5);
     for (std::size_t i = 1; i < best.size(); ++i)
-      CHECK(best[i - 1]["step_seconds"].get<double>() <= best[i]["step_seconds"].get<double>());
+      // Equal steps differ in their last bits; the one with less memory is first.
+      CHECK(best[i - 1]["step_seconds"].get<float>() <= best[i]["step_seconds"].get<float>());
     for (const nlohmann::json& layout : best) {
       CHECK(layout["pp"].get<int>() * layout["dp"].get<int>() == of_ranks["ranks"].get<int>());
       CHECK(layout["tensor_bytes"] == layout["memory_bytes"]);
@@ -114,10 +137,70 @@ TEST_CASE("a step is longer on slower links, and never shorter than its compute"
   PlanOptions options{.rates = rates_of("cpu")};
   const double near = plan_ranks(config, 2, options).best.front().step.total;
   options.per_node = 1;
-  const StepEstimate far = plan_ranks(config, 2, options).best.front().step;
+  const StepTime far = plan_ranks(config, 2, options).best.front().step;
   CHECK(far.total > near);
-  CHECK(far.communication > 0);
-  CHECK(far.bubble > 0);
+  CHECK(far.step.exposed_messages > 0);
+  CHECK(far.step.bubble > 0);
+}
+
+TEST_CASE("the planned layouts are the fastest of all that fit, and the counts cover every legal layout") {
+  for (const std::vector<std::string>& sets :
+       {std::vector<std::string>{"mtp.depths=2"}, {"mtp.depths=0", "train.global_batch=16"}}) {
+    const Config config = small_config(sets);
+    PlanOptions options{.rates = rates_of("cpu"), .per_node = 2, .top = 12};
+    std::vector<MeasuredLayout> all;
+    for (const PlanLayout& layout : legal_layouts(config, 4))
+      all.push_back(measured(config, layout, options));
+    std::vector<std::size_t> memory;
+    for (const MeasuredLayout& layout : all) memory.push_back(layout.memory);
+    std::sort(memory.begin(), memory.end());
+    for (const std::size_t limit : {memory.back(), memory[memory.size() / 2], memory[memory.size() / 8]}) {
+      options.memory = limit;
+      std::vector<double> fastest;  // of distinct layouts
+      std::vector<MeasuredLayout> distinct;
+      for (const MeasuredLayout& layout : all) {
+        const auto is_same = [&](MeasuredLayout other) {
+          const auto each = MtpConfig::Placement::stage_per_depth;
+          if ((other.layout.placement == each) != (layout.layout.placement == each)) return false;
+          other.layout.placement = layout.layout.placement;
+          return other.layout == layout.layout && other.halves_per_stage == layout.halves_per_stage;
+        };
+        if (layout.memory > limit || std::any_of(distinct.begin(), distinct.end(), is_same)) continue;
+        distinct.push_back(layout);
+        fastest.push_back(layout.seconds);
+      }
+      std::sort(fastest.begin(), fastest.end());
+      const RanksPlan plan = plan_ranks(config, 4, options);
+      INFO("limit " << limit << ", " << distinct.size() << " of " << all.size() << " layouts");
+      CHECK(plan.legal == all.size());
+      REQUIRE(plan.best.size() == std::min<std::size_t>(12, fastest.size()));
+      for (std::size_t i = 0; i < plan.best.size(); ++i) {
+        CHECK(plan.best[i].step.total == Approx(fastest[i]).epsilon(1e-6));
+        CHECK(plan.best[i].memory <= limit);
+      }
+      CHECK(plan.best.size() + plan.too_large + plan.not_faster <= plan.legal);
+      CHECK(plan.too_large <= static_cast<std::size_t>(std::count_if(
+                                  memory.begin(), memory.end(), [&](std::size_t m) { return m > limit; })));
+    }
+  }
+}
+
+TEST_CASE("the bound of a layout is not above its predicted step") {
+  for (const std::string placement : {"last", "stage_per_depth"}) {
+    const Config config =
+        small_config({"mtp.depths=2", "mtp.placement=" + placement, "train.global_batch=8"});
+    for (const int per_node : {2, 8}) {
+      const PlanOptions options{.rates = rates_of("cpu"), .per_node = per_node};
+      LayoutBound bound(config, *options.times, options.rates.kind, links_of(options));
+      for (const PlanLayout& layout : legal_layouts(config, 4)) {
+        const double seconds = measured(config, layout, options).seconds;
+        INFO("pp " << layout.pp << " v " << layout.virtual_stages << " " << layout.schedule << " microbatch "
+                   << layout.microbatch << " sharded " << layout.sharded_optimizer);
+        CHECK(bound.seconds(layout) <= seconds);
+        CHECK(bound.seconds(layout) > 0.4 * seconds);
+      }
+    }
+  }
 }
 
 TEST_CASE("layouts that do not fit are counted, and the smallest states its largest parts") {
