@@ -283,7 +283,8 @@ std::string to_svg(const SpanChart& chart) {
         to_svg(SvgText{.x = begin - 10, .y = y + row_height / 2 + 4, .text = row.name, .anchor = "end"});
     for (const SpanChart::Span& span : row.spans) {
       const double from = at(span.begin), to = at(span.end);
-      content += svg_bar(from, y, std::max(0.4, to - from - 0.5), row_height, span.colour);
+      content += svg_bar(from, y, std::max(0.4, to - from - 0.5), row_height, span.colour,
+                         row.predicted ? Drawn::predicted : Drawn::measured);
       if (!span.label.empty() && width_of(span.label, label_size) + 4 < to - from)
         content += to_svg(SvgText{.x = (from + to) / 2,
                                   .y = y + row_height / 2 + 3,

@@ -70,6 +70,7 @@ struct SpanChart {
     std::string name;
     std::vector<Span> spans;
     std::string total = {};  // text after the last span
+    bool predicted = false;  // hollow
   };
   std::string title;
   std::string axis;   // with its unit

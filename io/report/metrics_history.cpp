@@ -42,8 +42,6 @@ MetricsHistory::Losses losses_of(const Json& line) {
 
 void take(MetricsHistory& history, const Json& line) {
   const std::string kind = line.at("kind");
-  if (line.contains("checkpoint_seconds"))
-    history.checkpoint_seconds = history.checkpoint_seconds.value_or(0) + number(line, "checkpoint_seconds");
   const auto known = [&](const char* name) {
     return line.contains(name) ? number(line, name) : std::numeric_limits<double>::quiet_NaN();
   };
@@ -53,17 +51,16 @@ void take(MetricsHistory& history, const Json& line) {
     step.lr = known("lr");
     step.grad_norm = known("grad_norm");
     step.tflops_per_rank = known("tflops_per_rank");
+    if (line.contains("checkpoint_seconds")) step.checkpoint_seconds = number(line, "checkpoint_seconds");
     if (line.contains("bubble"))
       for (const char* name : MetricsHistory::time_shares) step.shares.push_back(number(line, name));
     if (line.contains("memory_bytes")) step.memory_bytes = whole(line, "memory_bytes");
     history.steps.push_back(std::move(step));
   } else if (kind == "evaluation")
     history.evaluations.push_back(losses_of(line));
-  else if (kind == "end") {
+  else if (kind == "end")
     history.peak_memory_bytes =
         std::max(history.peak_memory_bytes.value_or(0), whole(line, "peak_memory_bytes"));
-    if (line.contains("seconds")) history.loop_seconds += number(line, "seconds");
-  }
 }
 
 }  // namespace

@@ -22,8 +22,9 @@ struct MetricsHistory {
     double milliseconds = 0;
     double tokens_per_second = 0;
     double lr = 0, grad_norm = 0;
-    double tflops_per_rank = 0;  // NaN in lines of earlier versions
-    std::vector<double> shares;  // of the step's time, in the order of time_shares; empty if not measured
+    double checkpoint_seconds = 0;  // in which training waited for saves since the step before
+    double tflops_per_rank = 0;     // NaN in lines of earlier versions
+    std::vector<double> shares;     // of the step's time, in the order of time_shares; empty if not measured
     std::optional<std::int64_t> memory_bytes;
   };
   static constexpr std::array<const char*, 5> time_shares = {
@@ -31,12 +32,9 @@ struct MetricsHistory {
   std::vector<Step> steps;
   std::vector<Losses> evaluations;
   std::optional<std::int64_t> peak_memory_bytes;  // maximum over all launches of the program
-  /// In which training waited for saves, in all launches; empty in metrics of earlier versions.
-  std::optional<double> checkpoint_seconds;
-  double loop_seconds = 0;            // in the loops over steps of all launches that have ended
-  std::int64_t unreadable_lines = 0;  // left out because they are damaged or not metrics
-  std::string first_unreadable;       // "PATH:LINE: what is wrong"; empty if there is none
-  bool torn = false;                  // the file ends inside a line, which is left out
+  std::int64_t unreadable_lines = 0;              // left out because they are damaged or not metrics
+  std::string first_unreadable;                   // "PATH:LINE: what is wrong"; empty if there is none
+  bool torn = false;                              // the file ends inside a line, which is left out
 
   /// Tokens seen, and seconds spent in steps, after `step` steps; 0 before the first.
   double tokens_at(std::int64_t step) const;

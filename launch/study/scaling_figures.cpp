@@ -151,8 +151,8 @@ class Figures {
     SpanChart chart{.title = "Where a step's time goes",
                     .axis = measured_ ? "ms per step, by number of ranks" : "ms per step, planned"};
     chart.notes = notes_;
-    const auto add_bar = [&](const std::string& name, const std::vector<TimePart>& time) {
-      SpanChart::Row bar{.name = name, .spans = {}};
+    const auto add_bar = [&](const std::string& name, const std::vector<TimePart>& time, Drawn drawn) {
+      SpanChart::Row bar{.name = name, .spans = {}, .predicted = drawn == Drawn::predicted};
       double total = 0;
       for (const TimePart& part : time) {
         const int colour = colour_of_part(chart, part.name);
@@ -166,13 +166,14 @@ class Figures {
       chart.rows.push_back(std::move(bar));
     };
     for (const ScalingRow& row : rows_) {
-      if (!row.time.empty()) add_bar(bar_name(row, Drawn::measured, false), row.time);
+      if (!row.time.empty()) add_bar(bar_name(row, Drawn::measured, false), row.time, Drawn::measured);
       if (const auto& plan = row.planned())
         add_bar(bar_name(row, Drawn::predicted, !row.time.empty()),
                 {{"compute", plan->compute},
                  {"bubble", plan->bubble},
                  {"exposed communication", plan->communication},
-                 {"optimizer", plan->optimizer}});
+                 {"optimizer", plan->optimizer}},
+                Drawn::predicted);
     }
     figures_.push_back({.name = "time", .section = "Cost", .svg = to_svg(chart)});
   }

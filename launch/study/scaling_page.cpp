@@ -29,8 +29,8 @@ std::string summary_table(const Sweep& sweep, const std::vector<ScalingRow>& row
   std::vector<std::string> headings{"ranks", "status", "layout"};
   for (const std::string& name : sweep.swept)
     if (name != "ranks") headings.push_back(name == "layout" ? "name" : name);
-  headings.insert(headings.end(), {"rows a step", "tokens/s", "per rank", "ms a step", "plan", "speed-up",
-                                   "plan", "efficiency", "memory", "plan"});
+  headings.insert(headings.end(), {"rows a step", "tokens/s", "per rank", "ms a step", "ms, plan", "speed-up",
+                                   "speed-up, plan", "efficiency", "memory", "memory, plan"});
   const SharingMarks marks(rows);
   std::vector<std::vector<PageCell>> cells;
   for (const ScalingRow& row : rows) {
@@ -118,8 +118,11 @@ std::string scaling_page(const Sweep& sweep, const std::vector<PointResult>& res
       "divided "
       "by the ratio of the ranks. Memory is the largest peak of a rank (of the process on a CPU, in use on a "
       "GPU). Plan is what <code>foretoken plan --gpu {}</code> predicts for the layout; its speed-up is "
-      "relative to its own prediction. Projected rows have not run. Checkpoint is the time between steps, "
-      "for checkpoints and evaluations, divided by the steps.{}</p>\n",
+      "relative to its own prediction, and its memory is tensors and, on a GPU, libraries. Projected rows "
+      "have "
+      "not run. Checkpoint is the wait for saves between measured steps; the save at the end of a run does "
+      "not "
+      "count.{}</p>\n",
       scaling.mode == ScalingStudy::Mode::strong ? "The global batch is the same for all numbers of ranks."
                                                  : "The global batch grows with the ranks.",
       scaling.repeats, scaling.repeats == 1 ? "" : "s", scaling.warmup_steps,

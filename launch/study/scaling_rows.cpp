@@ -34,38 +34,31 @@ std::string settings_text(const Sweep& sweep, const SweepPoint& point, const Lef
   return text;
 }
 
-/// The time of a step, divided as far as the run measured it.
-std::vector<TimePart> time_of(const Sweep& sweep, const std::vector<const PointResult*>& done) {
+/// The median time of a step, divided by the shares that the run measured in some steps; and the mean time
+/// between steps in which training waited for checkpoints.
+std::vector<TimePart> time_of(const Sweep& sweep, const std::vector<const PointResult*>& done,
+                              double milliseconds) {
   constexpr std::array<const char*, MetricsHistory::time_shares.size()> names = {
       "compute", "bubble", "exposed communication", "optimizer", "data"};
-  double milliseconds = 0, divided = 0, outside = 0, steps = 0, all_steps = 0;
+  double divided = 0, waited = 0, steps = 0;
   std::array<double, names.size()> sum{};
-  for (const PointResult* result : done) {
-    double in_steps = 0;
-    for (const MetricsHistory::Step& step : result->metrics.steps) in_steps += step.milliseconds;
-    outside += std::max(0.0, 1e3 * result->metrics.loop_seconds - in_steps);
-    all_steps += static_cast<double>(result->metrics.steps.size());
+  for (const PointResult* result : done)
     for (const MetricsHistory::Step& step : result->measured(sweep)) {
-      milliseconds += step.milliseconds;
+      waited += 1e3 * step.checkpoint_seconds;
       ++steps;
       if (step.shares.empty()) continue;
       divided += step.milliseconds;
       for (std::size_t i = 0; i < sum.size(); ++i) sum[i] += step.milliseconds * step.shares[i];
     }
-  }
-  if (!(steps > 0)) return {};
   std::vector<TimePart> parts;
-  const double mean = milliseconds / steps;
-  double rest = mean;
+  double rest = milliseconds;
   if (divided > 0)
     for (std::size_t i = 0; i < sum.size(); ++i) {
-      parts.push_back({names[i], mean * sum[i] / divided});
+      parts.push_back({names[i], milliseconds * sum[i] / divided});
       rest -= parts.back().milliseconds;
     }
   parts.push_back({divided > 0 ? "other" : "step", std::max(0.0, rest)});
-  const bool evaluates = done.front()->point->config.train.evaluate_every > 0;
-  parts.push_back(
-      {evaluates ? "checkpoint, evaluation" : "checkpoint", all_steps > 0 ? outside / all_steps : 0});
+  parts.push_back({"checkpoint", waited / steps});
   return parts;
 }
 
@@ -99,7 +92,7 @@ ScalingRow row_of(const Sweep& sweep, const std::vector<const PointResult*>& rep
   if (row.reason.empty()) row.reason = point.unplanned;
   row.tokens_per_second = spread_of(rates);
   row.milliseconds = spread_of(times);
-  row.time = time_of(sweep, done);
+  if (row.milliseconds) row.time = time_of(sweep, done, row.milliseconds->median);
   return row;
 }
 

@@ -15,7 +15,7 @@ struct Spread {
   double median = 0, lowest = 0, highest = 0;
 };
 
-/// Where a step's time goes, in milliseconds; means over the measured steps and the ranks.
+/// Where a step's time goes, in milliseconds: means over ranks and repeats.
 struct TimePart {
   const char* name;
   double milliseconds = 0;

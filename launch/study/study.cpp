@@ -115,10 +115,12 @@ class Study {
         counted(std::count_if(sweep_.points.begin(), sweep_.points.end(), std::mem_fn(&SweepPoint::is_run)),
                 "point"),
         sweep_.directory, sweep_.launcher));
+    const auto shown = std::count_if(sweep_.points.begin(), sweep_.points.end(),
+                                     [](const SweepPoint& point) { return !point.projected; });
     for (std::size_t i = 0; i < sweep_.points.size() && stop_signal() == 0; ++i) {
       const SweepPoint& point = sweep_.points[i];
       if (point.projected) continue;
-      label_ = fmt::format("point {}/{}  {}", i + 1, sweep_.points.size(), point.name);
+      label_ = fmt::format("point {}/{}  {}", i + 1, shown, point.name);
       if (!point.illegal.empty())
         console_.line(fmt::format("{}: not run: {}", label_, point.illegal));
       else if (outcome_of(folder(point)).exit_code == 0)
@@ -146,7 +148,7 @@ class Study {
   void run_point(const SweepPoint& point) {
     const fs::path run = folder(point) + "/run";
     const std::string output = folder(point) + "/output.txt";
-    if (sweep_.scaling) start_again(run);
+    if (sweep_.scaling) remove(run);
     const bool resumed = holds_checkpoint(run.string());
     if (!resumed) {
       made(folder(point));
@@ -171,15 +173,17 @@ class Study {
     write_outcome(
         folder(point),
         {.exit_code = code, .seconds = before + seconds, .reason = failed ? reason_in(output) : ""});
+    if (sweep_.scaling && code == 0) remove(run / "checkpoints");
     tell(point, code, seconds);
     write_report(sweep_, sweep_file_);
   }
 
-  /// A measurement in two parts is none: an unfinished run of a scaling study is replaced.
-  static void start_again(const fs::path& run) {
+  /// A scaling study keeps the metrics of finished runs only. A measurement in two parts is none, so an
+  /// unfinished run starts again; and nobody continues from the weights of a few measured steps.
+  static void remove(const fs::path& folder) {
     std::error_code error;
-    fs::remove_all(run, error);
-    if (error) throw DataError("study: {}: cannot be removed: {}", run.string(), error.message());
+    fs::remove_all(folder, error);
+    if (error) throw DataError("study: {}: cannot be removed: {}", folder.string(), error.message());
   }
 
   void tell(const SweepPoint& point, int code, double seconds) {

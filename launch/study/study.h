@@ -15,7 +15,7 @@
 //
 // A point with exit code 0 is done and is not run again. A point that failed or was stopped continues from
 // its newest checkpoint or, if it has no checkpoint, from step 0. In a scaling study it starts again, because
-// a resumed run is no measurement.
+// a resumed run is no measurement; finished repeats are kept, without their checkpoints.
 
 #include <string>
 #include <vector>

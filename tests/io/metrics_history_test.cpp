@@ -47,7 +47,8 @@ TEST_CASE("written metrics read back") {
   CHECK(history.evaluations[1].depths == std::vector<double>{1.25, 2.5});
   CHECK(history.evaluations[1].acceptance.empty());
   CHECK(history.peak_memory_bytes == 900);
-  CHECK(history.checkpoint_seconds == 0.75);
+  CHECK(history.steps[1].checkpoint_seconds == 0.25);
+  CHECK(history.steps[2].checkpoint_seconds == 0);
   CHECK(history.tokens_at(0) == 0);
   CHECK(history.tokens_at(2) == 2048);
   CHECK(history.seconds_at(3) == 1.5);

@@ -45,9 +45,9 @@ warmup_steps = 2
     std::string lines;
     for (int step = 1; step <= 5; ++step)
       lines += fmt::format(
-          R"({{"kind": "step", "step": {0}, "main_loss": 5, "tokens_seen": {0}, "milliseconds": {1}, "tokens_per_second": {2}, "compute_share": 0.5, "bubble": 0.25, "exposed_communication": 0.125, "optimizer_share": 0.0625, "data_share": 0}})"
+          R"({{"kind": "step", "step": {0}, "main_loss": 5, "tokens_seen": {0}, "milliseconds": {1}, "tokens_per_second": {2}, "compute_share": 0.5, "bubble": 0.25, "exposed_communication": 0.125, "optimizer_share": 0.0625, "data_share": 0, "checkpoint_seconds": {3}}})"
           "\n",
-          step, step <= 2 ? 1e6 : 1000.0, step <= 2 ? 1 : rate);
+          step, step <= 2 ? 1e6 : 1000.0, step <= 2 ? 1 : rate, step == 4 ? 0.3 : 0);
     lines += R"({"kind": "end", "step": 5, "seconds": 2003.5, "peak_memory_bytes": 1048576})"
              "\n";
     folder.write(name + "/run/metrics.jsonl", lines);
@@ -132,7 +132,7 @@ TEST_CASE("a plan that finds no memory is a reason, not an error") {
   CHECK_FALSE(lab.sweep.points[0].unplanned.empty());
 }
 
-TEST_CASE("the parts of a row's time add up to the time of a step and of what runs between steps") {
+TEST_CASE("the parts of a row's time add up to the time of a step and of the wait for checkpoints") {
   const Lab lab;
   lab.run("ranks=1,repeat=1", 100);
   const std::vector<PointResult> results = lab.results();
@@ -140,7 +140,7 @@ TEST_CASE("the parts of a row's time add up to the time of a step and of what ru
   std::vector<std::string> parts;
   for (const TimePart& part : rows[0].time)
     parts.push_back(fmt::format("{} {}", part.name, part.milliseconds));
-  // 2003.5 s in the loop, of which 2 · 1000 s + 3 · 1 s are steps: 0.5 s between 5 steps.
+  // 0.3 s for a save between 3 measured steps.
   CHECK(parts == std::vector<std::string>{"compute 500", "bubble 250", "exposed communication 125",
                                           "optimizer 62.5", "data 0", "other 62.5", "checkpoint 100"});
 }
