@@ -8,7 +8,7 @@
 #include <optional>
 #include <vector>
 
-#include "io/datasets/tokenizer.h"
+#include "io/tokenizers/tokenizer_identity.h"
 #include "runtime/tensor.h"
 
 namespace foretoken {

@@ -24,7 +24,7 @@
 #include <string>
 #include <vector>
 
-#include "io/datasets/tokenizer.h"
+#include "io/tokenizers/tokenizer_identity.h"
 
 namespace foretoken {
 

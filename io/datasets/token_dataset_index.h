@@ -35,9 +35,9 @@
 #include <string>
 #include <vector>
 
-#include "io/datasets/tokenizer.h"
 #include "io/files/digest.h"
 #include "io/files/file_reader.h"
+#include "io/tokenizers/tokenizer_identity.h"
 #include "runtime/tensor.h"
 
 namespace foretoken {

@@ -8,9 +8,9 @@
 #include <vector>
 
 #include "io/datasets/token_dataset_index.h"
-#include "io/datasets/tokenizer.h"
 #include "io/files/durable_file.h"
 #include "io/hdf5/hdf5.h"
+#include "io/tokenizers/tokenizer_identity.h"
 
 namespace foretoken {
 

@@ -6,8 +6,8 @@
 
 #include "io/datasets/text_source.h"
 #include "io/datasets/token_dataset_writer.h"
-#include "io/datasets/tokenizer.h"
 #include "io/files/printable.h"
+#include "io/tokenizers/tokenizer.h"
 #include "launch/commands/document_split.h"
 #include "launch/console/console.h"
 #include "launch/console/progress_bar.h"
@@ -74,7 +74,7 @@ class Pass {
  public:
   using Report = TextSource::Report;
   Pass(const TokenizeOptions& options, const Tokenizer& tokenizer, Report report)
-      : source_(options.paths, std::move(report)), tokenizer_(tokenizer) {}
+      : source_(options.paths, std::move(report)), encoder_(tokenizer.make_encoder()) {}
 
   const TextSource& source() const { return source_; }
   bool next_document() { return source_.next_document(); }
@@ -85,7 +85,7 @@ class Pass {
     std::int64_t tokens = 1;
     for (std::string_view text = source_.next_piece(); !text.empty(); text = source_.next_piece()) {
       ids_.clear();
-      tokenizer_.encode(text, ids_);
+      encoder_->encode(text, ids_);
       take(ids_);
       tokens += std::ssize(ids_);
       progress.update(done_before + source_.done_bytes());
@@ -95,7 +95,7 @@ class Pass {
 
  private:
   TextSource source_;
-  const Tokenizer& tokenizer_;
+  std::unique_ptr<TokenEncoder> encoder_;
   std::vector<std::int32_t> ids_;
 };
 

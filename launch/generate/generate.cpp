@@ -5,7 +5,7 @@
 
 #include <fmt/format.h>
 
-#include "io/datasets/tokenizer.h"
+#include "io/tokenizers/tokenizer.h"
 #include "launch/commands/ranks.h"
 #include "launch/console/console.h"
 #include "launch/generate/prompts.h"
@@ -113,8 +113,9 @@ struct Request {
     }
     drafts = drafts_of(arguments, model.config, console);
     tokenizer = make_tokenizer(model.tokenizer().name);
+    const std::unique_ptr<TokenEncoder> encoder = tokenizer->make_encoder();
     for (const std::string& prompt : prompts) {
-      tokenizer->encode(prompt, tokens.emplace_back());
+      encoder->encode(prompt, tokens.emplace_back());
       longest = std::max<std::int64_t>(longest, std::ssize(tokens.back()));
     }
     warn_of_length(arguments, model.config, longest, console);

@@ -8,7 +8,7 @@
 #include <string>
 #include <vector>
 
-#include "io/datasets/tokenizer.h"
+#include "io/tokenizers/tokenizer.h"
 #include "launch/generate/generate_arguments.h"
 #include "launch/generate/text_stream.h"
 #include "launch/generate/transcript.h"

@@ -4,6 +4,7 @@
 #include <chrono>
 #include <cmath>
 
+#include "io/tokenizers/tokenizer.h"
 #include "launch/session/diagnosis.h"
 
 namespace foretoken {

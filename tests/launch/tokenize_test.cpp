@@ -10,6 +10,7 @@
 #include <unistd.h>
 
 #include "io/datasets/token_dataset.h"
+#include "io/tokenizers/tokenizer.h"
 #include "launch/commands/document_split.h"
 #include "runtime/error.h"
 #include "runtime/random.h"

@@ -8,6 +8,7 @@
 #include "io/checkpoint/checkpoint_reader.h"
 #include "io/datasets/token_dataset.h"
 #include "io/datasets/token_dataset_writer.h"
+#include "io/tokenizers/tokenizer.h"
 #include "tests/support/catch.h"
 #include "tests/system/program.h"
 

@@ -9,6 +9,7 @@
 
 #include "io/checkpoint/checkpoint_directory.h"
 #include "io/datasets/token_dataset_writer.h"
+#include "io/tokenizers/tokenizer.h"
 #include "launch/config/config_loader.h"
 #include "launch/config/config_validator.h"
 #include "launch/session/agreement.h"

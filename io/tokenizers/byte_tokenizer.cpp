@@ -1,7 +1,4 @@
-#include "io/datasets/tokenizer.h"
-
-#include <regex>
-
+#include "io/tokenizers/tokenizer.h"
 #include "runtime/error.h"
 
 namespace foretoken {
@@ -10,15 +7,19 @@ namespace {
 
 constexpr std::string_view end_of_document_text = "<|endofdocument|>";
 
-class ByteTokenizer final : public Tokenizer {
+class ByteEncoder final : public TokenEncoder {
  public:
-  const TokenizerIdentity& identity() const override { return identity_; }
-
-  void encode(std::string_view text, std::vector<std::int32_t>& ids) const override {
+  void encode(std::string_view text, std::vector<std::int32_t>& ids) override {
     const std::size_t size = ids.size();
     ids.resize(size + text.size());
     for (std::size_t i = 0; i < text.size(); ++i) ids[size + i] = static_cast<unsigned char>(text[i]);
   }
+};
+
+class ByteTokenizer final : public Tokenizer {
+ public:
+  const TokenizerIdentity& identity() const override { return identity_; }
+  std::unique_ptr<TokenEncoder> make_encoder() const override { return std::make_unique<ByteEncoder>(); }
 
   std::string decode(std::span<const std::int32_t> ids) const override {
     std::string text;
@@ -41,22 +42,6 @@ class ByteTokenizer final : public Tokenizer {
 };
 
 }  // namespace
-
-std::string to_string(const TokenizerIdentity& identity) {
-  return fmt::format("{} (digest {}, vocabulary {}, end of document {})", identity.name, identity.digest,
-                     identity.vocab_size, identity.end_of_document);
-}
-
-std::optional<TokenizerIdentity> parse_tokenizer_identity(const std::string& text) {
-  static const std::regex form(R"((.+) \(digest (\S+), vocabulary (\d{1,18}), end of document (\d{1,9})\))");
-  constexpr std::size_t longest = 512;  // std::regex recurses once per character
-  std::smatch match;
-  if (text.size() > longest || !std::regex_match(text, match, form)) return std::nullopt;
-  return TokenizerIdentity{.name = match[1],
-                           .digest = match[2],
-                           .vocab_size = std::stoll(match[3]),
-                           .end_of_document = std::stoi(match[4])};
-}
 
 namespace {
 
