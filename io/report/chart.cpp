@@ -159,9 +159,9 @@ Legend legend_of(const std::vector<ChartLine>& lines, double y) {
 Legend notes_of(const std::vector<std::string>& notes, double y) {
   Legend lines;
   for (const std::string& note : notes) {
-    lines.content += to_svg(SvgText{.x = 20, .y = y + lines.height + 4, .text = note, .anchor = "start"});
+    lines.content += to_svg(SvgText{.x = 12, .y = y + lines.height + 4, .text = note, .anchor = "start"});
     lines.height += legend_row;
-    lines.width = std::max(lines.width, 20 + width_of(note) + right_margin);
+    lines.width = std::max(lines.width, 12 + width_of(note) + right_margin);
   }
   return lines;
 }
@@ -314,8 +314,9 @@ std::string to_svg(const SpanChart& chart) {
     x += entry + between;
   }
   const double height = chart.legend.empty() ? base + 46 : legend + 14;
-  const Legend notes = notes_of(chart.notes, height);
-  return framed(std::max(right + margin, notes.width), height + notes.height, chart.title,
+  const double gap = chart.notes.empty() ? 0 : 8;
+  const Legend notes = notes_of(chart.notes, height + gap);
+  return framed(std::max(right + margin, notes.width), height + gap + notes.height, chart.title,
                 content + notes.content);
 }
 

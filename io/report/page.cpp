@@ -23,6 +23,7 @@ body { margin: 0 auto; max-width: 1480px; padding: 28px 24px 60px; background: v
 h1 { font-size: 26px; margin: 0 0 4px; }
 h2 { font-size: 18px; margin: 34px 0 12px; }
 p { max-width: 70em; margin: 4px 0; color: var(--soft); }
+.scroll + p { margin-top: 12px; }
 .scroll { overflow-x: auto; background: var(--paper); border: 1px solid var(--edge); border-radius: 8px; }
 table { border-collapse: collapse; width: 100%; font-size: 12px; font-variant-numeric: tabular-nums; }
 th, td { padding: 6px; text-align: right; overflow-wrap: normal; }

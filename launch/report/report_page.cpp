@@ -24,7 +24,7 @@ constexpr std::size_t most_rows = 32;  // ranks of a timeline
 constexpr double logarithmic_from = 2.5;
 // Palette indices of timelines and shares.
 constexpr int forward_colour = 1, backward_colour = 2, weight_colour = 3, optimizer_colour = 4,
-              communication_colour = 6;
+              communication_colour = 6, checkpoint_colour = 5;
 
 std::string number(std::optional<double> value, int digits) {
   return value && std::isfinite(*value) ? fmt::format("{:.{}f}", *value, digits) : "–";
@@ -40,12 +40,32 @@ std::optional<double> median_of(const ReportedRun& run, const std::function<doub
   return median(std::move(values));
 }
 
-double share_of(const Step& step, std::size_t kind) {
-  return step.shares.empty() ? NAN : step.shares[kind];
+/// The share of a kind of time in the measured steps after the first fifth; empty if there are none.
+std::optional<double> share_of(const ReportedRun& run, std::size_t kind) {
+  double of_kind = 0, all = 0;
+  const auto& steps = run.metrics.steps;
+  for (std::size_t i = steps.size() / 5; i < steps.size(); ++i)
+    if (!steps[i].shares.empty() && std::isfinite(steps[i].shares[kind])) {
+      of_kind += steps[i].milliseconds * steps[i].shares[kind];
+      all += steps[i].milliseconds;
+    }
+  return all > 0 ? std::optional(of_kind / all) : std::nullopt;
 }
 
 double memory_of(const Step& step) {
   return step.memory_bytes ? static_cast<double>(*step.memory_bytes) / (1 << 30) : NAN;
+}
+
+/// The part of the time of steps and saves in which training waited for saves, after the first fifth of the
+/// steps. The wait after the last step is not in it.
+double checkpoint_share(const ReportedRun& run) {
+  double waited = 0, all = 0;
+  const auto& steps = run.metrics.steps;
+  for (std::size_t i = steps.size() / 5; i < steps.size(); ++i) {
+    waited += steps[i].checkpoint_seconds;
+    all += steps[i].checkpoint_seconds + steps[i].milliseconds / 1e3;
+  }
+  return all > 0 ? waited / all : 0;
 }
 
 class RunFigures {
@@ -165,27 +185,33 @@ class RunFigures {
   void shares() {
     static constexpr std::array<int, 5> colours = {forward_colour, backward_colour, communication_colour,
                                                    optimizer_colour, weight_colour};
-    SpanChart chart{.title = "Where the time of a step goes",
-                    .axis = "% of the step: mean over ranks, median over steps",
+    SpanChart chart{.title = "Where the time goes",
+                    .axis = "% of the time of steps and waits for checkpoints",
                     .length = 100,
                     .legend = {{"compute", colours[0]},
                                {"bubble", colours[1]},
                                {"exposed communication", colours[2]},
                                {"optimizer", colours[3]},
-                               {"data", colours[4]}}};
+                               {"data", colours[4]},
+                               {"checkpoint", checkpoint_colour}},
+                    .notes = {"Means over the ranks and the measured steps after the first fifth.",
+                              "The rest is the host's work between them."}};
     for (const ReportedRun& run : runs_) {
       SpanChart::Row row{.name = run.name, .spans = {}};
       double at = 0;
-      for (std::size_t kind = 0; kind < colours.size(); ++kind) {
-        const auto share = median_of(run, [kind](const Step& step) { return share_of(step, kind); });
-        if (!share) continue;
+      const auto add_part = [&](double share, int colour) {
         row.spans.push_back({.begin = at,
-                             .end = at + 100 * *share,
-                             .colour = colours[kind],
-                             .label = fmt::format("{:.1f}", 100 * *share)});
-        at += 100 * *share;
-      }
-      if (!row.spans.empty()) chart.rows.push_back(std::move(row));
+                             .end = at + 100 * share,
+                             .colour = colour,
+                             .label = fmt::format("{:.1f}", 100 * share)});
+        at += 100 * share;
+      };
+      const double saving = checkpoint_share(run);
+      for (std::size_t kind = 0; kind < colours.size(); ++kind)
+        if (const auto share = share_of(run, kind)) add_part((1 - saving) * *share, colours[kind]);
+      if (row.spans.empty()) continue;
+      if (saving > 0) add_part(saving, checkpoint_colour);
+      chart.rows.push_back(std::move(row));
     }
     if (!chart.rows.empty()) figures_.push_back({.section = "Time", .svg = to_svg(chart)});
   }
@@ -220,11 +246,12 @@ class RunFigures {
           end = std::max(end, span.end);
         }
       double length = end - begin;
-      if (run.simulated) length = std::max(length, run.simulated->makespan());
+      if (run.simulated) length = std::max(length, run.simulated->timeline.makespan());
       SpanChart traced =
           timeline(fmt::format("{}: step {} as it was traced", run.name, run.traced_step), length);
-      for (const TracedRank& rank : run.trace) {
-        if (traced.rows.size() == most_rows) break;
+      DrawnRanks drawn = drawn_ranks(run.trace, run.traced_pp, most_rows);
+      for (const std::size_t index : drawn.ranks) {
+        const TracedRank& rank = run.trace[index];
         SpanChart::Row row{.name = fmt::format("rank {}", rank.rank), .spans = {}};
         for (const TimelineSpan& span : rank.spans)
           if (span.kind == TimelineSpan::Kind::compute)  // communication runs beside it, in other lanes
@@ -234,20 +261,36 @@ class RunFigures {
                                  .label = is_action(span) ? span.name : ""});
         traced.rows.push_back(std::move(row));
       }
-      if (run.trace.size() > most_rows)
-        traced.title += fmt::format(", first {} of {} ranks", most_rows, run.trace.size());
+      traced.notes = std::move(drawn.notes);
       add(std::move(traced));
       if (run.simulated) simulated(run, length);
     }
   }
 
+  /// The assumptions of a simulated step.
+  static std::vector<std::string> assumptions(const ReportedRun& run) {
+    std::vector<std::string> notes{"Actions: estimated costs of layers, scaled to the trace."};
+    const MessageTimes& messages = run.simulated->messages;
+    std::string times;
+    const auto add_time = [&](const std::optional<double>& seconds, const char* where) {
+      if (seconds) times += fmt::format("{}{:.3f} ms {}", times.empty() ? "" : ", ", 1e3 * *seconds, where);
+    };
+    add_time(messages.inside, "inside a node");
+    add_time(messages.between, "between nodes");
+    if (run.traced_pp > 1)
+      notes.push_back(times.empty() ? "Messages: no time, because no traced action waited for one."
+                                    : "Messages: " + times + ", medians of the trace.");
+    notes.emplace_back("Left out: reductions, optimizer and the host's work.");
+    return notes;
+  }
+
   void simulated(const ReportedRun& run, double length) {
+    const SimulatedTimeline& step = run.simulated->timeline;
     SpanChart chart = timeline(
-        fmt::format("{}: the step as simulated, bubble {:.1f} %", run.name, 100 * run.simulated->bubble()),
-        length);
-    for (std::size_t rank = 0; rank < std::min(most_rows, run.simulated->ranks.size()); ++rank) {
-      SpanChart::Row row{.name = fmt::format("pp {}", rank), .spans = {}};
-      for (const Span& span : run.simulated->ranks[rank]) {
+        fmt::format("{}: the step as simulated, bubble {:.1f} %", run.name, 100 * step.bubble()), length);
+    for (const std::size_t rank : spaced_ranks(step.ranks.size(), most_rows)) {
+      SpanChart::Row row{.name = fmt::format("rank {}", rank), .spans = {}};
+      for (const Span& span : step.ranks[rank]) {
         const TimelineSpan named{.name = to_string(span.action)};
         row.spans.push_back({.begin = 1e3 * span.start,
                              .end = 1e3 * span.end,
@@ -256,6 +299,10 @@ class RunFigures {
       }
       chart.rows.push_back(std::move(row));
     }
+    chart.notes = assumptions(run);
+    if (chart.rows.size() < step.ranks.size())
+      chart.notes.push_back(
+          fmt::format("{} of {} ranks are drawn, evenly spaced.", most_rows, step.ranks.size()));
     add(std::move(chart));
   }
 
@@ -289,7 +336,7 @@ std::string runs_table(const std::vector<ReportedRun>& runs) {
     const auto& steps = run.metrics.steps;
     const auto& evaluations = run.metrics.evaluations;
     const auto percent = [&](std::size_t kind) {
-      const auto share = median_of(run, [kind](const Step& step) { return share_of(step, kind); });
+      const auto share = share_of(run, kind);
       return share ? fmt::format("{:.1f} %", 100 * *share) : "–";
     };
     const auto memory = median_of(run, memory_of);
@@ -307,10 +354,11 @@ std::string runs_table(const std::vector<ReportedRun>& runs) {
          {.text = number(median_of(run, [](const Step& step) { return step.tflops_per_rank; }), 3)},
          {.text = percent(1)},
          {.text = percent(2)},
+         {.text = steps.empty() ? "–" : fmt::format("{:.1f} %", 100 * checkpoint_share(run))},
          {.text = memory ? fmt::format("{:.2f} GiB", *memory) : "–"}});
   }
   return html_table({"run", "layout", "step", "tokens", "main loss", "held out", "accepted", "tokens/s",
-                     "TFLOP/s a rank", "bubble", "exposed comm.", "memory"},
+                     "TFLOP/s a rank", "bubble", "exposed comm.", "checkpoint", "memory"},
                     rows);
 }
 
@@ -321,11 +369,11 @@ std::string run_page(const std::vector<ReportedRun>& runs) {
       fmt::format("<p>{:%Y-%m-%d %H:%M} UTC</p>\n<h2>Runs</h2>\n", fmt::gmtime(std::time(nullptr)));
   body += runs_table(runs);
   body +=
-      "<p>Losses are nats per token, of the last training step and of the last evaluation. Speed, shares and "
-      "memory "
-      "are medians over the steps after the first fifth. Bubble: in no action, between the first and the "
-      "last action "
-      "of any rank. Exposed communication: after it, and not computing.</p>\n";
+      "<p>Losses are nats per token, of the last training step and of the last evaluation. Speed and memory "
+      "are medians, shares of time are means over the steps after the first fifth. Bubble: in no action, "
+      "between the first and the last action of any rank. Exposed communication: after it, and not "
+      "computing. "
+      "Checkpoint: the part of the time of steps and saves in which training waited for a save.</p>\n";
   std::string missing;
   for (const ReportedRun& run : runs)
     for (const std::string& what : run.missing)

@@ -6,7 +6,7 @@
 
 #include "io/checkpoint/run_directory.h"
 #include "launch/config/config_validator.h"
-#include "launch/session/session.h"
+#include "launch/doctor/machine_record.h"
 #include "launch/session/train_config.h"
 #include "runtime/error.h"
 #include "runtime/plural.h"
@@ -45,42 +45,25 @@ void read_newest_trace(ReportedRun& run) {
   }
 }
 
-double time_in_actions(const ReportedRun& run) {
-  double time = 0;
-  for (const TracedRank& rank : run.trace)
-    for (const TimelineSpan& span : rank.spans)
-      if (is_action(span)) time += span.end - span.begin;
-  return time;
+/// The nodes of the run's ranks, which are numbered node after node. One node if machine.json is missing.
+Links nodes_of(const std::string& run) {
+  Links nodes;
+  if (const auto machine = read_machine_record(run); machine && machine->hosts.size() > 1)
+    nodes.per_node = machine->hosts.front().ranks;
+  return nodes;
 }
 
-/// Simulates the pipeline of the traced step. Messages take no time, as in the choice of the partition.
-void simulate_traced(ReportedRun& run) {
+void simulate(ReportedRun& run) {
   if (run.trace.empty() || !run.config) return;
   try {
-    const int ranks = static_cast<int>(run.trace.size());
-    const SessionPlan plan =
-        plan_session(*run.config, resolve_grid(*run.config, ranks), Purpose::train, Device::Options{});
-    const Durations units{
-        .stages = stage_costs(layer_costs(*run.config, Purpose::train), plan.layout.halves_per_stage)};
-    SimulatedTimeline timeline = simulate(plan.training.program, plan.training.footprint, units);
-    double simulated = 0;
-    for (const std::vector<Span>& spans : timeline.ranks)
-      for (const Span& span : spans) simulated += span.end - span.start;
-    const double scale = time_in_actions(run) / plan.grid().dp / simulated;
-    for (std::vector<Span>& spans : timeline.ranks)
-      for (Span& span : spans) span.start *= scale, span.end *= scale;
-    run.simulated = std::move(timeline);
+    run.traced_pp = resolve_grid(*run.config, static_cast<int>(run.trace.size())).pp;
+    run.simulated = simulate_traced(run.trace, *run.config, nodes_of(run.path));
   } catch (const std::exception& error) {
     run.missing.push_back(fmt::format("the traced step cannot be simulated: {}", error.what()));
   }
 }
 
 }  // namespace
-
-bool is_action(const TimelineSpan& span) {
-  return span.kind == TimelineSpan::Kind::compute && !span.name.empty() && span.name[0] >= '0' &&
-         span.name[0] <= '9';
-}
 
 ReportedRun read_run(const std::string& path) {
   const RunDirectory directory = RunDirectory::open(path);
@@ -102,7 +85,7 @@ ReportedRun read_run(const std::string& path) {
                                       counted(run.metrics.unreadable_lines, "damaged line"),
                                       run.metrics.first_unreadable));
   read_newest_trace(run);
-  simulate_traced(run);
+  simulate(run);
   return run;
 }
 

@@ -8,7 +8,7 @@
 #include "io/report/metrics_history.h"
 #include "io/report/trace.h"
 #include "launch/config/config.h"
-#include "parallel/planning/simulate.h"
+#include "launch/report/traced_step.h"
 
 namespace foretoken {
 
@@ -19,16 +19,12 @@ struct ReportedRun {
   MetricsHistory metrics;
   std::int64_t traced_step = 0;
   std::vector<TracedRank> trace;  // of the newest traced step; empty if there is none
-  /// The same program, simulated with the durations by which layers are assigned to stages, and with as much
-  /// time in actions as the trace, in seconds. [pp]
-  std::optional<SimulatedTimeline> simulated;
+  int traced_pp = 1;              // pipeline ranks of the trace; 1 if its layout is unknown
+  std::optional<SimulatedStep> simulated;
   std::vector<std::string> missing;  // what the folder lacks, a sentence each
 };
 
 /// Throws a DataError if the path is neither a run nor a checkpoint of one.
 ReportedRun read_run(const std::string& path);
-
-/// Whether a span of a trace is an action of the program: "2F0".
-bool is_action(const TimelineSpan& span);
 
 }  // namespace foretoken
