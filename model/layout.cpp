@@ -199,11 +199,26 @@ std::vector<ParameterUnit> units_of(const ModelConfig& model, const MtpConfig& m
   return units.take();
 }
 
+namespace {
+
+/// Blocks are never shared.
+std::vector<ParameterUnit> units_beside_blocks(const ModelConfig& model, const MtpConfig& mtp,
+                                               const ModelLayout& layout, int pp_rank) {
+  RankUnits units(model, mtp, layout, pp_rank);
+  units.add_embedding();
+  units.add_final_norm();
+  units.add_prediction_heads();
+  units.add_output_matrix();
+  return units.take();
+}
+
+}  // namespace
+
 std::vector<std::vector<int>> sharing_ranks(const ModelConfig& model, const MtpConfig& mtp,
                                             const ModelLayout& layout) {
   std::set<std::vector<int>> sets;
   for (int pp_rank = 0; pp_rank < layout.grid.pp; ++pp_rank)
-    for (const ParameterUnit& unit : units_of(model, mtp, layout, pp_rank))
+    for (const ParameterUnit& unit : units_beside_blocks(model, mtp, layout, pp_rank))
       if (unit.shared()) sets.insert(unit.holders);
   return {sets.begin(), sets.end()};
 }

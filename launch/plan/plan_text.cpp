@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <array>
+#include <utility>
 
 #include <fmt/format.h>
 
@@ -94,6 +95,18 @@ std::string table_of(const Config& config, const RanksPlan& plan) {
   return text;
 }
 
+/// The fullest rank's memory: tensors, their padding, and what libraries allocate.
+std::vector<std::pair<std::string, std::size_t>> bytes_by_kind(const PlannedLayout& planned) {
+  const RankMemory& tensors = planned.fullest.memory;
+  std::vector<std::pair<std::string, std::size_t>> bytes;
+  for (const MemoryKind kind : enumerators<MemoryKind>())
+    bytes.emplace_back(name_of(kind), tensors.use[kind]);
+  bytes.emplace_back("padding", tensors.allocated - tensors.use.total());
+  bytes.emplace_back("libraries", planned.memory - tensors.allocated - planned.communicators);
+  bytes.emplace_back("communicators", planned.communicators);
+  return bytes;
+}
+
 nlohmann::ordered_json json_of(const Config& config, const RanksPlan& plan, const PlannedLayout& planned,
                                bool timed) {
   const PlanLayout& layout = planned.layout;
@@ -108,8 +121,7 @@ nlohmann::ordered_json json_of(const Config& config, const RanksPlan& plan, cons
                               {"fullest_pp_rank", planned.fullest.pp_rank},
                               {"memory_bytes", planned.memory},
                               {"tensor_bytes", planned.fullest.memory.allocated}};
-  for (const MemoryKind kind : enumerators<MemoryKind>())
-    json["bytes"][std::string(name_of(kind))] = planned.fullest.memory.use[kind];
+  for (const auto& [kind, bytes] : bytes_by_kind(planned)) json["bytes"][kind] = bytes;
   if (!timed) return json;
   std::vector<double> layers;
   for (const int halves : planned.halves_per_stage) layers.push_back(halves / 2.0);
@@ -134,17 +146,15 @@ nlohmann::ordered_json json_of(const Config& config, const RanksPlan& plan, cons
 }  // namespace
 
 std::string too_large_reason(const PlannedLayout& planned, std::size_t memory) {
-  const MemoryUse& use = planned.fullest.memory.use;
-  std::vector<MemoryKind> kinds;
-  for (const MemoryKind kind : enumerators<MemoryKind>())
-    if (use[kind] > 0) kinds.push_back(kind);
-  std::stable_sort(kinds.begin(), kinds.end(), [&](MemoryKind a, MemoryKind b) { return use[a] > use[b]; });
-  kinds.resize(std::min<std::size_t>(kinds.size(), 3));
-  std::string parts;
-  for (const MemoryKind kind : kinds)
-    parts += fmt::format("{}{} {}", parts.empty() ? "" : ", ", name_of(kind), gibibytes(use[kind]));
+  auto parts = bytes_by_kind(planned);
+  std::stable_sort(parts.begin(), parts.end(),
+                   [](const auto& a, const auto& b) { return a.second > b.second; });
+  std::string largest;
+  for (std::size_t i = 0; i < std::min<std::size_t>(parts.size(), 3); ++i)
+    if (parts[i].second > 0)
+      largest += fmt::format("{}{} {}", i == 0 ? "" : ", ", parts[i].first, gibibytes(parts[i].second));
   return fmt::format("rank {} needs {} of {}: {}", planned.fullest.pp_rank, gibibytes(planned.memory),
-                     gibibytes(memory), parts);
+                     gibibytes(memory), largest);
 }
 
 std::string plan_text(const Config& config, const PlanOptions& options, const std::vector<RanksPlan>& plans) {
@@ -161,10 +171,10 @@ std::string plan_text(const Config& config, const PlanOptions& options, const st
       text += fmt::format("  {} {} not faster, whether {} or not\n", counted(plan.not_faster, "other layout"),
                           plan.not_faster == 1 ? "is" : "are", plan.not_faster == 1 ? "it fits" : "they fit");
     if (plan.nearest) {
-      text += fmt::format(
-          "  {}{} {} not fit. One of the smallest:\n    {}\n    {}\n", counted(plan.too_large, "layout"),
-          plan.not_faster > 0 ? " that might be faster" : "", plan.too_large == 1 ? "does" : "do",
-          short_text(plan.nearest->layout), too_large_reason(*plan.nearest, *options.memory));
+      text +=
+          fmt::format("  {}{} {} not fit. The smallest:\n    {}\n    {}\n", counted(plan.too_large, "layout"),
+                      plan.not_faster > 0 ? " that might be faster" : "", plan.too_large == 1 ? "does" : "do",
+                      short_text(plan.nearest->layout), too_large_reason(*plan.nearest, *options.memory));
     }
     if (!plan.best.empty()) {
       text += "  the first as settings:\n";

@@ -6,6 +6,7 @@
 #include <tuple>
 #include <utility>
 
+#include "launch/plan/communicator_memory.h"
 #include "launch/plan/layout_bound.h"
 #include "launch/plan/step_costs.h"
 #include "launch/plan/step_programs.h"
@@ -53,7 +54,7 @@ class Planner {
       visit(layouts[order[i].second]);
     }
     for (PlannedLayout& planned : plan_.best) complete(planned);
-    if (plan_.nearest) count_whole(*plan_.nearest);
+    find_nearest();
     return std::move(plan_);
   }
 
@@ -66,8 +67,10 @@ class Planner {
 
   void visit(const PlanLayout& layout) {
     PlannedLayout planned{.layout = layout};
-    SessionPlan session{.config = with_layout(config_, layout), .device = {.kind = options_.rates.kind}};
-    const Grid grid{layout.pp, layout.dp, layout.virtual_stages};
+    SessionPlan session = session_of(layout);
+    const Grid grid = grid_of(layout);
+    if (options_.rates.kind == DeviceKind::cuda)
+      planned.communicators = communicators_.bytes(session.config, grid);
     if (options_.memory && !fits_evenly(session, planned)) return;
     session.layout = trained_layout(session.config, grid);
     planned.halves_per_stage = session.layout.halves_per_stage;
@@ -86,28 +89,33 @@ class Planner {
     const auto key = std::tuple(layout.pp, layout.virtual_stages, static_cast<int>(layout.recompute),
                                 static_cast<int>(layout.placement), layout.sharded_optimizer);
     const auto known = fewest_too_large_.find(key);
-    if (known != fewest_too_large_.end() && layout.microbatch >= known->second) {
+    if (known != fewest_too_large_.end() && layout.microbatch >= known->second.layout.microbatch) {
+      planned.memory = known->second.memory;
       ++plan_.too_large;
+      too_large_.push_back(planned);
       return false;
     }
-    session.layout =
-        even_layout(session.config, {layout.pp, layout.dp, layout.virtual_stages}, Purpose::train);
+    session.layout = even_layout(session.config, grid_of(layout), Purpose::train);
     session.training.footprint.slots.assign(static_cast<std::size_t>(session.layout.stages()), 1);
     session.evaluation.footprint.slots = session.training.footprint.slots;
     if (!measure(session, planned)) {
-      fewest_too_large_.insert_or_assign(key, layout.microbatch);
+      fewest_too_large_.insert_or_assign(key, planned);
       return false;
     }
     return programs_.visit(session, [&] { return measure(session, planned); });
   }
 
+  void count(const SessionPlan& session, PlannedLayout& planned) {
+    planned.fullest = memory_.fullest(session);
+    planned.memory = planned.fullest.memory.allocated + options_.rates.libraries + planned.communicators;
+  }
+
   /// Counts the fullest rank's memory. Returns whether it fits; a layout that does not is recorded.
   bool measure(const SessionPlan& session, PlannedLayout& planned) {
-    planned.fullest = memory_.fullest(session);
-    planned.memory = planned.fullest.memory.allocated + options_.rates.libraries;
+    count(session, planned);
     if (!options_.memory || planned.memory <= *options_.memory) return true;
     ++plan_.too_large;
-    if (!plan_.nearest || planned.memory < plan_.nearest->memory) plan_.nearest = planned;
+    too_large_.push_back(planned);
     return false;
   }
 
@@ -162,29 +170,35 @@ class Planner {
     ++plan_.not_faster;
   }
 
-  SessionPlan trained_session(const PlanLayout& layout) {
-    SessionPlan session{.config = with_layout(config_, layout), .device = {.kind = options_.rates.kind}};
-    session.layout = trained_layout(session.config, {layout.pp, layout.dp, layout.virtual_stages});
-    return session;
+  static Grid grid_of(const PlanLayout& layout) { return {layout.pp, layout.dp, layout.virtual_stages}; }
+
+  /// Without a partition and programs.
+  SessionPlan session_of(const PlanLayout& layout) const {
+    return {.config = with_layout(config_, layout), .device = {.kind = options_.rates.kind}};
   }
 
-  /// Counts the memory of a layout that was found too large before all of it was counted.
-  void count_whole(PlannedLayout& planned) {
-    SessionPlan session = trained_session(planned.layout);
-    programs_.visit(session, [&] {
-      const FullestRank fullest = memory_.fullest(session);
-      const std::size_t memory = fullest.memory.allocated + options_.rates.libraries;
-      if (memory > planned.memory) {
-        planned.memory = memory;
-        planned.fullest = fullest;
-      }
-      return true;
-    });
+  /// Of the layouts that do not fit, finds the one that needs the least.
+  void find_nearest() {
+    std::stable_sort(too_large_.begin(), too_large_.end(),
+                     [](const PlannedLayout& a, const PlannedLayout& b) { return a.memory < b.memory; });
+    for (PlannedLayout& planned : too_large_) {
+      if (plan_.nearest && plan_.nearest->memory <= planned.memory) return;
+      SessionPlan session = session_of(planned.layout);
+      session.layout = planned.halves_per_stage.empty()
+                           ? even_layout(session.config, grid_of(planned.layout), Purpose::train)
+                           : trained_layout(session.config, grid_of(planned.layout));
+      if (programs_.visit(session, [&] {
+            count(session, planned);
+            return !plan_.nearest || planned.memory < plan_.nearest->memory;
+          }))
+        plan_.nearest = planned;
+    }
   }
 
   /// Fills in what only the shown layouts need.
   void complete(PlannedLayout& planned) {
-    const SessionPlan session = trained_session(planned.layout);
+    SessionPlan session = session_of(planned.layout);
+    session.layout = trained_layout(session.config, grid_of(planned.layout));
     planned.step = prediction(session).predict(costs_.costs(session), links_);
     const auto tokens = static_cast<double>(config_.train.global_batch * config_.data.sequence_length);
     planned.tokens_per_second = tokens / planned.step.total;
@@ -196,10 +210,12 @@ class Planner {
   const PlanOptions& options_;
   const Links links_;
   RanksPlan plan_;
+  std::vector<PlannedLayout> too_large_;  // with a lower bound of their memory
   RankMemoryCounter memory_;
+  CommunicatorMemory communicators_;
   StepCostModel costs_;
   StepPrograms programs_;
-  std::map<std::tuple<int, int, int, int, bool>, std::int64_t> fewest_too_large_;  // rows of a microbatch
+  std::map<std::tuple<int, int, int, int, bool>, PlannedLayout> fewest_too_large_;  // fewest rows
   std::map<std::tuple<std::string, int, int, int, std::vector<double>>, ModelLayout> layouts_;
   std::map<std::tuple<std::string, int, int, int>, SchedulePrediction> predictions_;
 };

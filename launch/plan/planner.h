@@ -29,7 +29,8 @@ struct PlannedLayout {
   PlanLayout layout;
   std::vector<int> halves_per_stage;
   FullestRank fullest;
-  std::size_t memory = 0;  // bytes of the fullest rank with the libraries
+  std::size_t communicators = 0;  // bytes that NCCL takes on a rank
+  std::size_t memory = 0;         // bytes of the fullest rank with libraries and communicators
   StepTime step;
   double tokens_per_second = 0;
   double model_flops = 0;  // FLOP/s of one device
@@ -40,8 +41,7 @@ struct RanksPlan {
   std::size_t legal = 0;            // layouts
   std::vector<PlannedLayout> best;  // that fit, best first
   std::size_t too_large = 0;        // layouts whose memory was counted and does not fit
-  /// One of them that exceeds the limit by little: it is chosen by the memory at which the first check
-  /// failed, and its memory is counted completely.
+  /// The one of them whose fullest rank needs the least.
   std::optional<PlannedLayout> nearest;
   /// Other layouts. None of them is faster than the last of `best`, whether it fits or not.
   std::size_t not_faster = 0;

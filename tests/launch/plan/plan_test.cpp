@@ -128,6 +128,9 @@ TEST_CASE("layouts are ordered by step time, and the table and JSON have at most
     for (const nlohmann::json& layout : best) {
       CHECK(layout["pp"].get<int>() * layout["dp"].get<int>() == of_ranks["ranks"].get<int>());
       CHECK(layout["tensor_bytes"] == layout["memory_bytes"]);
+      std::size_t sum = 0;
+      for (const nlohmann::json& bytes : layout["bytes"]) sum += bytes.get<std::size_t>();
+      CHECK(layout["memory_bytes"] == sum);
     }
   }
 }
@@ -210,6 +213,43 @@ TEST_CASE("layouts that do not fit are counted, and the smallest states its larg
   CHECK(of_ranks["too_large"] == of_ranks["legal_layouts"]);
   CHECK_THAT(of_ranks["nearest"]["reason"].get<std::string>(),
              foretoken::testing::contains("of 0.001 GiB: "));
+}
+
+TEST_CASE("the smallest layout that does not fit is the smallest of all, with its whole memory") {
+  const Config config = small_config({"mtp.depths=1", "train.global_batch=16"});
+  PlanOptions options{.rates = rates_of("cpu"), .memory = 1};
+  std::size_t smallest = ~std::size_t{0};
+  for (const PlanLayout& layout : legal_layouts(config, 4)) {
+    const Config chosen = with_layout(config, layout);
+    const Grid grid{layout.pp, layout.dp, layout.virtual_stages};
+    SessionPlan session = plan_session(chosen, grid, Purpose::train, {.kind = DeviceKind::cpu});
+    session.layout = even_layout(chosen, grid, Purpose::train);
+    std::size_t memory = 0;
+    for (int pp_rank = 0; pp_rank < layout.pp; ++pp_rank)
+      memory = std::max(memory, plan_memory(session, pp_rank, 0).allocated);
+    smallest = std::min(smallest, memory);
+  }
+  const RanksPlan plan = plan_ranks(config, 4, options);
+  CHECK(plan.too_large == plan.legal);
+  REQUIRE(plan.nearest);
+  CHECK(plan.nearest->memory == smallest);
+}
+
+TEST_CASE("communicators take GPU memory: more with a pipeline, none on one rank, and none on CPUs") {
+  const auto communicators = [](const std::vector<std::string>& sets, int ranks, const std::string& device) {
+    const nlohmann::json json = json_of(small_config(sets), {.ranks = {ranks}, .device = device, .top = 1});
+    return json["plans"][0]["best"][0]["bytes"]["communicators"].get<std::size_t>();
+  };
+  const std::vector<std::string> replicas{"parallel.pp=1"},
+      pipeline{"parallel.pp=2", "parallel.schedule=1f1b", "mtp.depths=1", "mtp.placement=last"};
+  CHECK(communicators(replicas, 1, "h100") == 0);
+  CHECK(communicators(pipeline, 2, "cpu") == 0);
+  // In MiB: rings of 24 channels among all ranks and among the replicas, 12 for both ends of a channel. With
+  // a pipeline: one ring, a neighbour in each direction and the ranks that share the embedding and output
+  // matrix, with 16 channels each.
+  constexpr std::size_t mib = std::size_t{1} << 20;
+  CHECK(communicators(replicas, 2, "h100") == 2 * 24 * 12 * mib);
+  CHECK(communicators(pipeline, 2, "h100") == (24 + 16 + 16) * 12 * mib);
 }
 
 TEST_CASE("7 devices that no layout uses are refused with the batch and the layers") {

@@ -1,0 +1,46 @@
+#include "launch/plan/communicator_memory.h"
+
+#include <algorithm>
+#include <vector>
+
+#include "launch/config/layout.h"
+#include "model/layout.h"
+
+namespace foretoken {
+
+namespace {
+
+constexpr std::size_t mib = std::size_t{1} << 20;
+
+// NCCL's defaults between GPUs of a node. A channel's receiving end has the buffers of all three protocols:
+// 0.5 MiB (LL), 4.7 MiB (LL128) and 4 MiB (Simple). Both ends are rounded up to 2 MiB.
+constexpr std::size_t sending_end = 2 * mib, receiving_end = 10 * mib;
+/// Channels of a ring between GPUs connected by NVLink.
+constexpr std::size_t ring_channels = 24;
+/// Channels of a link for messages or for shared weights (parallel/comm/cuda/nccl_communicator.cpp).
+constexpr std::size_t link_channels = 16;
+
+}  // namespace
+
+std::size_t CommunicatorMemory::bytes(const Config& config, const Grid& grid) {
+  if (grid.world() == 1) return 0;
+  const auto [found, is_new] =
+      known_.try_emplace({grid.pp, grid.virtual_stages, grid.dp > 1, static_cast<int>(config.mtp.placement)});
+  if (!is_new) return found->second;
+  const std::vector<std::vector<int>> sharing =
+      sharing_ranks(config.model, config.mtp, even_layout(config, grid, Purpose::train));
+  constexpr std::size_t both_ends = sending_end + receiving_end;
+  const std::size_t collectives = (grid.dp > 1 ? 2 : 1) * ring_channels * both_ends;
+  for (int pp_rank = 0; pp_rank < grid.pp; ++pp_rank) {
+    const bool ring = grid.pp > 1 && grid.virtual_stages > 1;
+    const std::size_t neighbours = (ring || pp_rank > 0 ? 1 : 0) + (ring || pp_rank + 1 < grid.pp ? 1 : 0);
+    const auto shared = static_cast<std::size_t>(
+        std::count_if(sharing.begin(), sharing.end(), [&](const std::vector<int>& ranks) {
+          return std::find(ranks.begin(), ranks.end(), pp_rank) != ranks.end();
+        }));
+    found->second = std::max(found->second, collectives + (neighbours + shared) * link_channels * both_ends);
+  }
+  return found->second;
+}
+
+}  // namespace foretoken
