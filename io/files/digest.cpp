@@ -14,6 +14,15 @@ std::string hex(const XXH128_hash_t& hash) {
   return fmt::format("{:016x}{:016x}", hash.high64, hash.low64);
 }
 
+BinaryDigest canonical(const XXH128_hash_t& hash) {
+  XXH128_canonical_t bytes;
+  XXH128_canonicalFromHash(&bytes, hash);
+  BinaryDigest digest;
+  static_assert(sizeof(bytes.digest) == sizeof(digest));
+  std::memcpy(digest.data(), bytes.digest, digest.size());
+  return digest;
+}
+
 }  // namespace
 
 std::string digest_of(std::span<const std::byte> bytes) {
@@ -25,12 +34,7 @@ std::string digest_of(std::string_view text) {
 }
 
 BinaryDigest binary_digest_of(std::span<const std::byte> bytes) {
-  XXH128_canonical_t canonical;
-  XXH128_canonicalFromHash(&canonical, XXH3_128bits(bytes.data(), bytes.size()));
-  BinaryDigest digest;
-  static_assert(sizeof(canonical.digest) == sizeof(digest));
-  std::memcpy(digest.data(), canonical.digest, digest.size());
-  return digest;
+  return canonical(XXH3_128bits(bytes.data(), bytes.size()));
 }
 
 std::string to_string(const BinaryDigest& digest) {
@@ -52,8 +56,8 @@ void DigestStream::add(std::span<const std::byte> bytes) {
   XXH3_128bits_update(static_cast<XXH3_state_t*>(state_), bytes.data(), bytes.size());
 }
 
-std::string DigestStream::digest() const {
-  return hex(XXH3_128bits_digest(static_cast<const XXH3_state_t*>(state_)));
+BinaryDigest DigestStream::binary_digest() const {
+  return canonical(XXH3_128bits_digest(static_cast<const XXH3_state_t*>(state_)));
 }
 
 std::string abbreviated(const std::string& digest) {

@@ -29,7 +29,8 @@ class DigestStream {
   DigestStream& operator=(const DigestStream&) = delete;
 
   void add(std::span<const std::byte> bytes);
-  std::string digest() const;
+  std::string digest() const { return to_string(binary_digest()); }
+  BinaryDigest binary_digest() const;
 
  private:
   void* state_;

@@ -4,6 +4,8 @@
 #include <cmath>
 #include <numeric>
 
+#include "runtime/error.h"
+#include "runtime/plural.h"
 #include "runtime/random.h"
 
 namespace foretoken {
@@ -34,6 +36,35 @@ std::vector<bool> held_out_documents(std::span<const std::int64_t> tokens_of_doc
                                          [&](std::size_t a, std::size_t b) { return tokens(a) < tokens(b); });
   if (shortest != order.end() && std::abs(missing - tokens(*shortest)) < missing) hold_out(*shortest);
   return held_out;
+}
+
+DocumentSplit::DocumentSplit(std::vector<DocumentRecord> documents, double fraction)
+    : documents_(std::move(documents)) {
+  std::vector<std::int64_t> tokens;
+  tokens.reserve(documents_.size());
+  for (const DocumentRecord& document : documents_) tokens.push_back(document.tokens);
+  held_out_ = held_out_documents(tokens, fraction);
+}
+
+void DocumentSplit::require_same(std::size_t document, const DocumentRecord& read,
+                                 const std::filesystem::path& path) const {
+  if (document >= documents_.size())
+    throw DataError(
+        "tokenize: {}: document {} is new: the text had {} when it was read before; run tokenize again",
+        path.string(), document + 1, counted(documents_.size(), "document"));
+  const DocumentRecord& before = documents_[document];
+  if (read == before) return;
+  throw DataError(
+      "tokenize: {}: the text changed while it was read: {} (digest {}), before {} ({}); run "
+      "tokenize again",
+      path.string(), counted(read.tokens, "token"), abbreviated(to_string(read.text)), before.tokens,
+      abbreviated(to_string(before.text)));
+}
+
+void DocumentSplit::require_count(std::size_t documents) const {
+  if (documents != documents_.size())
+    throw DataError("tokenize: the text changed while it was read: {}, before {}; run tokenize again",
+                    counted(documents, "document"), documents_.size());
 }
 
 }  // namespace foretoken

@@ -78,19 +78,21 @@ class Pass {
 
   const TextSource& source() const { return source_; }
   bool next_document() { return source_.next_document(); }
-  /// Calls take(ids) for each piece of the document; returns its number of tokens, the end-of-document token
-  /// included.
+  /// Calls take(ids) for each piece of the document. Its tokens include the end-of-document token.
   template <class Take>
-  std::int64_t read_document(ProgressBar& progress, std::int64_t done_before, const Take& take) {
-    std::int64_t tokens = 1;
+  DocumentRecord read_document(ProgressBar& progress, std::int64_t done_before, const Take& take) {
+    DocumentRecord document{.tokens = 1};
+    DigestStream digest;
     for (std::string_view text = source_.next_piece(); !text.empty(); text = source_.next_piece()) {
+      digest.add(std::as_bytes(std::span(text)));
       ids_.clear();
       encoder_->encode(text, ids_);
       take(ids_);
-      tokens += std::ssize(ids_);
+      document.tokens += std::ssize(ids_);
       progress.update(done_before + source_.done_bytes());
     }
-    return tokens;
+    document.text = digest.binary_digest();
+    return document;
   }
 
  private:
@@ -99,21 +101,11 @@ class Pass {
   std::vector<std::int32_t> ids_;
 };
 
-/// Chooses the documents to hold out. The number of tokens of every document must be known before the first
-/// document is written, so the text is read twice.
-struct Split {
-  std::vector<std::int64_t> tokens;  // by document
-  std::vector<bool> held_out;
-
-  Split(const TokenizeOptions& options, Pass& pass, ProgressBar& progress) {
-    while (pass.next_document()) tokens.push_back(pass.read_document(progress, 0, [](const auto&) {}));
-    held_out = held_out_documents(tokens, options.validation_fraction);
-  }
-  void require_same(std::size_t document, std::int64_t found, const std::filesystem::path& path) const {
-    if (document >= tokens.size() || tokens[document] != found)
-      throw DataError("tokenize: {}: the text changed while it was read; run tokenize again", path.string());
-  }
-};
+DocumentSplit split_of(const TokenizeOptions& options, Pass& pass, ProgressBar& progress) {
+  std::vector<DocumentRecord> documents;
+  while (pass.next_document()) documents.push_back(pass.read_document(progress, 0, [](const auto&) {}));
+  return {std::move(documents), options.validation_fraction};
+}
 
 }  // namespace
 
@@ -134,20 +126,21 @@ int tokenize(const TokenizeOptions& options) {
   const std::int64_t bytes = pass->source().total_bytes();
   ProgressBar progress("tokenize", splits ? 2 * bytes : bytes, stderr);
   bar = &progress;
-  std::optional<Split> split;
+  std::optional<DocumentSplit> split;
   if (splits) {
-    split.emplace(options, *pass, progress);
+    split = split_of(options, *pass, progress);
     pass.emplace(options, *tokenizer, [](const std::string& /*already reported*/) {});
   }
   const std::int64_t done_before = splits ? bytes : 0;
-  for (std::size_t document = 0; pass->next_document(); ++document) {
-    const bool held_out = split && document < split->held_out.size() && split->held_out[document];
-    TokenDatasetWriter& writer = held_out ? *validation : main;
-    const std::int64_t tokens =
+  std::size_t documents = 0;
+  for (; pass->next_document(); ++documents) {
+    TokenDatasetWriter& writer = split && split->holds_out(documents) ? *validation : main;
+    const DocumentRecord read =
         pass->read_document(progress, done_before, [&](const auto& ids) { writer.append(ids); });
-    if (split) split->require_same(document, tokens, pass->source().document_path());
+    if (split) split->require_same(documents, read, pass->source().document_path());
     writer.end_document();
   }
+  if (split) split->require_count(documents);
   progress.update(done_before + pass->source().done_bytes());
   progress.finish();
   bar = nullptr;

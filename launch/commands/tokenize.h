@@ -19,8 +19,8 @@ struct TokenizeOptions {
 
 /// Shows progress on stderr and prints a summary on stdout at the end. Returns the exit code. The outputs
 /// appear complete or not at all. Throws a UsageError for invalid options; a DataError for a path that does
-/// not exist, if there is no text, if one side of the split has no document, or if the number of
-/// tokens of a document changes while the text is split.
+/// not exist, if there is no text, if one side of the split has no document, or if the text
+/// changes while it is split.
 int tokenize(const TokenizeOptions& options);
 
 }  // namespace foretoken

@@ -165,6 +165,25 @@ TEST_CASE("an appended document changes little of the choice of documents") {
   REQUIRE(changed <= 1);
 }
 
+TEST_CASE(
+    "a split refuses a text that changed between its two readings, also with as many tokens as before") {
+  const auto record = [](std::string_view text) {
+    return DocumentRecord{.tokens = std::ssize(text),
+                          .text = binary_digest_of(std::as_bytes(std::span(text)))};
+  };
+  const DocumentSplit split({record("one"), record("two"), record("three")}, 0.4);
+  split.require_same(1, record("two"), "in/b");
+  expect_error<DataError>("in/b: the text changed while it was read: 3 tokens",
+                          [&] { split.require_same(1, record("owt"), "in/b"); });
+  expect_error<DataError>("in/b: the text changed while it was read: 4 tokens",
+                          [&] { split.require_same(1, record("two."), "in/b"); });
+  expect_error<DataError>("in/d: document 4 is new: the text had 3 documents",
+                          [&] { split.require_same(3, record("four"), "in/d"); });
+  split.require_count(3);
+  expect_error<DataError>("2 documents, before 3", [&] { split.require_count(2); });
+  CHECK_FALSE(split.holds_out(3));
+}
+
 TEST_CASE("tokenize without any text is a data error and writes nothing") {
   const TemporaryFolder folder;
   folder.write("in/empty", "");
