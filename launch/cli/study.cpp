@@ -15,6 +15,13 @@ CommandFlags add_study(CLI::App& app) {
       "--launcher", into.launcher,
       "command that starts the ranks, overrides the sweep's; {ranks} stands for their number");
   add_texts(*command, "--set", into.sets, "section.key=value: overrides every point; may be repeated");
+  command->add_flag(
+      "--slurm", into.slurm,
+      "submit the points as Slurm job arrays; the same command later collects what has finished");
+  command->add_flag("--resubmit", into.resubmit, "with --slurm: submit failed and stopped points again")
+      ->needs("--slurm");
+  command->add_option("--point", into.point, "run this point only, as the elements of job arrays do")
+      ->excludes("--slurm");
   command->footer(
       "The same command continues an interrupted study: points that are done are not run again.\n"
       "\nA sweep file is a configuration file with\n\n"
@@ -22,7 +29,8 @@ CommandFlags add_study(CLI::App& app) {
       "  base = \"quickstart.toml\"                # a configuration beside this file, applied first\n"
       "  ranks = 2                               # per point, default 1\n"
       "  directory = \"runs/study\"                # output folder, default runs/NAME\n"
-      "  launcher = \"mpirun -n {ranks}\"          # default\n\n"
+      "  launcher = \"mpirun -n {ranks}\"          # default\n"
+      "  sbatch = [\"--partition=gpu\"]            # options of the batch files of --slurm\n\n"
       "  [axes]                                  # every combination is a point\n"
       "  mtp.kind = [\"parallel\", \"linear\"]\n"
       "  mtp.depths = [1, 2]\n\n"

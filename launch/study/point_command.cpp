@@ -10,7 +10,7 @@
 namespace foretoken {
 
 std::string point_command(const Sweep& sweep, const SweepPoint& point) {
-  const std::string folder = sweep.directory + "/" + point.name;
+  const std::string folder = folder_of(sweep, point);
   return fmt::format("{} {} train {} --run-directory {} --auto-resume",
                      with_ranks(sweep.launcher, point.ranks),
                      shell_quoted(std::filesystem::read_symlink("/proc/self/exe").string()),

@@ -1,33 +1,18 @@
 #include "launch/study/study.h"
 
 #include <algorithm>
-#include <chrono>
-#include <filesystem>
-#include <fstream>
 #include <functional>
-#include <unistd.h>
 
 #include <fmt/format.h>
 
-#include "io/checkpoint/lineage.h"
 #include "io/checkpoint/run_lock.h"
-#include "io/files/durable_file.h"
-#include "io/files/printable.h"
-#include "io/files/sealed_text.h"
-#include "io/files/text_file.h"
-#include "io/report/metrics.h"
-#include "launch/config/config_loader.h"
-#include "launch/config/options.h"
 #include "launch/console/console.h"
 #include "launch/console/stop_signal.h"
-#include "launch/session/train_config.h"
-#include "launch/study/point_command.h"
-#include "launch/study/study_data.h"
+#include "launch/study/point_runner.h"
+#include "launch/study/slurm_array.h"
 #include "launch/study/study_plan.h"
 #include "launch/study/study_report.h"
 #include "launch/study/sweep.h"
-#include "launch/supervisor/launcher.h"
-#include "launch/supervisor/subprocess.h"
 #include "runtime/error.h"
 #include "runtime/plural.h"
 
@@ -35,166 +20,90 @@ namespace foretoken {
 
 namespace {
 
-namespace fs = std::filesystem;
-
-/// Throws a UsageError if the point has run before with other settings: its row would mix both.
-void require_same_settings(const SweepPoint& point, const std::string& config_path) {
-  if (!fs::exists(config_path)) return;
-  if (const std::string message = seal_error(read_text_file(config_path, most_config_bytes));
-      !message.empty())
-    throw DataError("study: {}: {}", config_path, message);
-  Config before;
-  apply_toml_file(before, config_path);
-  for (const Option& option : options())
-    if (option.get(before) != option.get(point.config))
-      throw UsageError("study: point \"{}\" has run with {} {}, found {}: rename the point, or remove {}",
-                       point.name, option.name(), to_toml(option.get(before)),
-                       to_toml(option.get(point.config)), fs::path(config_path).parent_path().string());
+RunLockOptions lock_options() {
+  return {.log = [](const std::string& text) { fmt::print("{}\n", text); }};
 }
-
-/// The line of a failed run that gives the reason: the program's error message if there is one, otherwise the
-/// last line.
-std::string reason_in(const std::string& output_file) {
-  std::ifstream file(output_file);
-  std::string reason, last;
-  for (std::string line; std::getline(file, line);) {
-    if (line.starts_with("[rank ") || line.starts_with("foretoken: ")) reason = line;
-    if (!line.empty()) last = line;
-  }
-  return reason.empty() ? last : reason;
-}
-
-/// Shows the run's latest output line in the terminal's last line; no effect if the output is not a terminal.
-class LatestLine {
- public:
-  explicit LatestLine(std::string log) : log_(std::move(log)) {}
-  ~LatestLine() { show(""); }
-
-  void update() {
-    if (!terminal_ || ++calls_ % 5 != 0) return;
-    std::ifstream file(log_);
-    file.seekg(0, std::ios::end);
-    file.seekg(-std::min<std::streamoff>(file.tellg(), 400), std::ios::cur);
-    std::string latest;
-    for (std::string line; std::getline(file, line);)
-      if (line.starts_with("step ")) latest = line;
-    show(latest);
-  }
-
- private:
-  void show(const std::string& text) const {
-    if (!terminal_) return;
-    fmt::print("\r\x1b[K{}", printable(text.substr(0, 100)));
-    std::fflush(stdout);
-  }
-
-  std::string log_;
-  bool terminal_ = isatty(STDOUT_FILENO) != 0;
-  int calls_ = 0;
-};
 
 class Study {
  public:
-  Study(Sweep sweep, std::string sweep_file)
-      : sweep_(std::move(sweep)),
-        sweep_file_(std::move(sweep_file)),
-        lock_(made(sweep_.directory), {.log = [](const std::string& text) { fmt::print("{}\n", text); }}),
-        console_(true) {
-    for (const SweepPoint& point : sweep_.points) {
-      if (!point.is_run()) continue;
-      require_same_settings(point, folder(point) + "/config.toml");
-      data_.require_same(folder(point) + "/data.json", point.name, point.config);
-    }
+  Study(const Sweep& sweep, const StudyArguments& arguments)
+      : sweep_(sweep),
+        arguments_(arguments),
+        lock_(made(sweep.directory), lock_options()),
+        console_(true),
+        runner_(sweep_, console_) {
+    for (const SweepPoint& point : sweep_.points)
+      if (point.is_run()) runner_.require_unchanged(point);
     console_.open_log(sweep_.directory + "/log.txt");
   }
 
   int run() {
     catch_stop_signals();
+    begin(sweep_.launcher);
+    for (const SweepPoint& point : sweep_.points)
+      if (const auto job = job_of(folder_of(sweep_, point));
+          job && !outcome_of(folder_of(sweep_, point)).exit_code)
+        throw UsageError(
+            "study: point \"{}\" was submitted to Slurm as job {}: collect it with --slurm; to run it here, "
+            "cancel the job and remove {}/job.json",
+            point.name, job->job, folder_of(sweep_, point));
+    for (std::size_t i = 0; i < sweep_.points.size() && stop_signal() == 0; ++i) {
+      const SweepPoint& point = sweep_.points[i];
+      if (point.projected) continue;
+      const std::string label = fmt::format("point {}/{}  {}", i + 1, shown(), point.name);
+      if (!point.illegal.empty()) {
+        console_.line(fmt::format("{}: not run: {}", label, point.illegal));
+      } else if (outcome_of(folder_of(sweep_, point)).exit_code == 0) {
+        console_.line(label + ": already done");
+      } else {
+        runner_.run(point, label);
+        write_report(sweep_, arguments_.sweep);
+      }
+    }
+    return finish();
+  }
+
+  /// Submits what has not been submitted, and reports what has finished.
+  int run_in_slurm() {
+    begin("Slurm");
+    update_jobs(sweep_);
+    std::vector<const SweepPoint*> points;
+    for (const SweepPoint& point : sweep_.points) {
+      if (!point.is_run() || !is_to_be_submitted(folder_of(sweep_, point))) continue;
+      runner_.prepare(point);
+      points.push_back(&point);
+    }
+    submit(sweep_, {.sweep_file = arguments_.sweep, .sets = arguments_.sets}, points,
+           [&](const std::string& line) { console_.line(line); });
+    for (const SweepPoint& point : sweep_.points) {
+      const PointResult result = result_of(sweep_, point);
+      if (point.projected || result.status() == "done") continue;
+      console_.line(fmt::format("{:<11}{}{}", result.status(), point.name,
+                                result.reason().empty() ? "" : ": " + result.reason()));
+    }
+    return finish();
+  }
+
+ private:
+  bool is_to_be_submitted(const std::string& folder) const {
+    const std::optional<int> code = outcome_of(folder).exit_code;
+    const std::optional<PointJob> job = job_of(folder);
+    if (code == 0) return false;
+    if (!job) return true;
+    return arguments_.resubmit && (code || !job->is_queued());
+  }
+
+  std::ptrdiff_t shown() const {
+    return std::count_if(sweep_.points.begin(), sweep_.points.end(),
+                         [](const SweepPoint& point) { return !point.projected; });
+  }
+
+  void begin(const std::string& launcher) {
     console_.line(fmt::format(
         "study      {}: {} in {}, by {}", sweep_.title,
         counted(std::count_if(sweep_.points.begin(), sweep_.points.end(), std::mem_fn(&SweepPoint::is_run)),
                 "point"),
-        sweep_.directory, sweep_.launcher));
-    const auto shown = std::count_if(sweep_.points.begin(), sweep_.points.end(),
-                                     [](const SweepPoint& point) { return !point.projected; });
-    for (std::size_t i = 0; i < sweep_.points.size() && stop_signal() == 0; ++i) {
-      const SweepPoint& point = sweep_.points[i];
-      if (point.projected) continue;
-      label_ = fmt::format("point {}/{}  {}", i + 1, shown, point.name);
-      if (!point.illegal.empty())
-        console_.line(fmt::format("{}: not run: {}", label_, point.illegal));
-      else if (outcome_of(folder(point)).exit_code == 0)
-        console_.line(label_ + ": already done");
-      else
-        run_point(point);
-    }
-    write_report(sweep_, sweep_file_);
-    warn_of_unreadable_metrics();
-    const int code = finish();
-    if (code == 0) console_.require_written();
-    return code;
-  }
-
- private:
-  static const std::string& made(const std::string& directory) {
-    std::error_code error;
-    fs::create_directories(directory, error);
-    if (error) throw DataError("study: {}: cannot be created: {}", directory, error.message());
-    return directory;
-  }
-
-  std::string folder(const SweepPoint& point) const { return sweep_.directory + "/" + point.name; }
-
-  void run_point(const SweepPoint& point) {
-    const fs::path run = folder(point) + "/run";
-    const std::string output = folder(point) + "/output.txt";
-    if (sweep_.scaling) remove(run);
-    const bool resumed = holds_checkpoint(run.string());
-    if (!resumed) {
-      made(folder(point));
-      write_durably(folder(point) + "/config.toml", sealed(to_toml(point.config)));
-      data_.keep(folder(point) + "/data.json", point.config);
-    }
-    console_.line(
-        fmt::format("{}: {} on {}", label_, resumed ? "resumes" : "starts", counted(point.ranks, "rank")));
-    const auto start = std::chrono::steady_clock::now();
-    int code = 0;
-    {
-      LatestLine latest((run / "log.txt").string());
-      code = run_command(point_command(sweep_, point),
-                         {.output_file = output,
-                          .meanwhile = [&] { latest.update(); },
-                          .log = [&](const std::string& text) { console_.line(text); }})
-                 .code;
-    }
-    const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
-    const double before = resumed ? outcome_of(folder(point)).seconds : 0;
-    const bool failed = code != 0 && code != static_cast<int>(ExitCode::resumable);
-    write_outcome(
-        folder(point),
-        {.exit_code = code, .seconds = before + seconds, .reason = failed ? reason_in(output) : ""});
-    if (sweep_.scaling && code == 0) remove(run / "checkpoints");
-    tell(point, code, seconds);
-    write_report(sweep_, sweep_file_);
-  }
-
-  /// A scaling study keeps the metrics of finished runs only. A measurement in two parts is none, so an
-  /// unfinished run starts again; and nobody continues from the weights of a few measured steps.
-  static void remove(const fs::path& folder) {
-    std::error_code error;
-    fs::remove_all(folder, error);
-    if (error) throw DataError("study: {}: cannot be removed: {}", folder.string(), error.message());
-  }
-
-  void tell(const SweepPoint& point, int code, double seconds) {
-    const std::string time = duration_in_words(seconds);
-    if (code == 0)
-      return console_.line(
-          fmt::format("{}: done in {}, {}", label_, time, summary(result_of(sweep_, point))));
-    if (code == static_cast<int>(ExitCode::resumable))
-      return console_.line(fmt::format("{}: stopped after {} with a checkpoint", label_, time));
-    console_.warn(fmt::format("{}: failed with code {} after {}: {}; see {}", label_, code, time,
-                              outcome_of(folder(point)).reason, folder(point) + "/output.txt"));
+        sweep_.directory, launcher));
   }
 
   void warn_of_unreadable_metrics() {
@@ -210,43 +119,79 @@ class Study {
   }
 
   int finish() {
-    int done = 0, points = 0, first_code = 0, illegal = 0;
+    write_report(sweep_, arguments_.sweep);
+    warn_of_unreadable_metrics();
+    int done = 0, points = 0, first_code = 0, illegal = 0, pending = 0, running = 0;
     for (const SweepPoint& point : sweep_.points) {
       illegal += !point.illegal.empty() && !point.projected;
       if (!point.is_run()) continue;
       ++points;
-      const std::optional<int> code = outcome_of(folder(point)).exit_code;
+      const std::optional<int> code = outcome_of(folder_of(sweep_, point)).exit_code;
+      const std::optional<PointJob> job = job_of(folder_of(sweep_, point));
       done += code == 0;
-      if (first_code == 0 && code) first_code = *code;
+      pending += !code && job && job->state == "pending";
+      running += !code && job && job->state == "running";
+      const bool lost = !code && job && !job->is_queued();
+      if (first_code == 0 && (code || lost)) first_code = code.value_or(static_cast<int>(ExitCode::peer));
     }
-    console_.line(fmt::format("{:<11}{} of {} points{}; {}/study.html and {}",
-                              done == points ? "done" : "ended", done, points,
-                              illegal > 0 ? fmt::format(", {} illegal", illegal) : "", sweep_.directory,
-                              sweep_.scaling ? "scaling.csv" : "study.csv"));
+    std::string counts = fmt::format("{} of {} points", done, points);
+    for (const auto& [number, what] :
+         {std::pair(running, "running"), std::pair(pending, "pending"), std::pair(illegal, "illegal")})
+      if (number > 0) counts += fmt::format(", {} {}", number, what);
+    console_.line(fmt::format("{:<11}{}; {}/study.html and {}", done == points ? "done" : "ended", counts,
+                              sweep_.directory, sweep_.scaling ? "scaling.csv" : "study.csv"));
+    if (running + pending > 0) {
+      console_.line("waiting    the same command collects what has finished");
+      return static_cast<int>(ExitCode::resumable);
+    }
     if (done < points && stop_signal() != 0) {
       console_.line("stopped    the same command resumes it");
       return static_cast<int>(ExitCode::resumable);
     }
+    if (arguments_.slurm && done < points) console_.line("failed     --resubmit submits failed points again");
+    if (first_code == 0) console_.require_written();
     return first_code;
   }
 
-  Sweep sweep_;
-  std::string sweep_file_;
+  const Sweep& sweep_;
+  const StudyArguments& arguments_;
   RunLock lock_;  // keeps other studies out of the folder
-  StudyData data_;
   Console console_;
-  std::string label_;  // label of the point that is running
+  PointRunner runner_;
 };
+
+/// What an element of a job array runs. It neither locks the study's folder nor writes the report.
+int run_one(const Sweep& sweep, const std::string& name) {
+  const auto point = std::find_if(sweep.points.begin(), sweep.points.end(),
+                                  [&](const SweepPoint& one) { return one.name == name && one.is_run(); });
+  if (point == sweep.points.end())
+    throw UsageError("study: --point: {} has no point \"{}\" that runs", sweep.title, name);
+  const std::string folder = made(folder_of(sweep, *point));
+  const RunLock lock(folder, lock_options());
+  Console console(true);
+  PointRunner runner(sweep, console);
+  runner.require_unchanged(*point);
+  catch_stop_signals();
+  const std::string label = "point  " + name;
+  if (outcome_of(folder).exit_code == 0)
+    console.line(label + ": already done");
+  else
+    runner.run(*point, label);
+  return outcome_of(folder).exit_code.value_or(0);
+}
 
 }  // namespace
 
 int study(const StudyArguments& arguments) {
+  if (arguments.slurm) require_slurm();
   Sweep sweep = read_sweep(arguments.sweep, arguments.sets, best_layout);
-  if (sweep.scaling) plan_points(sweep);
   if (!arguments.launcher.empty()) sweep.launcher = arguments.launcher;
   if (sweep.launcher.find("{ranks}") == std::string::npos)
     throw UsageError("study: launcher \"{}\" does not contain {{ranks}}", sweep.launcher);
-  return Study(std::move(sweep), arguments.sweep).run();
+  if (!arguments.point.empty()) return run_one(sweep, arguments.point);
+  if (sweep.scaling) plan_points(sweep);
+  Study study(sweep, arguments);
+  return arguments.slurm ? study.run_in_slurm() : study.run();
 }
 
 }  // namespace foretoken

@@ -61,9 +61,15 @@ void write_outcome(const std::string& point_folder, const Outcome& outcome) {
   write_point_file(point_folder + "/outcome.json", json);
 }
 
+const std::string& PointResult::reason() const {
+  if (!point->illegal.empty()) return point->illegal;
+  return !outcome.exit_code && job ? job->reason : outcome.reason;
+}
+
 std::string PointResult::status() const {
   if (!point->illegal.empty()) return "illegal";
   if (point->projected) return "projected";
+  if (!outcome.exit_code && job) return job->state;
   if (!outcome.exit_code) return metrics.steps.empty() ? "not run" : "interrupted";
   if (*outcome.exit_code == 0) return "done";
   if (*outcome.exit_code == static_cast<int>(ExitCode::resumable)) return "stopped";
@@ -106,13 +112,14 @@ const MetricsHistory::Losses* PointResult::last_acceptance() const {
 }
 
 PointResult result_of(const Sweep& sweep, const SweepPoint& point) {
-  const std::string folder = sweep.directory + "/" + point.name;
+  const std::string folder = folder_of(sweep, point);
   PointResult result{.point = &point,
                      .index = static_cast<int>(&point - sweep.points.data()),
                      .outcome = outcome_of(folder),
                      .parameters = parameter_count(point.config.model, point.config.mtp),
                      .metrics = read_metrics(folder + "/run/metrics.jsonl"),
-                     .machine = read_machine_record(folder + "/run")};
+                     .machine = read_machine_record(folder + "/run"),
+                     .job = job_of(folder)};
   std::vector<double> rates, times;
   for (const MetricsHistory::Step& step : result.measured(sweep)) {
     rates.push_back(step.tokens_per_second);

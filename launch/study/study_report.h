@@ -9,6 +9,7 @@
 
 #include "io/report/metrics_history.h"
 #include "launch/doctor/machine_record.h"
+#include "launch/study/slurm_array.h"
 #include "launch/study/sweep.h"
 
 namespace foretoken {
@@ -29,16 +30,17 @@ struct PointResult {
   std::int64_t parameters = 0;
   MetricsHistory metrics;
   std::optional<MachineRecord> machine;  // of its newest launch
+  std::optional<PointJob> job;           // its newest job in Slurm
   /// Medians over the steps after the first fifth or, in a scaling study, after the warm-up; 0 if there are
   /// none.
   double tokens_per_second = 0;
   double milliseconds = 0;
 
-  /// "done", "failed (3)", "stopped", "interrupted" (no exit code, but steps), "not run", "illegal"
-  /// or "projected".
+  /// "done", "failed (3)", "stopped", "interrupted" (no exit code, but steps), "not run", "illegal",
+  /// "projected"; or of a job without a result "pending", "running" or "failed (timeout)".
   std::string status() const;
   /// Why it failed or is illegal; empty otherwise.
-  const std::string& reason() const { return point->illegal.empty() ? outcome.reason : point->illegal; }
+  const std::string& reason() const;
   /// The steps that are measured.
   std::span<const MetricsHistory::Step> measured(const Sweep& sweep) const;
   std::int64_t depths() const { return point->config.mtp.depths; }

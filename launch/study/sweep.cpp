@@ -38,7 +38,7 @@ class SweepReader {
   Sweep read() {
     sweep_.title = fs::path(path_).stem().string();
     sweep_.directory = "runs/" + sweep_.title;
-    sweep_.launcher = "mpirun -n {ranks}";
+    sweep_.launcher = default_launcher;
     read_study();
     sweep_.scaling = read_scaling(file_, path_);
     apply_table(common_, file_, path_, {"study", "scaling", "axes", "points"});
@@ -90,8 +90,21 @@ class SweepReader {
         sweep_.directory = text_of(node, where);
       else if (key == "launcher")
         sweep_.launcher = text_of(node, where);
+      else if (key == "sbatch")
+        read_sbatch(node);
       else
-        refuse(node, "unknown key study." + key + ", expected base, ranks, directory or launcher");
+        refuse(node, "unknown key study." + key + ", expected base, ranks, directory, launcher or sbatch");
+    }
+  }
+
+  void read_sbatch(const toml::node& node) {
+    const toml::array* list = node.as_array();
+    if (list == nullptr) refuse(node, "study.sbatch: expected a list of options such as \"--time=00:30:00\"");
+    for (const toml::node& entry : *list) {
+      sweep_.sbatch.push_back(text_of(entry, "study.sbatch"));
+      const std::string& option = sweep_.sbatch.back();
+      if (!option.starts_with('-') || option.find('\n') != std::string::npos)
+        refuse(entry, "study.sbatch: expected an option such as \"--time=00:30:00\"");
     }
   }
 

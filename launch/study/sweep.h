@@ -7,6 +7,7 @@
 //   ranks = 2                            # for every point, default 1
 //   directory = "runs/study"             # default runs/STEM, the file's name without .toml
 //   launcher = "mpirun -n {ranks}"       # default; a shell line
+//   sbatch = ["--partition=gpu"]         # options for the batch files of --slurm
 //
 //   [train]                              # sections of a configuration, for all points
 //   steps = 300
@@ -33,6 +34,8 @@
 
 namespace foretoken {
 
+inline constexpr const char* default_launcher = "mpirun -n {ranks}";
+
 struct SweepPoint {
   std::string name;  // also the name of its folder
   int ranks = 1;
@@ -53,6 +56,7 @@ struct Sweep {
   std::string title;  // the file's stem
   std::string directory;
   std::string launcher;
+  std::vector<std::string> sbatch;
   std::vector<std::string>
       swept;  // options that differ between points; also "ranks" if the number of ranks differs
   /// First the combinations of the axes, the last axis fastest; then [[points]]. In a scaling study the
@@ -61,6 +65,11 @@ struct Sweep {
   std::vector<SweepPoint> points;
   std::optional<ScalingStudy> scaling;
 };
+
+/// The point's folder.
+inline std::string folder_of(const Sweep& sweep, const SweepPoint& point) {
+  return sweep.directory + "/" + point.name;
+}
 
 /// `sets` are flags "section.key=value" applied to every point; `best` chooses layouts for scaling.layout =
 /// "best".

@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <array>
-#include <cstdio>
 #include <cstdlib>
 #include <fstream>
 #include <ifaddrs.h>
@@ -10,13 +9,13 @@
 #include <set>
 #include <sstream>
 #include <sys/socket.h>
-#include <sys/wait.h>
 #include <thread>
 #include <unistd.h>
 
 #include <fmt/format.h>
 
 #include "launch/config/number_flag.h"
+#include "launch/supervisor/ask.h"
 #include "launch/supervisor/subprocess.h"
 #include "runtime/error.h"
 
@@ -25,25 +24,6 @@ namespace foretoken {
 namespace {
 
 constexpr int most_slots = 1 << 20;
-
-struct Answer {
-  int code = -1;
-  std::string text;  // stdout
-};
-
-/// Runs a shell command; coreutils' timeout ends it after `limit`.
-Answer ask(const std::string& command, std::chrono::seconds limit) {
-  const std::string line = fmt::format("timeout {} {} 2>/dev/null </dev/null", limit.count(), command);
-  Answer answer;
-  std::FILE* pipe = popen(line.c_str(), "re");
-  if (pipe == nullptr) return answer;
-  std::array<char, 4096> buffer{};
-  while (const std::size_t bytes = std::fread(buffer.data(), 1, buffer.size(), pipe))
-    answer.text.append(buffer.data(), bytes);
-  const int status = pclose(pipe);
-  if (status >= 0 && WIFEXITED(status)) answer.code = WEXITSTATUS(status);
-  return answer;
-}
 
 constexpr std::chrono::seconds slurm_limit{20};
 
@@ -73,14 +53,6 @@ std::set<std::string> own_names() {
 std::string remote_shell() {
   const char* agent = std::getenv("OMPI_MCA_plm_rsh_agent");
   return agent != nullptr ? agent : "ssh -o BatchMode=yes -o ConnectTimeout=5";
-}
-
-std::vector<std::string> lines_of(const std::string& text) {
-  std::vector<std::string> lines;
-  std::istringstream stream(text);
-  for (std::string line; std::getline(stream, line);)
-    if (!line.empty()) lines.push_back(line);
-  return lines;
 }
 
 }  // namespace

@@ -109,7 +109,7 @@ TEST_CASE("an invalid sweep is refused with file and line") {
   CHECK(files.refusal(study + "[axes]\nranks = [0]\n") ==
         "axis ranks: expected an integer, 1 to 65536 (sweep.toml:4)");
   CHECK(files.refusal("[study]\nbases = \"x\"\n") ==
-        "unknown key study.bases, expected base, ranks, directory or launcher (sweep.toml:2)");
+        "unknown key study.bases, expected base, ranks, directory, launcher or sbatch (sweep.toml:2)");
   CHECK(files.refusal("[study]\nlauncher = \"\"\n") == "study.launcher: is empty (sweep.toml:2)");
   CHECK(files.refusal("[study]\nlauncher = 2\n") ==
         "study.launcher: expected text, found an integer (sweep.toml:2)");
@@ -247,7 +247,7 @@ TEST_CASE("an invalid [scaling] is refused with file and line") {
   const Files files;
   const std::string legal = study + "[scaling]\nmode = \"strong\"\nranks = [1, 2]\n";
   CHECK(files.refusal(study + "scaling = 2\n") ==
-        "unknown key study.scaling, expected base, ranks, directory or launcher (sweep.toml:3)");
+        "unknown key study.scaling, expected base, ranks, directory, launcher or sbatch (sweep.toml:3)");
   CHECK(files.refusal("scaling = 2\n") == "[scaling]: expected a table, found an integer (sweep.toml:1)");
   CHECK(files.refusal(study + "[scaling]\nranks = [1]\n") == "[scaling]: mode is missing (sweep.toml:3)");
   CHECK(files.refusal(study + "[scaling]\nmode = \"weak\"\n") ==
