@@ -18,6 +18,7 @@
 #include "launch/session/train_config.h"
 #include "launch/study/point_command.h"
 #include "launch/study/study_report.h"
+#include "launch/supervisor/launcher.h"
 #include "launch/supervisor/subprocess.h"
 #include "runtime/error.h"
 #include "runtime/plural.h"
@@ -93,7 +94,7 @@ std::string reason_in(const std::string& output_file) {
   for (std::string line; std::getline(file, line);) {
     if (line.starts_with("[rank ") || line.starts_with("foretoken: ")) own = line;
     if (line.starts_with("slurm")) slurm = line;
-    if (!line.empty()) last = line;
+    if (line.find_first_not_of("- ") != std::string::npos) last = line;  // mpirun frames its messages
   }
   return !own.empty() ? own : !slurm.empty() ? slurm : last;
 }
@@ -118,6 +119,7 @@ void PointRunner::run(const SweepPoint& point, const std::string& label) {
   if (!resumed) prepare(point);
   console_.line(
       fmt::format("{}: {} on {}", label, resumed ? "resumes" : "starts", counted(point.ranks, "rank")));
+  set_launcher_defaults(point.ranks, false);
   const auto start = std::chrono::steady_clock::now();
   int code = 0;
   {

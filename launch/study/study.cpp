@@ -60,7 +60,7 @@ class Study {
         write_report(sweep_, arguments_.sweep);
       }
     }
-    return finish();
+    return finish(write_report(sweep_, arguments_.sweep));
   }
 
   /// Submits what has not been submitted, and reports what has finished.
@@ -75,13 +75,12 @@ class Study {
     }
     submit(sweep_, {.sweep_file = arguments_.sweep, .sets = arguments_.sets}, points,
            [&](const std::string& line) { console_.line(line); });
-    for (const SweepPoint& point : sweep_.points) {
-      const PointResult result = result_of(sweep_, point);
-      if (point.projected || result.status() == "done") continue;
-      console_.line(fmt::format("{:<11}{}{}", result.status(), point.name,
-                                result.reason().empty() ? "" : ": " + result.reason()));
-    }
-    return finish();
+    const std::vector<PointResult> results = write_report(sweep_, arguments_.sweep);
+    for (const PointResult& result : results)
+      if (!result.point->projected && result.status() != "done")
+        console_.line(fmt::format("{:<10} {}{}", result.status(), result.point->name,
+                                  result.reason().empty() ? "" : ": " + result.reason()));
+    return finish(results);
   }
 
  private:
@@ -106,32 +105,29 @@ class Study {
         sweep_.directory, launcher));
   }
 
-  void warn_of_unreadable_metrics() {
-    for (const SweepPoint& point : sweep_.points) {
-      const MetricsHistory history = result_of(sweep_, point).metrics;
-      if (history.unreadable_lines > 0)
-        console_.warn(fmt::format("point \"{}\": unreadable lines of metrics are left out: {}; the first: {}",
-                                  point.name, history.unreadable_lines, history.first_unreadable));
-      if (history.torn)
-        console_.warn(
-            fmt::format("point \"{}\": metrics.jsonl ends inside a line, which is left out", point.name));
-    }
+  void warn_of_unreadable_metrics(const PointResult& result) {
+    if (result.metrics.unreadable_lines > 0)
+      console_.warn(fmt::format("point \"{}\": unreadable lines of metrics are left out: {}; the first: {}",
+                                result.point->name, result.metrics.unreadable_lines,
+                                result.metrics.first_unreadable));
+    if (result.metrics.torn && result.status() != "running")
+      console_.warn(fmt::format("point \"{}\": metrics.jsonl ends inside a line, which is left out",
+                                result.point->name));
   }
 
-  int finish() {
-    write_report(sweep_, arguments_.sweep);
-    warn_of_unreadable_metrics();
+  /// The last lines and the exit code, from the results that the report shows.
+  int finish(const std::vector<PointResult>& results) {
     int done = 0, points = 0, first_code = 0, illegal = 0, pending = 0, running = 0;
-    for (const SweepPoint& point : sweep_.points) {
-      illegal += !point.illegal.empty() && !point.projected;
-      if (!point.is_run()) continue;
+    for (const PointResult& result : results) {
+      warn_of_unreadable_metrics(result);
+      illegal += !result.point->illegal.empty() && !result.point->projected;
+      if (!result.point->is_run()) continue;
       ++points;
-      const std::optional<int> code = outcome_of(folder_of(sweep_, point)).exit_code;
-      const std::optional<PointJob> job = job_of(folder_of(sweep_, point));
+      const std::optional<int> code = result.outcome.exit_code;
       done += code == 0;
-      pending += !code && job && job->state == "pending";
-      running += !code && job && job->state == "running";
-      const bool lost = !code && job && !job->is_queued();
+      pending += result.status() == "pending";
+      running += result.status() == "running";
+      const bool lost = !code && result.job && !result.job->is_queued();
       if (first_code == 0 && (code || lost)) first_code = code.value_or(static_cast<int>(ExitCode::peer));
     }
     std::string counts = fmt::format("{} of {} points", done, points);

@@ -203,7 +203,7 @@ std::string study_csv(const Sweep& sweep, const std::vector<PointResult>& result
   return text;
 }
 
-void write_report(const Sweep& sweep, const std::string& sweep_file) {
+std::vector<PointResult> write_report(const Sweep& sweep, const std::string& sweep_file) {
   std::vector<PointResult> results;
   for (const SweepPoint& point : sweep.points) results.push_back(result_of(sweep, point));
   const std::vector<Figure> figures =
@@ -216,6 +216,7 @@ void write_report(const Sweep& sweep, const std::string& sweep_file) {
   if (sweep.scaling) write_durably(folder / "scaling.csv", scaling_csv(scaling_rows(sweep, results)));
   write_durably(folder / "study.html", sweep.scaling ? scaling_page(sweep, results, figures, text)
                                                      : study_page(sweep, results, figures, text));
+  return results;
 }
 
 }  // namespace foretoken

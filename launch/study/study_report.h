@@ -89,6 +89,7 @@ std::string scaling_page(const Sweep& sweep, const std::vector<PointResult>& res
                          const std::vector<Figure>& figures, const std::string& sweep_text);
 
 /// Writes study.csv, study.html and figures/, and scaling.csv of a scaling study, into the study's folder.
-void write_report(const Sweep& sweep, const std::string& sweep_file);
+/// Returns the results that they show.
+std::vector<PointResult> write_report(const Sweep& sweep, const std::string& sweep_file);
 
 }  // namespace foretoken

@@ -497,9 +497,48 @@ def preemption(bench):
     return f"{reached - stopped} steps lost, requeued by Slurm, final weights equal"
 
 
+def study(bench):
+    """A scaling study as job arrays: one element is cancelled, and the same command collects the others and its reason."""
+    cluster, lab = bench.cluster, bench.lab
+    sweep, folder = lab.path("sweep.toml"), lab.path("study")
+    sweep.write_text(f'''[study]
+base = "train.toml"
+directory = "{folder}"
+[train]
+steps = 40
+[parallel]
+pp = 1
+[scaling]
+mode = "strong"
+ranks = [1, 2]
+projected_ranks = []
+repeats = 3
+''')
+    command = (str(cluster.program), "study", str(sweep), "--slurm")
+    text = cluster.call(*command, check=False)
+    assert "3 points on 1 rank as job" in text and "3 points on 2 ranks as job" in text and "6 pending" in text, text
+    job = text.split("3 points on 2 ranks as job ")[1].split(":")[0]
+    cluster.call("scancel", f"{job}_3")
+
+    def ended():
+        now = cluster.call(*command, check=False)
+        assert "submitted" not in now, now
+        return "waiting" not in now and now
+
+    text = wait_for(ended, "all elements ended", 120)
+    assert "5 of 6 points" in text and f"failed (no result) ranks=2,repeat=3: job {job}_3" in text, text
+    rows = (folder / "scaling.csv").read_text()
+    assert ",3,3,done," in rows and ",3,2,2 of 3 done," in rows, rows
+    text = cluster.call(*command, "--resubmit", check=False)
+    assert "1 point on 2 ranks as job" in text, text
+    text = wait_for(ended, "the element submitted again", 60)
+    assert "done       6 of 6 points" in text, text
+    return "the cancelled element a failed row, then submitted again; 6 of 6 measured"
+
+
 SCENARIOS = [requeue, requeue_srun, requeue_two_nodes, time_limit, early_signal, cancel, cancel_srun, cancel_two_nodes,
              killed_rank, out_of_memory, drained_node, lost_node, lost_node_srun,
-             array, doctor, preemption]
+             array, study, doctor, preemption]
 SHORT = [requeue, early_signal, cancel, killed_rank]
 
 
