@@ -1,6 +1,6 @@
 #pragma once
 // Names of the enumerators in the model's configuration, as settings write them (runtime/enum_names.h). The
-// kinds of prediction heads have theirs in model/heads/head_kinds.h.
+// kinds of prediction heads have theirs in model/heads/head_facts.h.
 
 #include <string_view>
 

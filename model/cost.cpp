@@ -1,6 +1,6 @@
 #include "model/cost.h"
 
-#include "model/heads/head_kinds.h"
+#include "model/heads/head_facts.h"
 #include "model/layout.h"
 
 namespace foretoken {
@@ -34,7 +34,7 @@ ModelCost time_of(const ModelConfig& model, std::int64_t sequence_length) {
 double depth_cost(const ModelConfig& model, const MtpConfig& mtp, const ModelCost& cost, std::int64_t depth) {
   const bool sampled = mtp.balance == MtpConfig::Balance::sampling;
   const double passed = sampled ? mtp.sample_probabilities.at(static_cast<std::size_t>(depth - 1)) : 1;
-  return passed * (head_kind(mtp.kind).cost(model, mtp, cost.block()) + cost.head);
+  return passed * (head_facts(mtp.kind).cost(model, mtp, cost.block()) + cost.head);
 }
 
 double predictor_cost(const ModelConfig& model, const MtpConfig& mtp, const ModelCost& cost) {

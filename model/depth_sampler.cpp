@@ -1,11 +1,11 @@
 #include "model/depth_sampler.h"
 
-#include "model/heads/head_kinds.h"
+#include "model/heads/head_facts.h"
 
 namespace foretoken {
 
 DepthSampler::DepthSampler(const MtpConfig& mtp, std::uint64_t seed)
-    : chain_(head_kind(mtp.kind).reads_previous_depth),
+    : chain_(head_facts(mtp.kind).reads_previous_depth),
       probabilities_(mtp.sample_probabilities),
       rng_(seed, "mtp depths") {}
 

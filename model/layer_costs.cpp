@@ -1,7 +1,7 @@
 #include "model/layer_costs.h"
 
 #include "model/cost.h"
-#include "model/heads/head_kinds.h"
+#include "model/heads/head_facts.h"
 
 namespace foretoken {
 
@@ -13,7 +13,7 @@ class StepCosts {
       : model_(model),
         mtp_(mtp),
         work_(work),
-        kind_(head_kind(mtp.kind)),
+        kind_(head_facts(mtp.kind)),
         time_(time_of(model, work.sequence_length)),
         recomputed_(work.recompute == Recompute::full ? 1 : 0) {}
 
@@ -51,7 +51,7 @@ class StepCosts {
   const ModelConfig& model_;
   const MtpConfig& mtp_;
   const StepWork& work_;
-  const HeadKind& kind_;
+  const HeadFacts& kind_;
   ModelCost time_;
   double recomputed_;  // number of forwards that backward repeats
 };
@@ -71,7 +71,7 @@ LayerCosts layer_costs(const ModelConfig& model, const MtpConfig& mtp, const Ste
       costs.last += step.depth(depth);
   }
   // Parallel heads read the input of the trunk's last layer, so that layer must be on their stage.
-  costs.fewest_on_last = mtp.depths > 0 && head_kind(mtp.kind).reads_last_input ? 2 : 0;
+  costs.fewest_on_last = mtp.depths > 0 && head_facts(mtp.kind).reads_last_input ? 2 : 0;
   costs.last_apart = mtp.placement == MtpConfig::Placement::own_stage;
   return costs;
 }

@@ -7,6 +7,7 @@
 
 #include <fmt/format.h>
 
+#include "model/heads/head_facts.h"
 #include "model/heads/head_kinds.h"
 #include "model/parameter_names.h"
 #include "runtime/error.h"
@@ -59,7 +60,7 @@ DepthRange ModelLayout::depths_of(int stage, const MtpConfig& mtp) const {
 
 StageTensors tensors_of(const ModelConfig& model, const MtpConfig& mtp, const ModelLayout& layout,
                         int stage) {
-  const HeadKind& kind = head_kind(mtp.kind);
+  const HeadFacts& kind = head_facts(mtp.kind);
   const bool main = stage == layout.head_stage();
   StageTensors tensors{.depths = layout.depths_of(stage, mtp)};
   const bool depths = !tensors.depths.empty();

@@ -4,7 +4,7 @@
 #include <cmath>
 #include <limits>
 
-#include "model/heads/head_kinds.h"
+#include "model/heads/head_facts.h"
 #include "runtime/error.h"
 #include "runtime/operators/vocabulary/cross_entropy_head.h"
 #include "runtime/printed_nan.h"
@@ -89,7 +89,7 @@ void validate_objective(const MtpConfig& mtp) {
   const std::vector<double>& probabilities = mtp.sample_probabilities;
   validate_list("sample_probabilities", probabilities, mtp, "balance \"sampling\"");
   for (std::size_t k = 1; k < probabilities.size(); ++k)
-    if (head_kind(mtp.kind).reads_previous_depth && probabilities[k] > probabilities[k - 1])
+    if (head_facts(mtp.kind).reads_previous_depth && probabilities[k] > probabilities[k - 1])
       throw UsageError(
           "mtp: sample_probabilities: {} at depth {} is more than {} at depth {}, whose module comes before "
           "it in the chain",

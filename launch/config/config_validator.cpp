@@ -8,7 +8,7 @@
 #include "launch/config/config_loader.h"
 #include "launch/config/layout.h"
 #include "launch/config/options.h"
-#include "model/heads/head_kinds.h"
+#include "model/heads/head_facts.h"
 #include "model/objective.h"
 #include "parallel/pipeline/schedules.h"
 #include "runtime/backend.h"
@@ -75,7 +75,7 @@ void validate_mtp(const Config& config) {
     }
   };
   for (const auto kind : enumerators<MtpConfig::Kind>())
-    belong_to("kind", std::string(name_of(kind)), head_kind(kind).settings);
+    belong_to("kind", std::string(name_of(kind)), head_facts(kind).settings);
   belong_to("weighting", "mean", {"loss_weight"});
   belong_to("weighting", "per_depth", {"depth_weights"});
   belong_to("weighting", "inverse_distance", {"auxiliary_factor"});

@@ -8,7 +8,7 @@
 #include "launch/config/choice_names.h"
 #include "launch/config/option_section.h"
 #include "model/config_names.h"
-#include "model/heads/head_kinds.h"
+#include "model/heads/head_facts.h"
 #include "parallel/pipeline/schedules.h"
 
 namespace foretoken {
@@ -84,7 +84,7 @@ void add_model(std::vector<Option>& table) {
 /// "a chain of MTP modules, …, or output matrices alone".
 std::string kinds_in_words() {
   std::vector<std::string> kinds;
-  for (const auto kind : enumerators<MtpConfig::Kind>()) kinds.emplace_back(head_kind(kind).description);
+  for (const auto kind : enumerators<MtpConfig::Kind>()) kinds.emplace_back(head_facts(kind).description);
   kinds.back() = "or " + kinds.back();
   return fmt::format("{}", fmt::join(kinds, ", "));
 }

@@ -7,7 +7,7 @@
 #include "launch/config/config_loader.h"
 #include "launch/config/options.h"
 #include "launch/session/agreement.h"
-#include "model/heads/head_kinds.h"
+#include "model/heads/head_facts.h"
 #include "runtime/error.h"
 #include "runtime/operators/rowwise/elementwise.h"
 
@@ -67,7 +67,7 @@ std::map<std::string, std::string> conventions_of(const Config& config) {
   };
   state("kind");
   state("depths");
-  for (const char* key : head_kind(config.mtp.kind).settings)
+  for (const char* key : head_facts(config.mtp.kind).settings)
     if (find_option("mtp", key)->get(config) != OptionValue(false)) state(key);
   return conventions;
 }

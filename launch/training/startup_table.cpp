@@ -11,7 +11,7 @@
 #include "launch/console/terminal.h"
 #include "launch/session/rank_memory.h"
 #include "model/cost.h"
-#include "model/heads/head_kinds.h"
+#include "model/heads/head_facts.h"
 #include "parallel/planning/simulate.h"
 #include "runtime/plural.h"
 
@@ -70,7 +70,7 @@ std::string holds(const SessionPlan& plan, int pp_rank) {
 
 /// Examples: "2 MTP modules", "1 MTP module applied 3 times", "3 parallel heads (detached)".
 std::string heads_text(const MtpConfig& mtp) {
-  const std::string_view what = head_kind(mtp.kind).noun(mtp);
+  const std::string_view what = head_facts(mtp.kind).noun(mtp);
   const char* detached = mtp.detach_heads ? " (detached)" : "";
   const char* matrices = !mtp.own_output   ? ""
                          : mtp.depths == 1 ? " with its own output matrix"

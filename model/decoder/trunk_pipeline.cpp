@@ -6,7 +6,7 @@
 
 #include <fmt/format.h>
 
-#include "model/heads/head_kinds.h"
+#include "model/heads/head_facts.h"
 #include "model/layers/block.h"
 #include "parallel/planning/partition.h"
 
@@ -35,7 +35,7 @@ ModelLayout decoding_layout(const ModelConfig& model, const MtpConfig& mtp, int 
         Block::parameters(model, "", half % 2 == 0 ? Block::Part::attention : Block::Part::mlp))});
   costs.first = {static_cast<double>(model.vocab_size * model.hidden_size)};
   for (const ParameterUnit& unit : units_of(model, mtp, ends, 1)) costs.last += {elements_of(unit.specs)};
-  costs.fewest_on_last = mtp.depths > 0 && head_kind(mtp.kind).reads_last_input ? 2 : 0;
+  costs.fewest_on_last = mtp.depths > 0 && head_facts(mtp.kind).reads_last_input ? 2 : 0;
   const Grid grid{.pp = stages};
   return {.grid = grid, .halves_per_stage = partition_layers(costs, grid)};
 }

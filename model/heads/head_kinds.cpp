@@ -16,47 +16,25 @@ namespace foretoken {
 
 namespace {
 
-/// The row of a kind: the properties given, and the functions of its classes.
 template <class Heads, class Drafting>
-HeadKind kind_of(HeadKind row) {
-  row.parameters = Heads::parameters;
-  row.cost = Heads::cost;
-  row.make = [](const HeadsPlan& plan) -> std::unique_ptr<PredictionHeads> {
-    return std::make_unique<Heads>(plan);
-  };
-  row.make_drafting = [](const DraftingPlan& plan) -> std::unique_ptr<HeadDrafting> {
-    return std::make_unique<Drafting>(plan);
-  };
-  row.in_turn = std::is_base_of_v<HeadsInTurn, Heads>;
-  return row;
+HeadKind kind_of() {
+  return {.parameters = Heads::parameters,
+          .make = [](const HeadsPlan& plan) -> std::unique_ptr<PredictionHeads> {
+            return std::make_unique<Heads>(plan);
+          },
+          .make_drafting = [](const DraftingPlan& plan) -> std::unique_ptr<HeadDrafting> {
+            return std::make_unique<Drafting>(plan);
+          },
+          .in_turn = std::is_base_of_v<HeadsInTurn, Heads>};
 }
 
 }  // namespace
 
 const HeadKind& head_kind(MtpConfig::Kind kind) {
-  static const HeadKind sequential = kind_of<SequentialHeads, SequentialDrafting>(
-      {.description = "a chain of MTP modules",
-       .noun = [](const MtpConfig&) -> std::string_view { return "MTP module"; },
-       .settings = {"repeat", "concat", "trunk_hidden", "recycled_hidden"},
-       .reads_embedding = true,
-       .reads_previous_depth = true,
-       .has_block = true});
-  static const HeadKind parallel = kind_of<ParallelHeads, ParallelDrafting>(
-      {.description = "blocks parallel to the last one",
-       .noun = [](const MtpConfig&) -> std::string_view { return "parallel head"; },
-       .reads_last_input = true,
-       .ends_in_final_norm = true,
-       .has_block = true});
-  static const HeadKind residual = kind_of<ResidualHeads, DraftingWith<ResidualHeads>>(
-      {.description = "small residual networks",
-       .noun = [](const MtpConfig& mtp) -> std::string_view {
-         return mtp.residual_form == MtpConfig::ResidualForm::mlp ? "residual head" : "Medusa head";
-       },
-       .settings = {"residual_form", "own_output"}});
-  static const HeadKind linear = kind_of<LinearHeads, DraftingWith<LinearHeads>>(
-      {.description = "output matrices alone",
-       .noun = [](const MtpConfig&) -> std::string_view { return "linear head"; },
-       .owns_matrix = true});
+  static const HeadKind sequential = kind_of<SequentialHeads, SequentialDrafting>();
+  static const HeadKind parallel = kind_of<ParallelHeads, ParallelDrafting>();
+  static const HeadKind residual = kind_of<ResidualHeads, DraftingWith<ResidualHeads>>();
+  static const HeadKind linear = kind_of<LinearHeads, DraftingWith<LinearHeads>>();
   switch (kind) {
     case MtpConfig::Kind::sequential:
       return sequential;
@@ -68,10 +46,6 @@ const HeadKind& head_kind(MtpConfig::Kind kind) {
       return linear;
   }
   throw DefectError("heads: unknown kind {}", static_cast<int>(kind));
-}
-
-bool owns_matrix(const MtpConfig& mtp) {
-  return head_kind(mtp.kind).owns_matrix || mtp.own_output;
 }
 
 }  // namespace foretoken

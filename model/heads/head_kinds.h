@@ -1,11 +1,10 @@
 #pragma once
-// The table of the kinds of prediction heads, one row per kind. Settings with their help and checks, stored
-// conventions, the start-up table, partition, checkpoints and generation read it. A new kind therefore adds
-// its name and its row, and changes no code outside this folder.
+// The table of the classes of prediction heads, one row per kind: what makes and drafts with the heads of a
+// kind. heads/head_facts.h has its other properties. A new kind adds its name, its facts and its row, and
+// changes no code outside this folder.
 
 #include <memory>
 #include <string>
-#include <string_view>
 #include <vector>
 
 #include "model/heads/head_drafting.h"
@@ -13,48 +12,14 @@
 
 namespace foretoken {
 
-/// Name in `mtp.kind` and in checkpoints (runtime/enum_names.h).
-constexpr std::string_view name_of(MtpConfig::Kind kind) {
-  switch (kind) {
-    case MtpConfig::Kind::sequential:
-      return "sequential";
-    case MtpConfig::Kind::parallel:
-      return "parallel";
-    case MtpConfig::Kind::residual:
-      return "residual";
-    case MtpConfig::Kind::linear:
-      return "linear";
-  }
-  return {};
-}
-
-/// Properties of a kind that code outside its class needs.
 struct HeadKind {
-  /// What the heads of the kind are, as part of a sentence: "a chain of MTP modules".
-  const char* description = "";
-  /// What one depth is called: "MTP module".
-  std::string_view (*noun)(const MtpConfig& mtp) = nullptr;
-  /// Keys of [mtp] that no other kind has. Checkpoints state the choices among them, and the flags that are
-  /// set, as conventions.
-  std::vector<const char*> settings = {};
   /// Specs of the parameters of one depth; their names start with `prefix`.
   std::vector<ParameterSpec> (*parameters)(const ModelConfig& model, const MtpConfig& mtp,
                                            const std::string& prefix) = nullptr;
-  /// Forward FLOPs per token of one depth without its output matrix, if a block costs `block`.
-  double (*cost)(const ModelConfig& model, const MtpConfig& mtp, double block) = nullptr;
   std::unique_ptr<PredictionHeads> (*make)(const HeadsPlan& plan) = nullptr;
   std::unique_ptr<HeadDrafting> (*make_drafting)(const DraftingPlan& plan) = nullptr;
-  bool reads_embedding = false;       // reads the embedding table
-  bool reads_previous_depth = false;  // depth k reads the hidden state of depth k − 1
-  bool reads_last_input = false;      // reads the last block's input; the main head's stage must hold it
-  bool ends_in_final_norm = false;    // a depth applies the main model's final norm
-  bool owns_matrix = false;           // a depth always has its own output matrix
-  bool has_block = false;             // a depth has a decoder block
-  bool in_turn = false;  // forward, loss and backward of a depth run in the microbatch's backward
+  bool in_turn = false;  // derived from HeadsInTurn; equals HeadFacts::in_turn
 };
 const HeadKind& head_kind(MtpConfig::Kind kind);
-
-/// Whether every depth has its own output matrix.
-bool owns_matrix(const MtpConfig& mtp);
 
 }  // namespace foretoken

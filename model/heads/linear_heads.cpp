@@ -7,10 +7,6 @@ std::vector<ParameterSpec> LinearHeads::parameters(const ModelConfig& model, con
   return {own_matrix(model, prefix)};
 }
 
-double LinearHeads::cost(const ModelConfig&, const MtpConfig&, double) {
-  return 0;
-}
-
 LinearHeads::LinearHeads(const HeadsPlan& plan) : HeadsInTurn(plan, Outputs::own, !plan.mtp.detach_heads) {}
 
 Tensor LinearHeads::hidden(const LayerContext&, int slot, int) const {

@@ -9,7 +9,6 @@ class LinearHeads : public HeadsInTurn {
  public:
   static std::vector<ParameterSpec> parameters(const ModelConfig& model, const MtpConfig& mtp,
                                                const std::string& prefix);
-  static double cost(const ModelConfig& model, const MtpConfig& mtp, double block);
 
   explicit LinearHeads(const HeadsPlan& plan);
 

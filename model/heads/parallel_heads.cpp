@@ -12,10 +12,6 @@ std::vector<ParameterSpec> ParallelHeads::parameters(const ModelConfig& model, c
   return Block::parameters(model, prefix);
 }
 
-double ParallelHeads::cost(const ModelConfig&, const MtpConfig&, double block) {
-  return block;
-}
-
 ParallelHeads::ParallelHeads(const HeadsPlan& plan)
     : HeadsInTurn(plan, Outputs::shared), eps_(plan.model.rms_norm_eps), scratch_(plan.scratch) {
   const std::int64_t n = plan.activations.shape.tokens(), c = plan.model.hidden_size;

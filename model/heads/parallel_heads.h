@@ -16,7 +16,6 @@ class ParallelHeads : public HeadsInTurn {
  public:
   static std::vector<ParameterSpec> parameters(const ModelConfig& model, const MtpConfig& mtp,
                                                const std::string& prefix);
-  static double cost(const ModelConfig& model, const MtpConfig& mtp, double block);
 
   explicit ParallelHeads(const HeadsPlan& plan);
 

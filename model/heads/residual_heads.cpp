@@ -40,11 +40,6 @@ std::vector<ParameterSpec> ResidualHeads::parameters(const ModelConfig& model, c
   return specs;
 }
 
-double ResidualHeads::cost(const ModelConfig& model, const MtpConfig& mtp, double) {
-  const auto c = static_cast<double>(model.hidden_size), f = static_cast<double>(model.intermediate_size);
-  return is_mlp(mtp) ? 4 * c * f : 2 * c * c;
-}
-
 ResidualHeads::ResidualHeads(const HeadsPlan& plan)
     : HeadsInTurn(plan, plan.mtp.own_output ? Outputs::own : Outputs::shared), mlp_(is_mlp(plan.mtp)) {
   for (int depth = first(); depth <= last(); ++depth) {

@@ -13,7 +13,6 @@ class ResidualHeads : public HeadsInTurn {
  public:
   static std::vector<ParameterSpec> parameters(const ModelConfig& model, const MtpConfig& mtp,
                                                const std::string& prefix);
-  static double cost(const ModelConfig& model, const MtpConfig& mtp, double block);
 
   explicit ResidualHeads(const HeadsPlan& plan);
 

@@ -15,11 +15,6 @@ std::vector<ParameterSpec> SequentialHeads::parameters(const ModelConfig& model,
   return MtpModule::parameters(model, prefix);
 }
 
-double SequentialHeads::cost(const ModelConfig& model, const MtpConfig&, double block) {
-  const auto c = static_cast<double>(model.hidden_size);
-  return block + 4 * c * c;
-}
-
 SequentialHeads::SequentialHeads(const HeadsPlan& plan)
     : PredictionHeads(plan, Outputs::shared),
       model_(plan.model),

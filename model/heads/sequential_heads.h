@@ -15,7 +15,6 @@ class SequentialHeads : public PredictionHeads {
  public:
   static std::vector<ParameterSpec> parameters(const ModelConfig& model, const MtpConfig& mtp,
                                                const std::string& prefix);
-  static double cost(const ModelConfig& model, const MtpConfig& mtp, double block);
 
   explicit SequentialHeads(const HeadsPlan& plan);
 

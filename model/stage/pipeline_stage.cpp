@@ -1,6 +1,6 @@
 #include "model/stage/pipeline_stage.h"
 
-#include "model/heads/head_kinds.h"
+#include "model/heads/head_facts.h"
 #include "model/parameter_names.h"
 #include "runtime/error.h"
 #include "runtime/operators/rowwise/elementwise.h"
@@ -13,7 +13,7 @@ namespace {
 /// Whether the stage's predictor reads the embedding table, for embedding lookups or as a tied output matrix.
 bool reads_table(const StagePlan& plan) {
   const bool reads_embedding =
-      !plan.layout.depths_of(plan.stage, plan.mtp).empty() && head_kind(plan.mtp.kind).reads_embedding;
+      !plan.layout.depths_of(plan.stage, plan.mtp).empty() && head_facts(plan.mtp.kind).reads_embedding;
   return reads_embedding || plan.model.tie_word_embeddings;
 }
 
@@ -30,7 +30,7 @@ PipelineStage::PipelineStage(const StagePlan& plan)
         "gradients");
   const Parameters& parameters = plan.parameters;
   const bool heads_have_blocks =
-      !plan.layout.depths_of(plan.stage, plan.mtp).empty() && head_kind(plan.mtp.kind).has_block;
+      !plan.layout.depths_of(plan.stage, plan.mtp).empty() && head_facts(plan.mtp.kind).has_block;
   const std::vector<HeldBlock> blocks = plan.layout.blocks_of(plan.stage);
   if (!blocks.empty() || heads_have_blocks)
     scratch_ = Block::plan_scratch(plan.arena, plan.model, plan.activations);

@@ -13,7 +13,7 @@
 #include <fmt/format.h>
 
 #include "model/decoder/decoder.h"
-#include "model/heads/head_kinds.h"
+#include "model/heads/head_facts.h"
 #include "runtime/device.h"
 #include "runtime/median.h"
 #include "runtime/operators/products/linear.h"
@@ -170,7 +170,7 @@ class Bench {
         c * (m.num_attention_heads * m.head_dim * 2 + kv) + 3 * c * m.intermediate_size;
     const std::int64_t cache = arguments_.batch * arguments_.prompt * kv;
     const bool sequential = arguments_.mtp.kind == MtpConfig::Kind::sequential;
-    const bool attends = level == 0 || head_kind(arguments_.mtp.kind).has_block;
+    const bool attends = level == 0 || head_facts(arguments_.mtp.kind).has_block;
     const std::int64_t blocks = level == 0 ? m.num_hidden_layers : attends ? 1 : 0;
     const std::int64_t joint = level > 0 && sequential ? 2 * c * c : 0;
     return static_cast<double>((blocks * (block + cache) + joint) *

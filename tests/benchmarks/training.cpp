@@ -15,7 +15,7 @@
 
 #include "model/config_names.h"
 #include "model/cost.h"
-#include "model/heads/head_kinds.h"
+#include "model/heads/head_facts.h"
 #include "model/objective.h"
 #include "model/stage/rank_model.h"
 #include "runtime/device.h"

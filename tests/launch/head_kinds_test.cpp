@@ -5,6 +5,7 @@
 
 #include "launch/config/options.h"
 #include "launch/session/resume.h"
+#include "model/heads/head_facts.h"
 #include "runtime/enum_names.h"
 #include "tests/support/catch.h"
 
@@ -52,9 +53,10 @@ TEST_CASE("every kind of heads is a choice of mtp.kind, in its help, and owns se
     option.set(config, std::string(name_of(kind)));
     CHECK(config.mtp.kind == kind);
     CHECK(std::get<std::string>(option.get(config)) == name_of(kind));
-    const HeadKind& row = head_kind(kind);
+    const HeadFacts& row = head_facts(kind);
     CHECK_THAT(option.help, contains(row.description));
     CHECK(!row.noun(config.mtp).empty());
+    CHECK(row.in_turn == head_kind(kind).in_turn);
     for (const char* key : row.settings) {
       INFO(key);
       CHECK(find_option("mtp", key) != nullptr);
