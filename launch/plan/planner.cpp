@@ -226,7 +226,8 @@ Links links_of(const PlanOptions& options) {
   return {.inside = options.rates.inside,
           .between = options.rates.between,
           .per_node = options.per_node,
-          .adapters = options.rates.kind == DeviceKind::cuda ? options.per_node : 1};
+          .adapters = options.rates.kind == DeviceKind::cuda ? options.per_node : 1,
+          .in_background = options.rates.kind == DeviceKind::cuda};
 }
 
 RanksPlan plan_ranks(const Config& config, int ranks, const PlanOptions& options) {

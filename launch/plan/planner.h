@@ -22,7 +22,8 @@ struct PlanOptions {
   int top = 10;                       // layouts to show
 };
 
-/// GPUs have a network adapter each; the ranks of a CPU node share one.
+/// GPUs have a network adapter each and compute while they communicate. The ranks of a CPU node share an
+/// adapter and do either.
 Links links_of(const PlanOptions& options);
 
 struct PlannedLayout {

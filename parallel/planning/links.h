@@ -17,6 +17,9 @@ struct Links {
   Link between;
   int per_node = std::numeric_limits<int>::max();  // ranks
   int adapters = 1;                                // of one node
+  /// Whether ranks compute while they communicate. With MPI on CPUs a rank communicates only while it is in a
+  /// call of MPI, and the call occupies its core.
+  bool in_background = true;
 
   int node_of(int world_rank) const { return world_rank / per_node; }
 };

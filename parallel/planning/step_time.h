@@ -8,10 +8,11 @@
 //
 // What is sent at the same time over one connection shares its bandwidth equally: over the connection of a
 // rank inside its node, or over the network adapters of a node. Messages of one rank in one direction are
-// sent one after another, as are the collectives of one group; communication takes no compute time. All
-// replicas run at the same time, so one pipeline is simulated: the one that crosses the most nodes. Other
-// replicas' messages on its nodes are left out; if pipelines fill whole nodes or nodes whole pipelines, there
-// are none between nodes.
+// sent one after another, as are the collectives of one group. Communication takes no compute time unless
+// Links::in_background is false; then a rank receives a message when it needs it, reduces its gradients after
+// its program, and gathers weights after its update. All replicas run at the same time, so one pipeline is
+// simulated: the one that crosses the most nodes. Other replicas' messages on its nodes are left out; if
+// pipelines fill whole nodes or nodes whole pipelines, there are none between nodes.
 
 #include <string_view>
 #include <vector>
@@ -99,6 +100,11 @@ class StepSimulation {
     Action send;
     int from = 0;
     int to = 0;
+
+    /// The stage boundary that it crosses: index of StepCosts::boundary_bytes.
+    std::size_t boundary() const {
+      return static_cast<std::size_t>(send.stage - (send.kind == ActionKind::send_gradient ? 1 : 0));
+    }
   };
 
   PipelineShape shape_;

@@ -187,12 +187,38 @@ TEST_CASE("a shared bucket is summed over its holders when all of them have redu
   CHECK(step.step.exposed_reductions == Approx(2));
 }
 
+TEST_CASE(
+    "without background communication a rank receives between its actions, and reduces and gathers last") {
+  StepCosts costs = two_stages();
+  costs.boundary_bytes = {10};
+  // A second each. Rank 1: receives until 2, F0 2–3, B0 3–5, receives until 6, F1 6–7, B1 7–9. Rank 0:
+  // receives 5–6, B0 6–8, receives 9–10, B1 10–12.
+  const Links links{.inside = {.latency = 0.5, .bandwidth = 20}, .in_background = false};
+  CHECK(predict_1f1b(costs, links).total == Approx(12));
+  CHECK(predict_1f1b(costs, links).step.exposed_messages == Approx(3));
+
+  StepCosts sharded{.stages = {{1, 1, 1}}, .dp = 2, .sharded_optimizer = true};
+  const BucketCosts bucket{
+      .stage = 0, .final_after = 0.5, .gradient_bytes = 20, .weight_bytes = 20, .update = 1};
+  sharded.ranks = {{.buckets = {bucket, bucket}, .norm = 0.5}};
+  Links slow = ten_bytes_per_second();
+  slow.in_background = false;
+  // Reduce-scatters 3–5, norm until 5.5, its all-reduce until 6.3, updates until 8.3, gathers until 10.3.
+  const StepTime step = simulation_of("1f1b", {1, 1, 1}).predict(sharded, slow);
+  CHECK(step.total == Approx(10.3));
+  CHECK(step.step.exposed_reductions == Approx(2));
+}
+
 TEST_CASE("the parts of every rank's step add up to its time, and none of them is negative") {
   for (const Case& c : cases)
     for (const int dp : {1, 4})
       for (const int per_node : {2, 3, 8}) {
         const StepCosts costs = random_costs(c.shape, dp, static_cast<std::uint64_t>(dp + per_node));
-        const Links links{.inside = {0.01, 5}, .between = {0.05, 1}, .per_node = per_node, .adapters = 2};
+        const Links links{.inside = {0.01, 5},
+                          .between = {0.05, 1},
+                          .per_node = per_node,
+                          .adapters = 2,
+                          .in_background = per_node != 3};
         const StepTime step = simulation_of(c.schedule, c.shape).predict(costs, links);
         INFO(c.schedule << ", " << to_string(c.shape) << ", dp " << dp << ", per node " << per_node);
         CHECK(step.total == Approx(simulation_of(c.schedule, c.shape).seconds(costs, links)));
