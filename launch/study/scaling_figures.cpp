@@ -7,6 +7,7 @@
 #include "io/report/chart.h"
 #include "io/report/svg.h"
 #include "launch/study/scaling_rows.h"
+#include "runtime/plural.h"
 
 namespace foretoken {
 
@@ -22,8 +23,14 @@ class Figures {
       if (std::find(series_.begin(), series_.end(), row.series) == series_.end())
         series_.push_back(row.series);
       if (row.tokens_per_second || row.planned()) ranks_.insert(row.ranks);
-      measured_ |= row.tokens_per_second.has_value();
+      if (row.tokens_per_second) most_measured_ = std::max(most_measured_, row.ranks);
+      planned_ |= row.planned().has_value();
     }
+    if (planned_ && most_measured_ > 0)
+      notes_.push_back(*ranks_.rbegin() > most_measured_
+                           ? fmt::format("dotted: planned; more than {} projected, not run",
+                                         counted(most_measured_, "rank"))
+                           : "dotted: planned");
   }
 
   std::vector<Figure> all() {
@@ -149,7 +156,7 @@ class Figures {
 
   void time() {
     SpanChart chart{.title = "Where a step's time goes",
-                    .axis = measured_ ? "ms per step, by number of ranks" : "ms per step, planned"};
+                    .axis = most_measured_ > 0 ? "ms per step, by number of ranks" : "ms per step, planned"};
     chart.notes = notes_;
     const auto add_bar = [&](const std::string& name, const std::vector<TimePart>& time, Drawn drawn) {
       SpanChart::Row bar{.name = name, .spans = {}, .predicted = drawn == Drawn::predicted};
@@ -207,8 +214,9 @@ class Figures {
   SharingMarks marks_;
   std::vector<std::string> notes_;
   std::vector<std::string> series_;
-  std::set<int> ranks_;  // measured or planned
-  bool measured_ = false;
+  std::set<int> ranks_;    // measured or planned
+  int most_measured_ = 0;  // ranks
+  bool planned_ = false;
   std::vector<Figure> figures_;
 };
 

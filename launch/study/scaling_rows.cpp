@@ -265,9 +265,10 @@ std::string scaling_csv(const std::vector<ScalingRow>& rows) {
 }
 
 std::vector<std::string> run_columns() {
-  return {"group", "repeat",    "layout",    "global_batch",      "warmup_steps",  "sharing",
-          "hosts", "devices",   "clock_MHz", "highest_clock_MHz", "power_limit_W", "driver",
-          "CUDA",  "transport", "MPI",       "version",           "commit",        "command"};
+  return {"group",         "repeat", "layout",  "global_batch", "warmup_steps",
+          "sharing",       "hosts",  "devices", "clock_MHz",    "highest_clock_MHz",
+          "power_limit_W", "driver", "CUDA",    "transport",    "MPI",
+          "version",       "commit", "job",     "command"};
 }
 
 std::vector<std::string> run_fields(const Sweep& sweep, const PointResult& result) {
@@ -299,6 +300,7 @@ std::vector<std::string> run_fields(const Sweep& sweep, const PointResult& resul
           version("MPI"),
           version("foretoken"),
           version("commit"),
+          result.job ? result.job->job : "",
           point.is_run() ? point_command(sweep, point) : ""};
 }
 
