@@ -10,7 +10,7 @@
 #include <optional>
 
 #include "runtime/cuda/handle.h"
-#include "runtime/quantized_tensor.h"
+#include "runtime/scaling.h"
 #include "runtime/tensor.h"
 
 namespace foretoken::cuda {
@@ -18,9 +18,9 @@ namespace foretoken::cuda {
 class Context;
 
 /// D[m,n] = op(A)[m,k] · op(B)[k,n] (+ beta · C), all row-major and dense. A and B have the same dtype, or
-/// both are quantized (quantized_tensor.h), with A stored as [m, k] and B as [n, k]. C and D have the same
-/// dtype. Products are summed in fp32, unless fast_accumulation is set. The selection of an algorithm does
-/// not depend on beta, so the first term of a sum uses the same algorithm as the others.
+/// both are quantized (runtime/quantized_tensor.h), with A stored as [m, k] and B as [n, k]. C and D have the
+/// same dtype. Products are summed in fp32, unless fast_accumulation is set. The selection of an algorithm
+/// does not depend on beta, so the first term of a sum uses the same algorithm as the others.
 struct Product {
   bool transpose_a = false;  // A is stored as [k, m]
   bool transpose_b = false;  // B is stored as [n, k]
