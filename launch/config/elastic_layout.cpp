@@ -5,12 +5,15 @@
 #include <cstdint>
 #include <optional>
 #include <tuple>
+#include <utility>
 
 #include <fmt/format.h>
 
 #include "launch/config/config_validator.h"
 #include "launch/config/layout.h"
+#include "parallel/pipeline/schedules.h"
 #include "parallel/planning/partition_for_step.h"
+#include "parallel/planning/step_bound.h"
 #include "runtime/error.h"
 
 namespace foretoken {
@@ -24,10 +27,12 @@ struct Candidate {
   double step = 0;
 };
 
-/// Step times within a thousandth of each other count as equal.
+/// Step times within this fraction of each other count as equal.
+constexpr double tolerance = 1e-3;
+
 bool is_better(const Candidate& a, const Candidate& b) {
   if (a.holds_more != b.holds_more) return b.holds_more;
-  if (std::abs(a.step - b.step) > 1e-3 * std::min(a.step, b.step)) return a.step < b.step;
+  if (std::abs(a.step - b.step) > tolerance * std::min(a.step, b.step)) return a.step < b.step;
   return std::make_tuple(a.ranks, a.config.parallel.pp) < std::make_tuple(b.ranks, b.config.parallel.pp);
 }
 
@@ -41,16 +46,18 @@ bool is_legal(const Config& config, int ranks) {
   }
 }
 
+/// The step with the partition that training chooses, in the unit of layer_costs().
 double step_of(const Config& config, int ranks) {
   const Grid grid = resolve_grid(config, ranks);
-  const LayerCosts costs = layer_costs(config, Purpose::train);
-  const PipelineShape shape{.pp = grid.pp,
-                            .virtual_stages = grid.virtual_stages,
-                            .microbatches = static_cast<int>(microbatches_of(config, grid))};
-  const std::vector<int> halves = config.parallel.blocks_per_stage.empty()
-                                      ? partition_layers(costs, grid)
-                                      : halves_of(config.parallel.blocks_per_stage);
-  return step_length(costs, config.parallel.schedule, shape, halves);
+  return step_length(layer_costs(config, Purpose::train), config.parallel.schedule, shape_of(config, grid),
+                     resolve_layout(config, grid, Purpose::train).halves_per_stage);
+}
+
+/// A lower bound of step_of().
+double least_step_of(const Config& config, int ranks) {
+  return least_program_time(layer_costs(config, Purpose::train),
+                            {.shape = shape_of(config, resolve_grid(config, ranks)),
+                             .split_backward = splits_backward(config.parallel.schedule)});
 }
 
 /// The layout pp × dp with the configured stages per rank and schedule or, if that is not legal, with one
@@ -67,10 +74,14 @@ std::optional<Candidate> candidate(const Config& config, int pp, int dp) {
     parallel.blocks_per_stage.clear();
     if (!is_legal(tried, pp * dp)) return std::nullopt;
   }
-  return Candidate{.config = tried,
-                   .ranks = pp * dp,
-                   .holds_more = pp < config.parallel.pp,
-                   .step = step_of(tried, pp * dp)};
+  return Candidate{.config = tried, .ranks = pp * dp, .holds_more = pp < config.parallel.pp};
+}
+
+/// Whether a candidate may be better than the best so far. Its step is not known, because finding a partition
+/// may take a second.
+bool may_be_better(const Candidate& a, const Candidate& best) {
+  if (a.holds_more != best.holds_more) return best.holds_more;
+  return least_step_of(a.config, a.ranks) <= (1 + tolerance) * best.step;
 }
 
 /// Upper bound: one pipeline rank per half layer and per stage of a head.
@@ -89,8 +100,10 @@ Config choose(const Config& config, int ranks, bool all) {
     // More replicas take fewer microbatches each, so the largest number that divides the batch is the
     // fastest.
     while (!all && parts % dp != 0) --dp;
-    if (const auto found = candidate(config, pp, dp); found && (!best || is_better(*found, *best)))
-      best = found;
+    std::optional<Candidate> found = candidate(config, pp, dp);
+    if (!found || (best && !may_be_better(*found, *best))) continue;
+    found->step = step_of(found->config, found->ranks);
+    if (!best || is_better(*found, *best)) best = std::move(found);
   }
   if (best) return best->config;
   throw UsageError(

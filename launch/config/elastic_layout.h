@@ -12,8 +12,8 @@ namespace foretoken {
 /// that validate() and resolve_grid() accept (launch/config/config_validator.h). Among them the order of
 /// preference is
 /// 1. layouts with at least the configured pp, if any: their ranks hold no more of the model than before;
-/// 2. the shortest step, by simulation of the pipeline program over each stage's cost, in which messages and
-///    reductions take no time;
+/// 2. the shortest step with the partition that training chooses, by simulation of the pipeline program over
+///    each stage's cost, in which messages and reductions take no time;
 /// 3. the fewest pipeline ranks.
 /// Throws a UsageError if no layout is legal.
 Config layout_for(const Config& config, int ranks);

@@ -1,5 +1,10 @@
 #include "launch/config/elastic_layout.h"
 
+#include <algorithm>
+#include <limits>
+
+#include "launch/config/layout.h"
+#include "parallel/planning/partition_for_step.h"
 #include "runtime/error.h"
 #include "tests/support/catch.h"
 
@@ -60,4 +65,31 @@ TEST_CASE("a schedule that the new layout cannot run is replaced by 1F1B without
   CHECK(chosen.parallel.virtual_stages == 1);
   CHECK(chosen.parallel.schedule == "1f1b");
   CHECK(chosen.parallel.blocks_per_stage.empty());
+}
+
+TEST_CASE("a layout is judged by the partition that training would choose, of all legal layouts") {
+  for (const int ranks : {5, 6, 7, 11})
+    for (const char* schedule : {"1f1b", "zero_bubble_h1"}) {
+      Config config = model_of(11, 1, 16);  // no layout holds more of the model
+      config.train.global_batch = 24;
+      config.parallel.schedule = schedule;
+      config.mtp.depths = 2;
+      double shortest = std::numeric_limits<double>::infinity();
+      const auto step_of = [](const Config& tried) {
+        const Grid grid{tried.parallel.pp, tried.parallel.dp};
+        return step_length(layer_costs(tried, Purpose::train), tried.parallel.schedule, shape_of(tried, grid),
+                           resolve_layout(tried, grid, Purpose::train).halves_per_stage);
+      };
+      for (int pp = 1; pp <= ranks; ++pp) {
+        const int dp = ranks / pp;
+        if (pp * dp != ranks || 24 % dp != 0) continue;
+        config.parallel.pp = pp;
+        config.parallel.dp = dp;
+        shortest = std::min(shortest, step_of(config));
+      }
+      config.parallel.pp = 1;
+      config.parallel.dp = 16;
+      INFO(ranks << " ranks, " << schedule);
+      CHECK(step_of(layout_for(config, ranks)) <= shortest * (1 + 1e-3));
+    }
 }
