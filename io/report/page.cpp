@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include "io/report/svg.h"
+#include "runtime/error.h"
 
 namespace foretoken {
 
@@ -70,6 +71,8 @@ std::string html_table(const std::vector<std::string>& headings,
   std::string head, body;
   for (const std::string& name : headings) head += "<th>" + xml_text(name) + "</th>";
   for (const std::vector<PageCell>& row : rows) {
+    if (row.size() != headings.size())
+      throw DefectError("page: a row has {} cells, expected {}", row.size(), headings.size());
     body += "<tr>";
     for (std::size_t i = 0; i < row.size(); ++i)
       body += fmt::format(R"(<td data-label="{}"{}>{}</td>)", xml_text(headings.at(i)),

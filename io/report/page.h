@@ -14,7 +14,7 @@ struct PageCell {
   std::string text;
   std::string style_class = {};  // "better", "worse", "bad" or empty
 };
-/// A table that scrolls if it is wide. Rows have a cell for each heading.
+/// A table that scrolls if it is wide. Rows have a cell for each heading; others are a DefectError.
 std::string html_table(const std::vector<std::string>& headings,
                        const std::vector<std::vector<PageCell>>& rows);
 

@@ -27,10 +27,10 @@ class Figures {
       planned_ |= row.planned().has_value();
     }
     if (planned_ && most_measured_ > 0)
-      notes_.push_back(*ranks_.rbegin() > most_measured_
-                           ? fmt::format("dotted: planned; more than {} projected, not run",
-                                         counted(most_measured_, "rank"))
-                           : "dotted: planned");
+      notes_.push_back(
+          *ranks_.rbegin() > most_measured_
+              ? fmt::format("dotted: planned, and projected above {}", counted(most_measured_, "rank"))
+              : "dotted: planned");
   }
 
   std::vector<Figure> all() {

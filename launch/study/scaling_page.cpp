@@ -76,8 +76,7 @@ std::string notes_html(const std::vector<ScalingRow>& rows) {
 std::string run_table(const Sweep& sweep, const std::vector<PointResult>& results) {
   const std::vector<std::string> headings{"run",   "status",    "tokens/s",   "ms a step",      "shared",
                                           "hosts", "device",    "clock, MHz", "power limit, W", "driver",
-                                          "CUDA",  "transport", "MPI",        "commit",         "time",
-                                          "reason"};
+                                          "CUDA",  "transport", "MPI",        "commit",         "time"};
   std::vector<std::vector<PageCell>> cells;
   for (const PointResult& result : results) {
     if (result.point->projected) continue;
