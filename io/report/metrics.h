@@ -52,7 +52,7 @@ struct HeadsMetrics {
 /// work between them. A pass is the time from the first action of any rank to the last action of any rank.
 struct StepTimes {
   double compute = 0;  // forward and backward actions
-  double bubble = 0;   // within the pass, but in no action: waiting for messages or other ranks
+  double bubble = 0;   // within the pass and the rank's step, in no action, waiting for messages or ranks
   double exposed_communication =
       0;                      // after the pass, not computing: reductions and gathers that are not hidden
   double optimizer = 0;       // gradient norm, update and digests

@@ -45,7 +45,10 @@ StepTimes step_times(std::span<const RankTimes> ranks) {
   StepTimes times;
   for (const RankTimes& rank : ranks) {
     times.compute += rank.actions / length;
-    times.bubble += std::max(0.0, end - begin - rank.actions) / length;
+    // Not in the bubble: what the rank did before its rows were there, and optimizer work during the pass.
+    const double ready = rank.end - rank.step + rank.data;
+    const double optimizer = std::max(0.0, rank.other_after - (rank.end - end));
+    times.bubble += std::max(0.0, end - std::max(begin, ready) - rank.actions - optimizer) / length;
     // A rank alone has no communication: what remains after its pass is the host's work.
     if (ranks.size() > 1)
       times.exposed_communication += std::max(0.0, rank.end - end - rank.other_after) / length;

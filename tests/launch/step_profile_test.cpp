@@ -33,6 +33,21 @@ TEST_CASE("a bubble is the time in no action between the first and the last acti
   CHECK(times.data == Approx(0.5 / length));
 }
 
+TEST_CASE("no time of a step counts twice if a rank begins its step in the pass of another") {
+  // Rank 1 ends the step before late: its step has 6 s, of which it waits 1 s for rows; its norm runs before
+  // the other rank's last action ends.
+  std::vector<RankTimes> ranks = two_ranks();
+  const std::vector<TimelineSpan> late{{.name = "0F0", .begin = 1, .end = 2},
+                                       {.name = "0B0", .begin = 2, .end = 3},
+                                       {.name = "gradient norm", .begin = 3, .end = 5.75}};
+  ranks[1] = rank_times(late, 1, 6, 6, 0);
+  const StepTimes times = step_times(ranks);
+  const double rest = 0.5;  // of rank 0: from its rows to its first action
+  CHECK(times.compute + times.bubble + times.exposed_communication + times.optimizer + times.data ==
+        Approx(1 - rest / (10 + 6)));
+  CHECK(times.bubble == Approx((2 + (3 - 2 - 0.75)) / 16));
+}
+
 TEST_CASE("communication is exposed only after the last action of the last rank, without the optimizer") {
   CHECK(step_times(two_ranks()).exposed_communication == Approx(2 * (10 - 8 - 1) / 19.5));
   const std::vector<RankTimes> ranks = two_ranks();
