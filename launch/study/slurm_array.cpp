@@ -67,6 +67,7 @@ std::string batch_file(const Sweep& sweep, const ArrayCommand& command, const st
   for (const SweepPoint* point : points) threads = std::max(threads, point->config.parallel.threads);
   if (threads > 0) text += fmt::format("#SBATCH --cpus-per-task={}\n", threads);
   text += fmt::format("#SBATCH --array=1-{}\n", points.size());
+  if (sweep.scaling) text += "#SBATCH --exclusive\n";  // other jobs of a node would slow what is measured
   text += "#SBATCH --signal=B:USR1@120\n#SBATCH --open-mode=append\n";
   text += directive("--output", without_patterns(stem) + "-%A_%a.out");
   for (const std::string& option : sweep.sbatch) text += "#SBATCH " + option + "\n";
@@ -152,7 +153,8 @@ std::map<std::string, std::string> accounted(const std::vector<std::string>& job
 PointJob ended(PointJob job, std::string state) {
   std::transform(state.begin(), state.end(), state.begin(),
                  [](unsigned char c) { return static_cast<char>(std::tolower(c)); });
-  job.state = fmt::format("failed ({})", state.empty() || state == "completed" ? "no result" : state);
+  job.state = fmt::format("failed ({})",
+                          state.empty() || state == "completed" || state == "failed" ? "no result" : state);
   const std::string line = reason_in(job.output);
   job.reason = fmt::format("job {} ended without a result{}; see {}", job.job,
                            line.empty() ? "" : ": " + line, job.output);

@@ -248,6 +248,10 @@ TEST_CASE("an invalid [scaling] is refused with file and line") {
   const std::string legal = study + "[scaling]\nmode = \"strong\"\nranks = [1, 2]\n";
   CHECK(files.refusal(study + "scaling = 2\n") ==
         "unknown key study.scaling, expected base, ranks, directory, launcher or sbatch (sweep.toml:3)");
+  CHECK(files.refusal("[study]\nsbatch = 3\n") ==
+        "study.sbatch: expected a list of options such as \"--time=00:30:00\" (sweep.toml:2)");
+  CHECK(files.refusal("[study]\nsbatch = [\"gpu\"]\n") ==
+        "study.sbatch: expected an option such as \"--time=00:30:00\" (sweep.toml:2)");
   CHECK(files.refusal("scaling = 2\n") == "[scaling]: expected a table, found an integer (sweep.toml:1)");
   CHECK(files.refusal(study + "[scaling]\nranks = [1]\n") == "[scaling]: mode is missing (sweep.toml:3)");
   CHECK(files.refusal(study + "[scaling]\nmode = \"weak\"\n") ==
