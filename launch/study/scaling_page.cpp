@@ -21,6 +21,12 @@ std::string spread_text(const Spread& spread, int digits) {
                      spread.highest, digits);
 }
 
+const char* style_of(const std::string& status) {
+  if (status.starts_with("failed") || status == "illegal") return "bad";
+  return status == "done" || status == "projected" || status == "pending" || status == "running" ? ""
+                                                                                                 : "worse";
+}
+
 std::string gib_text(double bytes) {
   return fmt::format("{:.3f} GiB", bytes / gib);
 }
@@ -35,9 +41,8 @@ std::string summary_table(const Sweep& sweep, const std::vector<ScalingRow>& row
   std::vector<std::vector<PageCell>> cells;
   for (const ScalingRow& row : rows) {
     std::vector<PageCell>& line = cells.emplace_back();
-    const bool fine = row.status == "done" || row.status == "projected";
     line.push_back({std::to_string(row.ranks) + marks.of(row)});
-    line.push_back({row.status, fine ? "" : "bad"});
+    line.push_back({row.status, style_of(row.status)});
     line.push_back({row.layout.empty() ? "–" : row.layout});
     for (const std::string& name : sweep.swept)
       if (name != "ranks") line.push_back({row.point->settings.at(name)});
@@ -89,7 +94,7 @@ std::string run_table(const Sweep& sweep, const std::vector<PointResult>& result
     const bool ran = result.tokens_per_second > 0;
     std::vector<PageCell>& line = cells.emplace_back();
     line.push_back({result.point->name});
-    line.push_back({result.status(), result.status() == "done" ? "" : "bad"});
+    line.push_back({result.status(), style_of(result.status())});
     line.push_back({ran ? fmt::format("{:.0f}", result.tokens_per_second) : "–"});
     line.push_back({ran ? fmt::format("{:.2f}", result.milliseconds) : "–"});
     for (const char* name : {"sharing", "hosts", "devices", "clock_MHz", "power_limit_W", "driver", "CUDA",
