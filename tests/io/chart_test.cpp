@@ -140,3 +140,50 @@ TEST_CASE("a bar chart is well-formed, with its labels and its reference") {
   CHECK(count(svg, "<rect") == 3);  // the background and two bars
   CHECK(xml_error(to_svg(BarChart{.title = "", .axis = "", .bars = {}, .reference = {}})) == "");
 }
+
+TEST_CASE("predictions are dotted and hollow, references have no marker, and labels stand at their points") {
+  LineChart chart = example();
+  const int dotted = count(to_svg(chart), "stroke-dasharray=\"2 3\""),
+            hollow = count(to_svg(chart), "ft-hollow\"");
+  CHECK(dotted == 0);
+  chart.lines[0].kind = ChartLine::Kind::predicted;
+  chart.lines[1].kind = ChartLine::Kind::reference;
+  chart.lines[0].labels = {"", "*", "†"};
+  chart.notes = {"* shared"};
+  const std::string svg = to_svg(chart);
+  CHECK(xml_error(svg) == "");
+  CHECK(count(svg, "stroke-dasharray=\"2 3\"") == 2);      // the line and its legend
+  CHECK(count(svg, "class=\"ft-hollow\"") == hollow + 4);  // three points and the legend
+  CHECK(count(svg, "class=\"ft-stroke1\"") == 0);          // the reference has no colour
+  CHECK(count(svg, ">*</text>") == 1);
+  CHECK(count(svg, ">†</text>") == 1);
+  CHECK(count(svg, ">* shared</text>") == 1);
+}
+
+TEST_CASE("a title of the value axis is never longer than the axis") {
+  LineChart chart = example();
+  const auto size_of = [&] {
+    const std::string svg = to_svg(chart);
+    const std::size_t at = svg.rfind("font-size=\"", svg.find("rotate(-90"));
+    return std::stod(svg.substr(at + 11));
+  };
+  CHECK(size_of() == 12);
+  chart.y.title = std::string(80, 'm');
+  CHECK(width_of(chart.y.title, size_of()) <= 230);
+}
+
+TEST_CASE("rows of spans end with their totals, and predicted rows are hollow") {
+  SpanChart chart{
+      .title = "time",
+      .axis = "ms",
+      .length = 3,
+      .rows = {{.name = "a", .spans = {{.begin = 0, .end = 2}, {.begin = 2, .end = 3}}, .total = "3 ms"},
+               {.name = "b", .spans = {{.begin = 0, .end = 1}}, .total = "1 ms", .predicted = true}},
+      .notes = {"dotted: planned"}};
+  const std::string svg = to_svg(chart);
+  CHECK(xml_error(svg) == "");
+  CHECK(count(svg, ">3 ms</text>") == 1);
+  CHECK(count(svg, ">1 ms</text>") == 1);
+  CHECK(count(svg, ">dotted: planned</text>") == 1);
+  CHECK(count(svg, "fill=\"none\"") == 1);
+}

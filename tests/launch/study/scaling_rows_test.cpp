@@ -155,6 +155,18 @@ TEST_CASE("ranks share GPUs or cores if they have fewer than ranks or threads") 
         "2 ranks on 1 GPU");
 }
 
+TEST_CASE("each way of sharing has a mark of its own") {
+  std::vector<ScalingRow> rows(4);
+  rows[1].sharing = rows[3].sharing = "4 ranks on 2 cores";
+  rows[2].sharing = "2 ranks on 1 GPU";
+  const SharingMarks marks(rows);
+  CHECK(marks.of(rows[0]).empty());
+  CHECK(marks.of(rows[1]) == "*");
+  CHECK(marks.of(rows[2]) == "†");
+  CHECK(marks.of(rows[3]) == "*");
+  CHECK(marks.notes() == std::vector<std::string>{"* 4 ranks on 2 cores", "† 2 ranks on 1 GPU"});
+}
+
 TEST_CASE("tables, figures and page of a scaling study mark shared cores and show reasons") {
   const Lab lab;
   for (int repeat = 1; repeat <= 3; ++repeat) {
