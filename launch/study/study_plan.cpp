@@ -1,6 +1,9 @@
 #include "launch/study/study_plan.h"
 
+#include <algorithm>
 #include <map>
+
+#include <fmt/ranges.h>
 
 #include "launch/plan/plan_text.h"
 #include "launch/plan/planner.h"
@@ -46,7 +49,13 @@ Config fixed(Config config) {
 }  // namespace
 
 std::string planned_device(const ScalingStudy& scaling, const Config& config) {
-  if (!scaling.device.empty()) return scaling.device;
+  if (!scaling.device.empty()) {
+    const std::vector<std::string> known = device_names();
+    if (std::find(known.begin(), known.end(), scaling.device) == known.end())
+      throw UsageError("scaling.device: expected one of {}, found \"{}\"", fmt::join(known, ", "),
+                       scaling.device);
+    return scaling.device;
+  }
   const bool on_gpus = config.run.device == RunConfig::Device::cuda ||
                        (with_cuda && config.run.device == RunConfig::Device::automatic);
   return on_gpus ? "h100" : "cpu";
@@ -57,7 +66,8 @@ Config best_layout(const ScalingStudy& scaling, const Config& config, int ranks)
 }
 
 void plan_points(Sweep& sweep) {
-  std::map<std::string, const SweepPoint*> planned;  // by group
+  planned_device(*sweep.scaling, sweep.points.front().config);  // an unknown one is no reason of a point
+  std::map<std::string, const SweepPoint*> planned;             // by group
   for (SweepPoint& point : sweep.points) {
     if (!point.illegal.empty()) continue;
     const auto [place, is_new] = planned.try_emplace(point.group, &point);

@@ -8,7 +8,9 @@
 
 #include "io/files/sealed_text.h"
 #include "launch/study/study_plan.h"
+#include "runtime/error.h"
 #include "tests/support/catch.h"
+#include "tests/support/expect_error.h"
 #include "tests/support/temporary_folder.h"
 #include "tests/support/xml.h"
 
@@ -130,6 +132,9 @@ TEST_CASE("a plan that finds no memory is a reason, not an error") {
   plan_points(lab.sweep);
   CHECK_FALSE(lab.sweep.points[0].planned.has_value());
   CHECK_FALSE(lab.sweep.points[0].unplanned.empty());
+  lab.sweep.scaling->device = "h300";
+  expect_error<UsageError>("scaling.device: expected one of h100, h200, cpu, found \"h300\"",
+                           [&] { plan_points(lab.sweep); });
 }
 
 TEST_CASE("the parts of a row's time add up to the time of a step and of the wait for checkpoints") {
