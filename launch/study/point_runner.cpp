@@ -120,21 +120,23 @@ void PointRunner::run(const SweepPoint& point, const std::string& label) {
   console_.line(
       fmt::format("{}: {} on {}", label, resumed ? "resumes" : "starts", counted(point.ranks, "rank")));
   set_launcher_defaults(point.ranks, false);
+  const std::string command = point_command(sweep_, point);
   const auto start = std::chrono::steady_clock::now();
   int code = 0;
   {
     LatestLine latest((run / "log.txt").string());
-    code = run_command(point_command(sweep_, point),
-                       {.output_file = output,
-                        .meanwhile = [&] { latest.update(); },
-                        .log = [&](const std::string& text) { console_.line(text); }})
+    code = run_command(command, {.output_file = output,
+                                 .meanwhile = [&] { latest.update(); },
+                                 .log = [&](const std::string& text) { console_.line(text); }})
                .code;
   }
   const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
   const double before = resumed ? outcome_of(folder).seconds : 0;
   const bool failed = code != 0 && code != static_cast<int>(ExitCode::resumable);
-  write_outcome(folder,
-                {.exit_code = code, .seconds = before + seconds, .reason = failed ? reason_in(output) : ""});
+  write_outcome(folder, {.exit_code = code,
+                         .seconds = before + seconds,
+                         .reason = failed ? reason_in(output) : "",
+                         .command = command});
   if (sweep_.scaling && code == 0) remove_folder(run / "checkpoints");
   tell(point, label, code, seconds);
 }

@@ -9,7 +9,6 @@
 
 #include "io/report/csv.h"
 #include "launch/config/elastic_layout.h"
-#include "launch/study/point_command.h"
 #include "runtime/median.h"
 
 namespace foretoken {
@@ -301,7 +300,7 @@ std::vector<std::string> run_fields(const Sweep& sweep, const PointResult& resul
           version("foretoken"),
           version("commit"),
           result.job ? result.job->job : "",
-          point.is_run() ? point_command(sweep, point) : ""};
+          result.outcome.command};
 }
 
 }  // namespace foretoken

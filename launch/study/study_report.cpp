@@ -49,7 +49,8 @@ Outcome outcome_of(const std::string& point_folder) {
     const nlohmann::json json = read_point_file(path);
     return {.exit_code = json.at("exit_code").get<int>(),
             .seconds = json.at("seconds").get<double>(),
-            .reason = json.value("reason", "")};
+            .reason = json.value("reason", ""),
+            .command = json.value("command", "")};
   } catch (const nlohmann::json::exception& error) {
     throw DataError("study: {}: {}", path, error.what());
   }
@@ -58,6 +59,7 @@ Outcome outcome_of(const std::string& point_folder) {
 void write_outcome(const std::string& point_folder, const Outcome& outcome) {
   nlohmann::json json{{"exit_code", outcome.exit_code.value()}, {"seconds", outcome.seconds}};
   if (!outcome.reason.empty()) json["reason"] = outcome.reason;
+  if (!outcome.command.empty()) json["command"] = outcome.command;
   write_point_file(point_folder + "/outcome.json", json);
 }
 

@@ -17,8 +17,9 @@ namespace foretoken {
 /// The end of a point's process; no exit code if it has not ended.
 struct Outcome {
   std::optional<int> exit_code;
-  double seconds = 0;  // sum over all launches of the point
-  std::string reason;  // of a failure: the line of its output that says why
+  double seconds = 0;   // sum over all launches of the point
+  std::string reason;   // of a failure: the line of its output that says why
+  std::string command;  // that ran it; empty in files of earlier versions
 };
 Outcome outcome_of(const std::string& point_folder);
 void write_outcome(const std::string& point_folder, const Outcome& outcome);

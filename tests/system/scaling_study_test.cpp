@@ -141,7 +141,7 @@ wc -l < $here/calls
   INFO(part.output);
   CHECK(part.code == 75);
   CHECK_THAT(part.output, !contains("submitted ") && contains("1 of 4 points, 1 running, 1 pending"));
-  CHECK(has_line(csv, {"ranks=2,layout=one", ",done,"}));
+  CHECK(has_line(csv, {"ranks=2,layout=one", ",done,", ",2_1,", "mpirun -n 2 --oversubscribe"}));
   CHECK(has_line(csv, {"ranks=2,layout=no data", ",failed (3),", "missing.h5"}));
   CHECK(has_line(csv, {"ranks=1,layout=one", ",running,"}));
 
