@@ -39,6 +39,7 @@ struct RunCommand {
     return supervise(command.config, command.arguments);
   }
   int operator()(const PlanCommand& command) const {
+    if (command.arguments.measure) return measure_device(command.config, command.arguments);
     std::ostringstream text;
     const int code = plan(command.config, command.arguments, text);
     print_text(printable_lines(text.str()));

@@ -33,6 +33,10 @@ std::string Device::name() const {
   return cuda_ ? cuda_->name() : "cpu";
 }
 
+std::string Device::compute_capability() const {
+  return cuda_ ? cuda_->compute_capability() : "";
+}
+
 std::string Device::pci_address() const {
   return cuda_ ? cuda_->pci_address() : "";
 }
@@ -59,6 +63,10 @@ Device::Device(const Options& options) : threads_(options.threads) {
 
 std::string Device::name() const {
   return "cpu";
+}
+
+std::string Device::compute_capability() const {
+  return "";
 }
 
 std::string Device::pci_address() const {

@@ -26,6 +26,8 @@ class Device {
   Stream& stream() { return *stream_; }
   /// "cpu" or "NVIDIA H100 80GB HBM3"
   std::string name() const;
+  /// "9.0" on an H100; empty on the CPU.
+  std::string compute_capability() const;
   /// The GPU's address on the PCI bus, "0000:1b:00.0"; empty on the CPU.
   std::string pci_address() const;
   /// Bytes of the GPU's memory in use, by all processes; 0 on the CPU.

@@ -14,6 +14,7 @@
 #include "launch/doctor/measure.h"
 #include "launch/doctor/report.h"
 #include "launch/session/agreement.h"
+#include "launch/session/profile_on_ranks.h"
 #include "launch/session/session.h"
 
 namespace foretoken {
@@ -33,8 +34,10 @@ struct Layout {
 Layout layout_of(const Config& config, const DoctorArguments& arguments, MpiCommunicator& world) {
   if (arguments.config_path.empty()) return {.grid = {.pp = world.size()}, .holders = {}};
   validate(config);
+  Config loaded = config;
+  load_profile(loaded, world);
   const Grid grid = resolve_grid(config, world.size());
-  return {grid, sharing_ranks(config.model, config.mtp, resolve_layout(config, grid, Purpose::train))};
+  return {grid, sharing_ranks(config.model, config.mtp, resolve_layout(loaded, grid, Purpose::train))};
 }
 
 bool same_on_all_ranks(const std::string& text, Communicator& world) {

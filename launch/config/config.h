@@ -5,12 +5,15 @@
 
 #include <cstdint>
 #include <map>
+#include <memory>
 #include <string>
 #include <vector>
 
 #include "model/config.h"
 
 namespace foretoken {
+
+class DeviceTimes;
 
 struct DataConfig {
   enum class Attention { document, row };
@@ -69,6 +72,7 @@ struct ParallelConfig {
   bool elastic = false;           // choose another layout if pp × dp differs from the number of ranks
   bool sharded_optimizer = false;
   std::int64_t bucket_mib = 25;
+  std::string profile;                   // device profile; empty: constants of model/cost.h
   std::vector<double> blocks_per_stage;  // multiples of ½; empty: assigned by cost
   int threads = 0;                       // 0: MpiWorld::cores()
   int startup_seconds = 600;
@@ -114,6 +118,8 @@ struct Config {
   /// For messages, the place that set each non-default value: "parallel.pp" -> "train.toml:12" or "--set
   /// parallel.pp=2".
   std::map<std::string, std::string> origins;
+  /// The times of parallel.profile, once it is read (launch/session/session.h); null: not read.
+  std::shared_ptr<const DeviceTimes> device_times;
 };
 
 }  // namespace foretoken

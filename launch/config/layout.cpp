@@ -2,18 +2,24 @@
 
 #include <fmt/format.h>
 
+#include "launch/config/device_times.h"
 #include "model/layer_costs.h"
 #include "parallel/planning/partition_for_step.h"
 #include "runtime/error.h"
 
 namespace foretoken {
 
-LayerCosts layer_costs(const Config& config, Purpose purpose) {
+LayerCosts estimated_costs(const Config& config, Purpose purpose) {
   return layer_costs(config.model, config.mtp,
                      {.sequence_length = config.data.sequence_length,
                       .trains = purpose == Purpose::train,
                       .recompute = config.train.recompute,
                       .frozen_trunk = config.train.freeze == TrainConfig::Freeze::trunk});
+}
+
+LayerCosts layer_costs(const Config& config, Purpose purpose) {
+  if (purpose == Purpose::train && config.device_times) return config.device_times->layers(config);
+  return estimated_costs(config, purpose);
 }
 
 namespace {
@@ -49,7 +55,7 @@ ModelLayout configured_layout(const Config& config, const Grid& grid, const Laye
 
 void validate_layout(const Config& config, const Grid& grid) {
   require_stages(config.mtp, grid);
-  const LayerCosts costs = layer_costs(config, Purpose::train);
+  const LayerCosts costs = estimated_costs(config, Purpose::train);
   if (!config.parallel.blocks_per_stage.empty())
     return validate_partition(halves_of(config.parallel.blocks_per_stage), costs, grid);
   require_enough_layers(costs, grid);

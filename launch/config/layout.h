@@ -10,7 +10,10 @@ namespace foretoken {
 
 enum class Purpose { train, evaluate };
 
-/// Each layer's share of a step's time.
+/// Each layer's share of a step's time, from the constants of model/cost.h.
+LayerCosts estimated_costs(const Config& config, Purpose purpose);
+/// Each layer's share of a training step's time, measured if Config::device_times is set; otherwise, and for
+/// evaluations, estimated_costs().
 LayerCosts layer_costs(const Config& config, Purpose purpose);
 
 /// Checks that every stage gets layers, under parallel.blocks_per_stage or automatically, with heads placed

@@ -243,6 +243,11 @@ void add_parallel(std::vector<Option>& table) {
   parallel.add("blocks_per_stage", &P::blocks_per_stage, halves(0, 65536),
                "decoder layers of every stage in order, half a layer is its attention or its MLP; empty: "
                "assigned by cost");
+  parallel
+      .add("profile", &P::profile,
+           "device profile of `foretoken plan --measure`, whose times assign layers to stages; empty: "
+           "estimated costs")
+      .path = true;
   parallel.add("threads", &P::threads, within(0, 4096),
                "threads per rank, 0: its share of the cores that it may use");
   parallel.add("timeout_seconds", &P::timeout_seconds, at_least(1),

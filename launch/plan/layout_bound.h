@@ -6,8 +6,8 @@
 #include <tuple>
 
 #include "launch/config/config.h"
+#include "launch/config/device_times.h"
 #include "launch/plan/layout_space.h"
-#include "launch/profile/device_times.h"
 #include "parallel/planning/links.h"
 #include "parallel/planning/partition.h"
 #include "runtime/tensor.h"

@@ -14,7 +14,7 @@ constexpr double passes_per_half = 14.8;
 }  // namespace
 
 LayerCosts RatedTimes::layers(const Config& config) const {
-  LayerCosts costs = layer_costs(config, Purpose::train);
+  LayerCosts costs = estimated_costs(config, Purpose::train);
   const auto tokens = static_cast<double>(config.train.microbatch * config.data.sequence_length);
   const double factor = tokens / rates_.products;
   const double bytes = tokens * static_cast<double>(config.model.hidden_size) *

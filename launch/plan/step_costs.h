@@ -7,7 +7,7 @@
 #include <unordered_map>
 #include <vector>
 
-#include "launch/profile/device_times.h"
+#include "launch/config/device_times.h"
 #include "launch/session/session.h"
 #include "parallel/planning/step_time.h"
 

@@ -3,6 +3,8 @@
 #include <algorithm>
 
 #include "launch/config/config_loader.h"
+#include "launch/config/device_times.h"
+#include "launch/session/profile_on_ranks.h"
 #include "launch/session/rank_memory.h"
 #include "parallel/pipeline/lower_program.h"
 #include "parallel/pipeline/schedules.h"
@@ -64,7 +66,9 @@ SessionPlan plan_session(const Config& config, const Grid& grid, Purpose purpose
 }
 
 SessionPlan plan_session(MpiCommunicator& world, const Config& config, const Grid& grid, Purpose purpose) {
-  return plan_session(config, grid, purpose, resolve_device(config, world));
+  Config loaded = config;
+  if (purpose == Purpose::train) load_profile(loaded, world);
+  return plan_session(loaded, grid, purpose, resolve_device(config, world));
 }
 
 RankModelOptions model_options(const SessionPlan& plan, int pp_rank) {
@@ -94,6 +98,8 @@ Session::Session(MpiCommunicator& world, SessionPlan plan)
       groups_(make_groups(world, plan_.grid(), stream(),
                           sharing_ranks(plan_.config.model, plan_.config.mtp, plan_.layout))),
       objective_(plan_.config.mtp) {
+  if (plan_.config.device_times)
+    plan_.config.device_times->require_device(device_identity(device_), plan_.device.threads);
   if (stream().device() ==
       DeviceKind::cpu) {  // checked before allocation: ranks of a machine share its memory
     const int neighbours = world.world().local_ranks();

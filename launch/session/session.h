@@ -44,7 +44,8 @@ Device::Options resolve_device(const Config& config, MpiCommunicator& world);
 /// (launch/config/config_validator.h).
 SessionPlan plan_session(const Config& config, const Grid& grid, Purpose purpose,
                          const Device::Options& device);
-/// The same for the device that resolve_device() chooses. Collective.
+/// The same for the device that resolve_device() chooses. For training, reads parallel.profile
+/// (launch/session/profile_on_ranks.h). Collective.
 SessionPlan plan_session(MpiCommunicator& world, const Config& config, const Grid& grid, Purpose purpose);
 
 /// The dtype that layers compute in: train.precision, on that kind of device.

@@ -31,6 +31,7 @@ Context::Context(const Options& options) : options_(options) {
   cudaDeviceProp properties{};
   check(cudaGetDeviceProperties(&properties, options.device), "device");
   name_ = properties.name;
+  compute_capability_ = std::to_string(properties.major) + "." + std::to_string(properties.minor);
   multiprocessors_ = properties.multiProcessorCount;
   check(cudaStreamCreateWithFlags(stream_.out(), cudaStreamNonBlocking), "stream");
   check(cudaMalloc(counter_.out(), sizeof(int)), "counter");

@@ -37,6 +37,8 @@ class Context {
   bool deterministic() const { return options_.deterministic; }
   /// Example: "NVIDIA H100 80GB HBM3".
   const std::string& name() const { return name_; }
+  /// "9.0"
+  const std::string& compute_capability() const { return compute_capability_; }
   /// Address on the PCI bus: "0000:1b:00.0".
   std::string pci_address() const;
 
@@ -66,6 +68,7 @@ class Context {
  private:
   Options options_;
   std::string name_;
+  std::string compute_capability_;
   int multiprocessors_ = 0;
   StreamHandle stream_;
   Buffer workspace_;

@@ -2,6 +2,8 @@
 // The times of one device, from which a training step's time is predicted: from a table of rates
 // (launch/plan/rated_times.h) or measured.
 
+#include <string>
+
 #include "launch/config/config.h"
 #include "parallel/planning/partition.h"
 
@@ -12,6 +14,9 @@ class DeviceTimes {
  public:
   virtual ~DeviceTimes() = default;
 
+  /// Throws a UsageError unless the times hold for this device (device_identity(),
+  /// launch/session/session.h) with that number of threads.
+  virtual void require_device(const std::string& device, int threads) const = 0;
   /// Times of one microbatch of train.microbatch rows in each layer, with train.recompute, mtp.placement and,
   /// for the split of backward, parallel.schedule as configured.
   virtual LayerCosts layers(const Config& config) const = 0;
