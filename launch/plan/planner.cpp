@@ -1,6 +1,8 @@
 #include "launch/plan/planner.h"
 
 #include <algorithm>
+#include <cstdint>
+#include <limits>
 #include <map>
 #include <string>
 #include <tuple>
@@ -11,6 +13,7 @@
 #include "launch/plan/step_costs.h"
 #include "launch/plan/step_programs.h"
 #include "model/cost.h"
+#include "parallel/pipeline/schedules.h"
 #include "runtime/error.h"
 #include "runtime/plural.h"
 
@@ -83,26 +86,38 @@ class Planner {
   }
 
   /// Whether the layout fits with the even partition. Most layouts that do not are found with one slot per
-  /// stage, or because fewer rows per microbatch do not fit either.
+  /// stage, or because fewer rows per microbatch on the same stages do not fit either.
   bool fits_evenly(SessionPlan& session, PlannedLayout& planned) {
     const PlanLayout& layout = planned.layout;
-    const auto key = std::tuple(layout.pp, layout.virtual_stages, static_cast<int>(layout.recompute),
-                                static_cast<int>(layout.placement), layout.sharded_optimizer);
-    const auto known = fewest_too_large_.find(key);
-    if (known != fewest_too_large_.end() && layout.microbatch >= known->second.layout.microbatch) {
+    session.layout = even_partition(session.config, layout);
+    const auto [known, is_new] = fewest_too_large_.try_emplace(
+        {layout.pp, static_cast<int>(layout.recompute), static_cast<int>(layout.placement),
+         layout.sharded_optimizer, session.layout.halves_per_stage});
+    if (!is_new && layout.microbatch >= known->second.microbatch) {
       planned.memory = known->second.memory;
       ++plan_.too_large;
       too_large_.push_back(planned);
       return false;
     }
-    session.layout = even_layout(session.config, grid_of(layout), Purpose::train);
     session.training.footprint.slots.assign(static_cast<std::size_t>(session.layout.stages()), 1);
     session.evaluation.footprint.slots = session.training.footprint.slots;
     if (!measure(session, planned)) {
-      fewest_too_large_.insert_or_assign(key, planned);
+      known->second = {layout.microbatch, planned.memory};
       return false;
     }
     return programs_.visit(session, [&] { return measure(session, planned); });
+  }
+
+  /// even_layout(). Without measured times the costs of layers are proportional to the rows of a microbatch.
+  ModelLayout even_partition(const Config& config, const PlanLayout& layout) {
+    const auto [found, is_new] = even_layouts_.try_emplace(
+        {layout.pp, layout.virtual_stages, static_cast<int>(layout.recompute),
+         static_cast<int>(layout.placement), config.device_times ? layout.microbatch : 0,
+         splits_backward(layout.schedule)});
+    if (is_new) found->second = even_layout(config, grid_of(layout), Purpose::train);
+    ModelLayout even = found->second;
+    even.grid = grid_of(layout);
+    return even;
   }
 
   void count(const SessionPlan& session, PlannedLayout& planned) {
@@ -185,7 +200,7 @@ class Planner {
       if (plan_.nearest && plan_.nearest->memory <= planned.memory) return;
       SessionPlan session = session_of(planned.layout);
       session.layout = planned.halves_per_stage.empty()
-                           ? even_layout(session.config, grid_of(planned.layout), Purpose::train)
+                           ? even_partition(session.config, planned.layout)
                            : trained_layout(session.config, grid_of(planned.layout));
       if (programs_.visit(session, [&] {
             count(session, planned);
@@ -206,6 +221,12 @@ class Planner {
                           planned.tokens_per_second / plan_.ranks;
   }
 
+  /// The fewest rows of a microbatch that do not fit, and the memory that they need with one slot per stage.
+  struct TooLarge {
+    std::int64_t microbatch = std::numeric_limits<std::int64_t>::max();
+    std::size_t memory = 0;
+  };
+
   const Config& config_;
   const PlanOptions& options_;
   const Links links_;
@@ -215,7 +236,10 @@ class Planner {
   CommunicatorMemory communicators_;
   StepCostModel costs_;
   StepPrograms programs_;
-  std::map<std::tuple<int, int, int, int, bool>, PlannedLayout> fewest_too_large_;  // fewest rows
+  /// By pp, stages per rank, recompute, placement, microbatch and split backward.
+  std::map<std::tuple<int, int, int, int, std::int64_t, bool>, ModelLayout> even_layouts_;
+  /// By pp, recompute, placement, sharded optimizer and halves per stage.
+  std::map<std::tuple<int, int, int, bool, std::vector<int>>, TooLarge> fewest_too_large_;
   std::map<std::tuple<std::string, int, int, int, std::vector<double>>, ModelLayout> layouts_;
   std::map<std::tuple<std::string, int, int, int>, SchedulePrediction> predictions_;
 };

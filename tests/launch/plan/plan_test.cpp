@@ -1,6 +1,7 @@
 #include "launch/commands/plan.h"
 
 #include <algorithm>
+#include <memory>
 #include <sstream>
 
 #include <nlohmann/json.hpp>
@@ -41,6 +42,21 @@ struct MeasuredLayout {
   std::vector<int> halves_per_stage;
   std::size_t memory = 0;
   double seconds = 0;
+};
+
+/// Times that are not proportional to rows: an MLP has a part that does not depend on them. The host takes a
+/// while.
+class UnevenTimes : public RatedTimes {
+ public:
+  using RatedTimes::RatedTimes;
+  LayerCosts layers(const Config& config) const override {
+    LayerCosts costs = RatedTimes::layers(config);
+    for (std::size_t half = 1; half < costs.halves.size(); half += 2)
+      costs.halves[half] += {4e-4, 2e-4, 5e-4};
+    costs.last += {0, 1e-3, 0};
+    return costs;
+  }
+  double host(const Config&) const override { return 1e-3; }
 };
 
 MeasuredLayout measured(const Config& config, const PlanLayout& layout, const PlanOptions& options) {
@@ -148,9 +164,13 @@ TEST_CASE("a step is longer on slower links, and never shorter than its compute"
 
 TEST_CASE("the planned layouts are the fastest of all that fit, and the counts cover every legal layout") {
   for (const std::vector<std::string>& sets :
-       {std::vector<std::string>{"mtp.depths=2"}, {"mtp.depths=0", "train.global_batch=16"}}) {
-    const Config config = small_config(sets);
+       {std::vector<std::string>{"mtp.depths=2"}, {"mtp.depths=0", "train.global_batch=16"}, {}}) {
+    Config config = small_config(sets);
     PlanOptions options{.rates = rates_of("cpu"), .per_node = 2, .top = 12};
+    if (sets.empty()) {
+      config.train.global_batch = 16;
+      config.device_times = options.times = std::make_shared<UnevenTimes>(options.rates);
+    }
     std::vector<MeasuredLayout> all;
     for (const PlanLayout& layout : legal_layouts(config, 4))
       all.push_back(measured(config, layout, options));
