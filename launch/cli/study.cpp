@@ -45,6 +45,7 @@ CommandFlags add_study(CLI::App& app) {
       "  layout = \"best\"                         # by plan; without it [parallel] and [axes]\n"
       "  projected_ranks = [16, 64]              # planned only; default 2, 4, 8 × the most\n"
       "  device = \"h200\"                         # of the plan, as foretoken plan --gpu\n"
+      "  profile = [\"profile.json\"]              # or measured, as foretoken plan --profile\n"
       "  per_node = 8                            # default; ranks of a node in the plan\n"
       "  repeats = 3                             # default; median and spread are reported\n"
       "  warmup_steps = 5                        # default; first steps that are not measured\n\n"

@@ -1,22 +1,19 @@
 #include "launch/commands/plan.h"
 
 #include <algorithm>
-#include <memory>
 
 #include <fmt/format.h>
 
 #include "io/files/durable_file.h"
 #include "io/files/printable.h"
-#include "io/files/text_file.h"
 #include "launch/commands/flight.h"
 #include "launch/commands/ranks.h"
 #include "launch/config/config_loader.h"
 #include "launch/config/number_flag.h"
 #include "launch/console/console.h"
 #include "launch/plan/measure_profile.h"
+#include "launch/plan/plan_input.h"
 #include "launch/plan/plan_text.h"
-#include "launch/profile/machine_links.h"
-#include "launch/profile/measured_times.h"
 #include "model/config_names.h"
 #include "runtime/error.h"
 #include "runtime/plural.h"
@@ -24,69 +21,6 @@
 namespace foretoken {
 
 namespace {
-
-/// The files of --profile, or of parallel.profile.
-struct Measured {
-  std::shared_ptr<const MeasuredTimes> times;
-  MachineLinks links;
-};
-
-Measured read_measured(const Config& config, const PlanArguments& arguments) {
-  Measured measured;
-  bool has_links = false;
-  const auto read = [&](const std::string& file) {
-    const std::string text = read_text_file(file, most_profile_bytes);
-    if (is_profile(text)) {
-      if (measured.times)
-        throw UsageError("plan: --profile: {} and an earlier file are both device profiles, expected one",
-                         file);
-      measured.times = std::make_shared<MeasuredTimes>(profile_from(text, file), file, config);
-    } else {
-      if (has_links)
-        throw UsageError("plan: --profile: {} and an earlier file both have links, expected one", file);
-      measured.links = machine_links_from(text, file);
-      has_links = true;
-    }
-  };
-  for (const std::string& file : arguments.profiles) read(file);
-  if (!measured.times && !config.parallel.profile.empty()) read(config.parallel.profile);
-  return measured;
-}
-
-/// The name in the table of rates of the device that was measured.
-std::string table_name(const DeviceProfile& profile) {
-  if (profile.kind() == DeviceKind::cpu) return "cpu";
-  return profile.device.find("H200") != std::string::npos ? "h200" : "h100";
-}
-
-std::string device_of(const Config& config, const PlanArguments& arguments, const Measured& measured) {
-  const bool on_cpu = config.run.device == RunConfig::Device::cpu;
-  if (!measured.times) return !arguments.device.empty() ? arguments.device : on_cpu ? "cpu" : "h100";
-  const DeviceProfile& profile = measured.times->profile();
-  const std::string name = table_name(profile);
-  if (!arguments.device.empty() && arguments.device != name)
-    throw UsageError("plan: --gpu {}, but the profile was measured on \"{}\" ({})", arguments.device,
-                     profile.device, name);
-  if (on_cpu && name != "cpu")
-    throw usage_error(config, {"run.device"},
-                      "plan: run.device is \"cpu\", but the profile was measured on \"{}\"", profile.device);
-  return name;
-}
-
-/// The rates with what was measured in their place.
-PlanOptions options_of(const Config& config, const PlanArguments& arguments, const Measured& measured) {
-  PlanOptions options{.rates = rates_of(device_of(config, arguments, measured)),
-                      .per_node = arguments.per_node,
-                      .top = arguments.top};
-  if (measured.links.inside) options.rates.inside = *measured.links.inside;
-  if (measured.links.between) options.rates.between = *measured.links.between;
-  if (measured.times) {
-    options.rates.name = measured.times->profile().device;
-    options.rates.libraries = measured.times->profile().process_bytes;
-    options.times = measured.times;
-  }
-  return options;
-}
 
 /// The configured rows and mode, one line for each part.
 std::string table_of(const DeviceProfile& profile, const Config& config) {
@@ -123,16 +57,12 @@ int measure_device(const Config& config, const PlanArguments& arguments) {
 }
 
 int plan(const Config& config, const PlanArguments& arguments, std::ostream& out) {
-  const Measured measured = read_measured(config, arguments);
-  PlanOptions options = options_of(config, arguments, measured);
-  options.memory = arguments.memory.empty() ? options.rates.memory : memory_size(arguments.memory);
-  if (options.rates.kind == DeviceKind::cpu && config.train.precision == TrainConfig::Precision::bf16)
-    throw usage_error(config, {"train.precision"},
-                      "train: precision \"bf16\" needs GPUs, but the plan is for the CPU");
-  Config planned = config;
-  planned.run.device = RunConfig::Device::automatic;  // this machine and this build need no such device
-  if (planned.data.path.empty()) planned.data.path = "data.h5";  // a plan reads no data
-  planned.device_times = measured.times;
+  PlanRequest request{.device = arguments.device,
+                      .profiles = arguments.profiles,
+                      .per_node = arguments.per_node,
+                      .top = arguments.top};
+  if (!arguments.memory.empty()) request.memory = memory_size(arguments.memory);
+  const auto [planned, options] = plan_input(config, request);
   std::vector<RanksPlan> plans;
   for (const int ranks : arguments.ranks) plans.push_back(plan_ranks(planned, ranks, options));
   if (arguments.json)

@@ -16,7 +16,8 @@ struct ScalingStudy {
   std::vector<int> projected;  // numbers of ranks that are planned and not run; ascending
   bool best_layout = false;
   std::string device;  // whose rates the plan uses, of launch/plan/device_rates.h; empty: by run.device
-  int per_node = 8;    // ranks of a node in the plan
+  std::vector<std::string> profiles;  // files of plan --measure and doctor --save, in place of the rates
+  int per_node = 8;                   // ranks of a node in the plan
   int repeats = 3;
   std::int64_t warmup_steps = 5;
 };

@@ -121,7 +121,7 @@ std::string scaling_page(const Sweep& sweep, const std::vector<PointResult>& res
       "warm-up. Speed-up is relative to the fastest run with the fewest ranks; efficiency is speed-up "
       "divided "
       "by the ratio of the ranks. Memory is the largest peak of a rank (of the process on a CPU, in use on a "
-      "GPU). Plan is what <code>foretoken plan --gpu {}</code> predicts for the layout; its speed-up is "
+      "GPU). Plan is what <code>foretoken plan{}</code> predicts for the layout; its speed-up is "
       "relative to its own prediction, and its memory is tensors and, on a GPU, libraries. Projected rows "
       "have "
       "not run. Checkpoint is the wait for saves between measured steps; the save at the end of a run does "
@@ -130,7 +130,7 @@ std::string scaling_page(const Sweep& sweep, const std::vector<PointResult>& res
       scaling.mode == ScalingStudy::Mode::strong ? "The global batch is the same for all numbers of ranks."
                                                  : "The global batch grows with the ranks.",
       scaling.repeats, scaling.repeats == 1 ? "" : "s", scaling.warmup_steps,
-      planned_device(scaling, rows.front().point->config),
+      xml_text(plan_flags(scaling, rows.front().point->config)),
       scaling.best_layout ? " The layout of each number of ranks is the one with the shortest planned step."
                           : "");
   page += figures_html(figures);

@@ -9,6 +9,7 @@
 
 #include "io/report/csv.h"
 #include "launch/config/elastic_layout.h"
+#include "model/config_names.h"
 #include "runtime/median.h"
 
 namespace foretoken {
@@ -61,6 +62,21 @@ std::vector<TimePart> time_of(const Sweep& sweep, const std::vector<const PointR
   return parts;
 }
 
+/// "pp 1 × dp 2 × v 1, 1f1b"; a planned layout also with the other settings that the plan chose.
+std::string layout_of(const Sweep& sweep, const SweepPoint& point) {
+  if (!point.illegal.empty()) return "";
+  const Config& config = point.config;
+  std::string text = layout_text(config, point.ranks);
+  if (!sweep.scaling->best_layout) return text;
+  text += fmt::format(", microbatch {}", config.train.microbatch);
+  if (config.train.recompute != Recompute::none)
+    text += fmt::format(", recompute {}", name_of(config.train.recompute));
+  if (config.parallel.sharded_optimizer) text += ", sharded optimizer";
+  if (config.mtp.placement != MtpConfig::Placement::last)
+    text += fmt::format(", placement {}", name_of(config.mtp.placement));
+  return text;
+}
+
 ScalingRow row_of(const Sweep& sweep, const std::vector<const PointResult*>& repeats) {
   const SweepPoint& point = *repeats.front()->point;
   const std::string series = settings_text(sweep, point, [](const std::string&) { return false; });
@@ -68,7 +84,7 @@ ScalingRow row_of(const Sweep& sweep, const std::vector<const PointResult*>& rep
                  .series = series.empty() ? "measured" : series,
                  .ranks = point.ranks,
                  .point = &point,
-                 .layout = point.illegal.empty() ? layout_text(point.config, point.ranks) : "",
+                 .layout = layout_of(sweep, point),
                  .repeats = static_cast<int>(repeats.size())};
   std::vector<double> rates, times;
   std::vector<const PointResult*> done;
@@ -280,7 +296,7 @@ std::vector<std::string> run_fields(const Sweep& sweep, const PointResult& resul
   };
   return {point.group,
           std::to_string(point.repeat),
-          point.illegal.empty() ? layout_text(point.config, point.ranks) : "",
+          layout_of(sweep, point),
           std::to_string(point.config.train.global_batch),
           std::to_string(sweep.scaling->warmup_steps),
           machine ? machine->sharing() : "",

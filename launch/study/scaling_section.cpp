@@ -1,6 +1,7 @@
 #include "launch/study/scaling_section.h"
 
 #include <algorithm>
+#include <filesystem>
 
 #include "runtime/error.h"
 
@@ -26,6 +27,8 @@ class ScalingReader {
         check_layouts(node);
       else if (key == "device")
         scaling_.device = text_of(node, "scaling.device");
+      else if (key == "profile")
+        read_profiles(node);
       else if (key == "per_node")
         scaling_.per_node = static_cast<int>(integer(node, "scaling.per_node", 1, most_ranks));
       else if (key == "repeats")
@@ -34,7 +37,7 @@ class ScalingReader {
         scaling_.warmup_steps = integer(node, "scaling.warmup_steps", 0, 1'000'000);
       else
         refuse(node, fmt::format("unknown key scaling.{}, expected mode, ranks, projected_ranks, layout, "
-                                 "layouts, device, per_node, repeats or warmup_steps",
+                                 "layouts, device, profile, per_node, repeats or warmup_steps",
                                  key.str()));
     }
     for (const char* key : {"mode", "ranks"})
@@ -79,6 +82,17 @@ class ScalingReader {
     const auto text = node.value_exact<std::string>();
     if (!text || text->empty()) refuse(node, fmt::format("{}: expected text", name));
     return *text;
+  }
+
+  void read_profiles(const toml::node& node) {
+    const auto add = [&](const toml::node& entry) {
+      const std::string file = text_of(entry, "scaling.profile");
+      scaling_.profiles.push_back((std::filesystem::path(path_).parent_path() / file).string());
+    };
+    if (const toml::array* list = node.as_array())
+      for (const toml::node& entry : *list) add(entry);
+    else
+      add(node);
   }
 
   void check_layouts(const toml::node& node) const {

@@ -11,8 +11,8 @@
 //   POINT/run/                             its run folder
 //   POINT/output.txt                       its launcher's output
 //   POINT/outcome.json                     {"exit_code": 0, "seconds": 71.3, "command": "..."}, once the
-//   point has ended;
-//                          of a failure also "reason"
+//   point
+//                                          has ended; of a failure also "reason"
 //   slurm/, POINT/job.json                 batch files and jobs of --slurm (slurm_array.h)
 //
 // A point with exit code 0 is done and is not run again. A point that failed or was stopped continues from

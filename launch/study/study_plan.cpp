@@ -5,8 +5,8 @@
 
 #include <fmt/ranges.h>
 
+#include "launch/plan/plan_input.h"
 #include "launch/plan/plan_text.h"
-#include "launch/plan/planner.h"
 #include "runtime/backend.h"
 #include "runtime/error.h"
 
@@ -15,17 +15,15 @@ namespace foretoken {
 namespace {
 
 /// The best layout of a configuration. Throws a UsageError if none is legal or none fits.
-PlannedLayout planned_layout(const ScalingStudy& scaling, Config config, int ranks) {
-  PlanOptions options{
-      .rates = rates_of(planned_device(scaling, config)), .per_node = scaling.per_node, .top = 1};
-  options.memory = options.rates.memory;
-  if (options.rates.kind == DeviceKind::cpu && config.train.precision == TrainConfig::Precision::bf16)
-    throw UsageError("plan: train.precision \"bf16\" needs GPUs, but the plan is for the CPU");
-  config.run.device = RunConfig::Device::automatic;  // a plan needs no such device
-  RanksPlan plan = plan_ranks(config, ranks, options);
+PlannedLayout planned_layout(const ScalingStudy& scaling, const Config& config, int ranks) {
+  const PlanInput input = plan_input(config, {.device = planned_device(scaling, config),
+                                              .profiles = scaling.profiles,
+                                              .per_node = scaling.per_node,
+                                              .top = 1});
+  RanksPlan plan = plan_ranks(input.config, ranks, input.options);
   if (plan.best.empty())
     throw UsageError("plan: no layout of {} ranks fits: {}", ranks,
-                     plan.nearest ? too_large_reason(*plan.nearest, options.memory.value_or(0)) : "");
+                     plan.nearest ? too_large_reason(*plan.nearest, input.options.memory.value_or(0)) : "");
   return std::move(plan.best.front());
 }
 
@@ -56,9 +54,19 @@ std::string planned_device(const ScalingStudy& scaling, const Config& config) {
                        scaling.device);
     return scaling.device;
   }
+  if (!scaling.profiles.empty() || !config.parallel.profile.empty()) return "";
   const bool on_gpus = config.run.device == RunConfig::Device::cuda ||
                        (with_cuda && config.run.device == RunConfig::Device::automatic);
   return on_gpus ? "h100" : "cpu";
+}
+
+std::string plan_flags(const ScalingStudy& scaling, const Config& config) {
+  const std::string device = planned_device(scaling, config);
+  std::string flags = device.empty() ? "" : " --gpu " + device;
+  for (const std::string& file : scaling.profiles) flags += fmt::format(" --profile {}", file);
+  if (scaling.profiles.empty() && !config.parallel.profile.empty())
+    flags += fmt::format(" --profile {}", config.parallel.profile);
+  return flags;
 }
 
 Config best_layout(const ScalingStudy& scaling, const Config& config, int ranks) {

@@ -266,9 +266,10 @@ TEST_CASE("an invalid [scaling] is refused with file and line") {
         "scaling.ranks: expected a list of at least one number (sweep.toml:4)");
   CHECK(files.refusal(legal + "repeat = 2\n") ==
         "unknown key scaling.repeat, expected mode, ranks, projected_ranks, layout, layouts, "
-        "device, per_node, repeats or warmup_steps (sweep.toml:6)");
+        "device, profile, per_node, repeats or warmup_steps (sweep.toml:6)");
   CHECK(files.refusal(legal + "projected_ranks = [2]\n") ==
         "scaling.projected_ranks: expected more than scaling.ranks' 2, found 2 (sweep.toml:6)");
+  CHECK(files.refusal(legal + "profile = [3]\n") == "scaling.profile: expected text (sweep.toml:6)");
   CHECK(files.refusal(legal + "layouts = 2\n") ==
         "scaling.layouts: expected tables [[scaling.layouts]] (sweep.toml:6)");
   CHECK(files.refusal(legal + "[[scaling.layouts]]\nparallel.pp = 1\n") ==
