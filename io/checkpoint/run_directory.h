@@ -4,6 +4,7 @@
 //   config.toml      the resolved configuration, after a line with its digest (io/files/sealed_text.h)
 //   metrics.jsonl    one object per step (io/report/metrics.h)
 //   machine.json     hosts, devices and versions of the newest launch (launch/doctor/machine_record.h)
+//   profile.json     the device profile by which layers were assigned, if any (launch/training/run_profile.h)
 //   run.lock         lock of the job that trains in the folder (io/checkpoint/run_lock.h)
 //   log.txt          the console's output
 //   tensorboard/     event files, if the run writes them (io/report/tensorboard.h)

@@ -8,6 +8,7 @@
 #include "launch/console/stop_notice.h"
 #include "launch/session/train_config.h"
 #include "launch/training/run_folder.h"
+#include "launch/training/run_profile.h"
 #include "launch/training/training.h"
 
 namespace foretoken {
@@ -48,8 +49,9 @@ int train(const Config& parsed, const TrainArguments& arguments) {
     RunFolder folder(world, arguments, console);
     // The settings of a run are final once its lock is held.
     const bool resumes = !folder.resume().empty() || arguments.auto_resume;
-    const Config settings = resumes ? resolve_config(arguments, folder.resume()) : parsed;
+    Config settings = resumes ? resolve_config(arguments, folder.resume()) : parsed;
     if (resumes) validate(settings);
+    load_run_profile(settings, folder.resume(), world, console);
     if (!folder.resume().empty())
       if (const std::string text = config_difference(arguments, settings); !text.empty()) console.warn(text);
     const Config config = settings.parallel.elastic ? layout_for(settings, world.size()) : settings;

@@ -14,8 +14,10 @@ class DeviceTimes {
  public:
   virtual ~DeviceTimes() = default;
 
+  /// The content of a profile file with these times; empty if they are not measured.
+  virtual std::string profile_text() const = 0;
   /// Throws a UsageError unless the times hold for this device (device_identity(),
-  /// launch/session/session.h) with that number of threads.
+  /// launch/session/profile_on_ranks.h) with that number of threads.
   virtual void require_device(const std::string& device, int threads) const = 0;
   /// Times of one microbatch of train.microbatch rows in each layer, with train.recompute, mtp.placement and,
   /// for the split of backward, parallel.schedule as configured.

@@ -13,6 +13,7 @@ class RatedTimes : public DeviceTimes {
  public:
   explicit RatedTimes(DeviceRates rates) : rates_(std::move(rates)) {}
 
+  std::string profile_text() const override { return {}; }
   void require_device(const std::string&, int) const override {}
   LayerCosts layers(const Config& config) const override;
   double update(const Config& config, double parameters) const override;

@@ -18,6 +18,7 @@ class MeasuredTimes : public DeviceTimes {
 
   const DeviceProfile& profile() const { return profile_; }
 
+  std::string profile_text() const override { return to_json_text(profile_); }
   /// Throws a UsageError unless the profile was measured on such a device, with as many threads on a CPU.
   void require_device(const std::string& device, int threads) const override;
   /// Throws a UsageError if train.recompute was not measured.

@@ -7,6 +7,7 @@
 #include "io/checkpoint/run_directory.h"
 #include "launch/config/config_validator.h"
 #include "launch/doctor/machine_record.h"
+#include "launch/session/profile_on_ranks.h"
 #include "launch/session/train_config.h"
 #include "runtime/error.h"
 #include "runtime/plural.h"
@@ -56,6 +57,10 @@ Links nodes_of(const std::string& run) {
 void simulate(ReportedRun& run) {
   if (run.trace.empty() || !run.config) return;
   try {
+    if (!run.config->parallel.profile.empty()) {
+      run.config->parallel.profile = profile_of_run(run.path);
+      load_profile(*run.config);
+    }
     run.traced_pp = resolve_grid(*run.config, static_cast<int>(run.trace.size())).pp;
     run.simulated = simulate_traced(run.trace, *run.config, nodes_of(run.path));
   } catch (const std::exception& error) {

@@ -12,6 +12,7 @@
 #include "launch/session/rank_memory.h"
 #include "launch/session/resume.h"
 #include "launch/training/checkpoint_policy.h"
+#include "launch/training/run_profile.h"
 #include "launch/training/startup_table.h"
 #include "launch/training/training_parts.h"
 #include "launch/training/transfer.h"
@@ -161,6 +162,7 @@ std::unique_ptr<TrainingParts> open_training(MpiCommunicator& world, const Confi
   else
     resume(*parts, folder, notice, rules, arguments.allow_other_data);
   write_machine_record(parts->session, parts->files->directory.path());
+  keep_profile(config, parts->files->directory.path(), world);
   const std::int64_t samples = parts->progress.samples;
   parts->loader.emplace(parts->data->training, row_shape(config),
                         batch_layout(config, parts->session.groups()),

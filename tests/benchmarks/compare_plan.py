@@ -80,6 +80,8 @@ def make_data(program, folder):
 
 
 def launcher(arguments):
+    if os.getuid() == 0:
+        os.environ["OMPI_ALLOW_RUN_AS_ROOT"] = os.environ["OMPI_ALLOW_RUN_AS_ROOT_CONFIRM"] = "1"
     bind = ["--bind-to", "core"] if arguments.device == "cpu" else ["--bind-to", "none"]
     return ["mpirun", "--oversubscribe", *bind, "-n", str(arguments.ranks)]
 

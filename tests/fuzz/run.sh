@@ -17,7 +17,7 @@ while (($# > 0)); do
     *) targets+=("$1"); shift ;;
   esac
 done
-((${#targets[@]} > 0)) || targets=(config sweep set_values dataset manifest branch vote shard metrics flight trace)
+((${#targets[@]} > 0)) || targets=(config sweep set_values dataset manifest branch vote shard metrics flight trace profile)
 
 clang=$(command -v clang++ || command -v clang++-14 || true)
 if [[ -z $clang ]] || ! echo 'extern "C" int LLVMFuzzerTestOneInput(const unsigned char*, unsigned long) { return 0; }' |
