@@ -1,6 +1,6 @@
 #pragma once
-// The memory that NCCL takes on a GPU beside the tensors. An estimate: NCCL decides by the machine's
-// topology.
+// The memory that NCCL takes on a GPU beside the tensors. An estimate from the figures of one machine: NCCL
+// decides by the machine's topology.
 
 #include <cstddef>
 #include <map>
@@ -13,8 +13,8 @@ namespace foretoken {
 
 /// Counts the communicators that make_groups() (parallel/comm/groups.h) connects: one for collectives of all
 /// ranks, one of the replicas, one for each set of ranks that share weights, and two with each neighbour in
-/// the pipeline, one per direction. Each has a buffer per channel at each end. Remembers the results; one
-/// object serves layouts of one configuration.
+/// the pipeline, one per direction. Each has structures for every channel, and a buffer per channel at each
+/// end. Remembers the results; one object serves layouts of one configuration.
 class CommunicatorMemory {
  public:
   /// Bytes on the pipeline rank that has the most. 0 for a single rank.

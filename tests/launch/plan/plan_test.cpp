@@ -264,12 +264,12 @@ TEST_CASE("communicators take GPU memory: more with a pipeline, none on one rank
       pipeline{"parallel.pp=2", "parallel.schedule=1f1b", "mtp.depths=1", "mtp.placement=last"};
   CHECK(communicators(replicas, 1, "h100") == 0);
   CHECK(communicators(pipeline, 2, "cpu") == 0);
-  // In MiB: rings of 24 channels among all ranks and among the replicas, 12 for both ends of a channel. With
-  // a pipeline: one ring, a neighbour in each direction and the ranks that share the embedding and output
-  // matrix, with 16 channels each.
-  constexpr std::size_t mib = std::size_t{1} << 20;
-  CHECK(communicators(replicas, 2, "h100") == 2 * 24 * 12 * mib);
-  CHECK(communicators(pipeline, 2, "h100") == (24 + 16 + 16) * 12 * mib);
+  // In MiB. A ring has 24 channels with 12 for both ends, and structures of 6 for each of 32 channels. A link
+  // has 16 channels; the two directions to a neighbour have the buffers of one. Each communicator takes 34
+  // more, and NCCL itself 350. Two H200 had 1378 for replicas and 1640 for a pipeline.
+  constexpr std::size_t mib = std::size_t{1} << 20, ring = 24 * 12 + 32 * 6 + 34, link = 16 * 6 + 34;
+  CHECK(communicators(replicas, 2, "h100") == (350 + 2 * ring) * mib);
+  CHECK(communicators(pipeline, 2, "h100") == (350 + ring + 3 * link + 2 * 16 * 12) * mib);
 }
 
 TEST_CASE("7 devices that no layout uses are refused with the batch and the layers") {
