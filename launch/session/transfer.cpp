@@ -1,4 +1,4 @@
-#include "launch/training/transfer.h"
+#include "launch/session/transfer.h"
 
 #include <algorithm>
 #include <set>
