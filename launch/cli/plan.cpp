@@ -38,7 +38,9 @@ CommandFlags add_plan(CLI::App& app) {
   command->add_option("CONFIG", into.config_path, "configuration file (TOML)")->required();
   command->add_option("--gpus", flags.ranks, "numbers of devices, with one rank each, such as 8,64,2048")
       ->type_name("N,N,...");
-  command->add_option("--gpu", into.device, "h100, h200 or cpu; default: cpu if run.device is cpu, else h100")
+  command
+      ->add_option("--gpu", into.device,
+                   "h100, h200 or cpu; default: the profile's, else cpu if run.device is cpu, else h100")
       ->type_name("NAME");
   command
       ->add_option("--memory", into.memory,
@@ -58,7 +60,7 @@ CommandFlags add_plan(CLI::App& app) {
       "recompute, and mtp.placement; the global batch stays. The command needs no ranks and no such device.\n"
       "\nExamples:\n  foretoken plan train.toml --gpus 8,64 --set train.recompute=selective\n"
       "  foretoken plan train.toml --measure -o profile.json\n"
-      "  foretoken plan train.toml --gpus 8,64 --profile profile.json --profile machine.json");
+      "  foretoken plan train.toml --gpus 8,64 --profile profile.json --profile links.json");
   return {command, [parsed] { return finish(*parsed); }};
 }
 

@@ -184,7 +184,7 @@ def main():
     parser.add_argument("--warm-up", type=int, default=4, help="first steps that do not count")
     parser.add_argument("--memory", default="140GiB", help="of a GPU")
     parser.add_argument("--limit", type=float, default=60, help="seconds of a run")
-    parser.add_argument("--keep", help="folder for profile.json, machine.json and results.json")
+    parser.add_argument("--keep", help="folder for profile.json, links.json and results.json")
     arguments = parser.parse_args()
     arguments.program = os.path.abspath(arguments.program)
 
@@ -202,17 +202,17 @@ def main():
         common = [f"run.device={arguments.device}", f"data.path={data}", "data.validation_path=",
                   "train.evaluate_every=0", "train.steps=1000", "checkpoint.every=0", "checkpoint.every_minutes=0",
                   *arguments.sets]
-        profile, machine = (kept / "profile.json").resolve(), (kept / "machine.json").resolve()
+        profile, links = (kept / "profile.json").resolve(), (kept / "links.json").resolve()
         began = time.monotonic()
         subprocess.run([*launcher(arguments), arguments.program, "plan", arguments.config, "--measure", "-o",
                         str(profile), *flags(common)], check=True, stdout=sys.stderr)
         print(f"profile: {time.monotonic() - began:.0f} s", file=sys.stderr)
         files = [profile]
         if arguments.ranks > 1:
-            subprocess.run([*launcher(arguments), arguments.program, "doctor", "--save", str(machine)],
+            subprocess.run([*launcher(arguments), arguments.program, "doctor", "--save", str(links)],
                            stdout=sys.stderr, check=False)
-            if machine.exists():
-                files.append(machine)
+            if links.exists():
+                files.append(links)
 
         rows, results = [], []
         for line, layout in layouts:

@@ -8,6 +8,6 @@ using namespace foretoken;
 extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
   const std::string_view text(reinterpret_cast<const char*>(data), size);
   fuzz::expect_an_answer([&] { profile_from(to_json_text(profile_from(text, "profile.json")), "again"); });
-  fuzz::expect_an_answer([&] { machine_links_from(text, "machine.json"); });
+  fuzz::expect_an_answer([&] { machine_links_from(text, "links.json"); });
   return 0;
 }

@@ -13,7 +13,7 @@ using namespace foretoken::testing;
 
 TEST_CASE("doctor checks a rank and its run folder, prints JSON and saves the rates") {
   const TemporaryFolder folder;
-  const std::string saved = (folder / "machine.json").string();
+  const std::string saved = (folder / "links.json").string();
   const Outcome outcome = run(
       fmt::format("{} doctor --json --run {} --save {}", program(), (folder / "runs/first").string(), saved));
   INFO(outcome.output);
@@ -24,7 +24,7 @@ TEST_CASE("doctor checks a rank and its run folder, prints JSON and saves the ra
   CHECK(report["ranks"][0]["folder"]["path"] == folder.path().string());
   std::ifstream file(saved);
   CHECK(nlohmann::json::parse(file)["matrix_rate"] == report["ranks"][0]["device"]["matrix_rate"]);
-  CHECK(files_in(folder.path()) == 1);  // machine.json alone
+  CHECK(files_in(folder.path()) == 1);  // links.json alone
 }
 
 TEST_CASE("doctor ends with code 5 and one line if the run folder cannot be written") {
