@@ -13,9 +13,8 @@ CommandFlags add_report(CLI::App& app) {
   command->add_option("-o,--output", into.output, "the page to write (HTML, without external parts)")
       ->required();
   command->footer(
-      "The page shows losses by depth, learning rate, gradient norm, acceptance, speed, memory, where the "
-      "time\n"
-      "goes, and the timeline of a step that train.trace_step traced beside the simulated one.\n"
+      "The page shows losses by depth, learning rate, gradient norm, acceptance, speed, memory, shares of\n"
+      "the time, and the timeline of a step that train.trace_step traced beside the simulated one.\n"
       "\nExample:\n  foretoken report runs/a --compare runs/b -o report.html");
   return {command, [parsed] { return *parsed; }};
 }

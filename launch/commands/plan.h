@@ -1,6 +1,6 @@
 #pragma once
-// `foretoken plan`: which layouts of a configuration fit on a number of devices, and how fast they are. Needs
-// no ranks and no such device.
+// `foretoken plan`: which layouts of a configuration fit on a number of devices, and how fast they are,
+// without ranks or such devices; and the measurement of the device of each rank.
 
 #include <ostream>
 #include <string>
@@ -14,7 +14,7 @@ struct PlanArguments {
   std::string config_path;
   std::vector<std::string> sets;      // these settings are not varied
   std::vector<int> ranks;             // numbers of ranks, one rank per device
-  std::string device;                 // of device_names(); empty: cpu if run.device is, otherwise h100
+  std::string device;                 // of device_names(); empty: see PlanRequest (launch/plan/plan_input.h)
   std::string memory;                 // "80GiB"; empty: the device's
   std::vector<std::string> profiles;  // files of plan --measure and doctor --save
   bool measure = false;

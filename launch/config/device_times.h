@@ -26,8 +26,8 @@ class DeviceTimes {
   virtual double update(const Config& config, double parameters) const = 0;
   /// The sum of squares of the gradients of a number of parameters.
   virtual double gradient_norm(const Config& config, double parameters) const = 0;
-  /// Work of a step outside of the pipeline program and the optimizer, in which the device waits for the
-  /// host: reading data, exchanging and writing metrics.
+  /// Work of a step outside of the pipeline program and the optimizer: the start of the step (zeroing
+  /// gradients, FP8 copies of weights), reading data, exchanging and writing metrics.
   virtual double host(const Config& config) const = 0;
 };
 

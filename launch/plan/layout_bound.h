@@ -19,9 +19,9 @@ class LayoutBound {
  public:
   LayoutBound(const Config& config, const DeviceTimes& times, DeviceKind device, const Links& links);
 
-  /// No partition of the layers makes SchedulePrediction::seconds() shorter with the costs of StepCostModel.
-  /// It is least_program_time(), the all-reduce of the norm, the update or the gathers of a rank with the
-  /// mean number of parameters, and the host's work.
+  /// SchedulePrediction::seconds() with the costs of StepCostModel is never below this time, whatever the
+  /// partition of the layers. The time is the sum of least_program_time(), the all-reduce of the norm, the
+  /// longer one of update and gathers of a rank with the mean number of parameters, and DeviceTimes::host().
   double seconds(const PlanLayout& layout);
 
  private:

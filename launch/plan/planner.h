@@ -22,8 +22,8 @@ struct PlanOptions {
   int top = 10;                       // layouts to show
 };
 
-/// GPUs have a network adapter each and compute while they communicate. The ranks of a CPU node share an
-/// adapter and do either.
+/// Each GPU has a network adapter and computes while it communicates. The ranks of a CPU node share one
+/// adapter, and a rank does not compute while it communicates.
 Links links_of(const PlanOptions& options);
 
 struct PlannedLayout {

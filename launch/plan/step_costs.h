@@ -26,7 +26,7 @@ class StepCostModel {
   StepCosts costs(const SessionPlan& plan);
 
  private:
-  /// A bucket, whatever the costs of layers.
+  /// What a bucket holds; it does not depend on the costs of layers.
   struct BucketShape {
     int stage = 0;
     /// The gradients are final when the stage's backward has reached this half layer of the model; −1: at its

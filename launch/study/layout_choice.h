@@ -1,5 +1,5 @@
 #pragma once
-// The settings that scaling.layout = "best" chooses, and who chooses them.
+// The settings that scaling.layout = "best" chooses, and the function that chooses them.
 
 #include <algorithm>
 #include <array>

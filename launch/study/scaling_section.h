@@ -4,9 +4,17 @@
 //   [scaling]
 //   mode = "strong"        # or "weak": the global batch grows with the ranks
 //   ranks = [1, 2, 4, 8]
-//   layout = "best"        # optional: chosen for each number of ranks; otherwise [parallel] and [axes] say
-//   it repeats = 3            # default 3 warmup_steps = 5       # default 5: first steps of each run that
-//   are not measured
+//   projected_ranks = [16] # planned, not run; default 2, 4 and 8 times the most ranks
+//   layout = "best"        # the planner chooses; without it [parallel], [axes] and the layouts below
+//   device = "h200"        # of the plan, as foretoken plan --gpu
+//   profile = ["p.json"]   # as foretoken plan --profile; beside the sweep file
+//   per_node = 8           # default; ranks of a node in the plan
+//   repeats = 3            # default
+//   warmup_steps = 5       # default; first steps of each run, not measured
+//
+//   [[scaling.layouts]]    # instead of layout: an axis of layouts
+//   name = "interleaved"
+//   parallel.pp = 2
 //
 // A weak study's train.global_batch is that of the fewest ranks. [axes] may vary other settings, also the
 // layout; [[points]], study.ranks and an axis `ranks` are refused.

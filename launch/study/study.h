@@ -10,9 +10,8 @@
 //   POINT/data.json                        its datasets: path and identity
 //   POINT/run/                             its run folder
 //   POINT/output.txt                       its launcher's output
-//   POINT/outcome.json                     {"exit_code": 0, "seconds": 71.3, "command": "..."}, once the
-//   point
-//                                          has ended; of a failure also "reason"
+//   POINT/outcome.json                     {"exit_code": 0, "seconds": 71.3, "command": "..."},
+//                                          once the point has ended; of a failure also "reason"
 //   slurm/, POINT/job.json                 batch files and jobs of --slurm (slurm_array.h)
 //
 // A point with exit code 0 is done and is not run again. A point that failed or was stopped continues from

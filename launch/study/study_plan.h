@@ -13,7 +13,7 @@ Config best_layout(const ScalingStudy& scaling, const Config& config, int ranks)
 /// The device whose rates the plan uses: "h200"; empty: that of the profile. Throws a UsageError if
 /// scaling.device is unknown.
 std::string planned_device(const ScalingStudy& scaling, const Config& config);
-/// The same as flags of `foretoken plan`: " --gpu h200".
+/// The device and the profiles as flags of `foretoken plan`: " --gpu h200 --profile profile.json".
 std::string plan_flags(const ScalingStudy& scaling, const Config& config);
 
 /// Sets SweepPoint::planned or SweepPoint::unplanned of every legal point. Throws a UsageError if

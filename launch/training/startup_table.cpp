@@ -199,8 +199,9 @@ std::string startup_table(const SessionPlan& plan, int columns) {
       "FLOP/s of a rank: this × tokens/s / {}\n",
       flops_text(training_flops_per_token(config.model, config.mtp, config.data.sequence_length)),
       config.data.sequence_length, counted(grid.pp * grid.dp, "rank"));
-  lines += fmt::format("layout     {}, {}, expected bubble {:.1f} %; the times below are estimates\n",
-                       to_string(grid), config.parallel.schedule, 100 * step.bubble());
+  lines += fmt::format("layout     {}, {}, expected bubble {:.1f} %; the times below are {}\n",
+                       to_string(grid), config.parallel.schedule, 100 * step.bubble(),
+                       config.device_times ? "those of parallel.profile" : "estimates");
   return wrapped(lines, columns, 11) + rank_table(plan, expected.stages, columns);
 }
 

@@ -49,11 +49,11 @@ TEST_CASE("the help lists every command, and every command's help has an example
 
 TEST_CASE("doctor applies its file and flags, and refuses unknown settings") {
   const auto command = std::get<DoctorCommand>(parse_command_line(
-      {"doctor", "--run", "runs/x", "--json", "--save", "machine.json", "--set", "parallel.pp=2"}));
+      {"doctor", "--run", "runs/x", "--json", "--save", "links.json", "--set", "parallel.pp=2"}));
   CHECK(command.config.parallel.pp == 2);
   CHECK(command.arguments.run == "runs/x");
   CHECK(command.arguments.json);
-  CHECK(command.arguments.save == "machine.json");
+  CHECK(command.arguments.save == "links.json");
   CHECK_THAT(refusal({"doctor", "--set", "parallel.qq=1"}), StartsWith("unknown key parallel.qq"));
   CHECK_THAT(refusal({"doctor", "--rnu", "x"}), contains("did you mean --run?"));
 }
@@ -124,7 +124,8 @@ TEST_CASE("a setting given as a flag is an error that names its --set") {
 
 TEST_CASE("the help of every command fits 100 columns") {
   std::vector<std::vector<std::string>> all{{"--help"}};
-  for (const char* command : {"tokenize", "train", "study", "evaluate", "generate", "inspect", "run"})
+  for (const char* command :
+       {"tokenize", "train", "plan", "doctor", "run", "evaluate", "generate", "inspect", "report", "study"})
     all.push_back({command, "--help"});
   for (const std::vector<std::string>& arguments : all) {
     std::istringstream lines(printed(arguments));

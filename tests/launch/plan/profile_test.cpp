@@ -11,6 +11,8 @@
 #include "launch/config/layout.h"
 #include "launch/profile/machine_links.h"
 #include "launch/profile/measured_times.h"
+#include "launch/session/session.h"
+#include "launch/training/startup_table.h"
 #include "runtime/error.h"
 #include "tests/support/catch.h"
 
@@ -144,22 +146,31 @@ TEST_CASE("the cut between two stages moves away from what a profile measured as
   CHECK(partition(config, profile).front() < 8);
 }
 
+TEST_CASE("the start-up table says whether its times are estimates or those of a profile") {
+  Config config = config_of({"parallel.pp=2"});
+  const auto table = [&] {
+    return startup_table(plan_session(config, {.pp = 2}, Purpose::train, {.kind = DeviceKind::cpu}), 200);
+  };
+  CHECK_THAT(table(), foretoken::testing::contains("the times below are estimates\n"));
+  config.device_times = std::make_shared<MeasuredTimes>(profile_of(config), "profile.json", config);
+  CHECK_THAT(table(), foretoken::testing::contains("the times below are those of parallel.profile\n"));
+}
+
 TEST_CASE("a plan with a profile takes its times, its process's bytes and the links of a machine") {
   const std::filesystem::path folder = std::filesystem::temp_directory_path() / "foretoken_profile_test";
   std::filesystem::create_directories(folder);
   const Config config = config_of({"parallel.pp=2", "parallel.schedule=1f1b", "train.microbatch=2",
                                    "train.recompute=none", "mtp.placement=last"});
   std::ofstream(folder / "profile.json") << to_json_text(profile_of(config));
-  std::ofstream(folder / "machine.json")
+  std::ofstream(folder / "links.json")
       << R"({"device": "cpu", "links": {"inside": {"latency": 10.0, "bandwidth": 1e12}}})";
   const auto json_of = [&](std::vector<std::string> profiles) {
     std::ostringstream out;
     plan(config, {.ranks = {2}, .profiles = std::move(profiles), .json = true}, out);
     return nlohmann::json::parse(out.str());
   };
-  const std::string profile = (folder / "profile.json").string(),
-                    machine = (folder / "machine.json").string();
-  const nlohmann::json near = json_of({profile}), far = json_of({profile, machine});
+  const std::string profile = (folder / "profile.json").string(), links = (folder / "links.json").string();
+  const nlohmann::json near = json_of({profile}), far = json_of({profile, links});
   const nlohmann::json& best = near["plans"][0]["best"][0];
   CHECK(near["device"] == "cpu (test)");
   CHECK(best["memory_bytes"].get<int>() == best["tensor_bytes"].get<int>() + 1000);
@@ -167,7 +178,7 @@ TEST_CASE("a plan with a profile takes its times, its process's bytes and the li
   CHECK(best["step_seconds"].get<double>() > 8 * 18 * 3 / 2);
   CHECK(far["plans"][0]["best"][0]["step_seconds"].get<double>() > best["step_seconds"].get<double>() + 10);
   CHECK_THROWS_WITH(json_of({profile, profile}), foretoken::testing::contains("both device profiles"));
-  CHECK_THROWS_WITH(json_of({machine, machine}), foretoken::testing::contains("both have links"));
+  CHECK_THROWS_WITH(json_of({links, links}), foretoken::testing::contains("both have links"));
   std::ostringstream out;
   CHECK_THROWS_WITH(plan(config, {.ranks = {2}, .device = "h100", .profiles = {profile}}, out),
                     foretoken::testing::contains("--gpu h100, but the profile was measured on"));
