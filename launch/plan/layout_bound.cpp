@@ -76,7 +76,7 @@ double LayoutBound::seconds(const PlanLayout& layout) {
   if (sharded) last = std::max(last, parameters * weight_bytes_ * gather_seconds_per_byte(layout));
   const double sum = program_seconds(layout) +
                      collective_seconds(Collective::all_reduce, norm_bytes, all, links_) + last +
-                     times_.host(config_);
+                     times_.host(with_layout(config_, layout));
   return sum * (1 - 1e-9);  // sums are rounded
 }
 

@@ -9,6 +9,8 @@
 #include "launch/commands/plan.h"
 #include "launch/config/config_loader.h"
 #include "launch/config/layout.h"
+#include "launch/plan/layout_bound.h"
+#include "launch/plan/planner.h"
 #include "launch/profile/machine_links.h"
 #include "launch/profile/measured_times.h"
 #include "launch/session/session.h"
@@ -144,6 +146,18 @@ TEST_CASE("the cut between two stages moves away from what a profile measured as
   set_seconds(profile, "heads", 0);
   set_seconds(profile, "embedding", 4);
   CHECK(partition(config, profile).front() < 8);
+}
+
+TEST_CASE("no layout's bound is above its step if the start of a step depends on the layout") {
+  const Config config = config_of({"train.microbatch=2", "train.recompute=none", "parallel.schedule=1f1b"});
+  DeviceProfile profile = profile_of(config);
+  profile.start = 1;
+  PlanOptions options{.rates = rates_of("cpu"), .top = 1000};
+  options.times = std::make_shared<MeasuredTimes>(profile, "profile.json", config);
+  const RanksPlan plan = plan_ranks(config, 4, options);
+  LayoutBound bound(config, *options.times, DeviceKind::cpu, links_of(options));
+  REQUIRE_FALSE(plan.best.empty());
+  for (const PlannedLayout& planned : plan.best) CHECK(bound.seconds(planned.layout) <= planned.step.total);
 }
 
 TEST_CASE("the start-up table says whether its times are estimates or those of a profile") {
