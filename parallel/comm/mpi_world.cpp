@@ -72,6 +72,10 @@ MpiWorld::MpiWorld(const MpiLimits& limits, std::optional<Watchdog::Options> wat
   int provided = MPI_THREAD_SINGLE;
   {
     const CollectiveCall call(recorder_, "MPI_Init", job.size, limits_.wait);
+    // Open MPI runs a large MPI_Ireduce as a chain of small segments, and starts the next ones only when it
+    // is polled. A binomial tree sends the whole tensor at once: with it, the quickstart's model trains a
+    // fifth faster on two replicas with a sharded optimizer. A setting in the environment has priority.
+    ::setenv("OMPI_MCA_coll_libnbc_ireduce_algorithm", "2", 0);
     if (MPI_Init_thread(nullptr, nullptr, MPI_THREAD_FUNNELED, &provided) != MPI_SUCCESS)
       throw PeerError("mpi: MPI_Init_thread failed");
   }
