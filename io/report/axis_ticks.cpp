@@ -45,7 +45,13 @@ std::string short_number(double value) {
   if (size >= 0.99995e9) return with_unit(1e9, " G");
   if (size >= 0.99995e6) return with_unit(1e6, " M");
   if (size >= 1e4) return with_unit(1e3, " K");
-  return size < 1e-12 ? "0" : with_unit(1, "");
+  if (size < 1e-12) return "0";
+  constexpr std::size_t longest = 6;  // longer labels do not fit beside an axis
+  std::string text = fmt::format("{:.4g}", value);
+  if (size >= 1e-3 && text.size() <= longest) return text;
+  if (size >= 1) return text;
+  const double exponent = std::floor(std::log10(size) + 1e-9);
+  return fmt::format("{:.4g}e{}", value / std::pow(10, exponent), exponent);
 }
 
 }  // namespace foretoken

@@ -88,7 +88,7 @@ std::string to_svg(const SpanChart& chart);
 std::vector<double> round_ticks(double low, double high, int count);
 /// Ticks of a logarithmic axis in [low, high], low > 0: 1, 2, 5 · 10ⁿ, or more if these are few.
 std::vector<double> logarithmic_ticks(double low, double high);
-/// Examples: "0", "0.25", "1.5 K", "20 M". For axes and labels.
+/// Examples: "0", "0.25", "2.5e-4", "12.5 K", "20 M". For axes and labels.
 std::string short_number(double value);
 
 }  // namespace foretoken

@@ -67,6 +67,12 @@ TEST_CASE("numbers are shortened and carry a suffix for their power of a thousan
   CHECK(short_number(1.5e6) == "1.5 M");
   CHECK(short_number(2e9) == "2 G");
   CHECK(short_number(0.1 + 0.2) == "0.3");
+  CHECK(short_number(0.0015) == "0.0015");
+  CHECK(short_number(0.00125) == "1.25e-3");  // "0.00125" does not fit beside an axis
+  CHECK(short_number(0.00025) == "2.5e-4");
+  CHECK(short_number(1e-5) == "1e-5");
+  CHECK(short_number(-3e-4) == "-3e-4");
+  CHECK(short_number(12.345678) == "12.35");
 }
 
 TEST_CASE("a line chart is well-formed and leaves a gap at values that are not finite") {
