@@ -64,6 +64,7 @@ using detail::must;
 using detail::silence_thread;
 
 std::string hdf5_version() {
+  silence_thread();  // before the first call of HDF5 in a process, whichever it is
   unsigned major = 0, minor = 0, release = 0;
   H5get_libversion(&major, &minor, &release);
   return fmt::format("{}.{}.{}", major, minor, release);
