@@ -1,12 +1,10 @@
 #include "io/checkpoint/publication.h"
 
 #include <algorithm>
-#include <ctime>
 #include <numeric>
 #include <thread>
 #include <utility>
 
-#include <fmt/chrono.h>
 #include <fmt/ranges.h>
 
 #include "io/checkpoint/checkpoint_directory.h"
@@ -14,6 +12,7 @@
 #include "io/checkpoint/checkpoint_view.h"
 #include "io/files/durable_file.h"
 #include "runtime/error.h"
+#include "runtime/host/utc_time.h"
 
 namespace foretoken {
 
@@ -78,7 +77,7 @@ void Publication::publish(const Save& save, const std::vector<ShardVote>& votes,
   manifest.info.id = save.id;
   manifest.info.parent = parent_;
   manifest.info.lineage = options_.lineage;
-  manifest.info.created = fmt::format("{:%Y-%m-%dT%H:%M:%SZ}", fmt::gmtime(std::time(nullptr)));
+  manifest.info.created = utc_time();
   write_durably(unfinished / manifest_name, manifest_text(manifest));
   save.directory.remove_id();
   for (int rank = 0; rank < world_; ++rank) fs::remove(unfinished / vote_name(rank));

@@ -11,12 +11,12 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include <fmt/chrono.h>
 #include <fmt/format.h>
 #include <nlohmann/json.hpp>
 
 #include "io/files/durable_file.h"
 #include "runtime/error.h"
+#include "runtime/host/utc_time.h"
 
 namespace foretoken {
 
@@ -80,7 +80,7 @@ std::string own_text() {
               {"pid_namespace", pid_namespace()},
               {"pid", ::getpid()},
               {"process_start", self ? self->start : ""},
-              {"since", fmt::format("{:%Y-%m-%dT%H:%M:%SZ}", fmt::gmtime(std::time(nullptr)))}}
+              {"since", utc_time()}}
              .dump() +
          "\n";
 }

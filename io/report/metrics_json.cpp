@@ -4,8 +4,9 @@
 #include <chrono>
 #include <cmath>
 
-#include <fmt/chrono.h>
 #include <fmt/format.h>
+
+#include "runtime/host/utc_time.h"
 
 namespace foretoken {
 namespace {
@@ -122,7 +123,7 @@ Json json_of(const EndMetrics& metrics) {
 
 std::string line_of(Json object, std::int64_t branch) {
   if (branch > 1) object["branch"] = branch;
-  object["time"] = fmt::format("{:%Y-%m-%dT%H:%M:%SZ}", fmt::gmtime(std::time(nullptr)));
+  object["time"] = utc_time();
   return object.dump();
 }
 

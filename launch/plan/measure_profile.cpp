@@ -2,13 +2,10 @@
 
 #include <algorithm>
 #include <chrono>
-#include <ctime>
 #include <fstream>
 #include <set>
 #include <tuple>
 #include <unistd.h>
-
-#include <fmt/chrono.h>
 
 #include "launch/config/config_validator.h"
 #include "launch/doctor/commit.h"
@@ -21,6 +18,7 @@
 #include "parallel/optimizer/optimizer.h"
 #include "runtime/error.h"
 #include "runtime/host/nvml.h"
+#include "runtime/host/utc_time.h"
 #include "runtime/median.h"
 #include "runtime/timing/timeline.h"
 
@@ -73,10 +71,6 @@ std::size_t resident_bytes() {
   return resident * static_cast<std::size_t>(sysconf(_SC_PAGESIZE));
 }
 
-std::string date_now() {
-  return fmt::format("{:%Y-%m-%dT%H:%M:%SZ}", fmt::gmtime(std::time(nullptr)));
-}
-
 class Measurement {
  public:
   Measurement(MpiCommunicator& world, const Config& config,
@@ -94,7 +88,7 @@ class Measurement {
                 .compute_capability = device_.compute_capability(),
                 .driver = gpu ? nvml.driver_version() : "",
                 .commit = commit(),
-                .date = date_now(),
+                .date = utc_time(),
                 .threads = options_.threads,
                 .ranks = world_.size(),
                 .settings = measured_settings(config_, options_.kind)};

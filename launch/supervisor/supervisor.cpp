@@ -5,14 +5,12 @@
 #include <chrono>
 #include <cstdlib>
 #include <cstring>
-#include <ctime>
 #include <fcntl.h>
 #include <filesystem>
 #include <fstream>
 #include <thread>
 #include <unistd.h>
 
-#include <fmt/chrono.h>
 #include <fmt/format.h>
 
 #include "io/checkpoint/checkpoint_reader.h"
@@ -31,6 +29,7 @@
 #include "launch/supervisor/restart_policy.h"
 #include "launch/supervisor/subprocess.h"
 #include "runtime/error.h"
+#include "runtime/host/utc_time.h"
 #include "runtime/plural.h"
 
 namespace foretoken {
@@ -47,10 +46,6 @@ std::string host_name() {
   std::string name(256, '\0');
   if (gethostname(name.data(), name.size() - 1) != 0) return "unknown";
   return name.c_str();
-}
-
-std::string time_text() {
-  return fmt::format("{:%Y-%m-%dT%H:%M:%SZ}", fmt::gmtime(std::time(nullptr)));
 }
 
 /// The number of ranks: Slurm's, or pp × dp.
@@ -248,7 +243,7 @@ class Supervisor {
       std::ofstream(log, std::ios::app) << "# " << text << '\n';
     };
     note("command: " + line);
-    note(fmt::format("host: {}, process {}, started {}", host_name(), getpid(), time_text()));
+    note(fmt::format("host: {}, process {}, started {}", host_name(), getpid(), utc_time()));
     OutputFollower output(log);
     const CommandEnd end =
         run_command(line, {.output_file = log,
@@ -256,7 +251,7 @@ class Supervisor {
                            .startup_limit = std::chrono::seconds(config_.parallel.startup_seconds),
                            .meanwhile = [&] { output.copy(); },
                            .log = [&](const std::string& text) { console_.line(text); }});
-    note(fmt::format("ended {} with code {}{}", time_text(), end.code, meaning(end)));
+    note(fmt::format("ended {} with code {}{}", utc_time(), end.code, meaning(end)));
     const auto since = std::chrono::steady_clock::now();
     while (!output.copy() && std::chrono::steady_clock::now() - since < last_lines_limit)
       std::this_thread::sleep_for(pause);
